@@ -1,0 +1,53 @@
+"""kandle turns event streams into time bars: live, final exactly once, without gaps, in every timeframe from one declaration."""
+
+from kandle.backfill.backfill import Backfill, backfill
+from kandle.context.context import Context
+from kandle.context.model_builder import ModelBuilder
+from kandle.context.options import Options
+from kandle.context.sets import EventSet, TableSet
+from kandle.errors import KandleError
+from kandle.model.markers import (
+    Alias,
+    DatetimeFormat,
+    Ignore,
+    Key,
+    MaxLength,
+    Precision,
+    Timestamp,
+    stream,
+    table,
+)
+from kandle.plan.explain import explain
+from kandle.plan.plan import plan
+from kandle.query import functions
+from kandle.query.query import Gaps, Late
+from kandle.time.timeframe import Period, Timeframe
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Alias",
+    "Backfill",
+    "Context",
+    "DatetimeFormat",
+    "EventSet",
+    "Gaps",
+    "Ignore",
+    "KandleError",
+    "Key",
+    "Late",
+    "MaxLength",
+    "ModelBuilder",
+    "Options",
+    "Period",
+    "Precision",
+    "TableSet",
+    "Timeframe",
+    "Timestamp",
+    "backfill",
+    "explain",
+    "functions",
+    "plan",
+    "stream",
+    "table",
+]

@@ -1,0 +1,170 @@
+"""Events of one entity from files, frames or Arrow streams, in physical batches of bounded size."""
+
+from __future__ import annotations
+
+import glob
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from kandle.backfill.columnar import (
+    arrow_file_frames,
+    arrow_object_frames,
+    arrow_stream_frames,
+    lazy_frames,
+    parquet_frames,
+)
+from kandle.backfill.text import csv_frames
+from kandle.backfill.text_json import ndjson_frames
+from kandle.errors import InputError
+from kandle.model.columns import to_logical, to_physical
+from kandle.model.entity import EntityModel
+from kandle.model.mapping import mapping
+
+BATCH_ROWS = 250_000
+
+Frames = Iterator[tuple[pl.DataFrame, int]]
+"""Frames as they are in the input, each with the bytes read of it so far."""
+
+TEXT_READERS: dict[str, Callable[[Path, EntityModel], Frames]] = {
+    ".csv": csv_frames,
+    ".ndjson": ndjson_frames,
+    ".jsonl": ndjson_frames,
+}
+COLUMNAR_READERS: dict[str, Callable[[Path, EntityModel, int], Frames]] = {
+    ".parquet": parquet_frames,
+    ".arrow": arrow_file_frames,
+    ".ipc": arrow_file_frames,
+    ".feather": arrow_file_frames,
+    ".arrows": arrow_stream_frames,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Some events as a physical frame, the number of rows before it, and the bytes read up to its end."""
+
+    frame: pl.DataFrame
+    rows_before: int
+    bytes_read: int
+
+
+@dataclass(frozen=True, slots=True)
+class Input:
+    """One file or object: its name for messages, its size where it is known, and its frames."""
+
+    name: str
+    size: int | None
+    frames: Callable[[EntityModel, int], Frames]
+
+
+@dataclass(frozen=True, slots=True)
+class TickSource:
+    """The events of an entity, one input after the other."""
+
+    name: str
+    entity: EntityModel
+    inputs: tuple[Input, ...]
+    batch_rows: int = BATCH_ROWS
+
+    @property
+    def total_bytes(self) -> int | None:
+        """Size of all inputs together, None if one of them has no size."""
+        sizes = [each.size for each in self.inputs]
+        return None if None in sizes else sum(size for size in sizes if size is not None)
+
+    def batches(self) -> Iterator[Batch]:
+        """Physical frames of at most `batch_rows` rows; DataError and InputError name input, row and column."""
+        rows_before = bytes_before = 0
+        for each in self.inputs:
+            first_row = 1
+            for frame, bytes_read in each.frames(self.entity, self.batch_rows):
+                for part in frame.iter_slices(self.batch_rows):
+                    physical = to_physical(self.entity, part, first_row=first_row, source=each.name)
+                    yield Batch(physical, rows_before, bytes_before + bytes_read)
+                    first_row += part.height
+                    rows_before += part.height
+            bytes_before += each.size or 0
+
+
+def open_ticks(source: Any, entity: EntityModel, *, batch_rows: int = BATCH_ROWS) -> TickSource:
+    """The events of an entity in a path, list of paths, glob, Polars frame, Arrow stream or list of the entity's objects."""
+    if batch_rows < 1:
+        raise InputError(f"a batch of {batch_rows} rows; it needs one at least")
+    inputs = tuple(_inputs(source, entity))
+    name = inputs[0].name if len(inputs) == 1 else f"{len(inputs)} inputs from {inputs[0].name}"
+    return TickSource(name, entity, inputs, batch_rows)
+
+
+def _inputs(source: Any, entity: EntityModel) -> Iterator[Input]:
+    if isinstance(source, str | Path):
+        yield from map(_file, _paths(source))
+    elif isinstance(source, pl.DataFrame):
+        yield Input("frame", None, lambda entity, rows: _without_size(source.iter_slices(rows)))
+    elif isinstance(source, pl.LazyFrame):
+        yield Input("lazy frame", None, lambda entity, rows: _without_size(_lazy(source, entity, rows)))
+    elif hasattr(source, "__arrow_c_stream__"):
+        yield Input("Arrow stream", None, lambda entity, rows: _without_size(arrow_object_frames(source, entity, rows)))
+    elif isinstance(source, Sequence) and source:
+        yield from _several(source, entity)
+    else:
+        given = "an empty list" if isinstance(source, Sequence) else f"a {type(source).__name__}"
+        valid = "a path, a list of paths, a glob, a Polars frame or lazy frame, or anything that streams Arrow"
+        raise InputError(f"{entity.name} cannot be read from {given}; give {valid}, or a list of {entity.name} objects")
+
+
+def _several(source: Sequence[Any], entity: EntityModel) -> Iterator[Input]:
+    if all(isinstance(each, entity.cls) for each in source):
+        yield Input(f"list of {entity.name}", None, lambda entity, rows: _without_size(_objects(source, entity, rows)))
+        return
+    for each in source:
+        yield from _inputs(each, entity)
+
+
+def _lazy(source: pl.LazyFrame, entity: EntityModel, rows: int) -> Iterator[pl.DataFrame]:
+    return lazy_frames(source, entity, rows, "lazy frame", "the lazy frame cannot be computed")
+
+
+def _objects(source: Sequence[Any], entity: EntityModel, rows: int) -> Iterator[pl.DataFrame]:
+    for first in range(0, len(source), rows):
+        yield to_logical(entity, mapping(entity).to_frame(source[first : first + rows]))
+
+
+def _without_size(frames: Iterator[pl.DataFrame]) -> Frames:
+    return ((frame, 0) for frame in frames)
+
+
+def _paths(source: str | Path) -> list[Path]:
+    """The file of that name, or else all that the glob matches, in the order of their names."""
+    path = Path(source)
+    if path.exists() or not glob.has_magic(str(source)):
+        return [path]
+    found = sorted(Path(name) for name in glob.glob(str(source), recursive=True))
+    if not found:
+        raise InputError(f"no file matches {source}")
+    return found
+
+
+def _file(path: Path) -> Input:
+    if path.is_dir():
+        raise InputError(
+            f"{path} is a folder; name a file in it, or all of a kind by a glob such as '{path}/*.parquet'"
+        )
+    if not path.exists():
+        raise InputError(f"no such file: {path}")
+    suffix = path.suffix.lower()
+    is_packed = suffix == ".gz"
+    inner = Path(path.stem).suffix.lower() if is_packed else suffix
+    if inner in TEXT_READERS:
+        read_text = TEXT_READERS[inner]
+        return Input(str(path), path.stat().st_size, lambda entity, rows: read_text(path, entity))
+    if inner in COLUMNAR_READERS and not is_packed:
+        read = COLUMNAR_READERS[inner]
+        return Input(str(path), path.stat().st_size, lambda entity, rows: read(path, entity, rows))
+    text = ", ".join(f"{each}, {each}.gz" for each in TEXT_READERS)
+    raise InputError(
+        f"{path}: the ending of the name says no known format; known are {text}, {', '.join(COLUMNAR_READERS)}"
+    )

@@ -1,0 +1,158 @@
+"""The columnar reading of the query tree: one visitor from nodes to Polars expressions over physical frames."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import polars as pl
+
+from kandle.engine import decimals
+from kandle.engine.scalars import SCALARS
+from kandle.errors import KandleError, PlanError
+from kandle.model.columns import logical_decimal
+from kandle.model.types import BooleanType, DataType, DecimalType, FloatType, IntegerType, StringType, UuidType
+from kandle.query.describe import describe
+from kandle.query.nodes import Aggregate, AnyNode, Call, Case, Cast, Column, Constant, Node, WindowBound
+
+WINDOW_COLUMNS = {"start": "_start", "end": "_end"}
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """Where leaves of the tree are found: whole subtrees (aggregates, arguments, keys) that are columns already."""
+
+    columns: Mapping[Node, str]
+
+
+SOURCE = Scope({})
+"""The scope of source events: columns by their own names."""
+
+
+def compiled(node: AnyNode, scope: Scope = SOURCE) -> pl.Expr:
+    """The Polars expression that computes the node on a physical frame."""
+    if node in scope.columns:
+        return pl.col(scope.columns[node])
+    return _VISITORS[type(node)](node, scope)
+
+
+def evaluated(frame: pl.DataFrame, expressions: list[pl.Expr]) -> pl.DataFrame:
+    """`frame.select(expressions)` with errors that say what did not fit instead of where Polars was."""
+    try:
+        return frame.select(expressions)
+    except KandleError as error:
+        raise type(error)(str(error).split("\n", 1)[0]) from None
+    except pl.exceptions.InvalidOperationError as error:
+        raise decimals.DataError(f"a computed value does not fit its type: {str(error).splitlines()[0]}") from error
+
+
+def _column(node: Column, scope: Scope) -> pl.Expr:
+    return pl.col(node.name)
+
+
+def _constant(node: Constant, scope: Scope) -> pl.Expr:
+    if isinstance(node.type, DecimalType) and node.value is not None:
+        return pl.lit(int(node.value.scaleb(node.type.scale)), dtype=node.type.physical)
+    if isinstance(node.type, UuidType) and node.value is not None:
+        return pl.lit(str(node.value), dtype=pl.String)
+    return pl.lit(node.value, dtype=node.type.physical)
+
+
+def _window_bound(node: WindowBound, scope: Scope) -> pl.Expr:
+    return pl.col(WINDOW_COLUMNS[node.bound]).cast(node.type.physical)
+
+
+def _aggregate(node: Aggregate, scope: Scope) -> pl.Expr:
+    raise PlanError(f"{describe(node)} stands where no bucket is: aggregates belong in select and having")
+
+
+def _call(node: Call, scope: Scope) -> pl.Expr:
+    if node.function not in SCALARS:
+        raise PlanError(f"the columnar engine has no function {node.function!r} (in {describe(node)})")
+    arguments = [compiled(argument, scope) for argument in node.arguments]
+    return SCALARS[node.function](node, arguments)
+
+
+def _case(node: Case, scope: Scope) -> pl.Expr:
+    result = _as_type(compiled(node.otherwise, scope), node.otherwise, node.type)
+    for branch in reversed(node.branches):
+        value = _as_type(compiled(branch.value, scope), branch.value, node.type)
+        result = pl.when(compiled(branch.condition, scope)).then(value).otherwise(result)
+    return result
+
+
+def _as_type(column: pl.Expr, node: AnyNode, kind: DataType) -> pl.Expr:
+    return column if node.type == kind else converted(column, node.type, kind, describe(node))
+
+
+def _cast(node: Cast, scope: Scope) -> pl.Expr:
+    return converted(compiled(node.argument, scope), node.argument.type, node.type, describe(node))
+
+
+def converted(column: pl.Expr, source: DataType, target: DataType, label: str) -> pl.Expr:
+    """The column of type `source` as type `target`; a value that does not fit is an error with `label` in it."""
+    if source == target or (type(source) is type(target) and not isinstance(target, DecimalType)):
+        return column
+    return _CONVERSIONS[type(target)](column, source, target, label)
+
+
+def _to_decimal(column: pl.Expr, source: DataType, target: DecimalType, label: str) -> pl.Expr:
+    if isinstance(source, FloatType):
+        scaled = (column * 10.0**target.scale).round().cast(decimals.WIDE)
+    elif isinstance(source, StringType):
+        scaled = column.cast(pl.Decimal(38, target.scale)).map_batches(pl.Series.to_physical, return_dtype=decimals.WIDE)
+    elif decimals.fits_wide(source, target.scale):
+        scaled = decimals.rescaled(column, source, target.scale)
+    else:
+        factor = 10 ** (target.scale - decimals.digits(source).scale)
+        scaled = decimals.exact([column], lambda value: value * factor, label)
+    return decimals.narrowed(decimals.checked(scaled, target, label), target)
+
+
+def _to_float(column: pl.Expr, source: DataType, target: DataType, label: str) -> pl.Expr:
+    if isinstance(source, DecimalType):
+        return column.map_batches(lambda values: _nearest_doubles(values, source.scale), return_dtype=pl.Float64)
+    return column.cast(pl.Float64, strict=True)
+
+
+def _nearest_doubles(values: pl.Series, scale: int) -> pl.Series:
+    """Scaled integers as doubles; NumPy divides, since Polars multiplies by the reciprocal of a constant divisor."""
+    doubles = pl.Series(values.name, values.cast(pl.Float64).to_numpy() / 10.0**scale)
+    return doubles.set(values.is_null(), None)
+
+
+def _to_string(column: pl.Expr, source: DataType, target: DataType, label: str) -> pl.Expr:
+    if isinstance(source, DecimalType):
+        return from_scaled(column, source).cast(pl.String)
+    if isinstance(source, BooleanType):
+        return pl.when(column).then(pl.lit("true")).when(~column).then(pl.lit("false"))
+    return column.cast(pl.String)
+
+
+def _to_integer(column: pl.Expr, source: DataType, target: DataType, label: str) -> pl.Expr:
+    if isinstance(source, DecimalType):
+        return (column.cast(decimals.WIDE) // decimals.wide(10**source.scale)).cast(pl.Int64, strict=True)
+    return column.cast(pl.Int64, strict=True)
+
+
+def from_scaled(column: pl.Expr, kind: DecimalType) -> pl.Expr:
+    """A physical decimal column as a Polars decimal."""
+    return column.map_batches(lambda values: logical_decimal(values, kind), return_dtype=kind.logical)
+
+
+_VISITORS: dict[type[Node], Callable[..., pl.Expr]] = {
+    Column: _column,
+    Constant: _constant,
+    WindowBound: _window_bound,
+    Aggregate: _aggregate,
+    Call: _call,
+    Case: _case,
+    Cast: _cast,
+}
+
+_CONVERSIONS: dict[type[DataType], Callable[..., pl.Expr]] = {
+    DecimalType: _to_decimal,
+    FloatType: _to_float,
+    StringType: _to_string,
+    IntegerType: _to_integer,
+}

@@ -1,0 +1,199 @@
+"""The bars of one timeframe: open buckets in, closed buckets out, with a bar for every bucket that the schedule expects."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import polars as pl
+
+from kandle.engine.aggregates import FIRST_TIME, Argument, carried, last_column
+from kandle.engine.buffer import KEY, START, PartialBuffer
+from kandle.engine.compiled import COMPLETE, GAP, CompiledQuery
+from kandle.engine.keys import KeyTable
+from kandle.errors import ScheduleError
+from kandle.plan.plan import BarPlan
+from kandle.query.query import Gaps
+from kandle.time.slots import HoppingSlots, Slots
+from kandle.time.timeframe import IntArray, from_instant
+
+UNSEEN = np.iinfo(np.int64).min
+"""Position of a key that has no closed bucket yet."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """Which buckets are over: those that start before `before` and, where `due` is set, are complete + grace by then."""
+
+    before: int
+    due: int | None = None
+
+
+class BarOperator:
+    """Open buckets of one timeframe, and for every key the last bucket closed and the last values seen."""
+
+    def __init__(self, plan: BarPlan, slots: Slots | HoppingSlots, query: CompiledQuery) -> None:
+        self.plan = plan
+        self.slots = slots
+        self.buffer = PartialBuffer(query.partials)
+        self._query = query
+        self._fills = query.query.gaps is not Gaps.SKIP
+        # A ranking needs all keys of a bucket at once, so none of them may close early.
+        self._shared_end = query.query.limit is not None
+        self._positions: IntArray = np.empty(0, np.int64)
+        self._carry: pl.DataFrame | None = None
+        self._nothing: pl.DataFrame | None = None
+
+    @property
+    def oldest(self) -> int | None:
+        """Start of the oldest bucket that may still have to be closed, or None before the first event."""
+        begun = self._positions[self._positions != UNSEEN]
+        if len(begun):
+            return int(begun.min()) + 1
+        rows = self.buffer.merged()
+        return None if rows is None else int(rows[START].to_numpy().min())
+
+    def adopt(self, rows: pl.DataFrame, groups: IntArray) -> pl.DataFrame:
+        """Partials of the source bars as partials of this timeframe's buckets."""
+        times = rows[FIRST_TIME].to_numpy()
+        if isinstance(self.slots, HoppingSlots):
+            starts = self.slots.starts(times)
+            rows = rows[np.repeat(np.arange(rows.height), starts.shape[1])]
+            return rows.with_columns(pl.Series(START, starts.ravel()))
+        return rows.with_columns(pl.Series(START, self.slots.start(groups, times)))
+
+    def complete(self, groups: IntArray, starts: IntArray) -> IntArray:
+        """When each bucket can be over at the earliest, without grace."""
+        return self.slots.end(groups, starts) if self._shared_end else self.slots.complete(groups, starts)
+
+    def close(self, keys: KeyTable, cut: Cut) -> pl.DataFrame | None:
+        """Rows of the buckets that are over by the cut, gaps filled, and forget them."""
+        ready = self._take(keys, cut)
+        rows = self._filled(ready, keys, cut) if self._fills else ready
+        if rows is None or rows.is_empty():
+            return None
+        groups, starts = keys.groups[rows[KEY].to_numpy()], rows[START].to_numpy()
+        complete = pl.Series(COMPLETE, self.complete(groups, starts))
+        end = pl.Series("_end", self.slots.end(groups, starts))
+        return rows.with_columns(complete, end)
+
+    def _over(self, groups: IntArray, starts: IntArray, cut: Cut) -> np.ndarray:
+        over = starts < cut.before
+        if cut.due is not None:
+            over &= self.complete(groups, starts) + self.plan.grace <= cut.due
+        return over
+
+    def _take(self, keys: KeyTable, cut: Cut) -> pl.DataFrame | None:
+        rows = self.buffer.merged()
+        if rows is None:
+            return None
+        over = self._over(keys.groups[rows[KEY].to_numpy()], rows[START].to_numpy(), cut)
+        if not over.any():
+            return None
+        mask = pl.Series(over)
+        self.buffer.replace(rows.filter(~mask))
+        return rows.filter(mask)
+
+    def _filled(self, ready: pl.DataFrame | None, keys: KeyTable, cut: Cut) -> pl.DataFrame | None:
+        """A row for every expected bucket of every key that has begun, in the order of key and time."""
+        self._begin(ready, len(keys))
+        number, start = self._expected(keys, cut)
+        known = ready if ready is not None else self._nothing
+        if known is None:
+            return None
+        grid = pl.DataFrame({KEY: number, START: start})
+        rows = grid.join(known, on=[KEY, START], how="left", maintain_order="left")
+        self._check_all_expected(rows, ready, keys)
+        rows = rows.with_columns(pl.col(FIRST_TIME).is_null().alias(GAP))
+        return self._carried(rows) if rows.height else rows
+
+    def _begin(self, ready: pl.DataFrame | None, count: int) -> None:
+        missing = count - len(self._positions)
+        self._positions = np.concatenate([self._positions, np.full(missing, UNSEEN)])
+        if ready is None:
+            return
+        if self._nothing is None:
+            self._nothing = ready.clear()
+        first = ready.group_by(KEY).agg(pl.col(START).min())
+        numbers = first[KEY].to_numpy()
+        fresh = self._positions[numbers] == UNSEEN
+        self._positions[numbers[fresh]] = first[START].to_numpy()[fresh] - 1
+
+    def _expected(self, keys: KeyTable, cut: Cut) -> tuple[IntArray, IntArray]:
+        begun = np.flatnonzero(self._positions != UNSEEN)
+        groups = keys.groups[begun]
+        found = [self._expected_of(int(group), begun[groups == group], cut) for group in np.unique(groups)]
+        if not found:
+            return np.empty(0, np.int64), np.empty(0, np.int64)
+        return np.concatenate([number for number, _ in found]), np.concatenate([start for _, start in found])
+
+    def _expected_of(self, group: int, numbers: IntArray, cut: Cut) -> tuple[IntArray, IntArray]:
+        positions = self._positions[numbers]
+        starts = self.slots.expected(group, int(positions.min()), cut.before)
+        starts = starts[self._over(np.full(len(starts), group), starts, cut)]
+        first = np.searchsorted(starts, positions, side="right")
+        counts = len(starts) - first
+        offsets = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
+        return np.repeat(numbers, counts), starts[np.repeat(first, counts) + offsets]
+
+    def _check_all_expected(self, rows: pl.DataFrame, ready: pl.DataFrame | None, keys: KeyTable) -> None:
+        if ready is None or rows[FIRST_TIME].count() == ready.height:
+            return
+        lost = ready.join(rows, on=[KEY, START], how="anti").row(0, named=True)
+        assert keys.frame is not None
+        raise ScheduleError(
+            f"key {keys.frame.row(lost[KEY])[:-1]} has events in the {self.plan.name} bucket of "
+            f"{from_instant(lost[START]).isoformat()} that its schedule does not expect; "
+            "were schedule rows taken away while their bucket was open?"
+        )
+
+    def _carried(self, rows: pl.DataFrame) -> pl.DataFrame:
+        """Add the last value seen of each argument up to each bucket's end, and remember where every key stands."""
+        numbers = rows[KEY].to_numpy()
+        first_of_key = np.flatnonzero(np.r_[True, numbers[1:] != numbers[:-1]])
+        last_of_key = np.r_[first_of_key[1:], len(numbers)] - 1
+        self._positions[numbers[last_of_key]] = rows[START].to_numpy()[last_of_key]
+        if not self._query.carried:
+            return rows
+        before = self._carry_table(rows)
+        begins = np.repeat(first_of_key, np.diff(np.r_[first_of_key, len(numbers)]))
+        columns = [_last_seen(rows, before, found, numbers, begins) for found in self._query.carried]
+        filled = rows.with_columns(columns)
+        index = np.arange(before.height)
+        index[numbers[last_of_key]] = before.height + last_of_key
+        self._carry = pl.concat([before, filled.select(before.columns)])[index]
+        return filled
+
+    def _carry_table(self, rows: pl.DataFrame) -> pl.DataFrame:
+        schema = {carried(found): rows.schema[last_column(found)] for found in self._query.carried}
+        known = self._carry if self._carry is not None else pl.DataFrame(schema=schema)
+        missing = len(self._positions) - known.height
+        if not missing:
+            return known
+        return pl.concat([known, pl.DataFrame({name: [None] * missing for name in schema}, schema=schema)])
+
+    def snapshot(self) -> dict[str, pl.DataFrame]:
+        """The whole state as frames."""
+        frames = {"positions": pl.DataFrame({"position": self._positions})}
+        rows = self.buffer.merged()
+        optional = {"open": rows, "carry": self._carry, "nothing": self._nothing}
+        return frames | {name: frame for name, frame in optional.items() if frame is not None}
+
+    def restore(self, frames: dict[str, pl.DataFrame]) -> None:
+        """Take over a state that `snapshot` gave."""
+        self._positions = frames["positions"]["position"].to_numpy().copy()
+        self._carry, self._nothing = frames.get("carry"), frames.get("nothing")
+        if "open" in frames:
+            self.buffer.replace(frames["open"])
+
+
+def _last_seen(
+    rows: pl.DataFrame, before: pl.DataFrame, argument: Argument, numbers: IntArray, begins: IntArray
+) -> pl.Series:
+    """For each row the newest known value in it or before it, of the same key; else the one from earlier closings."""
+    values = rows[last_column(argument)]
+    position = np.arange(len(values))
+    newest = np.maximum.accumulate(np.where(values.is_not_null().to_numpy(), position, -1))
+    everything = pl.concat([before[carried(argument)], values])
+    taken = np.where(newest >= begins, newest + before.height, numbers)
+    return everything.gather(taken).alias(carried(argument))

@@ -1,0 +1,324 @@
+"""The whole computation of one partition: batches of events and closing instants in, live bars and finals out.
+
+It does no I/O, starts no thread and asks nobody for the time. The same events in the same order give the same finals however
+they are split into batches; state can be taken out and put back between any two calls.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import polars as pl
+
+from kandle.engine.aggregates import FIRST_TIME, OFFSET, TIME
+from kandle.engine.buffer import KEY, START, merged
+from kandle.engine.compiled import COMPLETE, GAP, CompiledQuery
+from kandle.engine.expressions import evaluated
+from kandle.engine.fit import check_fit
+from kandle.engine.keys import KeyTable
+from kandle.engine.operator import UNSEEN, BarOperator, Cut
+from kandle.errors import PlanError
+from kandle.plan.plan import BarPlan, Plan
+from kandle.query.query import Gaps
+from kandle.time.sessions import SessionCalendar
+from kandle.time.slots import HoppingSlots, Slots, check_trading_days, slots
+from kandle.time.timeframe import IntArray
+from kandle.time.watermark import Watermark
+
+FAR = np.iinfo(np.int64).max
+ROWS_AT_ONCE = 1_000_000
+"""About how many base bars are closed in one step, so that a long silence does not fill memory with gap bars."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finals:
+    """Bars that came out of one timeframe: the target's physical columns, and beside each bar whether it fills a gap,
+    when its bucket starts and when it is complete (microseconds, without grace)."""
+
+    plan: BarPlan
+    bars: pl.DataFrame
+    gaps: pl.Series
+    starts: pl.Series
+    complete: pl.Series
+
+
+@dataclass(frozen=True, slots=True)
+class Processed:
+    """What became of a batch: events that came too late (source columns) and how many others were left out."""
+
+    late: pl.DataFrame
+    filtered: int
+    outside_sessions: int
+
+
+class Pipeline:
+    """Open buckets of every timeframe of a plan, for all keys of one partition."""
+
+    def __init__(self, plan: Plan, calendar: SessionCalendar | None = None) -> None:
+        if (plan.query.schedule is None) != (calendar is None):
+            raise PlanError(_calendar_mismatch(plan))
+        if calendar is not None:
+            check_trading_days(calendar, plan.base.timeframe)
+        self.plan = plan
+        self._query = CompiledQuery(plan.query)
+        self._calendar = calendar
+        self._keys = KeyTable(self._query.key_names, calendar, len(plan.query.group_by))
+        self._operators = [BarOperator(bar, _slots(plan, bar, calendar), self._query) for bar in plan.bars]
+        self._by_name = {operator.plan.name: operator for operator in self._operators}
+        self._closed = UNSEEN
+        self._newest = UNSEEN
+        self._offset = 0
+        self._touched: list[pl.DataFrame] = []
+
+    @property
+    def newest(self) -> int:
+        """Event time of the newest event that passed `where`, in microseconds; the least int64 if there was none."""
+        return self._newest
+
+    @property
+    def has_events(self) -> bool:
+        """Whether any event passed `where`."""
+        return self._newest != UNSEEN
+
+    @property
+    def event_time(self) -> pl.Expr:
+        """Event time of a source event in microseconds."""
+        return self._query.time
+
+    def _passing(self, events: pl.DataFrame) -> pl.DataFrame:
+        if self._query.where is None:
+            return events
+        return events.filter(evaluated(events, [self._query.where]).to_series())
+
+    def process(self, events: pl.DataFrame, watermark: Watermark | None = None) -> Processed:
+        """Take in a batch of source events (physical columns) in the order of the log.
+
+        An event is late if its bucket was closed by `advance`; with a watermark also if its bucket, with grace, was over by
+        the times of the events before it. Late events change nothing. Events that `where` drops do not move the watermark.
+        """
+        passing = self._passing(events)
+        filtered = events.height - passing.height
+        if passing.is_empty():
+            return Processed(passing, filtered, 0)
+        prepared = self._prepared(passing)
+        groups = self._keys.groups[prepared[KEY].to_numpy()]
+        inside = self._inside(prepared, groups)
+        late = self._late(prepared, groups, inside, watermark)
+        taken = inside & ~late
+        self._newest = max(self._newest, int(prepared[TIME].max()))  # type: ignore[arg-type]
+        self._collect(prepared, groups, taken)
+        none_late = passing.clear() if not late.any() else passing.filter(pl.Series(late))
+        return Processed(none_late, filtered, int(len(inside) - inside.sum()))
+
+    def _prepared(self, passing: pl.DataFrame) -> pl.DataFrame:
+        """Columns `_time`, key number, arguments of the aggregates and, where needed, offset."""
+        columns = [self._query.time.alias(TIME), *self._query.keys, *self._query.arguments]
+        prepared = evaluated(passing, columns)
+        numbers = self._keys.numbers(prepared.select(self._query.key_names))
+        if self._query.needs_offset:
+            end = self._offset + passing.height
+            prepared = prepared.with_columns(pl.int_range(self._offset, end, dtype=pl.Int64).alias(OFFSET))
+            self._offset = end
+        return prepared.drop(self._query.key_names).with_columns(numbers)
+
+    def _inside(self, prepared: pl.DataFrame, groups: IntArray) -> np.ndarray:
+        if self._calendar is None:
+            return np.ones(len(groups), np.bool_)
+        return self._calendar.locate(groups, prepared[TIME].to_numpy()) >= 0
+
+    def _late(
+        self, prepared: pl.DataFrame, groups: IntArray, inside: np.ndarray, watermark: Watermark | None
+    ) -> np.ndarray:
+        times = prepared[TIME].to_numpy()
+        known = np.full(len(times), self._closed)
+        if watermark is not None:
+            known = np.maximum(known, watermark.observe(times))
+        # A bucket is complete only after each of its events, so most events need no closer look.
+        suspects = np.flatnonzero(inside & (known > times))
+        late = np.zeros(len(times), np.bool_)
+        if len(suspects):
+            base = self._operators[0]
+            groups, times = groups[suspects], times[suspects]
+            complete = base.complete(groups, _start(base, groups, times))
+            late[suspects] = complete + base.plan.grace <= known[suspects]
+        return late
+
+    def _collect(self, prepared: pl.DataFrame, groups: IntArray, taken: np.ndarray) -> None:
+        if not taken.all():
+            prepared, groups = prepared.filter(pl.Series(taken)), groups[taken]
+        if prepared.is_empty():
+            return
+        base = self._operators[0]
+        starts = _start(base, groups, prepared[TIME].to_numpy())
+        prepared = prepared.with_columns(pl.Series(START, starts))
+        if not prepared[TIME].is_sorted():
+            prepared = prepared.sort(TIME, maintain_order=True)
+        first = int(prepared[TIME][0])
+        partials = self._query.collected(prepared, [KEY, START])
+        base.buffer.append(partials, in_order=first >= self._ordered_until)
+        self._ordered_until = max(self._ordered_until, int(prepared[TIME][-1]))
+        self._touched.append(partials.select(KEY, START, FIRST_TIME))
+
+    _ordered_until: int = UNSEEN
+
+    def advance(self, instant: int) -> Iterator[Finals]:
+        """Close every bucket that is complete, with its grace, by an instant (microseconds); finals in the order of time."""
+        if instant <= self._closed:
+            return
+        for step in self._steps(instant):
+            yield from self._close(Cut(step, step))
+        self._closed = instant
+
+    def finish(self, before: int) -> Iterator[Finals]:
+        """Close every bucket that starts before an instant, whether it is complete or not: the end of all input."""
+        for step in self._steps(before):
+            yield from self._close(Cut(step, step))
+        yield from self._close(Cut(before))
+        self._closed = FAR
+
+    def _steps(self, instant: int) -> Iterator[int]:
+        """Instants on the way to `instant`, so near to each other that no step closes much more than ROWS_AT_ONCE."""
+        base = self._operators[0]
+        start = base.oldest
+        if self._query.query.gaps is not Gaps.SKIP and start is not None:
+            length = max(1, ROWS_AT_ONCE // max(1, len(self._keys))) * base.plan.timeframe.nominal
+            yield from range(start + length, instant, length)
+        yield instant
+
+    def _close(self, cut: Cut) -> Iterator[Finals]:
+        for operator in self._operators:
+            rows = operator.close(self._keys, cut)
+            if rows is None:
+                continue
+            self._roll_up(operator, rows)
+            if operator.plan.is_emitted:
+                finals = self._finals(operator, rows)
+                if finals.bars.height:
+                    yield finals
+
+    def _roll_up(self, operator: BarOperator, rows: pl.DataFrame) -> None:
+        """Give the bars with events to the timeframes that are made from them; a gap adds nothing."""
+        parents = [found for found in self._operators if found.plan.source == operator.plan.name]
+        if not parents:
+            return
+        real = rows.filter(~pl.col(GAP)) if GAP in rows.columns else rows
+        columns = [KEY, START, *(partial.name for partial in self._query.partials)]
+        real = real.select(columns).sort(START, maintain_order=True)
+        if real.is_empty():
+            return
+        groups = self._keys.groups[real[KEY].to_numpy()]
+        for parent in parents:
+            adopted = parent.adopt(real, groups)
+            parent.buffer.append(merged(adopted, self._query.partials, in_order=True), in_order=True)
+
+    def _finals(self, operator: BarOperator, rows: pl.DataFrame) -> Finals:
+        bars = self._bars(rows.sort(self._order(rows)))
+        gaps = bars[GAP] if GAP in bars.columns else pl.Series(GAP, np.zeros(bars.height, np.bool_))
+        return Finals(operator.plan, bars.select(self._fields), gaps, bars[START], bars[COMPLETE])
+
+    @property
+    def _fields(self) -> list[str]:
+        return [found.name for found in self.plan.query.target.fields]
+
+    def _order(self, rows: pl.DataFrame) -> list[pl.Expr]:
+        ranks = pl.Series("_rank", self._keys.ranks[rows[KEY].to_numpy()])
+        return [pl.col(COMPLETE), pl.col(START), pl.lit(ranks)]
+
+    def _bars(self, rows: pl.DataFrame) -> pl.DataFrame:
+        assert self._keys.frame is not None
+        keys = self._keys.frame[rows[KEY].to_numpy()].drop(KEY)
+        bars = self._query.bars(rows.hstack(keys))
+        check_fit(self.plan.query.target, bars)
+        return self._ranked(bars)
+
+    def _ranked(self, bars: pl.DataFrame) -> pl.DataFrame:
+        query = self.plan.query
+        if not query.order_by:
+            return bars
+        fields = [order.field for order in query.order_by]
+        descending = [order.descending for order in query.order_by]
+        ordered = bars.sort([START, *fields], descending=[False, *descending], maintain_order=True)
+        return ordered if query.limit is None else ordered.group_by(START, maintain_order=True).head(query.limit)
+
+    def changes(self) -> list[tuple[BarPlan, pl.DataFrame]]:
+        """Live bars of the open buckets that got events since the last call, by timeframe, finest first."""
+        if not self._touched:
+            return []
+        touched = pl.concat(self._touched)
+        self._touched = []
+        found = []
+        current: dict[str, pl.DataFrame | None] = {}
+        for operator in self._operators:
+            rows = current[operator.plan.name] = self._current(operator, current)
+            if rows is not None and operator.plan.is_emitted:
+                found.append((operator.plan, self._live(operator, rows, touched)))
+        return [(bar, frame) for bar, frame in found if frame.height]
+
+    def _current(self, operator: BarOperator, current: dict[str, pl.DataFrame | None]) -> pl.DataFrame | None:
+        """All open buckets of a timeframe: what closed bars below gave, and what is open below."""
+        own = operator.buffer.merged()
+        below = current.get(operator.plan.source or "")
+        if below is None:
+            return own
+        below = operator.adopt(below, self._keys.groups[below[KEY].to_numpy()])
+        every = below if own is None else pl.concat([own, below.select(own.columns)])
+        return merged(every.sort(FIRST_TIME, maintain_order=True), self._query.partials, in_order=True)
+
+    def _live(self, operator: BarOperator, rows: pl.DataFrame, touched: pl.DataFrame) -> pl.DataFrame:
+        if operator.plan.source is not None:
+            touched = operator.adopt(touched, self._keys.groups[touched[KEY].to_numpy()])
+        rows = rows.join(touched.select(KEY, START).unique(), on=[KEY, START], how="semi")
+        if rows.is_empty():
+            return rows
+        groups, starts = self._keys.groups[rows[KEY].to_numpy()], rows[START].to_numpy()
+        ends = operator.slots.end(groups, starts)
+        rows = rows.with_columns(pl.Series("_end", ends), pl.Series(COMPLETE, ends))
+        return self._bars(rows.sort(self._order(rows))).select(self._fields)
+
+    def snapshot(self) -> dict[str, pl.DataFrame]:
+        """The whole state as named frames; `restore` on a new pipeline of the same plan goes on from there."""
+        numbers = {"closed": self._closed, "newest": self._newest, "offset": self._offset}
+        frames = {"numbers": pl.DataFrame({**numbers, "ordered_until": self._ordered_until})}
+        if self._keys.frame is not None:
+            frames["keys"] = self._keys.frame
+        for operator in self._operators:
+            frames |= {f"{operator.plan.name}/{name}": frame for name, frame in operator.snapshot().items()}
+        return frames
+
+    def restore(self, frames: dict[str, pl.DataFrame]) -> None:
+        """Take over a state that `snapshot` gave."""
+        numbers = frames["numbers"].row(0, named=True)
+        self._closed, self._newest = numbers["closed"], numbers["newest"]
+        self._offset, self._ordered_until = numbers["offset"], numbers["ordered_until"]
+        if "keys" in frames:
+            self._keys.restore(frames["keys"])
+        for operator in self._operators:
+            prefix = f"{operator.plan.name}/"
+            own = {name.removeprefix(prefix): frame for name, frame in frames.items() if name.startswith(prefix)}
+            operator.restore(own)
+
+
+def _start(operator: BarOperator, groups: IntArray, times: IntArray) -> IntArray:
+    assert not isinstance(operator.slots, HoppingSlots)
+    return operator.slots.start(groups, times)
+
+
+def _slots(plan: Plan, bar: BarPlan, calendar: SessionCalendar | None) -> Slots | HoppingSlots:
+    if bar.advance is not None:
+        return HoppingSlots(bar.timeframe, bar.advance, calendar)
+    return slots(
+        bar.timeframe,
+        zone=plan.zone,
+        base=plan.base.timeframe,
+        calendar=calendar,
+        by_trading_day=plan.by_trading_day,
+    )
+
+
+def _calendar_mismatch(plan: Plan) -> str:
+    if plan.query.schedule is None:
+        return f"{plan.query.target.name} is not based on a schedule, but schedule rows were given; add .based_on(...)"
+    name = plan.query.schedule.entity.name
+    return f"{plan.query.target.name} is based on {name}, but no schedule rows were given; pass the rows of {name}"

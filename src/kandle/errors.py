@@ -1,0 +1,47 @@
+"""One tree of errors: everything that kandle raises on purpose is a `KandleError`.
+
+Each class also inherits from the builtin that fits, so `except ValueError` works where a reader expects it to.
+Messages name the thing, the valid choices and the way out.
+"""
+
+from __future__ import annotations
+
+
+class KandleError(Exception):
+    """Base of all errors that kandle raises on purpose."""
+
+
+class TimeframeError(KandleError, ValueError):
+    """A timeframe, duration or instant that cannot be read or does not exist."""
+
+
+class ScheduleError(KandleError, ValueError):
+    """Schedule rows that contradict each other or the plan."""
+
+
+class ModelError(KandleError, TypeError):
+    """An entity, a mapping or a context that is declared wrongly."""
+
+
+class QueryError(ModelError):
+    """A query that cannot be recorded or means nothing; names stage and expression."""
+
+
+class PlanError(ModelError):
+    """A query that is valid by itself but from which no bars can be derived."""
+
+
+class OptionsError(KandleError, ValueError):
+    """A configuration value that is unknown or wrong; names key and place."""
+
+
+class DataError(KandleError, ValueError):
+    """A value that does not fit its field; names entity, field, value and, where known, the row."""
+
+
+class InputError(KandleError, OSError):
+    """A file that cannot be read as what it is said to be."""
+
+
+class OutputError(KandleError, OSError):
+    """A place that cannot be written."""

@@ -1,0 +1,107 @@
+"""What users write beside their fields (`Annotated[str, Key(0)]`) and above their classes (`@kandle.stream("ticks")`)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Literal, TypeVar
+
+from kandle.errors import ModelError
+
+T = TypeVar("T")
+
+EPOCH_FORMATS = {"epoch_s": 1_000_000, "epoch_ms": 1_000, "epoch_us": 1, "epoch_ns": None}
+"""Datetime formats of integers since the epoch, each with its microseconds (None: finer than one)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """The field is part number `order` of the entity's key, counted from 0."""
+
+    order: int
+
+
+@dataclass(frozen=True, slots=True)
+class Timestamp:
+    """The field is the event time of the entity."""
+
+
+@dataclass(frozen=True, slots=True)
+class Precision:
+    """A decimal of `precision` digits, `scale` of them behind the point."""
+
+    precision: int
+    scale: int
+
+
+@dataclass(frozen=True, slots=True)
+class MaxLength:
+    """A text of at most `characters` characters."""
+
+    characters: int
+
+
+@dataclass(frozen=True, slots=True)
+class DatetimeFormat:
+    """How a datetime is written in text: a strftime pattern, or epoch_s, epoch_ms, epoch_us, epoch_ns for integers."""
+
+    pattern: str
+
+
+@dataclass(frozen=True, slots=True)
+class Alias:
+    """Other names under which the field may be found when data are read."""
+
+    names: tuple[str, ...]
+
+    def __init__(self, *names: str) -> None:
+        object.__setattr__(self, "names", names)
+
+
+@dataclass(frozen=True, slots=True)
+class Ignore:
+    """The field is not part of the entity's records; it needs a default."""
+
+
+@dataclass(frozen=True, slots=True)
+class EntityOptions:
+    """What a class decorator says of the entity's topic."""
+
+    kind: Literal["stream", "table"]
+    topic: str | None
+    partitions: int
+    replication: int
+    retention: str | timedelta | None
+
+
+OPTIONS_ATTRIBUTE = "__kandle_entity__"
+
+
+def stream(
+    topic: str | None = None, *, partitions: int = 1, replication: int = 1, retention: str | timedelta | None = None
+) -> Callable[[type[T]], type[T]]:
+    """Make a class the entity of a stream of events; the topic is named after the class unless said otherwise."""
+    return _entity(EntityOptions("stream", topic, partitions, replication, retention))
+
+
+def table(
+    topic: str | None = None, *, partitions: int = 1, replication: int = 1, retention: str | timedelta | None = None
+) -> Callable[[type[T]], type[T]]:
+    """Make a class the entity of a table, in which the newest row of a key counts."""
+    return _entity(EntityOptions("table", topic, partitions, replication, retention))
+
+
+def _entity(options: EntityOptions) -> Callable[[type[T]], type[T]]:
+    if options.topic is not None and not isinstance(options.topic, str):
+        raise ModelError('write @kandle.stream("topic") or @kandle.stream() with parentheses, above the class')
+    if options.partitions < 1 or options.replication < 1:
+        raise ModelError(
+            f"topic {options.topic!r}: partitions ({options.partitions}) and replication ({options.replication}) start at 1"
+        )
+
+    def mark(cls: type[T]) -> type[T]:
+        setattr(cls, OPTIONS_ATTRIBUTE, options)
+        return cls
+
+    return mark

@@ -1,0 +1,237 @@
+"""A query while it is written: what the stages have gathered so far, and the checks when it is complete."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from typing import Any
+
+from kandle.errors import QueryError
+from kandle.model.entity import EntityModel, entity_model, unknown
+from kandle.model.types import BooleanType, DateType, TimestampType
+from kandle.query.assignment import bare_column, carried_into, check_grouped, projection
+from kandle.query.describe import describe
+from kandle.query.functions import Descending
+from kandle.query.nodes import AnyNode, Column, WindowBound, aggregates
+from kandle.query.query import Gaps, Hopping, Late, Order, Projection, QueryModel, Schedule, Tumbling
+from kandle.query.recording import Recorded, RecordingRow, RecordingWindow, node_of, recorded, recorded_node
+from kandle.query.signatures import call
+from kandle.time.buckets import zone_of
+from kandle.time.timeframe import Timeframe, Unit, as_timeframe, parse_duration
+
+Each = int | tuple[int, ...] | list[int]
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """The clauses of a query that is not complete yet."""
+
+    source: EntityModel
+    schedule: Schedule | None = None
+    where: AnyNode | None = None
+    window: Tumbling | Hopping | None = None
+    group_by: tuple[AnyNode, ...] = ()
+    having: AnyNode | None = None
+    selected: Any = None
+    order_by: tuple[Order, ...] = ()
+    limit: int | None = None
+    gaps: Gaps = Gaps.CARRY
+    late: Late = Late.DROP
+
+    @property
+    def row(self) -> RecordingRow:
+        """A recording row of the source."""
+        return RecordingRow(self.source)
+
+    @property
+    def window_row(self) -> RecordingWindow:
+        """A recording window."""
+        return RecordingWindow()
+
+    def filtered(self, predicate: AnyNode) -> Draft:
+        """With one more condition over events."""
+        _check_condition("where", predicate)
+        _check_no_aggregate("where", predicate)
+        return replace(self, where=predicate if self.where is None else call("and", self.where, predicate))
+
+    def with_having(self, predicate: AnyNode) -> Draft:
+        """With one more condition over bars."""
+        _check_condition("having", predicate)
+        bare = bare_column(predicate, self.group_by)
+        if bare is not None:
+            raise QueryError(f"having: {describe(bare)} is neither a group key nor inside an aggregate; write f.last(...)")
+        return replace(self, having=predicate if self.having is None else call("and", self.having, predicate))
+
+    def grouped(self, key: Any) -> Draft:
+        """With its group key."""
+        parts = key if isinstance(key, tuple | list) else (key,)
+        nodes = tuple(self._key(part) for part in parts)
+        if not nodes:
+            raise QueryError("group_by: the function gives no key; leave group_by out to make one series of bars")
+        return replace(self, group_by=nodes)
+
+    def _key(self, part: Any) -> AnyNode:
+        if not isinstance(part, Recorded):
+            raise QueryError(f"group_by: {part!r} does not depend on the row; name a field")
+        node = node_of(part)
+        _check_no_aggregate("group_by", node)
+        if node.nullable:
+            raise QueryError(f"group_by: {describe(node)} may be NULL, and NULL is no key; write f.coalesce(x, ...)")
+        if str(node.type) in ("float", "dict[str, str]"):
+            raise QueryError(f"group_by: {describe(node)} is {node.type}, which cannot be a key; cast or round it")
+        return node
+
+    def finished(self, target: EntityModel) -> QueryModel:
+        """The query model for a target entity, after all checks."""
+        fields = projection(target, self.selected)
+        if self.window is not None or self.group_by:
+            check_grouped(target, fields, self.group_by)
+        else:
+            _check_no_aggregates(fields)
+        if self.window is not None:
+            self._check_window(target, fields)
+        if self.schedule is not None:
+            _check_schedule(self.schedule, self.group_by, self.source)
+        for order in self.order_by:
+            target.field(order.field)
+        return QueryModel(
+            target=target,
+            source=self.source,
+            projection=fields,
+            schedule=self.schedule,
+            where=self.where,
+            window=self.window,
+            group_by=self.group_by,
+            having=self.having,
+            order_by=self.order_by,
+            limit=self.limit,
+            gaps=self.gaps,
+            late=self.late,
+        )
+
+    def _check_window(self, target: EntityModel, fields: tuple[Projection, ...]) -> None:
+        starts = [item.field for item in fields if item.expression == WindowBound("start")]
+        if not starts:
+            raise QueryError(
+                f"select: no field of {target.name} is w.start, so its bars could not be told apart; add start=w.start"
+            )
+        if target.keys:
+            self._check_keys(target, fields)
+        nulls = carried_into(fields, target) if self.gaps is Gaps.NULL else None
+        if nulls is not None:
+            field, expression = nulls
+            raise QueryError(
+                f"select: {target.name}.{field} = {expression} is NULL in a bucket without events (gaps=Gaps.NULL); declare the "
+                "field as Optional, or choose Gaps.CARRY or Gaps.SKIP"
+            )
+
+    def _check_keys(self, target: EntityModel, fields: tuple[Projection, ...]) -> None:
+        expressions = {item.field: item.expression for item in fields}
+        found = [expressions[key.name] for key in target.keys]
+        if found != [*self.group_by, WindowBound("start")]:
+            wanted = ", ".join([*map(describe, self.group_by), "w.start"])
+            given = ", ".join(f"{key.name} = {describe(expressions[key.name])}" for key in target.keys)
+            raise QueryError(
+                f"select: the key of {target.name} is ({given}), but bars are told apart by ({wanted}); mark those fields Key(0), "
+                "Key(1) .. in this order"
+            )
+
+
+def _check_condition(stage: str, node: AnyNode) -> None:
+    if not isinstance(node.type, BooleanType):
+        raise QueryError(f"{stage}: {describe(node)} is {node.type}, not a condition")
+
+
+def _check_no_aggregate(stage: str, node: AnyNode) -> None:
+    if aggregates(node):
+        raise QueryError(f"{stage}: {describe(node)} holds an aggregate; those belong in select and having")
+
+
+def _check_no_aggregates(fields: tuple[Projection, ...]) -> None:
+    for item in fields:
+        if aggregates(item.expression):
+            raise QueryError(
+                f"select: {item.field} = {describe(item.expression)} is an aggregate, but there is neither a window nor a group key; "
+                "add .tumbling(...) or .group_by(...)"
+            )
+
+
+def timeframes_of(units: Mapping[str, Each]) -> tuple[Timeframe, ...]:
+    """The timeframes of one declaration, finest first, each once."""
+    by_text = {unit.value: unit for unit in Unit}
+    found = {
+        Timeframe(value, by_text[unit])
+        for unit, values in units.items()
+        for value in (values if isinstance(values, tuple | list) else (values,))
+    }
+    if not found:
+        raise QueryError("tumbling: no timeframe is given; write for example minutes=(1, 5), hours=1")
+    return tuple(sorted(found))
+
+
+def tumbling_of(
+    time: AnyNode, timeframes: tuple[Timeframe, ...], zone: str, grace: str | timedelta | Mapping[str, str | timedelta]
+) -> Tumbling:
+    """The checked window."""
+    _check_time("tumbling", time)
+    zone_of(zone)
+    if not isinstance(grace, Mapping):
+        return Tumbling(time, timeframes, zone, parse_duration(grace))
+    by_timeframe = {as_timeframe(name): parse_duration(duration) for name, duration in grace.items()}
+    for name in by_timeframe:
+        if name not in timeframes:
+            raise QueryError(unknown(f"tumbling: grace is given for {name}, which is not declared", "", list(map(str, timeframes))))
+    return Tumbling(time, timeframes, zone, 0, by_timeframe)
+
+
+def _check_time(stage: str, node: AnyNode) -> None:
+    if not isinstance(node.type, TimestampType) or node.nullable:
+        optional = " | None" if node.nullable else ""
+        raise QueryError(f"{stage}: {describe(node)} is {node.type}{optional}; the time of an event is a datetime, not Optional")
+    _check_no_aggregate(stage, node)
+
+
+def schedule_of(
+    entity: EntityModel, open: Callable[..., Any], close: Callable[..., Any], day: Callable[..., Any] | None
+) -> Schedule:
+    """The checked `based_on` clause."""
+    row = RecordingRow(entity)
+    bounds = [recorded_node(f"based_on ({name})", function, row) for name, function in (("open", open), ("close", close))]
+    for name, node in zip(("open", "close"), bounds, strict=True):
+        _check_time(f"based_on ({name})", node)
+    date_node = None if day is None else recorded_node("based_on (day)", day, row)
+    if date_node is not None and (not isinstance(date_node.type, DateType) or date_node.nullable):
+        raise QueryError(f"based_on (day): {describe(date_node)} is {date_node.type}; the trading date is a date, not Optional")
+    return Schedule(entity, bounds[0], bounds[1], date_node)
+
+
+def _check_schedule(schedule: Schedule, group_by: tuple[AnyNode, ...], source: EntityModel) -> None:
+    keys = schedule.entity.keys[: len(group_by)]
+    same = [type(key.type) is type(node.type) for key, node in zip(keys, group_by, strict=False)]
+    if len(keys) < len(group_by) or not all(same):
+        given = ", ".join(f"{key.name}: {key.type}" for key in schedule.entity.keys) or "none"
+        wanted = ", ".join(f"{describe(node)}: {node.type}" for node in group_by)
+        raise QueryError(
+            f"based_on: the leading key parts of {schedule.entity.name} ({given}) must be the group key ({wanted}), in number, order and type"
+        )
+
+
+def order_of(draft: Draft, key: Callable[..., Any]) -> tuple[Order, ...]:
+    """The checked `order_by` clause over the fields of the selected object."""
+    target = draft.selected.target if hasattr(draft.selected, "target") else type(draft.selected)
+    row = RecordingRow(entity_model(target))
+    value = recorded("order_by", key, row)
+    parts = value if isinstance(value, tuple | list) else (value,)
+    return tuple(_order(part) for part in parts)
+
+
+
+
+def _order(part: Any) -> Order:
+    descending = isinstance(part, Descending)
+    value = part.value if descending else part
+    node = node_of(value) if isinstance(value, Recorded) else None
+    if not isinstance(node, Column):
+        raise QueryError(f"order_by: {part!r} is not a field of the result; write lambda b: b.field or f.descending(b.field)")
+    return Order(node.name, descending)

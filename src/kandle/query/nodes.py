@@ -1,0 +1,149 @@
+"""The query tree: immutable expression nodes that know their type and whether they may be NULL.
+
+Interpreters (the columnar engine, the KSQL compiler) read this tree; nothing here computes a value.
+Operators and functions are both `Call`s: what differs between targets is a row in a table, not a class.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Literal as OneOf
+
+from kandle.model.types import BOOLEAN, TIMESTAMP, DataType
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """Base of all expression nodes."""
+
+    @property
+    def children(self) -> tuple[Node, ...]:
+        return ()
+
+
+@dataclass(frozen=True, slots=True)
+class Column(Node):
+    """A field of the source entity named `entity`."""
+
+    entity: str
+    name: str
+    type: DataType
+    nullable: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Constant(Node):
+    """A constant value; None is NULL of the given type."""
+
+    value: Any
+    type: DataType
+
+    @property
+    def nullable(self) -> bool:
+        return self.value is None
+
+
+@dataclass(frozen=True, slots=True)
+class WindowBound(Node):
+    """The start (inclusive) or the end (exclusive) of the bucket."""
+
+    bound: OneOf["start", "end"]
+
+    @property
+    def type(self) -> DataType:
+        return TIMESTAMP
+
+    @property
+    def nullable(self) -> bool:
+        return False
+
+
+@dataclass(frozen=True, slots=True)
+class Call(Node):
+    """A scalar function or operator of the query language, by its name in `signatures.SCALARS`."""
+
+    function: str
+    arguments: tuple[AnyNode, ...]
+    type: DataType
+    nullable: bool
+
+    @property
+    def children(self) -> tuple[Node, ...]:
+        return self.arguments
+
+
+@dataclass(frozen=True, slots=True)
+class Cast(Node):
+    """The argument as another type; a value that does not fit is an error, never another value."""
+
+    argument: AnyNode
+    type: DataType
+
+    @property
+    def nullable(self) -> bool:
+        return self.argument.nullable
+
+    @property
+    def children(self) -> tuple[Node, ...]:
+        return (self.argument,)
+
+
+@dataclass(frozen=True, slots=True)
+class Branch(Node):
+    """One `condition -> value` arm of a `Case`."""
+
+    condition: AnyNode
+    value: AnyNode
+
+    @property
+    def children(self) -> tuple[Node, ...]:
+        return (self.condition, self.value)
+
+
+@dataclass(frozen=True, slots=True)
+class Case(Node):
+    """The value of the first branch whose condition is true (not NULL), else `otherwise`."""
+
+    branches: tuple[Branch, ...]
+    otherwise: AnyNode
+    type: DataType
+
+    @property
+    def nullable(self) -> bool:
+        return self.otherwise.nullable or any(branch.value.nullable for branch in self.branches)
+
+    @property
+    def children(self) -> tuple[Node, ...]:
+        return (*self.branches, self.otherwise)
+
+
+@dataclass(frozen=True, slots=True)
+class Aggregate(Node):
+    """An aggregate over the events of a bucket, by its name in `signatures.AGGREGATES`."""
+
+    function: str
+    arguments: tuple[AnyNode, ...]
+    type: DataType
+    nullable: bool
+
+    @property
+    def children(self) -> tuple[Node, ...]:
+        return self.arguments
+
+
+AnyNode = Column | Constant | WindowBound | Call | Cast | Case | Aggregate
+
+TRUE = Constant(True, BOOLEAN)
+
+
+def walk(node: Node) -> Iterator[Node]:
+    """The node and everything below it, parents first."""
+    yield node
+    for child in node.children:
+        yield from walk(child)
+
+
+def aggregates(node: Node) -> list[Aggregate]:
+    """The aggregates in the tree, without those nested in others (nesting is refused when recorded)."""
+    return [found for found in walk(node) if isinstance(found, Aggregate)]

@@ -1,0 +1,96 @@
+"""The query model: what one `to_query` declaration says, as immutable values."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+
+from kandle.model.entity import EntityModel
+from kandle.query.nodes import AnyNode
+from kandle.time.timeframe import Timeframe
+
+
+class Gaps(Enum):
+    """What a bucket inside a session without events gives."""
+
+    CARRY = "carry"
+    NULL = "null"
+    SKIP = "skip"
+
+
+class Late(Enum):
+    """What happens to an event whose bucket is already final (it is counted in any case)."""
+
+    DROP = "drop"
+    TOPIC = "topic"
+
+
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """`based_on`: sessions `open <= t < close` of rows with the same key; `day` is the trading date."""
+
+    entity: EntityModel
+    open: AnyNode
+    close: AnyNode
+    day: AnyNode | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Tumbling:
+    """Windows that follow each other, in several timeframes at once; grace in microseconds."""
+
+    time: AnyNode
+    timeframes: tuple[Timeframe, ...]
+    zone: str = "UTC"
+    grace: int = 0
+    grace_by_timeframe: Mapping[Timeframe, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Hopping:
+    """Windows of `size` that start every `advance` and so overlap; grace in microseconds."""
+
+    time: AnyNode
+    size: Timeframe
+    advance: Timeframe
+    grace: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Projection:
+    """One field of the target entity and the expression that fills it, of the field's own type."""
+
+    field: str
+    expression: AnyNode
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """One ordering key over the fields of the target."""
+
+    field: str
+    descending: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class QueryModel:
+    """A whole query: source and target entities and one value per clause."""
+
+    target: EntityModel
+    source: EntityModel
+    projection: tuple[Projection, ...]
+    schedule: Schedule | None = None
+    where: AnyNode | None = None
+    window: Tumbling | Hopping | None = None
+    group_by: tuple[AnyNode, ...] = ()
+    having: AnyNode | None = None
+    order_by: tuple[Order, ...] = ()
+    limit: int | None = None
+    gaps: Gaps = Gaps.CARRY
+    late: Late = Late.DROP
+
+    @property
+    def has_tumbling(self) -> bool:
+        """Whether some windows over time must be closed by somebody."""
+        return self.window is not None

@@ -1,0 +1,222 @@
+"""The stages of a query: each offers what may come next, to type checkers and at run time.
+
+    from_ -> join -> based_on -> where -> tumbling | hopping -> group_by -> having -> select -> order_by -> limit
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from datetime import date, datetime, timedelta
+from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeVar
+
+from kandle.errors import QueryError
+from kandle.model.entity import EntityModel, entity_model
+from kandle.query.draft import Draft, Each, order_of, schedule_of, timeframes_of, tumbling_of
+from kandle.query.query import Gaps, Hopping, Late
+from kandle.query.recording import Window, recorded, recorded_node
+from kandle.time.timeframe import as_timeframe, parse_duration
+
+T = TypeVar("T")
+O = TypeVar("O")  # noqa: E741
+R = TypeVar("R")
+
+ORDER = ("from_", "join", "based_on", "where", "tumbling", "hopping", "group_by", "having", "select", "order_by", "limit")
+Grace = str | timedelta | Mapping[str, str | timedelta]
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """A query so far. Which methods a stage has says what may come next."""
+
+    draft: Draft
+
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> NoReturn:
+            if name.startswith("__") and name.endswith("__"):
+                raise AttributeError(name)
+            can = [each for each in ORDER if hasattr(type(self), each)]
+            now = f"here may come {', '.join(can)}" if can else "nothing may come after it"
+            raise QueryError(f"{name} cannot stand here: {now}; the order is {' -> '.join(ORDER)}")
+
+
+class Limited(Stage, Generic[R]):
+    """After `limit`: the query is complete."""
+
+
+class Ordered(Limited[R]):
+    """After `order_by`."""
+
+    def limit(self, count: int) -> Limited[R]:
+        """Keep the first `count` bars of every bucket, in the order given."""
+        if isinstance(count, bool) or not isinstance(count, int) or count < 1:
+            raise QueryError(f"limit: {count!r} is not a number of bars, 1 or more")
+        return Limited(replace(self.draft, limit=count))
+
+
+class Selected(Limited[R]):
+    """After `select`."""
+
+    def order_by(self, key: Callable[[R], object]) -> Ordered[R]:
+        """Order the bars of one bucket by fields of the result; `f.descending(b.field)` turns one round."""
+        return Ordered(replace(self.draft, order_by=order_of(self.draft, key)))
+
+    if not TYPE_CHECKING:
+
+        def limit(self, count: int) -> NoReturn:
+            raise QueryError("limit without order_by would keep bars at random; say order_by(lambda b: b.field) before it")
+
+
+class Filtered(Stage, Generic[T]):
+    """After `having`."""
+
+    def having(self, predicate: Callable[[T, Window], bool]) -> Filtered[T]:
+        """Only bars for which the condition over aggregates is true come out; others still count in the roll-up."""
+        return Filtered(self.draft.with_having(recorded_node("having", predicate, self.draft.row, self.draft.window_row)))
+
+    def select(self, target: Callable[[T, Window], R]) -> Selected[R]:
+        """The bar of a bucket."""
+        return Selected(replace(self.draft, selected=recorded("select", target, self.draft.row, self.draft.window_row)))
+
+
+class Grouped(Filtered[T]):
+    """After `group_by`."""
+
+
+class Windowed(Filtered[T]):
+    """After `tumbling` or `hopping`."""
+
+    def group_by(self, key: Callable[[T], object]) -> Grouped[T]:
+        """One series of bars for each value of the key, an expression or a tuple of them."""
+        return Grouped(self.draft.grouped(recorded("group_by", key, self.draft.row)))
+
+
+class Unwindowed(Stage, Generic[T]):
+    """After `group_by` without a window over time: one row per key for ever."""
+
+    def having(self, predicate: Callable[[T], bool]) -> Unwindowed[T]:
+        """Only rows for which the condition over aggregates is true."""
+        return Unwindowed(self.draft.with_having(recorded_node("having", predicate, self.draft.row)))
+
+    def select(self, target: Callable[[T], R]) -> Selected[R]:
+        """The row of a key."""
+        return Selected(replace(self.draft, selected=recorded("select", target, self.draft.row)))
+
+
+class Where(Stage, Generic[T]):
+    """After `where`, or where it may come."""
+
+    def where(self, predicate: Callable[[T], bool]) -> Where[T]:
+        """Only events for which the condition is true, not NULL; several are joined by `and`."""
+        return Where(self.draft.filtered(recorded_node("where", predicate, self.draft.row)))
+
+    def tumbling(
+        self,
+        time: Callable[[T], datetime],
+        *,
+        seconds: Each = (),
+        minutes: Each = (),
+        hours: Each = (),
+        days: Each = (),
+        weeks: Each = (),
+        months: Each = (),
+        tz: str = "UTC",
+        grace: Grace = "0s",
+        gaps: Gaps = Gaps.CARRY,
+        late: Late = Late.DROP,
+    ) -> Windowed[T]:
+        """Buckets that follow each other, in several timeframes at once; days, weeks and months begin at midnight of `tz`.
+
+        `grace` is for all timeframes, or by timeframe (`{"1m": "2s"}`); one that is not named has that of its source.
+        """
+        node = recorded_node("tumbling", time, self.draft.row)
+        units = {"s": seconds, "m": minutes, "h": hours, "d": days, "wk": weeks, "mo": months}
+        window = tumbling_of(node, timeframes_of(units), tz, grace)
+        return Windowed(replace(self.draft, window=window, gaps=Gaps(gaps), late=Late(late)))
+
+    def hopping(
+        self,
+        time: Callable[[T], datetime],
+        *,
+        size: str,
+        advance: str,
+        grace: str | timedelta = "0s",
+        gaps: Gaps = Gaps.CARRY,
+        late: Late = Late.DROP,
+    ) -> Windowed[T]:
+        """Buckets of one size that start every `advance` and overlap."""
+        node = recorded_node("hopping", time, self.draft.row)
+        window = Hopping(node, as_timeframe(size), as_timeframe(advance), parse_duration(grace))
+        return Windowed(replace(self.draft, window=window, gaps=Gaps(gaps), late=Late(late)))
+
+    def group_by(self, key: Callable[[T], object]) -> Unwindowed[T]:
+        """One row for each value of the key, without a window over time."""
+        return Unwindowed(self.draft.grouped(recorded("group_by", key, self.draft.row)))
+
+    def select(self, target: Callable[[T], R]) -> Selected[R]:
+        """One result for each event."""
+        return Selected(replace(self.draft, selected=recorded("select", target, self.draft.row)))
+
+
+class Source(Where[T]):
+    """After `from_`."""
+
+    def join(
+        self,
+        other: type[O],
+        *,
+        on: Callable[[T, O], bool],
+        how: str = "inner",
+        within: str | timedelta | None = None,
+    ) -> Joined[T, O]:
+        """Join with another source; not available yet."""
+        raise QueryError(
+            f"join: joining {self.draft.source.name} with {other.__name__} is not available in this version; "
+            "join the data before they reach kandle, or put the fields into one entity"
+        )
+
+    def based_on(
+        self,
+        schedule: type[O],
+        *,
+        open: Callable[[O], datetime],
+        close: Callable[[O], datetime],
+        day: Callable[[O], date] | None = None,
+    ) -> Where[T]:
+        """Only events with `open <= t < close` of a schedule row of the same key; `day` is the trading date of the row.
+
+        With `day`, days, weeks and months are those of the trading dates; the leading key parts of the schedule are the group key.
+        """
+        return Where(replace(self.draft, schedule=schedule_of(entity_model(schedule), open, close, day)))
+
+
+class Joined(Stage, Generic[T, O]):
+    """After `join`: the stages of two rows."""
+
+
+class Query:
+    """The start of a query."""
+
+    def from_(self, source: type[T]) -> Source[T]:
+        """The entity whose events the query reads."""
+        return Source(Draft(entity_model(source)))
+
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> NoReturn:
+            if name.startswith("__") and name.endswith("__"):
+                raise AttributeError(name)
+            raise QueryError(f"{name} cannot stand here: a query begins with from_(Entity)")
+
+
+def build(target: EntityModel, declare: Callable[[Query], Any]) -> Any:
+    """The query model of a declaration; QueryError names stage and expression."""
+    stage = declare(Query())
+    if not isinstance(stage, Limited):
+        reached = type(stage).__name__
+        raise QueryError(f"{target.name}: the query must end with select, order_by or limit; it gives {reached}")
+    return stage.draft.finished(target)
+
+
+

@@ -1,0 +1,177 @@
+"""The one rounding function: which bucket of a timeframe holds an instant."""
+
+from __future__ import annotations
+
+import difflib
+from datetime import UTC, date, datetime, timedelta
+from functools import lru_cache
+from typing import Protocol
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
+
+import numpy as np
+
+from kandle.errors import TimeframeError
+from kandle.time.timeframe import DAY, SECOND, IntArray, Timeframe, Unit, from_instant, to_instant
+
+MONDAY = date(1970, 1, 5)
+"""Weeks are counted from a Monday."""
+
+
+class Buckets(Protocol):
+    """The buckets `[start, end)` of a timeframe, which follow each other without holes; all in microseconds."""
+
+    def floor(self, instants: IntArray) -> IntArray:
+        """Start of the bucket that holds each instant."""
+
+    def next(self, starts: IntArray) -> IntArray:
+        """Start of the bucket after the one that holds each instant, which is its end."""
+
+    def ceil(self, instants: IntArray) -> IntArray:
+        """The first bucket start that is not before each instant."""
+
+    def range(self, start: int, end: int) -> IntArray:
+        """Starts of all buckets that overlap `[start, end)`, ascending."""
+
+
+class FixedBuckets:
+    """Buckets of one size, aligned to the epoch."""
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+
+    def floor(self, instants: IntArray) -> IntArray:
+        return instants - instants % self._size
+
+    def next(self, starts: IntArray) -> IntArray:
+        return self.floor(starts) + self._size
+
+    def ceil(self, instants: IntArray) -> IntArray:
+        return -self.floor(-instants)
+
+    def range(self, start: int, end: int) -> IntArray:
+        if end <= start:
+            return np.empty(0, np.int64)
+        return np.arange(start - start % self._size, end, self._size, dtype=np.int64)
+
+
+class CalendarBuckets:
+    """Days, weeks (from Monday) or months of a time zone, from local midnight to local midnight."""
+
+    def __init__(self, timeframe: Timeframe, zone: str) -> None:
+        self._timeframe = timeframe
+        self._zone = zone_of(zone)
+        self._edges: IntArray = np.empty(0, np.int64)
+
+    def floor(self, instants: IntArray) -> IntArray:
+        edges = self._covering(instants)
+        return edges[np.searchsorted(edges, instants, side="right") - 1]
+
+    def next(self, starts: IntArray) -> IntArray:
+        edges = self._covering(starts)
+        return edges[np.searchsorted(edges, starts, side="right")]
+
+    def ceil(self, instants: IntArray) -> IntArray:
+        edges = self._covering(instants)
+        return edges[np.searchsorted(edges, instants, side="left")]
+
+    def range(self, start: int, end: int) -> IntArray:
+        if end <= start:
+            return np.empty(0, np.int64)
+        edges = self._covering(np.array([start, end - 1]))
+        first = np.searchsorted(edges, start, side="right") - 1
+        return edges[first : np.searchsorted(edges, end, side="left")]
+
+    def _covering(self, instants: IntArray) -> IntArray:
+        """Edges around all the instants, with at least one after the last."""
+        if len(instants):
+            low, high = int(instants.min()), int(instants.max())
+            if not len(self._edges) or low < self._edges[0] or high >= self._edges[-1]:
+                self._extend(low, high)
+        return self._edges
+
+    def _extend(self, low: int, high: int) -> None:
+        """Make edges from a year before the first instant to years after the last, those known already included."""
+        if len(self._edges):
+            low, high = min(low, int(self._edges[0])), max(high, int(self._edges[-1]))
+        first_year = max(1, from_instant(low).year - 1)
+        # Two periods more: one edge after the last instant is needed, whatever the number of months in a bucket.
+        last_year = min(9998, from_instant(high).year + 2 + self._timeframe.nominal // (365 * DAY))
+        starts = _first_dates(self._timeframe, date(first_year, 1, 1), date(last_year, 12, 31))
+        self._edges = np.unique(np.array([_midnight(day, self._zone) for day in starts], dtype=np.int64))
+
+
+def _first_dates(timeframe: Timeframe, first: date, last: date) -> list[date]:
+    """First local dates of the buckets between two dates."""
+    if timeframe.unit is Unit.MONTH:
+        months = range(first.year * 12, last.year * 12 + 12)
+        return [date(month // 12, month % 12 + 1, 1) for month in months if month % timeframe.value == 0]
+    days = timeframe.value * (7 if timeframe.unit is Unit.WEEK else 1)
+    origin = (MONDAY if timeframe.unit is Unit.WEEK else date(1970, 1, 1)).toordinal()
+    begin = first.toordinal() + (origin - first.toordinal()) % days
+    return [date.fromordinal(ordinal) for ordinal in range(begin, last.toordinal() + 1, days)]
+
+
+def _midnight(day: date, zone: ZoneInfo) -> int:
+    """The first instant of a local date; where a clock change skips midnight that is the end of the gap."""
+    midnight = datetime(day.year, day.month, day.day, tzinfo=zone)
+    before = midnight.utcoffset()
+    after = midnight.replace(fold=1).utcoffset()
+    assert before is not None and after is not None
+    instant = to_instant(midnight.replace(tzinfo=UTC)) - before // timedelta(microseconds=1)
+    if after > before:
+        # In a gap the offset before the change points past it; the change itself is the first instant of the day.
+        return _first_instant_of(day, zone, instant)
+    return instant
+
+
+def local_midnights(days: IntArray, zone: str) -> IntArray:
+    """The first instants, in a zone, of the dates that begin at these instants in UTC."""
+    distinct, positions = np.unique(days, return_inverse=True)
+    found = [_midnight(from_instant(int(day)).date(), zone_of(zone)) for day in distinct]
+    return np.array(found, dtype=np.int64)[positions]
+
+
+def _first_instant_of(day: date, zone: ZoneInfo, guess: int) -> int:
+    low, high = guess - DAY, guess + DAY // 2
+    while high - low > 1:
+        middle = (low + high) // 2
+        if from_instant(middle).astimezone(zone).date() >= day:
+            high = middle
+        else:
+            low = middle
+    return high
+
+
+@lru_cache(maxsize=256)
+def buckets(timeframe: Timeframe, zone: str = "UTC") -> Buckets:
+    """The buckets of a timeframe; the zone says when days begin."""
+    return FixedBuckets(timeframe.size) if timeframe.is_fixed else CalendarBuckets(timeframe, zone)
+
+
+@lru_cache(maxsize=256)
+def zone_of(name: str) -> ZoneInfo:
+    """The IANA time zone of a name; TimeframeError with names that are close."""
+    try:
+        return ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError, OSError, TypeError) as error:
+        close = difflib.get_close_matches(str(name), sorted(available_timezones()), 3, 0.5)
+        hint = f"; did you mean {', '.join(close)}?" if close else "; write for example UTC or Europe/Berlin"
+        raise TimeframeError(f"{name!r} is not a time zone{hint}") from error
+
+
+@lru_cache(maxsize=1024)
+def zone_offsets_divide(size: int, zone: str) -> bool:
+    """Whether a grid of `size` microseconds, aligned to the epoch, has an edge on every local midnight since 1970."""
+    return DAY % size == 0 and all(offset % size == 0 for offset in _offsets(zone))
+
+
+@lru_cache(maxsize=64)
+def _offsets(name: str) -> frozenset[int]:
+    """All offsets from UTC, in microseconds, that a zone has between 1970 and 2100."""
+    zone = zone_of(name)
+    start, found = datetime(1970, 1, 1, tzinfo=UTC), set()
+    for days in range(0, 131 * 366, 5):
+        offset = (start + timedelta(days=days)).astimezone(zone).utcoffset()
+        assert offset is not None
+        found.add(offset // timedelta(seconds=1) * SECOND)
+    return frozenset(found)

@@ -1,0 +1,68 @@
+"""The clock: the only module that asks the system for the time, and the only one that sleeps."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import Protocol
+
+from kandle.errors import TimeframeError
+from kandle.time.timeframe import from_instant, parse_duration
+
+
+class Clock(Protocol):
+    """What time it is, in microseconds since the epoch, and waiting until then."""
+
+    def now(self) -> int: ...
+
+    async def sleep_until(self, instant: int) -> None: ...
+
+
+class SystemClock:
+    """The system's own clock."""
+
+    def now(self) -> int:
+        return time.time_ns() // 1000
+
+    async def sleep_until(self, instant: int) -> None:
+        """Wait until the system clock says `instant`; looks again after each sleep, since a clock may be set."""
+        while (left := instant - self.now()) > 0:
+            await asyncio.sleep(min(left / 1_000_000, 1.0))
+
+
+class ManualClock:
+    """A clock that stands still until it is moved by hand."""
+
+    def __init__(self, start: int) -> None:
+        self._now = start
+        self._sleepers: list[tuple[int, int, asyncio.Future[None]]] = []
+        self._count = 0
+
+    def now(self) -> int:
+        return self._now
+
+    async def sleep_until(self, instant: int) -> None:
+        if instant <= self._now:
+            return
+        waiting: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._count += 1
+        self._sleepers.append((instant, self._count, waiting))
+        await waiting
+
+    async def advance(self, duration: str) -> None:
+        """Move on by a duration such as `1m`."""
+        await self.set(self._now + parse_duration(duration))
+
+    async def set(self, instant: int) -> None:
+        """Move on to an instant; those who sleep until then wake in the order of their instants, at that time."""
+        if instant < self._now:
+            raise TimeframeError(f"a clock does not go back: {from_instant(instant)} is before {from_instant(self._now)}")
+        while self._sleepers and min(self._sleepers)[0] <= instant:
+            first = min(self._sleepers, key=lambda sleeper: sleeper[:2])
+            self._sleepers.remove(first)
+            self._now = max(self._now, first[0])
+            if not first[2].done():
+                first[2].set_result(None)
+            # One turn of the loop lets the sleeper go on, and sleep again, before the next one wakes.
+            await asyncio.sleep(0)
+        self._now = instant

@@ -1,0 +1,164 @@
+"""When markets are open: sessions `open <= t < close` per key, each with an optional trading date."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from kandle.errors import ScheduleError
+from kandle.time.timeframe import IntArray, from_instant
+
+Key = tuple[Any, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class SessionRows:
+    """Schedule rows as columns: `keys[key_ids[i]]` is open in `[opens[i], closes[i])` on trading day `days[i]`.
+
+    Instants are microseconds, days are days since 1970-01-01; `days` is None where sessions have no trading date.
+    """
+
+    keys: Sequence[Key]
+    key_ids: IntArray
+    opens: IntArray
+    closes: IntArray
+    days: IntArray | None = None
+
+
+class SessionCalendar:
+    """Sessions by key. Keys with the very same sessions share one *group*, so that many keys of one market cost one table.
+
+    `group`, `opens`, `closes` and `days` are columns of all sessions, ordered by group and open; `bounds[g]:bounds[g + 1]` are
+    those of group g.
+    """
+
+    def __init__(self, rows: SessionRows) -> None:
+        ordered = _ordered(rows)
+        _check(ordered)
+        self.has_days = rows.days is not None
+        self._group_of, self._names, chosen = _grouped(ordered)
+        self.opens = ordered.opens[chosen.rows]
+        self.closes = ordered.closes[chosen.rows]
+        assert ordered.days is not None
+        self.days = ordered.days[chosen.rows]
+        self.group = np.repeat(np.arange(len(chosen.sizes)), chosen.sizes)
+        self.bounds = np.concatenate([[0], np.cumsum(chosen.sizes)])
+        self._by_open = np.argsort(self.opens, kind="stable")
+        self._longest = int((self.closes - self.opens).max(initial=0))
+
+    @property
+    def group_count(self) -> int:
+        """How many different schedules there are."""
+        return len(self.bounds) - 1
+
+    def groups(self, keys: Sequence[Key]) -> IntArray:
+        """The group of each key; -1 for a key without rows, which is never in session."""
+        return np.array([self._group_of.get(tuple(key), -1) for key in keys], dtype=np.int64)
+
+    def name(self, group: int) -> Key:
+        """A key of the group, for messages."""
+        return self._names[group]
+
+    def sessions(self, group: int) -> slice:
+        """Where the group's sessions stand in the columns; nothing for group -1."""
+        return slice(0, 0) if group < 0 else slice(int(self.bounds[group]), int(self.bounds[group + 1]))
+
+    def is_in_session(self, key: Key, instant: int) -> bool:
+        """Whether a key is in session: the open counts, the close does not."""
+        return bool(self.locate(self.groups([key]), np.array([instant]))[0] >= 0)
+
+    def locate(self, groups: IntArray, instants: IntArray) -> IntArray:
+        """The session that holds each instant in its group, as a row of the columns, or -1."""
+        if not len(instants):
+            return np.empty(0, np.int64)
+        low, high = int(instants.min()), int(instants.max())
+        near = self._near(low, high)
+        edges = np.unique(np.concatenate([self.opens[near], self.closes[near], [low]]))
+        table = self._table(near, edges)
+        column = np.searchsorted(edges, instants, side="right") - 1
+        # Row -1 of the table, its last, belongs to no group and is empty.
+        return table[groups, column]
+
+    def _near(self, low: int, high: int) -> IntArray:
+        """Sessions that overlap `[low, high]`."""
+        opens = self.opens[self._by_open]
+        first = np.searchsorted(opens, low - self._longest, side="left")
+        rows = self._by_open[first : np.searchsorted(opens, high, side="right")]
+        return rows[self.closes[rows] > low]
+
+    def _table(self, rows: IntArray, edges: IntArray) -> IntArray:
+        """The session of every group in every interval between edges; sessions of a group do not overlap."""
+        table = np.zeros((self.group_count + 1, len(edges) + 1), np.int64)
+        groups = self.group[rows]
+        np.add.at(table, (groups, np.searchsorted(edges, np.maximum(self.opens[rows], edges[0]))), rows + 1)
+        np.add.at(table, (groups, np.searchsorted(edges, self.closes[rows])), -(rows + 1))
+        return np.cumsum(table, axis=1) - 1
+
+
+@dataclass(frozen=True, slots=True)
+class _Chosen:
+    """Rows of one key per group, and how many rows each group has."""
+
+    rows: IntArray
+    sizes: IntArray
+
+
+def _ordered(rows: SessionRows) -> SessionRows:
+    """Rows by key and open, without identical ones."""
+    days = np.zeros(len(rows.opens), np.int64) if rows.days is None else np.asarray(rows.days, np.int64)
+    columns = np.stack([np.asarray(column, np.int64) for column in (rows.key_ids, rows.opens, rows.closes, days)])
+    order = np.lexsort(columns[::-1])
+    columns = columns[:, order]
+    fresh = np.ones(columns.shape[1], np.bool_)
+    fresh[1:] = (columns[:, 1:] != columns[:, :-1]).any(axis=0)
+    key_ids, opens, closes, days = columns[:, fresh]
+    return SessionRows(rows.keys, key_ids, opens, closes, days)
+
+
+def _check(rows: SessionRows) -> None:
+    assert rows.days is not None
+    empty = np.flatnonzero(rows.closes <= rows.opens)
+    if len(empty):
+        raise ScheduleError(f"{_described(rows, empty[0])} closes before or when it opens")
+    same = rows.key_ids[1:] == rows.key_ids[:-1]
+    overlap = np.flatnonzero(same & (rows.opens[1:] < rows.closes[:-1]))
+    if len(overlap):
+        at = overlap[0]
+        raise ScheduleError(
+            f"{_described(rows, at)} overlaps {_described(rows, at + 1)}; sessions of a key must not overlap"
+        )
+    backwards = np.flatnonzero(same & (rows.days[1:] < rows.days[:-1]))
+    if len(backwards):
+        at = backwards[0]
+        raise ScheduleError(
+            f"{_described(rows, at + 1)} opens after {_described(rows, at)} but has an earlier trading date"
+        )
+
+
+def _described(rows: SessionRows, at: int) -> str:
+    opens, closes = from_instant(int(rows.opens[at])), from_instant(int(rows.closes[at]))
+    return f"session {opens.isoformat()} .. {closes.isoformat()} of key {tuple(rows.keys[int(rows.key_ids[at])])}"
+
+
+def _grouped(rows: SessionRows) -> tuple[dict[Key, int], list[Key], _Chosen]:
+    """Group of every key, a key of every group, and the rows of that key."""
+    starts = np.flatnonzero(np.r_[True, rows.key_ids[1:] != rows.key_ids[:-1]]) if len(rows.key_ids) else np.empty(0, int)
+    ends = np.append(starts[1:], len(rows.key_ids))
+    group_of: dict[Key, int] = {}
+    names: list[Key] = []
+    seen: dict[bytes, int] = {}
+    chosen: list[IntArray] = []
+    assert rows.days is not None
+    for start, end in zip(starts, ends, strict=False):
+        content = b"".join(column[start:end].tobytes() for column in (rows.opens, rows.closes, rows.days))
+        key = tuple(rows.keys[int(rows.key_ids[start])])
+        if content not in seen:
+            seen[content] = len(names)
+            names.append(key)
+            chosen.append(np.arange(start, end))
+        group_of[key] = seen[content]
+    flat = np.concatenate(chosen) if chosen else np.empty(0, np.int64)
+    return group_of, names, _Chosen(flat, np.array([len(found) for found in chosen], dtype=np.int64))

@@ -1,0 +1,226 @@
+"""The buckets of one timeframe as a schedule makes them: where they start and end, which must exist, when they are complete."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Protocol
+
+import numpy as np
+
+from kandle.errors import ScheduleError
+from kandle.time.buckets import Buckets, FixedBuckets, buckets, local_midnights
+from kandle.time.sessions import SessionCalendar
+from kandle.time.timeframe import DAY, IntArray, Timeframe, from_instant
+
+
+class Slots(Protocol):
+    """The buckets of a timeframe for every schedule group; all instants in microseconds."""
+
+    def start(self, groups: IntArray, instants: IntArray) -> IntArray:
+        """Start of the bucket that holds each instant."""
+
+    def end(self, groups: IntArray, starts: IntArray) -> IntArray:
+        """Nominal end of each bucket."""
+
+    def complete(self, groups: IntArray, starts: IntArray) -> IntArray:
+        """End of the last base bucket that the schedule expects in each bucket: when it can be over at the earliest."""
+
+    def expected(self, group: int, after: int, before: int) -> IntArray:
+        """Ascending starts, `after < start < before`, of the group's buckets that hold a part of a session."""
+
+
+def slots(
+    timeframe: Timeframe,
+    *,
+    zone: str = "UTC",
+    base: Timeframe,
+    calendar: SessionCalendar | None = None,
+    by_trading_day: bool = False,
+) -> Slots:
+    """The slots of a timeframe: by the calendar's trading dates, or by the clock and calendar of the zone."""
+    if calendar is None:
+        return PlainSlots(buckets(timeframe, zone))
+    base_buckets = buckets(base, zone)
+    if by_trading_day and not timeframe.is_fixed:
+        return TradingDaySlots(timeframe, zone, base_buckets, calendar)
+    return SessionSlots(buckets(timeframe, zone), base_buckets, calendar)
+
+
+def _by_group(groups: IntArray) -> Iterator[tuple[int, IntArray]]:
+    """Every group with the positions at which it stands."""
+    order = np.argsort(groups, kind="stable")
+    edges = np.flatnonzero(np.diff(groups[order])) + 1
+    for rows in np.split(order, edges) if len(order) else []:
+        yield int(groups[rows[0]]), rows
+
+
+class PlainSlots:
+    """Every bucket of the timeframe, for everybody."""
+
+    def __init__(self, of: Buckets) -> None:
+        self._buckets = of
+
+    def start(self, groups: IntArray, instants: IntArray) -> IntArray:
+        return self._buckets.floor(instants)
+
+    def end(self, groups: IntArray, starts: IntArray) -> IntArray:
+        return self._buckets.next(starts)
+
+    def complete(self, groups: IntArray, starts: IntArray) -> IntArray:
+        return self._buckets.next(starts)
+
+    def expected(self, group: int, after: int, before: int) -> IntArray:
+        starts = self._buckets.range(after + 1, before)
+        return starts[starts > after]
+
+
+class SessionSlots:
+    """Those buckets of the timeframe that hold a part of a session of the group."""
+
+    def __init__(self, of: Buckets, base: Buckets, calendar: SessionCalendar) -> None:
+        self._buckets = of
+        self._base = base
+        self._calendar = calendar
+
+    def start(self, groups: IntArray, instants: IntArray) -> IntArray:
+        return self._buckets.floor(instants)
+
+    def end(self, groups: IntArray, starts: IntArray) -> IntArray:
+        return self._buckets.next(starts)
+
+    def complete(self, groups: IntArray, starts: IntArray) -> IntArray:
+        ends = self.end(groups, starts)
+        complete = ends.copy()
+        for group, rows in _by_group(groups):
+            complete[rows] = self._complete(group, starts[rows], ends[rows])
+        return complete
+
+    def _complete(self, group: int, starts: IntArray, ends: IntArray) -> IntArray:
+        sessions = self._calendar.sessions(group)
+        opens, closes = self._calendar.opens[sessions], self._calendar.closes[sessions]
+        following = np.searchsorted(opens, ends, side="left")
+        last = following - 1
+        known = (following < len(opens)) & (last >= 0)
+        close = np.minimum(closes[np.maximum(last, 0)], ends) if len(closes) else ends
+        known &= close > starts
+        return np.where(known, np.minimum(self._base.ceil(close), ends), ends)
+
+    def expected(self, group: int, after: int, before: int) -> IntArray:
+        sessions = self._calendar.sessions(group)
+        opens, closes = self._calendar.opens[sessions], self._calendar.closes[sessions]
+        first = np.searchsorted(closes, after, side="right")
+        found = [self._buckets.range(int(open_), int(close)) for open_, close in _overlapping(opens, closes, first, before)]
+        if not found:
+            return np.empty(0, np.int64)
+        starts = np.unique(np.concatenate(found))
+        return starts[(starts > after) & (starts < before)]
+
+
+def _overlapping(opens: IntArray, closes: IntArray, first: np.intp, before: int) -> list[tuple[np.int64, np.int64]]:
+    """Sessions from number `first` on that open before an instant, cut off there."""
+    last = np.searchsorted(opens, before, side="left")
+    return list(zip(opens[first:last], np.minimum(closes[first:last], before), strict=True))
+
+
+class TradingDaySlots:
+    """Days, weeks or months by trading date: from the first open to the last close of the sessions that belong to them."""
+
+    def __init__(self, timeframe: Timeframe, zone: str, base: Buckets, calendar: SessionCalendar) -> None:
+        self._calendar = calendar
+        self._base = base
+        dates = buckets(timeframe, "UTC")
+        midnights = calendar.days.astype(np.int64) * DAY
+        label = dates.floor(midnights)
+        fresh = np.ones(len(label), np.bool_)
+        fresh[1:] = (label[1:] != label[:-1]) | (calendar.group[1:] != calendar.group[:-1])
+        first = np.flatnonzero(fresh)
+        last = np.append(first[1:], len(label)) - 1
+        self._slot_of_row = np.cumsum(fresh) - 1
+        self._groups = calendar.group[first]
+        self._starts = calendar.opens[first]
+        self._ends = calendar.closes[last[: len(first)]]
+        self._bounds = np.searchsorted(self._groups, np.arange(calendar.group_count + 1))
+        self._completes = self._complete_of(local_midnights(dates.next(label[first]), zone))
+
+    def _complete_of(self, midnight: IntArray) -> IntArray:
+        """The last close, if the schedule goes on after it; else not before the last date is over in the zone."""
+        rounded = np.maximum(self._base.ceil(self._ends), self._ends)
+        followed = np.zeros(len(rounded), np.bool_)
+        followed[:-1] = self._groups[1:] == self._groups[:-1]
+        return np.where(followed, rounded, np.maximum(rounded, midnight))
+
+    def start(self, groups: IntArray, instants: IntArray) -> IntArray:
+        rows = self._calendar.locate(groups, instants)
+        if (rows < 0).any():
+            at = int(np.flatnonzero(rows < 0)[0])
+            raise ScheduleError(f"{from_instant(int(instants[at])).isoformat()} is in no session, so it has no trading date")
+        return self._starts[self._slot_of_row[rows]]
+
+    def _slot(self, groups: IntArray, starts: IntArray) -> IntArray:
+        slot = np.empty(len(starts), np.int64)
+        for group, rows in _by_group(groups):
+            low, high = self._range(group)
+            slot[rows] = low + np.searchsorted(self._starts[low:high], starts[rows], side="right") - 1
+        return slot
+
+    def _range(self, group: int) -> tuple[int, int]:
+        return (0, 0) if group < 0 else (int(self._bounds[group]), int(self._bounds[group + 1]))
+
+    def end(self, groups: IntArray, starts: IntArray) -> IntArray:
+        return self._ends[self._slot(groups, starts)]
+
+    def complete(self, groups: IntArray, starts: IntArray) -> IntArray:
+        return self._completes[self._slot(groups, starts)]
+
+    def expected(self, group: int, after: int, before: int) -> IntArray:
+        low, high = self._range(group)
+        starts = self._starts[low:high]
+        return starts[np.searchsorted(starts, after, side="right") : np.searchsorted(starts, before, side="left")]
+
+
+class HoppingSlots:
+    """Windows of one size that start every `advance` and overlap; `advance` divides the size."""
+
+    def __init__(self, size: Timeframe, advance: Timeframe, calendar: SessionCalendar | None = None) -> None:
+        self._size = size.size
+        self._advance = FixedBuckets(advance.size)
+        self._step = advance.size
+        self._inner = None if calendar is None else SessionSlots(self._advance, self._advance, calendar)
+
+    def starts(self, instants: IntArray) -> IntArray:
+        """Starts of all windows that hold each instant, latest first: one row per instant."""
+        hops = np.arange(self._size // self._step, dtype=np.int64) * self._step
+        return self._advance.floor(instants)[:, None] - hops[None, :]
+
+    def end(self, groups: IntArray, starts: IntArray) -> IntArray:
+        return starts + self._size
+
+    def complete(self, groups: IntArray, starts: IntArray) -> IntArray:
+        return starts + self._size
+
+    def expected(self, group: int, after: int, before: int) -> IntArray:
+        if self._inner is None:
+            starts = self._advance.range(after + 1, before)
+        else:
+            panes = self._inner.expected(group, after, before + self._size)
+            starts = np.unique(self.starts(panes).ravel())
+        return starts[(starts > after) & (starts < before)]
+
+
+def check_trading_days(calendar: SessionCalendar, base: Timeframe, zone: str = "UTC") -> None:
+    """Raise ScheduleError if sessions of different trading days share a base bucket: its events cannot be told apart."""
+    base_buckets = buckets(base, zone)
+    if not base.is_fixed or len(calendar.opens) < 2:
+        return
+    same = calendar.group[1:] == calendar.group[:-1]
+    other_day = calendar.days[1:] != calendar.days[:-1]
+    shared = base_buckets.floor(calendar.opens[1:]) < base_buckets.ceil(calendar.closes[:-1])
+    found = np.flatnonzero(same & other_day & shared)
+    if len(found):
+        at = int(found[0])
+        name = calendar.name(int(calendar.group[at]))
+        close, open_ = from_instant(int(calendar.closes[at])), from_instant(int(calendar.opens[at + 1]))
+        raise ScheduleError(
+            f"key {name}: the session that closes at {close.isoformat()} and the one that opens at {open_.isoformat()} have "
+            f"different trading dates but share a {base} bucket; declare a finer timeframe, for example seconds=1"
+        )
