@@ -3,8 +3,8 @@
     make bench            (or: python benchmarks/backfill.py --ticks 5000000 --rounds 3)
 
 Every measurement runs in a process of its own, in turns, so that all see the same machine; the fastest of the rounds counts.
-kandle makes 1m, 5m and 1h finals (first, max, min, last, sum; gaps skipped) and writes them to Parquet; the others make 1m bars only
-and write nothing. Peak memory is the resident set of the process.
+kandle makes 1m, 5m and 1h finals (first, max, min, last, sum; gaps skipped) and writes them to Parquet; the others make 1m
+bars only and write nothing. Peak memory is the resident set of the process.
 """
 
 from __future__ import annotations
@@ -64,19 +64,21 @@ class Bench(Context):
 
     def on_model_creating(self, model: kandle.ModelBuilder) -> None:
         model.entity(Bar).to_query(
-            lambda q: q.from_(Tick)
-            .tumbling(lambda t: t.time, minutes=(1, 5), hours=1, gaps=kandle.Gaps.SKIP)
-            .group_by(lambda t: (t.venue, t.name))
-            .select(
-                lambda t, w: Bar(
-                    start=w.start,
-                    venue=t.venue,
-                    name=t.name,
-                    first=f.first(t.price),
-                    highest=f.max(t.price),
-                    lowest=f.min(t.price),
-                    last=f.last(t.price),
-                    total=f.sum(t.size),
+            lambda q: (
+                q.from_(Tick)
+                .tumbling(lambda t: t.time, minutes=(1, 5), hours=1, gaps=kandle.Gaps.SKIP)
+                .group_by(lambda t: (t.venue, t.name))
+                .select(
+                    lambda t, w: Bar(
+                        start=w.start,
+                        venue=t.venue,
+                        name=t.name,
+                        first=f.first(t.price),
+                        highest=f.max(t.price),
+                        lowest=f.min(t.price),
+                        last=f.last(t.price),
+                        total=f.sum(t.size),
+                    )
                 )
             )
         )

@@ -1,6 +1,6 @@
 """Foreign exchange quotes of several brokers to bars of bid and ask, from one second to one day.
 
-    kandle backfill examples.fx:Fx --ticks quotes.csv.gz --out bars --format csv
+kandle backfill examples.fx:Fx --ticks quotes.csv.gz --out bars --format csv
 """
 
 from dataclasses import dataclass
@@ -47,22 +47,24 @@ class Fx(Context):
 
     def on_model_creating(self, model: kandle.ModelBuilder) -> None:
         model.entity(QuoteBar).to_query(
-            lambda q: q.from_(Quote)
-            .tumbling(lambda t: t.time, seconds=1, minutes=(1, 5), hours=1, days=1)
-            .group_by(lambda t: (t.broker, t.symbol))
-            .select(
-                lambda t, w: QuoteBar(
-                    bucket_start=w.start,
-                    broker=t.broker,
-                    symbol=t.symbol,
-                    bid_open=f.first(t.bid),
-                    bid_high=f.max(t.bid),
-                    bid_low=f.min(t.bid),
-                    bid_close=f.last(t.bid),
-                    ask_open=f.first(t.ask),
-                    ask_high=f.max(t.ask),
-                    ask_low=f.min(t.ask),
-                    ask_close=f.last(t.ask),
+            lambda q: (
+                q.from_(Quote)
+                .tumbling(lambda t: t.time, seconds=1, minutes=(1, 5), hours=1, days=1)
+                .group_by(lambda t: (t.broker, t.symbol))
+                .select(
+                    lambda t, w: QuoteBar(
+                        bucket_start=w.start,
+                        broker=t.broker,
+                        symbol=t.symbol,
+                        bid_open=f.first(t.bid),
+                        bid_high=f.max(t.bid),
+                        bid_low=f.min(t.bid),
+                        bid_close=f.last(t.bid),
+                        ask_open=f.first(t.ask),
+                        ask_high=f.max(t.ask),
+                        ask_low=f.min(t.ask),
+                        ask_close=f.last(t.ask),
+                    )
                 )
             )
         )

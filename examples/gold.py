@@ -1,6 +1,6 @@
 """Trades of futures contracts to bars with volume, from one minute to one day.
 
-    kandle backfill examples.gold:Gold --ticks trades.csv.gz --out bars --format csv
+kandle backfill examples.gold:Gold --ticks trades.csv.gz --out bars --format csv
 """
 
 from dataclasses import dataclass
@@ -42,18 +42,20 @@ class Gold(Context):
 
     def on_model_creating(self, model: kandle.ModelBuilder) -> None:
         model.entity(TradeBar).to_query(
-            lambda q: q.from_(Trade)
-            .tumbling(lambda t: t.time, minutes=(1, 5), hours=1, days=1)
-            .group_by(lambda t: t.symbol)
-            .select(
-                lambda t, w: TradeBar(
-                    bucket_start=w.start,
-                    symbol=t.symbol,
-                    open=f.first(t.price),
-                    high=f.max(t.price),
-                    low=f.min(t.price),
-                    close=f.last(t.price),
-                    volume=f.sum(t.size),
+            lambda q: (
+                q.from_(Trade)
+                .tumbling(lambda t: t.time, minutes=(1, 5), hours=1, days=1)
+                .group_by(lambda t: t.symbol)
+                .select(
+                    lambda t, w: TradeBar(
+                        bucket_start=w.start,
+                        symbol=t.symbol,
+                        open=f.first(t.price),
+                        high=f.max(t.price),
+                        low=f.min(t.price),
+                        close=f.last(t.price),
+                        volume=f.sum(t.size),
+                    )
                 )
             )
         )

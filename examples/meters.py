@@ -1,6 +1,6 @@
 """Power meters: average, lowest and highest power and the energy used, per quarter of an hour up to the local month.
 
-    kandle backfill examples.meters:Meters --ticks readings.ndjson --out usage --format csv
+kandle backfill examples.meters:Meters --ticks readings.ndjson --out usage --format csv
 """
 
 from dataclasses import dataclass
@@ -42,19 +42,30 @@ class Meters(Context):
 
     def on_model_creating(self, model: kandle.ModelBuilder) -> None:
         model.entity(Usage).to_query(
-            lambda q: q.from_(Reading)
-            .tumbling(lambda r: r.at, minutes=15, hours=1, days=1, months=1, tz="Europe/Berlin", grace="5m", gaps=Gaps.NULL)
-            .group_by(lambda r: r.meter)
-            .select(
-                lambda r, w: Usage(
-                    meter=r.meter,
-                    start=w.start,
-                    end=w.end,
-                    average_watts=f.avg(r.watts),
-                    lowest_watts=f.min(r.watts),
-                    highest_watts=f.max(r.watts),
-                    watt_hours=f.sum(r.watt_hours),
-                    readings=f.count(),
+            lambda q: (
+                q.from_(Reading)
+                .tumbling(
+                    lambda r: r.at,
+                    minutes=15,
+                    hours=1,
+                    days=1,
+                    months=1,
+                    tz="Europe/Berlin",
+                    grace="5m",
+                    gaps=Gaps.NULL,
+                )
+                .group_by(lambda r: r.meter)
+                .select(
+                    lambda r, w: Usage(
+                        meter=r.meter,
+                        start=w.start,
+                        end=w.end,
+                        average_watts=f.avg(r.watts),
+                        lowest_watts=f.min(r.watts),
+                        highest_watts=f.max(r.watts),
+                        watt_hours=f.sum(r.watt_hours),
+                        readings=f.count(),
+                    )
                 )
             )
         )

@@ -78,5 +78,5 @@ def test_the_slow_path_multiplies_exactly_or_says_that_it_cannot(pairs: list[tup
 def test_a_value_with_too_many_digits_is_named() -> None:
     frame = pl.DataFrame({"v": column([999, -1000])})
     checked = decimals.checked(pl.col("v"), DecimalType(3, 1), "Bar.v")
-    with pytest.raises(DataError, match="Bar.v: -1000 .* does not fit Decimal\\(3, 1\\)"):
+    with pytest.raises(DataError, match=r"Bar\.v: -1000 .* does not fit Decimal\(3, 1\)"):
         frame.select(checked)

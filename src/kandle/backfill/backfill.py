@@ -58,7 +58,7 @@ class Coverage:
             raise TimeframeError("the input cannot end before it begins: `until` must be after `from`")
 
 
-def backfill(
+def backfill(  # noqa: PLR0913, each is an option of its own
     context: type[Context],
     entity: type | str | None = None,
     *,
@@ -78,8 +78,10 @@ def backfill(
     lazy frame, or anything that streams Arrow. Events may come in any order within the grace; later ones are counted.
     `schedule` holds the rows of the query's schedule, in any of the same forms or as a list of its objects. With `out` the
     bars go to files `<topic>_<timeframe>_final.<format>` in that folder, which appear together at the end, else into frames.
-    The end of the input closes every bucket that has begun; `start` and `until` say what it covers when that is more than first to
-    last event (events outside are left out and counted), and `complete_only` leaves out buckets that it does not cover to their end.
+
+    The end of the input closes every bucket that has begun. `start` and `until` say what it covers when that is more than
+    first to last event (events outside are left out and counted); `complete_only` leaves out buckets that it does not cover
+    to their end.
     """
     query = _query(context, entity, gaps)
     coverage = Coverage(_instant(start), _instant(until))
@@ -122,9 +124,7 @@ def _schedule_rows(query: QueryModel, schedule: Any) -> Iterable[pl.DataFrame]:
 class _Run:
     """One backfill from its first batch to its summary."""
 
-    def __init__(
-        self, the_plan: Plan, pipeline: Pipeline, sink: Sink, coverage: Coverage, complete_only: bool
-    ) -> None:
+    def __init__(self, the_plan: Plan, pipeline: Pipeline, sink: Sink, coverage: Coverage, complete_only: bool) -> None:
         self._plan = the_plan
         self._pipeline = pipeline
         self._sink = sink

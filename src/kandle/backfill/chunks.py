@@ -51,15 +51,13 @@ class ByteFile:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._stream.close()
         self._file.close()
 
 
 def record_chunks(file: ByteFile, source: str, *, has_quotes: bool, size: int = CHUNK_BYTES) -> Iterator[bytes]:
-    """The file's bytes, cut after the last line that ends a record; with `has_quotes` no record ends inside of quotes."""
+    """The file's bytes, cut where a record ends, which with `has_quotes` is never inside of quotes."""
     rest = b""
     while data := file.read(size):
         buffer = rest + data

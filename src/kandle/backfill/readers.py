@@ -20,7 +20,7 @@ from kandle.backfill.columnar import (
 from kandle.backfill.text import csv_frames
 from kandle.backfill.text_json import ndjson_frames
 from kandle.errors import InputError
-from kandle.model.columns import to_logical, to_physical
+from kandle.model.columns import physical_schema, to_logical, to_physical
 from kandle.model.entity import EntityModel
 from kandle.model.mapping import mapping
 
@@ -82,16 +82,19 @@ class TickSource:
         for each in self.inputs:
             first_row = 1
             for frame, bytes_read in each.frames(self.entity, self.batch_rows):
-                for part in frame.iter_slices(self.batch_rows):
+                # A frame without rows counts too: it shows whether the columns are right.
+                for part in frame.iter_slices(self.batch_rows) if frame.height else [frame]:
                     physical = to_physical(self.entity, part, first_row=first_row, source=each.name)
                     yield Batch(physical, rows_before, bytes_before + bytes_read)
                     first_row += part.height
                     rows_before += part.height
             bytes_before += each.size or 0
+        if not rows_before:
+            yield Batch(pl.DataFrame(schema=physical_schema(self.entity)), 0, bytes_before)
 
 
 def open_ticks(source: Any, entity: EntityModel, *, batch_rows: int = BATCH_ROWS) -> TickSource:
-    """The events of an entity in a path, list of paths, glob, Polars frame, Arrow stream or list of the entity's objects."""
+    """The events in a path, list of paths, glob, Polars frame or lazy frame, Arrow stream, or list of objects."""
     if batch_rows < 1:
         raise InputError(f"a batch of {batch_rows} rows; it needs one at least")
     inputs = tuple(_inputs(source, entity))
@@ -99,11 +102,16 @@ def open_ticks(source: Any, entity: EntityModel, *, batch_rows: int = BATCH_ROWS
     return TickSource(name, entity, inputs, batch_rows)
 
 
+def input_size(paths: Sequence[str | Path]) -> int:
+    """Bytes of all files that the paths and globs name; InputError for one that cannot be read."""
+    return sum(_file(path).size or 0 for each in paths for path in _paths(each))
+
+
 def _inputs(source: Any, entity: EntityModel) -> Iterator[Input]:
     if isinstance(source, str | Path):
         yield from map(_file, _paths(source))
     elif isinstance(source, pl.DataFrame):
-        yield Input("frame", None, lambda entity, rows: _without_size(source.iter_slices(rows)))
+        yield Input("frame", None, lambda entity, rows: _without_size(iter([source])))
     elif isinstance(source, pl.LazyFrame):
         yield Input("lazy frame", None, lambda entity, rows: _without_size(_lazy(source, entity, rows)))
     elif hasattr(source, "__arrow_c_stream__"):
@@ -150,9 +158,7 @@ def _paths(source: str | Path) -> list[Path]:
 
 def _file(path: Path) -> Input:
     if path.is_dir():
-        raise InputError(
-            f"{path} is a folder; name a file in it, or all of a kind by a glob such as '{path}/*.parquet'"
-        )
+        raise InputError(f"{path} is a folder; name a file in it, or all of a kind by a glob such as '{path}/*.parquet'")
     if not path.exists():
         raise InputError(f"no such file: {path}")
     suffix = path.suffix.lower()
@@ -165,6 +171,5 @@ def _file(path: Path) -> Input:
         read = COLUMNAR_READERS[inner]
         return Input(str(path), path.stat().st_size, lambda entity, rows: read(path, entity, rows))
     text = ", ".join(f"{each}, {each}.gz" for each in TEXT_READERS)
-    raise InputError(
-        f"{path}: the ending of the name says no known format; known are {text}, {', '.join(COLUMNAR_READERS)}"
-    )
+    known = f"{text}, {', '.join(COLUMNAR_READERS)}"
+    raise InputError(f"{path}: the ending of the name says no known format; known are {known}")

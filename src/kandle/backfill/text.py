@@ -1,4 +1,4 @@
-"""CSV: frames of text columns, exact and strict, with a fast path for well-formed chunks and a careful one that names the row."""
+"""CSV: frames of text columns, by a fast path for well-formed chunks and a careful one that names the row at fault."""
 
 from __future__ import annotations
 
@@ -17,6 +17,8 @@ from kandle.model.columns import source_columns
 from kandle.model.entity import EntityModel
 
 COMMA, QUOTE = ord(","), ord('"')
+COLUMN = "column_{}"
+"""What the parser calls the columns of text without a header, counted from 1."""
 
 
 def csv_frames(path: Path, entity: EntityModel) -> Iterator[tuple[pl.DataFrame, int]]:
@@ -25,11 +27,11 @@ def csv_frames(path: Path, entity: EntityModel) -> Iterator[tuple[pl.DataFrame, 
     with ByteFile(path) as file:
         table: CsvTable | None = None
         for chunk in record_chunks(file, source, has_quotes=True):
+            end = 0
             if table is None:
                 end = first_record_end(chunk)
                 table = CsvTable(source, entity, header(source, chunk[:end]))
-                chunk = chunk[end:]
-            yield table.parse(chunk), file.position
+            yield table.parse(chunk[end:]), file.position
         if table is None:
             raise InputError(f"{source}: the file is empty; a CSV file begins with a line that names its columns")
 
@@ -57,8 +59,8 @@ class CsvTable:
         doubled = [name for name in needed if names.count(name) > 1]
         if doubled:
             raise InputError(f"{source}: the first line names column {doubled[0]!r} {names.count(doubled[0])} times")
-        self._schema = {str(position): pl.String() for position in range(self._width)}
-        self._renamed = {str(names.index(name)): name for name in needed}
+        self._schema = {COLUMN.format(position): pl.String() for position in range(1, self._width + 1)}
+        self._renamed = {COLUMN.format(names.index(name) + 1): name for name in needed}
 
     def parse(self, body: bytes) -> pl.DataFrame:
         """Whole records as a frame of text; InputError names the first row that is malformed."""

@@ -90,9 +90,7 @@ class JsonLines:
             return WORDS[value]
         if isinstance(value, dict | list):
             place = f"{self._source}, line {number}"
-            raise InputError(
-                f"{place}: field {name!r} is {_kind(value)}; values must be text, numbers, true, false or null"
-            )
+            raise InputError(f"{place}: field {name!r} is {_kind(value)}; values must be text, numbers, true, false or null")
         return value  # type: ignore[no-any-return]
 
 

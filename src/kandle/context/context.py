@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import typing
-from functools import lru_cache
+from functools import cache
 from types import TracebackType
 from typing import Any, Self, TypeVar, get_args, get_origin
 
@@ -34,7 +34,8 @@ class Context:
     @classmethod
     def model(cls) -> Model:
         """The model of the class with the options of file and environment, built once."""
-        return _model_of(cls)
+        of: type = cls
+        return _model_of(of)
 
     def set(self, entity: type[T], timeframe: Timeframe | str | None = None) -> EntitySet[T]:
         """The set of an entity, or of its bars of one timeframe."""
@@ -60,22 +61,18 @@ class Context:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         return None
 
     async def __aenter__(self) -> Self:
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         return None
 
 
-@lru_cache(maxsize=None)
-def _model_of(cls: type[Context]) -> Model:
+@cache
+def _model_of(cls: type) -> Model:
     return _built(cls, Options.load())
 
 
@@ -100,5 +97,7 @@ def declared_sets(cls: type[Context]) -> dict[str, type]:
     for name, (kind, entity) in sets.items():
         if SETS[entities[entity].kind] is not kind:
             right = SETS[entities[entity].kind].__name__
-            raise ModelError(f"{cls.__name__}.{name}: {entity.__name__} is a {entities[entity].kind}; write {right}[{entity.__name__}]")
+            raise ModelError(
+                f"{cls.__name__}.{name}: {entity.__name__} is a {entities[entity].kind}; write {right}[{entity.__name__}]"
+            )
     return {name: entity for name, (_, entity) in sets.items()}

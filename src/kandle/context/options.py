@@ -31,8 +31,9 @@ class TopicOptions(BaseModel):
 class Options(BaseSettings):
     """Options of a context; what is not given in code comes from the environment, such as `KANDLE_VALIDATION=relaxed`.
 
-    `validation`: whether what is doubtful in a model is an error ("strict") or a warning ("relaxed"). `access`: what its sets may do.
-    `context`: `module:Class` that the command line uses when none is named. `topics`: creation settings by topic.
+    `validation`: whether what is doubtful in a model is an error ("strict") or a warning ("relaxed"). `access`: what
+    its sets may do. `context`: `module:Class` that the command line uses when none is named. `topics`: creation settings by
+    topic.
     """
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, env_nested_delimiter="__", extra="forbid", frozen=True)

@@ -124,4 +124,3 @@ class CompiledQuery:
         columns: dict[Node, str] = dict(zip(self.query.group_by, self.key_names, strict=False))
         columns |= {node: f"_v{position}" for position, node in enumerate(self._accumulators)}
         return Scope(columns)
-

@@ -9,7 +9,7 @@ import polars as pl
 
 from kandle.engine import decimals
 from kandle.engine.scalars import SCALARS
-from kandle.errors import KandleError, PlanError
+from kandle.errors import DataError, KandleError, PlanError
 from kandle.model.columns import logical_decimal
 from kandle.model.types import BooleanType, DataType, DecimalType, FloatType, IntegerType, StringType, UuidType
 from kandle.query.describe import describe
@@ -43,7 +43,7 @@ def evaluated(frame: pl.DataFrame, expressions: list[pl.Expr]) -> pl.DataFrame:
     except KandleError as error:
         raise type(error)(str(error).split("\n", 1)[0]) from None
     except pl.exceptions.InvalidOperationError as error:
-        raise decimals.DataError(f"a computed value does not fit its type: {str(error).splitlines()[0]}") from error
+        raise DataError(f"a computed value does not fit its type: {str(error).splitlines()[0]}") from error
 
 
 def _column(node: Column, scope: Scope) -> pl.Expr:

@@ -187,9 +187,7 @@ class BarOperator:
             self.buffer.replace(frames["open"])
 
 
-def _last_seen(
-    rows: pl.DataFrame, before: pl.DataFrame, argument: Argument, numbers: IntArray, begins: IntArray
-) -> pl.Series:
+def _last_seen(rows: pl.DataFrame, before: pl.DataFrame, argument: Argument, numbers: IntArray, begins: IntArray) -> pl.Series:
     """For each row the newest known value in it or before it, of the same key; else the one from earlier closings."""
     values = rows[last_column(argument)]
     position = np.arange(len(values))

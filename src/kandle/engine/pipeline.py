@@ -128,9 +128,7 @@ class Pipeline:
             return np.ones(len(groups), np.bool_)
         return self._calendar.locate(groups, prepared[TIME].to_numpy()) >= 0
 
-    def _late(
-        self, prepared: pl.DataFrame, groups: IntArray, inside: np.ndarray, watermark: Watermark | None
-    ) -> np.ndarray:
+    def _late(self, prepared: pl.DataFrame, groups: IntArray, inside: np.ndarray, watermark: Watermark | None) -> np.ndarray:
         times = prepared[TIME].to_numpy()
         known = np.full(len(times), self._closed)
         if watermark is not None:

@@ -21,6 +21,12 @@ from kandle.query.nodes import Call, Constant
 Builder = Callable[[Call, list[pl.Expr]], pl.Expr]
 
 
+def _applied(compute: Callable[..., Any], arguments: list[pl.Expr]) -> pl.Expr:
+    """The operator of two columns; typing knows operators only as functions of anything."""
+    result: pl.Expr = compute(*arguments)
+    return result
+
+
 def _types(node: Call) -> list[DataType]:
     return [argument.type for argument in node.arguments]
 
@@ -61,12 +67,12 @@ def _arithmetic(compute: Callable[[Any, Any], Any]) -> Builder:
 
     def build(node: Call, arguments: list[pl.Expr]) -> pl.Expr:
         if isinstance(node.type, FloatType):
-            return compute(*[argument.cast(pl.Float64) for argument in arguments])
+            return _applied(compute, [argument.cast(pl.Float64) for argument in arguments])
         whole = max(digits(kind).precision - digits(kind).scale for kind in _types(node))
         scale = _common_scale(node)
         if whole + scale + 1 <= MAX_PRECISION:
             wides = [rescaled(column, kind, scale) for column, kind in zip(arguments, _types(node), strict=True)]
-            return narrowed(compute(*wides), node.type)
+            return narrowed(_applied(compute, wides), node.type)
         shifts = [10 ** (scale - digits(kind).scale) for kind in _types(node)]
         return exact(arguments, lambda a, b: compute(a * shifts[0], b * shifts[1]), describe(node))
 
@@ -75,9 +81,9 @@ def _arithmetic(compute: Callable[[Any, Any], Any]) -> Builder:
 
 def _multiply(node: Call, arguments: list[pl.Expr]) -> pl.Expr:
     if isinstance(node.type, FloatType):
-        return operator.mul(*[argument.cast(pl.Float64) for argument in arguments])
+        return _applied(operator.mul, [argument.cast(pl.Float64) for argument in arguments])
     if sum(digits(kind).precision for kind in _types(node)) <= MAX_PRECISION:
-        return narrowed(operator.mul(*[argument.cast(decimals.WIDE) for argument in arguments]), node.type)
+        return narrowed(_applied(operator.mul, [argument.cast(decimals.WIDE) for argument in arguments]), node.type)
     return narrowed(exact(arguments, operator.mul, describe(node)), node.type)
 
 
@@ -92,10 +98,10 @@ def _divide(node: Call, arguments: list[pl.Expr]) -> pl.Expr:
     return narrowed(decimals.divided(left, right, shift, describe(node)), node.type)
 
 
-def _whole_division(compute: Callable[[Any, Any], Any]) -> Builder:
+def _whole_division(compute: Callable[..., Any]) -> Builder:
     def build(node: Call, arguments: list[pl.Expr]) -> pl.Expr:
         left, right = (argument.cast(node.type.physical) for argument in arguments)
-        return compute(left, pl.when(right != 0).then(right))
+        return _applied(compute, [left, pl.when(right != 0).then(right)])
 
     return build
 
@@ -104,8 +110,8 @@ def _negate(node: Call, arguments: list[pl.Expr]) -> pl.Expr:
     return -arguments[0]
 
 
-def _comparison(compute: Callable[[Any, Any], Any]) -> Builder:
-    return lambda node, arguments: compute(*_aligned(node, arguments))
+def _comparison(compute: Callable[..., Any]) -> Builder:
+    return lambda node, arguments: _applied(compute, _aligned(node, arguments))
 
 
 def _coalesce(node: Call, arguments: list[pl.Expr]) -> pl.Expr:
@@ -177,6 +183,7 @@ def _round(node: Call, arguments: list[pl.Expr]) -> pl.Expr:
     if isinstance(kind, IntegerType):
         return arguments[0]
     assert isinstance(node.type, DecimalType)
+    assert isinstance(kind, DecimalType)
     places = min(places, kind.scale, node.type.scale)
     whole = decimals.divided(arguments[0], wide(1), places - kind.scale, describe(node))
     return narrowed(whole * wide(10 ** (node.type.scale - places)), node.type)

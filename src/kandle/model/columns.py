@@ -13,8 +13,8 @@ import polars as pl
 
 from kandle.errors import DataError
 from kandle.model.entity import EntityModel, FieldModel, unknown
-from kandle.model.parsing import decimal_from_text, exact_double, timestamp_from_text
 from kandle.model.markers import EPOCH_FORMATS
+from kandle.model.parsing import decimal_from_text, exact_double, timestamp_from_text
 from kandle.model.types import (
     BooleanType,
     BytesType,
@@ -295,9 +295,7 @@ _CONVERTERS: dict[type[DataType], Converter] = {
 def to_logical(entity: EntityModel, frame: pl.DataFrame) -> pl.DataFrame:
     """A physical frame of the entity as users see it: scaled integers become decimals."""
     return frame.with_columns(
-        logical_decimal(frame[found.name], found.type)
-        for found in entity.fields
-        if isinstance(found.type, DecimalType)
+        logical_decimal(frame[found.name], found.type) for found in entity.fields if isinstance(found.type, DecimalType)
     )
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import date, datetime
 from decimal import Decimal
 from enum import Enum
-from functools import lru_cache
+from functools import cache
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from kandle.errors import ModelError
@@ -127,10 +127,14 @@ def unknown(message: str, name: str, choices: list[str]) -> str:
     return f"{message}{hint} (there are: {', '.join(choices) or 'none'})"
 
 
-@lru_cache(maxsize=None)
 def entity_model(cls: type) -> EntityModel:
-    """The metadata of a dataclass, attrs class or pydantic model that is decorated as a stream or table."""
-    options = cls.__dict__.get(OPTIONS_ATTRIBUTE) if isinstance(cls, type) else None
+    """The metadata of a dataclass, attrs class or pydantic model that is decorated as a stream or table; made once."""
+    return _entity_model(cls)
+
+
+@cache
+def _entity_model(cls: type) -> EntityModel:
+    options = getattr(cls, "__dict__", {}).get(OPTIONS_ATTRIBUTE)
     if not isinstance(options, EntityOptions):
         name = getattr(cls, "__name__", repr(cls))
         raise ModelError(f'{name} is not an entity: write @kandle.stream("topic") or @kandle.table("topic") above the class')
@@ -138,9 +142,7 @@ def entity_model(cls: type) -> EntityModel:
     fields = tuple(found for name, hint, default in declared if (found := _field(cls, name, hint, default)) is not None)
     topic = checked_topic(options.topic if options.topic is not None else snake_case(cls.__name__))
     retention = None if options.retention is None else parse_duration(options.retention)
-    model = EntityModel(
-        cls, cls.__name__, topic, options.kind, fields, options.partitions, options.replication, retention
-    )
+    model = EntityModel(cls, cls.__name__, topic, options.kind, fields, options.partitions, options.replication, retention)
     _check(model)
     return model
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from decimal import Decimal
-from functools import lru_cache
+from functools import cache
 from typing import Any
 
 import polars as pl
@@ -143,7 +143,7 @@ def _decimal(kind: DataType, value: Any) -> str | None:
     assert isinstance(kind, DecimalType)
     if not isinstance(value, Decimal) or not value.is_finite():
         return "is not a finite Decimal"
-    sign, digits, exponent = value.as_tuple()
+    _, digits, exponent = value.as_tuple()
     text = "".join(map(str, digits)).rstrip("0")
     behind = -int(exponent) - (len(digits) - len(text)) if text else 0
     if behind > kind.scale:
@@ -191,7 +191,7 @@ _CHECKS: dict[type[DataType], Callable[[DataType, Any], str | None]] = {
 }
 
 
-@lru_cache(maxsize=None)
+@cache
 def mapping(entity: EntityModel) -> EntityMapping:
     """The mapping of an entity, compiled once."""
     return EntityMapping(entity)

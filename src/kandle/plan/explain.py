@@ -6,9 +6,9 @@ from collections.abc import Iterator
 
 from kandle.plan.plan import BarPlan, Plan
 from kandle.query.describe import describe
+from kandle.query.nodes import aggregates
 from kandle.query.query import Hopping, QueryModel
 from kandle.query.signatures import AGGREGATES
-from kandle.query.nodes import aggregates
 
 
 def explain(plan: Plan) -> str:

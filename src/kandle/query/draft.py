@@ -133,8 +133,8 @@ class Draft:
             wanted = ", ".join([*map(describe, self.group_by), "w.start"])
             given = ", ".join(f"{key.name} = {describe(expressions[key.name])}" for key in target.keys)
             raise QueryError(
-                f"select: the key of {target.name} is ({given}), but bars are told apart by ({wanted}); mark those fields Key(0), "
-                "Key(1) .. in this order"
+                f"select: the key of {target.name} is ({given}), but bars are told apart by ({wanted}); "
+                "mark those fields Key(0), Key(1) .. in this order"
             )
 
 
@@ -152,8 +152,8 @@ def _check_no_aggregates(fields: tuple[Projection, ...]) -> None:
     for item in fields:
         if aggregates(item.expression):
             raise QueryError(
-                f"select: {item.field} = {describe(item.expression)} is an aggregate, but there is neither a window nor a group key; "
-                "add .tumbling(...) or .group_by(...)"
+                f"select: {item.field} = {describe(item.expression)} is an aggregate, but there is neither a window nor a group "
+                "key; add .tumbling(...) or .group_by(...)"
             )
 
 
@@ -181,7 +181,9 @@ def tumbling_of(
     by_timeframe = {as_timeframe(name): parse_duration(duration) for name, duration in grace.items()}
     for name in by_timeframe:
         if name not in timeframes:
-            raise QueryError(unknown(f"tumbling: grace is given for {name}, which is not declared", "", list(map(str, timeframes))))
+            raise QueryError(
+                unknown(f"tumbling: grace is given for {name}, which is not declared", "", list(map(str, timeframes)))
+            )
     return Tumbling(time, timeframes, zone, 0, by_timeframe)
 
 
@@ -213,7 +215,8 @@ def _check_schedule(schedule: Schedule, group_by: tuple[AnyNode, ...], source: E
         given = ", ".join(f"{key.name}: {key.type}" for key in schedule.entity.keys) or "none"
         wanted = ", ".join(f"{describe(node)}: {node.type}" for node in group_by)
         raise QueryError(
-            f"based_on: the leading key parts of {schedule.entity.name} ({given}) must be the group key ({wanted}), in number, order and type"
+            f"based_on: the leading key parts of {schedule.entity.name} ({given}) must be the group key "
+            f"({wanted}), in number, order and type"
         )
 
 
@@ -224,8 +227,6 @@ def order_of(draft: Draft, key: Callable[..., Any]) -> tuple[Order, ...]:
     value = recorded("order_by", key, row)
     parts = value if isinstance(value, tuple | list) else (value,)
     return tuple(_order(part) for part in parts)
-
-
 
 
 def _order(part: Any) -> Order:

@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from datetime import date, datetime
 from decimal import Decimal
-from typing import Any, TypeVar, cast as typed, overload
+from typing import Any, TypeVar, overload
+from typing import cast as typed
 
 from kandle.errors import QueryError
 from kandle.model.markers import Precision
@@ -17,8 +18,8 @@ from kandle.model.types import FLOAT, INTEGER, STRING, DataType, DecimalType, Fl
 from kandle.query.describe import describe
 from kandle.query.nodes import AnyNode, Branch, Case, Cast, Constant
 from kandle.query.recording import Recorded, node_of
-from kandle.query.signatures import aggregate, call
 from kandle.query.rules import common_type
+from kandle.query.signatures import aggregate, call
 from kandle.time.buckets import zone_of
 
 T = TypeVar("T")
@@ -206,9 +207,7 @@ def cast(x: Any, kind: Any) -> Any:
         )
     fewer = isinstance(target, DecimalType) and isinstance(node.type, DecimalType) and target.scale < node.type.scale
     if fewer and isinstance(target, DecimalType):
-        raise QueryError(
-            f"f.cast({describe(node)}, {target}) would lose digits; write f.cast(f.round(x, {target.scale}), ...)"
-        )
+        raise QueryError(f"f.cast({describe(node)}, {target}) would lose digits; write f.cast(f.round(x, {target.scale}), ...)")
     return Recorded(node if target == node.type else Cast(node, target))
 
 
@@ -272,7 +271,8 @@ def length(x: str) -> int:
 
 def substring(x: str, start: int, length: int | None = None) -> str:
     """The text from character `start` on, counted from 1, of `length` characters or to the end."""
-    if not isinstance(start, Recorded) and start < 1:
+    first_character: object = start
+    if isinstance(first_character, int) and first_character < 1:
         raise QueryError(f"f.substring({describe(node_of(x))}, {start}): characters are counted from 1")
     return typed(str, _call("substring", x, start) if length is None else _call("substring", x, start, length))
 

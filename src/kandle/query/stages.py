@@ -1,6 +1,6 @@
 """The stages of a query: each offers what may come next, to type checkers and at run time.
 
-    from_ -> join -> based_on -> where -> tumbling | hopping -> group_by -> having -> select -> order_by -> limit
+from_ -> join -> based_on -> where -> tumbling | hopping -> group_by -> having -> select -> order_by -> limit
 """
 
 from __future__ import annotations
@@ -21,7 +21,19 @@ T = TypeVar("T")
 O = TypeVar("O")  # noqa: E741
 R = TypeVar("R")
 
-ORDER = ("from_", "join", "based_on", "where", "tumbling", "hopping", "group_by", "having", "select", "order_by", "limit")
+ORDER = (
+    "from_",
+    "join",
+    "based_on",
+    "where",
+    "tumbling",
+    "hopping",
+    "group_by",
+    "having",
+    "select",
+    "order_by",
+    "limit",
+)
 Grace = str | timedelta | Mapping[str, str | timedelta]
 
 
@@ -111,7 +123,7 @@ class Where(Stage, Generic[T]):
         """Only events for which the condition is true, not NULL; several are joined by `and`."""
         return Where(self.draft.filtered(recorded_node("where", predicate, self.draft.row)))
 
-    def tumbling(
+    def tumbling(  # noqa: PLR0913, each unit is an argument of its own
         self,
         time: Callable[[T], datetime],
         *,
@@ -186,7 +198,8 @@ class Source(Where[T]):
     ) -> Where[T]:
         """Only events with `open <= t < close` of a schedule row of the same key; `day` is the trading date of the row.
 
-        With `day`, days, weeks and months are those of the trading dates; the leading key parts of the schedule are the group key.
+        With `day`, days, weeks and months are those of the trading dates. The leading key parts of the schedule
+        are the group key.
         """
         return Where(replace(self.draft, schedule=schedule_of(entity_model(schedule), open, close, day)))
 
@@ -217,6 +230,3 @@ def build(target: EntityModel, declare: Callable[[Query], Any]) -> Any:
         reached = type(stage).__name__
         raise QueryError(f"{target.name}: the query must end with select, order_by or limit; it gives {reached}")
     return stage.draft.finished(target)
-
-
-

@@ -127,15 +127,11 @@ def _check(rows: SessionRows) -> None:
     overlap = np.flatnonzero(same & (rows.opens[1:] < rows.closes[:-1]))
     if len(overlap):
         at = overlap[0]
-        raise ScheduleError(
-            f"{_described(rows, at)} overlaps {_described(rows, at + 1)}; sessions of a key must not overlap"
-        )
+        raise ScheduleError(f"{_described(rows, at)} overlaps {_described(rows, at + 1)}; sessions of a key must not overlap")
     backwards = np.flatnonzero(same & (rows.days[1:] < rows.days[:-1]))
     if len(backwards):
         at = backwards[0]
-        raise ScheduleError(
-            f"{_described(rows, at + 1)} opens after {_described(rows, at)} but has an earlier trading date"
-        )
+        raise ScheduleError(f"{_described(rows, at + 1)} opens after {_described(rows, at)} but has an earlier trading date")
 
 
 def _described(rows: SessionRows, at: int) -> str:

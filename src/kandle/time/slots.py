@@ -137,10 +137,10 @@ class TradingDaySlots:
         last = np.append(first[1:], len(label)) - 1
         self._slot_of_row = np.cumsum(fresh) - 1
         self._groups = calendar.group[first]
-        self._starts = calendar.opens[first]
-        self._ends = calendar.closes[last[: len(first)]]
+        self._starts: IntArray = calendar.opens[first]
+        self._ends: IntArray = calendar.closes[last[: len(first)]]
         self._bounds = np.searchsorted(self._groups, np.arange(calendar.group_count + 1))
-        self._completes = self._complete_of(local_midnights(dates.next(label[first]), zone))
+        self._completes: IntArray = self._complete_of(local_midnights(dates.next(label[first]), zone))
 
     def _complete_of(self, midnight: IntArray) -> IntArray:
         """The last close, if the schedule goes on after it; else not before the last date is over in the zone."""
@@ -154,7 +154,8 @@ class TradingDaySlots:
         if (rows < 0).any():
             at = int(np.flatnonzero(rows < 0)[0])
             raise ScheduleError(f"{from_instant(int(instants[at])).isoformat()} is in no session, so it has no trading date")
-        return self._starts[self._slot_of_row[rows]]
+        starts: IntArray = self._starts[self._slot_of_row[rows]]
+        return starts
 
     def _slot(self, groups: IntArray, starts: IntArray) -> IntArray:
         slot = np.empty(len(starts), np.int64)

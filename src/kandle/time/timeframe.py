@@ -64,7 +64,7 @@ class Timeframe:
 
     def __post_init__(self) -> None:
         value, unit = self.value, self.unit
-        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        if type(value) is not int or value < 1:
             raise TimeframeError(f"a timeframe is a whole number of {unit.name.lower()}s, 1 or more, not {value!r}")
         while unit in COARSER and value % COARSER[unit][0] == 0:
             factor, unit = COARSER[unit]
@@ -75,12 +75,11 @@ class Timeframe:
     @classmethod
     def parse(cls, text: str) -> Timeframe:
         """The timeframe that a text such as `5m` names."""
-        found = re.fullmatch(r"\s*(\d+)\s*([a-z]+)\s*", text) if isinstance(text, str) else None
+        found = re.fullmatch(r"\s*(\d+)\s*([a-z]+)\s*", str(text))
         units = {unit.value: unit for unit in Unit}
         if found is None or found[2] not in units or int(found[1]) < 1:
             raise TimeframeError(
-                f"{text!r} is not a timeframe; write a number and one of {', '.join(units)}, "
-                "for example 1s, 5m, 1h, 1d, 1wk, 1mo"
+                f"{text!r} is not a timeframe; write a number and one of {', '.join(units)}, for example 1s, 5m, 1h, 1d, 1wk, 1mo"
             )
         return cls(int(found[1]), units[found[2]])
 
@@ -151,8 +150,8 @@ def parse_duration(value: str | timedelta) -> int:
     if isinstance(value, timedelta):
         duration = value // timedelta(microseconds=1)
     else:
-        parts = re.findall(r"(\d+)(us|ms|s|m|h|d)", value) if isinstance(value, str) else []
-        if not parts or "".join(number + unit for number, unit in parts) != value.replace(" ", ""):
+        parts = re.findall(r"(\d+)(us|ms|s|m|h|d)", str(value))
+        if not parts or "".join(number + unit for number, unit in parts) != str(value).replace(" ", ""):
             raise TimeframeError(
                 f"{value!r} is not a duration; write numbers with {', '.join(DURATION_UNITS)}, "
                 "for example 2s, 200ms, 1m30s, or give a timedelta"

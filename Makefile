@@ -1,0 +1,51 @@
+# Everything runs in a virtual environment of its own (.venv), made on first use from exact, hashed versions.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test lint format bench lock clean
+
+help:
+	@echo "make demo    generate ticks, make bars of them, show tables and a chart"
+	@echo "make test    lint, types, import contracts and all tests"
+	@echo "make lint    ruff, mypy and the import contracts only"
+	@echo "make format  let ruff order imports and lay out the code"
+	@echo "make bench   ticks per second beside plain Polars and DuckDB"
+	@echo "make lock    renew constraints.txt from pyproject.toml"
+	@echo "make clean   remove the virtual environment and what tools left behind"
+
+setup: $(STAMP)
+
+$(STAMP): constraints.txt pyproject.toml
+	$(PYTHON) -m venv --clear $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r constraints.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@
+
+demo: setup
+	$(BIN)/kandle demo
+
+test: lint
+	$(BIN)/pytest
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
+
+format: setup
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: setup
+	$(BIN)/python benchmarks/backfill.py
+
+lock: setup
+	$(BIN)/python tools/lock.py
+
+clean:
+	rm -rf $(VENV) .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache kandle-demo

@@ -1,0 +1,149 @@
+"""The command line: reads arguments, calls the library, shows what it says."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import traceback
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import click
+import typer
+
+from kandle import __version__
+from kandle.backfill.backfill import backfill
+from kandle.backfill.readers import input_size
+from kandle.cli.contexts import is_context_name, load_context
+from kandle.cli.demo import DEMO_FOLDER, run_demo
+from kandle.cli.progress import progress_bar
+from kandle.cli.report import console, show_summary
+from kandle.errors import KandleError, ModelError
+from kandle.plan.explain import explain
+from kandle.plan.plan import plan
+from kandle.query.query import Gaps
+
+FAILED = 2
+INTERRUPTED = 130
+
+app = typer.Typer(name="kandle", add_completion=False, no_args_is_help=True, rich_markup_mode=None)
+
+ContextName = Annotated[str | None, typer.Argument(metavar="[CONTEXT]", help="module:Class; else kandle.toml names it.")]
+
+
+def _version(is_asked: bool) -> None:
+    if is_asked:
+        typer.echo(f"kandle {__version__}")
+        raise typer.Exit
+
+
+@app.callback(epilog="Any command takes --debug, which shows tracebacks of errors.")
+def _root(
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")] = False,
+) -> None:
+    """Event streams to time bars."""
+
+
+@app.command("backfill")
+def backfill_command(  # noqa: PLR0913, each is an option of the command line
+    ticks: Annotated[list[str], typer.Option("--ticks", metavar="PATH...", help="Files or globs of events, read in this order.")],
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder for one file of bars per timeframe.")],
+    context: ContextName = None,
+    more_ticks: Annotated[list[str] | None, typer.Argument(metavar="", hidden=True)] = None,
+    entity: Annotated[
+        str | None, typer.Option("--entity", metavar="NAME", help="Entity of the bars, if there are several.")
+    ] = None,
+    format: Annotated[str, typer.Option("--format", metavar="FORMAT", help="parquet, csv or ndjson.")] = "parquet",
+    gaps: Annotated[
+        Gaps | None, typer.Option("--gaps", help="Bars of buckets without events, in the place of the query's.")
+    ] = None,
+    schedule: Annotated[str | None, typer.Option("--schedule", metavar="PATH", help="Rows of the schedule.")] = None,
+    start: Annotated[str | None, typer.Option("--from", metavar="T", help="The input covers [from, until).")] = None,
+    until: Annotated[str | None, typer.Option("--until", metavar="T", help="Gaps are filled up to here.")] = None,
+    complete_only: Annotated[
+        bool, typer.Option("--complete-only", help="Leave out bars that the input does not cover whole.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the summary as one JSON object.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="No progress bar.")] = False,
+) -> None:
+    """Make final bars of every timeframe from files of events."""
+    name, paths = _told_apart(context, [*ticks, *(more_ticks or [])])
+    market = load_context(name)
+    with progress_bar(input_size(paths), is_wanted=not (quiet or as_json)) as progress:
+        result = backfill(
+            market,
+            entity,
+            ticks=paths,
+            schedule=schedule,
+            out=out,
+            format=format,
+            gaps=gaps,
+            start=start,
+            until=until,
+            complete_only=complete_only,
+            progress=progress,
+        )
+    if as_json:
+        typer.echo(json.dumps(result.summary.to_dict()))
+    else:
+        show_summary(console(), result.summary)
+
+
+def _told_apart(context: str | None, paths: list[str]) -> tuple[str | None, list[str]]:
+    """The context and the paths; of `--ticks *.csv`, once a shell has expanded it, all but the first are arguments."""
+    if context is not None and not is_context_name(context) and Path(context).exists():
+        return None, [paths[0], context, *paths[1:]]
+    return context, paths
+
+
+@app.command("explain")
+def explain_command(context: ContextName = None) -> None:
+    """Print what is made from what: queries, timeframes, grace, topics, and how each field rolls up."""
+    market = load_context(context)
+    plans = [explain(plan(query)) for query in market.model().queries.values() if query.has_tumbling]
+    if not plans:
+        raise ModelError(f"{market.__name__} has no query with a window over time; give an entity one with to_query")
+    typer.echo("\n\n".join(plans))
+
+
+@app.command("demo")
+def demo_command(
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder for ticks and bars.")] = DEMO_FOLDER,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Other numbers, other ticks.")] = 7,
+) -> None:
+    """Generate ticks, make bars of them, and show tables and a chart."""
+    run_demo(console(), out, seed)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run one command and leave with its exit code."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    sys.exit(_run([each for each in given if each != "--debug"], is_debug="--debug" in given))
+
+
+def _run(arguments: list[str], *, is_debug: bool) -> int:
+    """The exit code: 0, or 2 for an error, which is one line on standard error."""
+    warnings.showwarning = _show_warning
+    try:
+        code = app(arguments, prog_name="kandle", standalone_mode=False)
+    except (KandleError, click.ClickException) as error:
+        if is_debug:
+            traceback.print_exc()
+        message = error.format_message() if isinstance(error, click.ClickException) else str(error)
+        typer.echo(f"kandle: error: {' '.join(message.split())}", err=True)
+        return FAILED
+    except (click.Abort, KeyboardInterrupt):
+        typer.echo("kandle: interrupted", err=True)
+        return INTERRUPTED
+    except BrokenPipeError:
+        # The reader of a pipe has gone; what is left in the buffer has nowhere to go.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return FAILED
+    return code if isinstance(code, int) else 0
+
+
+def _show_warning(message: Warning | str, *details: object, **others: object) -> None:
+    typer.echo(f"kandle: warning: {message}", err=True)

@@ -1,0 +1,97 @@
+"""Finds the context class that a command line names, with one clear line for whatever stands in the way."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import re
+import sys
+import traceback
+from pathlib import Path
+from types import ModuleType
+
+from kandle.context.context import Context
+from kandle.context.options import DEFAULT_FILE, Options
+from kandle.errors import KandleError, ModelError, OptionsError
+
+NAME = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
+OWN_FOLDER = str(Path(__file__).resolve().parent.parent)
+
+
+def is_context_name(text: str) -> bool:
+    """Whether the text has the form `module.path:Class`."""
+    return NAME.fullmatch(text) is not None
+
+
+def load_context(name: str | None) -> type[Context]:
+    """The class named `module.path:Class`, else the one that kandle.toml names; the working folder is searched too."""
+    named = name if name is not None else Options.load().context
+    if named is None:
+        raise OptionsError(
+            f'no context is named: write one, such as `app:Market`, or put `context = "app:Market"` into {DEFAULT_FILE}'
+        )
+    if not is_context_name(named):
+        raise OptionsError(f"{named!r} names no context; write module.path:Class, such as app:Market")
+    module_name, _, class_name = named.partition(":")
+    return _class_of(_imported(module_name), class_name)
+
+
+def _imported(name: str) -> ModuleType:
+    here = str(Path.cwd())
+    if here not in sys.path:
+        sys.path.insert(0, here)
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name is not None and (name == error.name or name.startswith(f"{error.name}.")):
+            raise ModelError(_missing(name, error.name)) from error
+        raise ModelError(_failed(name, error)) from error
+    except Exception as error:
+        raise ModelError(_failed(name, error)) from error
+
+
+def _missing(name: str, part: str) -> str:
+    """That there is no such module, and which one may be meant."""
+    there = sorted({path.stem for path in Path.cwd().iterdir() if path.suffix == ".py" or (path / "__init__.py").exists()})
+    close = difflib.get_close_matches(part, there, 1)
+    hint = f"; did you mean {close[0]!r}?" if close else ""
+    inside = f" (for {name})" if part != name else ""
+    return f"there is no module {part!r}{inside} in {Path.cwd()} or among the installed packages{hint}"
+
+
+def _failed(name: str, error: Exception) -> str:
+    """What went wrong while the module was imported, and in which line of whose file."""
+    kind = "" if isinstance(error, KandleError) else f"{type(error).__name__}: "
+    message = error.msg if isinstance(error, SyntaxError) else str(error)
+    return f"module {name!r} cannot be imported: {kind}{message}{_place(error)}"
+
+
+def _place(error: Exception) -> str:
+    if isinstance(error, SyntaxError) and error.filename is not None:
+        return f" ({_short(error.filename)}, line {error.lineno})"
+    frames = [
+        frame
+        for frame in traceback.extract_tb(error.__traceback__)
+        if not frame.filename.startswith(("<frozen", OWN_FOLDER)) and "importlib" not in frame.filename
+    ]
+    return f" ({_short(frames[-1].filename)}, line {frames[-1].lineno})" if frames else ""
+
+
+def _short(file_name: str) -> str:
+    path = Path(file_name)
+    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else file_name
+
+
+def _class_of(module: ModuleType, name: str) -> type[Context]:
+    found = getattr(module, name, None)
+    if isinstance(found, type) and issubclass(found, Context):
+        return found
+    contexts = [
+        each
+        for each, value in vars(module).items()
+        if isinstance(value, type) and issubclass(value, Context) and value is not Context
+    ]
+    close = difflib.get_close_matches(name, contexts, 1)
+    hint = f"; did you mean {close[0]!r}?" if close else ""
+    what = f"has no {name!r}" if found is None else f"has {name!r}, but that is no subclass of kandle.Context"
+    raise ModelError(f"module {module.__name__!r} {what}{hint} (contexts there: {', '.join(contexts) or 'none'})")
