@@ -24,7 +24,7 @@ from kandle.model.columns import physical_schema, to_logical, to_physical
 from kandle.model.entity import EntityModel
 from kandle.model.mapping import mapping
 
-BATCH_ROWS = 250_000
+BATCH_ROWS = 500_000
 
 Frames = Iterator[tuple[pl.DataFrame, int]]
 """Frames as they are in the input, each with the bytes read of it so far."""

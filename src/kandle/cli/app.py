@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
-import click
 import typer
 
 from kandle import __version__
@@ -29,9 +28,9 @@ from kandle.query.query import Gaps
 FAILED = 2
 INTERRUPTED = 130
 
-app = typer.Typer(name="kandle", add_completion=False, no_args_is_help=True, rich_markup_mode=None)
+app = typer.Typer(name="kandle", add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 
-ContextName = Annotated[str | None, typer.Argument(metavar="[CONTEXT]", help="module:Class; else kandle.toml names it.")]
+ContextName = Annotated[str | None, typer.Argument(metavar="CONTEXT", help="module:Class; else kandle.toml names it.")]
 
 
 def _version(is_asked: bool) -> None:
@@ -52,14 +51,12 @@ def backfill_command(  # noqa: PLR0913, each is an option of the command line
     ticks: Annotated[list[str], typer.Option("--ticks", metavar="PATH...", help="Files or globs of events, read in this order.")],
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder for one file of bars per timeframe.")],
     context: ContextName = None,
-    more_ticks: Annotated[list[str] | None, typer.Argument(metavar="", hidden=True)] = None,
+    more_ticks: Annotated[list[str] | None, typer.Argument(metavar="PATH", hidden=True)] = None,
     entity: Annotated[
         str | None, typer.Option("--entity", metavar="NAME", help="Entity of the bars, if there are several.")
     ] = None,
     format: Annotated[str, typer.Option("--format", metavar="FORMAT", help="parquet, csv or ndjson.")] = "parquet",
-    gaps: Annotated[
-        Gaps | None, typer.Option("--gaps", help="Bars of buckets without events, in the place of the query's.")
-    ] = None,
+    gaps: Annotated[Gaps | None, typer.Option("--gaps", help="Bars of buckets without events.")] = None,
     schedule: Annotated[str | None, typer.Option("--schedule", metavar="PATH", help="Rows of the schedule.")] = None,
     start: Annotated[str | None, typer.Option("--from", metavar="T", help="The input covers [from, until).")] = None,
     until: Annotated[str | None, typer.Option("--until", metavar="T", help="Gaps are filled up to here.")] = None,
@@ -121,7 +118,8 @@ def demo_command(
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run one command and leave with its exit code."""
     given = list(sys.argv[1:] if arguments is None else arguments)
-    sys.exit(_run([each for each in given if each != "--debug"], is_debug="--debug" in given))
+    told = [each for each in given if each != "--debug"]
+    sys.exit(_run(told or ["--help"], is_debug="--debug" in given))
 
 
 def _run(arguments: list[str], *, is_debug: bool) -> int:
@@ -129,13 +127,13 @@ def _run(arguments: list[str], *, is_debug: bool) -> int:
     warnings.showwarning = _show_warning
     try:
         code = app(arguments, prog_name="kandle", standalone_mode=False)
-    except (KandleError, click.ClickException) as error:
+    except (KandleError, typer.TyperException) as error:
         if is_debug:
             traceback.print_exc()
-        message = error.format_message() if isinstance(error, click.ClickException) else str(error)
+        message = str(error) if isinstance(error, KandleError) else f"{error.format_message().rstrip('.')}; see kandle --help"
         typer.echo(f"kandle: error: {' '.join(message.split())}", err=True)
         return FAILED
-    except (click.Abort, KeyboardInterrupt):
+    except (typer.Abort, KeyboardInterrupt):
         typer.echo("kandle: interrupted", err=True)
         return INTERRUPTED
     except BrokenPipeError:

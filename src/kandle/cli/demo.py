@@ -16,7 +16,7 @@ from kandle import Context, EventSet, Key, Precision, TableSet, Timestamp
 from kandle import functions as f
 from kandle.backfill.writers import OutputFolder
 from kandle.cli.chart import Candles, candle_chart
-from kandle.cli.demo_ticks import DAYS, generate
+from kandle.cli.demo_ticks import DAYS, end_of_ticks, generate
 from kandle.cli.report import frame_table, show_summary
 from kandle.model.entity import entity_model
 
@@ -97,9 +97,8 @@ class Market(Context):
 def run_demo(target: Console, out: Path, seed: int) -> None:
     """Generate, backfill, show; files of ticks, sessions and bars are left in the folder."""
     ticks, sessions = write_inputs(out, seed)
-    target.print(f"kandle demo: trades of four instruments on {DAYS[0]:%d} and {DAYS[-1]:%d %B %Y}, market hours and pauses\n")
-    until = pl.read_parquet(sessions)["ends"].dt.strftime("%Y-%m-%dT%H:%M:%SZ").max()
-    result = kandle.backfill(Market, Bar, ticks=ticks, schedule=sessions, out=out / "bars", until=str(until))
+    target.print(f"kandle demo: trades of four instruments on {DAYS[0]} and {DAYS[-1]}, with market hours and pauses\n")
+    result = kandle.backfill(Market, Bar, ticks=ticks, schedule=sessions, out=out / "bars", until=end_of_ticks())
     show_summary(target, result.summary)
     frames = {each.timeframe: pl.read_parquet(each.path) for each in result.summary.timeframes if each.path is not None}
     for timeframe, frame in frames.items():

@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, datetime
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from kandle.time.timeframe import DAY, EPOCH, HOUR, MINUTE, SECOND
+from kandle.time.timeframe import DAY, EPOCH, HOUR, MINUTE, SECOND, IntArray, from_instant
 
 DAYS = (date(2024, 3, 7), date(2024, 3, 8))
 PAUSES_PER_SESSION = 3
 LONGEST_PAUSE = 8 * MINUTE
 LATE_TICKS = 12
 EARLY_TICKS = 20
-
-IntArray = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +53,11 @@ def generate(seed: int) -> tuple[pl.DataFrame, pl.DataFrame]:
 def midnight(day: date) -> int:
     """The day's beginning in UTC."""
     return (day - EPOCH.date()).days * DAY
+
+
+def end_of_ticks() -> datetime:
+    """The end of the last session, up to which the ticks are the whole story."""
+    return from_instant(midnight(DAYS[-1]) + max(ends for each in INSTRUMENTS for _, ends in each.sessions))
 
 
 def _ticks(random: np.random.Generator, instrument: Instrument, begins: int, ends: int) -> pl.DataFrame:

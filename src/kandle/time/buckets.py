@@ -93,11 +93,16 @@ class CalendarBuckets:
         """Make edges from a year before the first instant to years after the last, those known already included."""
         if len(self._edges):
             low, high = min(low, int(self._edges[0])), max(high, int(self._edges[-1]))
-        first_year = max(1, from_instant(low).year - 1)
-        # Two periods more: one edge after the last instant is needed, whatever the number of months in a bucket.
-        last_year = min(9998, from_instant(high).year + 2 + self._timeframe.nominal // (365 * DAY))
+        # An edge before the first and one after the last instant are needed, however long a bucket is.
+        more = 1 + self._timeframe.nominal // (365 * DAY)
+        first_year = max(1, from_instant(low).year - more)
+        last_year = min(9999, from_instant(high).year + more)
         starts = _first_dates(self._timeframe, date(first_year, 1, 1), date(last_year, 12, 31))
-        self._edges = np.unique(np.array([_midnight(day, self._zone) for day in starts], dtype=np.int64))
+        edges = np.unique(np.array([_midnight(day, self._zone) for day in starts], dtype=np.int64))
+        if not len(edges) or low < edges[0] or high >= edges[-1]:
+            raise TimeframeError(f"some bucket of {self._timeframe} is not wholly within the years 1 to 9999")
+        edges.flags.writeable = False
+        self._edges = edges
 
 
 def _first_dates(timeframe: Timeframe, first: date, last: date) -> list[date]:
@@ -112,7 +117,7 @@ def _first_dates(timeframe: Timeframe, first: date, last: date) -> list[date]:
 
 
 def _midnight(day: date, zone: ZoneInfo) -> int:
-    """The first instant of a local date; where a clock change skips midnight that is the end of the gap."""
+    """The first instant of a local date; where a clock change skips midnight it is that change, where one repeats it, the first."""
     midnight = datetime(day.year, day.month, day.day, tzinfo=zone)
     before = midnight.utcoffset()
     after = midnight.replace(fold=1).utcoffset()

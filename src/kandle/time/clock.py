@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from datetime import timedelta
 from typing import Protocol
 
 from kandle.errors import TimeframeError
@@ -49,7 +50,7 @@ class ManualClock:
         self._sleepers.append((instant, self._count, waiting))
         await waiting
 
-    async def advance(self, duration: str) -> None:
+    async def advance(self, duration: str | timedelta) -> None:
         """Move on by a duration such as `1m`."""
         await self.set(self._now + parse_duration(duration))
 

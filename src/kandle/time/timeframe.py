@@ -47,6 +47,7 @@ NOMINAL = {
     Unit.MONTH: 2_629_746 * SECOND,
 }
 RANKS = {unit: rank for rank, unit in enumerate(Unit)}
+LONGEST = 1200 * NOMINAL[Unit.MONTH]
 COARSER = {Unit.SECOND: (60, Unit.MINUTE), Unit.MINUTE: (60, Unit.HOUR)}
 
 
@@ -64,8 +65,12 @@ class Timeframe:
 
     def __post_init__(self) -> None:
         value, unit = self.value, self.unit
+        if not isinstance(unit, Unit):
+            raise TimeframeError(f"{unit!r} is not a unit of timeframes; write one of {', '.join(map(str, Unit))}")
         if type(value) is not int or value < 1:
             raise TimeframeError(f"a timeframe is a whole number of {unit.name.lower()}s, 1 or more, not {value!r}")
+        if value * NOMINAL[unit] > LONGEST:
+            raise TimeframeError(f"{value}{unit.value} is longer than 100 years, the longest timeframe")
         while unit in COARSER and value % COARSER[unit][0] == 0:
             factor, unit = COARSER[unit]
             value //= factor
@@ -164,7 +169,7 @@ def parse_duration(value: str | timedelta) -> int:
 
 def to_instant(moment: datetime) -> int:
     """Microseconds since the epoch of an aware datetime."""
-    if moment.tzinfo is None:
+    if moment.utcoffset() is None:
         raise TimeframeError(
             f"{moment!r} has no time zone; write datetime(..., tzinfo=timezone.utc) or .replace(tzinfo=ZoneInfo(...))"
         )
@@ -173,7 +178,10 @@ def to_instant(moment: datetime) -> int:
 
 def from_instant(instant: int) -> datetime:
     """The aware UTC datetime of microseconds since the epoch."""
-    return EPOCH + timedelta(microseconds=instant)
+    try:
+        return EPOCH + timedelta(microseconds=instant)
+    except OverflowError as error:
+        raise TimeframeError(f"{instant} us since 1970 is outside of the years 1 to 9999") from error
 
 
 def parse_instant(text: str) -> int:
