@@ -72,19 +72,25 @@ def arrow_stream_frames(path: Path, entity: EntityModel, rows: int) -> Frames:
     """Record batches of an Arrow IPC stream file, one after the other."""
     wrong = f"{path}: cannot be read as an Arrow IPC stream"
     with ByteFile(path) as file:
-        beginning = b""
+        beginning, has_batches = b"", False
         for message, is_batch in _messages(file, wrong):
             if not is_batch:
                 # The schema and the dictionaries, without which no batch can be read.
                 beginning += message
                 continue
-            with _as_input_error(wrong):
-                frame = pl.read_ipc_stream(beginning + message)
-            needed = source_columns(entity, frame.columns, str(path)).values()
-            for part in frame.select(needed).iter_slices(rows):
+            has_batches = True
+            for part in _stream_frame(path, entity, beginning + message, wrong).iter_slices(rows):
                 yield part, file.position
         if not beginning:
             raise InputError(f"{path}: the file is empty; it is not an Arrow IPC stream")
+        if not has_batches:
+            yield _stream_frame(path, entity, beginning, wrong), file.position
+
+
+def _stream_frame(path: Path, entity: EntityModel, stream: bytes, wrong: str) -> pl.DataFrame:
+    with _as_input_error(wrong):
+        frame = pl.read_ipc_stream(stream)
+    return frame.select(source_columns(entity, frame.columns, str(path)).values())
 
 
 def _messages(file: ByteFile, wrong: str) -> Iterator[tuple[bytes, bool]]:

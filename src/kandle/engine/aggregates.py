@@ -13,6 +13,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import polars as pl
 
@@ -271,16 +272,18 @@ def _exact_squares(argument: Argument, sample: bool) -> tuple[tuple[Partial, ...
 
     def deviation(frame: pl.Series) -> pl.Series:
         rows = zip(*[frame.struct.field(name).to_list() for name in frame.struct.fields], strict=True)
-        return pl.Series([_root(n, s, h * HALVES + low, unit, sample) for n, s, h, low in rows], dtype=pl.Float64)
+        return pl.Series([_root(row, unit, sample) for row in rows], dtype=pl.Float64)
 
     columns = [pl.col(count.name).alias("n"), total.alias("s"), pl.col(high).alias("h"), pl.col(low).alias("l")]
     return partials, pl.struct(columns).map_batches(deviation, return_dtype=pl.Float64)
 
 
-def _root(count: int | None, total: int, squares: int, unit: int, sample: bool) -> float | None:
-    """sqrt((n * sum(x^2) - sum(x)^2) / (n * (n - 1))) for a sample, / n^2 for a population."""
+def _root(row: tuple[Any, ...], unit: int, sample: bool) -> float | None:
+    """sqrt((n * sum(x^2) - sum(x)^2) / (n * (n - 1))) for a sample, / n^2 for a population; NULL where n is too small."""
+    count, total, high, low = row
     if not count or (sample and count < 2):
         return None
+    squares = high * HALVES + low
     return math.sqrt((count * squares - total * total) / (count * (count - sample))) / unit
 
 
@@ -289,7 +292,7 @@ def _moments(argument: Argument, sample: bool) -> tuple[tuple[Partial, ...], pl.
     mean, spread, count = f"_mean{argument.column}", f"_spread{argument.column}", _count_of(argument)
     value = converted(argument.value, argument.type, FloatType(), argument.column)
     total = pl.col(count.name).sum()
-    middle = (pl.col(mean) * pl.col(count.name)).sum() / total
+    middle = (pl.col(mean) * pl.col(count.name)).sum() / pl.when(total > 0).then(total)
     between = (pl.col(count.name) * (pl.col(mean) - middle).pow(2)).sum()
     partials = (
         count,

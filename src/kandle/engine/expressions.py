@@ -43,6 +43,8 @@ def evaluated(frame: pl.DataFrame, expressions: list[pl.Expr]) -> pl.DataFrame:
     except KandleError as error:
         raise type(error)(str(error).split("\n", 1)[0]) from None
     except pl.exceptions.InvalidOperationError as error:
+        if "conversion from" not in str(error):
+            raise
         raise DataError(f"a computed value does not fit its type: {str(error).splitlines()[0]}") from error
 
 

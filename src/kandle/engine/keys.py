@@ -52,7 +52,7 @@ class KeyTable:
 
     def restore(self, frame: pl.DataFrame) -> None:
         """Take over a table of keys, numbered from 0."""
-        added = frame[len(self) :].select(self._names[: self._width]).rows()
+        added = [row[: self._width] for row in frame[len(self) :].select(self._names).rows()]
         fresh = np.zeros(len(added), np.int64) if self._calendar is None else self._calendar.groups(added)
         self.frame = frame
         self.groups = np.concatenate([self.groups, fresh])

@@ -107,7 +107,8 @@ def _whole_division(compute: Callable[..., Any]) -> Builder:
 
 
 def _negate(node: Call, arguments: list[pl.Expr]) -> pl.Expr:
-    return -arguments[0]
+    # Polars does not negate 128-bit integers.
+    return wide(0) - arguments[0] if node.type.physical == decimals.WIDE else -arguments[0]
 
 
 def _comparison(compute: Callable[..., Any]) -> Builder:
@@ -197,7 +198,7 @@ def _whole(direction: int) -> Builder:
         if isinstance(kind, DecimalType):
             unit = wide(10**kind.scale)
             value = arguments[0].cast(decimals.WIDE)
-            return narrowed(value // unit if direction < 0 else -(-value // unit), node.type)
+            return narrowed(value // unit if direction < 0 else (value + unit - wide(1)) // unit, node.type)
         if isinstance(kind, IntegerType):
             return arguments[0]
         return arguments[0].floor() if direction < 0 else arguments[0].ceil()
