@@ -24,24 +24,6 @@ FRAME = pl.DataFrame(
     }
 )
 
-Write = Callable[[pl.DataFrame, Path], Any]
-FORMATS: dict[str, Write] = {
-    "csv": lambda frame, path: frame.write_csv(path, datetime_format="%Y-%m-%dT%H:%M:%S%.3fZ"),
-    "csv.gz": lambda frame, path: path.write_bytes(gzip.compress(_csv(frame))),
-    "ndjson": lambda frame, path: _text(frame).write_ndjson(path),
-    "jsonl.gz": lambda frame, path: path.write_bytes(gzip.compress(_text(frame).write_ndjson().encode())),
-    "parquet": lambda frame, path: frame.write_parquet(path, row_group_size=300),
-    "arrow": lambda frame, path: frame.write_ipc(path),
-    "feather": lambda frame, path: frame.write_ipc(path, compression="zstd"),
-    "arrows": lambda frame, path: _write_stream(frame, path),
-}
-OBJECTS: dict[str, Callable[[pl.DataFrame], Any]] = {
-    "frame": lambda frame: frame,
-    "lazy frame": lambda frame: frame.lazy(),
-    "Arrow table": lambda frame: frame.drop("unused").to_arrow(),
-    "Arrow reader": lambda frame: _batches(frame).to_reader(),
-}
-
 
 def _csv(frame: pl.DataFrame) -> bytes:
     return frame.write_csv(datetime_format="%Y-%m-%dT%H:%M:%S%.3fZ").encode()
@@ -63,6 +45,25 @@ def _write_stream(frame: pl.DataFrame, path: Path) -> None:
     table = table.set_column(position, "meter", table["meter"].dictionary_encode())
     with pa.ipc.new_stream(path, table.schema) as writer:
         writer.write_table(table)
+
+
+Write = Callable[[pl.DataFrame, Path], Any]
+FORMATS: dict[str, Write] = {
+    "csv": lambda frame, path: frame.write_csv(path, datetime_format="%Y-%m-%dT%H:%M:%S%.3fZ"),
+    "csv.gz": lambda frame, path: path.write_bytes(gzip.compress(_csv(frame))),
+    "ndjson": lambda frame, path: _text(frame).write_ndjson(path),
+    "jsonl.gz": lambda frame, path: path.write_bytes(gzip.compress(_text(frame).write_ndjson().encode())),
+    "parquet": lambda frame, path: frame.write_parquet(path, row_group_size=300),
+    "arrow": lambda frame, path: frame.write_ipc(path),
+    "feather": lambda frame, path: frame.write_ipc(path, compression="zstd"),
+    "arrows": _write_stream,
+}
+OBJECTS: dict[str, Callable[[pl.DataFrame], Any]] = {
+    "frame": lambda frame: frame,
+    "lazy frame": lambda frame: frame.lazy(),
+    "Arrow table": lambda frame: frame.drop("unused").to_arrow(),
+    "Arrow reader": lambda frame: _batches(frame).to_reader(),
+}
 
 
 def collected(source: Any, rows: int = 90) -> pl.DataFrame:

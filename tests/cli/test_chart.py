@@ -41,8 +41,8 @@ def test_the_newest_candles_are_shown_where_not_all_fit() -> None:
     chart = lines(many, width=24, height=5, decimals=0)
     assert max(map(len, chart)) <= 24
     assert chart[-1].split()[0] == "30"
-    assert chart[-3].startswith(" 30 ┤")
-    assert chart[0].startswith(" 49 ┤")
+    assert chart[-3].startswith("30 ┤")
+    assert chart[0].startswith("49 ┤")
 
 
 def test_colours_appear_on_a_terminal_only() -> None:

@@ -45,15 +45,15 @@ def test_without_a_name_the_configuration_file_says_it(folder: Path) -> None:
 @pytest.mark.parametrize("name", ["shop", "shop.py", "shop:", ":Market", "a:b:c", "data/a.csv", "a b:C"])
 def test_what_is_no_name_of_a_context_is_refused(folder: Path, name: str) -> None:
     assert not is_context_name(name)
-    with pytest.raises(OptionsError, match="write module.path:Class, such as app:Market"):
+    with pytest.raises(OptionsError, match=r"write module\.path:Class, such as app:Market"):
         load_context(name)
 
 
 def test_a_missing_module_is_named_with_one_that_is_close(folder: Path) -> None:
     (folder / "market.py").write_text(GOOD)
-    with pytest.raises(ModelError, match="there is no module 'markt' in .*; did you mean 'market'?"):
+    with pytest.raises(ModelError, match=r"there is no module 'markt' in .*; did you mean 'market'\?"):
         load_context("markt:Market")
-    with pytest.raises(ModelError, match=r"there is no module 'market\.deep'|'market' is not a package"):
+    with pytest.raises(ModelError, match=r"there is no module 'market\.deep' in"):
         load_context("market.deep:Market")
 
 

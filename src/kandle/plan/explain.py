@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from kandle.plan.plan import BarPlan, Plan
 from kandle.query.describe import describe
-from kandle.query.nodes import aggregates
+from kandle.query.nodes import AnyNode, Cast, aggregates
 from kandle.query.query import Hopping, QueryModel
 from kandle.query.signatures import AGGREGATES
 
@@ -68,4 +68,9 @@ def _field_lines(query: QueryModel) -> Iterator[str]:
     for item in query.projection:
         rules = "; ".join(dict.fromkeys(AGGREGATES[found.function].merge for found in aggregates(item.expression)))
         suffix = f"   [rolls up as {rules}]" if rules else ""
-        yield f"{item.field:<{width}} = {describe(item.expression)}{suffix}"
+        yield f"{item.field:<{width}} = {describe(_as_written(item.expression))}{suffix}"
+
+
+def _as_written(expression: AnyNode) -> AnyNode:
+    """The expression without the conversion to the type of its field."""
+    return expression.argument if isinstance(expression, Cast) else expression

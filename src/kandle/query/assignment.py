@@ -8,7 +8,7 @@ from typing import Any
 
 from kandle.errors import ModelError, QueryError
 from kandle.model.entity import MISSING, EntityModel, FieldModel, unknown
-from kandle.model.types import DecimalType, FloatType, IntegerType, StringType
+from kandle.model.types import DecimalType, FloatType, IntegerType
 from kandle.query.describe import describe
 from kandle.query.functions import NewTarget
 from kandle.query.nodes import Aggregate, AnyNode, Call, Cast, Constant, aggregates, walk
@@ -82,9 +82,8 @@ def _fitted(found: FieldModel, node: AnyNode, where: str) -> AnyNode | None:
         return _fitted_decimal(kind, node, where)
     if isinstance(kind, FloatType) and isinstance(node.type, IntegerType):
         return Cast(node, kind)
-    if type(kind) is not type(node.type):
-        return None
-    return node if kind == node.type or not isinstance(kind, StringType) else Cast(node, kind)
+    # Texts of any length go together here; the engine checks those of every bar against its field.
+    return node if type(kind) is type(node.type) else None
 
 
 def _fitted_decimal(kind: DecimalType, node: AnyNode, where: str) -> AnyNode | None:
@@ -98,11 +97,7 @@ def _fitted_decimal(kind: DecimalType, node: AnyNode, where: str) -> AnyNode | N
         raise QueryError(
             f"{where} has {node.type.scale} digits behind the point, the field {kind.scale}; write f.round(x, {kind.scale})"
         )
-    return node if node.type == kind else _widened(node, kind)
-
-
-def _widened(node: AnyNode, kind: DecimalType) -> AnyNode:
-    return Cast(node, kind)
+    return node if node.type == kind else Cast(node, kind)
 
 
 def _why_null(node: AnyNode) -> str:
