@@ -1,4 +1,4 @@
-"""Schedule rows from exchange-calendars (`pip install "kandle[calendars]"`): early closes, breaks and daylight saving included."""
+"""Schedule rows from exchange-calendars (`pip install "kandle[calendars]"`): early closes, breaks and DST included."""
 
 from __future__ import annotations
 

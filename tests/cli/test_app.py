@@ -87,14 +87,15 @@ def test_a_backfill_writes_a_file_per_timeframe_and_prints_a_summary_without_col
     assert (done.returncode, done.stderr) == (0, "")
     assert sorted(path.name for path in (folder / "out").iterdir()) == ["means_1m_final.csv", "means_5m_final.csv"]
     assert (folder / "out" / "means_1m_final.csv").read_text() == EXPECTED
-    first, head, *rows = done.stdout.splitlines()
+    first, head, *rows, last = done.stdout.splitlines()
     assert first.startswith("3 ticks read in ")
     assert first.endswith("0 late, 0 filtered, 0 outside sessions, 0 outside the range")
     assert head.split() == ["timeframe", "bars", "gaps", "filled", "incomplete", "file"]
     assert [row.split() for row in rows] == [
-        ["1m", "4", "1", "2", "out/means_1m_final.csv"],
-        ["5m", "2", "0", "2", "out/means_5m_final.csv"],
+        ["1m", "4", "1", "2", "means_1m_final.csv"],
+        ["5m", "2", "0", "2", "means_5m_final.csv"],
     ]
+    assert last == "Files are in out"
 
 
 def test_a_summary_is_also_one_json_object(folder: Path) -> None:

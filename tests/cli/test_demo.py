@@ -55,7 +55,7 @@ def test_the_demo_shows_summary_bars_chart_and_files(tmp_path: Path) -> None:
     assert "█" in text
     assert "└──" in text
     assert "\x1b[" not in text
-    assert f"Files: {tmp_path / 'demo' / 'ticks.parquet'}" in text
+    assert f"sessions are in {tmp_path / 'demo' / 'ticks.parquet'} and " in text
 
 
 def test_the_demo_fills_every_minute_of_the_sessions(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import ROUND_HALF_UP, Decimal, localcontext
+from itertools import pairwise
 from typing import Annotated, Any
 
 import polars as pl
@@ -16,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import kandle
-from kandle import Context, EventSet, Gaps, Key, KandleError, Precision, Timestamp
+from kandle import Context, EventSet, Gaps, KandleError, Key, Precision, Timestamp
 from kandle import functions as f
 from kandle.engine.aggregates import AGGREGATES as BUILDERS
 from kandle.engine.pipeline import Pipeline
@@ -77,32 +78,34 @@ class Statistics(Context):
 
     def on_model_creating(self, model: kandle.ModelBuilder) -> None:
         model.entity(Statistic).to_query(
-            lambda q: q.from_(Sample)
-            .tumbling(lambda t: t.at, minutes=(1, 5), hours=1, grace="1h")
-            .select(
-                lambda t, w: Statistic(
-                    start=w.start,
-                    first=f.first(t.amount),
-                    last=f.last(t.amount),
-                    least=f.min(t.amount),
-                    greatest=f.max(t.amount),
-                    total=f.sum(t.amount),  # type: ignore[type-var]
-                    wide_total=f.sum(t.wide),  # type: ignore[type-var]
-                    whole_total=f.sum(t.whole),
-                    events=f.count(),
-                    known=f.count(t.amount),
-                    mean=f.avg(t.amount),  # type: ignore[call-overload]
-                    whole_mean=f.avg(t.whole),
-                    wide_mean=f.avg(t.wide),  # type: ignore[call-overload]
-                    first_came=f.first_by_offset(t.text),
-                    last_came=f.last_by_offset(t.text),
-                    texts=f.count_distinct(t.text),
-                    greatest_text=f.max(t.text),
-                    spread=f.stddev(t.amount),  # type: ignore[arg-type]
-                    population=f.stddev_population(t.whole),
-                    real_spread=f.stddev(t.real),  # type: ignore[arg-type]
-                    weighted=f.weighted_average(t.amount, t.weight),  # type: ignore[call-overload]
-                    span=f.max(t.amount) - f.min(t.amount),  # type: ignore[operator]
+            lambda q: (
+                q.from_(Sample)
+                .tumbling(lambda t: t.at, minutes=(1, 5), hours=1, grace="1h")
+                .select(
+                    lambda t, w: Statistic(
+                        start=w.start,
+                        first=f.first(t.amount),
+                        last=f.last(t.amount),
+                        least=f.min(t.amount),
+                        greatest=f.max(t.amount),
+                        total=f.sum(t.amount),  # type: ignore[type-var]
+                        wide_total=f.sum(t.wide),  # type: ignore[type-var]
+                        whole_total=f.sum(t.whole),
+                        events=f.count(),
+                        known=f.count(t.amount),
+                        mean=f.avg(t.amount),  # type: ignore[call-overload]
+                        whole_mean=f.avg(t.whole),
+                        wide_mean=f.avg(t.wide),  # type: ignore[call-overload]
+                        first_came=f.first_by_offset(t.text),
+                        last_came=f.last_by_offset(t.text),
+                        texts=f.count_distinct(t.text),
+                        greatest_text=f.max(t.text),
+                        spread=f.stddev(t.amount),  # type: ignore[arg-type]
+                        population=f.stddev_population(t.whole),
+                        real_spread=f.stddev(t.real),  # type: ignore[arg-type]
+                        weighted=f.weighted_average(t.amount, t.weight),  # type: ignore[call-overload]
+                        span=f.max(t.amount) - f.min(t.amount),  # type: ignore[operator]
+                    )
                 )
             )
         )
@@ -207,7 +210,7 @@ def test_every_aggregate_of_every_timeframe_is_that_of_the_events(events: list[S
     """Events come in any order; by event time, events of the same time keep theirs."""
     edges = [0, *sorted(cut % (len(events) + 1) for cut in cuts), len(events)]
     try:
-        found = bars_of([events[low:high] for low, high in zip(edges, edges[1:], strict=False)])
+        found = bars_of([events[low:high] for low, high in pairwise(edges)])
     except DataError as error:
         assert "38 digits" in str(error) or "does not fit" in str(error)
         assert abs(sum(int(each.wide.scaleb(10)) for each in events if each.wide is not None)) >= 10**37
@@ -222,8 +225,8 @@ def test_every_aggregate_of_every_timeframe_is_that_of_the_events(events: list[S
 
 def test_a_bucket_without_events_has_the_value_of_one_weightless_event() -> None:
     """
-        14:00        14:01        14:02
-        | 1.5   2.5  |            |  4
+    14:00        14:01        14:02
+    | 1.5   2.5  |            |  4
     """
     events = [
         Sample(START, amount=Decimal("1.5"), whole=3, text="x", real=1.0, weight=2),
@@ -248,8 +251,8 @@ def test_without_carrying_a_bucket_without_events_is_null_but_for_counts_and_sum
 
 def test_the_last_value_that_was_known_is_carried_over_buckets_in_which_all_are_null() -> None:
     """
-        14:00        14:01        14:02        14:03
-        | 1.5        | NULL       |            | NULL
+    14:00        14:01        14:02        14:03
+    | 1.5        | NULL       |            | NULL
     """
     minutes = (timedelta(minutes=number) for number in (0, 1, 3))
     amounts = (Decimal("1.5"), None, None)

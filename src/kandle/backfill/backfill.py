@@ -86,7 +86,7 @@ def backfill(  # noqa: PLR0913, each is an option of its own
     query = _query(context, entity, gaps)
     coverage = Coverage(_instant(start), _instant(until))
     the_plan = plan(query)
-    calendar = None if query.schedule is None else session_calendar(query, _schedule_rows(query, schedule))
+    calendar = None if query.schedule is None else session_calendar(query, _schedule_rows(query, schedule), is_whole=True)
     source = open_ticks(ticks, query.source)
     sink: Sink = MemorySink(query, the_plan) if out is None else FolderSink(query, the_plan, Path(out), format)
     with sink:

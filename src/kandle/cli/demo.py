@@ -17,7 +17,7 @@ from kandle import functions as f
 from kandle.backfill.writers import OutputFolder
 from kandle.cli.chart import Candles, candle_chart
 from kandle.cli.demo_ticks import DAYS, end_of_ticks, generate
-from kandle.cli.report import frame_table, show_summary
+from kandle.cli.report import frame_table, show_line, show_summary
 from kandle.model.entity import entity_model
 
 Value = Annotated[Decimal, Precision(18, 2)]
@@ -131,8 +131,10 @@ def show_chart(target: Console, frames: dict[str, pl.DataFrame]) -> None:
 
 def show_files(target: Console, out: Path) -> None:
     """Where everything is, and how to go on."""
-    target.print(f"\nFiles: {out / 'ticks.parquet'}, {out / 'sessions.parquet'}, {out / 'bars'}")
-    target.print("The declaration is kandle.cli.demo:Market. Try:")
-    target.print("  kandle explain kandle.cli.demo:Market")
+    show_line(
+        target, f"\nTicks and sessions are in {out / 'ticks.parquet'} and {out / 'sessions.parquet'}, bars in {out / 'bars'}"
+    )
+    show_line(target, "The declaration is kandle.cli.demo:Market. Try:")
+    show_line(target, "  kandle explain kandle.cli.demo:Market")
     inputs = f"--ticks {out / 'ticks.parquet'} --schedule {out / 'sessions.parquet'}"
-    target.print(f"  kandle backfill kandle.cli.demo:Market {inputs} --out {out / 'csv'} --format csv")
+    show_line(target, f"  kandle backfill kandle.cli.demo:Market {inputs} --out {out / 'csv'} --format csv")

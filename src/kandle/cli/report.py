@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import datetime
+from pathlib import Path
 from typing import IO
 
 import polars as pl
@@ -19,7 +20,7 @@ PLAIN_WIDTH = 200
 
 def console(file: IO[str] | None = None) -> Console:
     """A console on standard output (or the file), wide enough when it is not a terminal."""
-    found = Console(file=file, highlight=False)
+    found = Console(file=file, highlight=False, markup=False, emoji=False)
     if not found.is_terminal:
         found.width = PLAIN_WIDTH
     return found
@@ -29,7 +30,7 @@ def summary_table(target: Console, summary: Summary) -> Table:
     """One line per timeframe."""
     table = _table(target, ["timeframe", "bars", "gaps filled", "incomplete", "file"], {"bars", "gaps filled", "incomplete"})
     for each in summary.timeframes:
-        table.add_row(each.timeframe, f"{each.bars:,}", f"{each.gaps:,}", f"{each.incomplete:,}", each.path or "")
+        table.add_row(each.timeframe, f"{each.bars:,}", f"{each.gaps:,}", f"{each.incomplete:,}", Path(each.path or "").name)
     return table
 
 
@@ -46,9 +47,17 @@ def counts(summary: Summary) -> str:
 
 
 def show_summary(target: Console, summary: Summary) -> None:
-    """Counts, then the table."""
-    target.print(counts(summary))
+    """Counts, the table, and the folder of the files."""
+    show_line(target, counts(summary))
     target.print(summary_table(target, summary))
+    folders = {str(Path(each.path).parent) for each in summary.timeframes if each.path is not None}
+    if folders:
+        show_line(target, f"Files are in {', '.join(sorted(folders))}")
+
+
+def show_line(target: Console, text: str) -> None:
+    """One line that only the terminal itself may break, so that what is in it can be copied."""
+    target.print(text, soft_wrap=True)
 
 
 def frame_table(target: Console, frame: pl.DataFrame, title: str) -> Table:

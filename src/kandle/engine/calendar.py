@@ -12,8 +12,8 @@ from kandle.query.query import QueryModel
 from kandle.time.sessions import SessionCalendar, SessionRows
 
 
-def session_calendar(query: QueryModel, frames: Iterable[pl.DataFrame]) -> SessionCalendar:
-    """The calendar of the query's schedule, from physical frames of the schedule's entity."""
+def session_calendar(query: QueryModel, frames: Iterable[pl.DataFrame], *, is_whole: bool = False) -> SessionCalendar:
+    """The calendar of the query's schedule, from physical frames of the schedule's entity; whole if no more rows will come."""
     schedule = query.schedule
     assert schedule is not None
     names = [key.name for key in schedule.entity.keys[: len(query.group_by)]]
@@ -34,5 +34,6 @@ def session_calendar(query: QueryModel, frames: Iterable[pl.DataFrame]) -> Sessi
             opens=rows["_open"].to_numpy(),
             closes=rows["_close"].to_numpy(),
             days=days,
-        )
+        ),
+        is_whole=is_whole,
     )

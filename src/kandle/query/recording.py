@@ -36,6 +36,8 @@ WAYS_OUT = (
     "write & for `and`, | for `or`, f.not_(x) for `not`, (a < b) & (b < c) for `a < b < c`, f.is_in(x, ys) for `x in ys`, "
     "f.case(...) or f.if_(...) for `if`, f.greatest and f.least for max() and min()"
 )
+NEW_TARGET = "a class that looks at its values when it is built is written f.new(Class, field=...)"
+CONSTRUCTORS = ("__init__", "__post_init__", "__attrs_post_init__", "__new__")
 METHODS = {
     "upper": "f.upper(x)",
     "lower": "f.lower(x)",
@@ -202,6 +204,8 @@ class Recorded:
 
 def _truth_advice(frame: FrameType) -> str:
     """What to write in the place of the construct that asked for the truth of an expression."""
+    if frame.f_code.co_name in CONSTRUCTORS:
+        return NEW_TARGET
     instructions = list(dis.get_instructions(frame.f_code))
     at = next((i for i, each in enumerate(instructions) if each.offset == frame.f_lasti), None)
     name = instructions[at].opname if at is not None else ""
@@ -336,8 +340,11 @@ def recorded(stage: str, function: Callable[..., Any], *rows: Any) -> Any:
         return function(*rows)
     except QueryError as error:
         raise QueryError(f"{stage}: {error}") from error
-    except TypeError as error:
-        raise QueryError(f"{stage}: the function cannot be recorded: {error}") from error
+    except Exception as error:
+        # It is the user's code that runs here, and any class may refuse to be built from expressions.
+        hint = f"; {NEW_TARGET}" if stage == "select" else ""
+        what = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
+        raise QueryError(f"{stage}: the function cannot be recorded: {what}{hint}") from error
 
 
 def recorded_node(stage: str, function: Callable[..., Any], *rows: Any) -> AnyNode:

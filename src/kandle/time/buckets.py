@@ -117,7 +117,7 @@ def _first_dates(timeframe: Timeframe, first: date, last: date) -> list[date]:
 
 
 def _midnight(day: date, zone: ZoneInfo) -> int:
-    """The first instant of a local date; where a clock change skips midnight it is that change, where one repeats it, the first."""
+    """The first instant of a local date: the clock change itself where one skips midnight."""
     midnight = datetime(day.year, day.month, day.day, tzinfo=zone)
     before = midnight.utcoffset()
     after = midnight.replace(fold=1).utcoffset()

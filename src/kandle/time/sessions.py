@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +12,9 @@ from kandle.errors import ScheduleError
 from kandle.time.timeframe import IntArray, from_instant
 
 Key = tuple[Any, ...]
+
+MOST_CELLS = 65_536
+"""Cells of a table of sessions that are always worth their memory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,10 +35,11 @@ class SessionCalendar:
     """Sessions by key. Keys with the very same sessions share one *group*, so that many keys of one market cost one table.
 
     `group`, `opens`, `closes` and `days` are columns of all sessions, ordered by group and open; `bounds[g]:bounds[g + 1]` are
-    those of group g.
+    those of group g. `is_whole` says that no more sessions will come, so that the last one known is the last there is.
     """
 
-    def __init__(self, rows: SessionRows) -> None:
+    def __init__(self, rows: SessionRows, *, is_whole: bool = False) -> None:
+        self.is_whole = is_whole
         ordered = _ordered(rows)
         _check(ordered)
         self.has_days = rows.days is not None
@@ -47,7 +51,9 @@ class SessionCalendar:
         self.group = np.repeat(np.arange(len(chosen.sizes)), chosen.sizes)
         self.bounds = np.concatenate([[0], np.cumsum(chosen.sizes)])
         self._by_open = np.argsort(self.opens, kind="stable")
-        self._longest = int((self.closes - self.opens).max(initial=0))
+        self._opens = self.opens[self._by_open]
+        # Until when any of the sessions that have opened so far goes on; it ascends, so it can be searched.
+        self._latest_close = np.maximum.accumulate(self.closes[self._by_open])
 
     @property
     def group_count(self) -> int:
@@ -77,16 +83,27 @@ class SessionCalendar:
         low, high = int(instants.min()), int(instants.max())
         near = self._near(low, high)
         edges = np.unique(np.concatenate([self.opens[near], self.closes[near], [low]]))
+        if (self.group_count + 1) * len(edges) > MOST_CELLS + 8 * len(instants):
+            return self._locate_by_group(groups, instants)
         table = self._table(near, edges)
         column = np.searchsorted(edges, instants, side="right") - 1
         # Row -1 of the table, its last, belongs to no group and is empty.
         return table[groups, column]
 
+    def _locate_by_group(self, groups: IntArray, instants: IntArray) -> IntArray:
+        """What `locate` gives, for so many different schedules that a table of all of them would be too large."""
+        found = np.full(len(instants), -1, np.int64)
+        for group, rows in by_group(groups):
+            sessions = self.sessions(group)
+            at = np.searchsorted(self.opens[sessions], instants[rows], side="right") - 1 + sessions.start
+            inside = (at >= sessions.start) & (instants[rows] < self.closes[at]) if sessions.stop else np.False_
+            found[rows] = np.where(inside, at, -1)
+        return found
+
     def _near(self, low: int, high: int) -> IntArray:
         """Sessions that overlap `[low, high]`."""
-        opens = self.opens[self._by_open]
-        first = np.searchsorted(opens, low - self._longest, side="left")
-        rows = self._by_open[first : np.searchsorted(opens, high, side="right")]
+        first = np.searchsorted(self._latest_close, low, side="right")
+        rows = self._by_open[first : np.searchsorted(self._opens, high, side="right")]
         return rows[self.closes[rows] > low]
 
     def _table(self, rows: IntArray, edges: IntArray) -> IntArray:
@@ -96,6 +113,14 @@ class SessionCalendar:
         np.add.at(table, (groups, np.searchsorted(edges, np.maximum(self.opens[rows], edges[0]))), rows + 1)
         np.add.at(table, (groups, np.searchsorted(edges, self.closes[rows])), -(rows + 1))
         return np.cumsum(table, axis=1) - 1
+
+
+def by_group(groups: IntArray) -> Iterator[tuple[int, IntArray]]:
+    """Every group with the positions at which it stands."""
+    order = np.argsort(groups, kind="stable")
+    edges = np.flatnonzero(np.diff(groups[order])) + 1
+    for rows in np.split(order, edges) if len(order) else []:
+        yield int(groups[rows[0]]), rows
 
 
 @dataclass(frozen=True, slots=True)

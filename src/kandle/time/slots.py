@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Protocol
 
 import numpy as np
 
-from kandle.errors import ScheduleError
+from kandle.errors import ScheduleError, TimeframeError
 from kandle.time.buckets import Buckets, FixedBuckets, buckets, local_midnights
-from kandle.time.sessions import SessionCalendar
+from kandle.time.sessions import SessionCalendar, by_group
 from kandle.time.timeframe import DAY, IntArray, Timeframe, from_instant
 
 
@@ -40,18 +39,10 @@ def slots(
     """The slots of a timeframe: by the calendar's trading dates, or by the clock and calendar of the zone."""
     if calendar is None:
         return PlainSlots(buckets(timeframe, zone))
-    base_buckets = buckets(base, zone)
     if by_trading_day and not timeframe.is_fixed:
-        return TradingDaySlots(timeframe, zone, base_buckets, calendar)
-    return SessionSlots(buckets(timeframe, zone), base_buckets, calendar)
-
-
-def _by_group(groups: IntArray) -> Iterator[tuple[int, IntArray]]:
-    """Every group with the positions at which it stands."""
-    order = np.argsort(groups, kind="stable")
-    edges = np.flatnonzero(np.diff(groups[order])) + 1
-    for rows in np.split(order, edges) if len(order) else []:
-        yield int(groups[rows[0]]), rows
+        # A base of trading days is over with its last close, whatever the clock says.
+        return TradingDaySlots(timeframe, zone, FixedBuckets(base.size if base.is_fixed else 1), calendar)
+    return SessionSlots(buckets(timeframe, zone), buckets(base, zone), calendar)
 
 
 class PlainSlots:
@@ -91,7 +82,7 @@ class SessionSlots:
     def complete(self, groups: IntArray, starts: IntArray) -> IntArray:
         ends = self.end(groups, starts)
         complete = ends.copy()
-        for group, rows in _by_group(groups):
+        for group, rows in by_group(groups):
             complete[rows] = self._complete(group, starts[rows], ends[rows])
         return complete
 
@@ -100,7 +91,7 @@ class SessionSlots:
         opens, closes = self._calendar.opens[sessions], self._calendar.closes[sessions]
         following = np.searchsorted(opens, ends, side="left")
         last = following - 1
-        known = (following < len(opens)) & (last >= 0)
+        known = ((following < len(opens)) | self._calendar.is_whole) & (last >= 0)
         close = np.minimum(closes[np.maximum(last, 0)], ends) if len(closes) else ends
         known &= close > starts
         return np.where(known, np.minimum(self._base.ceil(close), ends), ends)
@@ -108,29 +99,26 @@ class SessionSlots:
     def expected(self, group: int, after: int, before: int) -> IntArray:
         sessions = self._calendar.sessions(group)
         opens, closes = self._calendar.opens[sessions], self._calendar.closes[sessions]
-        first = np.searchsorted(closes, after, side="right")
-        found = [self._buckets.range(int(open_), int(close)) for open_, close in _overlapping(opens, closes, first, before)]
+        near = slice(np.searchsorted(closes, after, side="right"), np.searchsorted(opens, before, side="left"))
+        # Sessions may be much longer than what is asked for, so they are cut off on both sides.
+        spans = zip(np.maximum(opens[near], after), np.minimum(closes[near], before), strict=True)
+        found = [self._buckets.range(int(open_), int(close)) for open_, close in spans]
         if not found:
             return np.empty(0, np.int64)
         starts = np.unique(np.concatenate(found))
         return starts[(starts > after) & (starts < before)]
 
 
-def _overlapping(opens: IntArray, closes: IntArray, first: np.intp, before: int) -> list[tuple[np.int64, np.int64]]:
-    """Sessions from number `first` on that open before an instant, cut off there."""
-    last = np.searchsorted(opens, before, side="left")
-    return list(zip(opens[first:last], np.minimum(closes[first:last], before), strict=True))
-
-
 class TradingDaySlots:
     """Days, weeks or months by trading date: from the first open to the last close of the sessions that belong to them."""
 
     def __init__(self, timeframe: Timeframe, zone: str, base: Buckets, calendar: SessionCalendar) -> None:
+        if not calendar.has_days:
+            raise ScheduleError(f"{timeframe} by trading date needs sessions with trading dates; this schedule has none")
         self._calendar = calendar
         self._base = base
         dates = buckets(timeframe, "UTC")
-        midnights = calendar.days.astype(np.int64) * DAY
-        label = dates.floor(midnights)
+        label = dates.floor(calendar.days * DAY)
         fresh = np.ones(len(label), np.bool_)
         fresh[1:] = (label[1:] != label[:-1]) | (calendar.group[1:] != calendar.group[:-1])
         first = np.flatnonzero(fresh)
@@ -144,9 +132,9 @@ class TradingDaySlots:
 
     def _complete_of(self, midnight: IntArray) -> IntArray:
         """The last close, if the schedule goes on after it; else not before the last date is over in the zone."""
-        rounded = np.maximum(self._base.ceil(self._ends), self._ends)
-        followed = np.zeros(len(rounded), np.bool_)
-        followed[:-1] = self._groups[1:] == self._groups[:-1]
+        rounded = self._base.ceil(self._ends)
+        followed = np.full(len(rounded), self._calendar.is_whole)
+        followed[:-1] |= self._groups[1:] == self._groups[:-1]
         return np.where(followed, rounded, np.maximum(rounded, midnight))
 
     def start(self, groups: IntArray, instants: IntArray) -> IntArray:
@@ -159,7 +147,7 @@ class TradingDaySlots:
 
     def _slot(self, groups: IntArray, starts: IntArray) -> IntArray:
         slot = np.empty(len(starts), np.int64)
-        for group, rows in _by_group(groups):
+        for group, rows in by_group(groups):
             low, high = self._range(group)
             slot[rows] = low + np.searchsorted(self._starts[low:high], starts[rows], side="right") - 1
         return slot
@@ -183,6 +171,8 @@ class HoppingSlots:
     """Windows of one size that start every `advance` and overlap; `advance` divides the size."""
 
     def __init__(self, size: Timeframe, advance: Timeframe, calendar: SessionCalendar | None = None) -> None:
+        if size.size % advance.size != 0:
+            raise TimeframeError(f"a window of {size} cannot advance by {advance}, which does not divide it")
         self._size = size.size
         self._advance = FixedBuckets(advance.size)
         self._step = advance.size

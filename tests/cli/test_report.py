@@ -1,0 +1,58 @@
+import io
+from datetime import UTC, datetime
+from decimal import Decimal
+
+import polars as pl
+from rich.console import Console
+
+from kandle.backfill.summary import Summary, TimeframeSummary
+from kandle.cli.progress import progress_bar
+from kandle.cli.report import console, counts, frame_table, show_summary
+
+SUMMARY = Summary(
+    "t.csv", 2.0, 10_000, 1, 2, 3, 4, [TimeframeSummary("1m", 12_345_678, 1234, 12, "a/very[bold]/deep/bars_1m_final.csv")]
+)
+
+
+def shown(target: Console, *renderables: object) -> str:
+    for each in renderables:
+        target.print(each)
+    assert isinstance(target.file, io.StringIO)
+    return target.file.getvalue()
+
+
+def test_counts_are_one_line_with_ticks_per_second() -> None:
+    assert counts(SUMMARY) == (
+        "10,000 ticks read in 2.00 s (5,000 per second), 1 late, 2 filtered, 3 outside sessions, 4 outside the range"
+    )
+
+
+def test_a_terminal_of_80_columns_shows_all_numbers_and_names_in_full() -> None:
+    target = Console(file=io.StringIO(), width=80, force_terminal=True, color_system=None, markup=False)
+    show_summary(target, SUMMARY)
+    text = shown(target)
+    for part in ("gaps filled", "incomplete", "12,345,678", "1,234", "bars_1m_final.csv", "Files are in a/very[bold]/deep"):
+        assert part in text
+
+
+def test_text_that_looks_like_markup_is_text() -> None:
+    frame = pl.DataFrame({"name": ["[red]x", ":smile:"]})
+    target = console(io.StringIO())
+    assert "[red]x" in (text := shown(target, frame_table(target, frame, "title")))
+    assert ":smile:" in text
+
+
+def test_bars_are_shown_with_all_digits_and_null_as_nothing() -> None:
+    frame = pl.DataFrame(
+        {"at": [datetime(2024, 1, 1, tzinfo=UTC)], "value": [Decimal("1.50")], "none": [None]},
+        schema={"at": pl.Datetime("us", "UTC"), "value": pl.Decimal(9, 2), "none": pl.Int64},
+    )
+    target = console(io.StringIO())
+    _, head, row = shown(target, frame_table(target, frame, "title")).splitlines()
+    assert head.split() == ["at", "value", "none"]
+    assert row.split() == ["2024-01-01", "00:00:00", "1.50"]
+
+
+def test_no_progress_is_reported_where_nobody_looks() -> None:
+    with progress_bar(100, is_wanted=False) as report:
+        assert report is None

@@ -1,0 +1,90 @@
+"""Types and NULLs of expressions, and what functions refuse."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from kandle import Precision
+from kandle import functions as f
+from kandle.errors import QueryError
+from kandle.model.entity import entity_model
+from kandle.query.recording import RecordingRow, recorded_node
+from tests.query.declarations import Tick
+
+TYPES: list[tuple[Callable[[Any], Any], str, bool]] = [
+    (lambda t: t.size + 1, "int", False),
+    (lambda t: t.size / 2, "float", False),
+    (lambda t: t.size / t.size, "float", True),
+    (lambda t: t.size // 2, "int", False),
+    (lambda t: t.ratio * t.size, "float", False),
+    (lambda t: t.price + 1, "Decimal(19, 6)", False),
+    (lambda t: t.price + t.size, "Decimal(26, 6)", False),
+    (lambda t: t.price * t.size, "Decimal(37, 6)", False),
+    (lambda t: t.price * t.price, "Decimal(36, 12)", False),
+    (lambda t: t.price + t.fine, "Decimal(38, 20)", False),
+    (lambda t: t.price / 4, "Decimal(38, 12)", False),
+    (lambda t: t.price / t.size, "Decimal(38, 12)", True),
+    (lambda t: round(t.price, 2), "Decimal(15, 2)", False),
+    (lambda t: f.floor(t.price), "Decimal(13, 0)", False),
+    (lambda t: t.note + "x", "str", True),
+    (lambda t: f.coalesce(t.note, "none"), "str", False),
+    (lambda t: f.null_if(t.name, ""), "str", True),
+    (lambda t: f.is_null(t.note), "bool", False),
+    (lambda t: f.sqrt(t.ratio), "float", True),
+    (lambda t: f.year(t.seen), "int", True),
+    (lambda t: f.sum(t.price), "Decimal(38, 6)", False),
+    (lambda t: f.sum(f.length(t.note)), "int", False),
+    (lambda t: f.avg(t.size), "float", False),
+    (lambda t: f.avg(t.price), "Decimal(38, 12)", False),
+    (lambda t: f.max(t.note), "str", True),
+    (lambda t: f.count(), "int", False),
+    (lambda t: f.stddev(t.size), "float", True),
+    (lambda t: f.stddev_population(t.size), "float", False),
+    (lambda t: f.weighted_average(t.price, t.size), "Decimal(38, 12)", True),
+    (lambda t: f.cast(t.size, Precision(10, 2)), "Decimal(10, 2)", False),
+    (lambda t: f.case((t.size > 1, t.price), otherwise=None), "Decimal(18, 6)", True),
+]
+
+
+def node(function: Callable[[Any], Any]) -> Any:
+    return recorded_node("test", function, RecordingRow(entity_model(Tick)))
+
+
+@pytest.mark.parametrize(("function", "kind", "nullable"), TYPES)
+def test_type_and_null_of_an_expression(function: Callable[[Any], Any], kind: str, nullable: bool) -> None:
+    found = node(function)
+    assert (str(found.type), found.nullable) == (kind, nullable)
+
+
+REFUSED: list[tuple[Callable[[Any], Any], str]] = [
+    (lambda t: t.name + 1, r"operator \+ takes numbers.*Tick\.name: str, 1: int"),
+    (lambda t: t.name > 1, r"operator > takes two values of one type"),
+    (lambda t: t.price * t.ratio, r"Tick\.price \(Decimal\(18, 6\)\) and Tick\.ratio \(float\) cannot meet"),
+    (lambda t: t.fine * t.fine, r"would have 40 digits behind the point, 38 are possible"),
+    (lambda t: t.price // 2, r"// and % of decimals are not defined"),
+    (lambda t: t.active & t.size, r"operator & takes two bools"),
+    (lambda t: f.upper(t.size), r"f\.upper takes a str, not \(Tick\.size: int\)"),
+    (lambda t: f.max(t.active), r"f\.max takes numbers, texts, dates, datetimes"),
+    (lambda t: f.sum(t.name), r"f\.sum takes a number"),
+    (lambda t: f.max(f.min(t.price)), r"an aggregate cannot be inside of another one"),
+    (lambda t: f.coalesce(t.name, 1), r"f\.coalesce takes values of one type"),
+    (lambda t: f.round(t.price, -1), r"a constant, 0 or more"),
+    (lambda t: f.round(t.price, t.size), r"must be a constant"),
+    (lambda t: f.substring(t.name, 0), r"characters are counted from 1"),
+    (lambda t: f.is_in(t.name, t.note), r"a list of constants, not a field"),
+    (lambda t: f.cast(t.day, int), r"date cannot become int"),
+    (lambda t: f.cast(t.price, Precision(18, 2)), r"would lose digits; write f\.cast\(f\.round\(x, 2\)"),
+    (lambda t: f.case((t.size, 1), otherwise=2), r"conditions that are bools"),
+    (lambda t: f.case((t.active, 1), otherwise="a"), r"values of one type"),
+    (lambda t: f.hour(t.time, "Europe/Berln"), r"'Europe/Berln' is not a time zone; did you mean Europe/Berlin"),
+    (lambda t: f.greatest(t.active, t.active), r"f\.greatest takes values of one type"),
+]
+
+
+@pytest.mark.parametrize(("function", "message"), REFUSED)
+def test_a_wrong_argument_is_named_with_what_is_accepted(function: Callable[[Any], Any], message: str) -> None:
+    with pytest.raises((QueryError, ValueError), match=message):
+        node(function)
