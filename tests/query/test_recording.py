@@ -57,7 +57,7 @@ MISTAKES: list[tuple[str, Callable[[Any], Any], str]] = [
     ("huge constant", lambda t: t.size > 2**70, r"does not fit 64 bits; write Decimal"),
     ("not a number", lambda t: t.price > Decimal("NaN"), r"not a finite number"),
     ("float beside a decimal", lambda t: t.price > 0.5, r"one is exact, the other is not; write f\.cast"),
-    ("whole row", lambda t: f.is_null(t), r"a whole Tick stands where a value is expected"),
+    ("whole row", f.is_null, r"a whole Tick stands where a value is expected"),
     ("not a condition", lambda t: t.size + 1, r"where: Tick\.size \+ 1 is int, not a condition"),
     ("aggregate", lambda t: f.max(t.price) > 1, r"where: f\.max\(Tick\.price\) > 1 holds an aggregate"),
     ("too many arguments", lambda t, u: t.price > 1, r"where: the function cannot be recorded"),
