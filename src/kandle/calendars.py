@@ -1,18 +1,21 @@
-"""Schedule rows from exchange-calendars (`pip install "kandle[calendars]"`): early closes, breaks and DST included."""
+"""Schedule rows of real exchanges, from the package exchange-calendars (extra `kandle[calendars]`)."""
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from datetime import date, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
+from importlib import import_module
+from types import ModuleType
 from typing import Any, TypeVar, overload
 
 from kandle.errors import KandleError, ScheduleError
-from kandle.time.timeframe import from_instant
 
 R = TypeVar("R")
 Key = tuple[Any, ...]
+Hours = tuple[date, datetime, datetime]
+"""Trading date, open, close."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,14 +29,14 @@ class SessionRow:
 
 
 @overload
-def sessions(exchange: str, keys: Sequence[Any], start: date | str, end: date | str) -> list[SessionRow]: ...
+def sessions(exchange: str, keys: Iterable[Any], start: date | str, end: date | str) -> list[SessionRow]: ...
 @overload
 def sessions(
-    exchange: str, keys: Sequence[Any], start: date | str, end: date | str, make: Callable[[Key, date, datetime, datetime], R]
+    exchange: str, keys: Iterable[Any], start: date | str, end: date | str, make: Callable[[Key, date, datetime, datetime], R]
 ) -> list[R]: ...
 def sessions(
     exchange: str,
-    keys: Sequence[Any],
+    keys: Iterable[Any],
     start: date | str,
     end: date | str,
     make: Callable[[Key, date, datetime, datetime], Any] | None = None,
@@ -41,49 +44,66 @@ def sessions(
     """Sessions of an exchange (such as `XNYS`) for each key, of the trading dates from `start` on and before `end`.
 
     `make(key, trading_date, open, close)` gives the rows of your own schedule entity. A key that is not a tuple stands for a
-    tuple of one part.
+    tuple of one part. ScheduleError if the exchange is unknown or its calendar does not cover the dates.
     """
-    first, last = _date(start), _date(end) - timedelta(days=1)
-    if last < first:
-        raise ScheduleError(f"no trading dates from {first} on and before {_date(end)}; `end` must be after `start`")
-    spans = _spans(_calendar(exchange, first, last), first, last)
+    hours = _hours(exchange, _date(start), _date(end))
     named = [key if isinstance(key, tuple) else (key,) for key in keys]
-    build = make if make is not None else lambda key, day, open_, close: SessionRow(key, open_, close, day)
-    return [build(key, day, open_, close) for key in named for day, open_, close in spans]
+    return [(make or _row)(key, *each) for key in named for each in hours]
+
+
+def _row(key: Key, trading_date: date, opens: datetime, closes: datetime) -> SessionRow:
+    return SessionRow(key, opens, closes, trading_date)
 
 
 def _date(value: date | str) -> date:
-    if isinstance(value, datetime) or not isinstance(value, date | str):
-        raise ScheduleError(f"{value!r} is not a date; write date(2024, 3, 8) or '2024-03-08'")
+    if isinstance(value, date) and not isinstance(value, datetime):
+        return value
     try:
-        return date.fromisoformat(value) if isinstance(value, str) else value
-    except ValueError as error:
+        return date.fromisoformat(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError) as error:
         raise ScheduleError(f"{value!r} is not a date; write date(2024, 3, 8) or '2024-03-08'") from error
 
 
-def _calendar(exchange: str, first: date, last: date) -> Any:
+def _library() -> ModuleType:
     try:
-        import exchange_calendars
+        return import_module("exchange_calendars")
     except ImportError as error:
-        raise KandleError('market calendars are an extra: pip install "kandle[calendars]"') from error
-    names = exchange_calendars.get_calendar_names()
+        raise KandleError('schedules of exchanges need an extra: pip install "kandle[calendars]"') from error
+
+
+def _hours(exchange: str, start: date, end: date) -> list[Hours]:
+    if end <= start:
+        raise ScheduleError(f"no trading dates from {start} to before {end}; the end is exclusive, so it is after the start")
+    # The library wants two different dates.
+    last = max(end - timedelta(days=1), start + timedelta(days=1))
+    found: list[Hours] = []
+    for label, *times in _schedule(exchange, start, last):
+        if label.date() < end:
+            found += [(label.date(), *span) for span in _spans(*times)]
+    return found
+
+
+def _schedule(exchange: str, first: date, last: date) -> Iterable[Any]:
+    """Tuples of trading date, open, start and end of the break and close, the break's missing where there is none."""
+    library = _library()
+    names = library.get_calendar_names(include_aliases=True)
     if exchange not in names:
         close = difflib.get_close_matches(str(exchange).upper(), names, 3, 0.5)
         hint = f"did you mean {', '.join(close)}? " if close else ""
-        raise ScheduleError(f"{exchange!r} is no exchange; {hint}Known are for example XNYS, XLON, XHKG, CMES, 24/7")
-    # The library counts from the first session that it is given, so a week on both sides makes room for holidays.
-    margin = timedelta(days=7)
-    return exchange_calendars.get_calendar(exchange, start=str(first - margin), end=str(last + margin))
+        raise ScheduleError(f"{exchange!r} is not an exchange; {hint}Known are for example XNYS, XLON, XHKG, CMES, 24/7")
+    try:
+        calendar = library.get_calendar(exchange, start=first.isoformat(), end=last.isoformat())
+    except library.errors.NoSessionsError:
+        return ()
+    except ValueError as error:
+        raise ScheduleError(f"no schedule of {exchange} from {first} to {last}: {error}") from error
+    rows: Iterable[Any] = calendar.schedule[["open", "break_start", "break_end", "close"]].itertuples(name=None)
+    return rows
 
 
-def _spans(calendar: Any, first: date, last: date) -> list[tuple[date, datetime, datetime]]:
-    """Trading date, open and close of every session, a day with a break as two."""
-    found: list[tuple[date, datetime, datetime]] = []
-    for row in calendar.schedule.itertuples():
-        day = row.Index.date()
-        if first <= day <= last:
-            has_break = row.break_start == row.break_start  # NaT is not equal to itself.
-            edges = [row.open, row.break_start, row.break_end, row.close] if has_break else [row.open, row.close]
-            instants = [from_instant(edge.value // 1000) for edge in edges]
-            found += [(day, instants[at], instants[at + 1]) for at in range(0, len(instants), 2)]
-    return found
+def _spans(opens: Any, break_start: Any, break_end: Any, closes: Any) -> list[tuple[datetime, datetime]]:
+    """The session as one span, or two around its break."""
+    # A missing time is the only one that differs from itself.
+    edges = [opens, closes] if break_start != break_start else [opens, break_start, break_end, closes]
+    times = [edge.to_pydatetime().astimezone(UTC) for edge in edges]
+    return list(zip(times[::2], times[1::2], strict=True))

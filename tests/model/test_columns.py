@@ -51,9 +51,22 @@ def converted(name: str, values: Any, dtype: Any = None) -> list[Any]:
 
 
 GOOD: list[tuple[str, Any, Any]] = [
-    ("amount", ["1.5", "-0.00001", "1e3", "1.5E-2", "+2", ".5", "3.", "", "1.500000000", "9999999999999.99999"],
-     [Decimal("1.5"), Decimal("-0.00001"), Decimal(1000), Decimal("0.015"), Decimal(2), Decimal("0.5"), Decimal(3), None,
-      Decimal("1.5"), Decimal("9999999999999.99999")]),
+    (
+        "amount",
+        ["1.5", "-0.00001", "1e3", "1.5E-2", "+2", ".5", "3.", "", "1.500000000", "9999999999999.99999"],
+        [
+            Decimal("1.5"),
+            Decimal("-0.00001"),
+            Decimal(1000),
+            Decimal("0.015"),
+            Decimal(2),
+            Decimal("0.5"),
+            Decimal(3),
+            None,
+            Decimal("1.5"),
+            Decimal("9999999999999.99999"),
+        ],
+    ),
     ("amount", [1, -2, None], [Decimal(1), Decimal(-2), None]),
     ("amount", [1.38676, 0.1, -2.5, None], [Decimal("1.38676"), Decimal("0.1"), Decimal("-2.5"), None]),
     ("amount", [Decimal("1.2300000"), Decimal("-7")], [Decimal("1.23"), Decimal(-7)]),
@@ -69,9 +82,15 @@ GOOD: list[tuple[str, Any, Any]] = [
     ("epoch", [-1, 0], [datetime(1969, 12, 31, 23, 59, 59, 999000, tzinfo=UTC), datetime(1970, 1, 1, tzinfo=UTC)]),
     ("german", ["08.03.2024 14:30"], [datetime(2024, 3, 8, 14, 30, tzinfo=UTC)]),
     ("identity", ["{6BA7B810-9DAD-11D1-80B4-00C04FD430C8}"], ["6ba7b810-9dad-11d1-80b4-00c04fd430c8"]),
-    ("at",
-     ["2024-03-08T14:30:00.25Z", "2024-03-08 14:30:00", "2024-03-08T15:30:00+01:00", "2024-03-08T14:30Z", "2024-03-08"],
-     [datetime(2024, 3, 8, 14, 30, 0, 250000, tzinfo=UTC), *[datetime(2024, 3, 8, 14, 30, tzinfo=UTC)] * 3, datetime(2024, 3, 8, tzinfo=UTC)]),
+    (
+        "at",
+        ["2024-03-08T14:30:00.25Z", "2024-03-08 14:30:00", "2024-03-08T15:30:00+01:00", "2024-03-08T14:30Z", "2024-03-08"],
+        [
+            datetime(2024, 3, 8, 14, 30, 0, 250000, tzinfo=UTC),
+            *[datetime(2024, 3, 8, 14, 30, tzinfo=UTC)] * 3,
+            datetime(2024, 3, 8, tzinfo=UTC),
+        ],
+    ),
 ]
 
 
@@ -94,7 +113,11 @@ def test_dictionary_encoded_text_is_text() -> None:
 
 
 BAD: list[tuple[str, Any, str]] = [
-    ("amount", ["1", "1.000001"], r"file\.csv, row 12, column amount: '1\.000001' is not a decimal of at most 13 digits before and 5"),
+    (
+        "amount",
+        ["1", "1.000001"],
+        r"file\.csv, row 12, column amount: '1\.000001' is not a decimal of at most 13 digits before and 5",
+    ),
     ("amount", ["1e-7"], r"'1e-7' is not a decimal"),
     ("amount", ["99999999999999"], r"'99999999999999' is not a decimal"),
     ("amount", ["x"], r"row 11, column amount: 'x'.*\(Row\.amount is Decimal\(18, 5\) \| None\)"),
@@ -139,13 +162,19 @@ def test_an_alias_stands_for_its_field_and_other_columns_are_left_out() -> None:
     class Aliased:
         name: Annotated[str, Alias("title")]
 
-    assert to_physical(entity_model(Aliased), pl.DataFrame({"more": [1], "title": ["x"]})).to_dict(as_series=False) == {"name": ["x"]}
+    assert to_physical(entity_model(Aliased), pl.DataFrame({"more": [1], "title": ["x"]})).to_dict(as_series=False) == {
+        "name": ["x"]
+    }
 
 
 wide = st.decimals(-(10**27), 10**27, places=10, allow_nan=False, allow_infinity=False)
 
 
-@given(st.lists(st.tuples(st.one_of(st.none(), wide), st.integers(-(10**17), 10**17).map(lambda v: Decimal(v).scaleb(-5))), min_size=1))
+@given(
+    st.lists(
+        st.tuples(st.one_of(st.none(), wide), st.integers(-(10**17), 10**17).map(lambda v: Decimal(v).scaleb(-5))), min_size=1
+    )
+)
 def test_decimals_come_back_from_text_and_from_objects_with_every_digit(pairs: list[tuple[Decimal | None, Decimal]]) -> None:
     texts = {"wide": ["" if a is None else f"{a:f}" for a, _ in pairs], "amount": [f"{b:f}" for _, b in pairs]}
     assert converted("wide", texts["wide"]) == [a for a, _ in pairs]

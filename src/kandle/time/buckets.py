@@ -34,24 +34,25 @@ class Buckets(Protocol):
 
 
 class FixedBuckets:
-    """Buckets of one size, aligned to the epoch."""
+    """Buckets of one size, one of which begins `offset` after the epoch."""
 
-    def __init__(self, size: int) -> None:
+    def __init__(self, size: int, offset: int = 0) -> None:
         self._size = size
+        self._offset = offset
 
     def floor(self, instants: IntArray) -> IntArray:
-        return instants - instants % self._size
+        return instants - (instants - self._offset) % self._size
 
     def next(self, starts: IntArray) -> IntArray:
         return self.floor(starts) + self._size
 
     def ceil(self, instants: IntArray) -> IntArray:
-        return -self.floor(-instants)
+        return self.floor(instants - 1) + self._size
 
     def range(self, start: int, end: int) -> IntArray:
         if end <= start:
             return np.empty(0, np.int64)
-        return np.arange(start - start % self._size, end, self._size, dtype=np.int64)
+        return np.arange(start - (start - self._offset) % self._size, end, self._size, dtype=np.int64)
 
 
 class CalendarBuckets:
@@ -150,7 +151,13 @@ def _first_instant_of(day: date, zone: ZoneInfo, guess: int) -> int:
 @lru_cache(maxsize=256)
 def buckets(timeframe: Timeframe, zone: str = "UTC") -> Buckets:
     """The buckets of a timeframe; the zone says when days begin."""
-    return FixedBuckets(timeframe.size) if timeframe.is_fixed else CalendarBuckets(timeframe, zone)
+    if timeframe.is_fixed:
+        return FixedBuckets(timeframe.size)
+    if zone == "UTC" and timeframe.unit is not Unit.MONTH:
+        # Days without changes of clocks need no table of edges.
+        origin = MONDAY - date(1970, 1, 1) if timeframe.unit is Unit.WEEK else timedelta(0)
+        return FixedBuckets(timeframe.nominal, origin // timedelta(microseconds=1))
+    return CalendarBuckets(timeframe, zone)
 
 
 @lru_cache(maxsize=256)

@@ -1,0 +1,187 @@
+"""From a query to timeframes, roll-up edges, grace and topics."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Annotated, Any
+
+import pytest
+
+import kandle
+from kandle import Key, Timeframe, Timestamp, explain, plan
+from kandle import functions as f
+from kandle.errors import PlanError
+from kandle.model.entity import entity_model
+from kandle.plan.plan import Plan, Role, divides, edges, lineage
+from kandle.query.query import QueryModel, Schedule
+from kandle.query.stages import Query, build
+
+
+@kandle.stream("hits")
+@dataclass(frozen=True)
+class Hit:
+    page: Annotated[str, Key(0)]
+    at: Annotated[datetime, Timestamp()]
+    weight: int
+
+
+@kandle.stream("pages")
+@dataclass(frozen=True)
+class Page:
+    page: Annotated[str, Key(0)]
+    start: Annotated[datetime, Timestamp(), Key(1)]
+    hits: int
+
+
+def query(**window: Any) -> QueryModel:
+    grouped = Query().from_(Hit).where(lambda h: h.weight > 0).tumbling(lambda h: h.at, **window).group_by(lambda h: h.page)
+    selected = grouped.select(lambda h, w: Page(page=h.page, start=w.start, hits=f.count()))
+    model: QueryModel = build(entity_model(Page), lambda q: selected)
+    return model
+
+
+def sources(found: Plan) -> dict[str, str | None]:
+    return {bar.name: bar.source for bar in found.bars}
+
+
+def test_the_ladder_of_timeframes() -> None:
+    found = plan(query(seconds=1, minutes=(1, 5, 15), hours=1, days=1, weeks=1, months=(1, 3)))
+    assert sources(found) == {
+        "1s": None,
+        "1m": "1s",
+        "5m": "1m",
+        "15m": "1m",
+        "1h": "1m",
+        "1d": "1h",
+        "1wk": "1d",
+        "1mo": "1d",
+        "3mo": "1mo",
+    }
+    assert [bar.name for bar in lineage(found, found.bars[-1])] == ["1s", "1m", "1h", "1d", "1mo", "3mo"]
+    assert ("1h", "1d") in edges(found)
+
+
+@pytest.mark.parametrize(
+    ("window", "expected"),
+    [
+        ({"minutes": (5, 15), "hours": 1}, {"5m": None, "15m": "5m", "1h": "5m"}),
+        ({"minutes": (2, 3, 6), "seconds": 30}, {"30s": None, "2m": "30s", "3m": "30s", "6m": "30s"}),
+        (
+            {"minutes": (15, 30), "hours": 1, "days": 1, "tz": "Asia/Kolkata"},
+            {"15m": None, "30m": "15m", "1h": "15m", "1d": "15m"},
+        ),
+        ({"hours": (1, 4), "days": 1, "tz": "America/New_York"}, {"1h": None, "4h": "1h", "1d": "1h"}),
+        ({"days": 1, "weeks": (1, 2)}, {"1d": None, "1wk": "1d", "2wk": "1wk"}),
+        ({"days": 1, "weeks": 2}, {"1d": None, "2wk": "1d"}),
+    ],
+)
+def test_what_divides_a_timeframe_makes_it(window: dict[str, Any], expected: dict[str, str | None]) -> None:
+    assert sources(plan(query(**window))) == expected
+
+
+@pytest.mark.parametrize(
+    ("window", "message"),
+    [
+        ({"minutes": (2, 3)}, r"3m cannot be made from 2m: none of these divides it; declare a finer timeframe"),
+        ({"hours": 1, "days": 1, "tz": "Asia/Kolkata"}, r"1d \(days of Asia/Kolkata\) cannot be made from 1h"),
+        ({"hours": 4, "days": 1, "tz": "America/New_York"}, r"1d \(days of America/New_York\) cannot be made from 4h"),
+        ({"weeks": 1, "months": 1}, r"1mo cannot be made from 1wk"),
+        ({"days": (2, 3)}, r"3d cannot be made from 2d"),
+        (
+            {"minutes": (1, 5), "grace": {"1m": "5s", "5m": "2s"}},
+            r"the grace of 5m \(2000000 us\) is below that of 1m \(5000000 us\)",
+        ),
+    ],
+)
+def test_what_cannot_be_derived_is_refused_by_name(window: dict[str, Any], message: str) -> None:
+    with pytest.raises(PlanError, match=message):
+        plan(query(**window))
+
+
+@pytest.mark.parametrize(
+    ("child", "parent", "zone", "expected"),
+    [
+        ("1m", "5m", "UTC", True),
+        ("7m", "1h", "UTC", False),
+        ("1h", "1d", "UTC", True),
+        ("5h", "1d", "UTC", False),
+        ("30m", "1d", "Australia/Lord_Howe", True),
+        ("1h", "1mo", "Australia/Lord_Howe", False),
+        ("1d", "1wk", "UTC", True),
+        ("2d", "1wk", "UTC", False),
+        ("1wk", "1mo", "UTC", False),
+        ("1mo", "12mo", "UTC", True),
+    ],
+)
+def test_division(child: str, parent: str, zone: str, expected: bool) -> None:
+    assert divides(Timeframe.parse(child), Timeframe.parse(parent), zone) is expected
+
+
+def test_grace_is_inherited_from_what_a_timeframe_is_made_of() -> None:
+    found = plan(query(minutes=(1, 5), hours=1, days=1, grace={"1m": "2s", "1h": "5s"}))
+    assert {bar.name: bar.grace // 1_000_000 for bar in found.bars} == {"1m": 2, "5m": 2, "1h": 5, "1d": 5}
+
+
+def test_topics_are_named_after_the_bar_and_its_timeframe() -> None:
+    found = plan(query(minutes=1, months=1))
+    assert [(bar.live_topic, bar.final_topic) for bar in found.bars] == [
+        ("pages_1m_live", "pages_1m_final"),
+        ("pages_1mo_live", "pages_1mo_final"),
+    ]
+    assert found.heartbeat_topic == "hb_1m"
+    assert [bar.role for bar in found.bars] == [Role.BASE, Role.ROLL_UP]
+
+
+def test_by_trading_date_days_are_made_from_the_base_since_an_hour_can_hold_two_of_them() -> None:
+    column = query(minutes=1).window.time  # type: ignore[union-attr]
+    scheduled = replace(
+        query(minutes=(1, 5), hours=1, days=1, weeks=1), schedule=Schedule(entity_model(Hit), column, column, column)
+    )
+    assert sources(plan(scheduled)) == {"1m": None, "5m": "1m", "1h": "1m", "1d": "1m", "1wk": "1d"}
+    with pytest.raises(PlanError, match=r"limit\(3\) ranks the bars of one bucket, but 1d, 1wk by trading date"):
+        plan(replace(scheduled, limit=3))
+
+
+def test_hopping_windows_are_made_from_panes() -> None:
+    grouped = Query().from_(Hit).hopping(lambda h: h.at, size="5m", advance="1m", grace="2s").group_by(lambda h: h.page)
+    selected = grouped.select(lambda h, w: Page(page=h.page, start=w.start, hits=f.count()))
+    found = plan(build(entity_model(Page), lambda q: selected))
+    assert [(bar.name, bar.role, bar.is_emitted) for bar in found.bars] == [
+        ("1m", Role.PANE, False),
+        ("5m_every_1m", Role.ROLL_UP, True),
+    ]
+
+
+@pytest.mark.parametrize(("size", "advance"), [("5m", "2m"), ("1d", "1h"), ("1m", "5m")])
+def test_an_advance_that_does_not_divide_the_size_is_refused(size: str, advance: str) -> None:
+    grouped = Query().from_(Hit).hopping(lambda h: h.at, size=size, advance=advance).group_by(lambda h: h.page)
+    selected = grouped.select(lambda h, w: Page(page=h.page, start=w.start, hits=f.count()))
+    with pytest.raises(PlanError, match=f"a hopping window of {size} cannot advance by {advance}"):
+        plan(build(entity_model(Page), lambda q: selected))
+
+
+def test_a_query_without_a_window_has_no_plan() -> None:
+    selected = Query().from_(Hit).select(lambda h: Page(page=h.page, start=h.at, hits=h.weight))
+    with pytest.raises(PlanError, match=r"Page has no window over time.*add \.tumbling"):
+        plan(build(entity_model(Page), lambda q: selected))
+
+
+def test_an_explanation_is_a_tree_that_a_person_can_read() -> None:
+    text = explain(plan(query(minutes=(1, 5), hours=1, days=1, grace="2s")))
+    assert text == (
+        "Page <- Hit (topic hits)\n"
+        "  where Hit.weight > 0\n"
+        "  by Hit.page\n"
+        "  over Hit.at, tumbling, days of UTC, gaps carry, late drop\n"
+        "\n"
+        "events of Hit\n"
+        "└─ 1m base, grace 2s, topics pages_1m_live, pages_1m_final\n"
+        "   ├─ 5m roll-up, grace 2s, topics pages_5m_live, pages_5m_final\n"
+        "   └─ 1h roll-up, grace 2s, topics pages_1h_live, pages_1h_final\n"
+        "      └─ 1d roll-up, grace 2s, topics pages_1d_live, pages_1d_final\n"
+        "\n"
+        "page  = Hit.page\n"
+        "start = w.start\n"
+        "hits  = f.count()   [rolls up as sum of counts]"
+    )
