@@ -7,7 +7,7 @@ from rich.console import Console
 
 from kandle.backfill.summary import Summary, TimeframeSummary
 from kandle.cli.progress import progress_bar
-from kandle.cli.report import console, counts, frame_table, show_summary
+from kandle.cli.report import console, counts, frame_table, hints, show_summary
 
 SUMMARY = Summary(
     "t.csv", 2.0, 10_000, 1, 2, 3, 4, [TimeframeSummary("1m", 12_345_678, 1234, 12, "a/very[bold]/deep/bars_1m_final.csv")]
@@ -56,3 +56,14 @@ def test_bars_are_shown_with_all_digits_and_null_as_nothing() -> None:
 def test_no_progress_is_reported_where_nobody_looks() -> None:
     with progress_bar(100, is_wanted=False) as report:
         assert report is None
+
+
+def test_events_that_are_left_out_in_a_way_that_is_rarely_meant_come_with_a_hint() -> None:
+    def told(**counts: int) -> list[str]:
+        zero = {"ticks_read": 5, "late": 0, "filtered": 0, "outside_sessions": 0, "outside_range": 0}
+        return [hint.split(":")[0] for hint in hints(Summary("file", 1.0, **(zero | counts)))]
+
+    assert told() == []
+    assert told(late=1) == ["Late events came after their bucket was over"]
+    assert told(outside_sessions=5) == ["No event was inside of a session"]
+    assert told(outside_sessions=4) == []

@@ -204,7 +204,7 @@ def start_of(at: datetime, minutes: int) -> datetime:
     return at.replace(second=0, minute=at.minute // minutes * minutes)
 
 
-@settings(deadline=None, derandomize=True, max_examples=60)
+@settings(deadline=None, derandomize=True, max_examples=100)
 @given(samples, st.lists(st.integers(0, 20), max_size=4))
 def test_every_aggregate_of_every_timeframe_is_that_of_the_events(events: list[Sample], cuts: list[int]) -> None:
     """Events come in any order; by event time, events of the same time keep theirs."""
@@ -279,6 +279,23 @@ def test_an_int_sum_beyond_64_bits_is_an_error() -> None:
     events = [Sample(START, whole=2**62) for _ in range(2)]
     with pytest.raises(DataError, match="does not fit"):
         bars_of([events])
+
+
+def test_the_event_that_came_last_is_that_of_the_last_batch_whatever_its_time() -> None:
+    """Texts come in the order c, a, b, one in a batch of its own; by event time the order is a, b, c."""
+    events = [Sample(START + timedelta(seconds=second), text=text) for second, text in ((9, "c"), (1, "a"), (1, "b"))]
+    for batches in ([events], [[event] for event in events]):
+        bar = bars_of(batches)["1h"][0]
+        assert (bar.first_came, bar.last_came) == ("c", "b")
+
+
+def test_of_events_of_the_same_time_the_first_that_came_is_first_and_the_last_is_last() -> None:
+    """The batches are out of order, so that first and last are looked up by their times."""
+    late = Sample(START + timedelta(seconds=30), amount=Decimal(9))
+    same = [Sample(START, amount=Decimal(number)) for number in (1, 2, 3)]
+    ends = [Sample(START + timedelta(seconds=40), amount=Decimal(number)) for number in (4, 5)]
+    bar = bars_of([[late], *[[event] for event in (*ends, *same)]])["1m"][0]
+    assert (bar.first, bar.last) == (1, 5)
 
 
 def test_sums_that_leave_64_bits_on_the_way_come_back_exact() -> None:

@@ -261,6 +261,18 @@ def test_a_long_silence_is_filled_in_steps(monkeypatch: pytest.MonkeyPatch) -> N
     assert sum(int(finals.gaps.sum()) for finals in found if finals.plan.name == "1m") == 2 * 101 - 3
 
 
+def test_a_time_that_must_be_wrong_does_not_fill_a_disk() -> None:
+    pipeline = Pipeline(plan(tumbling(seconds=1)))
+    pipeline.process(hits(("a", -NOON.timestamp()), ("a", 0)))
+    with pytest.raises(
+        DataError, match=r"between 1970-01-01.* and 2024-03-08.* bars of 1s would have to be filled; is the time of an"
+    ):
+        list(pipeline.advance(at(10)))
+    skipping = Pipeline(plan(tumbling(seconds=1, gaps=Gaps.SKIP)))
+    skipping.process(hits(("a", -NOON.timestamp()), ("a", 0)))
+    assert len(shown(skipping.advance(at(10)))) == 2
+
+
 def test_a_value_that_does_not_fit_its_field_names_field_value_and_bar() -> None:
     pipeline = Pipeline(plan(tumbling(minutes=1)))
     wrong = [Hit("a", NOON, price=Decimal("12345678.00"))]

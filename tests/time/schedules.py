@@ -20,11 +20,6 @@ def at(*texts: str) -> IntArray:
     return np.array([parse_instant(text) for text in texts], dtype=np.int64)
 
 
-def none_of(count: int) -> IntArray:
-    """Groups of events without a calendar."""
-    return np.zeros(count, np.int64)
-
-
 def tf(text: str) -> Timeframe:
     return Timeframe.parse(text)
 
@@ -37,11 +32,11 @@ def row(opens: str, closes: str, day: str | None = None, key: str = "a") -> Row:
     return (key,), parse_instant(opens), parse_instant(closes), None if day is None else epoch_day(day)
 
 
-def calendar_of(rows: Sequence[Row]) -> SessionCalendar:
+def calendar_of(rows: Sequence[Row], *, is_whole: bool = False) -> SessionCalendar:
     keys = list(dict.fromkeys(key for key, *_ in rows))
     days = None if any(day is None for *_, day in rows) else np.array([day for *_, day in rows], dtype=np.int32)
     columns = np.array([(keys.index(key), opens, closes) for key, opens, closes, _ in rows], dtype=np.int64).reshape(-1, 3)
-    return SessionCalendar(SessionRows(keys, columns[:, 0], columns[:, 1], columns[:, 2], days))
+    return SessionCalendar(SessionRows(keys, columns[:, 0], columns[:, 1], columns[:, 2], days), is_whole=is_whole)
 
 
 @st.composite

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, timezone
+from zoneinfo import ZoneInfo
 
 import pytest
 from hypothesis import given
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 
 from kandle import Period, Timeframe
 from kandle.errors import TimeframeError
-from kandle.time.timeframe import Unit, from_instant, parse_duration, parse_instant, to_instant
+from kandle.time.timeframe import Unit, as_timeframe, from_instant, parse_duration, parse_instant, to_instant
 
 timeframes = st.builds(Timeframe, st.integers(1, 1000), st.sampled_from(Unit))
 
@@ -37,10 +38,27 @@ def test_what_a_change_of_clocks_or_the_calendar_can_make_differ_is_not_equal() 
     assert Period.months(12).value == 12
 
 
-def test_timeframes_are_ordered_by_length() -> None:
-    texts = ["1s", "15s", "1m", "90s", "1h", "24h", "1d", "1wk", "1mo", "3mo", "12mo"]
-    ordered = ["1s", "15s", "1m", "90s", "1h", "24h", "1d", "1wk", "1mo", "3mo", "12mo"]
-    assert [str(each) for each in sorted(map(Timeframe.parse, texts))] == ordered
+def test_timeframes_are_ordered_by_length_and_then_by_unit() -> None:
+    ordered = ["1s", "59s", "1m", "90s", "5m", "90m", "2h", "24h", "1d", "7d", "1wk", "30d", "1mo", "12mo"]
+    assert [str(each) for each in sorted(map(Timeframe.parse, reversed(ordered)))] == ordered
+    with pytest.raises(TypeError):
+        _ = Period.minutes(1) < "5m"
+
+
+def test_a_timeframe_may_be_given_as_text() -> None:
+    assert as_timeframe("5m") == as_timeframe(Period.minutes(5)) == Period.seconds(300)
+
+
+def test_the_unit_is_a_unit() -> None:
+    with pytest.raises(TimeframeError, match="'m' is not a unit of timeframes; write one of Unit.SECOND, Unit.MINUTE"):
+        Timeframe(5, "m")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("text", ["1201mo", "36526d", "99999999999999999999s"])
+def test_a_timeframe_is_at_most_100_years(text: str) -> None:
+    assert str(Period.months(1200)) == "1200mo"
+    with pytest.raises(TimeframeError, match="is longer than 100 years"):
+        Timeframe.parse(text)
 
 
 @pytest.mark.parametrize("text", ["", "m", "5", "0m", "5x", "-1m", "1.5h", "1M", "5 min", "1h30m"])
@@ -81,9 +99,18 @@ def test_a_negative_duration_is_refused() -> None:
         parse_duration(timedelta(seconds=-1))
 
 
-@given(st.datetimes(timezones=st.just(UTC)))
+ZONES = [UTC, ZoneInfo("Asia/Kolkata"), ZoneInfo("America/New_York"), timezone(timedelta(hours=-7, seconds=1))]
+
+
+@given(st.datetimes(datetime(1, 1, 2), datetime(9999, 12, 30), timezones=st.sampled_from(ZONES)))
 def test_an_instant_is_exact_in_both_directions(moment: datetime) -> None:
-    assert from_instant(to_instant(moment)) == moment
+    assert from_instant(to_instant(moment)) == moment.astimezone(UTC)
+    assert from_instant(to_instant(moment)).tzinfo is UTC
+
+
+def test_an_instant_outside_of_the_years_of_a_datetime_is_refused() -> None:
+    with pytest.raises(TimeframeError, match="outside of the years 1 to 9999"):
+        from_instant(-(2**63))
 
 
 def test_a_datetime_without_a_zone_is_refused() -> None:

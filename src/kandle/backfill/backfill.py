@@ -84,6 +84,10 @@ def backfill(  # noqa: PLR0913, each is an option of its own
     to their end.
     """
     query = _query(context, entity, gaps)
+    if schedule is not None and query.schedule is None:
+        raise ModelError(
+            f"schedule rows were given, but {query.target.name} is not based on a schedule; add .based_on(...) to it"
+        )
     coverage = Coverage(_instant(start), _instant(until))
     the_plan = plan(query)
     calendar = None if query.schedule is None else session_calendar(query, _schedule_rows(query, schedule), is_whole=True)

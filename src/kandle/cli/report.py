@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from datetime import datetime
 from pathlib import Path
 from typing import IO
@@ -46,10 +46,20 @@ def counts(summary: Summary) -> str:
     return ", ".join([read, *(f"{count:,} {name}" for name, count in others.items())])
 
 
+def hints(summary: Summary) -> Iterator[str]:
+    """What to do about events that were left out in a way that is rarely meant."""
+    if summary.late:
+        yield "Late events came after their bucket was over: sort the input by time, or give the query more grace."
+    if summary.ticks_read and summary.outside_sessions == summary.ticks_read:
+        yield "No event was inside of a session: do the keys and the times of the schedule match those of the events?"
+
+
 def show_summary(target: Console, summary: Summary) -> None:
-    """Counts, the table, and the folder of the files."""
+    """Counts, the table, hints, and the folder of the files."""
     show_line(target, counts(summary))
     target.print(summary_table(target, summary))
+    for hint in hints(summary):
+        show_line(target, hint)
     folders = {str(Path(each.path).parent) for each in summary.timeframes if each.path is not None}
     if folders:
         show_line(target, f"Files are in {', '.join(sorted(folders))}")

@@ -86,12 +86,14 @@ def _carry(argument: Argument) -> pl.Expr:
     return pl.col(carried(argument))
 
 
-def _at_least(name: str, time: str) -> pl.Expr:
-    return pl.col(name).get(pl.col(time).arg_min())
+def _at_least(name: str, order: str) -> pl.Expr:
+    """The value where the order is least; of several the first."""
+    return pl.col(name).filter(pl.col(order) == pl.col(order).min()).first()
 
 
-def _at_greatest(name: str, time: str) -> pl.Expr:
-    return pl.col(name).reverse().get(pl.col(time).reverse().arg_max())
+def _at_greatest(name: str, order: str) -> pl.Expr:
+    """The value where the order is greatest; of several the last."""
+    return pl.col(name).filter(pl.col(order) == pl.col(order).max()).last()
 
 
 def _known(column: str, argument: Argument) -> pl.Expr:
@@ -140,19 +142,17 @@ def _last(node: Aggregate, arguments: Sequence[Argument]) -> Accumulator:
     return Accumulator(last_partials(argument), pl.col(last_column(argument)), _carry(argument), (argument,))
 
 
-def _by_offset(prefix: str, position: Callable[[pl.Expr], pl.Expr], at: Callable[[str, str], pl.Expr]) -> Builder:
+def _by_offset(prefix: str, extreme: Callable[[pl.Expr], pl.Expr], at: Callable[[str, str], pl.Expr]) -> Builder:
     """First or last event in the order of the log, whatever its event time."""
 
     def build(node: Aggregate, arguments: Sequence[Argument]) -> Accumulator:
         argument = arguments[0]
         name = f"_{prefix}_offset{argument.column}"
         offset = f"{name}_at"
-        offsets = _known(OFFSET, argument)
-        chosen = _known(argument.column, argument).get(position(offsets))
-        value = Partial(name, chosen, at(name, offset), at(name, offset))
-        extreme = offsets.min() if prefix == "first" else offsets.max()
-        merged = pl.col(offset).min() if prefix == "first" else pl.col(offset).max()
-        return Accumulator((value, Partial(offset, extreme, merged)), pl.col(name), _carry(argument), (argument,))
+        chosen = extreme(_known(OFFSET, argument))
+        value = Partial(name, argument.value.filter(pl.col(OFFSET) == chosen).first(), at(name, offset))
+        order = Partial(offset, chosen, extreme(pl.col(offset)))
+        return Accumulator((value, order), pl.col(name), _carry(argument), (argument,))
 
     return build
 
@@ -311,8 +311,8 @@ AGGREGATES: dict[str, Builder] = {
     "sum": _sum,
     "count": _count,
     "avg": _average,
-    "first_by_offset": _by_offset("first", pl.Expr.arg_min, _at_least),
-    "last_by_offset": _by_offset("last", pl.Expr.arg_max, _at_greatest),
+    "first_by_offset": _by_offset("first", pl.Expr.min, _at_least),
+    "last_by_offset": _by_offset("last", pl.Expr.max, _at_greatest),
     "count_distinct": _count_distinct,
     "stddev": _deviation(sample=True),
     "stddev_population": _deviation(sample=False),

@@ -19,15 +19,18 @@ from kandle.engine.expressions import evaluated
 from kandle.engine.fit import check_fit
 from kandle.engine.keys import KeyTable
 from kandle.engine.operator import UNSEEN, BarOperator, Cut
-from kandle.errors import PlanError
+from kandle.errors import DataError, PlanError
 from kandle.plan.plan import BarPlan, Plan
 from kandle.query.query import Gaps
 from kandle.time.sessions import SessionCalendar
 from kandle.time.slots import HoppingSlots, Slots, check_trading_days, slots
-from kandle.time.timeframe import IntArray
+from kandle.time.timeframe import IntArray, from_instant
 from kandle.time.watermark import Watermark
 
 FAR = np.iinfo(np.int64).max
+LARGEST_SILENCE = 1_000_000_000
+"""More base bars than this are not filled in one go; a single wrong time would fill a disk."""
+
 ROWS_AT_ONCE = 1_000_000
 """About how many base bars are closed in one step, so that a long silence does not fill memory with gap bars."""
 
@@ -181,9 +184,20 @@ class Pipeline:
         base = self._operators[0]
         start = base.oldest
         if self._query.query.gaps is not Gaps.SKIP and start is not None:
+            self._check_silence(start, instant)
             length = max(1, ROWS_AT_ONCE // max(1, len(self._keys))) * base.plan.timeframe.nominal
             yield from range(start + length, instant, length)
         yield instant
+
+    def _check_silence(self, start: int, instant: int) -> None:
+        """Raise DataError if so many bars were to be filled that the time of some event must be wrong."""
+        bars = (instant - start) // self._operators[0].plan.timeframe.nominal * len(self._keys)
+        if self._calendar is None and bars > LARGEST_SILENCE:
+            span = f"{from_instant(start).isoformat()} and {from_instant(instant).isoformat()}"
+            raise DataError(
+                f"between {span} {bars:,} bars of {self.plan.base.name} would have to be filled; is the time of an event wrong? "
+                "Leave it out with where, or choose gaps=Gaps.SKIP, or give a schedule"
+            )
 
     def _close(self, cut: Cut) -> Iterator[Finals]:
         for operator in self._operators:
