@@ -50,7 +50,7 @@ def test_a_timeframe_may_be_given_as_text() -> None:
 
 
 def test_the_unit_is_a_unit() -> None:
-    with pytest.raises(TimeframeError, match="'m' is not a unit of timeframes; write one of Unit.SECOND, Unit.MINUTE"):
+    with pytest.raises(TimeframeError, match=r"'m' is not a unit of timeframes; write one of Unit\.SECOND, Unit\.MINUTE"):
         Timeframe(5, "m")  # type: ignore[arg-type]
 
 
