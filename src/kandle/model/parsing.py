@@ -18,7 +18,8 @@ def decimal_from_text(column: pl.Series, scale: int) -> pl.Series:
     scaled = column.cast(pl.Decimal(38, scale), strict=False).to_physical()
     # The cast rounds digits behind the scale away without a word, so texts that have more of them are looked at closely.
     behind = column.str.len_bytes().cast(pl.Int64) - column.str.find(".", literal=True).cast(pl.Int64) - 1
-    suspicious = ((behind > scale) | column.str.contains("[eE]")).fill_null(column.str.contains("[eE]"))
+    has_exponent = column.str.contains("[eE]")
+    suspicious = ((behind > scale) | has_exponent).fill_null(has_exponent)
     if not suspicious.any():
         return scaled
     rows = suspicious.arg_true()
