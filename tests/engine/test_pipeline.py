@@ -242,6 +242,26 @@ def test_the_last_session_that_is_known_may_be_followed_by_others_so_its_bucket_
     assert [row[0] for row in shown(pipeline.advance(at(300)))] == ["5m"]
 
 
+def test_days_by_trading_date_can_be_the_base_and_are_over_with_their_last_close() -> None:
+    """
+    session of the 8th: 22:00 of the 7th to 11:00, and 12:00 to 12:02; the next one begins a day later
+    """
+    model = query(
+        lambda q: select(
+            q.from_(Hit)
+            .based_on(Open, open=lambda s: s.opens, close=lambda s: s.closes, day=lambda s: f.to_date(s.closes))
+            .tumbling(lambda h: h.at, days=1)
+            .group_by(lambda h: h.page)
+        )
+    )
+    pipeline = with_hours(model, ("a", -50_400, -3_600), ("a", 0, 120), ("a", 86_400, 90_000), ("a", 172_800, 180_000))
+    assert pipeline.process(hits(("a", -50_400), ("a", -1), ("a", 119))).outside_sessions == 1
+    assert shown(pipeline.advance(at(119))) == []
+    assert shown(pipeline.advance(at(120))) == [("1d", "a", "22:00", 2, 2)]
+    assert pipeline.process(hits(("a", 100))).late.height == 1
+    assert shown(pipeline.advance(at(90_000))) == [("1d", "a", "12:00", 0, 0)]
+
+
 def test_a_schedule_must_be_given_just_where_the_query_has_one() -> None:
     with pytest.raises(PlanError, match="Page is based on Open, but no schedule rows were given"):
         Pipeline(plan(scheduled(minutes=1)))

@@ -136,6 +136,15 @@ def test_a_day_whose_midnight_does_not_exist_begins_with_the_change_of_clocks() 
     assert floor(beirut, "2022-03-26T21:59", "2022-03-26T22:00") == ["2022-03-25T22:00", "2022-03-26T22:00"]
 
 
+def test_a_gap_that_begins_before_midnight_ends_the_day_early() -> None:
+    """
+    Toronto  30 March 1919 23:29:59 -> 31 March 00:30:00
+    UTC                 31 04:29:59          04:30:00
+    """
+    day = buckets(tf("1d"), "America/Toronto")
+    assert floor(day, "1919-03-31T04:29", "1919-03-31T04:30") == ["1919-03-30T05:00", "1919-03-31T04:30"]
+
+
 def test_a_day_whose_midnight_comes_twice_begins_with_the_first() -> None:
     """
     St. John's  7 Nov 00:00 ndt, 00:01 -> 6 Nov 23:01 nst ... 7 Nov 00:00 nst
@@ -236,6 +245,15 @@ def test_days_and_weeks_of_utc_are_those_of_a_zone_without_changes() -> None:
     for text in ("1d", "3d", "1wk", "2wk"):
         assert (buckets(tf(text)).floor(instants) == buckets(tf(text), "Etc/GMT").floor(instants)).all()
         assert (buckets(tf(text)).ceil(instants) == buckets(tf(text), "Etc/GMT").ceil(instants)).all()
+        span = (int(instants[0]), int(instants[-1]))
+        assert (buckets(tf(text)).range(*span) == buckets(tf(text), "Etc/GMT").range(*span)).all()
+
+
+def test_walking_from_edge_to_edge_never_ends() -> None:
+    of, start = CalendarBuckets(tf("1mo"), "Europe/Berlin"), at("1999-12-31T23:00")
+    for _ in range(12 * 30):
+        start = of.next(start)
+    assert start == at("2029-12-31T23:00")
 
 
 def test_no_instants_give_no_buckets() -> None:

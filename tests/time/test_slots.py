@@ -79,8 +79,9 @@ def test_a_key_without_rows_expects_nothing_and_a_bucket_without_sessions_ends_a
     for by_trading_day in (False, True):
         of = slots(tf("1d"), base=tf("1m"), calendar=calendar, by_trading_day=by_trading_day)
         assert len(of.expected(-1, BEGIN, parse_instant("2030-01-01"))) == 0
-    of = slots(tf("1h"), base=tf("1m"), calendar=calendar)
-    for group, text in ((-1, "04:00"), (0, "03:00"), (0, "09:00")):
+    two = calendar_of([row("2024-03-08T04:00", "2024-03-08T04:12"), row("2024-03-08T08:00", "2024-03-08T08:12")])
+    of = slots(tf("1h"), base=tf("1m"), calendar=two)
+    for group, text in ((-1, "04:00"), (0, "03:00"), (0, "05:00"), (0, "09:00")):
         start = at(f"2024-03-08T{text}")
         assert of.complete(np.array([group]), start) == start + HOUR
 
@@ -140,7 +141,11 @@ def test_a_bucket_of_trading_dates_goes_from_their_first_open_to_their_last_clos
         groups = np.full(len(starts), group)
         assert starts.tolist() == [found[0][0] for found in spans.values()]
         assert of.end(groups, starts).tolist() == [found[-1][1] for found in spans.values()]
-        assert of.complete(groups, starts)[:-1].tolist() == of.end(groups, starts)[:-1].tolist()
+        complete = of.complete(groups, starts)
+        assert complete[:-1].tolist() == of.end(groups, starts)[:-1].tolist()
+        # Nothing is known after the last one, so it waits for a midnight in New York.
+        assert complete[-1] > of.end(groups, starts)[-1]
+        assert buckets(tf("1d"), "America/New_York").floor(complete[-1:]) == complete[-1:]
         for start, inside in zip(starts, spans.values(), strict=True):
             instants = np.array([edge for opens, closes in inside for edge in (opens, closes - 1)])
             assert set(of.start(np.full(len(instants), group), instants).tolist()) == {int(start)}

@@ -9,7 +9,7 @@ from typing import Any
 
 from kandle.errors import QueryError
 from kandle.model.entity import EntityModel, entity_model, unknown
-from kandle.model.types import BooleanType, DateType, TimestampType
+from kandle.model.types import BooleanType, DataType, DateType, DecimalType, TimestampType
 from kandle.query.assignment import bare_column, carried_into, check_grouped, projection
 from kandle.query.describe import describe
 from kandle.query.functions import Descending
@@ -210,7 +210,7 @@ def schedule_of(
 
 def _check_schedule(schedule: Schedule, group_by: tuple[AnyNode, ...], source: EntityModel) -> None:
     keys = schedule.entity.keys[: len(group_by)]
-    same = [type(key.type) is type(node.type) for key, node in zip(keys, group_by, strict=False)]
+    same = [_same_key_type(key.type, node.type) for key, node in zip(keys, group_by, strict=False)]
     if len(keys) < len(group_by) or not all(same):
         given = ", ".join(f"{key.name}: {key.type}" for key in schedule.entity.keys) or "none"
         wanted = ", ".join(f"{describe(node)}: {node.type}" for node in group_by)
@@ -218,6 +218,11 @@ def _check_schedule(schedule: Schedule, group_by: tuple[AnyNode, ...], source: E
             f"based_on: the leading key parts of {schedule.entity.name} ({given}) must be the group key "
             f"({wanted}), in number, order and type"
         )
+
+
+def _same_key_type(one: DataType, other: DataType) -> bool:
+    """Whether equal keys of these types are equal as columns: decimals only of the same digits, texts of any length."""
+    return one == other if isinstance(one, DecimalType) else type(one) is type(other)
 
 
 def order_of(draft: Draft, key: Callable[..., Any]) -> tuple[Order, ...]:
