@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from datetime import date
 
 import pytest
 
 from kandle.calendars import SessionRow, sessions
-from kandle.errors import ScheduleError
+from kandle.errors import KandleError, ScheduleError
 
 
 def spans(exchange: str, start: str, end: str) -> list[str]:
@@ -50,3 +51,22 @@ def test_an_end_that_is_not_after_the_start_is_refused(start: str, end: str) -> 
 def test_a_text_that_is_no_date_is_refused() -> None:
     with pytest.raises(ScheduleError, match="'soon' is not a date"):
         sessions("XNYS", ["a"], "soon", "2024-01-01")
+
+
+def test_dates_without_a_session_give_no_rows() -> None:
+    assert spans("XNYS", "2024-03-09", "2024-03-11") == spans("XNYS", "2024-11-28", "2024-11-29") == []
+
+
+def test_dates_that_no_calendar_covers_are_refused_with_what_is_covered() -> None:
+    with pytest.raises(ScheduleError, match=r"no schedule of XHKG from 1950-01-01 to 1950-01-31: .* back to the year 1960"):
+        sessions("XHKG", ["a"], "1950-01-01", "1950-02-01")
+
+
+def test_without_the_extra_the_error_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "exchange_calendars", None)
+    with pytest.raises(KandleError, match=r'pip install "kandle\[calendars\]"'):
+        sessions("XNYS", ["a"], "2024-01-01", "2024-02-01")
+
+
+def test_a_key_that_is_not_a_tuple_is_a_tuple_of_one_part() -> None:
+    assert {row.key for row in sessions("XNYS", ["ACME", (7,)], "2024-03-08", "2024-03-09")} == {("ACME",), (7,)}
