@@ -112,7 +112,13 @@ def with_kandle(path: Path) -> int:
 def _polars_source(path: Path) -> pl.LazyFrame:
     if path.suffix != ".csv":
         return pl.scan_parquet(path)
-    schema = {"time": pl.String, "venue": pl.String, "name": pl.String, "price": pl.Decimal(18, 6), "size": pl.Int64}
+    schema: dict[str, pl.DataType | type[pl.DataType]] = {
+        "time": pl.String,
+        "venue": pl.String,
+        "name": pl.String,
+        "price": pl.Decimal(18, 6),
+        "size": pl.Int64,
+    }
     times = pl.col("time").str.to_datetime("%Y-%m-%dT%H:%M:%S%.fZ", time_unit="us", time_zone="UTC")
     return pl.scan_csv(path, schema=schema).with_columns(times)
 
