@@ -49,7 +49,7 @@ class Fx(Context):
         model.entity(QuoteBar).to_query(
             lambda q: (
                 q.from_(Quote)
-                .tumbling(lambda t: t.time, seconds=1, minutes=(1, 5), hours=1, days=1)
+                .tumbling(lambda t: t.time, seconds=1, minutes=(1, 5), hours=1, days=1, grace="2s")
                 .group_by(lambda t: (t.broker, t.symbol))
                 .select(
                     lambda t, w: QuoteBar(

@@ -44,7 +44,7 @@ class Gold(Context):
         model.entity(TradeBar).to_query(
             lambda q: (
                 q.from_(Trade)
-                .tumbling(lambda t: t.time, minutes=(1, 5), hours=1, days=1)
+                .tumbling(lambda t: t.time, minutes=(1, 5), hours=1, days=1, grace="2s")
                 .group_by(lambda t: t.symbol)
                 .select(
                     lambda t, w: TradeBar(
