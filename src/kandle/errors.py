@@ -45,3 +45,31 @@ class InputError(KandleError, OSError):
 
 class OutputError(KandleError, OSError):
     """A place that cannot be written."""
+
+
+class LogError(KandleError):
+    """The log cannot do what was asked; base of its errors."""
+
+
+class UnknownTopicError(LogError, LookupError):
+    """A topic that is not there; names those that are."""
+
+
+class SchemaError(LogError, TypeError):
+    """Columns that do not fit a topic; names topic and column."""
+
+
+class FencedError(LogError):
+    """A partition belongs to another member by now; nothing was written."""
+
+
+class StorageError(LogError, OSError):
+    """The place of the log is full, damaged, locked or cannot be written."""
+
+
+class AccessError(KandleError, PermissionError):
+    """A set or context is asked for what its access mode does not allow."""
+
+
+class StateError(KandleError, RuntimeError):
+    """State that was kept does not belong to this declaration, or something is not running that must be."""

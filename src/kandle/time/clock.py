@@ -12,9 +12,17 @@ from kandle.time.timeframe import from_instant, parse_duration
 
 
 class Clock(Protocol):
-    """What time it is, in microseconds since the epoch, and waiting until then."""
+    """What time it is, in microseconds since the epoch, and waiting until then.
+
+    `steady` also counts microseconds, from anywhere, but is never set: it is for durations, and the same in all processes of a
+    machine. `pause` blocks the thread for a duration of steady time.
+    """
 
     def now(self) -> int: ...
+
+    def steady(self) -> int: ...
+
+    def pause(self, duration: int) -> None: ...
 
     async def sleep_until(self, instant: int) -> None: ...
 
@@ -25,10 +33,32 @@ class SystemClock:
     def now(self) -> int:
         return time.time_ns() // 1000
 
+    def steady(self) -> int:
+        return time.monotonic_ns() // 1000
+
+    def pause(self, duration: int) -> None:
+        time.sleep(duration / 1_000_000)
+
     async def sleep_until(self, instant: int) -> None:
         """Wait until the system clock says `instant`; looks again after each sleep, since a clock may be set."""
         while (left := instant - self.now()) > 0:
             await asyncio.sleep(min(left / 1_000_000, 1.0))
+
+
+class ScaledClock(SystemClock):
+    """A clock that began at an instant when the system's clock said `since`, and runs faster (or slower) than that by a factor."""
+
+    def __init__(self, start: int, since: int, speed: float) -> None:
+        if not speed > 0:
+            raise TimeframeError(f"a clock cannot run at a speed of {speed}; give a factor above 0")
+        self._start, self._since, self._speed = start, since, speed
+
+    def now(self) -> int:
+        return self._start + round((super().now() - self._since) * self._speed)
+
+    async def sleep_until(self, instant: int) -> None:
+        while (left := instant - self.now()) > 0:
+            await asyncio.sleep(min(left / self._speed / 1_000_000, 1.0))
 
 
 class ManualClock:
@@ -41,6 +71,12 @@ class ManualClock:
 
     def now(self) -> int:
         return self._now
+
+    def steady(self) -> int:
+        return self._now
+
+    def pause(self, duration: int) -> None:
+        """Nothing to wait for: this clock is moved by hand."""
 
     async def sleep_until(self, instant: int) -> None:
         if instant <= self._now:

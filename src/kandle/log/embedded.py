@@ -1,0 +1,344 @@
+"""The embedded log: one SQLite file in WAL mode for one machine, any number of processes, no server.
+
+A row per appended batch holds an Arrow IPC stream; one SQL transaction is the atomic commit of records and offsets. Everything
+of a log is in one file, so that a power loss can only take away the newest transactions as a whole.
+"""
+
+from __future__ import annotations
+
+import os
+import zlib
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from kandle.errors import FencedError, LogError, SchemaError, UnknownTopicError
+from kandle.log.bell import LONGEST_WAIT, Bell, MemoryBell, Ringer
+from kandle.log.blobs import RESERVED, Stored, batch_of, check, packed, span_of, spec_of, spec_text
+from kandle.log.compaction import maintain
+from kandle.log.database import Database, Durability
+from kandle.log.group import EmbeddedConsumer
+from kandle.log.port import (
+    Consumer,
+    Fence,
+    GroupSpec,
+    GroupState,
+    Listener,
+    Maintenance,
+    PartitionState,
+    TopicPartition,
+    TopicSpec,
+    TopicState,
+)
+from kandle.log.records import Batch, Records, Write
+from kandle.log.schema import differences, merged_columns
+from kandle.time.clock import Clock, SystemClock
+
+BELLS = "bells"
+BATCHES_AT_ONCE = 256
+
+
+class EmbeddedLog:
+    """A log in a folder, or in memory (path None); one connection, which threads take turns to use."""
+
+    def __init__(self, path: Path | None, clock: Clock | None = None, durability: Durability = "normal") -> None:
+        self.path = path
+        self.clock: Clock = clock if clock is not None else SystemClock()
+        self.database = Database(path, durability)
+        self._durability: Durability = durability
+        self._topics: dict[str, tuple[int, TopicSpec]] = {}
+        self._bell: Bell | MemoryBell | None = None if path is not None else MemoryBell()
+        self._ringer = None if path is None else Ringer(path / BELLS)
+        self._users = 1
+
+    def ensure(self, spec: TopicSpec) -> TopicState:
+        """Create the topic if it is missing, else compare it and add new nullable columns."""
+        _check_names(spec)
+        with self.database.transaction():
+            found = self.database.rows("SELECT id, spec, empty FROM topic WHERE name = ?", [spec.name])
+            if not found:
+                self._create(spec)
+                return TopicState(spec)
+            number, text, empty = found[0]
+            there = spec_of(text, empty)
+            grown = replace(there, columns=merged_columns(there, spec))
+            if grown != there:
+                self.database.run("UPDATE topic SET spec = ?, empty = ? WHERE id = ?", [*spec_text(grown), number])
+            self._topics[spec.name] = (number, grown)
+        return TopicState(grown, differences(grown, spec))
+
+    def _create(self, spec: TopicSpec) -> None:
+        text, empty = spec_text(spec)
+        number = self.database.run("INSERT INTO topic (name, spec, empty) VALUES (?, ?, ?)", [spec.name, text, empty]).lastrowid
+        assert number is not None
+        for partition in range(spec.partitions):
+            self.database.run("INSERT INTO partition (topic, number) VALUES (?, ?)", [number, partition])
+
+    def topic(self, name: str) -> TopicSpec:
+        """A topic as it is now."""
+        self._topics.pop(name, None)
+        return self._known(name)[1]
+
+    def _known(self, name: str) -> tuple[int, TopicSpec]:
+        if name not in self._topics:
+            found = self.database.rows("SELECT id, spec, empty FROM topic WHERE name = ?", [name])
+            if not found:
+                every = [row[0] for row in self.database.rows("SELECT name FROM topic ORDER BY name")]
+                raise UnknownTopicError(f"there is no topic {name!r}; there are {', '.join(every) or 'none'}")
+            number, text, empty = found[0]
+            self._topics[name] = (number, spec_of(text, empty))
+        return self._topics[name]
+
+    def topics(self) -> list[TopicSpec]:
+        """All topics, by name."""
+        return [spec_of(text, empty) for text, empty in self.database.rows("SELECT spec, empty FROM topic ORDER BY name")]
+
+    def partitions(self, topic: str) -> list[PartitionState]:
+        """Where each partition begins and ends."""
+        number, _ = self._known(topic)
+        found = self.database.rows(
+            "SELECT p.first, p.next, coalesce(sum(b.rows), 0), coalesce(sum(b.bytes), 0) FROM partition p "
+            "LEFT JOIN batch b ON b.topic = p.topic AND b.partition = p.number WHERE p.topic = ? GROUP BY p.number ORDER BY p.number",
+            [number],
+        )
+        return [PartitionState(*row) for row in found]
+
+    def ends(self, topic: str) -> list[int]:
+        """The next offset of each partition."""
+        number, _ = self._known(topic)
+        return [row[0] for row in self.database.rows("SELECT next FROM partition WHERE topic = ? ORDER BY number", [number])]
+
+    def append(self, writes: Sequence[Write], fence: Fence | None = None) -> list[int]:
+        """Append all or nothing; gives the offset of each write's first record."""
+        prepared = [self._prepared(write) for write in writes]
+        with self.database.transaction():
+            if fence is not None:
+                self._check_fence(fence)
+            first = [self._insert(topic, stored) for topic, stored in prepared]
+            bells = self._bells()
+        self._ring(bells)
+        return first
+
+    def write(self, prepared: Sequence[tuple[tuple[int, int], Stored]]) -> None:
+        """Insert prepared batches inside of the caller's transaction."""
+        for place, stored in prepared:
+            self._insert(place, stored)
+
+    def prepare(self, writes: Sequence[Write]) -> list[tuple[tuple[int, int], Stored]]:
+        """Check and pack writes, before a transaction begins."""
+        return [self._prepared(write) for write in writes if len(write.records)]
+
+    def _prepared(self, write: Write) -> tuple[tuple[int, int], Stored]:
+        number, spec = self._fitting(write.topic, write.records)
+        if not 0 <= write.partition < spec.partitions:
+            raise LogError(f"topic {spec.name} has partitions 0 to {spec.partitions - 1}, not {write.partition}")
+        frame = check(spec, write.records)
+        blob = packed(frame)
+        low, high = span_of(spec, frame)
+        return (number, write.partition), Stored(0, 0, frame.height, 0, low, high, zlib.crc32(blob), blob)
+
+    def _fitting(self, topic: str, records: Records) -> tuple[int, TopicSpec]:
+        """The topic; looked up again if a column is not known, since another process may have added it."""
+        number, spec = self._known(topic)
+        if not spec.schema.keys() >= set(records.frame.columns):
+            self.topic(topic)
+        return self._known(topic)
+
+    def _insert(self, place: tuple[int, int], stored: Stored) -> int:
+        topic, partition = place
+        if not stored.rows:
+            return int(self.database.value("SELECT next FROM partition WHERE topic = ? AND number = ?", place))
+        end = self.database.value(
+            "UPDATE partition SET next = next + ? WHERE topic = ? AND number = ? RETURNING next", [stored.rows, topic, partition]
+        )
+        first = int(end) - stored.rows
+        self.database.run(
+            "INSERT INTO batch (topic, partition, first, last, rows, appended, low, high, checksum, bytes, blob) "
+            "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            [
+                *(topic, partition, first, end - 1, stored.rows, self.clock.now()),
+                *(stored.low, stored.high, stored.checksum, len(stored.blob), stored.blob),
+            ],
+        )
+        return first
+
+    def _check_fence(self, fence: Fence) -> None:
+        topic, partition = fence.partition
+        epoch = self.database.value(
+            "SELECT epoch FROM lease WHERE name = ? AND topic = ? AND partition = ? AND owner IS NOT NULL",
+            [fence.group, topic, partition],
+        )
+        if epoch != fence.epoch:
+            raise FencedError(f"partition {partition} of {topic} belongs to another member of group {fence.group} by now")
+
+    def _bells(self) -> list[str]:
+        return [] if self.path is None else [row[0] for row in self.database.rows("SELECT name FROM bell")]
+
+    def _ring(self, names: list[str]) -> None:
+        if isinstance(self._bell, MemoryBell):
+            self._bell.ring()
+        elif self._ringer is not None:
+            gone = self._ringer.ring(names)
+            if gone:
+                marks = ", ".join("?" * len(gone))
+                self.database.run(f"DELETE FROM bell WHERE name IN ({marks})", gone)
+
+    def ring(self) -> None:
+        """Wake all readers in all processes."""
+        self._ring(self._bells())
+
+    def wake(self) -> None:
+        """Wake who waits on this connection."""
+        if self._bell is not None:
+            self._bell.ring()
+
+    def wait(self, timeout: int) -> bool:
+        """Wait for the next append in any process; the first call returns at once, since it may have missed one."""
+        if self._bell is None:
+            assert self.path is not None
+            with self.database.translated():
+                self._bell = Bell(self.path / BELLS)
+            self.database.run("INSERT INTO bell (name) VALUES (?)", [self._bell.name])
+            return True
+        return self._bell.wait(min(timeout, LONGEST_WAIT))
+
+    def read(self, partition: TopicPartition, offset: int, max_rows: int, span: tuple[int, int] | None = None) -> list[Batch]:
+        """Records from an offset on, about `max_rows`."""
+        number, spec = self._known(partition.topic)
+        statement = "SELECT first, last, rows, appended, low, high, checksum, blob FROM batch WHERE topic = ? AND partition = ? AND last >= ?"
+        values = [number, partition.partition, offset]
+        if span is not None:
+            statement += " AND (low IS NULL OR (low < ? AND high >= ?))"
+            values += [span[1], span[0]]
+        batches: list[Batch] = []
+        found = 0
+        while found < max_rows:
+            chunk = self.database.rows(f"{statement} ORDER BY last LIMIT {self._limit(batches)}", values)
+            for row in chunk:
+                batches.append(self._batch(spec, partition.partition, Stored(*row), offset))
+                found += len(batches[-1])
+                if found >= max_rows:
+                    return batches
+            if len(chunk) < self._limit(batches[: -len(chunk)] if chunk else batches):
+                return batches
+            values[2] = int(batches[-1].offsets[-1]) + 1
+        return batches
+
+    @staticmethod
+    def _limit(before: list[Batch]) -> int:
+        """Few batches at first, since one may be enough, then more."""
+        return min(BATCHES_AT_ONCE, 4 * max(1, len(before)))
+
+    def _batch(self, spec: TopicSpec, partition: int, stored: Stored, offset: int) -> Batch:
+        batch = self._decoded(spec, partition, stored)
+        if stored.first >= offset:
+            return batch
+        return batch.slice(int((batch.offsets < offset).sum()))
+
+    def _decoded(self, spec: TopicSpec, partition: int, stored: Stored) -> Batch:
+        try:
+            return batch_of(spec, partition, stored)
+        except SchemaError:
+            # Another process has added a column since this one looked.
+            return batch_of(self.topic(spec.name), partition, stored)
+
+    def truncate(self, partition: TopicPartition, before: int) -> None:
+        """Forget whole batches below an offset."""
+        number, _ = self._known(partition.topic)
+        place = [number, partition.partition]
+        with self.database.transaction():
+            self.database.run("DELETE FROM batch WHERE topic = ? AND partition = ? AND last < ?", [*place, before])
+            self.database.run(
+                "UPDATE partition SET first = coalesce((SELECT min(first) FROM batch WHERE topic = ?1 AND partition = ?2), next) "
+                "WHERE topic = ?1 AND number = ?2",
+                place,
+            )
+
+    def consumer(self, spec: GroupSpec, listener: Listener | None = None) -> Consumer:
+        """Join a group."""
+        for topic in spec.topics:
+            self._known(topic)
+        return EmbeddedConsumer(self, spec, listener)
+
+    def committed(self, group: str, topic: str) -> dict[int, int]:
+        """The group's next offset by partition."""
+        return dict(self.database.rows("SELECT partition, next FROM position WHERE name = ? AND topic = ?", [group, topic]))
+
+    def groups(self) -> list[GroupState]:
+        """Groups with owners and positions."""
+        owners = self.database.rows("SELECT name, topic, partition, owner FROM lease ORDER BY name, topic, partition")
+        positions = self.database.rows("SELECT name, topic, partition, next FROM position ORDER BY name, topic, partition")
+        return [
+            GroupState(
+                name,
+                {TopicPartition(topic, number): owner for group, topic, number, owner in owners if group == name},
+                {TopicPartition(topic, number): following for group, topic, number, following in positions if group == name},
+            )
+            for name in sorted({row[0] for row in [*owners, *positions]})
+        ]
+
+    def maintain(self) -> Maintenance:
+        """Apply retention and compaction."""
+        return maintain(self)
+
+    def check(self) -> list[str]:
+        """What is wrong with the file, in words; nothing if it is sound."""
+        problems = [row[0] for row in self.database.rows("PRAGMA quick_check") if row[0] != "ok"]
+        for spec in self.topics():
+            number, _ = self._known(spec.name)
+            for row in self.database.run(
+                "SELECT partition, first, last, rows, appended, low, high, checksum, blob FROM batch WHERE topic = ? "
+                "ORDER BY partition, last",
+                [number],
+            ):
+                stored = Stored(*row[1:])
+                if zlib.crc32(stored.blob) != stored.checksum:
+                    problems.append(
+                        f"topic {spec.name}, partition {row[0]}, offsets {stored.first} to {stored.last}: damaged bytes"
+                    )
+        return problems
+
+    def connect(self) -> EmbeddedLog:
+        """Another connection to the file; a log in memory has only one."""
+        if self.path is None:
+            self._users += 1
+            return self
+        return EmbeddedLog(self.path, self.clock, self._durability)
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._users -= 1
+        if self._users:
+            return
+        if isinstance(self._bell, Bell):
+            self.database.run("DELETE FROM bell WHERE name = ?", [self._bell.name])
+            self._bell.close()
+        if self._ringer is not None:
+            self._ringer.close()
+        self.database.close()
+
+
+def _check_names(spec: TopicSpec) -> None:
+    names = [column.name for column in spec.columns]
+    for name in names:
+        if name.startswith(RESERVED):
+            raise SchemaError(f"topic {spec.name}: column {name!r} must not begin with {RESERVED!r}")
+    unknown = [key for key in spec.keys if key not in names]
+    if unknown:
+        raise SchemaError(f"topic {spec.name}: the key {unknown[0]!r} is not a column; there are {', '.join(names)}")
+    if spec.partitions < 1:
+        raise LogError(f"topic {spec.name} needs at least one partition, not {spec.partitions}")
+
+
+def is_in_use(path: Path) -> bool:
+    """Whether some process waits on a bell of the log in this folder."""
+    folder = path / BELLS
+    return folder.exists() and any(_is_heard(each) for each in folder.iterdir())
+
+
+def _is_heard(pipe: Path) -> bool:
+    try:
+        os.close(os.open(pipe, os.O_WRONLY | os.O_NONBLOCK))
+    except OSError:
+        return False
+    return True

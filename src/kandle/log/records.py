@@ -1,0 +1,103 @@
+"""Records in columns: what is written to a topic partition and what is read back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import polars as pl
+
+from kandle.errors import DataError
+from kandle.time.timeframe import IntArray
+
+HEADERS = pl.List(pl.Struct({"name": pl.String, "value": pl.String}))
+"""Type of a column of headers."""
+
+
+@dataclass(frozen=True, slots=True)
+class Records:
+    """Rows in the order of the log: columns of the topic's schema, and beside each row its headers and whether it is a tombstone.
+
+    `headers` (a list of name and value) and `tombstones` (booleans) are None where no row has any. The value columns of a
+    tombstone are not looked at: it says that its key is gone.
+    """
+
+    frame: pl.DataFrame
+    headers: pl.Series | None = None
+    tombstones: pl.Series | None = None
+
+    def __post_init__(self) -> None:
+        for name, column in (("headers", self.headers), ("tombstones", self.tombstones)):
+            if column is not None and len(column) != self.frame.height:
+                raise DataError(f"{self.frame.height} records have {len(column)} {name}; give one for each record")
+
+    def __len__(self) -> int:
+        return self.frame.height
+
+    def filter(self, mask: pl.Series) -> Records:
+        """The rows where the mask is true."""
+        return Records(
+            self.frame.filter(mask),
+            None if self.headers is None else self.headers.filter(mask),
+            None if self.tombstones is None else self.tombstones.filter(mask),
+        )
+
+    def slice(self, offset: int, length: int | None = None) -> Records:
+        """A run of rows."""
+        return Records(
+            self.frame.slice(offset, length),
+            None if self.headers is None else self.headers.slice(offset, length),
+            None if self.tombstones is None else self.tombstones.slice(offset, length),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Records read from one partition, in ascending order of their offsets, which may have holes after a compaction.
+
+    `timestamps` say when each record was appended, in microseconds of the log's clock.
+    """
+
+    topic: str
+    partition: int
+    offsets: IntArray
+    timestamps: IntArray
+    records: Records
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    @property
+    def next_offset(self) -> int:
+        """Where to read on."""
+        return int(self.offsets[-1]) + 1
+
+    def slice(self, offset: int, length: int | None = None) -> Batch:
+        """A run of records."""
+        end = None if length is None else offset + length
+        rows = self.records.slice(offset, length)
+        return Batch(self.topic, self.partition, self.offsets[offset:end], self.timestamps[offset:end], rows)
+
+
+@dataclass(frozen=True, slots=True)
+class Write:
+    """Records to be appended to one partition."""
+
+    topic: str
+    partition: int
+    records: Records
+
+
+def header_column(rows: Sequence[Mapping[str, str] | None]) -> pl.Series | None:
+    """A column of headers, or None if no row has any."""
+    if not any(rows):
+        return None
+    lists = [[{"name": name, "value": value} for name, value in (row or {}).items()] for row in rows]
+    return pl.Series("headers", lists, dtype=HEADERS)
+
+
+def header_rows(records: Records) -> list[dict[str, str]]:
+    """The headers of each record as a dictionary."""
+    if records.headers is None:
+        return [{} for _ in range(len(records))]
+    return [{each["name"]: each["value"] for each in row or ()} for row in records.headers.to_list()]

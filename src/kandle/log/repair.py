@@ -1,0 +1,131 @@
+"""Saves what can be saved of a damaged log into a sound one."""
+
+from __future__ import annotations
+
+import sqlite3
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from kandle.errors import StorageError
+from kandle.log.database import FILE, Database
+from kandle.log.embedded import is_in_use
+
+COPIED = ("topic", "partition", "generation", "lease", "position")
+
+
+@dataclass(frozen=True, slots=True)
+class Repair:
+    """What a repair did: batches kept, what was lost in words, and where the damaged file is."""
+
+    kept: int
+    lost: tuple[str, ...]
+    backup: Path
+
+    def __str__(self) -> str:
+        what = "; lost: " + "; ".join(self.lost) if self.lost else "; nothing was lost"
+        return f"{self.kept} batches kept{what}; the damaged file is {self.backup}"
+
+
+def repair(path: Path) -> Repair:
+    """Write all sound batches of the log in this folder into a new file and put it in the place of the old one."""
+    damaged = path / FILE
+    if not damaged.exists():
+        raise StorageError(f"there is no log in {path}")
+    if is_in_use(path):
+        raise StorageError(f"the log in {path} is in use; stop all processes that use it first")
+    backup = _free_name(damaged)
+    for suffix in ("", "-wal", "-shm"):
+        part = damaged.with_name(damaged.name + suffix)
+        if part.exists():
+            part.rename(backup.with_name(backup.name + suffix))
+    fresh = Database(path)
+    try:
+        kept, lost = _copied(backup, fresh)
+    finally:
+        fresh.close()
+    return Repair(kept, tuple(lost), backup)
+
+
+def _free_name(damaged: Path) -> Path:
+    number = 1
+    while (backup := damaged.with_name(f"{damaged.name}.damaged-{number}")).exists():
+        number += 1
+    return backup
+
+
+def _copied(backup: Path, fresh: Database) -> tuple[int, list[str]]:
+    source = sqlite3.connect(backup)
+    lost: list[str] = []
+    kept = 0
+    try:
+        with fresh.transaction():
+            for table in COPIED:
+                rows = list(_rows(source, table, lost))
+                _insert(fresh, table, rows)
+            topics = dict(fresh.rows("SELECT id, name FROM topic"))
+            for row in _batches(source, lost):
+                place = f"topic {topics.get(row[1], row[1])}, partition {row[2]}, offsets {row[3]} to {row[4]}"
+                if zlib.crc32(row[11]) == row[9] and row[1] in topics:
+                    _insert(fresh, "batch", [row])
+                    kept += 1
+                else:
+                    lost.append(place)
+            _mend_partitions(fresh)
+    finally:
+        source.close()
+    return kept, lost
+
+
+def _rows(source: sqlite3.Connection, table: str, lost: list[str]) -> Iterator[tuple[Any, ...]]:
+    """Rows of a small table up to the first that cannot be read."""
+    try:
+        yield from source.execute(f"SELECT * FROM {table}")
+    except sqlite3.DatabaseError as error:
+        lost.append(f"a part of the table {table} ({error})")
+
+
+def _batches(source: sqlite3.Connection, lost: list[str]) -> Iterator[tuple[Any, ...]]:
+    """Batches one by one, so that one that cannot be read does not take the others along."""
+    for number in _numbers(source, lost):
+        try:
+            row = source.execute("SELECT * FROM batch WHERE id = ?", [number]).fetchone()
+        except sqlite3.DatabaseError as error:
+            lost.append(f"batch {number} ({error})")
+            continue
+        if row is not None:
+            yield row
+
+
+def _numbers(source: sqlite3.Connection, lost: list[str]) -> Iterator[int]:
+    try:
+        newest = source.execute("SELECT max(id) FROM batch").fetchone()[0] or 0
+    except sqlite3.DatabaseError as error:
+        lost.append(f"all batches ({error})")
+        return
+    try:
+        # The index is small and mostly sound; it names exactly those that there are.
+        found = [row[0] for row in source.execute("SELECT rowid FROM batch INDEXED BY batch_place ORDER BY rowid")]
+    except sqlite3.DatabaseError:
+        found = list(range(1, newest + 1))
+    yield from found
+
+
+def _insert(fresh: Database, table: str, rows: list[tuple[Any, ...]]) -> None:
+    for row in rows:
+        marks = ", ".join("?" * len(row))
+        fresh.run(f"INSERT OR IGNORE INTO {table} VALUES ({marks})", row)
+
+
+def _mend_partitions(fresh: Database) -> None:
+    """Partitions whose row was lost, and ends that lie behind their batches."""
+    fresh.run(
+        "INSERT OR IGNORE INTO partition (topic, number, first, next) "
+        "SELECT topic, partition, min(first), max(last) + 1 FROM batch GROUP BY topic, partition"
+    )
+    fresh.run(
+        "UPDATE partition SET next = max(next, coalesce((SELECT max(last) + 1 FROM batch b WHERE b.topic = partition.topic "
+        "AND b.partition = partition.number), 0))"
+    )
