@@ -50,6 +50,12 @@ class KeyTable:
         numbered = fresh.with_columns(pl.int_range(len(self), len(self) + fresh.height, dtype=pl.Int64).alias(KEY))
         self.restore(numbered if self.frame is None else pl.concat([self.frame, numbered]))
 
+    def replace_calendar(self, calendar: SessionCalendar) -> None:
+        """Look up the schedule groups again."""
+        self._calendar = calendar
+        if self.frame is not None:
+            self.groups = calendar.groups([row[: self._width] for row in self.frame.select(self._names).rows()])
+
     def restore(self, frame: pl.DataFrame) -> None:
         """Take over a table of keys, numbered from 0."""
         added = [row[: self._width] for row in frame[len(self) :].select(self._names).rows()]

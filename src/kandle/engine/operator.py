@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
-from kandle.engine.aggregates import FIRST_TIME, Argument, carried, last_column
+from kandle.engine.aggregates import FIRST_TIME, LAST_TIME, Argument, carried, last_column
 from kandle.engine.buffer import KEY, START, PartialBuffer
 from kandle.engine.compiled import COMPLETE, GAP, CompiledQuery
 from kandle.engine.keys import KeyTable
@@ -32,7 +32,7 @@ class Cut:
 class BarOperator:
     """Open buckets of one timeframe, and for every key the last bucket closed and the last values seen."""
 
-    def __init__(self, plan: BarPlan, slots: Slots | HoppingSlots, query: CompiledQuery) -> None:
+    def __init__(self, plan: BarPlan, slots: Slots | HoppingSlots, query: CompiledQuery, expiry: int | None = None) -> None:
         self.plan = plan
         self.slots = slots
         self.buffer = PartialBuffer(query.partials)
@@ -40,9 +40,17 @@ class BarOperator:
         self._fills = query.query.gaps is not Gaps.SKIP
         # A ranking needs all keys of a bucket at once, so none of them may close early.
         self._shared_end = query.query.limit is not None
+        self._expiry = expiry
         self._positions: IntArray = np.empty(0, np.int64)
+        self._seen: IntArray = np.empty(0, np.int64)
         self._carry: pl.DataFrame | None = None
         self._nothing: pl.DataFrame | None = None
+
+    @property
+    def open_rows(self) -> int:
+        """How many buckets are open."""
+        rows = self.buffer.merged()
+        return 0 if rows is None else rows.height
 
     @property
     def oldest(self) -> int | None:
@@ -105,11 +113,28 @@ class BarOperator:
         rows = grid.join(known, on=[KEY, START], how="left", maintain_order="left")
         self._check_all_expected(rows, ready, keys)
         rows = rows.with_columns(pl.col(FIRST_TIME).is_null().alias(GAP))
-        return self._carried(rows) if rows.height else rows
+        return self._alive(self._carried(rows)) if rows.height else rows
+
+    def _alive(self, rows: pl.DataFrame) -> pl.DataFrame:
+        """Without gaps that are too long after their key's last event before them."""
+        if self._expiry is None:
+            return rows
+        numbers = rows[KEY].to_numpy()
+        seen = rows[LAST_TIME].fill_null(UNSEEN).to_numpy().copy()
+        first = np.flatnonzero(np.r_[True, numbers[1:] != numbers[:-1]])
+        seen[first] = np.maximum(seen[first], self._seen[numbers[first]])
+        last = np.r_[first[1:], len(numbers)] - 1
+        if len(first) < len(numbers):
+            running = pl.col("seen").cum_max().over("number")
+            seen = pl.DataFrame({"number": numbers, "seen": seen}).select(running)["seen"].to_numpy()
+        self._seen[numbers[first]] = seen[last]
+        expired = rows[GAP].to_numpy() & (rows[START].to_numpy() - self._expiry > seen)
+        return rows.filter(pl.Series(~expired)) if expired.any() else rows
 
     def _begin(self, ready: pl.DataFrame | None, count: int) -> None:
         missing = count - len(self._positions)
         self._positions = np.concatenate([self._positions, np.full(missing, UNSEEN)])
+        self._seen = np.concatenate([self._seen, np.full(missing, UNSEEN)])
         if ready is None:
             return
         if self._nothing is None:
@@ -174,7 +199,7 @@ class BarOperator:
 
     def snapshot(self) -> dict[str, pl.DataFrame]:
         """The whole state as frames."""
-        frames = {"positions": pl.DataFrame({"position": self._positions})}
+        frames = {"positions": pl.DataFrame({"position": self._positions, "seen": self._seen})}
         rows = self.buffer.merged()
         optional = {"open": rows, "carry": self._carry, "nothing": self._nothing}
         return frames | {name: frame for name, frame in optional.items() if frame is not None}
@@ -182,6 +207,7 @@ class BarOperator:
     def restore(self, frames: dict[str, pl.DataFrame]) -> None:
         """Take over a state that `snapshot` gave."""
         self._positions = frames["positions"]["position"].to_numpy().copy()
+        self._seen = frames["positions"]["seen"].to_numpy().copy()
         self._carry, self._nothing = frames.get("carry"), frames.get("nothing")
         if "open" in frames:
             self.buffer.replace(frames["open"])

@@ -17,6 +17,7 @@ from kandle.engine.buffer import KEY, START, merged
 from kandle.engine.compiled import COMPLETE, GAP, CompiledQuery
 from kandle.engine.expressions import evaluated
 from kandle.engine.fit import check_fit
+from kandle.engine.journal import Journal
 from kandle.engine.keys import KeyTable
 from kandle.engine.operator import UNSEEN, BarOperator, Cut
 from kandle.errors import DataError, PlanError
@@ -57,9 +58,15 @@ class Processed:
 
 
 class Pipeline:
-    """Open buckets of every timeframe of a plan, for all keys of one partition."""
+    """Open buckets of every timeframe of a plan, for all keys of one partition.
 
-    def __init__(self, plan: Plan, calendar: SessionCalendar | None = None) -> None:
+    With a journal all that changes the state is written down there, so that `replay` on an older state gives the same state again.
+    With `expiry` a key without events for longer than that (microseconds) gets no more gap bars until it has events again.
+    """
+
+    def __init__(
+        self, plan: Plan, calendar: SessionCalendar | None = None, *, journal: Journal | None = None, expiry: int | None = None
+    ) -> None:
         if (plan.query.schedule is None) != (calendar is None):
             raise PlanError(_calendar_mismatch(plan))
         if calendar is not None:
@@ -68,12 +75,14 @@ class Pipeline:
         self._query = CompiledQuery(plan.query)
         self._calendar = calendar
         self._keys = KeyTable(self._query.key_names, calendar, len(plan.query.group_by))
-        self._operators = [BarOperator(bar, _slots(plan, bar, calendar), self._query) for bar in plan.bars]
+        self._operators = [BarOperator(bar, _slots(plan, bar, calendar), self._query, expiry) for bar in plan.bars]
         self._by_name = {operator.plan.name: operator for operator in self._operators}
         self._closed = UNSEEN
         self._newest = UNSEEN
         self._offset = 0
         self._touched: list[pl.DataFrame] = []
+        self._journal = journal
+        self._bounds = _bounds(plan)
 
     @property
     def newest(self) -> int:
@@ -90,25 +99,32 @@ class Pipeline:
         """Event time of a source event in microseconds."""
         return self._query.time
 
-    def _passing(self, events: pl.DataFrame) -> pl.DataFrame:
+    def _passing(self, events: pl.DataFrame, ceilings: IntArray | None) -> tuple[pl.DataFrame, IntArray | None]:
         if self._query.where is None:
-            return events
-        return events.filter(evaluated(events, [self._query.where]).to_series())
+            return events, ceilings
+        mask = evaluated(events, [self._query.where]).to_series()
+        passing = events.filter(mask)
+        return passing, None if ceilings is None else ceilings[mask.fill_null(False).to_numpy()]
 
-    def process(self, events: pl.DataFrame, watermark: Watermark | None = None) -> Processed:
+    def process(self, events: pl.DataFrame, watermark: Watermark | None = None, ceilings: IntArray | None = None) -> Processed:
         """Take in a batch of source events (physical columns) in the order of the log.
 
         An event is late if its bucket was closed by `advance`; with a watermark also if its bucket, with grace, was over by
-        the times of the events before it. Late events change nothing. Events that `where` drops do not move the watermark.
+        the times of the events before it. Late events change nothing. Events that `where` drops do not move the watermark, and
+        none moves it beyond its ceiling (microseconds, one for each event), so that a time that is too far ahead does no harm.
         """
-        passing = self._passing(events)
+        passing, ceilings = self._passing(events, ceilings)
         filtered = events.height - passing.height
         if passing.is_empty():
             return Processed(passing, filtered, 0)
         prepared = self._prepared(passing)
         groups = self._keys.groups[prepared[KEY].to_numpy()]
         inside = self._inside(prepared, groups)
-        late = self._late(prepared, groups, inside, watermark)
+        known = np.full(passing.height, self._closed)
+        if watermark is not None:
+            times = prepared[TIME].to_numpy()
+            known = np.maximum(known, watermark.observe(times if ceilings is None else np.minimum(times, ceilings)))
+        late = self._late(prepared, groups, inside, known)
         taken = inside & ~late
         self._newest = max(self._newest, int(prepared[TIME].max()))  # type: ignore[arg-type]
         self._collect(prepared, groups, taken)
@@ -131,11 +147,8 @@ class Pipeline:
             return np.ones(len(groups), np.bool_)
         return self._calendar.locate(groups, prepared[TIME].to_numpy()) >= 0
 
-    def _late(self, prepared: pl.DataFrame, groups: IntArray, inside: np.ndarray, watermark: Watermark | None) -> np.ndarray:
+    def _late(self, prepared: pl.DataFrame, groups: IntArray, inside: np.ndarray, known: IntArray) -> np.ndarray:
         times = prepared[TIME].to_numpy()
-        known = np.full(len(times), self._closed)
-        if watermark is not None:
-            known = np.maximum(known, watermark.observe(times))
         # A bucket is complete only after each of its events, so most events need no closer look.
         suspects = np.flatnonzero(inside & (known > times))
         late = np.zeros(len(times), np.bool_)
@@ -158,7 +171,10 @@ class Pipeline:
             prepared = prepared.sort(TIME, maintain_order=True)
         first = int(prepared[TIME][0])
         partials = self._query.collected(prepared, [KEY, START])
-        base.buffer.append(partials, in_order=first >= self._ordered_until)
+        in_order = first >= self._ordered_until
+        base.buffer.append(partials, in_order=in_order)
+        if self._journal is not None:
+            self._journal.partials(partials, in_order=in_order)
         self._ordered_until = max(self._ordered_until, int(prepared[TIME][-1]))
         self._touched.append(partials.select(KEY, START, FIRST_TIME))
 
@@ -166,11 +182,20 @@ class Pipeline:
 
     def advance(self, instant: int) -> Iterator[Finals]:
         """Close every bucket that is complete, with its grace, by an instant (microseconds); finals in the order of time."""
-        if instant <= self._closed:
+        if instant <= self._closed or not self._crosses(instant):
             return
+        if self._journal is not None:
+            self._journal.closed(instant)
         for step in self._steps(instant):
             yield from self._close(Cut(step, step))
         self._closed = instant
+
+    def _crosses(self, instant: int) -> bool:
+        """Whether a bucket can have ended, with some grace, since the last closing."""
+        if self._bounds is None or self._closed == UNSEEN:
+            return True
+        size, graces = self._bounds
+        return any((instant - grace) // size != (self._closed - grace) // size for grace in graces)
 
     def finish(self, before: int) -> Iterator[Finals]:
         """Close every bucket that starts before an instant, whether it is complete or not: the end of all input."""
@@ -289,10 +314,47 @@ class Pipeline:
         rows = rows.with_columns(pl.Series("_end", ends), pl.Series(COMPLETE, ends))
         return self._bars(rows.sort(self._order(rows))).select(self._fields)
 
+    def replace_calendar(self, calendar: SessionCalendar) -> None:
+        """Go on with newer schedule rows."""
+        check_trading_days(calendar, self.plan.base.timeframe)
+        self._calendar = calendar
+        self._keys.replace_calendar(calendar)
+        for operator in self._operators:
+            operator.slots = _slots(self.plan, operator.plan, calendar)
+
+    @property
+    def keys(self) -> pl.DataFrame | None:
+        """All keys seen so far, in the order in which they came, with their numbers; None before the first."""
+        return self._keys.frame
+
+    @property
+    def open_rows(self) -> int:
+        """How many buckets are open, of all keys and timeframes."""
+        return sum(operator.open_rows for operator in self._operators)
+
+    def numbers(self) -> dict[str, int]:
+        """The numbers of the state that are not columns."""
+        return {"closed": self._closed, "newest": self._newest, "offset": self._offset, "ordered_until": self._ordered_until}
+
+    def replay(self, journal: Journal, keys: pl.DataFrame | None, numbers: dict[str, int]) -> None:
+        """Do again what another pipeline wrote into its journal; bars that come out are those that came out there."""
+        if keys is not None and keys.height:
+            self._keys.restore(keys if self._keys.frame is None else pl.concat([self._keys.frame, keys]))
+        for step in journal.steps:
+            if step.partials is not None:
+                self._operators[0].buffer.append(step.partials, in_order=step.in_order)
+            else:
+                for _ in self.advance(step.closed):
+                    pass
+        self._set_numbers(numbers)
+
+    def _set_numbers(self, numbers: dict[str, int]) -> None:
+        self._closed, self._newest = numbers["closed"], numbers["newest"]
+        self._offset, self._ordered_until = numbers["offset"], numbers["ordered_until"]
+
     def snapshot(self) -> dict[str, pl.DataFrame]:
         """The whole state as named frames; `restore` on a new pipeline of the same plan goes on from there."""
-        numbers = {"closed": self._closed, "newest": self._newest, "offset": self._offset}
-        frames = {"numbers": pl.DataFrame({**numbers, "ordered_until": self._ordered_until})}
+        frames = {"numbers": pl.DataFrame(self.numbers())}
         if self._keys.frame is not None:
             frames["keys"] = self._keys.frame
         for operator in self._operators:
@@ -301,9 +363,7 @@ class Pipeline:
 
     def restore(self, frames: dict[str, pl.DataFrame]) -> None:
         """Take over a state that `snapshot` gave."""
-        numbers = frames["numbers"].row(0, named=True)
-        self._closed, self._newest = numbers["closed"], numbers["newest"]
-        self._offset, self._ordered_until = numbers["offset"], numbers["ordered_until"]
+        self._set_numbers(frames["numbers"].row(0, named=True))
         if "keys" in frames:
             self._keys.restore(frames["keys"])
         for operator in self._operators:
@@ -315,6 +375,12 @@ class Pipeline:
 def _start(operator: BarOperator, groups: IntArray, times: IntArray) -> IntArray:
     assert not isinstance(operator.slots, HoppingSlots)
     return operator.slots.start(groups, times)
+
+
+def _bounds(plan: Plan) -> tuple[int, set[int]] | None:
+    """Length of base buckets and all graces, if buckets can only be over at ends of base buckets."""
+    size = plan.base.timeframe
+    return (size.size, {bar.grace for bar in plan.bars}) if size.is_fixed else None
 
 
 def _slots(plan: Plan, bar: BarPlan, calendar: SessionCalendar | None) -> Slots | HoppingSlots:
