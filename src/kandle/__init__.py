@@ -4,7 +4,6 @@ from kandle.backfill.backfill import Backfill, backfill
 from kandle.context.context import Context
 from kandle.context.model_builder import ModelBuilder
 from kandle.context.options import Options
-from kandle.context.sets import EventSet, TableSet
 from kandle.errors import KandleError
 from kandle.model.markers import (
     Alias,
@@ -21,6 +20,7 @@ from kandle.plan.explain import explain
 from kandle.plan.plan import plan
 from kandle.query import functions
 from kandle.query.query import Gaps, Late
+from kandle.sets.sets import EventSet, TableSet
 from kandle.time.timeframe import Period, Timeframe
 
 __version__ = "0.1.0"

@@ -1,30 +1,49 @@
-"""The context: a class that owns entity sets and builds their model once."""
+"""The context: a class that owns entity sets, builds their model once, and while it is open runs its queries."""
 
 from __future__ import annotations
 
+import contextlib
 import typing
 from functools import cache
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar, get_args, get_origin
 
+from anyio import CancelScope, to_thread
+from anyio.from_thread import start_blocking_portal
+
 from kandle.context.model import Model, checked_model
 from kandle.context.model_builder import ModelBuilder, entities_of
-from kandle.context.options import Options
-from kandle.context.sets import SETS, EntitySet, EventSet, TableSet
-from kandle.errors import ModelError
+from kandle.context.opened import Opened
+from kandle.context.options import DEFAULT_FILE, Options
+from kandle.errors import AccessError, ModelError, StateError
+from kandle.log.port import Log
 from kandle.model.entity import EntityModel, unknown
-from kandle.plan.plan import plan
+from kandle.plan.plan import BarPlan, Plan, plan
+from kandle.runtime.counters import Health
+from kandle.sets.host import Portal
+from kandle.sets.reading import TimeBucket
+from kandle.sets.sets import SETS, EntitySet, EventSet, TableSet
+from kandle.time.clock import Clock
 from kandle.time.timeframe import Timeframe, as_timeframe
 
 T = TypeVar("T")
 
 
 class Context:
-    """Base of contexts: annotate sets (`ticks: EventSet[Tick]`) and say in `on_model_creating` which queries fill them."""
+    """Base of contexts: annotate sets (`ticks: EventSet[Tick]`) and say in `on_model_creating` which queries fill them.
+
+    `async with Market.open() as market:` opens the log and, where records are both read and written, runs the queries in threads of
+    its own until it is left. With plain `with` the same methods block instead of being awaited.
+    """
 
     def __init__(self, options: Options | None = None) -> None:
         self._options = options if options is not None else Options.load()
         self._model = _built(type(self), self._options)
+        self._plans = _plans(self._model)
+        self._opened: Opened | None = None
+        self._portal: Portal | None = None
+        self._exit: contextlib.ExitStack | None = None
         for name, cls in declared_sets(type(self)).items():
             setattr(self, name, self._set_of(cls, None))
 
@@ -32,48 +51,142 @@ class Context:
         """Give entities their queries; called once, when the model is built."""
 
     @classmethod
+    def open(cls, path: str | Path = DEFAULT_FILE, **values: Any) -> Self:
+        """The context with the options of a file (a missing `kandle.toml` is no file), of the environment and of code."""
+        return cls(Options.load(path, **values))
+
+    @classmethod
     def model(cls) -> Model:
         """The model of the class with the options of file and environment, built once."""
         of: type = cls
         return _model_of(of)
 
+    @property
+    def options(self) -> Options:
+        """The options in force."""
+        return self._options
+
     def set(self, entity: type[T], timeframe: Timeframe | str | None = None) -> EntitySet[T]:
         """The set of an entity, or of its bars of one timeframe."""
+        self._entity(entity)
+        found: EntitySet[T] = self._set_of(entity, None if timeframe is None else self._bar(entity, timeframe).timeframe)
+        return found
+
+    def time_bucket(self, entity: type[T], timeframe: Timeframe | str) -> TimeBucket[T]:
+        """The bars of one timeframe, for reading."""
+        model = self._entity(entity)
+        bar = self._bar(entity, timeframe)
+        if self._options.access == "write_only":
+            raise AccessError(f"{model.name} cannot be read: the context was opened with access='write_only'")
+        return TimeBucket(self, model, bar.timeframe, bar)
+
+    def _entity(self, entity: type) -> EntityModel:
         if entity not in self._model.entities:
             name = getattr(entity, "__name__", repr(entity))
             names = [found.name for found in self._model.entities.values()]
             raise ModelError(unknown(f"{type(self).__name__} has no set of {name}", name, names))
-        found: EntitySet[T] = self._set_of(entity, None if timeframe is None else self._checked(entity, timeframe))
-        return found
+        return self._model.entities[entity]
 
-    def _checked(self, entity: type, timeframe: Timeframe | str) -> Timeframe:
-        query = self._model.queries.get(entity)
-        declared = [bar.name for bar in plan(query).emitted] if query is not None and query.has_tumbling else []
-        wanted = as_timeframe(timeframe)
-        if str(wanted) not in declared:
+    def _bar(self, entity: type, timeframe: Timeframe | str) -> BarPlan:
+        found = self._plans.get(entity)
+        declared = {} if found is None else {bar.name: bar for bar in found.emitted}
+        wanted = str(timeframe) if str(timeframe) in declared else str(as_timeframe(timeframe))
+        if wanted not in declared:
             raise ModelError(f"{entity.__name__} has no bars of {wanted}; declared are {', '.join(declared) or 'none'}")
-        return wanted
+        return declared[wanted]
 
     def _set_of(self, entity: type, timeframe: Timeframe | None) -> Any:
         found: EntityModel = self._model.entities[entity]
         return SETS[found.kind](self, found, timeframe, self._options.access)
 
-    def __enter__(self) -> Self:
-        return self
+    @property
+    def _running(self) -> Opened:
+        if self._opened is None:
+            name = type(self).__name__
+            raise StateError(f"the context is not open; write `async with {name}.open() as context:` (or `with`)")
+        return self._opened
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        return None
+    @property
+    def log(self) -> Log:
+        """The log of an open context."""
+        return self._running.log
+
+    @property
+    def clock(self) -> Clock:
+        """The clock of an open context."""
+        return self._running.clock
+
+    @property
+    def portal(self) -> Portal | None:
+        """The way into the event loop, if the context was opened by plain `with`."""
+        return self._portal
+
+    def health(self) -> Health:
+        """How the queries of this process are doing, with counters."""
+        return self._running.health()
+
+    @property
+    def problem(self) -> BaseException | None:
+        """What has stopped a query of this process, if anything."""
+        return self._running.problem
+
+    def reader(self, topic: str) -> Any:
+        """How records of a topic are consumed."""
+        return self._running.reader(topic)
+
+    def plan_of(self, entity: type) -> Plan | None:
+        """The plan of an entity's query, if it has one with a window."""
+        return self._plans.get(entity)
+
+    async def write(self, topic: str, rows: Any) -> None:
+        """Append a single record together with others that are written at the same time."""
+        await self._running.gatherer.write(topic, rows)
+
+    def settle(self) -> None:
+        """Where time is moved by hand: have everything done that is due."""
+        self._running.settle()
+
+    def _open(self) -> Opened:
+        return Opened(type(self).__name__, self._options, self._model, list(self._plans.values()))
 
     async def __aenter__(self) -> Self:
+        self._check_closed()
+        self._opened = await to_thread.run_sync(self._open)
         return self
 
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        return None
+        with CancelScope(shield=True):
+            await to_thread.run_sync(self._running.close)
+        self._opened = None
+
+    def __enter__(self) -> Self:
+        self._check_closed()
+        with contextlib.ExitStack() as stack:
+            portal = stack.enter_context(start_blocking_portal())
+            self._portal = Portal(portal)
+            stack.enter_context(portal.wrap_async_context_manager(self))
+            self._exit = stack.pop_all()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        assert self._exit is not None
+        try:
+            self._exit.__exit__(kind, error, trace)
+        finally:
+            self._exit = self._portal = None
+
+    def _check_closed(self) -> None:
+        if self._opened is not None:
+            raise StateError(f"this {type(self).__name__} is open already; make another one")
 
 
 @cache
 def _model_of(cls: type) -> Model:
     return _built(cls, Options.load())
+
+
+def _plans(model: Model) -> dict[type, Plan]:
+    return {cls: plan(query) for cls, query in model.queries.items() if query.has_tumbling}
 
 
 def _built(cls: type[Context], options: Options) -> Model:

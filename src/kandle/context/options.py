@@ -6,34 +6,131 @@ import difflib
 import os
 import re
 import tomllib
+from datetime import datetime, time
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from kandle.errors import OptionsError
+from kandle.time.timeframe import DAY, MINUTE, SECOND, parse_duration
 
 DEFAULT_FILE = "kandle.toml"
 PREFIX = "KANDLE_"
 
 
-class TopicOptions(BaseModel):
-    """How one topic is created, in the place of what its entity says."""
+Duration = Annotated[int, BeforeValidator(lambda value: value if isinstance(value, int) else parse_duration(value))]
+"""Microseconds, written as a text such as `100ms`."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+
+class Section(BaseModel):
+    """A part of the configuration; unknown names are errors."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+
+
+class TopicOptions(Section):
+    """How one topic is created, in the place of what its entity says."""
 
     partitions: int | None = Field(default=None, ge=1)
     replication: int | None = Field(default=None, ge=1)
     retention: str | None = None
 
 
+class LogOptions(Section):
+    """Where records are: `embedded` is a folder (`path`) on this machine.
+
+    With `durability = "full"` a commit waits until the disk has it, so that not even a power loss takes an acknowledged
+    record away; "normal" survives the end of any process.
+    """
+
+    kind: Literal["embedded"] = "embedded"
+    path: Path = Path("kandle-data")
+    durability: Literal["normal", "full"] = "normal"
+
+
+class RuntimeOptions(Section):
+    """What runs in this process: by default queries run where records are both read and written.
+
+    `instance` names the process in its groups (default: host and process number). Live bars leave every `commit_interval`.
+    A process that is not heard of for a `lease` is taken for dead. `live_retention` is how long live bars are kept.
+    """
+
+    enabled: bool | None = None
+    instance: str | None = None
+    commit_interval: Duration = Field(default=100_000, ge=1_000)
+    round_interval: Duration = Field(default=5_000, ge=0)
+    batch_rows: int = Field(default=200_000, ge=1)
+    lease: Duration = Field(default=5_000_000, ge=100_000)
+    live_retention: Duration = DAY
+
+
+class HeartbeatOptions(Section):
+    """`backfill`: how far back heartbeats are made up after a start, at most 2m; `jitter`: how much later than due they may be."""
+
+    backfill: Duration = Field(default=MINUTE, ge=0, le=2 * MINUTE)
+    jitter: Duration = Field(default=5_000, ge=0)
+    retention: Duration = 7 * DAY
+
+
+class ScheduleOptions(Section):
+    """`refresh_at`: time of the day, in UTC, at which the whole schedule is read again; `retry`: how often its absence is told."""
+
+    refresh_at: time = time(0, 5)
+    retry: Duration = 10 * SECOND
+
+
+class UniverseOptions(Section):
+    """`keys`: group keys that should be there, parts as text; `expire_after`: silence after which a key gets no more gap bars.
+
+    "auto" is never with a schedule, and seven days without one.
+    """
+
+    keys: tuple[tuple[str, ...], ...] = ()
+    expire_after: Literal["auto", "never"] | Duration = "auto"
+
+
+class StateOptions(Section):
+    """`rocksdb` keeps a copy of the state in a folder beside the log (or in `path`), so that less is read at a start."""
+
+    store: Literal["memory", "rocksdb"] = "memory"
+    path: Path | None = None
+
+
+class ConsumerOptions(Section):
+    """How `for_each` and `async for` read: `group` begins the names of their groups (default: the context's name)."""
+
+    group: str | None = None
+    reset: Literal["earliest", "latest"] = "earliest"
+    batch_rows: int = Field(default=1_000, ge=1)
+
+
+class ClockOptions(Section):
+    """A clock for replays: at the real time `since` it said `start`, and it runs `speed` times as fast; all processes share it."""
+
+    start: datetime | None = None
+    since: datetime | None = None
+    speed: float = Field(default=1.0, gt=0)
+
+    @model_validator(mode="after")
+    def _both(self) -> ClockOptions:
+        if (self.start is None) != (self.since is None):
+            raise ValueError("start and since belong together: give both, or neither")
+        for moment in (self.start, self.since):
+            if moment is not None and moment.tzinfo is None:
+                raise ValueError("start and since need a time zone, for example 2024-03-08T14:30:00Z")
+        if self.start is None and self.speed != 1:
+            raise ValueError("a speed needs start and since")
+        return self
+
+
 class Options(BaseSettings):
-    """Options of a context; what is not given in code comes from the environment, such as `KANDLE_VALIDATION=relaxed`.
+    """Options of a context; what is not given in code comes from the environment, such as `KANDLE_LOG__PATH=/data/kandle`.
 
     `validation`: whether what is doubtful in a model is an error ("strict") or a warning ("relaxed"). `access`: what
     its sets may do. `context`: `module:Class` that the command line uses when none is named. `topics`: creation settings by
-    topic.
+    topic. The sections are documented at their classes.
     """
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, env_nested_delimiter="__", extra="forbid", frozen=True)
@@ -42,6 +139,14 @@ class Options(BaseSettings):
     access: Literal["read_write", "read_only", "write_only"] = "read_write"
     context: str | None = None
     topics: dict[str, TopicOptions] = Field(default_factory=dict)
+    log: LogOptions = LogOptions()
+    runtime: RuntimeOptions = RuntimeOptions()
+    heartbeat: HeartbeatOptions = HeartbeatOptions()
+    schedule: ScheduleOptions = ScheduleOptions()
+    universe: UniverseOptions = UniverseOptions()
+    state: StateOptions = StateOptions()
+    consumer: ConsumerOptions = ConsumerOptions()
+    clock: ClockOptions = ClockOptions()
 
     def __init__(self, **values: Any) -> None:
         try:
@@ -90,10 +195,20 @@ def _message(error: ValidationError, place: Path | None, text: str) -> str:
     where = _line_of(str(first["loc"][-1]), place, text)
     if first["type"] != "extra_forbidden":
         return f"{where}option {key!r} = {first.get('input')!r}: {first['msg']}"
-    valid = list(TopicOptions.model_fields) if len(first["loc"]) > 1 else list(Options.model_fields)
+    valid = _valid([str(part) for part in first["loc"][:-1]])
     close = difflib.get_close_matches(str(first["loc"][-1]), valid, 1)
     hint = f"did you mean {close[0]!r}? " if close else ""
     return f"{where}unknown option {key!r}; {hint}valid are {', '.join(valid)}"
+
+
+def _valid(section: list[str]) -> list[str]:
+    """The options that there are in a section."""
+    if not section:
+        return list(Options.model_fields)
+    if section[0] == "topics":
+        return list(TopicOptions.model_fields)
+    kind = Options.model_fields[section[0]].annotation
+    return list(kind.model_fields) if isinstance(kind, type) and issubclass(kind, Section) else []
 
 
 def _line_of(key: str, place: Path | None, text: str) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 import polars as pl
@@ -88,6 +88,11 @@ class CompiledQuery:
     def needs_offset(self) -> bool:
         """Whether some aggregate goes by the order of the log."""
         return any(node.function.endswith("_by_offset") for node in self._accumulators)
+
+    @property
+    def argument_columns(self) -> Mapping[AnyNode, Argument]:
+        """The distinct arguments of all aggregates, and the columns that they are."""
+        return self._arguments.columns
 
     @property
     def arguments(self) -> list[pl.Expr]:

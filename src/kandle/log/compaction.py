@@ -10,6 +10,7 @@ import polars as pl
 
 from kandle.log.blobs import HEADER, OFFSET, TIMESTAMP, TOMBSTONE, Stored, batch_of, packed, span_of, whole
 from kandle.log.port import Maintenance, TopicSpec
+from kandle.log.records import Batch
 
 if TYPE_CHECKING:
     from kandle.log.embedded import EmbeddedLog
@@ -108,7 +109,7 @@ def _compact(log: EmbeddedLog, spec: TopicSpec, place: tuple[int, int]) -> Maint
 _COLUMNS = "first, last, rows, appended, low, high, checksum, blob"
 
 
-def _chunks(log: EmbeddedLog, spec: TopicSpec, place: tuple[int, int]) -> Iterator[tuple[list[int], list[object]]]:
+def _chunks(log: EmbeddedLog, spec: TopicSpec, place: tuple[int, int]) -> Iterator[tuple[list[int], list[Batch]]]:
     """Numbers and contents of batches, so many at a time that they can be rewritten in one transaction."""
     every = log.database.rows("SELECT id, rows FROM batch WHERE topic = ? AND partition = ? ORDER BY last", place)
     while every:
@@ -128,7 +129,7 @@ def _newest(log: EmbeddedLog, spec: TopicSpec, place: tuple[int, int]) -> pl.Dat
     keys = list(spec.keys)
     newest: pl.DataFrame | None = None
     for _, batches in _chunks(log, spec, place):
-        found = whole(batches).group_by(keys).agg(pl.col(OFFSET).max())  # type: ignore[arg-type]
+        found = whole(batches).group_by(keys).agg(pl.col(OFFSET).max())
         newest = found if newest is None else pl.concat([newest, found]).group_by(keys).agg(pl.col(OFFSET).max())
     assert newest is not None
     return newest

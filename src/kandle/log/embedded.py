@@ -108,6 +108,12 @@ class EmbeddedLog:
         number, _ = self._known(topic)
         return [row[0] for row in self.database.rows("SELECT next FROM partition WHERE topic = ? ORDER BY number", [number])]
 
+    def first(self, partition: TopicPartition) -> int:
+        """The least offset that can still be read."""
+        number, _ = self._known(partition.topic)
+        place = [number, partition.partition]
+        return int(self.database.value("SELECT first FROM partition WHERE topic = ? AND number = ?", place))
+
     def append(self, writes: Sequence[Write], fence: Fence | None = None) -> list[int]:
         """Append all or nothing; gives the offset of each write's first record."""
         prepared = [self._prepared(write) for write in writes]

@@ -166,11 +166,17 @@ class Log(Protocol):
     def partitions(self, topic: str) -> list[PartitionState]:
         """Where each partition of a topic begins and ends."""
 
+    def ends(self, topic: str) -> list[int]:
+        """The next offset of each partition of a topic."""
+
     def append(self, writes: Sequence[Write], fence: Fence | None = None) -> list[int]:
         """Append all or nothing, and give the offset of each write's first record; FencedError if the claim does not hold.
 
         When it returns, the records are kept and other processes see them.
         """
+
+    def first(self, partition: TopicPartition) -> int:
+        """The least offset that can still be read; the next offset of an empty partition."""
 
     def read(self, partition: TopicPartition, offset: int, max_rows: int, span: tuple[int, int] | None = None) -> list[Batch]:
         """Records from an offset on, about `max_rows`; with `span` those batches that may hold instants of `[start, end)`."""

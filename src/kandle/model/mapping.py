@@ -66,8 +66,25 @@ class EntityMapping:
 
     def to_frame(self, objects: Iterable[Any]) -> pl.DataFrame:
         """Physical frame of objects; DataError names the object's number, field and value."""
-        rows = [self._row(number, obj) for number, obj in enumerate(objects)]
+        return self.frame_of([self._row(number, obj) for number, obj in enumerate(objects)])
+
+    def row(self, obj: Any) -> tuple[Any, ...]:
+        """The physical values of one object; DataError names a field whose value does not fit."""
+        if not isinstance(obj, self.entity.cls):
+            raise DataError(f"{obj!r} is a {type(obj).__name__}, not a {self.entity.name}")
+        return tuple(_physical(found, self._checked(found, getattr(obj, found.name))) for found in self.entity.fields)
+
+    def frame_of(self, rows: Sequence[tuple[Any, ...]]) -> pl.DataFrame:
+        """Physical frame of rows that `row` gave."""
         return pl.DataFrame(rows, schema=physical_schema(self.entity), orient="row")
+
+    def key_row(self, parts: Sequence[Any]) -> dict[str, Any]:
+        """Physical values of the first parts of a key, by field; DataError names a part that does not fit or is too much."""
+        keys = self.entity.keys
+        if len(parts) > len(keys):
+            names = ", ".join(found.name for found in keys)
+            raise DataError(f"a key of {self.entity.name} has the parts {names}; {len(parts)} were given")
+        return {found.name: _physical(found, self._checked(found, part)) for found, part in zip(keys, parts, strict=False)}
 
     def _row(self, number: int, obj: Any) -> tuple[Any, ...]:
         if not isinstance(obj, self.entity.cls):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -56,6 +56,11 @@ class SessionCalendar:
         self._latest_close = np.maximum.accumulate(self.closes[self._by_open])
 
     @property
+    def keys(self) -> Collection[Key]:
+        """All keys that have sessions."""
+        return self._group_of.keys()
+
+    @property
     def group_count(self) -> int:
         """How many different schedules there are."""
         return len(self.bounds) - 1
@@ -75,6 +80,13 @@ class SessionCalendar:
     def is_in_session(self, key: Key, instant: int) -> bool:
         """Whether a key is in session: the open counts, the close does not."""
         return bool(self.locate(self.groups([key]), np.array([instant]))[0] >= 0)
+
+    def is_any_open(self, starts: IntArray, ends: IntArray) -> np.ndarray:
+        """Whether some session of any key overlaps each span `[start, end)`."""
+        opened = np.searchsorted(self._opens, ends, side="left")
+        latest = np.where(opened > 0, self._latest_close[np.maximum(opened - 1, 0)], starts) if len(self._opens) else starts
+        overlaps: np.ndarray = latest > starts
+        return overlaps
 
     def locate(self, groups: IntArray, instants: IntArray) -> IntArray:
         """The session that holds each instant in its group, as a row of the columns, or -1."""

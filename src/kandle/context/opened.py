@@ -1,0 +1,142 @@
+"""What an open context holds: the only place that picks adapters by the options."""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from kandle.context.model import Model
+from kandle.context.options import ClockOptions, Options
+from kandle.log.embedded import EmbeddedLog
+from kandle.log.port import Log
+from kandle.log.topics import entity_topic
+from kandle.model.naming import snake_case
+from kandle.plan.plan import Plan
+from kandle.runtime.counters import Health
+from kandle.runtime.runtime import Runtime, RuntimeSpec, prepared_topics
+from kandle.runtime.topics import Retentions
+from kandle.runtime.worker import Pace
+from kandle.sets.writing import Gatherer
+from kandle.time.clock import Clock, ScaledClock, SystemClock
+from kandle.time.timeframe import to_instant
+
+logger = logging.getLogger("kandle")
+
+
+@dataclass(frozen=True, slots=True)
+class ReaderSettings:
+    """How records of a topic are consumed."""
+
+    group: str
+    member: str
+    reset: Literal["earliest", "latest"]
+    batch_rows: int
+
+
+class Opened:
+    """Log, clock and runtime of an open context."""
+
+    def __init__(self, name: str, options: Options, model: Model, plans: Sequence[Plan]) -> None:
+        self._options = options
+        self._name = snake_case(name)
+        self.instance = options.runtime.instance or f"{socket.gethostname()}-{os.getpid()}"
+        self.clock = self._made_clock()
+        self.log = self._made_log()
+        self.gatherer = Gatherer(self.log)
+        self._runtime: Runtime | None = None
+        self._members = 0
+        try:
+            self._prepare(model, plans)
+        except BaseException:
+            self.close()
+            raise
+
+    def _made_clock(self) -> Clock:
+        return _clock(self._options.clock)
+
+    def _made_log(self) -> Log:
+        return EmbeddedLog(self._options.log.path, self.clock, self._options.log.durability)
+
+    def _prepare(self, model: Model, plans: Sequence[Plan]) -> None:
+        spec = _runtime_spec(self._options, self._name, self.instance)
+        made = {plan.query.target.cls for plan in plans}
+        for entity in model.entities.values():
+            if entity.cls not in made:
+                for difference in self.log.ensure(entity_topic(entity)).differences:
+                    logger.warning("%s", difference)
+        if plans and _runs(self._options):
+            self._runtime = Runtime(self.log, self.clock, plans, spec)
+            self._start(self._runtime)
+        else:
+            prepared_topics(self.log, plans, spec.retentions)
+
+    def _start(self, runtime: Runtime) -> None:
+        runtime.start()
+
+    @property
+    def problem(self) -> BaseException | None:
+        """What has stopped a query, if anything."""
+        return None if self._runtime is None else self._runtime.problem
+
+    def health(self) -> Health:
+        """How the queries of this process are doing."""
+        return Health(self.instance, ()) if self._runtime is None else self._runtime.health()
+
+    def reader(self, topic: str) -> ReaderSettings:
+        """How records of a topic are consumed: each loop of each process is a member of the topic's group."""
+        self._members += 1
+        options = self._options.consumer
+        group = f"{options.group or self._name}-{topic}"
+        return ReaderSettings(group, f"{self.instance}-{self._members}", options.reset, options.batch_rows)
+
+    def settle(self) -> None:
+        """Nothing: the runtime has threads of its own."""
+
+    def close(self) -> None:
+        """Stop what runs, then let go of the log."""
+        if self._runtime is not None:
+            self._runtime.stop()
+        self.log.close()
+
+
+def _runs(options: Options) -> bool:
+    enabled = options.runtime.enabled
+    return options.access == "read_write" if enabled is None else enabled
+
+
+def _clock(options: ClockOptions) -> Clock:
+    if options.start is None or options.since is None:
+        return SystemClock()
+    return ScaledClock(to_instant(options.start), to_instant(options.since), options.speed)
+
+
+def _runtime_spec(options: Options, group: str, instance: str) -> RuntimeSpec:
+    runtime, heartbeat, state = options.runtime, options.heartbeat, options.state
+    folder = None
+    if state.store == "rocksdb":
+        folder = state.path if state.path is not None else options.log.path / "state"
+    return RuntimeSpec(
+        instance=instance,
+        group=options.consumer.group or group,
+        pace=Pace(runtime.commit_interval, runtime.round_interval, runtime.batch_rows),
+        lease=runtime.lease,
+        retentions=Retentions(live=runtime.live_retention, heartbeats=heartbeat.retention),
+        backfill=heartbeat.backfill,
+        jitter=heartbeat.jitter,
+        refresh_at=options.schedule.refresh_at,
+        schedule_retry=options.schedule.retry,
+        expiry=_expiry(options.universe.expire_after),
+        universe=options.universe.keys,
+        state_folder=folder,
+    )
+
+
+def _expiry(value: int | str) -> int:
+    """Microseconds; -1 leaves it to the query, 0 is never."""
+    if isinstance(value, int):
+        return value
+    return -1 if value == "auto" else 0

@@ -1,0 +1,100 @@
+"""Counters and health of a running context, as plain objects."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from enum import Enum
+from typing import Any
+
+from kandle.time.timeframe import from_instant
+
+
+class State(Enum):
+    """What a worker is doing."""
+
+    STARTING = "starting"
+    WAITING_FOR_SCHEDULE = "waiting for schedule"
+    RUNNING = "running"
+    FAILED = "failed"
+    STOPPED = "stopped"
+
+
+@dataclass(slots=True)
+class TimeframeCounters:
+    """Of one timeframe: finals made, those of them that fill gaps, live bars sent, when its newest final was complete and how
+    long after that, with grace, it was committed (both in microseconds)."""
+
+    finals: int = 0
+    gaps: int = 0
+    live: int = 0
+    newest: int | None = None
+    delay: int | None = None
+
+
+@dataclass(slots=True)
+class Counters:
+    """Of one query in one process, since it started."""
+
+    events: int = 0
+    filtered: int = 0
+    outside_sessions: int = 0
+    late: int = 0
+    repartitioned: int = 0
+    heartbeats_sent: int = 0
+    heartbeats_applied: int = 0
+    restored: int = 0
+    fenced: int = 0
+    commits: int = 0
+    timeframes: dict[str, TimeframeCounters] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class QueryHealth:
+    """One query in one process; `lag` counts events of the owned partitions that are not processed yet.
+
+    `silent_keys` are configured or scheduled, but have not had an event in the owned partitions.
+    """
+
+    query: str
+    group: str
+    state: State
+    is_leader: bool
+    partitions: tuple[int, ...]
+    lag: int
+    keys: int
+    silent_keys: int
+    open_buckets: int
+    schedule_sessions: int | None
+    problem: str | None
+    counters: Counters
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """A whole context in one process."""
+
+    instance: str
+    queries: tuple[QueryHealth, ...]
+
+    @property
+    def state(self) -> State:
+        """The worst of the queries' states."""
+        order = [State.FAILED, State.WAITING_FOR_SCHEDULE, State.STARTING, State.STOPPED, State.RUNNING]
+        states = {query.state for query in self.queries}
+        return next((state for state in order if state in states), State.STOPPED)
+
+    @property
+    def is_healthy(self) -> bool:
+        """Whether all queries run."""
+        return self.state is State.RUNNING
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, as for JSON."""
+        content = asdict(self)
+        for query in content["queries"]:
+            query["state"] = query["state"].value
+            query["partitions"] = list(query["partitions"])
+            for counters in query["counters"]["timeframes"].values():
+                newest = counters["newest"]
+                counters["newest"] = None if newest is None else from_instant(newest).isoformat()
+        return {"instance": self.instance, "state": self.state.value, "queries": list(content["queries"])}

@@ -1,0 +1,101 @@
+"""Sends heartbeats: always tries, does nothing on followers, and never sends the same twice."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+
+import polars as pl
+
+from kandle.errors import FencedError
+from kandle.log.port import Log, TopicPartition
+from kandle.log.records import Records, Write
+from kandle.runtime.counters import Counters
+from kandle.runtime.heartbeat.leadership import Leadership
+from kandle.runtime.heartbeat.planner import DueBeat
+from kandle.runtime.topics import QueryTopics
+
+logger = logging.getLogger("kandle")
+
+NEWEST_ROWS = 64
+
+
+class Sender:
+    """Appends heartbeats to every partition of their topic, each with the position of the events at that moment.
+
+    Where events are copied to other partitions by their group key, a heartbeat waits until those of before it are copied.
+    """
+
+    def __init__(self, log: Log, topics: QueryTopics, leadership: Leadership, group: str, counters: Counters) -> None:
+        self._log = log
+        self._topics = topics
+        self._leadership = leadership
+        self._group = group
+        self._counters = counters
+        self._epoch: int | None = None
+        self._last: int | None = None
+        self._waiting: tuple[list[DueBeat], list[int]] | None = None
+
+    @property
+    def last(self) -> int | None:
+        """The newest instant sent by anybody, as the topic says; asked for again with each new leadership."""
+        fence = self._leadership.fence
+        epoch = None if fence is None else fence.epoch
+        if epoch != self._epoch:
+            self._epoch, self._last, self._waiting = epoch, self._recovered(), None
+        return self._last
+
+    def _recovered(self) -> int | None:
+        partition = self._leadership.partition
+        end = self._log.ends(partition.topic)[partition.partition]
+        start = max(self._log.first(partition), end - NEWEST_ROWS)
+        found = self._log.read(TopicPartition(*partition), start, NEWEST_ROWS)
+        instants = [batch.records.frame["instant"].to_physical().max() for batch in found]
+        return max((int(each) for each in instants), default=None)  # type: ignore[arg-type]
+
+    def send(self, beats: Sequence[DueBeat]) -> bool:
+        """Send what is newer than the last; False if it still has to wait for events to be copied."""
+        if not self._leadership.is_leader:
+            self._waiting = None
+            return True
+        last = self.last
+        fresh = [beat for beat in beats if last is None or beat.instant > last]
+        if not fresh:
+            return True
+        if self._topics.is_repartitioned and not self._is_copied(fresh):
+            return False
+        return self._append(fresh)
+
+    def _is_copied(self, beats: list[DueBeat]) -> bool:
+        """Whether all events that were in the source when these heartbeats fell due are with their group keys."""
+        if self._waiting is None or self._waiting[0] != beats:
+            self._waiting = (beats, self._log.ends(self._topics.source))
+        copied = self._log.committed(self._group, self._topics.source)
+        first = [self._log.first(TopicPartition(self._topics.source, number)) for number in range(len(self._waiting[1]))]
+        if any(max(copied.get(number, 0), first[number]) < end for number, end in enumerate(self._waiting[1])):
+            return False
+        self._waiting = None
+        return True
+
+    def _append(self, beats: list[DueBeat]) -> bool:
+        ends = self._log.ends(self._topics.events)
+        writes = [Write(self._topics.heartbeats, number, _records(beats, end)) for number, end in enumerate(ends)]
+        try:
+            self._log.append(writes, self._leadership.fence)
+        except FencedError:
+            logger.info("heartbeats of %s belong to another process by now", self._group)
+            return True
+        self._last = beats[-1].instant
+        self._counters.heartbeats_sent += len(beats)
+        return True
+
+
+def _records(beats: Sequence[DueBeat], position: int) -> Records:
+    instant = pl.Datetime("us", "UTC")
+    columns = {
+        "start": pl.Series([beat.start for beat in beats], dtype=pl.Int64).cast(instant),
+        "grace": pl.Series([beat.grace for beat in beats], dtype=pl.Int64),
+        "instant": pl.Series([beat.instant for beat in beats], dtype=pl.Int64).cast(instant),
+        "position": pl.Series([position] * len(beats), dtype=pl.Int64),
+    }
+    return Records(pl.DataFrame(columns))

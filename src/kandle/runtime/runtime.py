@@ -1,0 +1,253 @@
+"""Everything that runs in one process for a context's queries: schedules, workers, heartbeats."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import time
+from pathlib import Path
+
+from kandle.errors import KandleError
+from kandle.log.port import GroupSpec, Log, TopicSpec
+from kandle.log.topics import entity_topic
+from kandle.plan.plan import Plan
+from kandle.runtime.counters import Counters, Health, QueryHealth, State, TimeframeCounters
+from kandle.runtime.heartbeat.leadership import Leadership
+from kandle.runtime.heartbeat.planner import Planner
+from kandle.runtime.heartbeat.runner import Runner
+from kandle.runtime.heartbeat.sender import Sender
+from kandle.runtime.schedule import ScheduleProvider
+from kandle.runtime.task import Surroundings
+from kandle.runtime.topics import QueryTopics, Retentions, heartbeat_names, query_topics
+from kandle.runtime.universe import Universe
+from kandle.runtime.worker import Pace, Worker
+from kandle.store.port import Store
+from kandle.store.rocks import RocksStore
+from kandle.time.clock import Clock
+from kandle.time.timeframe import DAY, MILLISECOND, MINUTE, SECOND
+
+logger = logging.getLogger("kandle")
+
+EXPIRY_WITHOUT_SCHEDULE = 7 * DAY
+MAINTAINED_EVERY = 30
+
+
+@dataclass(frozen=True, slots=True)
+class RuntimeSpec:
+    """How queries run; durations in microseconds.
+
+    `instance` names the process in its groups, `group` begins the names of these. `expiry` is how long a key may be silent before it
+    gets no more gap bars: -1 is for ever with a schedule and seven days without one.
+    """
+
+    instance: str
+    group: str
+    pace: Pace = field(default_factory=Pace)
+    lease: int = 5 * SECOND
+    retentions: Retentions = field(default_factory=Retentions)
+    backfill: int = MINUTE
+    jitter: int = 5 * MILLISECOND
+    refresh_at: time = time(0, 5)
+    schedule_retry: int = 10 * SECOND
+    expiry: int = -1
+    universe: tuple[tuple[str, ...], ...] = ()
+    state_folder: Path | None = None
+    """Where RocksDB keeps a copy of the state; None keeps it in memory and the log only."""
+
+
+class QueryRuntime:
+    """One query: its topics are made when this is built; `start` has it run in threads of its own."""
+
+    def __init__(self, log: Log, clock: Clock, topics: QueryTopics, spec: RuntimeSpec) -> None:
+        self._log = log
+        self._clock = clock
+        self._spec = spec
+        self.topics = topics
+        plan = topics.plan
+        self.group = f"{spec.group}-{plan.query.target.topic}"
+        self.counters = Counters(timeframes={bar.name: TimeframeCounters() for bar in plan.emitted})
+        self.schedule = None
+        if plan.query.schedule is not None:
+            self.schedule = ScheduleProvider(log, plan.query, clock, refresh_at=spec.refresh_at, retry=spec.schedule_retry)
+        self._universe = Universe(plan, spec.universe)
+        self._store = self._opened_store()
+        self.leadership = Leadership(self.group, topics.heartbeats)
+        self.worker = self._worker()
+        self.runner = self._runner()
+        self._threads: list[threading.Thread] = []
+        self._stopped: asyncio.Event | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    def _opened_store(self) -> Store | None:
+        folder = self._spec.state_folder
+        return None if folder is None else RocksStore(folder / self._spec.instance / self.topics.changelog)
+
+    def _worker(self) -> Worker:
+        expiry = self._spec.expiry
+        if expiry < 0:
+            expiry = EXPIRY_WITHOUT_SCHEDULE if self.schedule is None else 0
+        around = Surroundings(
+            self._log, self._clock, self.topics, self.counters, self.schedule, self._store, expiry if expiry > 0 else None
+        )
+        # Heartbeats are read after events, so that none of those that stand before them is missed.
+        names = [self.topics.source, self.topics.events, self.topics.heartbeats]
+        group = GroupSpec(self.group, tuple(dict.fromkeys(names)), self._spec.instance, lease=self._spec.lease)
+        return Worker(around, group, self.leadership, self._spec.pace)
+
+    def _runner(self) -> Runner:
+        plan = self.topics.plan
+        graces = {bar.grace for bar in plan.bars}
+        planner = Planner(
+            plan.base.timeframe,
+            graces,
+            zone=plan.zone,
+            backfill=self._spec.backfill,
+            calendar=lambda: None if self.schedule is None else self.schedule.calendar,
+        )
+        self._beat_log = self._log.connect()
+        sender = Sender(self._beat_log, self.topics, self.leadership, self.group, self.counters)
+        return Runner(planner, sender, self._clock, self._spec.jitter)
+
+    def start(self) -> None:
+        """Schedule, then election, then the runner of heartbeats: each begins when the one before is there."""
+        name = f"kandle-{self.topics.plan.query.target.topic}"
+        thread = threading.Thread(target=self.worker.run, args=(self._start_heartbeats,), name=name, daemon=True)
+        self._threads.append(thread)
+        thread.start()
+
+    def _start_heartbeats(self) -> None:
+        thread = threading.Thread(target=lambda: asyncio.run(self._beats()), name="kandle-heartbeats", daemon=True)
+        self._threads.append(thread)
+        thread.start()
+
+    async def _beats(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._stopped = asyncio.Event()
+        running = asyncio.create_task(self.runner.run())
+        stopped = asyncio.create_task(self._stopped.wait())
+        done, pending = await asyncio.wait({running, stopped}, return_when=asyncio.FIRST_COMPLETED)
+        for each in pending:
+            each.cancel()
+        if running in done and (error := running.exception()) is not None:
+            self.worker.problem, self.worker.state = error, State.FAILED
+            logger.error("heartbeats of %s failed: %s", self.group, error)
+            self.worker.stop()
+
+    def stop(self) -> None:
+        """Hand over at once: commit, leave the group, end the threads."""
+        self.worker.stop()
+        if self._loop is not None and self._stopped is not None and not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._stopped.set)
+        for thread in self._threads:
+            thread.join()
+        self.worker.close()
+        self._beat_log.close()
+        if self._store is not None:
+            self._store.close()
+
+    def settle(self) -> bool:
+        """Do what is due now, in the caller's thread; False if there was nothing."""
+        sent = self.counters.heartbeats_sent
+        self.runner.beat()
+        is_moved = self.worker.step()
+        self.worker.flush()
+        return is_moved or self.counters.heartbeats_sent != sent
+
+    def health(self) -> QueryHealth:
+        """How it is doing."""
+        tasks = list(self.worker.tasks.values())
+        observed = self._universe.observed(task.keys for task in tasks)
+        calendar = None if self.schedule is None else self.schedule.calendar
+        problem = self.worker.problem or (None if self.schedule is None else self.schedule.problem)
+        return QueryHealth(
+            query=self.topics.plan.query.target.name,
+            group=self.group,
+            state=self.worker.state,
+            is_leader=self.leadership.is_leader,
+            partitions=self.worker.partitions,
+            lag=self.worker.lag(),
+            keys=len(observed),
+            silent_keys=len(self._universe.silent(observed, calendar)),
+            open_buckets=sum(task.open_buckets for task in tasks),
+            schedule_sessions=None if calendar is None else len(calendar.opens),
+            problem=None if problem is None else str(problem),
+            counters=self.counters,
+        )
+
+
+class Runtime:
+    """All queries of a context in one process."""
+
+    def __init__(self, log: Log, clock: Clock, plans: Sequence[Plan], spec: RuntimeSpec) -> None:
+        self._spec = spec
+        self._log = log
+        topics = prepared_topics(log, plans, spec.retentions)
+        self.queries = [QueryRuntime(log.connect(), clock, each, spec) for each in topics]
+        self._maintained = threading.Event()
+        self._maintenance: threading.Thread | None = None
+
+    def start(self) -> None:
+        """Have all queries run."""
+        for query in self.queries:
+            query.start()
+        self._maintenance = threading.Thread(target=self._maintain, name="kandle-maintenance", daemon=True)
+        self._maintenance.start()
+
+    def _maintain(self) -> None:
+        """Retention and compaction, by whoever leads."""
+        log = self._log.connect()
+        try:
+            while not self._maintained.wait(MAINTAINED_EVERY):
+                if any(query.leadership.is_leader for query in self.queries):
+                    try:
+                        log.maintain()
+                    except KandleError as error:
+                        logger.warning("maintenance: %s", error)
+        finally:
+            log.close()
+
+    def stop(self) -> None:
+        """Hand over at once."""
+        self._maintained.set()
+        for query in self.queries:
+            query.stop()
+        if self._maintenance is not None:
+            self._maintenance.join()
+
+    def settle(self) -> None:
+        """Work until nothing is left to be done: for those who drive it by hand."""
+        for query in self.queries:
+            while query.settle():
+                pass
+
+    @property
+    def problem(self) -> BaseException | None:
+        """What has stopped a worker, if anything."""
+        return next((query.worker.problem for query in self.queries if query.worker.state is State.FAILED), None)
+
+    def health(self) -> Health:
+        """How it is doing."""
+        return Health(self._spec.instance, tuple(query.health() for query in self.queries))
+
+
+def prepared_topics(log: Log, plans: Sequence[Plan], retentions: Retentions) -> list[QueryTopics]:
+    """Create what is missing; a topic that differs from its declaration is warned of and left as it is."""
+    for plan in plans:
+        schedule = plan.query.schedule
+        for entity in [plan.query.source, *([] if schedule is None else [schedule.entity])]:
+            _ensure(log, entity_topic(entity))
+    found = []
+    for plan, name in zip(plans, heartbeat_names(list(plans)), strict=True):
+        topics = query_topics(log, plan, name, retentions)
+        for spec in topics.specs:
+            _ensure(log, spec)
+        found.append(topics)
+    return found
+
+
+def _ensure(log: Log, spec: TopicSpec) -> None:
+    for difference in log.ensure(spec).differences:
+        logger.warning("%s", difference)

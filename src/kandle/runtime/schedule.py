@@ -1,0 +1,131 @@
+"""Market schedules from their topic: loaded before anything else starts, kept up to date while it runs."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, time, timedelta
+
+import polars as pl
+
+from kandle.engine.calendar import session_calendar
+from kandle.errors import ScheduleError
+from kandle.log.port import Log, TopicPartition
+from kandle.query.query import QueryModel
+from kandle.time.clock import Clock
+from kandle.time.sessions import SessionCalendar
+from kandle.time.timeframe import SECOND, from_instant, to_instant
+
+logger = logging.getLogger("kandle")
+
+ROWS_AT_ONCE = 100_000
+OFFSET = "__offset"
+PARTITION = "__partition"
+GONE = "__gone"
+
+Positions = Mapping[int, int]
+"""Next offset of each partition of the schedule's topic."""
+
+
+class ScheduleProvider:
+    """The rows of a query's schedule, newest of each key, and the calendar that they make."""
+
+    def __init__(
+        self, log: Log, query: QueryModel, clock: Clock, *, refresh_at: time = time(0, 5), retry: int = 10 * SECOND
+    ) -> None:
+        assert query.schedule is not None
+        self._log = log
+        self._query = query
+        self._clock = clock
+        self._topic = query.schedule.entity.topic
+        self._refresh_at = refresh_at
+        self._retry = retry
+        self._rows: list[pl.DataFrame] = []
+        self._positions: dict[int, int] = {}
+        self._next_refresh = 0
+        self._next_word = 0
+        self.calendar: SessionCalendar | None = None
+        self.positions: Positions = {}
+        self.problem: str | None = None
+
+    @property
+    def version(self) -> tuple[tuple[int, int], ...]:
+        """Grows with the rows that the calendar holds."""
+        return tuple(sorted(self.positions.items()))
+
+    def refresh(self) -> bool:
+        """Take in new rows; once a day, at an absolute time in UTC, read all of them again. True if the calendar is another one."""
+        now = self._clock.now()
+        if now >= self._next_refresh:
+            self._rows, self._positions = [], {}
+            self._next_refresh = _next_time(now, self._refresh_at)
+        ends = dict(enumerate(self._log.ends(self._topic)))
+        if ends == self._positions and self.calendar is not None:
+            return False
+        self._read()
+        return self._build(now)
+
+    def _read(self) -> None:
+        for partition in range(self._log.topic(self._topic).partitions):
+            place = TopicPartition(self._topic, partition)
+            offset = self._positions.get(partition, 0)
+            while batches := self._log.read(place, offset, ROWS_AT_ONCE):
+                for batch in batches:
+                    gone = batch.records.tombstones
+                    columns = [
+                        pl.Series(OFFSET, batch.offsets),
+                        pl.lit(partition).alias(PARTITION),
+                        pl.lit(False).alias(GONE) if gone is None else gone.alias(GONE),
+                    ]
+                    self._rows.append(batch.records.frame.with_columns(columns))
+                offset = batches[-1].next_offset
+            self._positions[partition] = offset
+
+    def _build(self, now: int) -> bool:
+        try:
+            calendar = self.calendar_at(self._positions)
+        except ScheduleError as error:
+            # New rows that contradict each other must not stop what runs; the calendar stays as it was.
+            self._say(now, f"the schedule of {self._query.target.name} cannot be used: {error}")
+            return False
+        if calendar is None:
+            self._say(now, f"{self._query.target.name} waits for rows of its schedule in topic {self._topic}")
+            return False
+        changed = self.calendar is None or tuple(sorted(self._positions.items())) != self.version
+        self.problem = None
+        if changed:
+            self.calendar = calendar
+            self.positions = dict(self._positions)
+            logger.info("schedule of %s: %d sessions of %s", self._query.target.name, len(calendar.opens), self._topic)
+        return changed
+
+    def _say(self, now: int, problem: str) -> None:
+        self.problem = problem
+        if now >= self._next_word:
+            logger.warning(problem)
+            self._next_word = now + self._retry
+
+    def calendar_at(self, positions: Positions) -> SessionCalendar | None:
+        """The calendar of the rows before these offsets; None if there are none."""
+        if not self._rows:
+            return None
+        rows = pl.concat(self._rows)
+        limits = pl.DataFrame(
+            {PARTITION: list(positions), "__limit": list(positions.values())}, schema={PARTITION: pl.Int32, "__limit": pl.Int64}
+        )
+        rows = rows.with_columns(pl.col(PARTITION).cast(pl.Int32)).join(limits, on=PARTITION, how="inner", maintain_order="left")
+        keys = self._keys()
+        newest = rows.filter(pl.col(OFFSET) < pl.col("__limit")).unique(keys, keep="last", maintain_order=True)
+        alive = newest.filter(~pl.col(GONE)).drop(OFFSET, PARTITION, GONE, "__limit")
+        return session_calendar(self._query, [alive]) if alive.height else None
+
+    def _keys(self) -> Sequence[str]:
+        assert self._query.schedule is not None
+        return [found.name for found in self._query.schedule.entity.keys]
+
+
+def _next_time(now: int, at: time) -> int:
+    """The next instant at which it is this time of the day in UTC."""
+    moment = from_instant(now)
+    today = datetime.combine(moment.date(), at, UTC)
+    return to_instant(today if today > moment else today + timedelta(days=1))

@@ -1,0 +1,335 @@
+"""A task: all that one partition of a query does. It owns the state of the partition's keys and makes all their bars."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import polars as pl
+
+from kandle.engine.journal import Journal
+from kandle.engine.pipeline import Finals, Pipeline, Processed
+from kandle.errors import StateError
+from kandle.log.port import Log, TopicPartition
+from kandle.log.records import HEADERS, Batch, Records, Write
+from kandle.runtime.counters import Counters
+from kandle.runtime.schedule import ScheduleProvider
+from kandle.runtime.state import (
+    Frames,
+    change_frames,
+    fingerprint,
+    fingerprint_of,
+    numbers_of,
+    replayed,
+    schedule_positions,
+    snapshot_frames,
+)
+from kandle.runtime.topics import QueryTopics
+from kandle.store.changelog import CHANGE, SNAPSHOT, Changelog
+from kandle.store.port import Store
+from kandle.time.clock import Clock
+from kandle.time.watermark import Watermark
+
+LEAST_CHANGES = 1 << 20
+"""Bytes of changes below which a snapshot is not worth writing."""
+
+GAP_HEADER = [{"name": "gap", "value": "true"}]
+
+
+@dataclass(frozen=True, slots=True)
+class Beat:
+    """A heartbeat that was read: buckets are over up to an instant, once all events before a position are in."""
+
+    offset: int
+    instant: int
+    position: int
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What a task works with."""
+
+    log: Log
+    clock: Clock
+    topics: QueryTopics
+    counters: Counters
+    schedule: ScheduleProvider | None = None
+    store: Store | None = None
+    expiry: int | None = None
+
+
+@dataclass(slots=True)
+class Outbox:
+    """What is to be written with the next commit."""
+
+    finals: list[Finals] = field(default_factory=list)
+    late: list[pl.DataFrame] = field(default_factory=list)
+    events: int = 0
+
+
+class Task:
+    """One partition of a query, restored to what its group committed last."""
+
+    def __init__(self, surroundings: Surroundings, partition: int) -> None:
+        self._around = surroundings
+        self._topics = surroundings.topics
+        self.partition = partition
+        self.events = TopicPartition(self._topics.events, partition)
+        self.heartbeats = TopicPartition(self._topics.heartbeats, partition)
+        self._changelog = Changelog(surroundings.log, TopicPartition(self._topics.changelog, partition), surroundings.store)
+        self._journal = Journal()
+        self._watermark = Watermark()
+        self._beats: list[Beat] = []
+        self._beat_position = 0
+        self._event_position = 0
+        self._known_keys = 0
+        self._snapshot_size = 0
+        self._changes_size = 0
+        self._outbox = Outbox()
+        self._dirty = False
+        self._version: tuple[tuple[int, int], ...] = ()
+        self._snapshot_due = False
+        self._pipeline = self._restored()
+
+    def _restored(self) -> Pipeline:
+        found = self._changelog.restore()
+        schedule = self._around.schedule
+        calendar = None if schedule is None else schedule.calendar
+        if found.snapshot is not None and schedule is not None:
+            calendar = schedule.calendar_at(schedule_positions(found.snapshot)) or calendar
+        pipeline = Pipeline(self._topics.plan, calendar, journal=self._journal, expiry=self._around.expiry)
+        if found.snapshot is not None:
+            self._check_plan(found.snapshot)
+            pipeline.restore({name: frame for name, frame in found.snapshot.items() if not name.startswith("_")})
+            self._take_numbers(found.snapshot)
+        for change in found.changes:
+            replayed(pipeline, change)
+            self._take_numbers(change)
+        self._journal.clear()
+        self._known_keys = 0 if pipeline.keys is None else pipeline.keys.height
+        if found.snapshot is not None or found.changes:
+            self._around.counters.restored += 1
+        if schedule is not None:
+            self._version = schedule.version if calendar is schedule.calendar else ()
+        return pipeline
+
+    def _check_plan(self, snapshot: Frames) -> None:
+        """State of another declaration must not be gone on with."""
+        kept = fingerprint_of(snapshot)
+        if kept != fingerprint(self._topics.plan):
+            name = self._topics.plan.query.target.name
+            raise StateError(
+                f"the state in topic {self._topics.changelog} belongs to another query of {name}; give the changed query a topic of "
+                f"its own ({name} with another topic name), and its bars begin anew"
+            )
+
+    def _take_numbers(self, frames: Frames) -> None:
+        numbers = numbers_of(frames)
+        self._watermark = Watermark(numbers["watermark"])
+
+    def start_at(self, events: int, heartbeats: int) -> None:
+        """The positions from which the group reads."""
+        self._event_position, self._beat_position = events, heartbeats
+
+    @property
+    def keys(self) -> pl.DataFrame | None:
+        """Keys seen, with their numbers."""
+        return self._pipeline.keys
+
+    @property
+    def open_buckets(self) -> int:
+        """Open buckets of all timeframes."""
+        return self._pipeline.open_rows
+
+    @property
+    def event_position(self) -> int:
+        """The next event to be processed."""
+        return self._event_position
+
+    @property
+    def has_finals(self) -> bool:
+        """Whether finals wait for the next commit."""
+        return bool(self._outbox.finals)
+
+    @property
+    def is_dirty(self) -> bool:
+        """Whether anything waits for the next commit."""
+        return self._dirty
+
+    @property
+    def waiting_events(self) -> int:
+        """Events processed since the last commit."""
+        return self._outbox.events
+
+    def take(self, events: Sequence[Batch], heartbeats: Sequence[Batch]) -> None:
+        """Process events, and close buckets where heartbeats stand between them."""
+        self._adopt_schedule()
+        for batch in heartbeats:
+            self._hear(batch)
+        batches = list(events)
+        for beat in self._due(batches):
+            self._process(_before(batches, beat.position))
+            batches = _from(batches, beat.position)
+            self._close(self._pipeline.advance(beat.instant))
+            self._around.counters.heartbeats_applied += 1
+            self._beat_position = beat.offset + 1
+            self._dirty = True
+        self._process(batches)
+
+    def _hear(self, batch: Batch) -> None:
+        frame = batch.records.frame
+        instants, positions = frame["instant"].to_physical().to_list(), frame["position"].to_list()
+        for offset, instant, position in zip(batch.offsets.tolist(), instants, positions, strict=True):
+            self._beats.append(Beat(offset, instant, position))
+
+    def _due(self, batches: Sequence[Batch]) -> list[Beat]:
+        """Heartbeats whose events are all there; of several at the same position the last one does for all."""
+        end = batches[-1].next_offset if batches else self._event_position
+        due: list[Beat] = []
+        while self._beats and self._beats[0].position <= end:
+            beat = self._beats.pop(0)
+            if due and due[-1].position == beat.position:
+                beat = replace(beat, instant=max(due.pop().instant, beat.instant))
+            due.append(beat)
+        return due
+
+    def _process(self, batches: Sequence[Batch]) -> None:
+        if not batches:
+            return
+        frames = [batch.records.frame for batch in batches]
+        gone = [batch.records.tombstones for batch in batches]
+        times = [batch.timestamps for batch in batches]
+        if any(mask is not None for mask in gone):
+            frames, times = _without_tombstones(frames, gone, times)
+        processed = self._pipeline.process(pl.concat(frames), self._watermark, np.concatenate(times))
+        self._event_position = batches[-1].next_offset
+        self._count(processed, sum(len(batch) for batch in batches))
+        self._close(self._pipeline.advance(self._watermark.value))
+        self._dirty = True
+
+    def _count(self, processed: Processed, events: int) -> None:
+        counters = self._around.counters
+        counters.events += events
+        counters.filtered += processed.filtered
+        counters.outside_sessions += processed.outside_sessions
+        counters.late += processed.late.height
+        self._outbox.events += events
+        if processed.late.height and self._topics.late is not None:
+            self._outbox.late.append(processed.late)
+
+    def _close(self, every: Iterable[Finals]) -> None:
+        self._outbox.finals.extend(every)
+
+    def _adopt_schedule(self) -> None:
+        """Go on with newer schedule rows; what is on record belongs to the older ones, so a whole snapshot is due."""
+        schedule = self._around.schedule
+        if schedule is None or schedule.calendar is None or schedule.version == self._version:
+            return
+        self._pipeline.replace_calendar(schedule.calendar)
+        self._version = schedule.version
+        self._snapshot_due = True
+        self._dirty = True
+
+    def positions(self) -> dict[TopicPartition, int]:
+        """The next offsets to be committed."""
+        return {self.events: self._event_position, self.heartbeats: self._beat_position}
+
+    def writes(self) -> list[Write]:
+        """Finals with their marks, live bars, late events and changes of the state: one commit."""
+        writes = [*self._final_writes(), *self._live_writes(), *self._late_writes()]
+        self._record()
+        return writes + self._changelog.writes()
+
+    def _final_writes(self) -> list[Write]:
+        found: list[Write] = []
+        for bar in self._topics.plan.emitted:
+            every = [finals for finals in self._outbox.finals if finals.plan is bar]
+            if every:
+                bars = pl.concat([finals.bars for finals in every])
+                gaps = pl.concat([finals.gaps for finals in every])
+                found.append(Write(bar.final_topic, self.partition, Records(bars, _gap_headers(gaps))))
+                # The last value of a bucket in the live topic is its final.
+                found.append(Write(bar.live_topic, self.partition, Records(bars, _gap_headers(gaps))))
+        return found
+
+    def _live_writes(self) -> list[Write]:
+        found = []
+        for bar, frame in self._pipeline.changes():
+            found.append(Write(bar.live_topic, self.partition, Records(frame)))
+            self._around.counters.timeframes[bar.name].live += frame.height
+        return found
+
+    def _late_writes(self) -> list[Write]:
+        if not self._outbox.late or self._topics.late is None:
+            return []
+        return [Write(self._topics.late, self.partition, Records(pl.concat(self._outbox.late)))]
+
+    def _record(self) -> None:
+        """Write down what changed, or everything when the changes have outgrown the last snapshot."""
+        marks = {"watermark": self._watermark.value}
+        is_grown = self._changes_size > max(LEAST_CHANGES, 2 * self._snapshot_size)
+        if self._snapshot_size == 0 or self._snapshot_due or is_grown:
+            positions = dict(self._version)
+            frames = snapshot_frames(self._pipeline, marks, positions)
+            self._snapshot_size = self._changelog.record(SNAPSHOT, frames)
+            self._changes_size = 0
+            self._snapshot_due = False
+        else:
+            frames = change_frames(self._pipeline, self._journal, self._known_keys, marks)
+            self._changes_size += self._changelog.record(CHANGE, frames)
+
+    def committed(self) -> None:
+        """The commit was made."""
+        self._changelog.committed()
+        now = self._around.clock.now()
+        for finals in self._outbox.finals:
+            counters = self._around.counters.timeframes[finals.plan.name]
+            counters.finals += finals.bars.height
+            counters.gaps += int(finals.gaps.sum())
+            newest = int(finals.complete.max())  # type: ignore[arg-type]
+            counters.newest = newest if counters.newest is None else max(counters.newest, newest)
+            counters.delay = now - newest - finals.plan.grace
+        self._outbox = Outbox()
+        self._journal.clear()
+        self._known_keys = 0 if self._pipeline.keys is None else self._pipeline.keys.height
+        self._dirty = False
+
+
+def _gap_headers(gaps: pl.Series) -> pl.Series | None:
+    """The header `gap` beside the bars that fill one."""
+    if not gaps.any():
+        return None
+    header = pl.lit(pl.Series([GAP_HEADER], dtype=HEADERS)).first()
+    return pl.select(pl.when(pl.lit(gaps)).then(header).otherwise(None).alias("headers"))["headers"]
+
+
+def _before(batches: Sequence[Batch], position: int) -> list[Batch]:
+    """The records below an offset."""
+    found = []
+    for batch in batches:
+        count = int(np.searchsorted(batch.offsets, position))
+        if count:
+            found.append(batch if count == len(batch) else batch.slice(0, count))
+    return found
+
+
+def _from(batches: Sequence[Batch], position: int) -> list[Batch]:
+    """The records from an offset on."""
+    found = []
+    for batch in batches:
+        count = int(np.searchsorted(batch.offsets, position))
+        if count < len(batch):
+            found.append(batch.slice(count) if count else batch)
+    return found
+
+
+def _without_tombstones(
+    frames: Sequence[pl.DataFrame], gone: Sequence[pl.Series | None], times: Sequence[np.ndarray]
+) -> tuple[list[pl.DataFrame], list[np.ndarray]]:
+    """A stream's tombstones are no events."""
+    kept = [None if mask is None else ~mask for mask in gone]
+    return (
+        [frame if mask is None else frame.filter(mask) for frame, mask in zip(frames, kept, strict=True)],
+        [each if mask is None else each[mask.to_numpy()] for each, mask in zip(times, kept, strict=True)],
+    )

@@ -1,0 +1,106 @@
+"""The topics of one query: where its events come from, where heartbeats, bars, late events and state go."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import polars as pl
+
+from kandle.log.port import Column, Log, TopicSpec
+from kandle.log.topics import entity_topic
+from kandle.model.entity import EntityModel
+from kandle.plan.plan import BarPlan, Plan
+from kandle.query.nodes import Column as SourceColumn
+from kandle.query.query import Late
+from kandle.store.changelog import changelog_topic
+from kandle.time.timeframe import DAY
+
+
+@dataclass(frozen=True, slots=True)
+class Retentions:
+    """How long derived records are kept, in microseconds."""
+
+    live: int = DAY
+    heartbeats: int = 7 * DAY
+    repartition: int = 7 * DAY
+
+
+@dataclass(frozen=True, slots=True)
+class QueryTopics:
+    """Topics of one query; `events` is what its tasks read: the source itself, or the source by group key."""
+
+    plan: Plan
+    source: str
+    events: str
+    heartbeats: str
+    changelog: str
+    late: str | None
+    partitions: int
+    specs: tuple[TopicSpec, ...]
+
+    @property
+    def is_repartitioned(self) -> bool:
+        return self.events != self.source
+
+
+def query_topics(log: Log, plan: Plan, heartbeats: str, retentions: Retentions) -> QueryTopics:
+    """The topics of a query on a log in which the topic of its source is."""
+    query = plan.query
+    source = log.topic(query.source.topic)
+    # One partition is what an entity has that says nothing; then bars go where their events are.
+    partitions = query.target.partitions if query.target.partitions > 1 else source.partitions
+    repartitioned = partitions != source.partitions or (partitions > 1 and not is_keyed_by_group(plan))
+    target = query.target.topic
+    events = f"{target}_repartition" if repartitioned else source.name
+    late = f"{target}_late" if query.late is Late.TOPIC else None
+    specs = [
+        *(spec for bar in plan.emitted for spec in bar_topics(query.target, bar, partitions, retentions)),
+        heartbeat_topic(heartbeats, partitions, query.target.replication, retentions.heartbeats),
+        changelog_topic(f"{target}_changelog", partitions, query.target.replication),
+    ]
+    copy = replace(entity_topic(query.source), partitions=partitions, compacted=False, replication=query.target.replication)
+    if repartitioned:
+        specs.append(replace(copy, name=events, retention=retentions.repartition))
+    if late is not None:
+        specs.append(replace(copy, name=late))
+    return QueryTopics(plan, source.name, events, heartbeats, f"{target}_changelog", late, partitions, tuple(specs))
+
+
+def bar_topics(target: EntityModel, bar: BarPlan, partitions: int, retentions: Retentions) -> tuple[TopicSpec, TopicSpec]:
+    """Topics of the live and of the final bars of a timeframe."""
+    spec = replace(entity_topic(target), partitions=partitions, compacted=False)
+    final = replace(spec, name=bar.final_topic)
+    return replace(spec, name=bar.live_topic, retention=retentions.live, compacted=bool(spec.keys)), final
+
+
+def heartbeat_topic(name: str, partitions: int, replication: int, retention: int) -> TopicSpec:
+    """Heartbeats: the key is the start of a base bucket and the grace with which it is over.
+
+    One record stands for all the keys of its partition, which only its owner knows. `position` is the next offset of the
+    partition's events when the heartbeat was sent: what comes behind it came too late for the bucket.
+    """
+    instant = pl.Datetime("us", "UTC")
+    columns = (
+        Column("start", "timestamp", instant),
+        Column("grace", "int", pl.Int64()),
+        Column("instant", "timestamp", instant),
+        Column("position", "int", pl.Int64()),
+    )
+    return TopicSpec(name, columns, ("start", "grace"), partitions, replication, retention, compacted=True, time="start")
+
+
+def is_keyed_by_group(plan: Plan) -> bool:
+    """Whether all events of a group key are in one partition of the source as it is."""
+    query = plan.query
+    grouped = {node.name for node in query.group_by if isinstance(node, SourceColumn)}
+    keys = [found.name for found in query.source.keys]
+    return bool(keys) and grouped.issuperset(keys)
+
+
+def heartbeat_names(plans: list[Plan]) -> list[str]:
+    """`hb_1m` for the first query with that base; others say whose heartbeats they are."""
+    names: list[str] = []
+    for plan in plans:
+        usual = plan.heartbeat_topic
+        names.append(usual if usual not in names else f"{plan.query.target.topic}_{usual}")
+    return names

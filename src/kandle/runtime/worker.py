@@ -1,0 +1,299 @@
+"""A worker: one process' share of a query. It polls, lets the tasks of its partitions work, and commits, in a thread of its own."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+
+from kandle.errors import FencedError, StorageError
+from kandle.log.group import by_partition
+from kandle.log.port import Consumer, GroupSpec, TopicPartition
+from kandle.log.records import Batch, Write
+from kandle.runtime.counters import State
+from kandle.runtime.heartbeat.leadership import Leadership
+from kandle.runtime.repartition import Repartitioner
+from kandle.runtime.task import Surroundings, Task
+from kandle.time.timeframe import MILLISECOND, SECOND
+
+logger = logging.getLogger("kandle")
+
+EVENTS_PER_COMMIT = 1_000_000
+"""More events than this are not kept uncommitted, however short a time it took to process them."""
+
+RETRY = SECOND
+
+SCHEDULE_LOOKED_AT = SECOND
+"""How often new schedule rows are looked for, in microseconds."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """How a worker divides its time: microseconds, and events per partition and round.
+
+    Live bars leave with every commit, so `commit_interval` is also the rate of live bars; finals never wait for it.
+    `round_interval` lets events gather a little, so that a trickle does not cost a round each.
+    """
+
+    commit_interval: int = 100 * MILLISECOND
+    round_interval: int = 5 * MILLISECOND
+    batch_rows: int = 200_000
+    idle: int = SECOND
+
+
+class Worker:
+    """Tasks of the owned partitions of one query; `step` is one round, `run` goes on until it is stopped."""
+
+    def __init__(self, around: Surroundings, group: GroupSpec, leadership: Leadership, pace: Pace | None = None) -> None:
+        self._around = around
+        self._topics = around.topics
+        self._group = group
+        self._leadership = leadership
+        self._pace = pace if pace is not None else Pace()
+        self._consumer: Consumer | None = None
+        self._copies: dict[int, Repartitioner] = {}
+        self._committed_at = 0
+        self._looked_at: int | None = None
+        self._must_restore = False
+        self._stop = threading.Event()
+        self.tasks: dict[int, Task] = {}
+        self.state = State.STARTING
+        self.problem: BaseException | None = None
+
+    def run(self, on_joined: Callable[[], None] = lambda: None) -> None:
+        """Work until `stop`; then commit, leave the group and return. Whatever goes wrong is kept in `problem`."""
+        try:
+            if self._joined_when_ready():
+                on_joined()
+            while not self._stop.is_set():
+                began = self._around.clock.steady()
+                self._round()
+                self._gather(began)
+        except Exception as error:
+            logger.exception("worker of %s failed", self._group.group)
+            self.problem, self.state = error, State.FAILED
+        finally:
+            self._leave()
+
+    def _round(self) -> None:
+        """One round; where the log cannot be written now (a full disk, say), wait and go back to the last commit."""
+        try:
+            self.step(self._patience())
+            self.problem = None
+        except StorageError as error:
+            if self.problem is None:
+                logger.error("%s: %s", self._group.group, error)
+            self.problem = error
+            self._must_restore = True
+            self._stop.wait(RETRY / SECOND)
+
+    def _joined_when_ready(self) -> bool:
+        """Join the group, once there is a schedule where one is needed; False if it was stopped before."""
+        while not self.start():
+            if self._stop.wait(SCHEDULE_LOOKED_AT / SECOND):
+                return False
+        return True
+
+    def _gather(self, began: int) -> None:
+        """Let some time pass between rounds."""
+        rest = self._pace.round_interval - (self._around.clock.steady() - began)
+        if rest > 0:
+            self._around.clock.pause(rest)
+
+    def start(self) -> bool:
+        """Join the group; False if the schedule is not there yet."""
+        if self._consumer is not None:
+            return True
+        schedule = self._around.schedule
+        if schedule is not None:
+            schedule.refresh()
+            if schedule.calendar is None:
+                self.state = State.WAITING_FOR_SCHEDULE
+                return False
+        self._consumer = self._around.log.consumer(self._group, self)
+        self.state = State.RUNNING
+        return True
+
+    def stop(self) -> None:
+        """Have `run` end soon; any thread may call this."""
+        self._stop.set()
+        if self._consumer is not None:
+            self._consumer.wake()
+
+    def _leave(self) -> None:
+        if self._consumer is None:
+            return
+        try:
+            self._consumer.close()
+        except FencedError as error:
+            logger.info("%s", error)
+        self._consumer = None
+        if self.state is not State.FAILED:
+            self.state = State.STOPPED
+
+    def close(self) -> None:
+        """Commit what is done and leave the group; for workers that are driven by `step`."""
+        self._leave()
+
+    def _patience(self) -> int:
+        """How long a round may wait for records, in microseconds."""
+        if self._stop.is_set():
+            return 0
+        if not self._is_dirty:
+            return self._pace.idle
+        waited = self._around.clock.steady() - self._committed_at
+        return max(0, min(self._pace.commit_interval - waited, self._pace.commit_interval))
+
+    @property
+    def _is_dirty(self) -> bool:
+        return any(each.is_dirty for each in [*self.tasks.values(), *self._copies.values()])
+
+    def step(self, patience: int = 0) -> bool:
+        """One round: poll, process, and commit if it is time; False if there was nothing to do."""
+        if not self.start():
+            return False
+        assert self._consumer is not None
+        self._look_at_schedule()
+        try:
+            if self._must_restore:
+                self._restore()
+            batches = self._consumer.poll(patience, self._pace.batch_rows)
+            self._dispatch(batches)
+            if self._is_time_to_commit():
+                self._commit()
+        except FencedError as error:
+            self._forget(error)
+            return True
+        return bool(batches)
+
+    def flush(self) -> None:
+        """Commit whatever is done, at once."""
+        if self._consumer is None:
+            return
+        try:
+            self._commit()
+        except FencedError as error:
+            self._forget(error)
+
+    def _look_at_schedule(self) -> None:
+        schedule = self._around.schedule
+        now = self._around.clock.steady()
+        if schedule is not None and (self._looked_at is None or not 0 <= now - self._looked_at < SCHEDULE_LOOKED_AT):
+            self._looked_at = now
+            schedule.refresh()
+
+    def _dispatch(self, batches: Sequence[Batch]) -> None:
+        found = by_partition(batches)
+        for number, copy in self._copies.items():
+            copy.take(found.get(TopicPartition(self._topics.source, number), ()))
+        for task in self.tasks.values():
+            task.take(found.get(task.events, ()), found.get(task.heartbeats, ()))
+
+    def _is_time_to_commit(self) -> bool:
+        if not self._is_dirty:
+            return False
+        waited = self._around.clock.steady() - self._committed_at
+        tasks = self.tasks.values()
+        return (
+            not 0 <= waited < self._pace.commit_interval
+            or any(task.has_finals for task in tasks)
+            or any(copy.is_dirty for copy in self._copies.values())
+            or sum(task.waiting_events for task in tasks) >= EVENTS_PER_COMMIT
+        )
+
+    def _commit(self) -> None:
+        """Outputs, changes of the state and positions of all tasks, all or nothing."""
+        assert self._consumer is not None
+        workers: list[Task | Repartitioner] = [each for each in (*self.tasks.values(), *self._copies.values()) if each.is_dirty]
+        if not workers:
+            return
+        writes: list[Write] = []
+        offsets: dict[TopicPartition, int] = {}
+        for each in workers:
+            writes += each.writes()
+            offsets |= each.positions()
+        self._consumer.commit(offsets, writes)
+        for each in workers:
+            each.committed()
+        self._around.counters.commits += 1
+        self._committed_at = self._around.clock.steady()
+
+    def _forget(self, error: FencedError) -> None:
+        """Others own what this process worked on: nothing of it was written, so go back to what was."""
+        logger.warning("%s; going back to the last commit", error)
+        self._around.counters.fenced += 1
+        self._restore()
+
+    def _restore(self) -> None:
+        assert self._consumer is not None
+        self._must_restore = False
+        self.tasks.clear()
+        self._copies.clear()
+        self.assigned(list(self._consumer.assignment))
+
+    def assigned(self, partitions: Collection[TopicPartition]) -> None:
+        """Restore the tasks of partitions that have come."""
+        assert self._consumer is not None
+        owned = self._consumer.assignment
+        logger.info("assigned to %s: %s", self._group.member, _words(partitions))
+        committed = self._consumer.committed(list(owned))
+        for partition in partitions:
+            if partition.topic == self._topics.source and self._topics.is_repartitioned:
+                self._copies[partition.partition] = Repartitioner(self._topics, partition.partition, self._around.counters)
+                self._consumer.seek({partition: self._begin(partition, committed)})
+        for number in sorted(
+            {each.partition for each in partitions if each.topic in (self._topics.events, self._topics.heartbeats)}
+        ):
+            if number not in self.tasks:
+                task = Task(self._around, number)
+                positions = {each: self._begin(each, committed) for each in (task.events, task.heartbeats)}
+                task.start_at(positions[task.events], positions[task.heartbeats])
+                self._consumer.seek(positions)
+                self.tasks[number] = task
+        self._leadership.assigned(partitions, owned)
+        if self._leadership.is_leader and self._leadership.partition in partitions:
+            logger.info("%s leads: it sends the heartbeats of %s", self._group.member, self._group.group)
+
+    def _begin(self, partition: TopicPartition, committed: dict[TopicPartition, int]) -> int:
+        first = self._around.log.first(partition)
+        if first > committed.get(partition, first):
+            logger.error(
+                "records %d to %d of partition %d of %s are gone (retention) before they were processed",
+                *(committed[partition], first - 1, partition.partition, partition.topic),
+            )
+        return max(first, committed.get(partition, first))
+
+    def revoked(self, partitions: Collection[TopicPartition]) -> None:
+        """Commit and stop the tasks of partitions that go."""
+        self._leadership.revoked(partitions)
+        self.flush()
+        self._drop(partitions)
+        logger.info("revoked from %s: %s", self._group.member, _words(partitions))
+
+    def lost(self, partitions: Collection[TopicPartition]) -> None:
+        """Drop the tasks of partitions that others own by now."""
+        self._leadership.revoked(partitions)
+        self._drop(partitions)
+        logger.warning("lost by %s: %s", self._group.member, _words(partitions))
+
+    def _drop(self, partitions: Collection[TopicPartition]) -> None:
+        for partition in partitions:
+            if partition.topic == self._topics.source and self._topics.is_repartitioned:
+                self._copies.pop(partition.partition, None)
+            else:
+                self.tasks.pop(partition.partition, None)
+
+    @property
+    def partitions(self) -> tuple[int, ...]:
+        """Partitions whose tasks run here."""
+        return tuple(sorted(self.tasks))
+
+    def lag(self) -> int:
+        """Events of the owned partitions that are not processed yet."""
+        ends = self._around.log.ends(self._topics.events)
+        return sum(ends[number] - task.event_position for number, task in dict(self.tasks).items())
+
+
+def _words(partitions: Collection[TopicPartition]) -> str:
+    return ", ".join(f"{topic} {partition}" for topic, partition in sorted(partitions))

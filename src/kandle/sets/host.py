@@ -1,0 +1,102 @@
+"""What sets need of the context that they belong to."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable, Coroutine
+from functools import wraps
+from typing import Any, Literal, ParamSpec, Protocol, TypeVar
+
+from anyio.from_thread import BlockingPortal
+
+from kandle.errors import StateError
+from kandle.log.port import Log
+from kandle.plan.plan import Plan
+from kandle.time.clock import Clock
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+Access = Literal["read_write", "read_only", "write_only"]
+
+
+class Host(Protocol):
+    """An open context, as its sets see it."""
+
+    @property
+    def log(self) -> Log:
+        """The log; StateError while the context is not open."""
+
+    @property
+    def clock(self) -> Clock:
+        """The clock of the context."""
+
+    @property
+    def portal(self) -> Portal | None:
+        """The way into the event loop of a context that was opened by `with`; None in one opened by `async with`."""
+
+    def reader(self, topic: str) -> Reader:
+        """How records of a topic are consumed."""
+
+    def plan_of(self, entity: type) -> Plan | None:
+        """The plan of the entity's query, if it has one with a window."""
+
+    async def write(self, topic: str, rows: Any) -> None:
+        """Append a single record together with others that are written at the same time."""
+
+    def settle(self) -> None:
+        """Where time is moved by hand: have everything done that is due. Nothing elsewhere."""
+
+
+class Reader(Protocol):
+    """Settings of consumption."""
+
+    group: str
+    member: str
+    reset: Literal["earliest", "latest"]
+    batch_rows: int
+
+
+class Portal:
+    """A portal into an event loop in another thread."""
+
+    def __init__(self, portal: BlockingPortal) -> None:
+        self._portal = portal
+        self._thread = portal.call(_this_thread)
+
+    @property
+    def is_inside(self) -> bool:
+        """Whether the caller runs in that loop."""
+        return threading.get_ident() == self._thread
+
+    def call(self, call: Callable[[], Coroutine[Any, Any, T]]) -> T:
+        """Run a coroutine there and wait for its result."""
+        result: T = self._portal.call(call)
+        return result
+
+
+async def _this_thread() -> int:
+    return threading.get_ident()
+
+
+def portable(method: Callable[P, Coroutine[Any, Any, T]]) -> Callable[P, Coroutine[Any, Any, T]]:
+    """A method of a set that is awaited in `async with`, and blocks in `with`: one body for both."""
+
+    @wraps(method)
+    def call(*arguments: P.args, **options: P.kwargs) -> Any:
+        portal = arguments[0]._host.portal  # type: ignore[attr-defined]
+        if portal is None or portal.is_inside:
+            return method(*arguments, **options)
+        return portal.call(lambda: method(*arguments, **options))
+
+    return call
+
+
+def check_loop(host: Host) -> None:
+    """StateError where neither an event loop nor a portal is there."""
+    if host.portal is None:
+        try:
+            asyncio.get_running_loop()
+        except RuntimeError as error:
+            raise StateError("this context was opened with `async with`; open it with `with` to use it without await") from error

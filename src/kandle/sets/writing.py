@@ -1,0 +1,94 @@
+"""Objects and frames to records in partitions, and single records gathered into batches."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import polars as pl
+from anyio import lowlevel, to_thread
+
+from kandle.log.port import Log
+from kandle.log.records import Records, Write, header_column
+from kandle.model.entity import EntityModel
+from kandle.model.mapping import mapping
+from kandle.serde.keys import partition_numbers
+
+ROWS_AT_ONCE = 50_000
+"""Rows of one batch of `add_many`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One record to be written; `values` are physical."""
+
+    entity: EntityModel
+    values: tuple[Any, ...]
+    headers: Mapping[str, str] | None = None
+    is_tombstone: bool = False
+
+
+class Gatherer:
+    """Writes single records: the first at once, and those that come while it is being written together after it.
+
+    So a lone record does not wait, and many that are added at the same time share a commit.
+    """
+
+    def __init__(self, log: Log) -> None:
+        self._log = log
+        self._waiting: list[tuple[str, Row, asyncio.Future[None]]] = []
+        self._flusher: asyncio.Task[None] | None = None
+
+    async def write(self, topic: str, row: Row) -> None:
+        """Returns when the record is kept."""
+        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.append((topic, row, done))
+        if self._flusher is None or self._flusher.done():
+            self._flusher = asyncio.create_task(self._flush())
+        await done
+
+    async def _flush(self) -> None:
+        # One turn of the loop, so that records which are added together are written together.
+        await lowlevel.checkpoint()
+        while self._waiting:
+            taken, self._waiting = self._waiting, []
+            try:
+                await to_thread.run_sync(self._append, [(topic, row) for topic, row, _ in taken])
+            except Exception as error:
+                # The error goes to those who wait for these records, not to the log of this task.
+                for _, _, done in taken:
+                    if not done.done():
+                        done.set_exception(error)
+            else:
+                for _, _, done in taken:
+                    if not done.done():
+                        done.set_result(None)
+
+    def _append(self, rows: Sequence[tuple[str, Row]]) -> None:
+        writes: list[Write] = []
+        for topic in dict.fromkeys(topic for topic, _ in rows):
+            writes += writes_of(self._log, topic, _records([row for each, row in rows if each == topic]))
+        self._log.append(writes)
+
+
+def _records(rows: Sequence[Row]) -> Records:
+    frame = mapping(rows[0].entity).frame_of([row.values for row in rows])
+    gone = pl.Series("tombstones", [row.is_tombstone for row in rows])
+    return Records(frame, header_column([row.headers for row in rows]), gone if gone.any() else None)
+
+
+def writes_of(log: Log, topic: str, records: Records) -> list[Write]:
+    """The records of each partition, by their key."""
+    spec = log.topic(topic)
+    if spec.partitions == 1:
+        return [Write(topic, 0, records)]
+    if spec.keys:
+        numbers = partition_numbers(records.frame.select(spec.keys), spec.partitions)
+    else:
+        # Without a key any partition will do; whole batches stay together.
+        ends = log.ends(topic)
+        numbers = np.full(len(records), int(np.argmin(ends)))
+    return [Write(topic, int(number), records.filter(pl.Series(numbers == number))) for number in np.unique(numbers)]

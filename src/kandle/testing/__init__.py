@@ -1,0 +1,5 @@
+"""What users test with: a context on a log in memory, with a clock that is moved by hand."""
+
+from kandle.testing.context import TestClock, context
+
+__all__ = ["TestClock", "context"]

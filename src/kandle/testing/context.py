@@ -1,0 +1,97 @@
+"""A context whose log is in memory and whose clock only moves when the test says so; everything that is due is then done at once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from typing import Any, TypeVar
+
+from kandle.context.context import Context
+from kandle.context.opened import Opened
+from kandle.context.options import Options
+from kandle.log.embedded import EmbeddedLog
+from kandle.log.port import Log
+from kandle.runtime.runtime import Runtime
+from kandle.time.clock import ManualClock
+from kandle.time.timeframe import Timeframe, parse_instant, to_instant
+
+C = TypeVar("C", bound=Context)
+T = TypeVar("T")
+
+
+class TestClock(ManualClock):
+    """A clock that is moved by hand: `await market.clock.advance("1m")`, after which all that fell due has been done."""
+
+    __test__ = False
+
+    def __init__(self, start: int) -> None:
+        super().__init__(start)
+        self.settle: Callable[[], None] = lambda: None
+
+    async def set(self, instant: int) -> None:
+        """Move on to an instant, in microseconds."""
+        await super().set(instant)
+        self.settle()
+
+    def jump(self, instant: int) -> None:
+        """Set the clock to any instant, also an earlier one, as somebody may set the clock of a machine."""
+        self._now = instant
+        self.settle()
+
+
+class OpenedForTests(Opened):
+    """Log in memory, manual clock, a runtime that works when it is told to."""
+
+    def __init__(self, clock: TestClock, *given: Any) -> None:
+        self._manual = clock
+        super().__init__(*given)
+        clock.settle = self.settle
+
+    def _made_clock(self) -> TestClock:
+        return self._manual
+
+    def _made_log(self) -> Log:
+        return EmbeddedLog(None, self._manual)
+
+    def _start(self, runtime: Runtime) -> None:
+        """It is driven by `settle`."""
+
+    def settle(self) -> None:
+        """Do everything that is due."""
+        if self._runtime is not None:
+            self._runtime.settle()
+
+
+def context(cls: type[C], start: datetime | str, **values: Any) -> C:
+    """A context for tests, to be opened by `async with` or `with`: in memory, at a time that stands still until it is moved.
+
+    `start` is an ISO 8601 text or an aware datetime; `values` are options, such as `universe={"expire_after": "1d"}`. Beside what
+    the class itself has, the context has `clock` (a `TestClock`), `finals(Bar, "1m")` and `live(Bar, "1m")`.
+    """
+    instant = parse_instant(start) if isinstance(start, str) else to_instant(start)
+    made = type(cls.__name__, (_ForTests, cls), {"_clock_of_tests": TestClock(instant)})
+    opened: C = made(Options(**({"access": "read_write"} | values)))
+    return opened
+
+
+class _ForTests(Context):
+    """What a context for tests has beyond others."""
+
+    _clock_of_tests: TestClock
+
+    def _open(self) -> Opened:
+        model, plans = self._model, list(self._plans.values())
+        return OpenedForTests(self._clock_of_tests, type(self).__name__, self._options, model, plans)
+
+    @property
+    def clock(self) -> TestClock:
+        """The clock, which only moves by hand."""
+        return self._clock_of_tests
+
+    def finals(self, entity: type[T], timeframe: Timeframe | str, key: Sequence[Any] = ()) -> Any:
+        """All final bars of a timeframe, by key and start."""
+        return self.time_bucket(entity, timeframe).to_list(key)
+
+    def live(self, entity: type[T], timeframe: Timeframe | str, key: Sequence[Any] = ()) -> Any:
+        """All final bars, then the open ones as they are now, by key and start."""
+        return self.time_bucket(entity, timeframe).to_list(key, include_live=True)
