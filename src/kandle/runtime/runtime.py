@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import time
 from pathlib import Path
@@ -78,8 +79,7 @@ class QueryRuntime:
         self.worker = self._worker()
         self.runner = self._runner()
         self._threads: list[threading.Thread] = []
-        self._stopped: asyncio.Event | None = None
-        self._loop: asyncio.AbstractEventLoop | None = None
+        self._beats: _Beats | None = None
 
     def _opened_store(self) -> Store | None:
         folder = self._spec.state_folder
@@ -119,30 +119,20 @@ class QueryRuntime:
         thread.start()
 
     def _start_heartbeats(self) -> None:
-        thread = threading.Thread(target=lambda: asyncio.run(self._beats()), name="kandle-heartbeats", daemon=True)
-        self._threads.append(thread)
-        thread.start()
+        self._beats = _Beats(self.runner, self._heartbeats_failed)
 
-    async def _beats(self) -> None:
-        self._loop = asyncio.get_running_loop()
-        self._stopped = asyncio.Event()
-        running = asyncio.create_task(self.runner.run())
-        stopped = asyncio.create_task(self._stopped.wait())
-        done, pending = await asyncio.wait({running, stopped}, return_when=asyncio.FIRST_COMPLETED)
-        for each in pending:
-            each.cancel()
-        if running in done and (error := running.exception()) is not None:
-            self.worker.problem, self.worker.state = error, State.FAILED
-            logger.error("heartbeats of %s failed: %s", self.group, error)
-            self.worker.stop()
+    def _heartbeats_failed(self, error: BaseException) -> None:
+        logger.error("heartbeats of %s failed: %s", self.group, error)
+        self.worker.problem, self.worker.state = error, State.FAILED
+        self.worker.stop()
 
     def stop(self) -> None:
         """Hand over at once: commit, leave the group, end the threads."""
         self.worker.stop()
-        if self._loop is not None and self._stopped is not None and not self._loop.is_closed():
-            self._loop.call_soon_threadsafe(self._stopped.set)
         for thread in self._threads:
             thread.join()
+        if self._beats is not None:
+            self._beats.stop()
         self.worker.close()
         self._beat_log.close()
         if self._store is not None:
@@ -176,6 +166,34 @@ class QueryRuntime:
             problem=None if problem is None else str(problem),
             counters=self.counters,
         )
+
+
+class _Beats:
+    """The runner of heartbeats in a thread and an event loop of its own."""
+
+    def __init__(self, runner: Runner, on_error: Callable[[BaseException], None]) -> None:
+        self._loop = asyncio.new_event_loop()
+        self._task = self._loop.create_task(runner.run())
+        self._on_error = on_error
+        self._thread = threading.Thread(target=self._run, name="kandle-heartbeats", daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        try:
+            self._loop.run_until_complete(self._task)
+        except asyncio.CancelledError:
+            return
+        except Exception as error:
+            self._on_error(error)
+        finally:
+            self._loop.close()
+
+    def stop(self) -> None:
+        """Cancel the runner and wait for its end."""
+        with contextlib.suppress(RuntimeError):
+            # A loop that is closed has nothing left to cancel.
+            self._loop.call_soon_threadsafe(self._task.cancel)
+        self._thread.join()
 
 
 class Runtime:

@@ -147,7 +147,11 @@ class Worker:
 
     @property
     def _is_dirty(self) -> bool:
-        return any(each.is_dirty for each in [*self.tasks.values(), *self._copies.values()])
+        return any(each.is_dirty for each in self._every)
+
+    @property
+    def _every(self) -> list[Task | Repartitioner]:
+        return [*self.tasks.values(), *self._copies.values()]
 
     def step(self, patience: int = 0) -> bool:
         """One round: poll, process, and commit if it is time; False if there was nothing to do."""
@@ -205,7 +209,7 @@ class Worker:
     def _commit(self) -> None:
         """Outputs, changes of the state and positions of all tasks, all or nothing."""
         assert self._consumer is not None
-        workers: list[Task | Repartitioner] = [each for each in (*self.tasks.values(), *self._copies.values()) if each.is_dirty]
+        workers = [each for each in self._every if each.is_dirty]
         if not workers:
             return
         writes: list[Write] = []

@@ -1,94 +1,144 @@
-"""Logical keys: their one encoding, and the partition that they belong to.
+"""Logical keys as text and as bytes, and the partition that their hash gives: the same as a Java producer of Kafka chooses.
 
-A key belongs to the partition that Java's default partitioner gives it (murmur2 of its bytes), whatever the format in which it is
-stored, so that topics of the same number of partitions hold the same keys in the same partitions.
+A logical key is one value or several parts. Its text joins the texts of its parts with NUL. Its bytes are those of the text in
+UTF-8 (so one string is what Java's StringSerializer writes), except that a single Int64 is 8 bytes, big endian, as Java's
+LongSerializer writes it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from datetime import UTC, date, datetime
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import polars as pl
 
+from kandle.errors import ModelError
 from kandle.time.timeframe import IntArray
 
+WordArray = npt.NDArray[np.uint32]
+
 SEPARATOR = "\0"
+ROW = "kandle row"
+
 SEED = 0x9747B28C
 MULTIPLIER = 0x5BD1E995
 SHIFT = 24
-MASK = 0xFFFFFFFF
+LOW_32 = 0xFFFFFFFF
+LOW_31 = 0x7FFFFFFF
+# Products of numpy's 32-bit words wrap around as Java's do.
+_MULTIPLIER = np.uint32(MULTIPLIER)
+_SHIFT = np.uint32(SHIFT)
+
+
+def _instant_text(value: datetime) -> str:
+    if value.tzinfo is None:
+        raise ModelError(f"a key cannot have the part {value!r}: a datetime needs a zone, such as datetime(..., tzinfo=UTC)")
+    return value.astimezone(UTC).replace(tzinfo=None).isoformat() + "Z"
+
+
+_TEXTS: dict[type, Callable[[Any], str]] = {
+    type(None): lambda _: "",
+    str: str.__str__,
+    bool: lambda value: "true" if value else "false",
+    int: int.__repr__,
+    # -0.0 and 0.0 are one group, so they are one key.
+    float: lambda value: float.__repr__(value + 0.0),
+    datetime: _instant_text,
+    date: date.isoformat,
+    bytes: bytes.hex,
+}
 
 
 def key_text(parts: Sequence[object]) -> str:
-    """The parts of a key as one text: joined by NUL, an absent one empty."""
-    return SEPARATOR.join("" if part is None else str(part) for part in parts)
+    """The text of a logical key: the texts of its parts, in their order, joined by NUL.
+
+    None is empty text, an integer its decimal digits (a decimal is given as its scaled integer), a boolean `true` or `false`, a
+    float its shortest exact form, a date ISO 8601, an instant ISO 8601 in UTC with `Z` and with microseconds only where they are
+    not 0, bytes are hexadecimal digits. A part of any other type is a ModelError.
+    """
+    return SEPARATOR.join([_TEXTS.get(type(part), _other_text)(part) for part in parts])
+
+
+def _other_text(part: object) -> str:
+    """The text of an instance of a subclass."""
+    for base in type(part).__mro__:
+        if base in _TEXTS:
+            return _TEXTS[base](part)
+    known = ", ".join(sorted(kind.__name__ for kind in _TEXTS))
+    raise ModelError(f"a key cannot have the part {part!r} of type {type(part).__name__}; parts are of {known}")
+
+
+def murmur2(data: bytes) -> int:
+    """The hash of Java Kafka's `Utils.murmur2`, a signed 32-bit integer."""
+    hashed = SEED ^ len(data)
+    whole = len(data) & ~3
+    for at in range(0, whole, 4):
+        word = int.from_bytes(data[at : at + 4], "little") * MULTIPLIER & LOW_32
+        word = (word ^ word >> SHIFT) * MULTIPLIER & LOW_32
+        hashed = hashed * MULTIPLIER & LOW_32 ^ word
+    if whole < len(data):
+        hashed = (hashed ^ int.from_bytes(data[whole:], "little")) * MULTIPLIER & LOW_32
+    hashed = (hashed ^ hashed >> 13) * MULTIPLIER & LOW_32
+    hashed ^= hashed >> 15
+    return hashed - (1 << 32) if hashed > LOW_31 else hashed
 
 
 def partition_numbers(keys: pl.DataFrame, partitions: int) -> IntArray:
-    """The partition of each row's key, whose parts are the columns in their order.
+    """The partition, 0 .. partitions - 1, of each row's logical key, whose parts are the columns in their order.
 
-    One text is hashed as its UTF-8 and one integer as 8 bytes, as Java's serializers write them; other keys as `key_text`.
+    Columns are physical: decimals are scaled integers. It is `toPositive(murmur2(bytes)) % partitions`, as in Java's Kafka.
     """
     if partitions == 1 or keys.is_empty():
         return np.zeros(keys.height, np.int64)
-    names = keys.columns
-    distinct = keys.unique(maintain_order=True)
-    hashes = _hashes(_key_bytes(distinct))
-    numbers = (hashes & 0x7FFFFFFF) % partitions
-    known = distinct.with_columns(pl.Series("__partition", numbers.astype(np.int64)))
-    found = keys.join(known, on=names, how="left", maintain_order="left", nulls_equal=True)["__partition"]
-    return found.to_numpy()
+    distinct, places = _distinct(keys)
+    numbers = (_hashes(_key_bytes(distinct)) & LOW_31).astype(np.int64) % partitions
+    return numbers[places]
 
 
-def _key_bytes(keys: pl.DataFrame) -> list[bytes]:
-    """The bytes of each key."""
-    if keys.width == 1 and keys.dtypes[0] == pl.Int64:
-        return [b"" if value is None else value.to_bytes(8, "big", signed=True) for value in keys.to_series()]
-    texts = [_texts(column) for column in keys]
-    joined = texts[0] if len(texts) == 1 else pl.select(pl.concat_str([pl.lit(text) for text in texts], separator=SEPARATOR)).to_series()
-    return [text.encode() for text in joined.to_list()]
+def _distinct(keys: pl.DataFrame) -> tuple[pl.DataFrame, IntArray]:
+    """Each key once, and for each row which of them it has."""
+    groups = keys.with_row_index(ROW).group_by(keys.columns).agg(ROW)
+    rows = groups[ROW].explode().to_numpy()
+    places = np.empty(keys.height, np.int64)
+    places[rows] = np.repeat(np.arange(groups.height), groups[ROW].list.len().to_numpy())
+    return groups.drop(ROW), places
 
 
-def _texts(column: pl.Series) -> pl.Series:
-    """A part of a key as text."""
-    kind = column.dtype
-    if kind == pl.Binary:
-        column = column.bin.encode("hex")
-    elif isinstance(kind, pl.Datetime):
-        column = column.cast(pl.Datetime("us")).dt.strftime("%Y-%m-%dT%H:%M:%S%.6fZ")
-    elif kind == pl.Float64:
-        column = pl.Series([None if value is None else repr(value) for value in column], dtype=pl.String)
-    return column.cast(pl.String).fill_null("")
+def _key_bytes(distinct: pl.DataFrame) -> list[bytes]:
+    if distinct.dtypes == [pl.Int64]:
+        return [b"" if value is None else value.to_bytes(8, "big", signed=True) for value in distinct.to_series()]
+    return [key_text(row).encode() for row in distinct.iter_rows()]
 
 
-def _hashes(keys: Sequence[bytes]) -> IntArray:
-    """murmur2 of many keys at once, by words of four bytes."""
-    lengths = np.fromiter(map(len, keys), np.int64, len(keys))
-    width = (int(lengths.max()) + 4) // 4 * 4
-    padded = np.frombuffer(b"".join(key.ljust(width, b"\0") for key in keys), np.uint8).reshape(len(keys), width)
-    words = padded.view("<u4").astype(np.uint64)
-    hashes = (SEED ^ lengths.astype(np.uint64)) & np.uint64(MASK)
-    for position in range(words.shape[1]):
-        word = words[:, position]
-        whole = lengths >= 4 * (position + 1)
-        rest = (lengths > 4 * position) & ~whole
-        hashes = np.where(whole, _mixed(hashes, word), hashes)
-        hashes = np.where(rest, _times(hashes ^ word), hashes)
-    hashes ^= hashes >> np.uint64(13)
-    hashes = _times(hashes)
-    hashes ^= hashes >> np.uint64(15)
-    return hashes.astype(np.int64)
+def _hashes(keys: Sequence[bytes]) -> WordArray:
+    """murmur2 of each, unsigned."""
+    lengths = np.array([len(key) for key in keys], np.int64)
+    order = np.argsort(-lengths, kind="stable")
+    hashed = np.empty(len(keys), np.uint32)
+    hashed[order] = _hashes_of_falling_lengths([keys[at] for at in order], lengths[order])
+    return hashed
 
 
-def _times(values: np.ndarray) -> np.ndarray:
-    found: np.ndarray = (values * np.uint64(MULTIPLIER)) & np.uint64(MASK)
-    return found
+def _hashes_of_falling_lengths(keys: Sequence[bytes], lengths: IntArray) -> WordArray:
+    """murmur2 of each, longest first: one pass per word over the keys that have it, which are the first ones."""
+    words, starts = _words(keys, lengths)
+    whole = lengths // 4
+    hashed: WordArray = (lengths ^ SEED).astype(np.uint32)
+    for number in range(int(whole[0])):
+        having = np.count_nonzero(whole > number)
+        word = words[starts[:having] + number] * _MULTIPLIER
+        hashed[:having] = hashed[:having] * _MULTIPLIER ^ (word ^ word >> _SHIFT) * _MULTIPLIER
+    ragged = lengths % 4 != 0
+    hashed[ragged] = (hashed[ragged] ^ words[starts[ragged] + whole[ragged]]) * _MULTIPLIER
+    hashed = (hashed ^ hashed >> np.uint32(13)) * _MULTIPLIER
+    return hashed ^ hashed >> np.uint32(15)
 
 
-def _mixed(hashes: np.ndarray, words: np.ndarray) -> np.ndarray:
-    """One round of murmur2 with a word of four bytes."""
-    words = _times(words)
-    words = _times(words ^ (words >> np.uint64(SHIFT)))
-    found: np.ndarray = _times(hashes) ^ words
-    return found
+def _words(keys: Sequence[bytes], lengths: IntArray) -> tuple[WordArray, IntArray]:
+    """All keys as 32-bit words, each filled up with zeros to whole words, and the place of each one's first word."""
+    counts = (lengths + 3) // 4
+    filled = b"".join([key.ljust(int(count) * 4, b"\0") for key, count in zip(keys, counts, strict=True)])
+    return np.frombuffer(filled, "<u4"), np.cumsum(counts) - counts

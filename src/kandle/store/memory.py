@@ -1,26 +1,45 @@
-"""A store in memory."""
+"""A store that ends with its process."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
+
+from kandle.errors import StorageError
 
 
 class MemoryStore:
-    """Keeps everything until the process ends."""
+    """Keeps values in a dict; a scan sorts the keys that it finds."""
 
     def __init__(self) -> None:
-        self._content: dict[bytes, bytes] = {}
+        self._values: dict[bytes, bytes] = {}
+        self._closed = False
 
     def get(self, key: bytes) -> bytes | None:
-        return self._content.get(key)
+        """The value of a key, or None."""
+        self._check_open()
+        return self._values.get(key)
 
     def scan(self, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
-        return iter(sorted(item for item in self._content.items() if item[0].startswith(prefix)))
+        """Keys with the prefix and their values, ascending, as of this call."""
+        self._check_open()
+        return self._checked(sorted(item for item in self._values.items() if item[0].startswith(prefix)))
+
+    def _checked(self, items: Sequence[tuple[bytes, bytes]]) -> Iterator[tuple[bytes, bytes]]:
+        for item in items:
+            self._check_open()
+            yield item
 
     def write(self, puts: Mapping[bytes, bytes], deletes: Collection[bytes] = ()) -> None:
+        """Delete, then put."""
+        self._check_open()
         for key in deletes:
-            self._content.pop(key, None)
-        self._content.update(puts)
+            self._values.pop(key, None)
+        self._values.update(puts)
 
     def close(self) -> None:
-        """Nothing to let go of."""
+        """Refuse all further calls."""
+        self._closed = True
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise StorageError("the store in memory is closed; make another one")
