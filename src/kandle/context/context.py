@@ -33,8 +33,8 @@ T = TypeVar("T")
 class Context:
     """Base of contexts: annotate sets (`ticks: EventSet[Tick]`) and say in `on_model_creating` which queries fill them.
 
-    `async with Market.open() as market:` opens the log and, where records are both read and written, runs the queries in threads of
-    its own until it is left. With plain `with` the same methods block instead of being awaited.
+    `async with Market.open() as market:` opens the log and, where records are both read and written, runs the queries in
+    threads of its own until it is left. With plain `with` the same methods block instead of being awaited.
     """
 
     def __init__(self, options: Options | None = None) -> None:

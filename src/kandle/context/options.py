@@ -67,7 +67,7 @@ class RuntimeOptions(Section):
 
 
 class HeartbeatOptions(Section):
-    """`backfill`: how far back heartbeats are made up after a start, at most 2m; `jitter`: how much later than due they may be."""
+    """`backfill`: how far back heartbeats are made up after a start, at most 2m; `jitter`: how much later than due they leave."""
 
     backfill: Duration = Field(default=MINUTE, ge=0, le=2 * MINUTE)
     jitter: Duration = Field(default=5_000, ge=0)
@@ -75,7 +75,7 @@ class HeartbeatOptions(Section):
 
 
 class ScheduleOptions(Section):
-    """`refresh_at`: time of the day, in UTC, at which the whole schedule is read again; `retry`: how often its absence is told."""
+    """`refresh_at`: time of the day, in UTC, at which the whole schedule is read again; `retry`: how often absence is told."""
 
     refresh_at: time = time(0, 5)
     retry: Duration = 10 * SECOND
@@ -107,7 +107,7 @@ class ConsumerOptions(Section):
 
 
 class ClockOptions(Section):
-    """A clock for replays: at the real time `since` it said `start`, and it runs `speed` times as fast; all processes share it."""
+    """A clock for replays: at the real time `since` it said `start`, and it runs `speed` times as fast, in all processes."""
 
     start: datetime | None = None
     since: datetime | None = None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from typing import NoReturn
 
 import polars as pl
 
@@ -13,24 +13,33 @@ from kandle.model.types import DecimalType, StringType
 
 def check_fit(entity: EntityModel, bars: pl.DataFrame) -> None:
     """Raise DataError for the first value that is too large, too long or missing; names entity, field, value and bar."""
-    checks = [(found, why, violation) for found in entity.fields for why, violation in _violations(found)]
-    if not checks or bars.is_empty():
+    if bars.is_empty():
         return
-    counts = bars.select(violation.any(ignore_nulls=True).alias(str(i)) for i, (_, _, violation) in enumerate(checks))
-    for (found, why, violation), bad in zip(checks, counts.row(0), strict=True):
-        if bad:
-            raise DataError(_message(entity, found, why, bars.filter(violation).head(1)))
+    for found in entity.fields:
+        if not found.nullable and bars[found.name].null_count():
+            _refuse(entity, found, "is NULL, but the field is not Optional", bars.filter(pl.col(found.name).is_null()))
+        if isinstance(found.type, DecimalType):
+            _check_digits(entity, found, bars)
+        if isinstance(found.type, StringType) and found.type.max_length is not None:
+            too_long = bars[found.name].str.len_chars() > found.type.max_length
+            if too_long.any():
+                _refuse(entity, found, f"is longer than {found.type.max_length} characters", bars.filter(too_long))
 
 
-def _violations(found: FieldModel) -> Iterator[tuple[str, pl.Expr]]:
-    column = pl.col(found.name)
-    if not found.nullable:
-        yield "is NULL, but the field is not Optional", column.is_null()
-    if isinstance(found.type, DecimalType):
-        bound = pl.lit(10**found.type.precision, dtype=pl.Int128)
-        yield f"does not fit {found.type}", column.cast(pl.Int128).abs() >= bound
-    if isinstance(found.type, StringType) and found.type.max_length is not None:
-        yield f"is longer than {found.type.max_length} characters", column.str.len_chars() > found.type.max_length
+def _check_digits(entity: EntityModel, found: FieldModel, bars: pl.DataFrame) -> None:
+    assert isinstance(found.type, DecimalType)
+    values = bars[found.name]
+    # Two extremes are found faster than each value is compared, and almost always that is all.
+    low, high = values.min(), values.max()
+    bound = 10**found.type.precision
+    if low is None or (-bound < low and high < bound):
+        return
+    limit = pl.lit(bound, dtype=pl.Int128)
+    _refuse(entity, found, f"does not fit {found.type}", bars.filter(pl.col(found.name).cast(pl.Int128).abs() >= limit))
+
+
+def _refuse(entity: EntityModel, found: FieldModel, why: str, bad: pl.DataFrame) -> NoReturn:
+    raise DataError(_message(entity, found, why, bad.head(1)))
 
 
 def _message(entity: EntityModel, found: FieldModel, why: str, bar: pl.DataFrame) -> str:

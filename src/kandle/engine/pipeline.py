@@ -60,7 +60,7 @@ class Processed:
 class Pipeline:
     """Open buckets of every timeframe of a plan, for all keys of one partition.
 
-    With a journal all that changes the state is written down there, so that `replay` on an older state gives the same state again.
+    With a journal all that changes the state is written down there, so that `replay` on an older state gives the same again.
     With `expiry` a key without events for longer than that (microseconds) gets no more gap bars until it has events again.
     """
 
@@ -326,6 +326,16 @@ class Pipeline:
     def keys(self) -> pl.DataFrame | None:
         """All keys seen so far, in the order in which they came, with their numbers; None before the first."""
         return self._keys.frame
+
+    @property
+    def has_changes(self) -> bool:
+        """Whether `changes` may have something to give."""
+        return bool(self._touched)
+
+    def touch(self) -> None:
+        """Have `changes` give all open buckets once more."""
+        rows = self._operators[0].buffer.merged()
+        self._touched = [] if rows is None else [rows.select(KEY, START, FIRST_TIME)]
 
     @property
     def open_rows(self) -> int:

@@ -1,4 +1,4 @@
-"""How a commit in one process wakes readers in others: a named pipe per waiting connection, into which every commit writes a byte.
+"""How a commit in one process wakes readers in others: a named pipe per waiting connection, into which commits write a byte.
 
 A reader sleeps in `poll(2)` on its own pipe, so nothing is asked for again and again; a pipe whose reader is gone says so when it
 is opened for writing. Bells are listed in the database, so that a commit knows them exactly.

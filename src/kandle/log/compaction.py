@@ -58,8 +58,8 @@ def _outgrown(log: EmbeddedLog, spec: TopicSpec, place: tuple[int, int]) -> Main
     if spec.retention_bytes is None:
         return Maintenance()
     last = log.database.value(
-        "SELECT max(last) FROM (SELECT last, sum(bytes) OVER (ORDER BY last DESC) AS size FROM batch WHERE topic = ? AND partition = ?) "
-        "WHERE size > ?",
+        "SELECT max(last) FROM (SELECT last, sum(bytes) OVER (ORDER BY last DESC) AS size FROM batch "
+        "WHERE topic = ? AND partition = ?) WHERE size > ?",
         [*place, spec.retention_bytes],
     )
     return _remove(log, place, last)
@@ -89,8 +89,9 @@ def _compact(log: EmbeddedLog, spec: TopicSpec, place: tuple[int, int]) -> Maint
     if not spec.compacted or not spec.keys:
         return Maintenance()
     clean, dirty = log.database.rows(
-        "SELECT coalesce(sum(rows) FILTER (WHERE last < p.compacted), 0), coalesce(sum(rows) FILTER (WHERE last >= p.compacted), 0) "
-        "FROM batch b JOIN partition p ON p.topic = b.topic AND p.number = b.partition WHERE b.topic = ? AND b.partition = ?",
+        "SELECT coalesce(sum(rows) FILTER (WHERE last < p.compacted), 0), "
+        "coalesce(sum(rows) FILTER (WHERE last >= p.compacted), 0) FROM batch b "
+        "JOIN partition p ON p.topic = b.topic AND p.number = b.partition WHERE b.topic = ? AND b.partition = ?",
         place,
     )[0]
     if dirty < max(LEAST_ROWS, clean // 2):
@@ -101,7 +102,7 @@ def _compact(log: EmbeddedLog, spec: TopicSpec, place: tuple[int, int]) -> Maint
         removed = _rewrite(log, spec, place, ids, _kept(log, spec, whole(batches), newest), removed)
     log.database.run(
         "UPDATE partition SET compacted = ? WHERE topic = ? AND number = ?",
-        [int(newest[OFFSET].max()) + 1, *place],  # type: ignore[arg-type]
+        [_greatest(newest[OFFSET]) + 1, *place],
     )
     return removed
 
@@ -182,9 +183,15 @@ def _stored(spec: TopicSpec, part: pl.DataFrame) -> Stored:
         int(offsets[0]),
         int(offsets[-1]),
         part.height,
-        int(part[TIMESTAMP].max()),
+        _greatest(part[TIMESTAMP]),
         low,
         high,
         zlib.crc32(blob),
-        blob,  # type: ignore[arg-type]
+        blob,
     )
+
+
+def _greatest(column: pl.Series) -> int:
+    greatest = column.max()
+    assert isinstance(greatest, int)
+    return greatest

@@ -36,6 +36,8 @@ from kandle.time.clock import Clock, SystemClock
 
 BELLS = "bells"
 BATCHES_AT_ONCE = 256
+STORED = "first, last, rows, appended, low, high, checksum, blob"
+"""Columns of a batch in the order of `Stored`."""
 
 
 class EmbeddedLog:
@@ -98,7 +100,8 @@ class EmbeddedLog:
         number, _ = self._known(topic)
         found = self.database.rows(
             "SELECT p.first, p.next, coalesce(sum(b.rows), 0), coalesce(sum(b.bytes), 0) FROM partition p "
-            "LEFT JOIN batch b ON b.topic = p.topic AND b.partition = p.number WHERE p.topic = ? GROUP BY p.number ORDER BY p.number",
+            "LEFT JOIN batch b ON b.topic = p.topic AND b.partition = p.number WHERE p.topic = ? "
+            "GROUP BY p.number ORDER BY p.number",
             [number],
         )
         return [PartitionState(*row) for row in found]
@@ -145,7 +148,7 @@ class EmbeddedLog:
 
     def _fitting(self, topic: str, records: Records) -> tuple[int, TopicSpec]:
         """The topic; looked up again if a column is not known, since another process may have added it."""
-        number, spec = self._known(topic)
+        _, spec = self._known(topic)
         if not spec.schema.keys() >= set(records.frame.columns):
             self.topic(topic)
         return self._known(topic)
@@ -211,7 +214,7 @@ class EmbeddedLog:
     def read(self, partition: TopicPartition, offset: int, max_rows: int, span: tuple[int, int] | None = None) -> list[Batch]:
         """Records from an offset on, about `max_rows`."""
         number, spec = self._known(partition.topic)
-        statement = "SELECT first, last, rows, appended, low, high, checksum, blob FROM batch WHERE topic = ? AND partition = ? AND last >= ?"
+        statement = f"SELECT {STORED} FROM batch WHERE topic = ? AND partition = ? AND last >= ?"
         values = [number, partition.partition, offset]
         if span is not None:
             statement += " AND (low IS NULL OR (low < ? AND high >= ?))"
@@ -293,8 +296,7 @@ class EmbeddedLog:
         for spec in self.topics():
             number, _ = self._known(spec.name)
             for row in self.database.run(
-                "SELECT partition, first, last, rows, appended, low, high, checksum, blob FROM batch WHERE topic = ? "
-                "ORDER BY partition, last",
+                f"SELECT partition, {STORED} FROM batch WHERE topic = ? ORDER BY partition, last",
                 [number],
             ):
                 stored = Stored(*row[1:])

@@ -1,8 +1,8 @@
 """Consumer groups of the embedded log: leases in the file say who owns a partition, epochs fence whoever has lost one.
 
 There is no coordinator. Each member renews its leases now and then; in the same transaction it takes dead members for dead,
-works out who should own what (all come to the same answer from the same rows), takes what is free and gives up what is not its own
-any more. A partition is free only after its owner has given it up or is dead.
+works out who should own what (all come to the same answer from the same rows), takes what is free and gives up what is not its
+own any more. A partition is free only after its owner has given it up or is dead.
 """
 
 from __future__ import annotations
@@ -243,7 +243,7 @@ class EmbeddedConsumer:
         leases = self._leases()
         taken = {}
         for partition in sorted(target):
-            owner, session, epoch = leases.get(partition, (None, None, 0))
+            owner, _, epoch = leases.get(partition, (None, None, 0))
             if owner is None:
                 taken[partition] = epoch + 1
                 self._database.run(
@@ -268,7 +268,8 @@ class EmbeddedConsumer:
         with self._database.transaction():
             for partition in partitions:
                 self._database.run(
-                    "UPDATE lease SET owner = NULL, session = NULL WHERE name = ? AND topic = ? AND partition = ? AND session = ?",
+                    "UPDATE lease SET owner = NULL, session = NULL "
+                    "WHERE name = ? AND topic = ? AND partition = ? AND session = ?",
                     [self._spec.group, *partition, self._session],
                 )
                 self._owned.pop(partition, None)

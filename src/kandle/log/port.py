@@ -23,7 +23,7 @@ class TopicPartition(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """One column of a topic: `kind` is the type in words, such as `decimal(18, 6)`, and must not change; `physical` its frame type."""
+    """One column of a topic: `kind` is its type in words (`decimal(18, 6)`), which must not change; `physical` that of frames."""
 
     name: str
     kind: str

@@ -51,7 +51,7 @@ class Repartitioner:
         """The next offset to be committed."""
         return {} if self._position is None else {self.source: self._position}
 
-    def writes(self) -> list[Write]:
+    def writes(self, *, live: bool = True) -> list[Write]:
         """Events by partition, those of a partition in one write."""
         by_partition: dict[int, list[Records]] = {}
         for write in self._pending:

@@ -40,8 +40,8 @@ MAINTAINED_EVERY = 30
 class RuntimeSpec:
     """How queries run; durations in microseconds.
 
-    `instance` names the process in its groups, `group` begins the names of these. `expiry` is how long a key may be silent before it
-    gets no more gap bars: -1 is for ever with a schedule and seven days without one.
+    `instance` names the process in its groups, `group` begins the names of these. `expiry` is how long a key may be silent
+    before it gets no more gap bars: 0 is for ever, -1 is for ever with a schedule and seven days without one.
     """
 
     instance: str

@@ -54,7 +54,7 @@ class ScheduleProvider:
         return tuple(sorted(self.positions.items()))
 
     def refresh(self) -> bool:
-        """Take in new rows; once a day, at an absolute time in UTC, read all of them again. True if the calendar is another one."""
+        """Take in new rows; once a day, at an absolute time in UTC, read all of them again. True if the calendar is a new one."""
         now = self._clock.now()
         if now >= self._next_refresh:
             self._rows, self._positions = [], {}

@@ -88,6 +88,7 @@ class Task:
         self._changes_size = 0
         self._outbox = Outbox()
         self._dirty = False
+        self._recorded: dict[str, int] = {}
         self._version: tuple[tuple[int, int], ...] = ()
         self._snapshot_due = False
         self._pipeline = self._restored()
@@ -107,6 +108,8 @@ class Task:
             replayed(pipeline, change)
             self._take_numbers(change)
         self._journal.clear()
+        # Live bars of before may not have left any more.
+        pipeline.touch()
         self._known_keys = 0 if pipeline.keys is None else pipeline.keys.height
         if found.snapshot is not None or found.changes:
             self._around.counters.restored += 1
@@ -120,8 +123,8 @@ class Task:
         if kept != fingerprint(self._topics.plan):
             name = self._topics.plan.query.target.name
             raise StateError(
-                f"the state in topic {self._topics.changelog} belongs to another query of {name}; give the changed query a topic of "
-                f"its own ({name} with another topic name), and its bars begin anew"
+                f"the state in topic {self._topics.changelog} belongs to another query of {name}; "
+                f"give {name} another topic, and the bars of the changed query begin anew there"
             )
 
     def _take_numbers(self, frames: Frames) -> None:
@@ -235,9 +238,12 @@ class Task:
         """The next offsets to be committed."""
         return {self.events: self._event_position, self.heartbeats: self._beat_position}
 
-    def writes(self) -> list[Write]:
-        """Finals with their marks, live bars, late events and changes of the state: one commit."""
-        writes = [*self._final_writes(), *self._live_writes(), *self._late_writes()]
+    def writes(self, *, live: bool = True) -> list[Write]:
+        """Finals with their marks, live bars, late events and changes of the state: one commit.
+
+        Without `live` the live bars wait for the next one, so that finals leave sooner.
+        """
+        writes = [*self._final_writes(), *(self._live_writes() if live else ()), *self._late_writes()]
         self._record()
         return writes + self._changelog.writes()
 
@@ -268,6 +274,10 @@ class Task:
     def _record(self) -> None:
         """Write down what changed, or everything when the changes have outgrown the last snapshot."""
         marks = {"watermark": self._watermark.value}
+        numbers = self._pipeline.numbers() | marks
+        if not self._journal and numbers == self._recorded and not self._snapshot_due:
+            return
+        self._recorded = numbers
         is_grown = self._changes_size > max(LEAST_CHANGES, 2 * self._snapshot_size)
         if self._snapshot_size == 0 or self._snapshot_due or is_grown:
             positions = dict(self._version)
@@ -293,7 +303,7 @@ class Task:
         self._outbox = Outbox()
         self._journal.clear()
         self._known_keys = 0 if self._pipeline.keys is None else self._pipeline.keys.height
-        self._dirty = False
+        self._dirty = self._pipeline.has_changes
 
 
 def _gap_headers(gaps: pl.Series) -> pl.Series | None:

@@ -20,7 +20,8 @@ class Universe:
         wrong = [key for key in configured if len(key) != width]
         if wrong:
             raise OptionsError(
-                f"universe.keys: {list(wrong[0])!r} has {len(wrong[0])} parts, the group key of {plan.query.target.name} has {width}"
+                f"universe.keys: {list(wrong[0])!r} has {len(wrong[0])} parts, "
+                f"the group key of {plan.query.target.name} has {width}"
             )
         self._width = width
         self._configured = {key_text(key) for key in configured}

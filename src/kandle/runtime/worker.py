@@ -1,4 +1,4 @@
-"""A worker: one process' share of a query. It polls, lets the tasks of its partitions work, and commits, in a thread of its own."""
+"""A worker: one process' share of a query. It polls, lets the tasks of its partitions work, and commits."""
 
 from __future__ import annotations
 
@@ -54,6 +54,7 @@ class Worker:
         self._consumer: Consumer | None = None
         self._copies: dict[int, Repartitioner] = {}
         self._committed_at = 0
+        self._live_at = 0
         self._looked_at: int | None = None
         self._must_restore = False
         self._stop = threading.Event()
@@ -165,7 +166,7 @@ class Worker:
             batches = self._consumer.poll(patience, self._pace.batch_rows)
             self._dispatch(batches)
             if self._is_time_to_commit():
-                self._commit()
+                self._commit(live=self._is_time_for_live())
         except FencedError as error:
             self._forget(error)
             return True
@@ -206,7 +207,12 @@ class Worker:
             or sum(task.waiting_events for task in tasks) >= EVENTS_PER_COMMIT
         )
 
-    def _commit(self) -> None:
+    def _is_time_for_live(self) -> bool:
+        """Finals go first: live bars follow with the next commit."""
+        is_due = not 0 <= self._around.clock.steady() - self._live_at < self._pace.commit_interval
+        return is_due and not any(task.has_finals for task in self.tasks.values())
+
+    def _commit(self, *, live: bool = True) -> None:
         """Outputs, changes of the state and positions of all tasks, all or nothing."""
         assert self._consumer is not None
         workers = [each for each in self._every if each.is_dirty]
@@ -215,13 +221,15 @@ class Worker:
         writes: list[Write] = []
         offsets: dict[TopicPartition, int] = {}
         for each in workers:
-            writes += each.writes()
+            writes += each.writes(live=live)
             offsets |= each.positions()
         self._consumer.commit(offsets, writes)
         for each in workers:
             each.committed()
         self._around.counters.commits += 1
         self._committed_at = self._around.clock.steady()
+        if live:
+            self._live_at = self._committed_at
 
     def _forget(self, error: FencedError) -> None:
         """Others own what this process worked on: nothing of it was written, so go back to what was."""

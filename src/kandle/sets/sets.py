@@ -124,7 +124,7 @@ class EntitySet(Generic[T]):
 
     @portable
     async def for_each(self, handler: Callable[[T], Any], *, limit: int | None = None) -> int:
-        """Call a function (or coroutine function) with every value, until cancelled or `limit` values were handled; gives their number."""
+        """Call a function or coroutine function with every value, until cancelled or `limit` are handled; gives their number."""
         count = 0
         stream = self.messages()
         async with stream:

@@ -1,7 +1,7 @@
 """State of tasks in the log: whole snapshots now and then, between them what every commit changed.
 
-A changelog is a topic with the partitions of the tasks. Its records are written in the same commit as the outputs and offsets that
-belong to them. What stands before a partition's newest snapshot is not needed any more and is forgotten.
+A changelog is a topic with the partitions of the tasks. Its records are written in the same commit as the outputs and offsets
+that belong to them. What stands before a partition's newest snapshot is not needed any more and is forgotten.
 A local store may keep a copy, so that only what is newer has to be read from the topic.
 """
 

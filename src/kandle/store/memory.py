@@ -32,9 +32,11 @@ class MemoryStore:
     def write(self, puts: Mapping[bytes, bytes], deletes: Collection[bytes] = ()) -> None:
         """Delete, then put."""
         self._check_open()
-        for key in deletes:
+        # Both may be computed on the way and fail; nothing is changed before they are there.
+        gone, fresh = list(deletes), dict(puts)
+        for key in gone:
             self._values.pop(key, None)
-        self._values.update(puts)
+        self._values.update(fresh)
 
     def close(self) -> None:
         """Refuse all further calls."""

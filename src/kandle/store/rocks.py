@@ -54,12 +54,12 @@ class RocksStore:
 
     def write(self, puts: Mapping[bytes, bytes], deletes: Collection[bytes] = ()) -> None:
         """Delete, then put, in one batch of the write-ahead log."""
+        batch = WriteBatch(raw_mode=True)
+        for key in deletes:
+            batch.delete(key)
+        for key, value in puts.items():
+            batch.put(key, value)
         with _translated(self._path):
-            batch = WriteBatch(raw_mode=True)
-            for key in deletes:
-                batch.delete(key)
-            for key, value in puts.items():
-                batch.put(key, value)
             self._database.write(batch)
 
     def close(self) -> None:

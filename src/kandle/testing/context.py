@@ -1,4 +1,4 @@
-"""A context whose log is in memory and whose clock only moves when the test says so; everything that is due is then done at once."""
+"""A context whose log is in memory and whose clock only moves when the test says so; what is due is then done at once."""
 
 from __future__ import annotations
 

@@ -46,7 +46,7 @@ class SystemClock:
 
 
 class ScaledClock(SystemClock):
-    """A clock that began at an instant when the system's clock said `since`, and runs faster (or slower) than that by a factor."""
+    """A clock that said `start` when the system's clock said `since`, and runs `speed` times as fast."""
 
     def __init__(self, start: int, since: int, speed: float) -> None:
         if not speed > 0:

@@ -29,7 +29,7 @@ class Planner:
 
     `backfill` limits how far back it looks after a start: a heartbeat says that everything before it is over too, so the newest
     ones are enough, however long nobody was there. More than two minutes is refused.
-    Outside of sessions there is one heartbeat an hour, for buckets whose end the schedule does not show (the last day that it has).
+    Outside of sessions there is one heartbeat an hour, for buckets whose end the schedule does not show, as its last day.
     """
 
     def __init__(
