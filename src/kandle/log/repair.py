@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import zlib
 from collections.abc import Iterator
@@ -12,6 +13,9 @@ from typing import Any
 from kandle.errors import StorageError
 from kandle.log.database import FILE, Database
 from kandle.log.embedded import is_in_use
+
+MOST_MISSES = 100_000
+"""After so many numbers without a batch there are no more."""
 
 COPIED = ("topic", "partition", "generation", "lease", "position")
 
@@ -41,6 +45,7 @@ def repair(path: Path) -> Repair:
         part = damaged.with_name(damaged.name + suffix)
         if part.exists():
             part.rename(backup.with_name(backup.name + suffix))
+    _stretch(backup)
     fresh = Database(path)
     try:
         kept, lost = _copied(backup, fresh)
@@ -54,6 +59,17 @@ def _free_name(damaged: Path) -> Path:
     while (backup := damaged.with_name(f"{damaged.name}.damaged-{number}")).exists():
         number += 1
     return backup
+
+
+def _stretch(backup: Path) -> None:
+    """Give a file that was cut its whole length again, in zeros: SQLite reads nothing at all of one that is too short."""
+    with backup.open("rb") as file:
+        header = file.read(100)
+    if len(header) == 100 and header.startswith(b"SQLite format 3"):
+        page = int.from_bytes(header[16:18], "big")
+        whole = (65_536 if page == 1 else page) * int.from_bytes(header[28:32], "big")
+        if backup.stat().st_size < whole:
+            os.truncate(backup, whole)
 
 
 def _copied(backup: Path, fresh: Database) -> tuple[int, list[str]]:
@@ -89,28 +105,32 @@ def _rows(source: sqlite3.Connection, table: str, lost: list[str]) -> Iterator[t
 
 def _batches(source: sqlite3.Connection, lost: list[str]) -> Iterator[tuple[Any, ...]]:
     """Batches one by one, so that one that cannot be read does not take the others along."""
-    for number in _numbers(source, lost):
+    newest = _newest(source)
+    number, misses = 0, 0
+    broken: list[int] = []
+    while (newest is None and misses < MOST_MISSES) or (newest is not None and number < newest):
+        number += 1
         try:
             row = source.execute("SELECT * FROM batch WHERE id = ?", [number]).fetchone()
-        except sqlite3.DatabaseError as error:
-            lost.append(f"batch {number} ({error})")
+        except sqlite3.DatabaseError:
+            broken.append(number)
+            misses += 1
             continue
-        if row is not None:
+        if row is None:
+            misses += 1
+        else:
+            misses = 0
             yield row
+    if broken:
+        lost.append(f"what was on damaged pages, about batches {broken[0]} to {broken[-1] if newest else 'the newest'}")
 
 
-def _numbers(source: sqlite3.Connection, lost: list[str]) -> Iterator[int]:
+def _newest(source: sqlite3.Connection) -> int | None:
+    """The greatest number of a batch; None if the page that says it is damaged."""
     try:
-        newest = source.execute("SELECT max(id) FROM batch").fetchone()[0] or 0
-    except sqlite3.DatabaseError as error:
-        lost.append(f"all batches ({error})")
-        return
-    try:
-        # The index is small and mostly sound; it names exactly those that there are.
-        found = [row[0] for row in source.execute("SELECT rowid FROM batch INDEXED BY batch_place ORDER BY rowid")]
+        return int(source.execute("SELECT max(id) FROM batch").fetchone()[0] or 0)
     except sqlite3.DatabaseError:
-        found = list(range(1, newest + 1))
-    yield from found
+        return None
 
 
 def _insert(fresh: Database, table: str, rows: list[tuple[Any, ...]]) -> None:
