@@ -9,7 +9,7 @@ STAMP := $(VENV)/.installed
 .PHONY: help setup demo test lint format bench lock clean
 
 help:
-	@echo "make demo    generate ticks, make bars of them, show tables and a chart"
+	@echo "make demo    a process makes ticks, another makes bars of them; watch both, and see all finals checked"
 	@echo "make test    lint, types, import contracts and all tests"
 	@echo "make lint    ruff, mypy and the import contracts only"
 	@echo "make format  let ruff order imports and lay out the code"
@@ -48,4 +48,4 @@ lock: setup
 	$(BIN)/python tools/lock.py
 
 clean:
-	rm -rf $(VENV) .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache kandle-demo
+	rm -rf $(VENV) .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache

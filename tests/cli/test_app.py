@@ -2,15 +2,13 @@
 
 import gzip
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import polars as pl
 import pytest
 
 import kandle
+from tests.cli.commands import failure, run
 
 APP = """
 from dataclasses import dataclass
@@ -65,23 +63,6 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    source = str(Path(kandle.__file__).parents[1])
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("KANDLE_")} | {"PYTHONPATH": source}
-    command = [sys.executable, "-c", "from kandle.cli.app import main; main()", *arguments]
-    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=60, check=False)
-
-
-def failure(folder: Path, *arguments: str) -> str:
-    """The one line on standard error of a command that fails with exit code 2."""
-    done = run(folder, *arguments)
-    assert done.returncode == 2, done.stderr
-    assert done.stdout == ""
-    (line,) = done.stderr.splitlines()
-    assert line.startswith("kandle: error: ")
-    return line.removeprefix("kandle: error: ")
-
-
 def test_a_backfill_writes_a_file_per_timeframe_and_prints_a_summary_without_colours(folder: Path) -> None:
     done = run(folder, *BACKFILL)
     assert (done.returncode, done.stderr) == (0, "")
@@ -128,15 +109,6 @@ def test_paths_that_a_shell_has_expanded_are_all_read(folder: Path) -> None:
     assert (folder / "out" / "means_1m_final.csv").read_text() == EXPECTED
     assert run(folder, "backfill", "app:App", "--ticks", "p*.csv", "--out", "glob", "--format", "csv").returncode == 0
     assert (folder / "glob" / "means_1m_final.csv").read_text() == EXPECTED
-
-
-def test_the_demo_and_its_suggestion_run(folder: Path) -> None:
-    done = run(folder, "demo", "--out", "d")
-    assert (done.returncode, done.stderr) == (0, "")
-    suggestion = done.stdout.splitlines()[-1].split()
-    assert suggestion[:2] == ["kandle", "backfill"]
-    assert run(folder, *suggestion[1:]).returncode == 0
-    assert (folder / "d" / "csv" / "bars_1d_final.csv").exists()
 
 
 def test_explain_prints_the_tree_of_timeframes(folder: Path) -> None:

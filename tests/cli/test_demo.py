@@ -1,72 +1,136 @@
+"""The demo as a user runs it: processes, what they show, and that they are gone afterwards."""
+
 import io
+import os
 import re
-from datetime import UTC, date, datetime
+import signal
+from datetime import UTC, datetime
+from decimal import Decimal
 from pathlib import Path
 
-import polars as pl
+import pytest
 from rich.console import Console
 
-from kandle.cli.demo import Market, run_demo, write_inputs
-from kandle.cli.demo_ticks import DAYS, INSTRUMENTS, end_of_ticks, generate, midnight
-from kandle.time.timeframe import HOUR
+from kandle.cli.contexts import plans_in
+from kandle.cli.demo import Market, show_summary
+from kandle.cli.demo_checks import Check
+from kandle.cli.demo_view import Seen, view_on
+from kandle.context.options import Options
+from kandle.time.timeframe import SECOND, to_instant
+from tests.cli.commands import Processes, failure, run
+
+NOON = datetime(2024, 3, 8, 12, tzinfo=UTC)
 
 
-def test_the_same_seed_gives_the_same_ticks_and_another_seed_others() -> None:
-    first, again, other = generate(1), generate(1), generate(2)
-    assert all(left.equals(right) for left, right in zip(first, again, strict=True))
-    assert not first[0].equals(other[0])
-    assert first[1].equals(other[1])
+def processes_of(folder: Path) -> list[int]:
+    """Processes whose command line names the folder."""
+    found = []
+    for each in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            if str(folder).encode() in each.read_bytes():
+                found.append(int(each.parent.name))
+        except OSError:
+            continue
+    return [number for number in found if number != os.getpid()]
 
 
-def test_files_are_the_same_to_the_last_byte(tmp_path: Path) -> None:
-    for name in ("a", "b"):
-        write_inputs(tmp_path / name, 3)
-    assert (tmp_path / "a" / "ticks.parquet").read_bytes() == (tmp_path / "b" / "ticks.parquet").read_bytes()
+def test_the_demo_proves_that_all_is_right_and_leaves_no_process(tmp_path: Path) -> None:
+    folder = tmp_path / "demo"
+    done = run(tmp_path, "demo", "--seconds", "6", "--speed", "4", "--data", str(folder))
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "\x1b" not in done.stdout
+    lines = done.stdout.splitlines()
+    assert lines[0].startswith("Ticks of 4 symbols, with pauses; bars of 1s, 5s, 15s")
+    assert [line for line in lines if re.match(r" +3 s  \d+ ticks; finals: 1s \d+ \(\d+ gaps\), 5s \d+", line)]
+    rows = {line.split()[0]: list(map(int, line.split()[1:])) for line in lines if re.match(r"(1|5|15)s ", line)}
+    assert set(rows) == {"1s", "5s", "15s"}
+    for expected, found, doubled, _, differing in rows.values():
+        assert (found, doubled, differing) == (expected, 0, 0)
+    assert rows["1s"][0] > 60
+    assert rows["1s"][3] > 10
+    assert rows["15s"][0] >= 3
+    assert processes_of(folder) == []
+
+    assert run(tmp_path, "bars", "--config", str(folder / "kandle.toml"), "Bar", "5s", "ALPHA").stdout.count("ALPHA") >= 4
+    assert "holds a log already" in failure(tmp_path, "demo", "--data", str(folder))
 
 
-def test_ticks_lie_in_sessions_but_for_a_few_and_come_nearly_in_order() -> None:
-    ticks, sessions = generate(7)
-    joined = ticks.with_row_index().join(sessions, on="name")
-    inside = joined.filter(pl.col("time").is_between(pl.col("begins"), pl.col("ends"), closed="left"))["index"].n_unique()
-    assert 0 < ticks.height - inside < ticks.height / 100
-    behind = (ticks["time"].cum_max() - ticks["time"]).dt.total_seconds()
-    assert 0 < (behind > 60).sum() < 50
-    assert (ticks["value"] > 0).all()
-    assert ticks["name"].n_unique() == len(INSTRUMENTS) == 4
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_stops_all_processes_and_takes_the_folder_away(
+    tmp_path: Path, processes: Processes, number: signal.Signals
+) -> None:
+    command = processes.start(tmp_path, "demo", TMPDIR=str(tmp_path))
+    assert command.stdout is not None
+    [command.stdout.readline() for _ in range(3)]
+    assert len(processes_of(tmp_path)) == 2
+    command.send_signal(number)
+    _, errors = command.communicate(timeout=20)
+    assert (command.returncode, errors) == (130, "")
+    assert processes_of(tmp_path) == []
+    assert list(tmp_path.glob("kandle-demo-*")) == []
 
 
-def test_a_lunch_break_and_a_session_over_midnight_are_among_the_sessions() -> None:
-    _, sessions = generate(7)
-    assert sessions.filter(name="ALPHA").height == 2 * len(DAYS)
-    night = sessions.filter(name="OMEGA", day=date(2024, 3, 8)).row(0, named=True)
-    assert night["begins"] == datetime(2024, 3, 7, 22, tzinfo=UTC)
-    assert midnight(date(1970, 1, 2)) == 24 * HOUR
-    assert end_of_ticks() == datetime(2024, 3, 8, 21, tzinfo=UTC)
+def test_a_process_that_dies_is_one_line_and_the_others_are_stopped(tmp_path: Path, processes: Processes) -> None:
+    folder = tmp_path / "demo"
+    command = processes.start(tmp_path, "demo", "--data", str(folder))
+    assert command.stdout is not None
+    [command.stdout.readline() for _ in range(2)]
+    (victim,) = [number for number in processes_of(folder) if b"demo_generator" in Path(f"/proc/{number}/cmdline").read_bytes()]
+    os.kill(victim, signal.SIGKILL)
+    _, errors = command.communicate(timeout=20)
+    assert command.returncode == 2
+    what = f"the generator process has ended with exit code -9: it said nothing (see {folder / 'generator.log'})"
+    assert errors == f"kandle: error: {what}\n"
+    assert processes_of(folder) == []
 
 
-def test_the_demo_shows_summary_bars_chart_and_files(tmp_path: Path) -> None:
-    out = io.StringIO()
-    run_demo(Console(file=out, width=200), tmp_path / "demo", 7)
-    text = out.getvalue()
-    assert re.search(r"ticks read in .* per second\), 12 late, 0 filtered, \d+ outside sessions, 0 outside the range", text)
-    for timeframe in ("1m", "5m", "15m", "1h", "1d"):
-        assert f"\n{timeframe}: 3 of " in text
-        assert pl.read_parquet(tmp_path / "demo" / "bars" / f"bars_{timeframe}_final.parquet").height > 0
-    assert "█" in text
-    assert "└──" in text
-    assert "\x1b[" not in text
-    assert f"sessions are in {tmp_path / 'demo' / 'ticks.parquet'} and " in text
+def seen() -> Seen:
+    """A live bar, a final and a gap."""
+    row = {"symbol": "A", "start": NOON, **dict.fromkeys(("open", "high", "low", "close"), Decimal("1.50")), "ticks": 3}
+    found = Seen(ticks=3, live={("5s", "A"): row, ("1s", "A"): row})
+    found._take_finals("1s", iter([row, row | {"ticks": 0}]))
+    return found
 
 
-def test_the_demo_fills_every_minute_of_the_sessions(tmp_path: Path) -> None:
-    run_demo(Console(file=io.StringIO()), tmp_path, 7)
-    _, sessions = generate(7)
-    minutes = (sessions["ends"] - sessions["begins"]).dt.total_minutes().sum()
-    bars = pl.read_parquet(tmp_path / "bars" / "bars_1m_final.parquet")
-    # Before an instrument's first tick there is no bar; with these ticks all have one in their first minute.
-    assert bars.height == minutes
-    assert bars.select("name", "start").is_unique().all()
+def shown(target: Console, elapsed: int) -> str:
+    (plan,) = plans_in(Market(Options()))
+    with view_on(target) as view:
+        view.show(seen(), elapsed, plan.emitted)
+        view.show(seen(), elapsed, plan.emitted)
+    assert isinstance(target.file, io.StringIO)
+    return target.file.getvalue()
 
 
-def test_the_declaration_of_the_demo_has_one_query() -> None:
-    assert [query.target.name for query in Market.model().queries.values()] == ["Bar"]
+def test_elsewhere_than_on_a_terminal_there_is_a_line_per_second() -> None:
+    assert shown(Console(file=io.StringIO(), width=200), 3 * SECOND // 2).splitlines() == [
+        "   2 s  3 ticks; finals: 1s 2 (1 gaps), 5s 0 (0 gaps), 15s 0 (0 gaps); newest: A 1s 12:00:00 close 1.50, a gap"
+    ]
+    assert shown(Console(file=io.StringIO(), width=200), SECOND // 2) == ""
+
+
+def test_on_a_terminal_there_are_tables_that_fit_80_columns_and_24_lines() -> None:
+    terminal = Console(file=io.StringIO(), width=80, height=24, force_terminal=True, color_system=None)
+    text = shown(terminal, SECOND)
+    assert "live bars" in text
+    assert "newest finals" in text
+    assert "gap" in text
+    assert "…" not in text
+    assert max(len(line) for line in re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", text).splitlines()) <= 80
+
+
+def test_finals_are_waited_for_from_each_symbols_first_tick_on() -> None:
+    noon = to_instant(NOON)
+    found = Seen(first={"A": noon, "B": noon + 6 * SECOND}, ends={("5s", "A"): noon})
+    assert found.has_finals("5s", 5 * SECOND, noon + 9 * SECOND)
+    assert not found.has_finals("5s", 5 * SECOND, noon + 10 * SECOND)
+    assert Seen().has_finals("5s", 5 * SECOND, noon)
+
+
+def test_the_summary_says_what_is_wrong() -> None:
+    for differing, what in ((0, "Each final came once and is right"), (1, "Some finals are missing, doubled or different")):
+        target = Console(file=io.StringIO(), width=200)
+        show_summary(target, [Check("1s", 1_000, 1_000, 0, 5, differing)], 12_345, 2)
+        assert isinstance(target.file, io.StringIO)
+        text = target.file.getvalue()
+        assert "12,345 ticks, 2 of them left out: they were written after their bucket was over" in text
+        assert what in text

@@ -16,10 +16,14 @@ import typer
 from kandle import __version__
 from kandle.backfill.backfill import backfill
 from kandle.backfill.readers import input_size
-from kandle.cli.contexts import is_context_name, load_context
-from kandle.cli.demo import DEMO_FOLDER, run_demo
+from kandle.cli.bars import bars_command
+from kandle.cli.contexts import ContextName, is_context_name, load_context
+from kandle.cli.demo import demo_command
+from kandle.cli.doctor import doctor_command
 from kandle.cli.progress import progress_bar
 from kandle.cli.report import console, show_summary
+from kandle.cli.run import run_command
+from kandle.cli.topics import topics_app
 from kandle.errors import KandleError, ModelError
 from kandle.plan.explain import explain
 from kandle.plan.plan import plan
@@ -30,7 +34,11 @@ INTERRUPTED = 130
 
 app = typer.Typer(name="kandle", add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 
-ContextName = Annotated[str | None, typer.Argument(metavar="CONTEXT", help="module:Class; else kandle.toml names it.")]
+app.command("run")(run_command)
+app.command("bars")(bars_command)
+app.add_typer(topics_app, name="topics")
+app.command("doctor")(doctor_command)
+app.command("demo")(demo_command)
 
 
 def _version(is_asked: bool) -> None:
@@ -104,15 +112,6 @@ def explain_command(context: ContextName = None) -> None:
     if not plans:
         raise ModelError(f"{market.__name__} has no query with a window over time; give an entity one with to_query")
     typer.echo("\n\n".join(plans))
-
-
-@app.command("demo")
-def demo_command(
-    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder for ticks and bars.")] = DEMO_FOLDER,
-    seed: Annotated[int, typer.Option("--seed", min=0, help="Other numbers, other ticks.")] = 7,
-) -> None:
-    """Generate ticks, make bars of them, and show tables and a chart."""
-    run_demo(console(), out, seed)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

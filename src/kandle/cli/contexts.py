@@ -9,10 +9,17 @@ import sys
 import traceback
 from pathlib import Path
 from types import ModuleType
+from typing import Annotated
 
-from kandle.context.context import Context
+import typer
+
+from kandle.context.context import Context, declared_sets
 from kandle.context.options import DEFAULT_FILE, Options
 from kandle.errors import KandleError, ModelError, OptionsError
+from kandle.model.entity import EntityModel
+from kandle.plan.plan import Plan
+
+ContextName = Annotated[str | None, typer.Argument(metavar="CONTEXT", help="module:Class; else kandle.toml names it.")]
 
 NAME = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 OWN_FOLDER = str(Path(__file__).resolve().parent.parent)
@@ -23,9 +30,12 @@ def is_context_name(text: str) -> bool:
     return NAME.fullmatch(text) is not None
 
 
-def load_context(name: str | None) -> type[Context]:
-    """The class named `module.path:Class`, else the one that kandle.toml names; the working folder is searched too."""
-    named = name if name is not None else Options.load().context
+def load_context(name: str | None, options: Options | None = None) -> type[Context]:
+    """The class named `module.path:Class`, else the one that the options name; the working folder is searched too.
+
+    Without options, those of kandle.toml count.
+    """
+    named = name if name is not None else (options if options is not None else Options.load()).context
     if named is None:
         raise OptionsError(
             f'no context is named: write one, such as `app:Market`, or put `context = "app:Market"` into {DEFAULT_FILE}'
@@ -34,6 +44,17 @@ def load_context(name: str | None) -> type[Context]:
         raise OptionsError(f"{named!r} names no context; write module.path:Class, such as app:Market")
     module_name, _, class_name = named.partition(":")
     return _class_of(_imported(module_name), class_name)
+
+
+def entities_in(market: Context) -> list[EntityModel]:
+    """The entities of a context as its options have them."""
+    return [getattr(market, name).entity for name in declared_sets(type(market))]
+
+
+def plans_in(market: Context) -> list[Plan]:
+    """The plans of a context's queries over time."""
+    plans = (market.plan_of(entity.cls) for entity in entities_in(market))
+    return [found for found in plans if found is not None]
 
 
 def _imported(name: str) -> ModuleType:

@@ -1,140 +1,200 @@
-"""`kandle demo`: ticks of four instruments over two days, and the bars, tables and chart that come of them."""
+"""`kandle demo`: a process makes ticks, another makes bars of them, this one shows both and proves that all is right."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from datetime import date, datetime
-from decimal import Decimal
+import shutil
+import tempfile
+from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
 
-import polars as pl
+import typer
 from rich.console import Console
 
-import kandle
-from kandle import Context, EventSet, Key, Precision, TableSet, Timestamp
-from kandle import functions as f
-from kandle.backfill.writers import OutputFolder
-from kandle.cli.chart import Candles, candle_chart
-from kandle.cli.demo_ticks import DAYS, end_of_ticks, generate
-from kandle.cli.report import frame_table, show_line, show_summary
-from kandle.model.entity import entity_model
+from kandle.cli.contexts import plans_in
+from kandle.cli.data import has_log
+from kandle.cli.demo_checks import Check, checks, is_late
+from kandle.cli.demo_market import Bar, Market, Tick
+from kandle.cli.demo_processes import CONFIG, Children, children, write_config
+from kandle.cli.demo_ticks import SYMBOLS
+from kandle.cli.demo_view import Seen, View, view_on
+from kandle.cli.report import console, show_line, table_of
+from kandle.cli.tail import Tail, whole
+from kandle.cli.values import iso_instant
+from kandle.context.options import LogOptions, Options
+from kandle.errors import OptionsError, StateError, UnknownTopicError
+from kandle.log.embedded import EmbeddedLog
+from kandle.log.port import Log
+from kandle.plan.plan import Plan
+from kandle.time.clock import Clock, ScaledClock, SystemClock
+from kandle.time.timeframe import MILLISECOND, SECOND
 
-Value = Annotated[Decimal, Precision(18, 2)]
-DEMO_FOLDER = Path("kandle-demo")
-SHOWN_ROWS = 3
-CHARTED = ("ALPHA", "15m")
+__all__ = ["Bar", "Market", "Tick", "demo_command"]
 
-
-@kandle.stream("ticks")
-@dataclass(frozen=True, slots=True)
-class Tick:
-    """One trade."""
-
-    time: Annotated[datetime, Timestamp()]
-    name: Annotated[str, Key(0)]
-    value: Value
-    amount: int
-
-
-@kandle.table("sessions")
-@dataclass(frozen=True, slots=True)
-class Session:
-    """One stretch of a trading day; a day with a lunch break has two."""
-
-    name: Annotated[str, Key(0)]
-    day: Annotated[date, Key(1)]
-    begins: Annotated[datetime, Key(2)]
-    ends: datetime
+WRONG = 1
+START_PATIENCE, END_PATIENCE = 20 * SECOND, 10 * SECOND
+COUNTS = ["expected", "found", "doubled", "gaps", "differing"]
+FRAME = 100 * MILLISECOND
+"""Microseconds between two pictures."""
 
 
-@kandle.stream("bars")
-@dataclass(frozen=True, slots=True)
-class Bar:
-    """What happened in one bucket."""
+def demo_command(
+    seconds: Annotated[float, typer.Option("--seconds", min=3, max=3600, help="How long ticks come.")] = 20,
+    speed: Annotated[float, typer.Option("--speed", min=0.1, max=50, help="How much faster than real time.")] = 1.0,
+    data: Annotated[Path | None, typer.Option("--data", metavar="DIR", help="Folder to keep; else a temporary one.")] = None,
+    keep: Annotated[bool, typer.Option("--keep", help="Keep the temporary folder.")] = False,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Other numbers, other ticks.")] = 7,
+) -> None:
+    """Watch bars being made, and see them checked.
 
-    name: Annotated[str, Key(0)]
-    start: Annotated[datetime, Timestamp(), Key(1)]
-    first: Value
-    highest: Value
-    lowest: Value
-    last: Value
-    amount: int
-    ticks: int
+    One process makes ticks, another makes bars of them; this one shows both, and checks each final against the ticks.
+    """
+    if data is not None and has_log(data):
+        raise OptionsError(f"{data} holds a log already; name an empty folder with --data")
+    folder = Path(tempfile.mkdtemp(prefix="kandle-demo-")) if data is None else data.absolute()
+    folder.mkdir(parents=True, exist_ok=True)
+    target = console()
+    is_temporary = data is None and not keep
+    try:
+        is_right = _Demo(target, folder, speed).run(seed, round(seconds * SECOND))
+    except KeyboardInterrupt:
+        _remove(folder, is_temporary)
+        raise
+    if is_right:
+        _remove(folder, is_temporary)
+    if folder.exists():
+        show_files(target, folder)
+    if not is_right:
+        raise typer.Exit(WRONG)
 
 
-class Market(Context):
-    """The whole declaration: three entities and one query."""
+def _remove(folder: Path, is_temporary: bool) -> None:
+    if is_temporary:
+        shutil.rmtree(folder, ignore_errors=True)
 
-    ticks: EventSet[Tick]
-    sessions: TableSet[Session]
-    bars: EventSet[Bar]
 
-    def on_model_creating(self, model: kandle.ModelBuilder) -> None:
-        model.entity(Bar).to_query(
-            lambda q: (
-                q.from_(Tick)
-                .based_on(Session, open=lambda s: s.begins, close=lambda s: s.ends, day=lambda s: s.day)
-                .where(lambda t: t.value > 0)
-                .tumbling(lambda t: t.time, minutes=(1, 5, 15), hours=1, days=1, grace="2s")
-                .group_by(lambda t: t.name)
-                .select(
-                    lambda t, w: Bar(
-                        name=t.name,
-                        start=w.start,
-                        first=f.first(t.value),
-                        highest=f.max(t.value),
-                        lowest=f.min(t.value),
-                        last=f.last(t.value),
-                        amount=f.sum(t.amount),
-                        ticks=f.count(),
-                    )
-                )
-            )
+class _Demo:
+    """One run of the demo: clock, log and plan that all its processes share."""
+
+    def __init__(self, target: Console, folder: Path, speed: float) -> None:
+        self._target, self._folder = target, folder
+        self._timer = SystemClock()
+        start = self._timer.now()
+        instant = iso_instant(start)
+        self._clock: Clock = ScaledClock(start, start, speed)
+        self._config = write_config(folder, {"start": instant, "since": instant, "speed": speed})
+        (self._plan,) = plans_in(Market(Options(log=LogOptions(path=folder))))
+        self._seen = Seen()
+
+    def run(self, seed: int, duration: int) -> bool:
+        """Whether all finals came and are right."""
+        log = EmbeddedLog(self._folder, self._clock)
+        try:
+            until, is_complete = self._watched(log, seed, duration)
+            ticks = whole(log, self._plan.query.source.topic)
+            heartbeats = whole(log, self._plan.heartbeat_topic)
+            finals = {bar.timeframe: whole(log, bar.final_topic) for bar in self._plan.emitted}
+        finally:
+            log.close()
+        base = self._plan.base
+        late = is_late(ticks, heartbeats, base.timeframe.size, base.grace)
+        found = checks(ticks.filter(~late), finals, until)
+        show_summary(self._target, found, ticks.height, int(late.sum()))
+        return is_complete and all(each.is_right for each in found)
+
+    def _watched(self, log: Log, seed: int, duration: int) -> tuple[int, bool]:
+        """Let ticks come for a while: when that was over, by the shared clock, and whether all finals came after it."""
+        with children(self._folder) as processes, view_on(self._target) as view:
+            show_line(self._target, f"Ticks of {len(SYMBOLS)} symbols, with pauses; bars of {self._timeframes}; grace 0.5 s")
+            processes.start("run", "kandle.cli", "run", "--config", str(self._config), "--json")
+            processes.start("generator", "kandle.cli.demo_generator", str(self._config), str(seed))
+            watch = _Watch(log, self._plan, self._seen, processes, view)
+            watch.begin(START_PATIENCE)
+            watch.go_on(duration)
+            processes.stop("generator")
+            until = self._clock.now()
+            is_complete = watch.wait_for_finals(until, END_PATIENCE)
+            if is_complete:
+                processes.stop("run")
+        if not is_complete:
+            show_line(self._target, f"Not all finals came within {END_PATIENCE / SECOND:.0f} s after the last tick.")
+        return until, is_complete
+
+    @property
+    def _timeframes(self) -> str:
+        return ", ".join(bar.name for bar in self._plan.emitted)
+
+
+class _Watch:
+    """Reads what comes and shows it, as long as all processes run."""
+
+    def __init__(self, log: Log, plan: Plan, seen: Seen, processes: Children, view: View) -> None:
+        self._log, self._plan, self._seen, self._processes, self._view = log, plan, seen, processes, view
+        self._timer = SystemClock()
+        self._began = self._timer.steady()
+        self._tail: Tail | None = None
+
+    def begin(self, patience: int) -> None:
+        """Wait for the first tick; time counts from there."""
+        while not self._seen.ticks:
+            self._turn()
+            if self._timer.steady() - self._began > patience:
+                raise StateError(f"no tick came within {patience / SECOND:.0f} s")
+        self._began = self._timer.steady()
+
+    def go_on(self, duration: int) -> None:
+        """Show what comes for so many microseconds."""
+        while self._timer.steady() - self._began < duration:
+            self._turn()
+
+    def wait_for_finals(self, until: int, patience: int) -> bool:
+        """Whether each symbol's final of the last bucket that ends by `until` comes in time, in each timeframe."""
+        deadline = self._timer.steady() + patience
+        bars = self._plan.emitted
+        while not all(self._seen.has_finals(bar.name, bar.timeframe.size, until) for bar in bars):
+            self._turn()
+            if self._timer.steady() > deadline:
+                return False
+        return True
+
+    def _turn(self) -> None:
+        """Read, show, and wait for the next picture."""
+        self._processes.check()
+        if self._tail is None:
+            self._tail = self._opened()
+        else:
+            self._seen.take(self._log, self._plan.emitted, self._tail.read())
+        self._view.show(self._seen, self._timer.steady() - self._began, self._plan.emitted)
+        self._timer.pause(FRAME)
+
+    def _opened(self) -> Tail | None:
+        """The beginning of all topics, once they are there."""
+        topics = [each for bar in self._plan.emitted for each in (bar.live_topic, bar.final_topic)]
+        with suppress(UnknownTopicError):
+            return Tail.at_start(self._log, [*topics, self._plan.query.source.topic])
+        return None
+
+
+def show_summary(target: Console, found: Sequence[Check], ticks: int, late: int) -> None:
+    """The outcome, timeframe by timeframe."""
+    left_out = f", {late:,} of them left out: they were written after their bucket was over" if late else ""
+    show_line(target, f"\n{ticks:,} ticks{left_out}")
+    table = table_of(target, ["timeframe", *COUNTS], set(COUNTS))
+    for each in found:
+        table.add_row(each.timeframe, *(f"{getattr(each, name):,}" for name in COUNTS))
+    target.print(table)
+    if all(each.is_right for each in found):
+        show_line(
+            target, f"Each final came once and is right: {found[0].timeframe} as the ticks say, the others as the finer bars say."
         )
+    else:
+        show_line(target, "Some finals are missing, doubled or different.")
 
 
-def run_demo(target: Console, out: Path, seed: int) -> None:
-    """Generate, backfill, show; files of ticks, sessions and bars are left in the folder."""
-    ticks, sessions = write_inputs(out, seed)
-    target.print(f"kandle demo: trades of four instruments on {DAYS[0]} and {DAYS[-1]}, with market hours and pauses\n")
-    result = kandle.backfill(Market, Bar, ticks=ticks, schedule=sessions, out=out / "bars", until=end_of_ticks())
-    show_summary(target, result.summary)
-    frames = {each.timeframe: pl.read_parquet(each.path) for each in result.summary.timeframes if each.path is not None}
-    for timeframe, frame in frames.items():
-        target.print()
-        target.print(frame_table(target, frame.head(SHOWN_ROWS), f"{timeframe}: {SHOWN_ROWS} of {frame.height:,} bars"))
-    show_chart(target, frames)
-    show_files(target, out)
-
-
-def write_inputs(out: Path, seed: int) -> tuple[Path, Path]:
-    """Files of generated ticks and sessions."""
-    folder = OutputFolder(out)
-    tables = zip((Tick, Session), generate(seed), strict=True)
-    writers = [(folder.writer(entity_model(cls).topic, entity_model(cls)), frame) for cls, frame in tables]
-    for writer, frame in writers:
-        writer.write(frame)
-    folder.commit()
-    return writers[0][0].path, writers[1][0].path
-
-
-def show_chart(target: Console, frames: dict[str, pl.DataFrame]) -> None:
-    """Candles of one instrument and timeframe."""
-    name, timeframe = CHARTED
-    bars = frames[timeframe].filter(pl.col("name") == name)
-    columns = [bars[column].cast(pl.Float64).to_list() for column in ("first", "highest", "lowest", "last")]
-    candles = Candles(bars["start"].dt.strftime("%H:%M").to_list(), *columns)
-    target.print(f"\n{name}, {timeframe}")
-    target.print(candle_chart(candles, width=min(target.width, 120)), end="")
-
-
-def show_files(target: Console, out: Path) -> None:
-    """Where everything is, and how to go on."""
-    show_line(
-        target, f"\nTicks and sessions are in {out / 'ticks.parquet'} and {out / 'sessions.parquet'}, bars in {out / 'bars'}"
-    )
-    show_line(target, "The declaration is kandle.cli.demo:Market. Try:")
-    show_line(target, "  kandle explain kandle.cli.demo:Market")
-    inputs = f"--ticks {out / 'ticks.parquet'} --schedule {out / 'sessions.parquet'}"
-    show_line(target, f"  kandle backfill kandle.cli.demo:Market {inputs} --out {out / 'csv'} --format csv")
+def show_files(target: Console, folder: Path) -> None:
+    """Where everything is, and how to look at it."""
+    config = folder / CONFIG
+    show_line(target, f"Everything is in {folder}. Try:")
+    show_line(target, f"  kandle bars --config {config} Bar 5s ALPHA")
+    show_line(target, f"  kandle topics list --config {config}")

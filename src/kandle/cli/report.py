@@ -28,7 +28,7 @@ def console(file: IO[str] | None = None) -> Console:
 
 def summary_table(target: Console, summary: Summary) -> Table:
     """One line per timeframe."""
-    table = _table(target, ["timeframe", "bars", "gaps filled", "incomplete", "file"], {"bars", "gaps filled", "incomplete"})
+    table = table_of(target, ["timeframe", "bars", "gaps filled", "incomplete", "file"], {"bars", "gaps filled", "incomplete"})
     for each in summary.timeframes:
         table.add_row(each.timeframe, f"{each.bars:,}", f"{each.gaps:,}", f"{each.incomplete:,}", Path(each.path or "").name)
     return table
@@ -70,16 +70,17 @@ def show_line(target: Console, text: str) -> None:
     target.print(text, soft_wrap=True)
 
 
-def frame_table(target: Console, frame: pl.DataFrame, title: str) -> Table:
+def frame_table(target: Console, frame: pl.DataFrame, title: str | None = None) -> Table:
     """A small frame of bars as it is, numbers to the right."""
     numeric = {name for name, kind in frame.schema.items() if kind.is_numeric()}
-    table = _table(target, frame.columns, numeric, title)
+    table = table_of(target, frame.columns, numeric, title)
     for row in frame.iter_rows():
         table.add_row(*map(_cell, row))
     return table
 
 
-def _table(target: Console, columns: Iterable[str], right: set[str], title: str | None = None) -> Table:
+def table_of(target: Console, columns: Iterable[str], right: set[str], title: str | None = None) -> Table:
+    """An empty table with these columns, those of `right` to the right."""
     box = SIMPLE_HEAD if target.is_terminal else None
     table = Table(title=title, box=box, title_justify="left", title_style="bold", pad_edge=False)
     for name in columns:

@@ -6,6 +6,7 @@ is opened for writing. Bells are listed in the database, so that a commit knows 
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import select
@@ -30,14 +31,16 @@ class Bell:
         # Open for both ends: the pipe then never reports that its last writer has gone.
         self._pipe = os.open(hidden, os.O_RDWR | os.O_NONBLOCK)
         hidden.rename(self._path)
-        self._poll = select.poll()
-        self._poll.register(self._pipe, select.POLLIN)
 
     def wait(self, timeout: int) -> bool:
         """Sleep until the bell rings (True) or `timeout` microseconds are over."""
-        if not self._poll.poll(max(0, timeout) / 1000):
+        poll = select.poll()
+        poll.register(self._pipe, select.POLLIN)
+        if not poll.poll(max(0, timeout) / 1000):
             return False
-        os.read(self._pipe, 65_536)
+        with contextlib.suppress(BlockingIOError):
+            # Another thread that waits here too may have been quicker.
+            os.read(self._pipe, 65_536)
         return True
 
     def ring(self) -> None:
@@ -50,27 +53,45 @@ class Bell:
         os.close(self._pipe)
 
 
-class MemoryBell:
-    """The bell of a log in memory, shared by all threads."""
+class MemoryBells:
+    """The bells of a log in memory, which ring all at once."""
 
     def __init__(self) -> None:
-        self._condition = threading.Condition()
-        self._rings = 0
-        self._heard = threading.local()
-
-    def wait(self, timeout: int) -> bool:
-        """Sleep until the bell has rung since this thread last waited, or `timeout` microseconds are over."""
-        with self._condition:
-            heard = getattr(self._heard, "rings", 0)
-            rang = self._condition.wait_for(lambda: self._rings != heard, timeout / 1_000_000)
-            self._heard.rings = self._rings
-            return rang
+        self.condition = threading.Condition()
+        self.rings = 0
 
     def ring(self) -> None:
         """Wake all who wait."""
-        with self._condition:
-            self._rings += 1
-            self._condition.notify_all()
+        with self.condition:
+            self.rings += 1
+            self.condition.notify_all()
+
+
+class MemoryBell:
+    """The bell on which one reader of a log in memory waits."""
+
+    def __init__(self, bells: MemoryBells) -> None:
+        self._bells = bells
+        self._heard = bells.rings
+        self._is_called = False
+
+    def wait(self, timeout: int) -> bool:
+        """Sleep until the bell has rung since the last wait (True), or `timeout` microseconds are over."""
+        with self._bells.condition:
+            rang = self._bells.condition.wait_for(
+                lambda: self._is_called or self._bells.rings != self._heard, timeout / 1_000_000
+            )
+            self._heard, self._is_called = self._bells.rings, False
+            return rang
+
+    def ring(self) -> None:
+        """Wake whoever waits here."""
+        with self._bells.condition:
+            self._is_called = True
+            self._bells.condition.notify_all()
+
+    def close(self) -> None:
+        """Nothing to take away."""
 
 
 class Ringer:

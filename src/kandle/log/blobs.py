@@ -6,7 +6,7 @@ import io
 import json
 import zlib
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 import polars as pl
@@ -40,6 +40,17 @@ class Stored:
     high: int | None
     checksum: int
     blob: bytes
+
+    def sealed(self, topic: int, partition: int) -> Stored:
+        """The same with a checksum over everything; so far it is that of the bytes alone."""
+        return replace(self, checksum=zlib.crc32(self._place(topic, partition), self.checksum))
+
+    def is_sound(self, topic: int, partition: int) -> bool:
+        """Whether the checksum fits what is there."""
+        return zlib.crc32(self._place(topic, partition), zlib.crc32(self.blob)) == self.checksum
+
+    def _place(self, topic: int, partition: int) -> bytes:
+        return repr((topic, partition, self.first, self.last, self.rows, self.appended, self.low, self.high)).encode()
 
 
 def packed(frame: pl.DataFrame) -> bytes:
@@ -95,11 +106,12 @@ def span_of(spec: TopicSpec, frame: pl.DataFrame) -> tuple[int | None, int | Non
     return int(instants.min()), int(instants.max())  # type: ignore[arg-type]
 
 
-def batch_of(spec: TopicSpec, partition: int, stored: Stored) -> Batch:
-    """The batch of a stored row; StorageError if its bytes have changed."""
-    place = f"topic {spec.name}, partition {partition}, offsets {stored.first} to {stored.last}"
-    if zlib.crc32(stored.blob) != stored.checksum:
-        raise StorageError(f"{place}: the stored bytes are damaged; stop all processes and run `kandle doctor --repair`")
+def batch_of(spec: TopicSpec, place: tuple[int, int], stored: Stored) -> Batch:
+    """The batch of a stored row at (topic number, partition); StorageError if its bytes have changed."""
+    topic, partition = place
+    if not stored.is_sound(topic, partition):
+        where = f"topic {spec.name}, partition {partition}, offsets {stored.first} to {stored.last}"
+        raise StorageError(f"{where}: the stored bytes are damaged; stop all processes and run `kandle doctor --repair`")
     frame = unpacked(stored.blob)
     offsets = _numbers(frame, OFFSET, np.arange(stored.first, stored.first + stored.rows))
     timestamps = _numbers(frame, TIMESTAMP, np.full(stored.rows, stored.appended))
@@ -130,10 +142,15 @@ def spec_text(spec: TopicSpec) -> tuple[str, bytes]:
 
 def spec_of(text: str, empty: bytes) -> TopicSpec:
     """The spec that `spec_text` wrote."""
-    content = json.loads(text)
-    schema = unpacked(empty).schema
-    columns = tuple(Column(physical=schema[each["name"]], **each) for each in content.pop("columns"))
-    return TopicSpec(columns=columns, keys=tuple(content.pop("keys")), **content)
+    try:
+        content = json.loads(text)
+        schema = unpacked(empty).schema
+        columns = tuple(Column(physical=schema[each["name"]], **each) for each in content.pop("columns"))
+        return TopicSpec(columns=columns, keys=tuple(content.pop("keys")), **content)
+    except (ValueError, TypeError, LookupError, AttributeError, pl.exceptions.PolarsError, OSError) as error:
+        raise StorageError(
+            "the description of a topic is damaged; stop all processes and run `kandle doctor --repair`"
+        ) from error
 
 
 def whole(batches: Iterable[Batch]) -> pl.DataFrame:

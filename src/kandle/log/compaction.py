@@ -97,8 +97,14 @@ def _compact(log: EmbeddedLog, spec: TopicSpec, place: tuple[int, int]) -> Maint
     if dirty < max(LEAST_ROWS, clean // 2):
         return Maintenance()
     removed = Maintenance()
-    newest = _newest(log, spec, place)
-    for ids, batches in _chunks(log, spec, place):
+    every = log.database.rows("SELECT id, rows FROM batch WHERE topic = ? AND partition = ? ORDER BY last", place)
+    newest = _newest(log, spec, place, every)
+    if newest is None:
+        return removed
+    for ids, batches in _chunks(log, spec, place, every):
+        if len(batches) < len(ids):
+            # Somebody else has been at it; the next round will see what is left to do.
+            return removed
         removed = _rewrite(log, spec, place, ids, _kept(log, spec, whole(batches), newest), removed)
     log.database.run(
         "UPDATE partition SET compacted = ? WHERE topic = ? AND number = ?",
@@ -110,9 +116,13 @@ def _compact(log: EmbeddedLog, spec: TopicSpec, place: tuple[int, int]) -> Maint
 _COLUMNS = "first, last, rows, appended, low, high, checksum, blob"
 
 
-def _chunks(log: EmbeddedLog, spec: TopicSpec, place: tuple[int, int]) -> Iterator[tuple[list[int], list[Batch]]]:
+Listed = list[tuple[int, int]]
+"""Numbers of batches with their rows, as they were when the work began; what comes later is not touched."""
+
+
+def _chunks(log: EmbeddedLog, spec: TopicSpec, place: tuple[int, int], listed: Listed) -> Iterator[tuple[list[int], list[Batch]]]:
     """Numbers and contents of batches, so many at a time that they can be rewritten in one transaction."""
-    every = log.database.rows("SELECT id, rows FROM batch WHERE topic = ? AND partition = ? ORDER BY last", place)
+    every = list(listed)
     while every:
         ids: list[int] = []
         rows = 0
@@ -122,17 +132,18 @@ def _chunks(log: EmbeddedLog, spec: TopicSpec, place: tuple[int, int]) -> Iterat
             rows += count
         marks = ", ".join("?" * len(ids))
         found = log.database.rows(f"SELECT {_COLUMNS} FROM batch WHERE id IN ({marks}) ORDER BY last", ids)
-        yield ids, [batch_of(spec, place[1], Stored(*row)) for row in found]
+        yield ids, [batch_of(spec, place, Stored(*row)) for row in found]
 
 
-def _newest(log: EmbeddedLog, spec: TopicSpec, place: tuple[int, int]) -> pl.DataFrame:
-    """The greatest offset of each key."""
+def _newest(log: EmbeddedLog, spec: TopicSpec, place: tuple[int, int], listed: Listed) -> pl.DataFrame | None:
+    """The greatest offset of each key; None if others have removed all batches meanwhile."""
     keys = list(spec.keys)
     newest: pl.DataFrame | None = None
-    for _, batches in _chunks(log, spec, place):
+    for _, batches in _chunks(log, spec, place, listed):
+        if not batches:
+            continue
         found = whole(batches).group_by(keys).agg(pl.col(OFFSET).max())
         newest = found if newest is None else pl.concat([newest, found]).group_by(keys).agg(pl.col(OFFSET).max())
-    assert newest is not None
     return newest
 
 
@@ -148,11 +159,13 @@ def _rewrite(
     stored = [_stored(spec, part) for part in kept.iter_slices(ROWS_PER_BATCH)] if kept.height else []
     marks = ", ".join("?" * len(ids))
     with log.database.transaction():
-        rows, size = log.database.rows(
-            f"SELECT coalesce(sum(rows), 0), coalesce(sum(bytes), 0) FROM batch WHERE id IN ({marks})", ids
+        count, rows, size = log.database.rows(
+            f"SELECT count(*), coalesce(sum(rows), 0), coalesce(sum(bytes), 0) FROM batch WHERE id IN ({marks})", ids
         )[0]
+        if count < len(ids):
+            return removed
         log.database.run(f"DELETE FROM batch WHERE id IN ({marks})", ids)
-        for each in stored:
+        for each in (found.sealed(*place) for found in stored):
             log.database.run(
                 f"INSERT INTO batch (topic, partition, {_COLUMNS}, bytes) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 [

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
 import sqlite3
 import threading
 from collections.abc import Iterator, Sequence
@@ -12,6 +14,9 @@ from typing import Any, Literal
 from kandle.errors import StorageError
 
 FILE = "log.db"
+USE = "in-use"
+"""Whoever uses the log holds a shared lock on this file, which ends with the process."""
+
 VERSION = 1
 PATIENCE = 60
 """Seconds to wait for another process that is writing."""
@@ -61,11 +66,14 @@ class Database:
         self._lock = threading.RLock()
         self._depth = 0
         with self.translated():
-            if path is not None:
-                path.mkdir(parents=True, exist_ok=True)
+            self._use = None if path is None else _shared_use(path)
             place = ":memory:" if path is None else str(path / FILE)
             self._connection = sqlite3.connect(place, timeout=PATIENCE, isolation_level=None, check_same_thread=False)
-            self._prepare(durability)
+            try:
+                self._prepare(durability)
+            except BaseException:
+                self.close()
+                raise
 
     def _prepare(self, durability: Durability) -> None:
         run = self._connection.execute
@@ -139,3 +147,30 @@ class Database:
         """Close the connection."""
         with self._lock:
             self._connection.close()
+            if self._use is not None:
+                os.close(self._use)
+
+
+def _shared_use(path: Path) -> int:
+    """Say that the log is in use, for as long as the file is open."""
+    path.mkdir(parents=True, exist_ok=True)
+    use = os.open(path / USE, os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        fcntl.flock(use, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        os.close(use)
+        raise StorageError(f"log {path}: it is being repaired; try again when that is done") from error
+    return use
+
+
+@contextmanager
+def only_use(path: Path) -> Iterator[None]:
+    """Be the only one that uses the log; StorageError if there are others."""
+    use = os.open(path / USE, os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        fcntl.flock(use, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    except BlockingIOError as error:
+        raise StorageError(f"the log in {path} is in use; stop all processes that use it first") from error
+    finally:
+        os.close(use)

@@ -6,14 +6,15 @@ of a log is in one file, so that a power loss can only take away the newest tran
 
 from __future__ import annotations
 
-import os
+import threading
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
-from kandle.errors import FencedError, LogError, SchemaError, UnknownTopicError
-from kandle.log.bell import LONGEST_WAIT, Bell, MemoryBell, Ringer
+from kandle.errors import FencedError, LogError, SchemaError, StorageError, UnknownTopicError
+from kandle.log.bell import LONGEST_WAIT, Bell, MemoryBell, MemoryBells, Ringer
 from kandle.log.blobs import RESERVED, Stored, batch_of, check, packed, span_of, spec_of, spec_text
 from kandle.log.compaction import maintain
 from kandle.log.database import Database, Durability
@@ -30,11 +31,14 @@ from kandle.log.port import (
     TopicSpec,
     TopicState,
 )
-from kandle.log.records import Batch, Records, Write
+from kandle.log.records import Batch, Write
 from kandle.log.schema import differences, merged_columns
 from kandle.time.clock import Clock, SystemClock
 
 BELLS = "bells"
+TOPICS = "\0topics"
+"""The generation that counts changes of topics; no group can have this name."""
+
 BATCHES_AT_ONCE = 256
 STORED = "first, last, rows, appended, low, high, checksum, blob"
 """Columns of a batch in the order of `Stored`."""
@@ -49,7 +53,10 @@ class EmbeddedLog:
         self.database = Database(path, durability)
         self._durability: Durability = durability
         self._topics: dict[str, tuple[int, TopicSpec]] = {}
-        self._bell: Bell | MemoryBell | None = None if path is not None else MemoryBell()
+        self._generation = -1
+        self._memory_bells = MemoryBells()
+        self._own: list[Bell | MemoryBell] = []
+        self._own_bells = threading.local()
         self._ringer = None if path is None else Ringer(path / BELLS)
         self._users = 1
 
@@ -66,7 +73,7 @@ class EmbeddedLog:
             grown = replace(there, columns=merged_columns(there, spec))
             if grown != there:
                 self.database.run("UPDATE topic SET spec = ?, empty = ? WHERE id = ?", [*spec_text(grown), number])
-            self._topics[spec.name] = (number, grown)
+                self._changed()
         return TopicState(grown, differences(grown, spec))
 
     def _create(self, spec: TopicSpec) -> None:
@@ -75,13 +82,23 @@ class EmbeddedLog:
         assert number is not None
         for partition in range(spec.partitions):
             self.database.run("INSERT INTO partition (topic, number) VALUES (?, ?)", [number, partition])
+        self._changed()
+
+    def _changed(self) -> None:
+        """Have all connections look at the topics again."""
+        self.database.run(
+            "INSERT INTO generation (name, number) VALUES (?, 1) ON CONFLICT (name) DO UPDATE SET number = number + 1", [TOPICS]
+        )
 
     def topic(self, name: str) -> TopicSpec:
         """A topic as it is now."""
-        self._topics.pop(name, None)
         return self._known(name)[1]
 
     def _known(self, name: str) -> tuple[int, TopicSpec]:
+        generation = self.database.value("SELECT number FROM generation WHERE name = ?", [TOPICS])
+        if generation != self._generation:
+            self._topics.clear()
+            self._generation = generation
         if name not in self._topics:
             found = self.database.rows("SELECT id, spec, empty FROM topic WHERE name = ?", [name])
             if not found:
@@ -138,20 +155,13 @@ class EmbeddedLog:
         return [self._prepared(write) for write in writes if len(write.records)]
 
     def _prepared(self, write: Write) -> tuple[tuple[int, int], Stored]:
-        number, spec = self._fitting(write.topic, write.records)
+        number, spec = self._known(write.topic)
         if not 0 <= write.partition < spec.partitions:
             raise LogError(f"topic {spec.name} has partitions 0 to {spec.partitions - 1}, not {write.partition}")
         frame = check(spec, write.records)
         blob = packed(frame)
         low, high = span_of(spec, frame)
         return (number, write.partition), Stored(0, 0, frame.height, 0, low, high, zlib.crc32(blob), blob)
-
-    def _fitting(self, topic: str, records: Records) -> tuple[int, TopicSpec]:
-        """The topic; looked up again if a column is not known, since another process may have added it."""
-        _, spec = self._known(topic)
-        if not spec.schema.keys() >= set(records.frame.columns):
-            self.topic(topic)
-        return self._known(topic)
 
     def _insert(self, place: tuple[int, int], stored: Stored) -> int:
         topic, partition = place
@@ -161,11 +171,12 @@ class EmbeddedLog:
             "UPDATE partition SET next = next + ? WHERE topic = ? AND number = ? RETURNING next", [stored.rows, topic, partition]
         )
         first = int(end) - stored.rows
+        stored = replace(stored, first=first, last=end - 1, appended=self.clock.now()).sealed(topic, partition)
         self.database.run(
             "INSERT INTO batch (topic, partition, first, last, rows, appended, low, high, checksum, bytes, blob) "
             "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             [
-                *(topic, partition, first, end - 1, stored.rows, self.clock.now()),
+                *(topic, partition, first, stored.last, stored.rows, stored.appended),
                 *(stored.low, stored.high, stored.checksum, len(stored.blob), stored.blob),
             ],
         )
@@ -184,9 +195,9 @@ class EmbeddedLog:
         return [] if self.path is None else [row[0] for row in self.database.rows("SELECT name FROM bell")]
 
     def _ring(self, names: list[str]) -> None:
-        if isinstance(self._bell, MemoryBell):
-            self._bell.ring()
-        elif self._ringer is not None:
+        if self._ringer is None:
+            self._memory_bells.ring()
+        else:
             gone = self._ringer.ring(names)
             if gone:
                 marks = ", ".join("?" * len(gone))
@@ -196,20 +207,32 @@ class EmbeddedLog:
         """Wake all readers in all processes."""
         self._ring(self._bells())
 
-    def wake(self) -> None:
-        """Wake who waits on this connection."""
-        if self._bell is not None:
-            self._bell.ring()
+    def bell(self) -> Bell | MemoryBell:
+        """A new bell that rings with every append in any process."""
+        bell: Bell | MemoryBell
+        if self.path is None:
+            bell = MemoryBell(self._memory_bells)
+        else:
+            with self.database.translated():
+                bell = Bell(self.path / BELLS)
+            self.database.run("INSERT INTO bell (name) VALUES (?)", [bell.name])
+        self._own.append(bell)
+        return bell
+
+    def forget_bell(self, bell: Bell | MemoryBell) -> None:
+        """The bell is not needed any more."""
+        self._own.remove(bell)
+        if isinstance(bell, Bell):
+            self.database.run("DELETE FROM bell WHERE name = ?", [bell.name])
+        bell.close()
 
     def wait(self, timeout: int) -> bool:
-        """Wait for the next append in any process; the first call returns at once, since it may have missed one."""
-        if self._bell is None:
-            assert self.path is not None
-            with self.database.translated():
-                self._bell = Bell(self.path / BELLS)
-            self.database.run("INSERT INTO bell (name) VALUES (?)", [self._bell.name])
+        """Wait for the next append in any process; a thread's first call returns at once, since it may have missed one."""
+        if not hasattr(self._own_bells, "bell"):
+            self._own_bells.bell = self.bell()
             return True
-        return self._bell.wait(min(timeout, LONGEST_WAIT))
+        found: bool = self._own_bells.bell.wait(min(timeout, LONGEST_WAIT))
+        return found
 
     def read(self, partition: TopicPartition, offset: int, max_rows: int, span: tuple[int, int] | None = None) -> list[Batch]:
         """Records from an offset on, about `max_rows`."""
@@ -224,7 +247,7 @@ class EmbeddedLog:
         while found < max_rows:
             chunk = self.database.rows(f"{statement} ORDER BY last LIMIT {self._limit(batches)}", values)
             for row in chunk:
-                batches.append(self._batch(spec, partition.partition, Stored(*row), offset))
+                batches.append(self._batch(spec, (number, partition.partition), Stored(*row), offset))
                 found += len(batches[-1])
                 if found >= max_rows:
                     return batches
@@ -238,18 +261,9 @@ class EmbeddedLog:
         """Few batches at first, since one may be enough, then more."""
         return min(BATCHES_AT_ONCE, 4 * max(1, len(before)))
 
-    def _batch(self, spec: TopicSpec, partition: int, stored: Stored, offset: int) -> Batch:
-        batch = self._decoded(spec, partition, stored)
-        if stored.first >= offset:
-            return batch
-        return batch.slice(int((batch.offsets < offset).sum()))
-
-    def _decoded(self, spec: TopicSpec, partition: int, stored: Stored) -> Batch:
-        try:
-            return batch_of(spec, partition, stored)
-        except SchemaError:
-            # Another process has added a column since this one looked.
-            return batch_of(self.topic(spec.name), partition, stored)
+    def _batch(self, spec: TopicSpec, place: tuple[int, int], stored: Stored, offset: int) -> Batch:
+        batch = batch_of(spec, place, stored)
+        return batch if stored.first >= offset else batch.slice(int((batch.offsets < offset).sum()))
 
     def truncate(self, partition: TopicPartition, before: int) -> None:
         """Forget whole batches below an offset."""
@@ -292,18 +306,30 @@ class EmbeddedLog:
 
     def check(self) -> list[str]:
         """What is wrong with the file, in words; nothing if it is sound."""
-        problems = [row[0] for row in self.database.rows("PRAGMA quick_check") if row[0] != "ok"]
-        for spec in self.topics():
-            number, _ = self._known(spec.name)
-            for row in self.database.run(
-                f"SELECT partition, {STORED} FROM batch WHERE topic = ? ORDER BY partition, last",
-                [number],
-            ):
+        problems = self._said(lambda: [row[0] for row in self.database.rows("PRAGMA quick_check") if row[0] != "ok"])
+        for name in [row[0] for row in self.database.rows("SELECT name FROM topic ORDER BY name")]:
+            problems += self._said(partial(self._damaged, name))
+        return problems
+
+    @staticmethod
+    def _said(look: Callable[[], list[str]]) -> list[str]:
+        """What a look finds, or the error that ends it."""
+        try:
+            return look()
+        except StorageError as error:
+            return [str(error)]
+
+    def _damaged(self, name: str) -> list[str]:
+        """Batches of a topic whose bytes have changed."""
+        number, _ = self._known(name)
+        problems = []
+        statement = f"SELECT partition, {STORED} FROM batch WHERE topic = ? ORDER BY partition, last"
+        with self.database.translated():
+            for row in self.database.run(statement, [number]):
                 stored = Stored(*row[1:])
-                if zlib.crc32(stored.blob) != stored.checksum:
-                    problems.append(
-                        f"topic {spec.name}, partition {row[0]}, offsets {stored.first} to {stored.last}: damaged bytes"
-                    )
+                if not stored.is_sound(number, row[0]):
+                    place = f"topic {name}, partition {row[0]}, offsets {stored.first} to {stored.last}"
+                    problems.append(f"{place}: damaged bytes")
         return problems
 
     def connect(self) -> EmbeddedLog:
@@ -318,9 +344,8 @@ class EmbeddedLog:
         self._users -= 1
         if self._users:
             return
-        if isinstance(self._bell, Bell):
-            self.database.run("DELETE FROM bell WHERE name = ?", [self._bell.name])
-            self._bell.close()
+        for bell in list(self._own):
+            self.forget_bell(bell)
         if self._ringer is not None:
             self._ringer.close()
         self.database.close()
@@ -336,17 +361,3 @@ def _check_names(spec: TopicSpec) -> None:
         raise SchemaError(f"topic {spec.name}: the key {unknown[0]!r} is not a column; there are {', '.join(names)}")
     if spec.partitions < 1:
         raise LogError(f"topic {spec.name} needs at least one partition, not {spec.partitions}")
-
-
-def is_in_use(path: Path) -> bool:
-    """Whether some process waits on a bell of the log in this folder."""
-    folder = path / BELLS
-    return folder.exists() and any(_is_heard(each) for each in folder.iterdir())
-
-
-def _is_heard(pipe: Path) -> bool:
-    try:
-        os.close(os.open(pipe, os.O_WRONLY | os.O_NONBLOCK))
-    except OSError:
-        return False
-    return True

@@ -14,6 +14,7 @@ from itertools import groupby
 from typing import TYPE_CHECKING
 
 from kandle.errors import FencedError
+from kandle.log.bell import LONGEST_WAIT
 from kandle.log.port import GroupSpec, Listener, TopicPartition
 from kandle.log.records import Batch, Write
 
@@ -39,6 +40,9 @@ class EmbeddedConsumer:
         self._generation = -1
         self._renewed: int | None = None
         self._is_closed = False
+        self._is_woken = False
+        # It is there before the first look for records, so that none can come unheard.
+        self._bell = log.bell()
 
     @property
     def assignment(self) -> Mapping[TopicPartition, int]:
@@ -46,18 +50,21 @@ class EmbeddedConsumer:
 
     def poll(self, timeout: int, max_rows: int) -> list[Batch]:
         deadline = self._log.clock.steady() + timeout
+        # A clock that is moved by hand does not move while this waits.
+        waited = 0
         while True:
             self._attend()
             batches = self._read(max_rows)
-            left = deadline - self._log.clock.steady()
-            if batches or left <= 0:
+            left = min(deadline - self._log.clock.steady(), timeout - waited)
+            if batches or left <= 0 or self._is_woken:
+                self._is_woken = False
                 return batches
-            pause = min(left, self._spec.lease // RENEWALS)
-            if not self._log.wait(pause) and pause == left:
-                return self._read(max_rows)
+            pause = min(left, self._spec.lease // RENEWALS, LONGEST_WAIT)
+            waited += 0 if self._bell.wait(pause) else pause
 
     def wake(self) -> None:
-        self._log.wake()
+        self._is_woken = True
+        self._bell.ring()
 
     def _read(self, max_rows: int) -> list[Batch]:
         """Topics in the order of the group's spec, so that records of a later topic are at least as new."""
@@ -124,16 +131,18 @@ class EmbeddedConsumer:
         now = self._log.clock.steady()
         due = self._renewed is None or not 0 <= now - self._renewed < self._spec.lease // RENEWALS
         if due or self._generation != self._group_generation():
-            self._beat(now)
+            self._beat()
 
     def _group_generation(self) -> int:
         found = self._database.value("SELECT number FROM generation WHERE name = ?", [self._spec.group])
         return int(found or 0)
 
-    def _beat(self, now: int) -> None:
+    def _beat(self) -> None:
         if self._is_closed:
             return
         with self._database.transaction():
+            # Only now: while this waited for the lock, others may have renewed their leases.
+            now = self._log.clock.steady()
             before = self._group_generation()
             self._renew(now)
             self._bury(now)
@@ -192,7 +201,7 @@ class EmbeddedConsumer:
         for member, expires, lease in self._database.rows(
             "SELECT member, expires, lease FROM member WHERE name = ? AND session != ?", [self._spec.group, self._session]
         ):
-            if not now < expires <= now + lease:
+            if not now < expires <= now + 2 * lease:
                 self._free(member)
                 self._database.run("DELETE FROM member WHERE name = ? AND member = ?", [self._spec.group, member])
                 self._changed()
@@ -289,6 +298,7 @@ class EmbeddedConsumer:
             )
             self._changed()
         self._log.ring()
+        self._log.forget_bell(self._bell)
 
 
 def shared(held: Mapping[int, str | None], members: Sequence[str]) -> dict[int, str]:

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sqlite3
-import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from kandle.errors import StorageError
-from kandle.log.database import FILE, Database
-from kandle.log.embedded import is_in_use
+from kandle.log.blobs import Stored, spec_of
+from kandle.log.database import FILE, Database, only_use
 
 MOST_MISSES = 100_000
 """After so many numbers without a batch there are no more."""
+
+SUFFIXES = ("", "-wal", "-shm")
 
 COPIED = ("topic", "partition", "generation", "lease", "position")
 
@@ -38,20 +40,32 @@ def repair(path: Path) -> Repair:
     damaged = path / FILE
     if not damaged.exists():
         raise StorageError(f"there is no log in {path}")
-    if is_in_use(path):
-        raise StorageError(f"the log in {path} is in use; stop all processes that use it first")
-    backup = _free_name(damaged)
-    for suffix in ("", "-wal", "-shm"):
-        part = damaged.with_name(damaged.name + suffix)
-        if part.exists():
-            part.rename(backup.with_name(backup.name + suffix))
-    _stretch(backup)
-    fresh = Database(path)
-    try:
-        kept, lost = _copied(backup, fresh)
-    finally:
-        fresh.close()
+    with only_use(path):
+        backup = _free_name(damaged)
+        fresh_folder = path / "repair"
+        shutil.rmtree(fresh_folder, ignore_errors=True)
+        fresh = Database(fresh_folder)
+        try:
+            kept, lost = _copied(_working_copy(damaged, fresh_folder), fresh)
+        finally:
+            fresh.close()
+        # Both files are complete before the names change.
+        for suffix in SUFFIXES:
+            if (part := damaged.with_name(damaged.name + suffix)).exists():
+                part.rename(backup.with_name(backup.name + suffix))
+        (fresh_folder / FILE).rename(damaged)
+        shutil.rmtree(fresh_folder)
     return Repair(kept, tuple(lost), backup)
+
+
+def _working_copy(damaged: Path, folder: Path) -> Path:
+    """A copy to read from, since SQLite changes what it opens; the damaged file stays as it is."""
+    copy = folder / "damaged.db"
+    for suffix in SUFFIXES:
+        if (part := damaged.with_name(damaged.name + suffix)).exists():
+            shutil.copyfile(part, copy.with_name(copy.name + suffix))
+    _stretch(copy)
+    return copy
 
 
 def _free_name(damaged: Path) -> Path:
@@ -61,30 +75,30 @@ def _free_name(damaged: Path) -> Path:
     return backup
 
 
-def _stretch(backup: Path) -> None:
+def _stretch(copy: Path) -> None:
     """Give a file that was cut its whole length again, in zeros: SQLite reads nothing at all of one that is too short."""
-    with backup.open("rb") as file:
+    with copy.open("rb") as file:
         header = file.read(100)
     if len(header) == 100 and header.startswith(b"SQLite format 3"):
         page = int.from_bytes(header[16:18], "big")
         whole = (65_536 if page == 1 else page) * int.from_bytes(header[28:32], "big")
-        if backup.stat().st_size < whole:
-            os.truncate(backup, whole)
+        if copy.stat().st_size < whole:
+            os.truncate(copy, whole)
 
 
-def _copied(backup: Path, fresh: Database) -> tuple[int, list[str]]:
-    source = sqlite3.connect(backup)
+def _copied(damaged: Path, fresh: Database) -> tuple[int, list[str]]:
+    source = sqlite3.connect(damaged)
     lost: list[str] = []
     kept = 0
     try:
         with fresh.transaction():
             for table in COPIED:
                 rows = list(_rows(source, table, lost))
-                _insert(fresh, table, rows)
+                _insert(fresh, table, [row for row in rows if table != "topic" or _is_topic(row, lost)])
             topics = dict(fresh.rows("SELECT id, name FROM topic"))
             for row in _batches(source, lost):
                 place = f"topic {topics.get(row[1], row[1])}, partition {row[2]}, offsets {row[3]} to {row[4]}"
-                if zlib.crc32(row[11]) == row[9] and row[1] in topics:
+                if row[1] in topics and _is_sound(row):
                     _insert(fresh, "batch", [row])
                     kept += 1
                 else:
@@ -93,6 +107,21 @@ def _copied(backup: Path, fresh: Database) -> tuple[int, list[str]]:
     finally:
         source.close()
     return kept, lost
+
+
+def _is_topic(row: tuple[Any, ...], lost: list[str]) -> bool:
+    try:
+        spec_of(row[2], row[3])
+    except StorageError:
+        lost.append(f"topic {row[1]}")
+        return False
+    return True
+
+
+def _is_sound(row: tuple[Any, ...]) -> bool:
+    """Whether a row of the table of batches is as it was written."""
+    _, topic, partition, first, last, count, appended, low, high, checksum, _, blob = row
+    return isinstance(blob, bytes) and Stored(first, last, count, appended, low, high, checksum, blob).is_sound(topic, partition)
 
 
 def _rows(source: sqlite3.Connection, table: str, lost: list[str]) -> Iterator[tuple[Any, ...]]:

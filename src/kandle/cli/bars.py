@@ -1,0 +1,205 @@
+"""`kandle bars`: the bars of one timeframe, as a table or as JSON lines, and new ones as they come."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Annotated, Any, cast
+
+import polars as pl
+import typer
+
+from kandle.cli.bar_output import BarPrinter
+from kandle.cli.contexts import is_context_name, load_context, plans_in
+from kandle.cli.data import AsJson, ConfigFile, DataFolder, check_log, for_reading, options_of
+from kandle.cli.key_values import key_values, series_key
+from kandle.cli.tail import Tail
+from kandle.cli.values import logical
+from kandle.context.context import Context
+from kandle.errors import ModelError, OptionsError, TimeframeError
+from kandle.log.records import Batch
+from kandle.model.entity import EntityModel, unknown
+from kandle.plan.plan import BarPlan, Plan
+from kandle.sets.reading import TimeBucket
+from kandle.time.timeframe import Timeframe, from_instant, parse_instant, to_instant
+
+DEFAULT_LAST = 20
+FIRST_REACH, GROWTH = 4, 8
+"""The newest bars of each key are looked for in the last 4 times as many buckets, then in 8 times as many as before."""
+
+Read = Callable[[datetime | None], pl.DataFrame]
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What was asked for: entity, timeframe and beginning of the key as texts, and from when until when."""
+
+    context: str | None
+    entity: str
+    timeframe: str
+    keys: tuple[str, ...]
+
+
+def bars_command(  # noqa: PLR0913, each is an option of the command line
+    entity: Annotated[str, typer.Argument(help="Class of the bars; module:Class in front of it, unless kandle.toml names it.")],
+    timeframe: Annotated[str, typer.Argument(help="Such as 5m.")],
+    keys: Annotated[list[str] | None, typer.Argument(help="First parts of the key, such as EURUSD.", show_default=False)] = None,
+    start: Annotated[str | None, typer.Option("--from", metavar="T", help="First start of a bar.")] = None,
+    until: Annotated[str | None, typer.Option("--until", metavar="T", help="All bars start before this.")] = None,
+    last: Annotated[
+        int | None, typer.Option("--last", min=1, metavar="N", help="The newest N of each key [default: 20].")
+    ] = None,
+    live: Annotated[bool, typer.Option("--live", help="Also bars that are not over yet.")] = False,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on with new bars as they come, until Ctrl-C.")] = False,
+    config: ConfigFile = None,
+    data: DataFolder = None,
+    as_json: AsJson = False,
+) -> None:
+    """Print bars of one timeframe. Finals, and with --live those that still change."""
+    wanted = _wanted([entity, timeframe, *(keys or [])])
+    begin, end = (None if text is None else from_instant(parse_instant(text)) for text in (start, until))
+    options = for_reading(options_of(config, data))
+    cls = load_context(wanted.context, options)
+    check_log(options)
+    with cls(options) as market:
+        reader = _Reader(market, wanted, is_live=live)
+        tail = reader.tail()
+        count = last if last is not None else None if start is not None else DEFAULT_LAST
+        printer = BarPrinter(reader.entity, is_live=live, as_json=as_json, is_stream=follow)
+        printer.show(reader.bars(begin, end, count))
+        if follow:
+            for batches in tail.follow():
+                printer.show(reader.frame_of(batches))
+
+
+def _wanted(arguments: Sequence[str]) -> Wanted:
+    """The arguments told apart; only a context has a colon between module and class."""
+    context, rest = (arguments[0], arguments[1:]) if is_context_name(arguments[0]) else (None, arguments)
+    if len(rest) < 2:
+        raise OptionsError(f"name an entity and a timeframe, such as `Bar 5m`, not only {' '.join(arguments)!r}")
+    return Wanted(context, rest[0], rest[1], tuple(rest[2:]))
+
+
+class _Reader:
+    """Reads the bars that are wanted as frames with the columns of the entity and `_state` (final or live)."""
+
+    def __init__(self, market: Context, wanted: Wanted, *, is_live: bool) -> None:
+        self._market = market
+        self._is_live = is_live
+        plan = _plan(market, wanted.entity)
+        self.entity: EntityModel = plan.query.target
+        self._bar = _bar(plan, wanted.timeframe)
+        self._keys = key_values(self.entity, wanted.keys)
+
+    @property
+    def _parts(self) -> list[str]:
+        """The key of a series of bars."""
+        return [found.name for found in series_key(self.entity)]
+
+    def bars(self, start: datetime | None, end: datetime | None, count: int | None) -> pl.DataFrame:
+        """Bars that start in `[start, end)`, the last `count` of each key."""
+        if count is None:
+            return self._read(start, end)
+        if start is None:
+            newest = self._market.clock.now() if end is None else to_instant(end)
+            look = Look(newest, self._bar.timeframe.nominal, count)
+            return newest_of_each(lambda begin: self._read(begin, end), self._parts, look)
+        return last_of_each(self._read(start, end), self._parts, count)
+
+    def _read(self, start: datetime | None, end: datetime | None) -> pl.DataFrame:
+        # Read last, finals hold each bar that had become final while the others were read.
+        bars = self._bars(start, end, include_live=True) if self._is_live else None
+        finals = self._bars(start, end, include_live=False).with_columns(_state=pl.lit("final"))
+        if bars is None:
+            return finals
+        keys = [*self._parts, *(found.name for found in self.entity.keys if found.is_timestamp)]
+        live = bars.join(finals, on=keys, how="anti").with_columns(_state=pl.lit("live"))
+        return pl.concat([finals, live]).sort(keys)
+
+    def _bars(self, start: datetime | None, end: datetime | None, *, include_live: bool) -> pl.DataFrame:
+        """Blocks, since the context was opened by plain `with`."""
+        buckets: TimeBucket[Any] = self._market.time_bucket(self.entity.cls, self._bar.name)
+        found: Any = buckets.to_polars(self._keys, start=start, end=end, include_live=include_live)
+        return cast(pl.DataFrame, found)
+
+    def tail(self) -> Tail:
+        """The end of the topics as it is now."""
+        topics = [self._bar.final_topic, *([self._bar.live_topic] if self._is_live else [])]
+        return Tail.at_end(self._market.log, topics)
+
+    def frame_of(self, batches: Sequence[Batch]) -> pl.DataFrame:
+        """What was appended, as far as it is wanted."""
+        frames = [self._marked(batch) for batch in batches]
+        wanted = [pl.col(name) == value for name, value in zip(self._parts, self._keys, strict=False)]
+        return pl.concat(frames).filter(wanted) if wanted else pl.concat(frames)
+
+    def _marked(self, batch: Batch) -> pl.DataFrame:
+        records = batch.records
+        frame = logical(self._market.log.topic(batch.topic), records.frame)
+        state = "final" if batch.topic == self._bar.final_topic else "live"
+        frame = frame.select(each.name for each in self.entity.fields).with_columns(_state=pl.lit(state))
+        return frame if records.tombstones is None else frame.filter(~records.tombstones)
+
+
+def _plan(market: Context, name: str) -> Plan:
+    """The plan of the query of the entity of that name."""
+    plans = {found.query.target.name: found for found in plans_in(market)}
+    if name not in plans:
+        raise ModelError(unknown(f"{type(market).__name__} makes no bars of {name!r}", name, list(plans)))
+    return plans[name]
+
+
+def _bar(plan: Plan, timeframe: str) -> BarPlan:
+    """The timeframe of that name; other ways to write it, such as 60s for 1m, are understood."""
+    emitted = {bar.name: bar for bar in plan.emitted}
+    if timeframe in emitted:
+        return emitted[timeframe]
+    name = _usual(timeframe)
+    if name not in emitted:
+        raise ModelError(unknown(f"{plan.query.target.name} has no bars of {timeframe!r}", name, list(emitted)))
+    return emitted[name]
+
+
+def _usual(timeframe: str) -> str:
+    try:
+        return str(Timeframe.parse(timeframe))
+    except TimeframeError:
+        return timeframe
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """How to look back: from an instant on, in buckets of about `size` microseconds, for `count` bars of each key."""
+
+    end: int
+    size: int
+    count: int
+
+
+def newest_of_each(read: Read, parts: Sequence[str], look: Look) -> pl.DataFrame:
+    """The last bars of each key, looking back further and further, so that not all that was ever kept must be read.
+
+    Ends when each key that was found has enough, or when looking further gave nothing more to those that have not.
+    """
+    reach = FIRST_REACH * look.count * look.size
+    before: set[tuple[Any, ...]] | None = None
+    while look.end > reach:
+        bars = last_of_each(read(from_instant(look.end - reach)), parts, look.count)
+        short = _short(bars, parts, look.count)
+        if not bars.is_empty() and (not short or short == before):
+            return bars
+        before = short
+        reach *= GROWTH
+    return last_of_each(read(None), parts, look.count)
+
+
+def last_of_each(bars: pl.DataFrame, parts: Sequence[str], count: int) -> pl.DataFrame:
+    """The last `count` rows of each key, in the order in which they stand."""
+    return bars.group_by(parts, maintain_order=True).tail(count).select(bars.columns) if parts else bars.tail(count)
+
+
+def _short(bars: pl.DataFrame, parts: Sequence[str], count: int) -> set[tuple[Any, ...]]:
+    """Keys with fewer bars than wanted, and how many they have."""
+    counts = bars.group_by(parts).len("_count") if parts else bars.select(_count=pl.len())
+    return set(counts.filter(pl.col("_count") < count).iter_rows())

@@ -1,0 +1,46 @@
+"""The process of the demo that makes ticks: `python -m kandle.cli.demo_generator CONFIG SEED`, until SIGTERM."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+
+from kandle.cli.demo_market import Market
+from kandle.cli.demo_ticks import Walks
+from kandle.cli.signals import stop_signals
+from kandle.context.options import Options
+from kandle.errors import KandleError
+from kandle.time.timeframe import MILLISECOND
+
+TURN = 5 * MILLISECOND
+"""The shortest real time between two appends."""
+
+FAILED = 2
+
+
+async def generate(config: str, seed: int) -> None:
+    """Add the ticks of seeded random walks as time goes by, until a signal comes."""
+    with stop_signals() as stopped:
+        options = Options.load(config, access="write_only")
+        shortest = round(TURN * options.clock.speed)
+        async with Market(options) as market:
+            walks = Walks(seed, market.clock.now())
+            while not stopped.is_set():
+                await market.clock.sleep_until(max(walks.next_end, market.clock.now() + shortest))
+                ticks = walks.until(market.clock.now())
+                if not ticks.is_empty():
+                    await market.ticks.add_many(ticks)
+
+
+def main() -> int:
+    """The exit code; an error is one line on standard error."""
+    try:
+        asyncio.run(generate(sys.argv[1], int(sys.argv[2])))
+    except KandleError as error:
+        print(f"kandle: error: {error}", file=sys.stderr)
+        return FAILED
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,125 @@
+"""`kandle doctor`: looks at everything that must be right, and says what to do about what is not."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from kandle.cli.contexts import ContextName, entities_in, load_context, plans_in
+from kandle.cli.data import AsJson, ConfigFile, DataFolder, clock_of, has_log, options_of
+from kandle.cli.findings import Finding, fine, problem, warning
+from kandle.cli.log_checks import (
+    clock_findings,
+    folder_findings,
+    group_findings,
+    integrity_findings,
+    schedule_findings,
+    topic_findings,
+    wanted_topics,
+)
+from kandle.cli.values import json_line
+from kandle.context.context import Context
+from kandle.context.options import DEFAULT_FILE, Options
+from kandle.errors import KandleError
+from kandle.log.embedded import EmbeddedLog
+from kandle.log.repair import repair
+from kandle.runtime.topics import Retentions
+
+PROBLEMS = 1
+"""Exit code if there is a problem."""
+
+MOST_LOST = 10
+
+
+def doctor_command(
+    context: ContextName = None,
+    config: ConfigFile = None,
+    data: DataFolder = None,
+    is_repair: Annotated[
+        bool, typer.Option("--repair", help="Save what can be saved of a damaged log first; no process may use it.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Find what is wrong and what to do about it.
+
+    Looks at configuration, model, data folder, log, groups, schedule and clock; the exit code is 1 if there is a problem.
+    """
+    if is_repair:
+        _repair(options_of(config, data).log.path, as_json=as_json)
+    levels = set()
+    for finding in _findings(context, config, data):
+        levels.add(finding.level)
+        typer.echo(json_line(finding.to_dict()) if as_json else str(finding))
+    if "problem" in levels:
+        raise typer.Exit(PROBLEMS)
+
+
+def _repair(folder: Path, *, as_json: bool) -> None:
+    done = repair(folder)
+    if as_json:
+        typer.echo(json_line({"kept": done.kept, "lost": list(done.lost), "backup": str(done.backup)}))
+        return
+    typer.echo(f"repaired: {done.kept:,} batches kept, {len(done.lost):,} things lost; the damaged file is {done.backup}")
+    for lost in done.lost[:MOST_LOST]:
+        typer.echo(f"lost: {lost}")
+    if len(done.lost) > MOST_LOST:
+        typer.echo(f"lost: {len(done.lost) - MOST_LOST:,} more")
+
+
+def _findings(context: str | None, config: Path | None, data: Path | None) -> Iterator[Finding]:
+    file = config if config is not None else Path(DEFAULT_FILE)
+    try:
+        options = options_of(config, data)
+    except KandleError as error:
+        yield problem("configuration", str(error), "")
+        return
+    yield fine("configuration", f"{file} is valid" if file.exists() else f"there is no {file}, so defaults are used")
+    market, finding = _market(context, options)
+    yield finding
+    yield from folder_findings(options.log.path)
+    if has_log(options.log.path):
+        yield from _log_findings(options, market)
+
+
+def _market(context: str | None, options: Options) -> tuple[Context | None, Finding]:
+    """The context, not opened, and what is to be said of it."""
+    if context is None and options.context is None:
+        return None, warning(
+            "context", "none is named, so topics and schedule are not checked", "name it: `kandle doctor app:Market`"
+        )
+    try:
+        market = load_context(context, options)(options)
+    except KandleError as error:
+        return None, problem("context", str(error), "")
+    what = f"{type(market).__name__} has {len(entities_in(market))} entities and {len(plans_in(market))} queries over time"
+    return market, fine("context", what)
+
+
+def _log_findings(options: Options, market: Context | None) -> Iterator[Finding]:
+    """What is to be said of the log; a file that cannot be read is a problem, not an error."""
+    clock = clock_of(options)
+    try:
+        log = EmbeddedLog(options.log.path, clock)
+    except KandleError as error:
+        yield problem("log file", str(error), "")
+        return
+    try:
+        found = list(integrity_findings(log))
+        yield from found
+        if market is not None:
+            yield from topic_findings(log, wanted_topics(log, entities_in(market), plans_in(market), _retentions(options)))
+            yield from schedule_findings(log, plans_in(market))
+        yield from group_findings(log)
+        if all(each.level == "ok" for each in found):
+            yield from clock_findings(log, clock)
+    except KandleError as error:
+        yield problem("log file", str(error), "")
+    finally:
+        log.close()
+
+
+def _retentions(options: Options) -> Retentions:
+    return Retentions(live=options.runtime.live_retention, heartbeats=options.heartbeat.retention)

@@ -1,0 +1,165 @@
+"""Checks of a log: its file, its topics against the model, its groups, the schedule, the clock."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+from kandle.cli.data import has_log
+from kandle.cli.findings import Finding, fine, problem, warning
+from kandle.cli.tail import bounds, newest
+from kandle.cli.topics import size_text
+from kandle.cli.values import iso_instant
+from kandle.errors import SchemaError
+from kandle.log.database import FILE
+from kandle.log.embedded import EmbeddedLog
+from kandle.log.port import GroupState, Log, TopicSpec
+from kandle.log.schema import differences, merged_columns
+from kandle.log.topics import entity_topic
+from kandle.model.entity import EntityModel
+from kandle.plan.plan import Plan
+from kandle.runtime.topics import Retentions, heartbeat_names, query_topics
+from kandle.time.clock import Clock
+from kandle.time.timeframe import SECOND
+
+LITTLE_SPACE, TOO_LITTLE_SPACE = 2 << 30, 256 << 20
+"""Bytes of free disk space below which there is a warning, and a problem."""
+
+MOST_SHOWN = 5
+CLOCK_TOLERANCE = 2 * SECOND
+GREAT_LAG = 100_000
+"""Records that a group may be behind before there is a warning."""
+
+
+def folder_findings(folder: Path) -> Iterator[Finding]:
+    """Whether the data folder is there, can be written, and has room."""
+    if not folder.is_dir():
+        yield problem("data folder", f"{folder} does not exist", "`kandle run` makes it; or name another with --data")
+        return
+    if not has_log(folder):
+        yield problem("data folder", f"{folder} has no log", "`kandle run` makes it; or name another folder with --data")
+        return
+    locked = [path for path in (folder, folder / FILE) if not os.access(path, os.W_OK)]
+    if locked:
+        yield problem("data folder", f"{locked[0]} cannot be written", "change its owner or its permissions")
+    else:
+        yield fine("data folder", f"{folder} can be written")
+    yield _space(folder)
+
+
+def _space(folder: Path) -> Finding:
+    free = shutil.disk_usage(folder).free
+    what = f"{size_text(free)} are free on the disk of {folder}"
+    if free < TOO_LITTLE_SPACE:
+        return problem("disk space", what, "free some; a full disk stops all writers")
+    if free < LITTLE_SPACE:
+        return warning("disk space", what, "free some, or give topics a retention")
+    return fine("disk space", what)
+
+
+def integrity_findings(log: EmbeddedLog) -> Iterator[Finding]:
+    """Whether each record in the file is as it was written."""
+    found = log.check()
+    for what in found[:MOST_SHOWN]:
+        yield problem("log file", what, "stop all processes and run `kandle doctor --repair`")
+    if len(found) > MOST_SHOWN:
+        yield problem("log file", f"{len(found) - MOST_SHOWN} more places are damaged", "run `kandle doctor --repair`")
+    if not found:
+        rows = sum(state.rows for spec in log.topics() for state in log.partitions(spec.name))
+        yield fine("log file", f"{rows:,} records in {len(log.topics())} topics are sound")
+
+
+def topic_findings(log: Log, wanted: Iterable[TopicSpec]) -> Iterator[Finding]:
+    """Whether the topics of the model are there and as declared."""
+    there = {spec.name: spec for spec in log.topics()}
+    specs = list(wanted)
+    found = [finding for spec in specs for finding in _topic(there.get(spec.name), spec)]
+    yield from found or [fine("topics", f"{len(specs)} topics are as the model declares them")]
+
+
+def _topic(there: TopicSpec | None, wanted: TopicSpec) -> Iterator[Finding]:
+    if there is None:
+        yield problem("topics", f"there is no topic {wanted.name}", "`kandle run` makes it")
+    else:
+        yield from _differences(there, wanted)
+
+
+def wanted_topics(
+    log: Log, entities: Sequence[EntityModel], plans: Sequence[Plan], retentions: Retentions
+) -> Iterator[TopicSpec]:
+    """The topics that a model needs; those of a query are known once the topic of its source is there."""
+    made = {each.query.target.topic for each in plans}
+    yield from (entity_topic(entity) for entity in entities if entity.topic not in made)
+    there = {spec.name for spec in log.topics()}
+    for each, heartbeats in zip(plans, heartbeat_names(list(plans)), strict=True):
+        if each.query.source.topic in there:
+            yield from query_topics(log, each, heartbeats, retentions).specs
+
+
+def _differences(there: TopicSpec, wanted: TopicSpec) -> Iterator[Finding]:
+    try:
+        merged_columns(there, wanted)
+    except SchemaError as error:
+        yield problem("topics", str(error), "")
+        return
+    for difference in differences(there, wanted):
+        yield warning("topics", difference, "declare it as it is, or begin with another data folder")
+
+
+def group_findings(log: Log) -> Iterator[Finding]:
+    """Who reads, and how far behind."""
+    states = log.groups()
+    if not states:
+        yield fine("groups", "there are none")
+    for state in states:
+        yield _group(log, state)
+
+
+def _group(log: Log, state: GroupState) -> Finding:
+    members = sorted({owner for owner in state.owners.values() if owner is not None})
+    lag = _lag(log, state)
+    who = f"members {', '.join(members)}" if members else "no member"
+    what = f"group {state.group}: {who}, {len(state.owners)} partitions, lag {lag:,} records"
+    if lag and not members:
+        return warning("groups", what, "nobody reads on; start `kandle run`, or leave it if it is a reader that has ended")
+    free = sum(owner is None for owner in state.owners.values())
+    if free and members:
+        return warning("groups", f"{what}, {free} partitions without owner", "look again in a few seconds")
+    if lag > GREAT_LAG:
+        return warning("groups", what, "start another process, or look whether this one is slow")
+    return fine("groups", what)
+
+
+def _lag(log: Log, state: GroupState) -> int:
+    """Records that the group has not committed yet."""
+    places = {*state.owners, *state.positions}
+    ranges = {place: (start, end) for topic in {each.topic for each in places} for place, start, end in bounds(log, topic)}
+    return sum(max(0, ranges[place][1] - max(state.positions.get(place, 0), ranges[place][0])) for place in places)
+
+
+def schedule_findings(log: Log, plans: Sequence[Plan]) -> Iterator[Finding]:
+    """Whether the sessions on which queries are based are there."""
+    there = {spec.name for spec in log.topics()}
+    for query in (each.query for each in plans):
+        if query.schedule is None:
+            continue
+        topic = query.schedule.entity.topic
+        rows = sum(state.rows for state in log.partitions(topic)) if topic in there else 0
+        if rows:
+            yield fine("schedule", f"{rows:,} rows in topic {topic} for {query.target.name}")
+        else:
+            yield problem("schedule", f"topic {topic} has no rows, so {query.target.name} has no sessions", "add its rows")
+
+
+def clock_findings(log: Log, clock: Clock) -> Iterator[Finding]:
+    """Whether the clock has gone on since the newest record."""
+    now = clock.now()
+    stamps = [int(batch.timestamps[-1]) for spec in log.topics() for batch in newest(log, spec.name, 1)]
+    if stamps and max(stamps) > now + CLOCK_TOLERANCE:
+        ahead = (max(stamps) - now) / SECOND
+        what = f"it is {iso_instant(now)}, but a record was written {ahead:,.1f} s later than that"
+        yield problem("clock", what, "set the clock of this machine, or wait; was this data written with another [clock]?")
+    else:
+        yield fine("clock", f"it is {iso_instant(now)}, after all records")

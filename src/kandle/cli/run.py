@@ -1,0 +1,99 @@
+"""`kandle run`: makes live bars and finals until it is told to stop."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from typing import Annotated, Any
+
+import typer
+
+from kandle.cli.contexts import ContextName, load_context, plans_in
+from kandle.cli.data import AsJson, ConfigFile, DataFolder, options_of, with_section
+from kandle.cli.log_output import log_to_standard_error
+from kandle.cli.signals import stop_signals
+from kandle.cli.values import json_line
+from kandle.context.context import Context
+from kandle.errors import ModelError, StateError
+from kandle.plan.plan import Plan
+
+LOOK_EVERY = 0.5
+"""Seconds between two looks at the health of what runs."""
+
+
+def run_command(
+    context: ContextName = None,
+    config: ConfigFile = None,
+    data: DataFolder = None,
+    instance: Annotated[str | None, typer.Option("--instance", metavar="NAME", help="Name of this process in its group.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Make bars of what comes in. Live bars and finals, until Ctrl-C or SIGTERM."""
+    options = options_of(config, data).model_copy(update={"access": "read_write"})
+    options = with_section(options, "runtime", enabled=True, instance=instance or options.runtime.instance)
+    market = load_context(context, options)(options)
+    plans = plans_in(market)
+    if not plans:
+        raise ModelError(f"{type(market).__name__} has no query with a window over time, so there is nothing to run")
+    log_to_standard_error(as_json=as_json)
+    asyncio.run(_serve(market, _Announcement(market, plans, as_json=as_json)))
+
+
+class _Announcement:
+    """What runs, in a few lines."""
+
+    def __init__(self, market: Context, plans: list[Plan], *, as_json: bool) -> None:
+        self._market, self._plans, self._as_json = market, plans, as_json
+
+    def show(self, instance: str) -> None:
+        found = self._facts(instance)
+        for line in [json_line(found)] if self._as_json else self._lines(found):
+            typer.echo(line)
+
+    def _facts(self, instance: str) -> dict[str, Any]:
+        cls = type(self._market)
+        return {
+            "context": f"{cls.__module__}:{cls.__qualname__}",
+            "instance": instance,
+            "data": str(self._market.options.log.path.absolute()),
+            "queries": [
+                {
+                    "source": each.query.source.name,
+                    "target": each.query.target.name,
+                    "bars": [{"timeframe": bar.name, "live": bar.live_topic, "final": bar.final_topic} for bar in each.emitted],
+                }
+                for each in self._plans
+            ],
+        }
+
+    @staticmethod
+    def _lines(found: dict[str, Any]) -> Iterator[str]:
+        yield f"{found['context']} runs as {found['instance']}, data in {found['data']}"
+        for query in found["queries"]:
+            yield f"{query['target']} <- {query['source']}"
+            for bar in query["bars"]:
+                yield f"  {bar['timeframe']:<4} {bar['live']}, {bar['final']}"
+        yield "Ctrl-C stops it"
+
+
+async def _serve(market: Context, announcement: _Announcement) -> None:
+    """Run until a signal comes or the worker fails; leaving the context hands everything over."""
+    with stop_signals() as stopped:
+        async with market:
+            announcement.show(market.health().instance)
+            while not stopped.is_set():
+                _check(market)
+                await _wait(stopped)
+
+
+async def _wait(stopped: asyncio.Event) -> None:
+    try:
+        await asyncio.wait_for(stopped.wait(), LOOK_EVERY)
+    except TimeoutError:
+        return
+
+
+def _check(market: Context) -> None:
+    """StateError if a worker has failed; one that only waits, for space on the disk say, goes on by itself."""
+    if market.problem is not None:
+        raise StateError(f"a worker has failed: {market.problem}") from market.problem

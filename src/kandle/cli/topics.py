@@ -1,0 +1,170 @@
+"""`kandle topics`: what is in the log, topic by topic."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from kandle.cli.columns import Columns
+from kandle.cli.data import AsJson, ConfigFile, DataFolder, opened_log, options_of
+from kandle.cli.tail import Tail, newest, records
+from kandle.cli.values import cell, json_line, printable
+from kandle.log.port import Log, TopicSpec
+from kandle.time.timeframe import DAY, HOUR, MINUTE, SECOND
+
+topics_app = typer.Typer()
+
+TopicName = Annotated[str, typer.Argument(help="Name of the topic.")]
+UNITS = ((DAY, "d"), (HOUR, "h"), (MINUTE, "m"), (SECOND, "s"), (1000, "ms"), (1, "us"))
+SIZES = ("B", "KiB", "MiB", "GiB", "TiB")
+
+
+@topics_app.callback(invoke_without_command=True)
+def _root(context: typer.Context) -> None:
+    """Show what is in the log. Topics, their settings, their newest records."""
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())
+
+
+@topics_app.command("list")
+def list_command(config: ConfigFile = None, data: DataFolder = None, as_json: AsJson = False) -> None:
+    """All topics with their sizes and settings."""
+    with opened_log(options_of(config, data)) as log:
+        rows = [_summary(log, spec) for spec in log.topics()]
+    if as_json:
+        for row in rows:
+            typer.echo(json_line(row))
+        return
+    table = Columns(("topic", "partitions", "records", "size", "retention", "compacted"), right=(1, 2, 3))
+    for line in table.lines([_list_row(row) for row in rows]):
+        typer.echo(line)
+
+
+@topics_app.command("describe")
+def describe_command(topic: TopicName, config: ConfigFile = None, data: DataFolder = None, as_json: AsJson = False) -> None:
+    """Settings, columns, keys and offsets of a topic."""
+    with opened_log(options_of(config, data)) as log:
+        found = _description(log, log.topic(topic))
+    if as_json:
+        typer.echo(json_line(found))
+        return
+    for line in _described(found):
+        typer.echo(line)
+
+
+@topics_app.command("tail")
+def tail_command(
+    topic: TopicName,
+    count: Annotated[int, typer.Option("-n", "--last", min=0, metavar="N", help="How many records.")] = 10,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on with new records, until Ctrl-C.")] = False,
+    config: ConfigFile = None,
+    data: DataFolder = None,
+    as_json: AsJson = False,
+) -> None:
+    """The newest records of a topic. With partition, offset, timestamp and headers."""
+    with opened_log(options_of(config, data)) as log:
+        spec = log.topic(topic)
+        printer = _RecordPrinter(spec, as_json=as_json)
+        tail = Tail.at_end(log, [topic])
+        # Positions are noted first, so nothing falls between the two; what both have is shown once.
+        printer.show(records(log, newest(log, topic, count))[-count:] if count else [])
+        if follow:
+            for batches in tail.follow():
+                printer.show(records(log, batches))
+
+
+class _RecordPrinter:
+    """Prints records as they come, each once."""
+
+    def __init__(self, spec: TopicSpec, *, as_json: bool) -> None:
+        self._names = [column.name for column in spec.columns]
+        numeric = [position for position, column in enumerate(spec.columns, 3) if column.physical.is_numeric()]
+        self._columns = Columns(("partition", "offset", "timestamp", *self._names, "headers"), right=(0, 1, *numeric))
+        self._as_json = as_json
+        self._shown: dict[int, int] = {}
+
+    def show(self, rows: list[dict[str, Any]]) -> None:
+        fresh = [row for row in rows if row["offset"] > self._shown.get(row["partition"], -1)]
+        for row in fresh:
+            self._shown[row["partition"]] = max(row["offset"], self._shown.get(row["partition"], -1))
+        for line in map(json_line, fresh) if self._as_json else self._columns.lines(map(self._row, fresh)):
+            typer.echo(line)
+
+    def _row(self, row: dict[str, Any]) -> list[str]:
+        values = [cell(row["value"].get(name)) for name in self._names]
+        headers = printable(" ".join(f"{name}={value}" for name, value in row["headers"].items()))
+        gone = ["(removed)"] if row["tombstone"] else []
+        return [str(row["partition"]), str(row["offset"]), row["timestamp"], *values, " ".join([*gone, headers])]
+
+
+def _summary(log: Log, spec: TopicSpec) -> dict[str, Any]:
+    states = log.partitions(spec.name)
+    return {
+        "topic": spec.name,
+        "partitions": spec.partitions,
+        "records": sum(state.rows for state in states),
+        "bytes": sum(state.bytes for state in states),
+        "retention": None if spec.retention is None else duration_text(spec.retention),
+        "retention_bytes": spec.retention_bytes,
+        "compacted": spec.compacted,
+    }
+
+
+def _description(log: Log, spec: TopicSpec) -> dict[str, Any]:
+    states = log.partitions(spec.name)
+    return _summary(log, spec) | {
+        "time": spec.time,
+        "keys": list(spec.keys),
+        "columns": [{"name": each.name, "type": each.kind, "nullable": each.nullable} for each in spec.columns],
+        "offsets": [
+            {"partition": number, "start": state.start, "end": state.end, "records": state.rows, "bytes": state.bytes}
+            for number, state in enumerate(states)
+        ],
+    }
+
+
+def _list_row(row: dict[str, Any]) -> list[str]:
+    retention = [row["retention"] or "for ever"]
+    retention += [f"{size_text(row['retention_bytes'])} a partition"] if row["retention_bytes"] is not None else []
+    compacted = "yes" if row["compacted"] else "no"
+    return [
+        row["topic"],
+        str(row["partitions"]),
+        f"{row['records']:,}",
+        size_text(row["bytes"]),
+        ", ".join(retention),
+        compacted,
+    ]
+
+
+def _described(found: dict[str, Any]) -> list[str]:
+    """What is known of a topic, as text."""
+    names = ("topic", "partitions", "records", "size", "retention", "compacted")
+    settings = [*zip(names, _list_row(found), strict=True), ("time", found["time"] or ""), ("key", ", ".join(found["keys"]))]
+    columns = [[each["name"], each["type"], "nullable" if each["nullable"] else ""] for each in found["columns"]]
+    offsets = [[str(each[name]) for name in ("partition", "start", "end", "records", "bytes")] for each in found["offsets"]]
+    return [
+        *Columns(("setting", "value")).lines(settings),
+        "",
+        *Columns(("column", "type", "")).lines(columns),
+        "",
+        *Columns(("partition", "start", "end", "records", "bytes"), right=range(5)).lines(offsets),
+    ]
+
+
+def duration_text(duration: int) -> str:
+    """Microseconds in the coarsest units that say it exactly, such as `1d12h`."""
+    parts = []
+    for unit, name in UNITS:
+        count, duration = divmod(duration, unit)
+        parts += [f"{count}{name}"] if count else []
+    return "".join(parts) or "0s"
+
+
+def size_text(size: int) -> str:
+    """Bytes in a unit that is easy to read."""
+    for power, name in enumerate(SIZES):
+        if size < 1024 ** (power + 1) or name == SIZES[-1]:
+            return f"{size} B" if not power else f"{size / 1024**power:.1f} {name}"
+    raise AssertionError("the last unit takes all sizes")

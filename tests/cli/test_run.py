@@ -1,0 +1,200 @@
+"""`kandle run` and `kandle bars` as processes, on ticks that the test adds."""
+
+import json
+import signal
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kandle.cli.demo_market import Market, Tick
+from kandle.context.options import Options
+from kandle.log.embedded import EmbeddedLog
+from kandle.time.clock import SystemClock
+from kandle.time.timeframe import SECOND, from_instant
+from tests.cli.commands import Here, Processes, failure, run
+
+MARKET = "kandle.cli.demo:Market"
+CLOCK = SystemClock()
+
+
+def add(folder: Path, *ticks: tuple[str, datetime, str]) -> None:
+    """Add ticks as another process would."""
+    with Market(Options(access="write_only", log={"path": str(folder)})) as market:  # type: ignore[arg-type]
+        market.ticks.add_many([Tick(symbol, time, Decimal(price), 1) for symbol, time, price in ticks])  # type: ignore[unused-coroutine]
+
+
+def this_second() -> datetime:
+    """The beginning of a second that has just begun."""
+    CLOCK.pause(SECOND - CLOCK.now() % SECOND)
+    now = CLOCK.now()
+    return from_instant(now - now % SECOND)
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """A data folder, the process that makes bars in it, and what that said first."""
+
+    folder: Path
+    process: subprocess.Popen[str]
+    said: dict[str, Any]
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    folder = tmp_path_factory.mktemp("run")
+    processes = Processes()
+    command = processes.start(folder, "run", MARKET, "--data", "data", "--instance", "one", "--json")
+    assert command.stdout is not None
+    yield Running(folder / "data", command, json.loads(command.stdout.readline()))
+    processes.close()
+
+
+def test_what_runs_is_said_first(running: Running) -> None:
+    folder, said = running.folder, running.said
+    assert (said["context"], said["instance"], said["data"]) == ("kandle.cli.demo_market:Market", "one", str(folder))
+    assert [bar["final"] for bar in said["queries"][0]["bars"]] == ["bars_1s_final", "bars_5s_final", "bars_15s_final"]
+
+
+def test_bars_are_printed_and_followed(running: Running, here: Here, processes: Processes) -> None:
+    folder = running.folder
+    start = this_second()
+    add(folder, ("B", start, "7"), ("A", start, "10.00"), ("A", start + timedelta(milliseconds=200), "12.50"))
+    follower = processes.start(folder.parent, "bars", MARKET, "Bar", "1s", "A", "--follow", "--json", "--data", "data")
+    assert follower.stdout is not None
+    first, second = (json.loads(follower.stdout.readline()) for _ in range(2))
+    follower.send_signal(signal.SIGINT)
+    assert follower.wait(10) == 130
+    assert first == {
+        "symbol": "A",
+        "start": start.isoformat().replace("+00:00", ".000Z"),
+        "open": "10.00",
+        "high": "12.50",
+        "low": "10.00",
+        "close": "12.50",
+        "volume": 2,
+        "ticks": 2,
+    }
+    assert (second["ticks"], second["open"], second["close"]) == (0, "12.50", "12.50")
+
+    bars = ("bars", MARKET, "Bar", "1s", "--data", str(folder))
+    head, *rows = here.output(*bars)
+    assert head.split() == ["symbol", "start", "open", "high", "low", "close", "volume", "ticks"]
+    assert {row.split()[0] for row in rows} == {"A", "B"}
+    assert [row.split()[0] for row in here.output(*bars, "--last", "1")[1:]] == ["A", "B"]
+    after = (start + timedelta(seconds=1)).isoformat()
+    assert len(here.output(*bars, "A", "--until", after)) == 2
+    assert len(here.output(*bars, "A", "--from", start.isoformat(), "--until", after, "--json")) == 1
+    states = {json.loads(line)["_state"] for line in here.output(*bars[:3], "15s", *bars[4:], "--live", "--json")}
+    assert states <= {"live", "final"} and states
+
+
+def test_doctor_finds_nothing_wrong_while_it_runs(running: Running, here: Here) -> None:
+    folder = running.folder
+    lines = here.output("doctor", MARKET, "--data", str(folder))
+    assert {line.split()[0] for line in lines} == {"ok"}
+    assert any("group market-bars: members one, 4 partitions, lag " in line for line in lines)
+    assert "is in use; stop all processes" in here.failure("doctor", "--repair", "--data", str(folder))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("Bars", "1s"), "Market makes no bars of 'Bars'; did you mean 'Bar'? (there are: Bar)"),
+        (("Bar", "1m"), "Bar has no bars of '1m'"),
+        (("Bar", "soon"), "Bar has no bars of 'soon'"),
+        (("Bar",), "name an entity and a timeframe, such as `Bar 5m`"),
+        (("Bar", "1s", "A", "B"), "the key of Bar is symbol, so 'B' is too much"),
+        (("Bar", "1s", "--from", "soon"), "'soon' is not a point in time"),
+        (("Bar", "1s", "--last", "0"), "Invalid value for '--last'"),
+    ],
+)
+def test_bars_that_are_not_there_are_one_line(running: Running, here: Here, arguments: tuple[str, ...], message: str) -> None:
+    folder = running.folder
+    assert here.failure("bars", MARKET, *arguments, "--data", str(folder)).startswith(message)
+
+
+def test_a_signal_hands_over_and_ends_it_well(running: Running) -> None:
+    folder, command = running.folder, running.process
+    began = CLOCK.steady()
+    command.send_signal(signal.SIGTERM)
+    _, errors = command.communicate(timeout=10)
+    assert command.returncode == 0
+    assert CLOCK.steady() - began < 3 * SECOND
+    events = [json.loads(line) for line in errors.splitlines()]
+    assert [event["level"] for event in events] == ["info"] * len(events)
+    assert [event["event"].split()[0] for event in events] == ["assigned", "one", "revoked"]
+    log = EmbeddedLog(folder)
+    (group,) = log.groups()
+    assert set(group.owners.values()) == {None}
+    log.close()
+
+
+def test_without_a_terminal_or_json_it_is_plain_text(tmp_path: Path, processes: Processes) -> None:
+    command = processes.start(tmp_path, "run", MARKET, "--instance", "two")
+    assert command.stdout is not None
+    assert command.stderr is not None
+    lines = [command.stdout.readline() for _ in range(6)]
+    errors = command.stderr.readline() + command.stderr.readline()
+    CLOCK.pause(SECOND // 4)
+    command.send_signal(signal.SIGINT)
+    _, others = command.communicate(timeout=10)
+    assert command.returncode == 0
+    assert lines[0] == f"kandle.cli.demo_market:Market runs as two, data in {tmp_path / 'kandle-data'}\n"
+    assert lines[1:3] == ["Bar <- Tick\n", "  1s   bars_1s_live, bars_1s_final\n"]
+    assert lines[5] == "Ctrl-C stops it\n"
+    assert "info    assigned to two: " in errors
+    assert "\x1b" not in "".join(lines) + errors + others
+
+
+SUMS = """
+from kandle.cli.demo_market import *
+
+@kandle.stream("sums")
+@dataclass
+class Sum:
+    symbol: Annotated[str, Key(0)]
+    start: Annotated[datetime, Timestamp(), Key(1)]
+    total: Annotated[Decimal, Precision(4, 2)]
+
+class Sums(Context):
+    ticks: EventSet[Tick]
+    sums: EventSet[Sum]
+
+    def on_model_creating(self, model):
+        model.entity(Sum).to_query(
+            lambda q: q.from_(Tick)
+            .tumbling(lambda t: t.time, seconds=1)
+            .group_by(lambda t: t.symbol)
+            .select(lambda t, w: Sum(symbol=t.symbol, start=w.start, total=f.sum(t.price)))
+        )
+"""
+
+
+def test_an_error_of_the_worker_ends_it_with_one_line(tmp_path: Path, processes: Processes) -> None:
+    (tmp_path / "app.py").write_text(SUMS)
+    command = processes.start(tmp_path, "run", "app:Sums", "--data", "data")
+    assert command.stdout is not None
+    command.stdout.readline()
+    start = this_second()
+    add(tmp_path / "data", ("A", start, "60.00"), ("A", start, "60.00"))
+    _, errors = command.communicate(timeout=20)
+    assert command.returncode == 2
+    assert errors.splitlines()[-1].startswith("kandle: error: a worker has failed: ")
+    assert "Traceback" not in errors
+
+
+def test_what_cannot_run_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "app.py").write_text("from kandle import Context\nclass Empty(Context): ...\n")
+    assert failure(tmp_path, "run", "app:Empty") == "Empty has no query with a window over time, so there is nothing to run"
+    assert failure(tmp_path, "run", "app:None") == "module 'app' has no 'None' (contexts there: Empty)"
+    (tmp_path / "file").write_text("")
+    assert "file" in failure(tmp_path, "run", MARKET, "--data", "file")
+    missing = "the data folder missing does not exist; name another with --data, or make it with `kandle run`"
+    assert failure(tmp_path, "bars", MARKET, "Bar", "1s", "--data", "missing") == missing
+    assert run(tmp_path, "run", "--help").returncode == 0

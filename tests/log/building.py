@@ -1,0 +1,224 @@
+"""What the tests of the log write, and how they read it back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from threading import Thread
+from typing import Any, TypeVar
+
+import polars as pl
+
+from kandle.log.port import Column, Consumer, Log, TopicPartition, TopicSpec, latest
+from kandle.log.records import Batch, Records, Write, header_rows
+from kandle.time.clock import SystemClock
+from kandle.time.timeframe import SECOND
+
+Result = TypeVar("Result")
+INSTANT = pl.Datetime("us", "UTC")
+START = datetime(2024, 3, 1, tzinfo=UTC)
+COLUMNS = (Column("symbol", "string", pl.String()), Column("number", "int", pl.Int64()), Column("time", "instant", INSTANT))
+PATIENCE = 60
+"""Seconds after which a test gives up waiting for what should have happened long before."""
+
+
+def topic_spec(name: str, **settings: Any) -> TopicSpec:
+    """A topic of numbers with a symbol and a time."""
+    return TopicSpec(**{"name": name, "columns": COLUMNS, "keys": ("symbol",), "time": "time", **settings})
+
+
+def instant(number: int) -> int:
+    """The time of a number in microseconds: one second after that of the number before."""
+    return round(START.timestamp()) * SECOND + number * SECOND
+
+
+def records(numbers: Iterable[int], symbols: Sequence[str] | None = None) -> Records:
+    """Records of these numbers, of symbol `A` unless given."""
+    found = list(numbers)
+    columns = {"symbol": symbols or ["A"] * len(found), "number": found, "time": [START + timedelta(seconds=n) for n in found]}
+    return Records(pl.DataFrame(columns, schema={column.name: column.physical for column in COLUMNS}))
+
+
+def write(topic: str, numbers: Iterable[int], partition: int = 0, symbols: Sequence[str] | None = None) -> Write:
+    """Records of these numbers for one partition."""
+    return Write(topic, partition, records(numbers, symbols))
+
+
+def numbers_of(batches: Iterable[Batch]) -> list[int]:
+    """The numbers in the order in which they were read."""
+    return [number for batch in batches for number in batch.records.frame["number"].to_list()]
+
+
+def offsets_of(batches: Iterable[Batch]) -> list[int]:
+    """The offsets in the order in which they were read."""
+    return [int(offset) for batch in batches for offset in batch.offsets]
+
+
+def headers_of(batches: Iterable[Batch]) -> list[dict[str, str]]:
+    """The headers of each record."""
+    return [headers for batch in batches for headers in header_rows(batch.records)]
+
+
+def tombstones_of(batches: Iterable[Batch]) -> list[bool]:
+    """Whether each record is a tombstone."""
+    found: list[bool] = []
+    for batch in batches:
+        marks = batch.records.tombstones
+        found += [False] * len(batch) if marks is None else marks.to_list()
+    return found
+
+
+def table_of(batches: Iterable[Batch]) -> dict[str, int]:
+    """The newest number of each symbol that is not gone."""
+    table: dict[str, int] = {}
+    for batch in batches:
+        frame = batch.records.frame
+        for symbol, number, gone in zip(frame["symbol"], frame["number"], tombstones_of([batch]), strict=True):
+            if gone:
+                table.pop(symbol, None)
+            else:
+                table[symbol] = number
+    return table
+
+
+def frame_of(batches: Sequence[Batch]) -> pl.DataFrame:
+    """All rows in one frame."""
+    return pl.concat([batch.records.frame for batch in batches])
+
+
+def read_all(
+    log: Log, topic: str, partition: int = 0, offset: int = 0, max_rows: int = 1_000_000, span: tuple[int, int] | None = None
+) -> list[Batch]:
+    """Everything from an offset on, read step by step until nothing more comes."""
+    place, found = TopicPartition(topic, partition), list[Batch]()
+    while batches := log.read(place, offset, max_rows, span):
+        following = latest(batches)
+        assert following is not None and following > offset, f"a read at {offset} does not lead on: {batches}"
+        found, offset = found + batches, following
+    return found
+
+
+def maintain_fully(log: Log) -> int:
+    """Rounds of maintenance until there is nothing left to do; gives the number of removed rows."""
+    removed = 0
+    while (done := log.maintain()).rows:
+        removed += done.rows
+    return removed
+
+
+class MovedClock(SystemClock):
+    """The system's clock, set forward by hand."""
+
+    def __init__(self) -> None:
+        self.ahead = 0
+
+    def now(self) -> int:
+        return super().now() + self.ahead
+
+    def steady(self) -> int:
+        return super().steady() + self.ahead
+
+
+Event = tuple[str, str, frozenset[TopicPartition]]
+
+
+@dataclass
+class Recorder:
+    """A listener that writes down what it hears, and what it was told to do when partitions go."""
+
+    member: str = ""
+    events: list[Event] = field(default_factory=list)
+    before_revoked: Callable[[Collection[TopicPartition]], None] | None = None
+
+    def assigned(self, partitions: Collection[TopicPartition]) -> None:
+        self._note("assigned", partitions)
+
+    def revoked(self, partitions: Collection[TopicPartition]) -> None:
+        if self.before_revoked is not None:
+            self.before_revoked(partitions)
+        self._note("revoked", partitions)
+
+    def lost(self, partitions: Collection[TopicPartition]) -> None:
+        self._note("lost", partitions)
+
+    def heard(self, kind: str) -> set[TopicPartition]:
+        """All partitions of one kind of event."""
+        return {partition for found, _, partitions in self.events if found == kind for partition in partitions}
+
+    def _note(self, kind: str, partitions: Collection[TopicPartition]) -> None:
+        if partitions:
+            self.events.append((kind, self.member, frozenset(partitions)))
+
+
+def partitions_of(topic: str, count: int) -> set[TopicPartition]:
+    """All partitions of a topic."""
+    return {TopicPartition(topic, number) for number in range(count)}
+
+
+def owned(*consumers: Consumer) -> list[TopicPartition]:
+    """What the members own, one after the other."""
+    return [partition for consumer in consumers for partition in consumer.assignment]
+
+
+def wait_until(done: Callable[[], bool]) -> None:
+    """Look again and again until it is done."""
+    clock, until = SystemClock(), SystemClock().steady() + PATIENCE * SECOND
+    while not done():
+        assert clock.steady() < until, "what should have happened long ago did not"
+        clock.pause(2_000)
+
+
+def settle(
+    consumers: Sequence[Consumer], done: Callable[[], bool], timeout: int = 10_000, max_rows: int = 1_000_000
+) -> list[Batch]:
+    """Poll in turn until `done`; checks at every step that no partition is owned by two."""
+    found: list[Batch] = []
+    clock, until = SystemClock(), SystemClock().steady() + PATIENCE * SECOND
+    while not done():
+        assert clock.steady() < until, f"the group does not come to rest: {[dict(each.assignment) for each in consumers]}"
+        for consumer in consumers:
+            found += consumer.poll(timeout, max_rows)
+            both = owned(*consumers)
+            assert len(both) == len(set(both)), f"owned by two: {both}"
+    return found
+
+
+def settle_on(consumers: Sequence[Consumer], partitions: Collection[TopicPartition]) -> list[Batch]:
+    """Poll in turn until all these partitions are owned, each member has its share, and another round changes nothing."""
+
+    def shared() -> bool:
+        shares = [len(consumer.assignment) for consumer in consumers]
+        return set(owned(*consumers)) == set(partitions) and min(shares) > 0
+
+    return settle(consumers, shared)
+
+
+def poll_until(consumer: Consumer, count: int, timeout: int = 100_000, max_rows: int = 1_000_000) -> list[Batch]:
+    """Poll until so many records have come."""
+    found: list[Batch] = []
+    clock, until = SystemClock(), SystemClock().steady() + PATIENCE * SECOND
+    while len(numbers_of(found)) < count:
+        assert clock.steady() < until, f"{count} records expected, but only these came: {numbers_of(found)}"
+        found += consumer.poll(timeout, max_rows)
+    return found
+
+
+def positions_of(batches: Iterable[Batch]) -> dict[TopicPartition, int]:
+    """The offsets after these batches, as they are committed."""
+    return {TopicPartition(batch.topic, batch.partition): batch.next_offset for batch in batches}
+
+
+def aside(call: Callable[[], Result]) -> Future[Result]:
+    """Make a call in a thread of its own."""
+    future: Future[Result] = Future()
+
+    def run() -> None:
+        try:
+            future.set_result(call())
+        except BaseException as error:
+            future.set_exception(error)
+
+    Thread(target=run, daemon=True).start()
+    return future

@@ -1,0 +1,518 @@
+"""The contract of consumer groups: who reads what, and what a commit means."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from concurrent.futures import Future, wait
+from threading import Event as Flag
+
+import pytest
+
+from kandle.errors import FencedError, KandleError, LogError
+from kandle.log.port import Consumer, Log, TopicPartition
+from kandle.log.records import Batch, Records, Write
+from kandle.time.clock import SystemClock
+from kandle.time.timeframe import MILLISECOND
+from tests.log.building import (
+    PATIENCE,
+    Event,
+    Recorder,
+    aside,
+    numbers_of,
+    offsets_of,
+    owned,
+    partitions_of,
+    poll_until,
+    positions_of,
+    read_all,
+    records,
+    settle,
+    settle_on,
+    topic_spec,
+    wait_until,
+    write,
+)
+from tests.log.contract_base import ContractBase, Join
+
+LONG = PATIENCE * 1_000_000
+"""A timeout in microseconds that no test waits for: a poll that ends before was woken."""
+
+
+class GroupContract(ContractBase):
+    """Consumers and their groups."""
+
+    def test_a_lone_member_owns_all_partitions_of_its_topics(self, log: Log, name: str, join: Join) -> None:
+        topics = [f"{name}.a", f"{name}.b"]
+        log.ensure(topic_spec(topics[0], partitions=3))
+        log.ensure(topic_spec(topics[1], partitions=2))
+        listener = Recorder("one")
+        consumer = join("one", *topics, listener=listener)
+        every = partitions_of(topics[0], 3) | partitions_of(topics[1], 2)
+        settle_on([consumer], every)
+        assert listener.heard("assigned") == every
+        assert {kind for kind, _, _ in listener.events} == {"assigned"}
+
+    def test_a_poll_gives_records_in_the_order_of_each_partition(self, log: Log, name: str, join: Join) -> None:
+        log.ensure(topic_spec(name, partitions=2))
+        for first in range(0, 100, 5):
+            log.append([write(name, range(first, first + 5), partition) for partition in range(2)])
+        consumer = join("one")
+        found = poll_until(consumer, 200, max_rows=7)
+        for partition in range(2):
+            part = [batch for batch in found if batch.partition == partition]
+            assert numbers_of(part) == offsets_of(part) == list(range(100))
+
+    def test_a_poll_takes_a_few_rows_of_each_partition_when_asked_for_few(self, log: Log, name: str, join: Join) -> None:
+        log.ensure(topic_spec(name, partitions=2))
+        for first in range(0, 1000, 10):
+            log.append([write(name, range(first, first + 10), partition) for partition in range(2)])
+        consumer = join("one")
+        settle([consumer], lambda: len(consumer.assignment) == 2, max_rows=1)
+        consumer.seek(dict.fromkeys(consumer.assignment, 0))
+        for _ in range(5):
+            found = poll_until(consumer, 1, max_rows=20)
+            for partition in range(2):
+                assert len(numbers_of(batch for batch in found if batch.partition == partition)) <= 30
+
+    def test_no_partition_is_starved_by_a_busy_one(self, log: Log, name: str, join: Join) -> None:
+        log.ensure(topic_spec(name, partitions=3))
+        for _ in range(50):
+            log.append([write(name, range(100), 0), write(name, range(100), 2)])
+        log.append([write(name, [7], 1)])
+        consumer, seen = join("one"), []
+        for _ in range(20):
+            seen += consumer.poll(100_000, 100)
+        assert {batch.partition for batch in seen} == {0, 1, 2}
+
+    def test_a_poll_that_finds_nothing_ends_with_nothing(self, log: Log, name: str, join: Join) -> None:
+        log.ensure(topic_spec(name))
+        consumer = join("one")
+        settle_on([consumer], partitions_of(name, 1))
+        assert consumer.poll(0, 10) == []
+        assert consumer.poll(50_000, 10) == []
+
+    def test_a_waiting_poll_ends_with_the_records_of_an_append(self, log: Log, name: str, join: Join) -> None:
+        log.ensure(topic_spec(name))
+        consumer = join("one")
+        settle_on([consumer], partitions_of(name, 1))
+        for number in range(3):
+            waiting = aside(lambda: consumer.poll(LONG, 10))
+            log.append([write(name, [number])])
+            assert numbers_of(waiting.result(PATIENCE / 2)) == [number]
+
+    def test_a_poll_waits_until_wake_ends_it_from_another_thread(self, log: Log, name: str, join: Join) -> None:
+        log.ensure(topic_spec(name))
+        consumer = join("one")
+        settle_on([consumer], partitions_of(name, 1))
+        waiting = aside(lambda: consumer.poll(LONG, 10))
+        SystemClock().pause(700 * MILLISECOND)
+        assert not waiting.done(), "a poll of a minute ended before anybody woke it"
+        assert woken(consumer, waiting) == []
+        log.append([write(name, [1])])
+        assert numbers_of(poll_until(consumer, 1)) == [1]
+
+    def test_members_on_one_connection_can_wait_in_threads_of_their_own(self, log: Log, name: str, join: Join) -> None:
+        log.ensure(topic_spec(name, partitions=2))
+        members = [join("one"), join("two")]
+        settle_on(members, partitions_of(name, 2))
+        for number in range(5):
+            waiting = [aside(lambda member=member: member.poll(LONG, 10)) for member in members]
+            log.append([write(name, [number], partition) for partition in range(2)])
+            assert [numbers_of(each.result(PATIENCE / 2)) for each in waiting] == [[number], [number]]
+
+    def test_paused_partitions_are_not_read_and_lose_nothing(self, log: Log, name: str, join: Join) -> None:
+        log.ensure(topic_spec(name, partitions=2))
+        consumer = join("one")
+        settle_on([consumer], partitions_of(name, 2))
+        log.append([write(name, range(100, 110), 0), write(name, [1], 1)])
+        seen = poll_until(consumer, 4, max_rows=3)
+        quiet = TopicPartition(name, 0)
+        consumer.pause([quiet])
+        log.append([write(name, range(110, 120), 0), write(name, [2], 1)])
+        while 2 not in numbers_of(seen):
+            found = poll_until(consumer, 1)
+            assert {batch.partition for batch in found} == {1}
+            seen += found
+        assert consumer.poll(0, 10) == []
+        consumer.resume([quiet])
+        seen += poll_until(consumer, 22 - len(numbers_of(seen)))
+        assert sorted(numbers_of(seen)) == [1, 2, *range(100, 120)]
+
+    def test_a_poll_of_nothing_but_paused_partitions_waits(self, log: Log, name: str, join: Join) -> None:
+        log.ensure(topic_spec(name))
+        consumer = join("one")
+        settle_on([consumer], partitions_of(name, 1))
+        consumer.pause(partitions_of(name, 1))
+        log.append([write(name, [1])])
+        assert consumer.poll(20_000, 10) == []
+        waiting = aside(lambda: consumer.poll(LONG, 10))
+        SystemClock().pause(20 * MILLISECOND)
+        assert not waiting.done()
+        assert woken(consumer, waiting) == []
+
+    def test_seek_goes_back_and_forward(self, log: Log, name: str, join: Join) -> None:
+        log.ensure(topic_spec(name, partitions=2))
+        log.append([write(name, range(10), 0), write(name, range(10), 1)])
+        consumer, place = join("one"), TopicPartition(name, 0)
+        assert len(numbers_of(poll_until(consumer, 20))) == 20
+        consumer.seek({place: 4})
+        assert numbers_of(poll_until(consumer, 6)) == [4, 5, 6, 7, 8, 9]
+        consumer.seek({place: 0})
+        consumer.seek({place: 8})
+        found = poll_until(consumer, 2)
+        assert (numbers_of(found), {batch.partition for batch in found}) == ([8, 9], {0})
+        consumer.seek({place: 10})
+        assert consumer.poll(0, 10) == []
+
+    @pytest.mark.parametrize(("reset", "expected"), [("earliest", [1, 2, 3]), ("latest", [3])])
+    def test_a_new_group_begins_where_reset_says(self, log: Log, name: str, join: Join, reset: str, expected: list[int]) -> None:
+        log.ensure(topic_spec(name))
+        log.append([write(name, [1, 2])])
+        consumer = join("one", reset=reset)
+        first = settle_on([consumer], partitions_of(name, 1))
+        log.append([write(name, [3])])
+        assert numbers_of(first + poll_until(consumer, len(expected) - len(numbers_of(first)))) == expected
+
+    @pytest.mark.parametrize("reset", ["earliest", "latest"])
+    def test_a_group_that_has_committed_goes_on_there_whatever_reset_says(
+        self, log: Log, name: str, join: Join, reset: str
+    ) -> None:
+        log.ensure(topic_spec(name))
+        log.append([write(name, range(5))])
+        first = join("one")
+        poll_until(first, 5)
+        first.commit({TopicPartition(name, 0): 2})
+        first.close()
+        assert numbers_of(poll_until(join("one", reset=reset), 3)) == [2, 3, 4]
+
+    def test_a_commit_of_offset_zero_is_a_commit(self, log: Log, name: str, join: Join) -> None:
+        log.ensure(topic_spec(name))
+        log.append([write(name, [1])])
+        first = join("one")
+        settle_on([first], partitions_of(name, 1))
+        first.commit({TopicPartition(name, 0): 0})
+        first.close()
+        assert numbers_of(poll_until(join("one", reset="latest"), 1)) == [1]
+
+    def test_what_was_not_committed_comes_again(self, log: Log, name: str, join: Join) -> None:
+        log.ensure(topic_spec(name))
+        log.append([write(name, range(5))])
+        first = join("one")
+        assert numbers_of(poll_until(first, 5)) == list(range(5))
+        first.close()
+        assert numbers_of(poll_until(join("two"), 5)) == list(range(5))
+
+    def test_a_group_goes_on_after_a_restart_where_it_committed(self, log: Log, name: str, join: Join) -> None:
+        log.ensure(topic_spec(name))
+        log.append([write(name, range(5))])
+        consumer = join("one")
+        poll_until(consumer, 5)
+        consumer.commit({TopicPartition(name, 0): 3})
+        consumer.close()
+        log = self.reopen(log)
+        assert log.committed(name, name) == {0: 3}
+        again = log.consumer(self.group_spec(name, "one", name))
+        assert numbers_of(poll_until(again, 2)) == [3, 4]
+        again.close()
+
+    def test_offsets_and_records_of_a_commit_are_kept_together(self, log: Log, name: str, join: Join) -> None:
+        results = f"{name}.results"
+        log.ensure(topic_spec(name))
+        log.ensure(topic_spec(results))
+        log.append([write(name, range(5))])
+        consumer = join("one")
+        batches = poll_until(consumer, 5)
+        consumer.commit(positions_of(batches), [write(results, numbers_of(batches))])
+        place = TopicPartition(name, 0)
+        assert consumer.committed([place]) == {place: 5}
+        assert numbers_of(read_all(log, results)) == [0, 1, 2, 3, 4]
+
+    def test_a_commit_with_a_wrong_record_keeps_neither_offsets_nor_records(self, log: Log, name: str, join: Join) -> None:
+        results = f"{name}.results"
+        log.ensure(topic_spec(name))
+        log.ensure(topic_spec(results))
+        log.append([write(name, range(5))])
+        consumer, place = join("one"), TopicPartition(name, 0)
+        poll_until(consumer, 5)
+        wrong = Write(results, 0, Records(records([1]).frame.drop("number")))
+        with pytest.raises(LogError, match="number"):
+            consumer.commit({place: 5}, [write(results, [1]), wrong])
+        assert consumer.committed([place]) == {}
+        assert log.partitions(results)[0].end == 0
+        consumer.commit({place: 5}, [write(results, [2])])
+        assert (consumer.committed([place]), numbers_of(read_all(log, results))) == ({place: 5}, [2])
+
+    def test_partitions_without_a_commit_are_left_out(self, log: Log, name: str, join: Join) -> None:
+        log.ensure(topic_spec(name, partitions=3))
+        consumer = join("one")
+        settle_on([consumer], partitions_of(name, 3))
+        consumer.commit({TopicPartition(name, 1): 0, TopicPartition(name, 2): 7})
+        assert consumer.committed(partitions_of(name, 3)) == {TopicPartition(name, 1): 0, TopicPartition(name, 2): 7}
+        assert log.committed(name, name) == {1: 0, 2: 7}
+        assert log.committed(f"{name}.other", name) == {}
+
+    def test_groups_do_not_know_of_each_other(self, log: Log, name: str, join: Join) -> None:
+        log.ensure(topic_spec(name))
+        log.append([write(name, range(3))])
+        one, other = join("one"), join("one", group=f"{name}.other")
+        assert numbers_of(poll_until(one, 3)) == numbers_of(poll_until(other, 3)) == [0, 1, 2]
+        one.commit({TopicPartition(name, 0): 3})
+        assert log.committed(f"{name}.other", name) == {}
+
+    def test_groups_tell_owners_and_positions(self, log: Log, name: str, join: Join) -> None:
+        log.ensure(topic_spec(name, partitions=2))
+        first, second = join("one"), join("two")
+        settle_on([first, second], partitions_of(name, 2))
+        place = next(iter(first.assignment))
+        first.commit({place: 4})
+        (state,) = [group for group in log.groups() if group.group == name]
+        assert state.owners == {**dict.fromkeys(first.assignment, "one"), **dict.fromkeys(second.assignment, "two")}
+        assert state.positions == {place: 4}
+        first.close()
+        second.close()
+        (state,) = [group for group in log.groups() if group.group == name]
+        assert set(state.owners.values()) <= {None}
+        assert state.positions == {place: 4}
+
+    def test_two_members_share_the_partitions(self, log: Log, name: str, join: Join) -> None:
+        log.ensure(topic_spec(name, partitions=4))
+        first = join("one")
+        settle_on([first], partitions_of(name, 4))
+        second = join("two")
+        settle_on([first, second], partitions_of(name, 4))
+        settle([first, second], lambda: len(first.assignment) == 2 == len(second.assignment))
+        log.append([write(name, [partition], partition) for partition in range(4)])
+        for consumer in (first, second):
+            assert set(numbers_of(poll_until(consumer, 2))) == {partition for _, partition in consumer.assignment}
+
+    def test_a_member_too_many_owns_nothing_and_takes_over_when_another_leaves(self, log: Log, name: str, join: Join) -> None:
+        log.ensure(topic_spec(name))
+        first = join("one")
+        settle_on([first], partitions_of(name, 1))
+        second = join("two")
+        for _ in range(5):
+            assert second.poll(1_000, 10) == []
+            first.poll(1_000, 10)
+        assert sorted([len(first.assignment), len(second.assignment)]) == [0, 1]
+        owner, spare = (first, second) if first.assignment else (second, first)
+        owner.close()
+        settle_on([spare], partitions_of(name, 1))
+
+    def test_topics_of_the_same_number_of_partitions_are_assigned_alike(self, log: Log, name: str, join: Join) -> None:
+        topics = [f"{name}.{letter}" for letter in "abc"]
+        for topic, count in zip(topics, (4, 4, 3), strict=True):
+            log.ensure(topic_spec(topic, partitions=count))
+        every = {partition for topic, count in zip(topics, (4, 4, 3), strict=True) for partition in partitions_of(topic, count)}
+        members = [join(member, *topics) for member in ("one", "two", "three")]
+        for count in (3, 2, 1):
+            settle_on(members, every)
+            for member in members:
+                first, second = ({part for topic, part in member.assignment if topic == each} for each in topics[:2])
+                assert first == second
+            members.pop(1 if count == 3 else 0).close()
+
+    def test_a_partition_is_revoked_before_it_is_assigned_to_another(self, log: Log, name: str, join: Join) -> None:
+        log.ensure(topic_spec(name, partitions=4))
+        events: list[Event] = []
+        first = join("one", listener=Recorder("one", events))
+        settle_on([first], partitions_of(name, 4))
+        second = join("two", listener=Recorder("two", events))
+        settle_on([first, second], partitions_of(name, 4))
+        moved = set(second.assignment)
+        kinds = [(kind, member) for kind, member, partitions in events if partitions & moved]
+        assert kinds[0] == ("assigned", "one")
+        assert kinds[1] == ("revoked", "one")
+        assert ("assigned", "two") in kinds[2:]
+        assert all(kind != "lost" for kind, _, _ in events)
+
+    def test_a_partition_that_is_being_revoked_can_still_be_committed(self, log: Log, name: str, join: Join) -> None:
+        log.ensure(topic_spec(name, partitions=2))
+        log.append([write(name, range(3), 0), write(name, range(3), 1)])
+        listener = Recorder("one")
+        first = join("one", listener=listener)
+        poll_until(first, 6)
+
+        def commit(partitions: Collection[TopicPartition]) -> None:
+            assert set(partitions) <= set(first.assignment)
+            first.commit(dict.fromkeys(partitions, 2))
+
+        listener.before_revoked = commit
+        second = join("two")
+        found = settle_on([first, second], partitions_of(name, 2))
+        (place,) = second.assignment
+        found += poll_until(second, 1) if not found else []
+        assert (numbers_of(found), [batch.partition for batch in found]) == ([2], [place.partition])
+
+    def test_leaving_revokes_first_and_what_is_committed_then_counts(self, log: Log, name: str, join: Join) -> None:
+        log.ensure(topic_spec(name))
+        log.append([write(name, range(3))])
+        listener = Recorder("one")
+        first = join("one", listener=listener)
+        poll_until(first, 3)
+        listener.before_revoked = lambda partitions: first.commit(dict.fromkeys(partitions, 3))
+        first.close()
+        assert listener.heard("revoked") == partitions_of(name, 1)
+        assert log.committed(name, name) == {0: 3}
+
+    def test_a_member_that_leaves_hands_over_at_once(self, log: Log, name: str, join: Join) -> None:
+        log.ensure(topic_spec(name, partitions=2))
+        first, second = join("one"), join("two")
+        settle_on([first, second], partitions_of(name, 2))
+        first.close()
+        settle_on([second], partitions_of(name, 2))
+
+    def test_a_waiting_member_hears_of_one_that_leaves(self, log: Log, name: str, join: Join) -> None:
+        log.ensure(topic_spec(name, partitions=2))
+        other = log.connect()
+        first, second = join("one"), join("two", on=other)
+        settle_on([first, second], partitions_of(name, 2))
+        (freed,) = first.assignment
+        log.append([write(name, [5], freed.partition)])
+        waiting = aside(lambda: second.poll(LONG, 10))
+        first.close()
+        assert numbers_of(waiting.result(PATIENCE / 2)) == [5]
+        second.close()
+        other.close()
+
+    def test_a_waiting_member_makes_room_for_one_that_joins(self, log: Log, name: str, join: Join) -> None:
+        log.ensure(topic_spec(name, partitions=2))
+        first = join("one")
+        settle_on([first], partitions_of(name, 2))
+        waiting = aside(lambda: first.poll(LONG, 10))
+        other = log.connect()
+        second = join("two", on=other)
+        settle([second], lambda: len(second.assignment) == 1)
+        assert woken(first, waiting) == []
+        assert set(owned(first, second)) == partitions_of(name, 2)
+        second.close()
+        other.close()
+
+    def test_a_member_of_the_same_name_takes_the_place_of_the_one_before(self, log: Log, name: str, join: Join) -> None:
+        log.ensure(topic_spec(name, partitions=2))
+        log.append([write(name, [1], 0), write(name, [2], 1)])
+        listener = Recorder("one")
+        older = join("one", listener=listener)
+        poll_until(older, 2)
+        newer = join("one")
+        settle_on([newer], partitions_of(name, 2))
+        with pytest.raises(FencedError, match=name):
+            older.commit({TopicPartition(name, 0): 1})
+        try:
+            assert older.poll(0, 10) == []
+        except FencedError:
+            assert not older.assignment
+        else:
+            assert listener.heard("lost") == partitions_of(name, 2)
+            assert not older.assignment
+        newer.poll(0, 10)
+        assert set(newer.assignment) == partitions_of(name, 2)
+        assert log.committed(name, name) == {}
+
+    def test_epochs_grow_with_each_change_of_owner(self, log: Log, name: str, join: Join) -> None:
+        log.ensure(topic_spec(name))
+        place, epochs = TopicPartition(name, 0), list[int]()
+        for number in range(4):
+            consumer = join(f"member {number % 2}")
+            settle_on([consumer], [place])
+            epochs.append(consumer.assignment[place])
+            consumer.poll(0, 10)
+            assert consumer.assignment[place] == epochs[-1]
+            consumer.close()
+        assert epochs == sorted(set(epochs))
+
+    def test_a_commit_for_a_partition_that_went_to_another_writes_nothing(self, log: Log, name: str, join: Join) -> None:
+        results = f"{name}.results"
+        log.ensure(topic_spec(name, partitions=2))
+        log.ensure(topic_spec(results))
+        log.append([write(name, range(3), 0), write(name, range(3), 1)])
+        first = join("one")
+        poll_until(first, 6)
+        second = join("two")
+        settle_on([first, second], partitions_of(name, 2))
+        (kept,), (gone,) = first.assignment, second.assignment
+        for offsets in ({gone: 3}, {kept: 3, gone: 3}):
+            with pytest.raises(FencedError, match=name):
+                first.commit(offsets, [write(results, [1])])
+        assert log.committed(name, name) == {}
+        assert log.partitions(results)[0].end == 0
+        first.commit({kept: 3}, [write(results, [1])])
+        second.commit({gone: 3}, [write(results, [2])])
+        assert log.committed(name, name) == {0: 3, 1: 3}
+        assert numbers_of(read_all(log, results)) == [1, 2]
+
+    def test_a_member_that_has_left_cannot_commit(self, log: Log, name: str, join: Join) -> None:
+        log.ensure(topic_spec(name))
+        consumer = join("one")
+        settle_on([consumer], partitions_of(name, 1))
+        consumer.close()
+        with pytest.raises(KandleError):
+            consumer.commit({TopicPartition(name, 0): 1})
+        consumer.close()
+        assert log.committed(name, name) == {}
+
+    def test_members_in_threads_that_come_and_go_never_share_a_partition_and_process_each_record_once(
+        self, log: Log, name: str
+    ) -> None:
+        results, count = f"{name}.results", 300
+        log.ensure(topic_spec(name, partitions=3))
+        log.ensure(topic_spec(results, partitions=3))
+        owners: dict[TopicPartition, str] = {}
+        complete = Flag()
+
+        def life(member: str, rounds: int) -> None:
+            connection = log.connect()
+            listener = Owner(member, owners)
+            while not complete.is_set():
+                consumer = connection.consumer(self.group_spec(name, member, name), listener)
+                for _ in range(rounds):
+                    work(consumer, results)
+                consumer.close()
+            connection.close()
+
+        lives = [
+            aside(lambda member=member, rounds=rounds: life(member, rounds)) for member, rounds in (("a", 3), ("b", 5), ("c", 40))
+        ]
+        try:
+            for number in range(count):
+                log.append([write(name, [number], number % 3)])
+            wait_until(lambda: sum(part.end for part in log.partitions(results)) >= count or any(each.done() for each in lives))
+        finally:
+            complete.set()
+        for each in lives:
+            each.result(PATIENCE)
+        for partition in range(3):
+            assert numbers_of(read_all(log, results, partition)) == list(range(partition, count, 3))
+
+
+class Owner:
+    """A listener that fails if a partition is assigned while another owns it."""
+
+    def __init__(self, member: str, owners: dict[TopicPartition, str]) -> None:
+        self.member, self.owners = member, owners
+
+    def assigned(self, partitions: Collection[TopicPartition]) -> None:
+        for partition in partitions:
+            before = self.owners.setdefault(partition, self.member)
+            assert before == self.member, f"{partition} belongs to {before} when it is assigned to {self.member}"
+
+    def revoked(self, partitions: Collection[TopicPartition]) -> None:
+        for partition in partitions:
+            assert self.owners.pop(partition) == self.member
+
+    def lost(self, partitions: Collection[TopicPartition]) -> None:
+        raise AssertionError(f"{partitions} were taken from {self.member}, which was alive")
+
+
+def woken(consumer: Consumer, waiting: Future[list[Batch]]) -> list[Batch]:
+    """What a poll in another thread gives that is woken."""
+    consumer.wake()
+    found, _ = wait((waiting,), PATIENCE / 2)
+    assert found, "wake did not end the poll"
+    return waiting.result()
+
+
+def work(consumer: Consumer, results: str) -> None:
+    """Poll once, and commit the records as results of the same partition."""
+    batches = consumer.poll(2_000, 20)
+    if batches:
+        consumer.commit(positions_of(batches), [Write(results, batch.partition, batch.records) for batch in batches])

@@ -1,0 +1,354 @@
+"""The contract of records: what is appended is what is read."""
+
+from __future__ import annotations
+
+from datetime import UTC, date, datetime
+from uuid import uuid4
+
+import polars as pl
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from polars.testing import assert_frame_equal
+
+from kandle.errors import FencedError, LogError, SchemaError
+from kandle.log.port import Column, Fence, Log, TopicPartition, TopicSpec
+from kandle.log.records import Records, Write, header_column
+from kandle.time.timeframe import SECOND
+from tests.log.building import (
+    COLUMNS,
+    INSTANT,
+    frame_of,
+    headers_of,
+    instant,
+    numbers_of,
+    offsets_of,
+    partitions_of,
+    read_all,
+    records,
+    settle_on,
+    tombstones_of,
+    topic_spec,
+    write,
+)
+from tests.log.contract_base import ContractBase, Join
+
+LAWS = settings(
+    deadline=None,
+    derandomize=True,
+    max_examples=40,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture, HealthCheck.differing_executors],
+)
+
+ENTRIES = pl.List(pl.Struct({"key": pl.String(), "value": pl.String()}))
+VALUES: dict[str, tuple[str, pl.DataType, list[object]]] = {
+    "whole": ("int", pl.Int64(), [0, -1, 2**63 - 1, -(2**63)]),
+    "price": ("decimal(38, 6)", pl.Int128(), [0, -1, 10**38 - 1, -(10**38) + 1]),
+    "text": ("string", pl.String(), ["", "a", "Zürich 株 🚀", "x" * 70_000]),
+    "raw": ("bytes", pl.Binary(), [b"", b"\x00", b"\xff\x00\xfe", bytes(range(256))]),
+    "flag": ("bool", pl.Boolean(), [True, False, True, True]),
+    "ratio": ("float", pl.Float64(), [0.1, -0.0, float("inf"), float("nan")]),
+    "day": ("date", pl.Date(), [date(1970, 1, 1), date(1, 1, 1), date(9999, 12, 31), date(2024, 2, 29)]),
+    "time": (
+        "datetime",
+        INSTANT,
+        [
+            datetime(1970, 1, 1, tzinfo=UTC),
+            datetime(1969, 12, 31, 23, 59, 59, 999_999, tzinfo=UTC),
+            datetime(2024, 3, 31, 1, 0, 0, 1, tzinfo=UTC),
+            datetime(9999, 12, 31, 23, 59, 59, 999_999, tzinfo=UTC),
+        ],
+    ),
+    "labels": (
+        "dict[str, str]",
+        ENTRIES,
+        [[], [{"key": "a", "value": "b"}], [{"key": "a", "value": None}, {"key": "ü", "value": ""}], [{"key": "", "value": "z"}]],
+    ),
+}
+
+
+def every_type(topic: str) -> TopicSpec:
+    """A topic with a column of each type that an entity can have."""
+    columns = tuple(Column(name, kind, physical, nullable=True) for name, (kind, physical, _) in VALUES.items())
+    return TopicSpec(topic, columns, time="time")
+
+
+class RecordContract(ContractBase):
+    """Appends and reads."""
+
+    def test_values_of_every_type_are_read_as_they_were_written(self, log: Log, name: str) -> None:
+        log.ensure(every_type(name))
+        columns = {column: pl.Series(column, [*values, None], dtype=physical) for column, (_, physical, values) in VALUES.items()}
+        written = pl.DataFrame(columns)
+        log.append([Write(name, 0, Records(written))])
+        assert_frame_equal(frame_of(read_all(log, name)), written)
+        assert_frame_equal(frame_of(read_all(self.reopen(log), name)), written)
+
+    def test_columns_of_nothing_but_null_keep_their_types(self, log: Log, name: str) -> None:
+        spec = every_type(name)
+        log.ensure(spec)
+        written = pl.DataFrame({column: [None, None] for column in spec.schema}, schema=spec.schema)
+        log.append([Write(name, 0, Records(written))])
+        assert_frame_equal(frame_of(read_all(log, name)), written)
+
+    def test_a_part_of_a_larger_frame_is_written_as_that_part(self, log: Log, name: str) -> None:
+        log.ensure(every_type(name))
+        columns = {column: pl.Series(column, values * 50, dtype=physical) for column, (_, physical, values) in VALUES.items()}
+        part = pl.DataFrame(columns).slice(17, 5)
+        log.append([Write(name, 0, Records(part))])
+        assert_frame_equal(frame_of(read_all(log, name)), part)
+
+    def test_offsets_go_up_by_one_in_each_partition(self, log: Log, name: str) -> None:
+        log.ensure(topic_spec(name, partitions=2))
+        assert log.append([write(name, [1, 2, 3], 0), write(name, [10], 1)]) == [0, 0]
+        assert log.append([write(name, [11, 12], 1), write(name, [4], 0), write(name, [13], 1)]) == [1, 3, 3]
+        for partition, numbers in enumerate([[1, 2, 3, 4], [10, 11, 12, 13]]):
+            found = read_all(log, name, partition)
+            assert numbers_of(found) == numbers
+            assert offsets_of(found) == [0, 1, 2, 3]
+            assert {(batch.topic, batch.partition) for batch in found} == {(name, partition)}
+
+    def test_partitions_say_where_they_begin_and_end(self, log: Log, name: str) -> None:
+        log.ensure(topic_spec(name, partitions=2))
+        log.append([write(name, range(7), 1)])
+        log.append([write(name, range(3), 1)])
+        first, second = log.partitions(name)
+        assert (first.start, first.end, first.rows, first.bytes) == (0, 0, 0, 0)
+        assert (second.start, second.end, second.rows) == (0, 10, 10)
+        assert log.ends(name) == [0, 10]
+        assert [log.first(TopicPartition(name, partition)) for partition in range(2)] == [0, 0]
+        assert second.bytes > 0
+
+    def test_records_and_their_offsets_are_the_same_after_a_restart(self, log: Log, name: str) -> None:
+        log.ensure(topic_spec(name))
+        log.append([write(name, [1, 2])])
+        log = self.reopen(log)
+        assert log.append([write(name, [3])]) == [2]
+        log = self.reopen(log)
+        assert numbers_of(read_all(log, name)) == [1, 2, 3]
+        assert log.partitions(name)[0].end == 3
+
+    def test_each_record_says_when_it_was_appended(self, log: Log, name: str) -> None:
+        log.ensure(topic_spec(name))
+        log.append([write(name, [1, 2])])
+        self.pass_time(2 * SECOND)
+        log.append([write(name, [3])])
+        first, second, third = [int(time) for batch in read_all(log, name) for time in batch.timestamps]
+        assert first == second
+        assert 2 * SECOND <= third - first < 60 * SECOND
+
+    def test_a_frame_may_have_its_columns_in_any_order(self, log: Log, name: str) -> None:
+        log.ensure(topic_spec(name))
+        log.append([Write(name, 0, Records(records([1]).frame.select("time", "number", "symbol")))])
+        assert_frame_equal(frame_of(read_all(log, name)), records([1]).frame)
+
+    @pytest.mark.parametrize(
+        ("frame", "column"),
+        [
+            (records([1]).frame.drop("number"), "number"),
+            (records([1]).frame.with_columns(venue=pl.lit("X")), "venue"),
+            (records([1]).frame.with_columns(pl.col("number").cast(pl.Int32)), "number"),
+            (records([1]).frame.with_columns(pl.col("number").cast(pl.Int128)), "number"),
+            (records([1]).frame.with_columns(pl.col("time").dt.cast_time_unit("ns")), "time"),
+            (records([1]).frame.with_columns(pl.col("time").dt.replace_time_zone(None)), "time"),
+        ],
+        ids=["left out", "too many", "narrower", "wider", "of another unit", "without a zone"],
+    )
+    def test_a_frame_with_a_wrong_column_is_refused_by_name(self, log: Log, name: str, frame: pl.DataFrame, column: str) -> None:
+        log.ensure(topic_spec(name))
+        with pytest.raises(SchemaError) as caught:
+            log.append([Write(name, 0, Records(frame))])
+        assert name in str(caught.value)
+        assert column in str(caught.value)
+        assert log.partitions(name)[0].end == 0
+
+    def test_several_writes_are_appended_all_or_none(self, log: Log, name: str) -> None:
+        other = f"{name}.other"
+        for topic in (name, other):
+            log.ensure(topic_spec(topic, partitions=2))
+        good, elsewhere = write(name, [1, 2], 1), write(other, [3], 0)
+        wrong_column = Write(name, 0, Records(records([1]).frame.drop("number")))
+        for wrong in (wrong_column, write(f"{name}.missing", [1]), write(name, [1], partition=2), write(name, [1], partition=-1)):
+            with pytest.raises(LogError, match=name):
+                log.append([good, elsewhere, wrong])
+        assert [part.end for topic in (name, other) for part in log.partitions(topic)] == [0, 0, 0, 0]
+        assert log.append([good, elsewhere]) == [0, 0]
+        assert numbers_of(read_all(log, name, 1)) == [1, 2]
+        assert numbers_of(read_all(log, other)) == [3]
+
+    def test_an_append_of_nothing_changes_nothing(self, log: Log, name: str) -> None:
+        log.ensure(topic_spec(name))
+        log.append([write(name, [1])])
+        assert log.append([]) == []
+        log.append([write(name, [])])
+        assert log.append([write(name, []), write(name, [2])])[1] == 1
+        assert numbers_of(read_all(log, name)) == [1, 2]
+
+    def test_headers_stay_with_their_records(self, log: Log, name: str) -> None:
+        log.ensure(topic_spec(name))
+        rows = [{"source": "feed", "trace": "ü🚀"}, None, {"source": ""}]
+        frame = records([1, 2, 3]).frame
+        log.append([write(name, [0]), Write(name, 0, Records(frame, headers=header_column(rows))), write(name, [4])])
+        found = read_all(log, name)
+        assert numbers_of(found) == [0, 1, 2, 3, 4]
+        assert headers_of(found) == [{}, {"source": "feed", "trace": "ü🚀"}, {}, {"source": ""}, {}]
+
+    def test_tombstones_stay_tombstones_and_other_records_are_none(self, log: Log, name: str) -> None:
+        log.ensure(topic_spec(name))
+        marked = Records(records([1, 2, 3]).frame, tombstones=pl.Series([False, True, False]))
+        log.append([write(name, [0]), Write(name, 0, marked), write(name, [4])])
+        found = read_all(log, name)
+        assert tombstones_of(found) == [False, False, True, False, False]
+        assert offsets_of(found) == [0, 1, 2, 3, 4]
+
+    def test_a_tombstone_needs_no_values_beside_its_key(self, log: Log, name: str) -> None:
+        log.ensure(topic_spec(name))
+        schema = {column.name: column.physical for column in COLUMNS}
+        frame = pl.DataFrame({"symbol": ["A"], "number": [None], "time": [None]}, schema=schema)
+        log.append([write(name, [1]), Write(name, 0, Records(frame, tombstones=pl.Series([True]))), write(name, [2])])
+        found = read_all(log, name)
+        assert tombstones_of(found) == [False, True, False]
+        assert frame_of(found)["symbol"].to_list() == ["A", "A", "A"]
+
+    def test_headers_and_tombstones_are_kept_when_a_batch_is_read_from_its_middle(self, log: Log, name: str) -> None:
+        log.ensure(topic_spec(name))
+        headers = header_column([{"n": str(number)} for number in range(4)])
+        marked = Records(records(range(4)).frame, headers, pl.Series([False, True, True, False]))
+        log.append([Write(name, 0, marked)])
+        found = read_all(log, name, offset=2)
+        assert numbers_of(found) == [2, 3]
+        assert headers_of(found) == [{"n": "2"}, {"n": "3"}]
+        assert tombstones_of(found) == [True, False]
+
+    def test_a_read_begins_at_its_offset_even_in_the_middle_of_an_append(self, log: Log, name: str) -> None:
+        log.ensure(topic_spec(name))
+        log.append([write(name, range(10))])
+        log.append([write(name, range(10, 20))])
+        for offset in range(21):
+            assert offsets_of(read_all(log, name, offset=offset)) == list(range(offset, 20))
+            assert numbers_of(read_all(log, name, offset=offset)) == list(range(offset, 20))
+
+    def test_a_read_at_the_end_or_behind_it_finds_nothing(self, log: Log, name: str) -> None:
+        log.ensure(topic_spec(name))
+        log.append([write(name, [1])])
+        assert log.read(TopicPartition(name, 0), 1, 10) == []
+        assert log.read(TopicPartition(name, 0), 1000, 10) == []
+
+    def test_a_read_of_a_few_rows_leads_on_to_the_rest(self, log: Log, name: str) -> None:
+        log.ensure(topic_spec(name))
+        for first in range(0, 200, 10):
+            log.append([write(name, range(first, first + 10))])
+        place = TopicPartition(name, 0)
+        for max_rows in (1, 3, 10, 25, 1000):
+            assert numbers_of(read_all(log, name, max_rows=max_rows)) == list(range(200))
+            assert 1 <= len(numbers_of(log.read(place, 0, max_rows))) <= max_rows + 10
+
+    def test_a_read_from_a_span_of_time_loses_no_row_of_it(self, log: Log, name: str) -> None:
+        """
+        numbers (= seconds)   0   10   20   30   40   50   60   70   80   90
+        appends               [........]         [.......................]
+                                   [........................]        [...]
+        """
+        log.ensure(topic_spec(name))
+        for first, last in ((0, 19), (10, 60), (40, 90), (80, 90)):
+            log.append([write(name, reversed(range(first, last)))])
+        rows = numbers_of(read_all(log, name))
+        for start, end in (
+            (0, 1),
+            (18, 19),
+            (19, 20),
+            (35, 41),
+            (59, 60),
+            (60, 61),
+            (89, 90),
+            (90, 99),
+            (-5, 0),
+            (0, 1000),
+            (30, 30),
+        ):
+            for max_rows in (1, 1000):
+                found = read_all(log, name, max_rows=max_rows, span=(instant(start), instant(end)))
+                assert [n for n in numbers_of(found) if start <= n < end] == [n for n in rows if start <= n < end]
+
+    def test_a_span_ends_before_its_end(self, log: Log, name: str) -> None:
+        log.ensure(topic_spec(name))
+        log.append([write(name, [5])])
+        assert numbers_of(read_all(log, name, span=(instant(5), instant(6)))) == [5]
+        assert numbers_of(read_all(log, name, span=(instant(5), instant(5) + 1))) == [5]
+
+    def test_a_span_of_a_topic_without_a_time_narrows_nothing(self, log: Log, name: str) -> None:
+        log.ensure(topic_spec(name, time=None))
+        log.append([write(name, [1, 2, 3])])
+        assert numbers_of(read_all(log, name, span=(instant(100), instant(200)))) == [1, 2, 3]
+
+    def test_rows_without_a_time_do_not_hide_the_others_of_their_append(self, log: Log, name: str) -> None:
+        symbol, number, time = COLUMNS
+        log.ensure(topic_spec(name, columns=(symbol, number, Column(time.name, time.kind, time.physical, nullable=True))))
+        frame = records([1, 2, 3]).frame.with_columns(time=pl.when(pl.col("number") == 2).then(pl.col("time")))
+        log.append([Write(name, 0, Records(frame)), Write(name, 0, Records(frame.with_columns(time=pl.lit(None, INSTANT))))])
+        assert 2 in numbers_of(read_all(log, name, span=(instant(2), instant(3))))
+        assert numbers_of(read_all(log, name)) == [1, 2, 3, 1, 2, 3]
+
+    def test_another_connection_reads_what_was_appended_at_once(self, log: Log, name: str) -> None:
+        log.ensure(topic_spec(name))
+        other = log.connect()
+        for number in range(20):
+            writer, reader = (log, other) if number % 2 else (other, log)
+            assert writer.append([write(name, [number])]) == [number]
+            assert numbers_of(read_all(reader, name, offset=number)) == [number]
+        other.close()
+
+    def test_a_connection_that_is_closed_leaves_the_others_open(self, log: Log, name: str) -> None:
+        log.ensure(topic_spec(name))
+        other = log.connect()
+        other.append([write(name, [1])])
+        other.close()
+        log.append([write(name, [2])])
+        assert numbers_of(read_all(log, name)) == [1, 2]
+
+    def test_an_append_with_a_claim_that_holds_is_made_and_one_that_does_not_writes_nothing(
+        self, log: Log, name: str, join: Join
+    ) -> None:
+        log.ensure(topic_spec(name))
+        place = TopicPartition(name, 0)
+        first = join("one")
+        settle_on([first], partitions_of(name, 1))
+        older = Fence(name, place, first.assignment[place])
+        assert log.append([write(name, [1])], older) == [0]
+        first.close()
+        second = join("two")
+        settle_on([second], partitions_of(name, 1))
+        newer = Fence(name, place, second.assignment[place])
+        for wrong in (older, Fence(name, place, newer.epoch + 1), Fence(f"{name}.other", place, newer.epoch)):
+            with pytest.raises(FencedError, match=name):
+                log.append([write(name, [2])], wrong)
+        assert log.append([write(name, [3])], newer) == [1]
+        assert numbers_of(read_all(log, name)) == [1, 3]
+
+    @given(
+        appends=st.lists(st.lists(st.tuples(st.integers(0, 1), st.integers(0, 40)), max_size=4), max_size=8),
+        max_rows=st.integers(1, 60),
+        offset=st.integers(0, 50),
+    )
+    @LAWS
+    def test_any_split_into_appends_and_reads_gives_the_same_records_and_offsets(
+        self, log: Log, appends: list[list[tuple[int, int]]], max_rows: int, offset: int
+    ) -> None:
+        topic = f"t{uuid4().hex[:10]}"
+        log.ensure(topic_spec(topic, partitions=2))
+        expected: list[list[int]] = [[], []]
+        for writes in appends:
+            made, firsts = [], []
+            for partition, count in writes:
+                first = len(expected[partition])
+                firsts.append(first)
+                made.append(write(topic, range(first, first + count), partition))
+                expected[partition] += range(first, first + count)
+            given_offsets = log.append(made)
+            assert [g for g, (_, count) in zip(given_offsets, writes, strict=True) if count] == [
+                f for f, (_, count) in zip(firsts, writes, strict=True) if count
+            ]
+        for partition, numbers in enumerate(expected):
+            found = read_all(log, topic, partition, offset, max_rows)
+            assert numbers_of(found) == offsets_of(found) == numbers[offset:]
+            assert log.partitions(topic)[partition].end == len(numbers)
