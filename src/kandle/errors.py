@@ -67,6 +67,10 @@ class StorageError(LogError, OSError):
     """The place of the log is full, damaged, locked or cannot be written."""
 
 
+class UnavailableError(StorageError):
+    """The place of the log cannot be used now, but may be later: its disk is full or another process keeps it locked."""
+
+
 class AccessError(KandleError, PermissionError):
     """A set or context is asked for what its access mode does not allow."""
 

@@ -11,6 +11,8 @@ from typing import Literal
 
 from kandle.context.model import Model
 from kandle.context.options import ClockOptions, Options
+from kandle.errors import OptionsError, StorageError
+from kandle.log.database import FILE
 from kandle.log.embedded import EmbeddedLog
 from kandle.log.port import Log
 from kandle.log.topics import entity_topic
@@ -56,12 +58,18 @@ class Opened:
             raise
 
     def _made_clock(self) -> Clock:
-        return _clock(self._options.clock)
+        return clock_of(self._options.clock)
 
     def _made_log(self) -> Log:
-        return EmbeddedLog(self._options.log.path, self.clock, self._options.log.durability)
+        path = self._options.log.path
+        if self._options.access == "read_only" and not (path / FILE).exists():
+            raise StorageError(f"there is no log in {path.absolute()}; start the process that writes it first, or say log.path")
+        return EmbeddedLog(path, self.clock, self._options.log.durability)
 
     def _prepare(self, model: Model, plans: Sequence[Plan]) -> None:
+        if self._options.access == "read_only":
+            # A reader makes nothing; a topic that is not there is an error when it is read.
+            return
         spec = _runtime_spec(self._options, self._name, self.instance)
         made = {plan.query.target.cls for plan in plans}
         for entity in model.entities.values():
@@ -104,11 +112,14 @@ class Opened:
 
 
 def _runs(options: Options) -> bool:
-    enabled = options.runtime.enabled
-    return options.access == "read_write" if enabled is None else enabled
+    can_run = options.access == "read_write"
+    if options.runtime.enabled and not can_run:
+        raise OptionsError(f"runtime.enabled = true needs access = 'read_write', not {options.access!r}")
+    return can_run if options.runtime.enabled is None else options.runtime.enabled
 
 
-def _clock(options: ClockOptions) -> Clock:
+def clock_of(options: ClockOptions) -> Clock:
+    """The clock that the options describe."""
     if options.start is None or options.since is None:
         return SystemClock()
     return ScaledClock(to_instant(options.start), to_instant(options.since), options.speed)

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import difflib
-import os
 import re
 import tomllib
 from datetime import datetime, time
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic_settings import BaseSettings, InitSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
 from kandle.errors import OptionsError
+from kandle.runtime.heartbeat.planner import checked_backfill
 from kandle.time.timeframe import DAY, MINUTE, SECOND, parse_duration
 
 DEFAULT_FILE = "kandle.toml"
@@ -69,7 +69,7 @@ class RuntimeOptions(Section):
 class HeartbeatOptions(Section):
     """`backfill`: how far back heartbeats are made up after a start, at most 2m; `jitter`: how much later than due they leave."""
 
-    backfill: Duration = Field(default=MINUTE, ge=0, le=2 * MINUTE)
+    backfill: Annotated[Duration, AfterValidator(checked_backfill)] = MINUTE
     jitter: Duration = Field(default=5_000, ge=0)
     retention: Duration = 7 * DAY
 
@@ -179,13 +179,26 @@ class Options(BaseSettings):
             content = tomllib.loads(text)
         except tomllib.TOMLDecodeError as error:
             raise OptionsError(f"{place} is not TOML: {error}") from error
-        said = {name for name in content if f"{PREFIX}{name}".upper() in map(str.upper, os.environ)}
         try:
-            return cls(**{name: value for name, value in content.items() if name not in said} | values)
+            return _with_file(cls, content)(**values)
         except OptionsError as error:
             if isinstance(error.__cause__, ValidationError):
                 raise OptionsError(_message(error.__cause__, place, text)) from error.__cause__
             raise
+
+
+def _with_file(cls: type[Options], content: dict[str, Any]) -> type[Options]:
+    """The options with the content of a file as what counts least; sections are merged name by name."""
+
+    class WithFile(cls):  # type: ignore[valid-type, misc]
+        @classmethod
+        def settings_customise_sources(
+            cls, settings_cls: type[BaseSettings], *sources: PydanticBaseSettingsSource, **named: PydanticBaseSettingsSource
+        ) -> tuple[PydanticBaseSettingsSource, ...]:
+            usual = super().settings_customise_sources(settings_cls, *sources, **named)
+            return *usual, InitSettingsSource(settings_cls, init_kwargs=content)
+
+    return WithFile
 
 
 def _message(error: ValidationError, place: Path | None, text: str) -> str:

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
-from kandle.errors import StorageError
+from kandle.errors import StorageError, UnavailableError
 
 FILE = "log.db"
 USE = "in-use"
@@ -56,6 +56,8 @@ _WHAT = {
     sqlite3.SQLITE_READONLY: "it cannot be written; look at its permissions",
     sqlite3.SQLITE_CANTOPEN: "it cannot be opened; look at the folder and its permissions",
 }
+
+_PASSING = {sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}
 
 
 class Database:
@@ -137,7 +139,8 @@ class Database:
             yield
         except sqlite3.Error as error:
             code = getattr(error, "sqlite_errorcode", 0) & 0xFF
-            raise StorageError(f"log {self.path or 'in memory'}: {_WHAT.get(code, str(error))} ({error})") from error
+            kind = UnavailableError if code in _PASSING else StorageError
+            raise kind(f"log {self.path or 'in memory'}: {_WHAT.get(code, str(error))} ({error})") from error
         except OSError as error:
             if isinstance(error, StorageError):
                 raise

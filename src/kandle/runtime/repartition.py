@@ -41,8 +41,11 @@ class Repartitioner:
 
     def _split(self, batch: Batch) -> list[Write]:
         records = batch.records
-        keys = evaluated(records.frame, self._query.keys)
-        numbers = partition_numbers(keys, self._topics.partitions)
+        if self._topics.plan.query.group_by:
+            numbers = partition_numbers(evaluated(records.frame, self._query.keys), self._topics.partitions)
+        else:
+            # All events are of one key.
+            numbers = np.zeros(len(records), np.int64)
         return [
             Write(self._topics.events, int(number), records.filter(pl.Series(numbers == number))) for number in np.unique(numbers)
         ]

@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
-from kandle.errors import FencedError, StorageError
+from kandle.errors import FencedError, KandleError, UnavailableError
 from kandle.log.group import by_partition
 from kandle.log.port import Consumer, GroupSpec, TopicPartition
 from kandle.log.records import Batch, Write
@@ -82,7 +82,7 @@ class Worker:
         try:
             self.step(self._patience())
             self.problem = None
-        except StorageError as error:
+        except UnavailableError as error:
             if self.problem is None:
                 logger.error("%s: %s", self._group.group, error)
             self.problem = error
@@ -129,6 +129,11 @@ class Worker:
             self._consumer.close()
         except FencedError as error:
             logger.info("%s", error)
+        except KandleError as error:
+            # The lease runs out by itself; what was not committed is done again by the next owner.
+            logger.error("leaving %s: %s", self._group.group, error)
+            if self.problem is None:
+                self.problem, self.state = error, State.FAILED
         self._consumer = None
         if self.state is not State.FAILED:
             self.state = State.STOPPED

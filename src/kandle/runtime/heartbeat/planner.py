@@ -15,6 +15,16 @@ from kandle.time.timeframe import HOUR, MINUTE, IntArray, Timeframe
 LONGEST_BACKFILL = 2 * MINUTE
 
 
+def checked_backfill(backfill: int) -> int:
+    """A backfill of heartbeats in microseconds, unless it is more than two minutes."""
+    if not 0 <= backfill <= LONGEST_BACKFILL:
+        raise OptionsError(
+            f"heartbeat.backfill = {backfill / MINUTE:g}m: heartbeats are made up for at most 2m after a start; "
+            "the first one closes all older buckets all the same"
+        )
+    return backfill
+
+
 @dataclass(frozen=True, slots=True, order=True)
 class DueBeat:
     """A base bucket that is over at `instant` = its end + `grace` (microseconds)."""
@@ -41,15 +51,10 @@ class Planner:
         backfill: int = MINUTE,
         calendar: Callable[[], SessionCalendar | None] = lambda: None,
     ) -> None:
-        if not 0 <= backfill <= LONGEST_BACKFILL:
-            raise OptionsError(
-                f"heartbeat.backfill = {backfill / MINUTE:g}m: heartbeats are made up for at most 2m after a start; "
-                "older buckets are closed by the first heartbeat all the same"
-            )
         self._buckets = buckets(base, zone)
         self._nominal = base.nominal
         self._graces = sorted(set(graces))
-        self._backfill = backfill
+        self._backfill = checked_backfill(backfill)
         self._calendar = calendar
 
     def due(self, now: int, last: int | None) -> list[DueBeat]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import random
 
-from kandle.errors import StorageError
+from kandle.errors import UnavailableError
 from kandle.runtime.heartbeat.planner import Planner
 from kandle.runtime.heartbeat.sender import Sender
 from kandle.time.clock import Clock
@@ -46,7 +46,7 @@ class Runner:
         now = self._clock.now()
         try:
             return self._sender.send(self._planner.due(now, self._sender.last))
-        except StorageError as error:
+        except UnavailableError as error:
             logger.warning("heartbeats wait: %s", error)
             return False
 
