@@ -14,7 +14,7 @@ from pydantic_settings import BaseSettings, InitSettingsSource, PydanticBaseSett
 
 from kandle.errors import OptionsError
 from kandle.runtime.heartbeat.planner import checked_backfill
-from kandle.time.timeframe import DAY, MINUTE, SECOND, parse_duration
+from kandle.time.timeframe import DAY, HOUR, MINUTE, SECOND, parse_duration
 
 DEFAULT_FILE = "kandle.toml"
 PREFIX = "KANDLE_"
@@ -54,7 +54,8 @@ class RuntimeOptions(Section):
     """What runs in this process: by default queries run where records are both read and written.
 
     `instance` names the process in its groups (default: host and process number). Live bars leave every `commit_interval`.
-    A process that is not heard of for a `lease` is taken for dead. `live_retention` is how long live bars are kept.
+    A process that is not heard of for a `lease` is taken for dead. `live_retention` is how long live bars are kept, at least for
+    two of their buckets.
     """
 
     enabled: bool | None = None
@@ -63,7 +64,7 @@ class RuntimeOptions(Section):
     round_interval: Duration = Field(default=5_000, ge=0)
     batch_rows: int = Field(default=200_000, ge=1)
     lease: Duration = Field(default=5_000_000, ge=100_000)
-    live_retention: Duration = DAY
+    live_retention: Duration = HOUR
 
 
 class HeartbeatOptions(Section):

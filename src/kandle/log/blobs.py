@@ -7,6 +7,7 @@ import json
 import zlib
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -137,13 +138,20 @@ def spec_text(spec: TopicSpec) -> tuple[str, bytes]:
     """A spec as text, and its column types as an empty batch."""
     content = asdict(spec)
     content["columns"] = [{"name": each.name, "kind": each.kind, "nullable": each.nullable} for each in spec.columns]
-    return json.dumps(content), packed(pl.DataFrame(schema=spec.schema))
+    empty = packed(pl.DataFrame(schema=spec.schema))
+    return json.dumps(content | {"checksum": _checksum(content, empty)}), empty
+
+
+def _checksum(content: dict[str, Any], empty: bytes) -> int:
+    return zlib.crc32(json.dumps(content).encode(), zlib.crc32(empty))
 
 
 def spec_of(text: str, empty: bytes) -> TopicSpec:
     """The spec that `spec_text` wrote."""
     try:
         content = json.loads(text)
+        if content.pop("checksum") != _checksum(content, empty):
+            raise ValueError("the checksum does not fit")
         schema = unpacked(empty).schema
         columns = tuple(Column(physical=schema[each["name"]], **each) for each in content.pop("columns"))
         return TopicSpec(columns=columns, keys=tuple(content.pop("keys")), **content)
@@ -158,13 +166,11 @@ def whole(batches: Iterable[Batch]) -> pl.DataFrame:
     frames = []
     for batch in batches:
         rows = batch.records
-        nothing = pl.Series(HEADER, [None] * len(rows), dtype=HEADERS)
-        gone = rows.tombstones if rows.tombstones is not None else pl.Series([False] * len(rows), dtype=pl.Boolean)
         columns = [
             pl.Series(OFFSET, batch.offsets),
             pl.Series(TIMESTAMP, batch.timestamps),
-            nothing if rows.headers is None else rows.headers.alias(HEADER),
-            gone.alias(TOMBSTONE),
+            pl.lit(None, dtype=HEADERS).alias(HEADER) if rows.headers is None else rows.headers.alias(HEADER),
+            pl.lit(False).alias(TOMBSTONE) if rows.tombstones is None else rows.tombstones.alias(TOMBSTONE),
         ]
         frames.append(rows.frame.with_columns(columns))
     return pl.concat(frames)

@@ -18,12 +18,19 @@ if TYPE_CHECKING:
 ROWS_AT_ONCE = 200_000
 """Rows that one round rewrites of a partition, so that no transaction is long."""
 
+MOST_ROWS = 2_000_000
+"""Partitions with more rows are compacted piece by piece: nobody can remember so many keys."""
+
 ROWS_PER_BATCH = 20_000
 LEAST_ROWS = 1_000
 """Fewer new records than this are not worth a compaction."""
 
 TOMBSTONES_KEPT = 24 * 3600 * 1_000_000
 """Microseconds for which readers can still learn from its tombstone that a key is gone."""
+
+
+Listed = list[tuple[int, int]]
+"""Numbers of batches with their rows, as they were when the work began; what comes later is not touched."""
 
 
 def maintain(log: EmbeddedLog) -> Maintenance:
@@ -96,28 +103,39 @@ def _compact(log: EmbeddedLog, spec: TopicSpec, place: tuple[int, int]) -> Maint
     )[0]
     if dirty < max(LEAST_ROWS, clean // 2):
         return Maintenance()
-    removed = Maintenance()
-    every = log.database.rows("SELECT id, rows FROM batch WHERE topic = ? AND partition = ? ORDER BY last", place)
-    newest = _newest(log, spec, place, every)
-    if newest is None:
-        return removed
-    for ids, batches in _chunks(log, spec, place, every):
-        if len(batches) < len(ids):
-            # Somebody else has been at it; the next round will see what is left to do.
-            return removed
-        removed = _rewrite(log, spec, place, ids, _kept(log, spec, whole(batches), newest), removed)
-    log.database.run(
-        "UPDATE partition SET compacted = ? WHERE topic = ? AND number = ?",
-        [_greatest(newest[OFFSET]) + 1, *place],
+    listed = log.database.rows(
+        "SELECT b.id, b.rows, b.last FROM batch b JOIN partition p ON p.topic = b.topic AND p.number = b.partition "
+        "WHERE b.topic = ? AND b.partition = ? AND (? OR b.last >= p.compacted) ORDER BY b.last",
+        [*place, clean + dirty <= MOST_ROWS],
     )
+    removed = _compacted(log, spec, place, [(number, rows) for number, rows, _ in listed], clean + dirty <= MOST_ROWS)
+    if removed is None:
+        # Somebody else has been at it; the next round will see what is left to do.
+        return Maintenance()
+    log.database.run("UPDATE partition SET compacted = ? WHERE topic = ? AND number = ?", [listed[-1][2] + 1, *place])
+    return removed
+
+
+def _compacted(log: EmbeddedLog, spec: TopicSpec, place: tuple[int, int], listed: Listed, is_whole: bool) -> Maintenance | None:
+    """Rewrite these batches; None if others have changed them meanwhile.
+
+    Where there are too many rows to know the newest of every key, each chunk keeps its own newest ones.
+    """
+    removed = Maintenance()
+    newest = _newest(log, spec, place, listed) if is_whole else None
+    for ids, batches in _chunks(log, spec, place, listed):
+        if len(batches) < len(ids):
+            return None
+        rows = whole(batches)
+        of_chunk = rows.group_by(list(spec.keys)).agg(pl.col(OFFSET).max()) if newest is None else newest
+        after = _rewrite(log, spec, place, ids, _kept(log, rows, of_chunk))
+        if after is None:
+            return None
+        removed = Maintenance(removed.rows + after.rows, removed.bytes + after.bytes)
     return removed
 
 
 _COLUMNS = "first, last, rows, appended, low, high, checksum, blob"
-
-
-Listed = list[tuple[int, int]]
-"""Numbers of batches with their rows, as they were when the work began; what comes later is not touched."""
 
 
 def _chunks(log: EmbeddedLog, spec: TopicSpec, place: tuple[int, int], listed: Listed) -> Iterator[tuple[list[int], list[Batch]]]:
@@ -147,15 +165,13 @@ def _newest(log: EmbeddedLog, spec: TopicSpec, place: tuple[int, int], listed: L
     return newest
 
 
-def _kept(log: EmbeddedLog, spec: TopicSpec, frame: pl.DataFrame, newest: pl.DataFrame) -> pl.DataFrame:
+def _kept(log: EmbeddedLog, frame: pl.DataFrame, newest: pl.DataFrame) -> pl.DataFrame:
     kept = frame.join(newest, on=OFFSET, how="semi", maintain_order="left")
     aged = pl.col(TIMESTAMP) < log.clock.now() - TOMBSTONES_KEPT
     return kept.filter(~(pl.col(TOMBSTONE) & aged))
 
 
-def _rewrite(
-    log: EmbeddedLog, spec: TopicSpec, place: tuple[int, int], ids: list[int], kept: pl.DataFrame, removed: Maintenance
-) -> Maintenance:
+def _rewrite(log: EmbeddedLog, spec: TopicSpec, place: tuple[int, int], ids: list[int], kept: pl.DataFrame) -> Maintenance | None:
     stored = [_stored(spec, part) for part in kept.iter_slices(ROWS_PER_BATCH)] if kept.height else []
     marks = ", ".join("?" * len(ids))
     with log.database.transaction():
@@ -163,7 +179,7 @@ def _rewrite(
             f"SELECT count(*), coalesce(sum(rows), 0), coalesce(sum(bytes), 0) FROM batch WHERE id IN ({marks})", ids
         )[0]
         if count < len(ids):
-            return removed
+            return None
         log.database.run(f"DELETE FROM batch WHERE id IN ({marks})", ids)
         for each in (found.sealed(*place) for found in stored):
             log.database.run(
@@ -182,7 +198,7 @@ def _rewrite(
                 ],
             )
         _set_first(log, place)
-    return Maintenance(removed.rows + rows - kept.height, removed.bytes + size - sum(len(each.blob) for each in stored))
+    return Maintenance(rows - kept.height, size - sum(len(each.blob) for each in stored))
 
 
 def _stored(spec: TopicSpec, part: pl.DataFrame) -> Stored:

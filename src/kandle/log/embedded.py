@@ -306,7 +306,7 @@ class EmbeddedLog:
 
     def check(self) -> list[str]:
         """What is wrong with the file, in words; nothing if it is sound."""
-        problems = self._said(lambda: [row[0] for row in self.database.rows("PRAGMA quick_check") if row[0] != "ok"])
+        problems = self._said(lambda: [row[0] for row in self.database.rows("PRAGMA integrity_check") if row[0] != "ok"])
         for name in [row[0] for row in self.database.rows("SELECT name FROM topic ORDER BY name")]:
             problems += self._said(partial(self._damaged, name))
         return problems

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import sqlite3
 from collections.abc import Iterator
@@ -64,7 +63,7 @@ def _working_copy(damaged: Path, folder: Path) -> Path:
     for suffix in SUFFIXES:
         if (part := damaged.with_name(damaged.name + suffix)).exists():
             shutil.copyfile(part, copy.with_name(copy.name + suffix))
-    _stretch(copy)
+    _tell_size(copy)
     return copy
 
 
@@ -75,15 +74,16 @@ def _free_name(damaged: Path) -> Path:
     return backup
 
 
-def _stretch(copy: Path) -> None:
-    """Give a file that was cut its whole length again, in zeros: SQLite reads nothing at all of one that is too short."""
-    with copy.open("rb") as file:
+def _tell_size(copy: Path) -> None:
+    """Write the number of pages that are there into the head: SQLite reads nothing of a file that is shorter than it says."""
+    with copy.open("r+b") as file:
         header = file.read(100)
-    if len(header) == 100 and header.startswith(b"SQLite format 3"):
-        page = int.from_bytes(header[16:18], "big")
-        whole = (65_536 if page == 1 else page) * int.from_bytes(header[28:32], "big")
-        if copy.stat().st_size < whole:
-            os.truncate(copy, whole)
+        if len(header) == 100 and header.startswith(b"SQLite format 3"):
+            page = int.from_bytes(header[16:18], "big")
+            pages = copy.stat().st_size // (65_536 if page == 1 else max(page, 512))
+            if pages != int.from_bytes(header[28:32], "big"):
+                file.seek(28)
+                file.write(pages.to_bytes(4, "big"))
 
 
 def _copied(damaged: Path, fresh: Database) -> tuple[int, list[str]]:

@@ -13,14 +13,14 @@ from kandle.plan.plan import BarPlan, Plan
 from kandle.query.nodes import Column as SourceColumn
 from kandle.query.query import Late
 from kandle.store.changelog import changelog_topic
-from kandle.time.timeframe import DAY
+from kandle.time.timeframe import DAY, HOUR
 
 
 @dataclass(frozen=True, slots=True)
 class Retentions:
-    """How long derived records are kept, in microseconds."""
+    """How long derived records are kept, in microseconds; live bars at least for two of their buckets."""
 
-    live: int = DAY
+    live: int = HOUR
     heartbeats: int = 7 * DAY
     repartition: int = 7 * DAY
 
@@ -70,7 +70,9 @@ def bar_topics(target: EntityModel, bar: BarPlan, partitions: int, retentions: R
     """Topics of the live and of the final bars of a timeframe."""
     spec = replace(entity_topic(target), partitions=partitions, compacted=False)
     final = replace(spec, name=bar.final_topic)
-    return replace(spec, name=bar.live_topic, retention=retentions.live, compacted=bool(spec.keys)), final
+    # The live bar of a quiet key may be as old as its bucket.
+    retention = max(retentions.live, 2 * bar.timeframe.nominal + bar.grace)
+    return replace(spec, name=bar.live_topic, retention=retention, compacted=bool(spec.keys)), final
 
 
 def heartbeat_topic(name: str, partitions: int, replication: int, retention: int) -> TopicSpec:
