@@ -4,6 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+SECONDS ?= 600
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test lint format bench lock clean
@@ -13,7 +14,7 @@ help:
 	@echo "make test    lint, types, import contracts and all tests"
 	@echo "make lint    ruff, mypy and the import contracts only"
 	@echo "make format  let ruff order imports and lay out the code"
-	@echo "make bench   ticks per second beside plain Polars and DuckDB"
+	@echo "make bench   ticks per second beside plain Polars and DuckDB; the log; delays; ten minutes of memory (SECONDS=60: one)"
 	@echo "make lock    renew constraints.txt from pyproject.toml"
 	@echo "make clean   remove the virtual environment and what tools left behind"
 
@@ -43,6 +44,11 @@ format: setup
 
 bench: setup
 	$(BIN)/python benchmarks/backfill.py
+	$(BIN)/python -m benchmarks.log
+	$(BIN)/python -m benchmarks.runtime replay
+	$(BIN)/python -m benchmarks.runtime replay --keys 10000
+	$(BIN)/python -m benchmarks.runtime delay
+	$(BIN)/python -m benchmarks.runtime memory --seconds $(SECONDS)
 
 lock: setup
 	$(BIN)/python tools/lock.py

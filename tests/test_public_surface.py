@@ -6,9 +6,9 @@ import sys
 import kandle
 
 SURFACE = [
-    "Alias", "Backfill", "Context", "DatetimeFormat", "EventSet", "Gaps", "Ignore", "KandleError", "Key", "Late", "MaxLength",
-    "ModelBuilder", "Options", "Period", "Precision", "TableSet", "Timeframe", "Timestamp", "backfill", "explain", "functions",
-    "plan", "stream", "table",
+    "Alias", "Backfill", "Context", "DatetimeFormat", "EventSet", "Gaps", "Health", "Ignore", "KandleError", "Key", "Late",
+    "MaxLength", "Message", "ModelBuilder", "Options", "Period", "Precision", "TableSet", "TimeBucket", "Timeframe",
+    "Timestamp", "backfill", "explain", "functions", "plan", "stream", "table", "testing",
 ]  # fmt: skip
 
 

@@ -1,5 +1,6 @@
 """kandle turns event streams into time bars: live, final exactly once, without gaps, in every timeframe from one declaration."""
 
+from kandle import testing
 from kandle.backfill.backfill import Backfill, backfill
 from kandle.context.context import Context
 from kandle.context.model_builder import ModelBuilder
@@ -20,6 +21,9 @@ from kandle.plan.explain import explain
 from kandle.plan.plan import plan
 from kandle.query import functions
 from kandle.query.query import Gaps, Late
+from kandle.runtime.counters import Health
+from kandle.sets.messages import Message
+from kandle.sets.reading import TimeBucket
 from kandle.sets.sets import EventSet, TableSet
 from kandle.time.timeframe import Period, Timeframe
 
@@ -32,16 +36,19 @@ __all__ = [
     "DatetimeFormat",
     "EventSet",
     "Gaps",
+    "Health",
     "Ignore",
     "KandleError",
     "Key",
     "Late",
     "MaxLength",
+    "Message",
     "ModelBuilder",
     "Options",
     "Period",
     "Precision",
     "TableSet",
+    "TimeBucket",
     "Timeframe",
     "Timestamp",
     "backfill",
@@ -50,4 +57,5 @@ __all__ = [
     "plan",
     "stream",
     "table",
+    "testing",
 ]

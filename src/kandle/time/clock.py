@@ -86,6 +86,10 @@ class ManualClock:
         self._sleepers.append((instant, self._count, waiting))
         await waiting
 
+    def jump(self, instant: int) -> None:
+        """Be at any instant, also an earlier one, as somebody may set the clock of a machine; nobody is woken."""
+        self._now = instant
+
     async def advance(self, duration: str | timedelta) -> None:
         """Move on by a duration such as `1m`."""
         await self.set(self._now + parse_duration(duration))
