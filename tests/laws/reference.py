@@ -60,8 +60,10 @@ def buckets_of(timeframe: str, key: Key, first: datetime, last: datetime, sessio
     """All buckets that the key's schedule expects, from the one of its first event to the last that has begun."""
     found, span = [], bucket(timeframe, first, zone)
     while span[0] <= last:
-        overlaps = sessions is None or any(each.key == key and each.open < span[1] and each.close > span[0] for each in sessions)
-        if overlaps:
+        # A session that has not opened by then makes nothing to be expected, also where its bucket has begun.
+        if sessions is None or any(
+            each.key == key and each.open < span[1] and each.open <= last and each.close > span[0] for each in sessions
+        ):
             found.append(span)
         span = bucket(timeframe, span[1], zone)
     return found

@@ -84,7 +84,7 @@ class Database:
         run(f"PRAGMA synchronous = {durability}")
         run("PRAGMA wal_autocheckpoint = 1000")
         run("PRAGMA journal_size_limit = 67108864")
-        run("PRAGMA cache_size = -65536")
+        run("PRAGMA cache_size = -8192")
         with self.transaction():
             version = self.value("PRAGMA user_version")
             if version == 0:
