@@ -117,10 +117,11 @@ def test_an_empty_schedule_is_never_in_session() -> None:
 
 
 def expected(timeframe: str, of: SessionCalendar, group: int = 0, *, by_trading_day: bool = True) -> tuple[list[str], list[str]]:
-    """Starts, and when each is complete."""
+    """When each begins, and when it is complete."""
     slot = slots(Timeframe.parse(timeframe), base=Timeframe.parse("1m"), calendar=of, by_trading_day=by_trading_day)
     starts = slot.expected(group, parse_instant("2024-01-01"), parse_instant("2025-01-01"))
-    return texts(starts), texts(slot.complete(np.full(len(starts), group), starts))
+    groups = np.full(len(starts), group)
+    return texts(slot.opened(groups, starts)), texts(slot.complete(groups, starts))
 
 
 def test_days_and_weeks_of_trading_dates_begin_with_their_first_open() -> None:

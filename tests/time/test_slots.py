@@ -139,7 +139,7 @@ def test_a_bucket_of_trading_dates_goes_from_their_first_open_to_their_last_clos
         group = int(calendar.groups([key])[0])
         starts = of.expected(group, 0, 2**62)
         groups = np.full(len(starts), group)
-        assert starts.tolist() == [found[0][0] for found in spans.values()]
+        assert of.opened(groups, starts).tolist() == [found[0][0] for found in spans.values()]
         assert of.end(groups, starts).tolist() == [found[-1][1] for found in spans.values()]
         complete = of.complete(groups, starts)
         assert complete[:-1].tolist() == of.end(groups, starts)[:-1].tolist()
@@ -157,9 +157,10 @@ def test_the_last_known_trading_dates_are_complete_when_the_zones_last_date_is_o
     UTC                         21:00           05:00            04:00               04:00
     """
     calendar = calendar_of([row("2024-03-08T14:30", "2024-03-08T21:00", "2024-03-08")])
-    start = at("2024-03-08T14:30")
     for text, expected in (("1d", "2024-03-09T05:00"), ("1wk", "2024-03-11T04:00"), ("1mo", "2024-04-01T04:00")):
         of = slots(tf(text), zone="America/New_York", base=tf("1m"), calendar=calendar, by_trading_day=True)
+        start = of.start(np.zeros(1, np.int64), at("2024-03-08T14:30"))
+        assert of.opened(np.zeros(1, np.int64), start) == at("2024-03-08T14:30")
         assert of.complete(np.zeros(1, np.int64), start) == at(expected)
         assert of.end(np.zeros(1, np.int64), start) == at("2024-03-08T21:00")
 
@@ -168,14 +169,27 @@ def test_a_base_of_trading_dates_is_complete_with_its_close_and_not_at_midnight(
     rows = [row("2024-03-08T14:30", "2024-03-08T21:00", "2024-03-08"), row("2024-03-11T13:30", "2024-03-11T20:00", "2024-03-11")]
     for text in ("1d", "1wk"):
         of = slots(tf(text), base=tf("1d"), calendar=calendar_of(rows), by_trading_day=True)
-        assert of.complete(np.zeros(1, np.int64), at("2024-03-08T14:30")) == at("2024-03-08T21:00")
+        start = of.start(np.zeros(1, np.int64), at("2024-03-08T14:30"))
+        assert of.complete(np.zeros(1, np.int64), start) == at("2024-03-08T21:00")
 
 
-def test_an_instant_outside_of_all_sessions_has_no_trading_date() -> None:
+def test_an_instant_whose_session_was_taken_away_belongs_to_the_session_before_it() -> None:
+    """
+    known          Fri 14:30 - 21:00         nothing on Thursday
+    instants   Thu 20:00       Fri 20:00     Fri 21:00
+    """
     calendar = calendar_of([row("2024-03-08T14:30", "2024-03-08T21:00", "2024-03-08")])
     of = slots(tf("1d"), base=tf("1m"), calendar=calendar, by_trading_day=True)
-    with pytest.raises(ScheduleError, match=r"2024-03-08T21:00:00\+00:00 is in no session, so it has no trading date"):
-        of.start(np.zeros(2, np.int64), at("2024-03-08T20:00", "2024-03-08T21:00"))
+    starts = of.start(np.zeros(3, np.int64), at("2024-03-07T20:00", "2024-03-08T20:00", "2024-03-08T21:00"))
+    assert starts.tolist() == at("2024-03-07", "2024-03-08", "2024-03-08").tolist()
+
+
+def test_a_bucket_whose_sessions_were_all_taken_away_still_ends() -> None:
+    calendar = calendar_of([row("2024-03-08T14:30", "2024-03-08T21:00", "2024-03-08")])
+    of = slots(tf("1d"), zone="America/New_York", base=tf("1m"), calendar=calendar, by_trading_day=True)
+    nothing = np.zeros(1, np.int64)
+    assert of.opened(nothing, at("2024-03-07")) == at("2024-03-07T05:00")
+    assert of.end(nothing, at("2024-03-07")) == of.complete(nothing, at("2024-03-07")) == at("2024-03-08T05:00")
 
 
 def test_trading_dates_need_a_schedule_that_has_them() -> None:

@@ -10,6 +10,7 @@ from kandle.engine.aggregates import Partial
 
 KEY = "_key"
 START = "_start"
+OPENED = "_opened"
 COMPACT_ROWS = 100_000
 """Pending rows below this are not merged before somebody asks; above it, when they outnumber the merged ones."""
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import polars as pl
 
 from kandle.engine.aggregates import AGGREGATES, TIMES, Accumulator, Argument, Partial, last_partials
-from kandle.engine.buffer import START
+from kandle.engine.buffer import OPENED, START
 from kandle.engine.expressions import Scope, compiled, evaluated
 from kandle.query.nodes import Aggregate, AnyNode, Branch, Call, Case, Constant, Node, aggregates
 from kandle.query.query import Gaps, QueryModel
@@ -47,7 +47,7 @@ def _only_where(node: AnyNode, known: AnyNode) -> AnyNode:
 class CompiledQuery:
     """The columnar form of a query model.
 
-    Events are frames of the source's physical columns; *rows* are frames of `_key`, `_start`, `_end`, the key columns
+    Events are frames of the source's physical columns; *rows* are frames of `_key`, `_start`, `_opened`, `_end`, the key columns
     `_k0`.., the partials and, where gaps are filled, `_gap` and the carried values.
     """
 
@@ -110,7 +110,7 @@ class CompiledQuery:
         if self.query.having is not None:
             values = values.filter(evaluated(values, [compiled(self.query.having, scope)]).to_series())
         fields = [compiled(item.expression, scope).alias(item.field) for item in self.query.projection]
-        kept = [name for name in (GAP, COMPLETE, START) if name in values.columns]
+        kept = [name for name in (GAP, COMPLETE, START, OPENED) if name in values.columns]
         return evaluated(values, fields).hstack(values.select(kept))
 
     def _with_values(self, rows: pl.DataFrame) -> pl.DataFrame:

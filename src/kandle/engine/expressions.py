@@ -15,7 +15,7 @@ from kandle.model.types import BooleanType, DataType, DecimalType, FloatType, In
 from kandle.query.describe import describe
 from kandle.query.nodes import Aggregate, AnyNode, Call, Case, Cast, Column, Constant, Node, WindowBound
 
-WINDOW_COLUMNS = {"start": "_start", "end": "_end"}
+WINDOW_COLUMNS = {"start": "_opened", "end": "_end"}
 
 
 @dataclass(frozen=True, slots=True)

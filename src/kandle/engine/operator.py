@@ -8,14 +8,13 @@ import numpy as np
 import polars as pl
 
 from kandle.engine.aggregates import FIRST_TIME, LAST_TIME, Argument, carried, last_column
-from kandle.engine.buffer import KEY, START, PartialBuffer
+from kandle.engine.buffer import KEY, OPENED, START, PartialBuffer
 from kandle.engine.compiled import COMPLETE, GAP, CompiledQuery
 from kandle.engine.keys import KeyTable
-from kandle.errors import ScheduleError
 from kandle.plan.plan import BarPlan
 from kandle.query.query import Gaps
 from kandle.time.slots import HoppingSlots, Slots
-from kandle.time.timeframe import IntArray, from_instant
+from kandle.time.timeframe import IntArray
 
 UNSEEN = np.iinfo(np.int64).min
 """Position of a key that has no closed bucket yet."""
@@ -82,11 +81,12 @@ class BarOperator:
             return None
         groups, starts = keys.groups[rows[KEY].to_numpy()], rows[START].to_numpy()
         complete = pl.Series(COMPLETE, self.complete(groups, starts))
+        opened = pl.Series(OPENED, self.slots.opened(groups, starts))
         end = pl.Series("_end", self.slots.end(groups, starts))
-        return rows.with_columns(complete, end)
+        return rows.with_columns(complete, opened, end)
 
     def _over(self, groups: IntArray, starts: IntArray, cut: Cut) -> np.ndarray:
-        over = starts < cut.before
+        over: np.ndarray = self.slots.opened(groups, starts) < cut.before
         if cut.due is not None:
             over &= self.complete(groups, starts) + self.plan.grace <= cut.due
         return over
@@ -111,7 +111,11 @@ class BarOperator:
             return None
         grid = pl.DataFrame({KEY: number, START: start})
         rows = grid.join(known, on=[KEY, START], how="left", maintain_order="left")
-        self._check_all_expected(rows, ready, keys)
+        if ready is not None and rows[FIRST_TIME].count() < ready.height:
+            # Their schedule rows were taken away while these buckets were open; what is in them counts all the same.
+            unexpected = ready.select(KEY, START).join(grid, on=[KEY, START], how="anti")
+            grid = pl.concat([grid, unexpected]).sort(KEY, START)
+            rows = grid.join(known, on=[KEY, START], how="left", maintain_order="left")
         rows = rows.with_columns(pl.col(FIRST_TIME).is_null().alias(GAP))
         return self._alive(self._carried(rows)) if rows.height else rows
 
@@ -161,23 +165,13 @@ class BarOperator:
         offsets = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
         return np.repeat(numbers, counts), starts[np.repeat(first, counts) + offsets]
 
-    def _check_all_expected(self, rows: pl.DataFrame, ready: pl.DataFrame | None, keys: KeyTable) -> None:
-        if ready is None or rows[FIRST_TIME].count() == ready.height:
-            return
-        lost = ready.join(rows, on=[KEY, START], how="anti").row(0, named=True)
-        assert keys.frame is not None
-        raise ScheduleError(
-            f"key {keys.frame.row(lost[KEY])[:-1]} has events in the {self.plan.name} bucket of "
-            f"{from_instant(lost[START]).isoformat()} that its schedule does not expect; "
-            "were schedule rows taken away while their bucket was open?"
-        )
-
     def _carried(self, rows: pl.DataFrame) -> pl.DataFrame:
         """Add the last value seen of each argument up to each bucket's end, and remember where every key stands."""
         numbers = rows[KEY].to_numpy()
         first_of_key = np.flatnonzero(np.r_[True, numbers[1:] != numbers[:-1]])
         last_of_key = np.r_[first_of_key[1:], len(numbers)] - 1
-        self._positions[numbers[last_of_key]] = rows[START].to_numpy()[last_of_key]
+        last = numbers[last_of_key]
+        self._positions[last] = np.maximum(self._positions[last], rows[START].to_numpy()[last_of_key])
         if not self._query.carried:
             return rows
         before = self._carry_table(rows)

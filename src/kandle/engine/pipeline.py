@@ -13,7 +13,7 @@ import numpy as np
 import polars as pl
 
 from kandle.engine.aggregates import FIRST_TIME, OFFSET, TIME
-from kandle.engine.buffer import KEY, START, merged
+from kandle.engine.buffer import KEY, OPENED, START, merged
 from kandle.engine.compiled import COMPLETE, GAP, CompiledQuery
 from kandle.engine.expressions import evaluated
 from kandle.engine.fit import check_fit
@@ -253,7 +253,7 @@ class Pipeline:
     def _finals(self, operator: BarOperator, rows: pl.DataFrame) -> Finals:
         bars = self._bars(rows.sort(self._order(rows)))
         gaps = bars[GAP] if GAP in bars.columns else pl.Series(GAP, np.zeros(bars.height, np.bool_))
-        return Finals(operator.plan, bars.select(self._fields), gaps, bars[START], bars[COMPLETE])
+        return Finals(operator.plan, bars.select(self._fields), gaps, bars[OPENED], bars[COMPLETE])
 
     @property
     def _fields(self) -> list[str]:
@@ -311,7 +311,8 @@ class Pipeline:
             return rows
         groups, starts = self._keys.groups[rows[KEY].to_numpy()], rows[START].to_numpy()
         ends = operator.slots.end(groups, starts)
-        rows = rows.with_columns(pl.Series("_end", ends), pl.Series(COMPLETE, ends))
+        opened = operator.slots.opened(groups, starts)
+        rows = rows.with_columns(pl.Series("_end", ends), pl.Series(COMPLETE, ends), pl.Series(OPENED, opened))
         return self._bars(rows.sort(self._order(rows))).select(self._fields)
 
     def replace_calendar(self, calendar: SessionCalendar) -> None:

@@ -8,6 +8,8 @@ A local store may keep a copy, so that only what is newer has to be read from th
 from __future__ import annotations
 
 import json
+import uuid
+import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
@@ -27,8 +29,32 @@ Frames = Mapping[str, pl.DataFrame]
 
 def changelog_topic(name: str, partitions: int, replication: int = 1) -> TopicSpec:
     """The topic of a changelog."""
-    columns = (Column("kind", "string", pl.String()), Column("content", "bytes", pl.Binary()))
+    columns = (
+        Column("kind", "string", pl.String()),
+        Column("chain", "int", pl.Int64()),
+        Column("content", "bytes", pl.Binary()),
+    )
     return TopicSpec(name, columns, partitions=partitions, replication=replication)
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One record: `chain` is a checksum over it and all before it, so that it tells one changelog from every other."""
+
+    kind: str
+    chain: int
+    content: bytes
+
+    def packed(self) -> bytes:
+        """As bytes."""
+        return f"{self.kind} {self.chain}\n".encode() + self.content
+
+
+def entry_of(packed: bytes) -> Entry:
+    """The entry of bytes that `packed` gave."""
+    head, _, content = packed.partition(b"\n")
+    kind, chain = head.decode().split()
+    return Entry(kind, int(chain), content)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,33 +72,31 @@ class Changelog:
     log: Log
     partition: TopicPartition
     store: Store | None = None
-    _pending: list[tuple[str, bytes]] = field(default_factory=list)
+    _pending: list[Entry] = field(default_factory=list)
     _next: int = 0
-
-    @property
-    def pending_bytes(self) -> int:
-        """Size of what was recorded since the last commit."""
-        return sum(len(content) for _, content in self._pending)
+    _chain: int = field(default_factory=lambda: uuid.uuid4().int & 0xFFFFFFFF)
 
     def record(self, kind: str, frames: Frames) -> int:
         """Have a snapshot or a change written with the next commit; gives its size in bytes."""
         content = encoded(frames)
-        self._pending.append((kind, content))
+        self._chain = zlib.crc32(content, self._chain)
+        self._pending.append(Entry(kind, self._chain, content))
         return len(content)
 
     def writes(self) -> list[Write]:
         """What the next commit has to append."""
         if not self._pending:
             return []
-        kinds, contents = zip(*self._pending, strict=True)
-        frame = pl.DataFrame({"kind": kinds, "content": contents}, schema={"kind": pl.String, "content": pl.Binary})
+        rows = [(entry.kind, entry.chain, entry.content) for entry in self._pending]
+        schema = {"kind": pl.String, "chain": pl.Int64, "content": pl.Binary}
+        frame = pl.DataFrame(rows, schema=schema, orient="row")
         return [Write(self.partition.topic, self.partition.partition, Records(frame))]
 
     def committed(self) -> None:
         """The commit was made: keep the copy up to date, and forget what a snapshot has made needless."""
         first = self._next
         self._next += len(self._pending)
-        newest = max((position for position, (kind, _) in enumerate(self._pending) if kind == SNAPSHOT), default=None)
+        newest = max((position for position, entry in enumerate(self._pending) if entry.kind == SNAPSHOT), default=None)
         self._copy(first)
         self._pending.clear()
         if newest is not None:
@@ -83,11 +107,11 @@ class Changelog:
             return
         puts: dict[bytes, bytes] = {}
         deletes: list[bytes] = []
-        for offset, (kind, content) in enumerate(self._pending, first):
-            if kind == SNAPSHOT:
+        for offset, entry in enumerate(self._pending, first):
+            if entry.kind == SNAPSHOT:
                 deletes += [key for key, _ in self.store.scan(self._key("record"))]
                 puts = {}
-            puts[self._key(f"record/{offset:020d}")] = kind.encode() + b"\0" + content
+            puts[self._key(f"record/{offset:020d}")] = entry.packed()
         puts[self._key("next")] = str(self._next).encode()
         self.store.write(puts, deletes)
 
@@ -100,17 +124,20 @@ class Changelog:
         records = self._copied()
         fresh = list(self._read(self._next))
         self._next += len(fresh)
+        records += fresh
         if fresh:
-            self._recopy(records + fresh)
-        return _restored(records + fresh)
+            self._recopy(records)
+        if records:
+            self._chain = records[-1].chain
+        return _restored(records)
 
-    def _copied(self) -> list[tuple[str, bytes]]:
+    def _copied(self) -> list[Entry]:
         """The records of the copy, if it is a copy of this very topic and not too old."""
         self._next = self.log.first(self.partition)
         if self.store is None:
             return []
         stored = self.store.get(self._key("next"))
-        records = [_split(value) for _, value in self.store.scan(self._key("record"))]
+        records = [entry_of(value) for _, value in self.store.scan(self._key("record"))]
         following = int(stored) if stored is not None else -1
         if not records or not self._next < following <= self.log.ends(self.partition.topic)[self.partition.partition]:
             return []
@@ -119,33 +146,25 @@ class Changelog:
         self._next = following
         return records
 
-    def _recopy(self, records: list[tuple[str, bytes]]) -> None:
+    def _recopy(self, records: list[Entry]) -> None:
         if self.store is None:
             return
         old = [key for key, _ in self.store.scan(self._key("record"))]
         first = self._next - len(records)
-        puts = {
-            self._key(f"record/{offset:020d}"): kind.encode() + b"\0" + content
-            for offset, (kind, content) in enumerate(records, first)
-        }
+        puts = {self._key(f"record/{offset:020d}"): entry.packed() for offset, entry in enumerate(records, first)}
         self.store.write(puts | {self._key("next"): str(self._next).encode()}, [key for key in old if key not in puts])
 
-    def _read(self, offset: int) -> Iterator[tuple[str, bytes]]:
+    def _read(self, offset: int) -> Iterator[Entry]:
         while batches := self.log.read(self.partition, offset, ROWS_AT_ONCE):
             for batch in batches:
-                yield from batch.records.frame.select("kind", "content").iter_rows()
+                yield from (Entry(*row) for row in batch.records.frame.select("kind", "chain", "content").iter_rows())
             offset = batches[-1].next_offset
 
 
-def _split(value: bytes) -> tuple[str, bytes]:
-    kind, content = value.split(b"\0", 1)
-    return kind.decode(), content
-
-
-def _restored(records: list[tuple[str, bytes]]) -> Restored:
-    newest = max((position for position, (kind, _) in enumerate(records) if kind == SNAPSHOT), default=-1)
-    snapshot = decoded(records[newest][1]) if newest >= 0 else None
-    return Restored(snapshot, tuple(decoded(content) for _, content in records[newest + 1 :]))
+def _restored(records: list[Entry]) -> Restored:
+    newest = max((position for position, entry in enumerate(records) if entry.kind == SNAPSHOT), default=-1)
+    snapshot = decoded(records[newest].content) if newest >= 0 else None
+    return Restored(snapshot, tuple(decoded(entry.content) for entry in records[newest + 1 :]))
 
 
 def encoded(frames: Frames) -> bytes:

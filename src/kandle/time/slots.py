@@ -7,16 +7,23 @@ from typing import Protocol
 import numpy as np
 
 from kandle.errors import ScheduleError, TimeframeError
-from kandle.time.buckets import Buckets, FixedBuckets, buckets, local_midnights
+from kandle.time.buckets import Buckets, FixedBuckets, buckets, local_midnights, zone_of
 from kandle.time.sessions import SessionCalendar, by_group
-from kandle.time.timeframe import DAY, IntArray, Timeframe, from_instant
+from kandle.time.timeframe import DAY, EPOCH, IntArray, Timeframe, from_instant
 
 
 class Slots(Protocol):
-    """The buckets of a timeframe for every schedule group; all instants in microseconds."""
+    """The buckets of a timeframe for every schedule group; all instants in microseconds.
+
+    A bucket is known by its *start*, which never changes, whatever happens to the schedule. That of a bucket of trading dates is
+    the midnight in UTC of its first date; when it really begins is what `opened` says.
+    """
 
     def start(self, groups: IntArray, instants: IntArray) -> IntArray:
         """Start of the bucket that holds each instant."""
+
+    def opened(self, groups: IntArray, starts: IntArray) -> IntArray:
+        """When each bucket begins, as its bar says it."""
 
     def end(self, groups: IntArray, starts: IntArray) -> IntArray:
         """Nominal end of each bucket."""
@@ -25,7 +32,7 @@ class Slots(Protocol):
         """End of the last base bucket that the schedule expects in each bucket: when it can be over at the earliest."""
 
     def expected(self, group: int, after: int, before: int) -> IntArray:
-        """Ascending starts, `after < start < before`, of the group's buckets that hold a part of a session."""
+        """Ascending starts after `after` of the group's buckets that begin before `before` and hold a part of a session."""
 
 
 def slots(
@@ -54,6 +61,9 @@ class PlainSlots:
     def start(self, groups: IntArray, instants: IntArray) -> IntArray:
         return self._buckets.floor(instants)
 
+    def opened(self, groups: IntArray, starts: IntArray) -> IntArray:
+        return starts
+
     def end(self, groups: IntArray, starts: IntArray) -> IntArray:
         return self._buckets.next(starts)
 
@@ -75,6 +85,9 @@ class SessionSlots:
 
     def start(self, groups: IntArray, instants: IntArray) -> IntArray:
         return self._buckets.floor(instants)
+
+    def opened(self, groups: IntArray, starts: IntArray) -> IntArray:
+        return starts
 
     def end(self, groups: IntArray, starts: IntArray) -> IntArray:
         return self._buckets.next(starts)
@@ -117,18 +130,20 @@ class TradingDaySlots:
             raise ScheduleError(f"{timeframe} by trading date needs sessions with trading dates; this schedule has none")
         self._calendar = calendar
         self._base = base
-        dates = buckets(timeframe, "UTC")
-        label = dates.floor(calendar.days * DAY)
+        self._zone = zone
+        self._dates = buckets(timeframe, "UTC")
+        label = self._dates.floor(calendar.days * DAY)
         fresh = np.ones(len(label), np.bool_)
         fresh[1:] = (label[1:] != label[:-1]) | (calendar.group[1:] != calendar.group[:-1])
         first = np.flatnonzero(fresh)
         last = np.append(first[1:], len(label)) - 1
         self._slot_of_row = np.cumsum(fresh) - 1
         self._groups = calendar.group[first]
-        self._starts: IntArray = calendar.opens[first]
+        self._starts: IntArray = label[first]
+        self._opens: IntArray = calendar.opens[first]
         self._ends: IntArray = calendar.closes[last[: len(first)]]
         self._bounds = np.searchsorted(self._groups, np.arange(calendar.group_count + 1))
-        self._completes: IntArray = self._complete_of(local_midnights(dates.next(label[first]), zone))
+        self._completes: IntArray = self._complete_of(self._midnight_after(self._starts))
 
     def _complete_of(self, midnight: IntArray) -> IntArray:
         """The last close, if the schedule goes on after it; else not before the last date is over in the zone."""
@@ -137,34 +152,62 @@ class TradingDaySlots:
         followed[:-1] |= self._groups[1:] == self._groups[:-1]
         return np.where(followed, rounded, np.maximum(rounded, midnight))
 
+    def _midnight_after(self, starts: IntArray) -> IntArray:
+        """When the last date of each bucket is over in the zone."""
+        return local_midnights(self._dates.next(starts), self._zone)
+
     def start(self, groups: IntArray, instants: IntArray) -> IntArray:
+        """Of an instant in a session; one whose session was taken away later belongs to the session before it."""
         rows = self._calendar.locate(groups, instants)
-        if (rows < 0).any():
-            at = int(np.flatnonzero(rows < 0)[0])
-            raise ScheduleError(f"{from_instant(int(instants[at])).isoformat()} is in no session, so it has no trading date")
-        starts: IntArray = self._starts[self._slot_of_row[rows]]
+        starts = np.empty(len(rows), np.int64)
+        inside = rows >= 0
+        starts[inside] = self._starts[self._slot_of_row[rows[inside]]]
+        for position in np.flatnonzero(~inside):
+            starts[position] = self._start_near(int(groups[position]), int(instants[position]))
         return starts
 
+    def _start_near(self, group: int, instant: int) -> int:
+        sessions = self._calendar.sessions(group)
+        before = int(np.searchsorted(self._calendar.opens[sessions], instant, side="right")) - 1
+        if before >= 0:
+            return int(self._starts[self._slot_of_row[sessions.start + before]])
+        day = from_instant(instant).astimezone(zone_of(self._zone)).date()
+        return int(self._dates.floor(np.array([(day - EPOCH.date()).days * DAY]))[0])
+
     def _slot(self, groups: IntArray, starts: IntArray) -> IntArray:
-        slot = np.empty(len(starts), np.int64)
+        """The slot of each start; -1 where the schedule has no session of it any more."""
+        slot = np.full(len(starts), -1, np.int64)
         for group, rows in by_group(groups):
             low, high = self._range(group)
-            slot[rows] = low + np.searchsorted(self._starts[low:high], starts[rows], side="right") - 1
+            at = low + np.searchsorted(self._starts[low:high], starts[rows])
+            known = at < high
+            known[known] = self._starts[at[known]] == starts[rows][known]
+            slot[rows] = np.where(known, at, -1)
         return slot
 
     def _range(self, group: int) -> tuple[int, int]:
         return (0, 0) if group < 0 else (int(self._bounds[group]), int(self._bounds[group + 1]))
 
+    def _of(self, column: IntArray, groups: IntArray, starts: IntArray, missing: IntArray) -> IntArray:
+        """Values of a column of slots, and others where there is no slot."""
+        slot = self._slot(groups, starts)
+        found = missing.copy()
+        found[slot >= 0] = column[slot[slot >= 0]]
+        return found
+
+    def opened(self, groups: IntArray, starts: IntArray) -> IntArray:
+        return self._of(self._opens, groups, starts, local_midnights(starts, self._zone))
+
     def end(self, groups: IntArray, starts: IntArray) -> IntArray:
-        return self._ends[self._slot(groups, starts)]
+        return self._of(self._ends, groups, starts, self._midnight_after(starts))
 
     def complete(self, groups: IntArray, starts: IntArray) -> IntArray:
-        return self._completes[self._slot(groups, starts)]
+        return self._of(self._completes, groups, starts, self._midnight_after(starts))
 
     def expected(self, group: int, after: int, before: int) -> IntArray:
         low, high = self._range(group)
-        starts = self._starts[low:high]
-        return starts[np.searchsorted(starts, after, side="right") : np.searchsorted(starts, before, side="left")]
+        starts, opens = self._starts[low:high], self._opens[low:high]
+        return starts[np.searchsorted(starts, after, side="right") : np.searchsorted(opens, before, side="left")]
 
 
 class HoppingSlots:
@@ -182,6 +225,9 @@ class HoppingSlots:
         """Starts of all windows that hold each instant, latest first: one row per instant."""
         hops = np.arange(self._size // self._step, dtype=np.int64) * self._step
         return self._advance.floor(instants)[:, None] - hops[None, :]
+
+    def opened(self, groups: IntArray, starts: IntArray) -> IntArray:
+        return starts
 
     def end(self, groups: IntArray, starts: IntArray) -> IntArray:
         return starts + self._size
