@@ -111,6 +111,20 @@ class GroupContract(ContractBase):
         log.append([write(name, [1])])
         assert numbers_of(poll_until(consumer, 1)) == [1]
 
+    def test_a_thread_that_is_woken_hundreds_of_times_ends_each_poll_at_once(self, log: Log, name: str, join: Join) -> None:
+        """A poll that only looked now and then whether it was woken would need minutes."""
+        log.ensure(topic_spec(name))
+        consumer = join("one")
+        settle_on([consumer], partitions_of(name, 1))
+        waiting = aside(lambda: [consumer.poll(LONG, 10) for _ in range(200)])
+
+        def done() -> bool:
+            consumer.wake()
+            return waiting.done()
+
+        wait_until(done)
+        assert waiting.result() == [[]] * 200
+
     def test_members_on_one_connection_can_wait_in_threads_of_their_own(self, log: Log, name: str, join: Join) -> None:
         log.ensure(topic_spec(name, partitions=2))
         members = [join("one"), join("two")]

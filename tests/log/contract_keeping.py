@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from kandle.log.port import Log, TopicPartition
 from kandle.log.records import Records, Write, header_column
-from kandle.time.timeframe import DAY, HOUR, SECOND
+from kandle.time.timeframe import DAY, HOUR, MINUTE, SECOND
 from tests.log.building import (
     headers_of,
     maintain_fully,
@@ -198,6 +198,24 @@ class KeepingContract(ContractBase):
             {"of": f"{symbol} {number}"} for symbol, number in zip(symbols, numbers_of(found), strict=True)
         ]
         assert {int(o): int(t) for b in found for o, t in zip(b.offsets, b.timestamps, strict=True)}.items() <= times.items()
+
+    def test_compaction_does_not_make_records_older(self, log: Log, name: str) -> None:
+        """
+        retention      |<------- 60 ------->|
+        0              10    40             70 min
+        [old ...]            [new ...]      maintain
+                             maintain
+        """
+        log.ensure(topic_spec(name, compacted=True, retention=HOUR))
+        keys = self.worth // 2
+        log.append([write(name, range(self.worth), symbols=[f"old {number % keys}" for number in range(self.worth)])])
+        self.pass_time(40 * MINUTE)
+        log.append([write(name, range(self.worth), symbols=[f"new {number % keys}" for number in range(self.worth)])])
+        assert maintain_fully(log) >= keys
+        self.pass_time(30 * MINUTE)
+        maintain_fully(log)
+        newest = {f"new {number % keys}": number for number in range(self.worth)}
+        assert newest.items() <= table_of(read_all(log, name)).items()
 
     def test_a_key_that_is_gone_does_not_come_back_after_compaction(self, log: Log, name: str) -> None:
         log.ensure(topic_spec(name, compacted=True))

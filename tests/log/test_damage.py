@@ -203,8 +203,8 @@ def test_changed_bytes_of_records_are_an_error_that_names_them(sound: tuple[Path
         ("what is said of an append", 15, ALL - 20 * ROWS),
         ("the index", 15, ALL),
         ("the topic", 30, 0),
-        ("the tables", 3, 0),
-        ("the head of the file", 6, 0),
+        ("the tables", 2, 0),
+        ("the head of the file", 5, 0),
     ],
 )
 def test_a_changed_bit_is_an_error_or_changes_nothing(
