@@ -7,12 +7,13 @@ STAMP := $(VENV)/.installed
 SECONDS ?= 600
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint format bench lock clean
+.PHONY: help setup demo test lint format soak bench lock clean
 
 help:
 	@echo "make demo    a process makes ticks, another makes bars of them; watch both, and see all finals checked"
 	@echo "make test    lint, types, import contracts and all tests"
 	@echo "make lint    ruff, mypy and the import contracts only"
+	@echo "make soak    the long runs: processes killed at random for a minute, a paused worker, endurance"
 	@echo "make format  let ruff order imports and lay out the code"
 	@echo "make bench   ticks per second beside plain Polars and DuckDB; the log; delays; ten minutes of memory (SECONDS=60: one)"
 	@echo "make lock    renew constraints.txt from pyproject.toml"
@@ -41,6 +42,9 @@ lint: setup
 format: setup
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+soak: setup
+	$(BIN)/pytest -m soak -s tests/soak
 
 bench: setup
 	$(BIN)/python benchmarks/backfill.py

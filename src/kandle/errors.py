@@ -63,6 +63,10 @@ class FencedError(LogError):
     """A partition belongs to another member by now; nothing was written."""
 
 
+class ReplacedError(LogError):
+    """Another process has joined the group under this member's name, so this one cannot go on."""
+
+
 class StorageError(LogError, OSError):
     """The place of the log is full, damaged, locked or cannot be written."""
 

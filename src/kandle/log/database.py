@@ -145,6 +145,9 @@ class Database:
             if isinstance(error, StorageError):
                 raise
             raise StorageError(f"log {self.path}: {error}") from error
+        except UnicodeDecodeError as error:
+            # Names or messages that SQLite has read from damaged pages.
+            raise StorageError(f"log {self.path}: {_WHAT[sqlite3.SQLITE_CORRUPT]} ({error})") from error
 
     def close(self) -> None:
         """Close the connection."""

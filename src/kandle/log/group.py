@@ -13,7 +13,7 @@ from collections.abc import Collection, Mapping, Sequence
 from itertools import groupby
 from typing import TYPE_CHECKING
 
-from kandle.errors import FencedError
+from kandle.errors import FencedError, ReplacedError
 from kandle.log.bell import LONGEST_WAIT
 from kandle.log.port import GroupSpec, Listener, TopicPartition
 from kandle.log.records import Batch, Write
@@ -185,8 +185,9 @@ class EmbeddedConsumer:
         self._owned.clear()
         if lost and self._listener is not None:
             self._listener.lost(lost)
-        raise FencedError(
-            f"another process has joined group {self._spec.group} as {self._spec.member!r}; give each process a name of its own"
+        raise ReplacedError(
+            f"another process has joined group {self._spec.group} as {self._spec.member!r}; "
+            "give each process a name of its own (option runtime.instance)"
         )
 
     def _free(self, owner: str) -> None:

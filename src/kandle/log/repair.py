@@ -13,6 +13,9 @@ from kandle.errors import StorageError
 from kandle.log.blobs import Stored, spec_of
 from kandle.log.database import FILE, Database, only_use
 
+DAMAGE = (sqlite3.DatabaseError, UnicodeDecodeError)
+"""What reading a damaged page may raise: also names and messages that are no text any more."""
+
 MOST_MISSES = 100_000
 """After so many numbers without a batch there are no more."""
 
@@ -128,7 +131,7 @@ def _rows(source: sqlite3.Connection, table: str, lost: list[str]) -> Iterator[t
     """Rows of a small table up to the first that cannot be read."""
     try:
         yield from source.execute(f"SELECT * FROM {table}")
-    except sqlite3.DatabaseError as error:
+    except DAMAGE as error:
         lost.append(f"a part of the table {table} ({error})")
 
 
@@ -141,7 +144,7 @@ def _batches(source: sqlite3.Connection, lost: list[str]) -> Iterator[tuple[Any,
         number += 1
         try:
             row = source.execute("SELECT * FROM batch WHERE id = ?", [number]).fetchone()
-        except sqlite3.DatabaseError:
+        except DAMAGE:
             broken.append(number)
             misses += 1
             continue
@@ -158,7 +161,7 @@ def _newest(source: sqlite3.Connection) -> int | None:
     """The greatest number of a batch; None if the page that says it is damaged."""
     try:
         return int(source.execute("SELECT max(id) FROM batch").fetchone()[0] or 0)
-    except sqlite3.DatabaseError:
+    except DAMAGE:
         return None
 
 

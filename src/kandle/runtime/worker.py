@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
-from kandle.errors import FencedError, KandleError, UnavailableError
+from kandle.errors import FencedError, KandleError, ReplacedError, UnavailableError
 from kandle.log.group import by_partition
 from kandle.log.port import Consumer, GroupSpec, TopicPartition
 from kandle.log.records import Batch, Write
@@ -127,7 +127,7 @@ class Worker:
             return
         try:
             self._consumer.close()
-        except FencedError as error:
+        except (FencedError, ReplacedError) as error:
             logger.info("%s", error)
         except KandleError as error:
             # The lease runs out by itself; what was not committed is done again by the next owner.
