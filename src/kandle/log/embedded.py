@@ -136,23 +136,22 @@ class EmbeddedLog:
 
     def append(self, writes: Sequence[Write], fence: Fence | None = None) -> list[int]:
         """Append all or nothing; gives the offset of each write's first record."""
-        prepared = [self._prepared(write) for write in writes]
+        prepared = self.prepare(writes)
         with self.database.transaction():
             if fence is not None:
                 self._check_fence(fence)
-            first = [self._insert(topic, stored) for topic, stored in prepared]
+            first = self.write(prepared)
             bells = self._bells()
         self._ring(bells)
         return first
 
-    def write(self, prepared: Sequence[tuple[tuple[int, int], Stored]]) -> None:
-        """Insert prepared batches inside of the caller's transaction."""
-        for place, stored in prepared:
-            self._insert(place, stored)
+    def write(self, prepared: Sequence[tuple[tuple[int, int], Stored]]) -> list[int]:
+        """Insert prepared batches inside of the caller's transaction; gives the offset of each one's first record."""
+        return [self._insert(place, stored) for place, stored in prepared]
 
     def prepare(self, writes: Sequence[Write]) -> list[tuple[tuple[int, int], Stored]]:
         """Check and pack writes, before a transaction begins."""
-        return [self._prepared(write) for write in writes if len(write.records)]
+        return [self._prepared(write) for write in writes]
 
     def _prepared(self, write: Write) -> tuple[tuple[int, int], Stored]:
         number, spec = self._known(write.topic)

@@ -102,7 +102,7 @@ class EmbeddedConsumer:
         every = {TopicPartition(topic, number): following for topic, number, following in found}
         return {partition: every[partition] for partition in partitions if partition in every}
 
-    def commit(self, offsets: Mapping[TopicPartition, int], writes: Sequence[Write] = ()) -> None:
+    def commit(self, offsets: Mapping[TopicPartition, int], writes: Sequence[Write] = ()) -> list[int]:
         prepared = self._log.prepare(writes)
         with self._database.transaction():
             for partition, following in offsets.items():
@@ -112,9 +112,10 @@ class EmbeddedConsumer:
                     "ON CONFLICT (name, topic, partition) DO UPDATE SET next = excluded.next",
                     [self._spec.group, *partition, following],
                 )
-            self._log.write(prepared)
-        if prepared:
+            first = self._log.write(prepared)
+        if any(len(write.records) for write in writes):
             self._log.ring()
+        return first
 
     def _check_owned(self, partition: TopicPartition) -> None:
         found = self._database.rows(

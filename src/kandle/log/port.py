@@ -122,7 +122,7 @@ class Consumer(Protocol):
     def poll(self, timeout: int, max_rows: int) -> list[Batch]:
         """Records after the positions, which move on; waits up to `timeout` microseconds for the first.
 
-        About `max_rows` per partition. Calls the listener when partitions come or go, before it reads. ReplacedError if
+        About `max_rows` per partition; batches of a partition follow each other. Calls the listener when partitions come or go, before it reads. ReplacedError if
         another process has joined under this member's name.
         """
 
@@ -138,8 +138,11 @@ class Consumer(Protocol):
     def committed(self, partitions: Collection[TopicPartition]) -> dict[TopicPartition, int]:
         """The group's next offsets; partitions without a commit are left out."""
 
-    def commit(self, offsets: Mapping[TopicPartition, int], writes: Sequence[Write] = ()) -> None:
-        """Next offsets and records, all or nothing; FencedError if one of the offsets' partitions is no longer owned."""
+    def commit(self, offsets: Mapping[TopicPartition, int], writes: Sequence[Write] = ()) -> list[int]:
+        """Next offsets and records, all or nothing, and the offset of each write's first record.
+
+        FencedError if one of the offsets' partitions is no longer owned.
+        """
 
     def wake(self) -> None:
         """End a waiting `poll`; may be called by any thread."""

@@ -55,7 +55,8 @@ class Records:
 class Batch:
     """Records read from one partition, in ascending order of their offsets, which may have holes after a compaction.
 
-    `timestamps` say when each record was appended, in microseconds of the log's clock.
+    `timestamps` say when each record was appended, in microseconds of the log's clock. `end` is given where more is known
+    than the records say: that there is nothing between the last of them and it. A batch without records only says that.
     """
 
     topic: str
@@ -63,6 +64,7 @@ class Batch:
     offsets: IntArray
     timestamps: IntArray
     records: Records
+    end: int | None = None
 
     def __len__(self) -> int:
         return len(self.records)
@@ -70,7 +72,7 @@ class Batch:
     @property
     def next_offset(self) -> int:
         """Where to read on."""
-        return int(self.offsets[-1]) + 1
+        return int(self.offsets[-1]) + 1 if self.end is None else self.end
 
     def slice(self, offset: int, length: int | None = None) -> Batch:
         """A run of records."""

@@ -35,7 +35,8 @@ class Repartitioner:
     def take(self, batches: Sequence[Batch]) -> None:
         """Have these events copied with the next commit."""
         for batch in batches:
-            self._pending += self._split(batch)
+            if len(batch):
+                self._pending += self._split(batch)
             self._position = batch.next_offset
             self._counters.repartitioned += len(batch)
 
@@ -61,7 +62,7 @@ class Repartitioner:
             by_partition.setdefault(write.partition, []).append(write.records)
         return [Write(self._topics.events, number, joined(every)) for number, every in by_partition.items()]
 
-    def committed(self) -> None:
+    def committed(self, offsets: Sequence[int]) -> None:
         """The commit was made."""
         self._pending.clear()
         self._position = None

@@ -62,11 +62,11 @@ class ScheduleProvider:
         ends = dict(enumerate(self._log.ends(self._topic)))
         if ends == self._positions and self.calendar is not None:
             return False
-        self._read()
+        self._read(ends)
         return self._build(now)
 
-    def _read(self) -> None:
-        for partition in range(self._log.topic(self._topic).partitions):
+    def _read(self, ends: Positions) -> None:
+        for partition, end in ends.items():
             place = TopicPartition(self._topic, partition)
             offset = self._positions.get(partition, 0)
             while batches := self._log.read(place, offset, ROWS_AT_ONCE):
@@ -79,7 +79,7 @@ class ScheduleProvider:
                     ]
                     self._rows.append(batch.records.frame.with_columns(columns))
                 offset = batches[-1].next_offset
-            self._positions[partition] = offset
+            self._positions[partition] = max(offset, end)
 
     def _build(self, now: int) -> bool:
         try:

@@ -170,8 +170,9 @@ class Task:
         self._adopt_schedule()
         for batch in heartbeats:
             self._hear(batch)
-        batches = list(events)
-        for beat in self._due(batches):
+        batches = [batch for batch in events if len(batch)]
+        end = events[-1].next_offset if events else self._event_position
+        for beat in self._due(end):
             self._process(_before(batches, beat.position))
             batches = _from(batches, beat.position)
             self._close(self._pipeline.advance(beat.instant))
@@ -179,6 +180,7 @@ class Task:
             self._beat_position = beat.offset + 1
             self._dirty = True
         self._process(batches)
+        self._event_position = end
 
     def _hear(self, batch: Batch) -> None:
         frame = batch.records.frame
@@ -186,9 +188,8 @@ class Task:
         for offset, instant, position in zip(batch.offsets.tolist(), instants, positions, strict=True):
             self._beats.append(Beat(offset, instant, position))
 
-    def _due(self, batches: Sequence[Batch]) -> list[Beat]:
+    def _due(self, end: int) -> list[Beat]:
         """Heartbeats whose events are all there; of several at the same position the last one does for all."""
-        end = batches[-1].next_offset if batches else self._event_position
         due: list[Beat] = []
         while self._beats and self._beats[0].position <= end:
             beat = self._beats.pop(0)
@@ -206,7 +207,6 @@ class Task:
         if any(mask is not None for mask in gone):
             frames, times = _without_tombstones(frames, gone, times)
         processed = self._pipeline.process(pl.concat(frames), self._watermark, np.concatenate(times))
-        self._event_position = batches[-1].next_offset
         self._count(processed, sum(len(batch) for batch in batches))
         self._close(self._pipeline.advance(self._watermark.value))
         self._dirty = True
@@ -245,6 +245,7 @@ class Task:
         """
         writes = [*self._final_writes(), *(self._live_writes() if live else ()), *self._late_writes()]
         self._record()
+        # What belongs to the changelog comes last.
         return writes + self._changelog.writes()
 
     def _final_writes(self) -> list[Write]:
@@ -289,9 +290,10 @@ class Task:
             frames = change_frames(self._pipeline, self._journal, self._known_keys, marks)
             self._changes_size += self._changelog.record(CHANGE, frames)
 
-    def committed(self) -> None:
-        """The commit was made."""
-        self._changelog.committed()
+    def committed(self, offsets: Sequence[int]) -> None:
+        """The commit was made, and these are the offsets of the first records of its writes."""
+        if offsets:
+            self._changelog.committed(offsets[-1])
         now = self._around.clock.now()
         for finals in self._outbox.finals:
             counters = self._around.counters.timeframes[finals.plan.name]

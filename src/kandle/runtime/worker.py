@@ -6,11 +6,12 @@ import logging
 import threading
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 from kandle.errors import FencedError, KandleError, ReplacedError, UnavailableError
 from kandle.log.group import by_partition
 from kandle.log.port import Consumer, GroupSpec, TopicPartition
-from kandle.log.records import Batch, Write
+from kandle.log.records import Batch
 from kandle.runtime.counters import State
 from kandle.runtime.heartbeat.leadership import Leadership
 from kandle.runtime.repartition import Repartitioner
@@ -223,14 +224,13 @@ class Worker:
         workers = [each for each in self._every if each.is_dirty]
         if not workers:
             return
-        writes: list[Write] = []
+        every = [each.writes(live=live) for each in workers]
         offsets: dict[TopicPartition, int] = {}
         for each in workers:
-            writes += each.writes(live=live)
             offsets |= each.positions()
-        self._consumer.commit(offsets, writes)
-        for each in workers:
-            each.committed()
+        first = iter(self._consumer.commit(offsets, [write for writes in every for write in writes]))
+        for each, writes in zip(workers, every, strict=True):
+            each.committed(list(islice(first, len(writes))))
         self._around.counters.commits += 1
         self._committed_at = self._around.clock.steady()
         if live:

@@ -3,6 +3,7 @@
 A changelog is a topic with the partitions of the tasks. Its records are written in the same commit as the outputs and offsets
 that belong to them. What stands before a partition's newest snapshot is not needed any more and is forgotten.
 A local store may keep a copy, so that only what is newer has to be read from the topic.
+What is large is cut into pieces, because logs bound the size of a record.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import json
 import uuid
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import polars as pl
@@ -23,6 +24,8 @@ from kandle.store.port import Store
 SNAPSHOT = "snapshot"
 CHANGE = "change"
 ROWS_AT_ONCE = 1_000
+PIECE = 1 << 19
+"""Most bytes of one record."""
 
 Frames = Mapping[str, pl.DataFrame]
 
@@ -32,6 +35,7 @@ def changelog_topic(name: str, partitions: int, replication: int = 1) -> TopicSp
     columns = (
         Column("kind", "string", pl.String()),
         Column("chain", "int", pl.Int64()),
+        Column("more", "bool", pl.Boolean()),
         Column("content", "bytes", pl.Binary()),
     )
     return TopicSpec(name, columns, partitions=partitions, replication=replication)
@@ -39,22 +43,26 @@ def changelog_topic(name: str, partitions: int, replication: int = 1) -> TopicSp
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One record: `chain` is a checksum over it and all before it, so that it tells one changelog from every other."""
+    """One record: `chain` is a checksum over it and all before it, so that it tells one changelog from every other.
+
+    With `more` the content goes on in the next record.
+    """
 
     kind: str
     chain: int
+    more: bool
     content: bytes
 
     def packed(self) -> bytes:
         """As bytes."""
-        return f"{self.kind} {self.chain}\n".encode() + self.content
+        return f"{self.kind} {self.chain} {self.more:d}\n".encode() + self.content
 
 
 def entry_of(packed: bytes) -> Entry:
     """The entry of bytes that `packed` gave."""
     head, _, content = packed.partition(b"\n")
-    kind, chain = head.decode().split()
-    return Entry(kind, int(chain), content)
+    kind, chain, more = head.decode().split()
+    return Entry(kind, int(chain), more == "1", content)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,41 +87,38 @@ class Changelog:
     def record(self, kind: str, frames: Frames) -> int:
         """Have a snapshot or a change written with the next commit; gives its size in bytes."""
         content = encoded(frames)
-        self._chain = zlib.crc32(content, self._chain)
-        self._pending.append(Entry(kind, self._chain, content))
+        for begin in range(0, len(content), PIECE):
+            piece = content[begin : begin + PIECE]
+            self._chain = zlib.crc32(piece, self._chain)
+            self._pending.append(Entry(kind, self._chain, begin + PIECE < len(content), piece))
         return len(content)
 
     def writes(self) -> list[Write]:
         """What the next commit has to append."""
         if not self._pending:
             return []
-        rows = [(entry.kind, entry.chain, entry.content) for entry in self._pending]
-        schema = {"kind": pl.String, "chain": pl.Int64, "content": pl.Binary}
+        rows = [(entry.kind, entry.chain, entry.more, entry.content) for entry in self._pending]
+        schema = {"kind": pl.String, "chain": pl.Int64, "more": pl.Boolean, "content": pl.Binary}
         frame = pl.DataFrame(rows, schema=schema, orient="row")
         return [Write(self.partition.topic, self.partition.partition, Records(frame))]
 
-    def committed(self) -> None:
-        """The commit was made: keep the copy up to date, and forget what a snapshot has made needless."""
-        first = self._next
-        self._next += len(self._pending)
-        newest = max((position for position, entry in enumerate(self._pending) if entry.kind == SNAPSHOT), default=None)
-        self._copy(first)
+    def committed(self, first: int) -> None:
+        """The commit was made, and this is the offset of its first record: keep the copy up to date, forget what is needless."""
+        fresh = list(enumerate(self._pending, first))
         self._pending.clear()
-        if newest is not None:
-            self.log.truncate(self.partition, first + newest)
-
-    def _copy(self, first: int) -> None:
-        if self.store is None or not self._pending:
+        if not fresh:
             return
-        puts: dict[bytes, bytes] = {}
-        deletes: list[bytes] = []
-        for offset, entry in enumerate(self._pending, first):
-            if entry.kind == SNAPSHOT:
-                deletes += [key for key, _ in self.store.scan(self._key("record"))]
-                puts = {}
-            puts[self._key(f"record/{offset:020d}")] = entry.packed()
-        puts[self._key("next")] = str(self._next).encode()
-        self.store.write(puts, deletes)
+        self._next = fresh[-1][0] + 1
+        newest = newest_snapshot(fresh)
+        if self.store is not None:
+            old = [key for key, _ in self.store.scan(self._key("record"))] if newest is not None else []
+            self.store.write(self._puts(fresh[newest or 0 :]), old)
+        if newest is not None:
+            self.log.truncate(self.partition, fresh[newest][0])
+
+    def _puts(self, records: Sequence[Placed]) -> dict[bytes, bytes]:
+        puts = {self._key(f"record/{offset:020d}"): entry.packed() for offset, entry in records}
+        return puts | {self._key("next"): str(self._next).encode()}
 
     def _key(self, name: str) -> bytes:
         return f"{self.partition.topic}/{self.partition.partition}/{name}".encode()
@@ -123,48 +128,72 @@ class Changelog:
         self._pending.clear()
         records = self._copied()
         fresh = list(self._read(self._next))
-        self._next += len(fresh)
-        records += fresh
         if fresh:
+            self._next = fresh[-1][0] + 1
+            records += fresh
             self._recopy(records)
         if records:
-            self._chain = records[-1].chain
+            self._chain = records[-1][1].chain
         return _restored(records)
 
-    def _copied(self) -> list[Entry]:
+    def _copied(self) -> list[Placed]:
         """The records of the copy, if it is a copy of this very topic and not too old."""
         self._next = self.log.first(self.partition)
         if self.store is None:
             return []
         stored = self.store.get(self._key("next"))
-        records = [entry_of(value) for _, value in self.store.scan(self._key("record"))]
+        records = [(_offset(key), entry_of(value)) for key, value in self.store.scan(self._key("record"))]
         following = int(stored) if stored is not None else -1
         if not records or not self._next < following <= self.log.ends(self.partition.topic)[self.partition.partition]:
             return []
-        if next(self._read(following - 1), None) != records[-1]:
+        if next(self._read(records[-1][0]), None) != records[-1]:
             return []
         self._next = following
         return records
 
-    def _recopy(self, records: list[Entry]) -> None:
+    def _recopy(self, records: Sequence[Placed]) -> None:
         if self.store is None:
             return
-        old = [key for key, _ in self.store.scan(self._key("record"))]
-        first = self._next - len(records)
-        puts = {self._key(f"record/{offset:020d}"): entry.packed() for offset, entry in enumerate(records, first)}
-        self.store.write(puts | {self._key("next"): str(self._next).encode()}, [key for key in old if key not in puts])
+        puts = self._puts(records[newest_snapshot(records) or 0 :])
+        old = [key for key, _ in self.store.scan(self._key("record")) if key not in puts]
+        self.store.write(puts, old)
 
-    def _read(self, offset: int) -> Iterator[Entry]:
+    def _read(self, offset: int) -> Iterator[Placed]:
         while batches := self.log.read(self.partition, offset, ROWS_AT_ONCE):
             for batch in batches:
-                yield from (Entry(*row) for row in batch.records.frame.select("kind", "chain", "content").iter_rows())
+                rows = batch.records.frame.select("kind", "chain", "more", "content").iter_rows()
+                yield from zip(batch.offsets.tolist(), (Entry(*row) for row in rows), strict=True)
             offset = batches[-1].next_offset
 
 
-def _restored(records: list[Entry]) -> Restored:
-    newest = max((position for position, entry in enumerate(records) if entry.kind == SNAPSHOT), default=-1)
-    snapshot = decoded(records[newest].content) if newest >= 0 else None
-    return Restored(snapshot, tuple(decoded(entry.content) for entry in records[newest + 1 :]))
+Placed = tuple[int, Entry]
+"""An entry with its offset."""
+
+
+def _offset(key: bytes) -> int:
+    return int(key.rpartition(b"/")[2])
+
+
+def newest_snapshot(records: Sequence[Placed]) -> int | None:
+    """Where the newest snapshot begins in these records."""
+    begins = [
+        position
+        for position, (_, entry) in enumerate(records)
+        if entry.kind == SNAPSHOT and (position == 0 or not records[position - 1][1].more)
+    ]
+    return begins[-1] if begins else None
+
+
+def _restored(records: Sequence[Placed]) -> Restored:
+    wholes: list[tuple[str, bytes]] = []
+    pieces: list[bytes] = []
+    for _, entry in records[newest_snapshot(records) or 0 :]:
+        pieces.append(entry.content)
+        if not entry.more:
+            wholes.append((entry.kind, b"".join(pieces)))
+            pieces = []
+    snapshot = decoded(wholes.pop(0)[1]) if wholes and wholes[0][0] == SNAPSHOT else None
+    return Restored(snapshot, tuple(decoded(content) for _, content in wholes))
 
 
 def encoded(frames: Frames) -> bytes:
