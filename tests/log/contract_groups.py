@@ -79,10 +79,14 @@ class GroupContract(ContractBase):
         for _ in range(50):
             log.append([write(name, range(100), 0), write(name, range(100), 2)])
         log.append([write(name, [7], 1)])
-        consumer, seen = join("one"), []
-        for _ in range(20):
-            seen += consumer.poll(100_000, 100)
-        assert {batch.partition for batch in seen} == {0, 1, 2}
+        consumer, seen = join("one"), set[int]()
+
+        def all_seen() -> bool:
+            log.append([write(name, range(100), 0), write(name, range(100), 2)])
+            seen.update(batch.partition for batch in consumer.poll(100_000, 100))
+            return seen == {0, 1, 2}
+
+        wait_until(all_seen)
 
     def test_a_poll_that_finds_nothing_ends_with_nothing(self, log: Log, name: str, join: Join) -> None:
         log.ensure(topic_spec(name))

@@ -235,5 +235,5 @@ def test_an_object_that_does_not_fit_names_entity_field_and_value(changes: dict[
 
 
 def test_an_object_of_another_class_is_refused() -> None:
-    with pytest.raises(DataError, match="object 0 is a int, not a Row"):
+    with pytest.raises(DataError, match="object 0: 5 is of type int, not a Row"):
         mapping(MODEL).to_frame([5])

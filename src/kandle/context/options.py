@@ -9,7 +9,16 @@ from datetime import datetime, time
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainValidator,
+    ValidationError,
+    model_validator,
+)
 from pydantic_settings import BaseSettings, InitSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
 from kandle.errors import OptionsError
@@ -22,6 +31,19 @@ PREFIX = "KANDLE_"
 
 Duration = Annotated[int, BeforeValidator(lambda value: value if isinstance(value, int) else parse_duration(value))]
 """Microseconds, written as a text such as `100ms`."""
+
+
+def _expiry(value: Any) -> int | str:
+    if value in ("auto", "never"):
+        return str(value)
+    try:
+        return value if isinstance(value, int) else parse_duration(value)
+    except ValueError as error:
+        raise ValueError(f"valid are 'auto', 'never' and durations such as '7d' ({error})") from None
+
+
+Expiry = Annotated[int | str, PlainValidator(_expiry)]
+"""`auto`, `never`, or microseconds, written as a text such as `7d`."""
 
 
 class Section(BaseModel):
@@ -89,7 +111,7 @@ class UniverseOptions(Section):
     """
 
     keys: tuple[tuple[str, ...], ...] = ()
-    expire_after: Literal["auto", "never"] | Duration = "auto"
+    expire_after: Expiry = "auto"
 
 
 class StateOptions(Section):

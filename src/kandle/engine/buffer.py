@@ -40,6 +40,12 @@ class PartialBuffer:
             self.replace(merged(pl.concat(self._frames), self._partials, in_order=self._in_order))
         return self._frames[0] if self._frames else None
 
+    @property
+    def buckets(self) -> int:
+        """How many buckets are open; changes nothing, so that any thread may ask."""
+        frames = list(self._frames)
+        return pl.concat([frame.select(KEY, START) for frame in frames]).n_unique() if frames else 0
+
     def replace(self, frame: pl.DataFrame) -> None:
         """Keep just these rows, one per bucket."""
         self._frames = [] if frame.is_empty() else [frame]

@@ -47,9 +47,8 @@ class BarOperator:
 
     @property
     def open_rows(self) -> int:
-        """How many buckets are open."""
-        rows = self.buffer.merged()
-        return 0 if rows is None else rows.height
+        """How many buckets are open; any thread may ask."""
+        return self.buffer.buckets
 
     @property
     def oldest(self) -> int | None:

@@ -122,8 +122,8 @@ class Consumer(Protocol):
     def poll(self, timeout: int, max_rows: int) -> list[Batch]:
         """Records after the positions, which move on; waits up to `timeout` microseconds for the first.
 
-        About `max_rows` per partition; batches of a partition follow each other. Calls the listener when partitions come or go, before it reads. ReplacedError if
-        another process has joined under this member's name.
+        About `max_rows` per partition; batches of a partition follow each other. Calls the listener when partitions come or
+        go, before it reads. ReplacedError if another process has joined under this member's name.
         """
 
     def seek(self, positions: Mapping[TopicPartition, int]) -> None:

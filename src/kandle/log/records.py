@@ -52,11 +52,22 @@ class Records:
 
 
 @dataclass(frozen=True, slots=True)
+class Reject:
+    """A record that cannot be read as what its topic should hold: its raw bytes, and why."""
+
+    offset: int
+    key: bytes | None
+    value: bytes | None
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class Batch:
     """Records read from one partition, in ascending order of their offsets, which may have holes after a compaction.
 
     `timestamps` say when each record was appended, in microseconds of the log's clock. `end` is given where more is known
     than the records say: that there is nothing between the last of them and it. A batch without records only says that.
+    `rejects` stood among the records, but cannot be read.
     """
 
     topic: str
@@ -65,6 +76,7 @@ class Batch:
     timestamps: IntArray
     records: Records
     end: int | None = None
+    rejects: tuple[Reject, ...] = ()
 
     def __len__(self) -> int:
         return len(self.records)

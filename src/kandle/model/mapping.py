@@ -66,13 +66,17 @@ class EntityMapping:
 
     def to_frame(self, objects: Iterable[Any]) -> pl.DataFrame:
         """Physical frame of objects; DataError names the object's number, field and value."""
-        return self.frame_of([self._row(number, obj) for number, obj in enumerate(objects)])
+        return self.frame_of([self.row(obj, number) for number, obj in enumerate(objects)])
 
-    def row(self, obj: Any) -> tuple[Any, ...]:
-        """The physical values of one object; DataError names a field whose value does not fit."""
+    def row(self, obj: Any, number: int | None = None) -> tuple[Any, ...]:
+        """The physical values of one object; DataError names its number, if given, and a field whose value does not fit."""
+        place = "" if number is None else f"object {number}: "
         if not isinstance(obj, self.entity.cls):
-            raise DataError(f"{obj!r} is a {type(obj).__name__}, not a {self.entity.name}")
-        return tuple(_physical(found, self._checked(found, getattr(obj, found.name))) for found in self.entity.fields)
+            raise DataError(f"{place}{obj!r} is of type {type(obj).__name__}, not a {self.entity.name}")
+        try:
+            return tuple(_physical(found, self._checked(found, getattr(obj, found.name))) for found in self.entity.fields)
+        except DataError as error:
+            raise DataError(f"{place}{error}") from None
 
     def frame_of(self, rows: Sequence[tuple[Any, ...]]) -> pl.DataFrame:
         """Physical frame of rows that `row` gave."""
@@ -85,14 +89,6 @@ class EntityMapping:
             names = ", ".join(found.name for found in keys)
             raise DataError(f"a key of {self.entity.name} has the parts {names}; {len(parts)} were given")
         return {found.name: _physical(found, self._checked(found, part)) for found, part in zip(keys, parts, strict=False)}
-
-    def _row(self, number: int, obj: Any) -> tuple[Any, ...]:
-        if not isinstance(obj, self.entity.cls):
-            raise DataError(f"object {number} is a {type(obj).__name__}, not a {self.entity.name}")
-        try:
-            return tuple(_physical(found, self._checked(found, getattr(obj, found.name))) for found in self.entity.fields)
-        except DataError as error:
-            raise DataError(f"object {number}: {error}") from None
 
     def _checked(self, found: FieldModel, value: Any) -> Any:
         if value is None:

@@ -140,11 +140,12 @@ class QueryRuntime:
 
     def settle(self) -> bool:
         """Do what is due now, in the caller's thread; False if there was nothing."""
-        sent = self.counters.heartbeats_sent
+        sent, was_leader = self.counters.heartbeats_sent, self.leadership.is_leader
         self.runner.beat()
         is_moved = self.worker.step()
         self.worker.flush()
-        return is_moved or self.counters.heartbeats_sent != sent
+        # A new leader has heartbeats to send.
+        return is_moved or self.counters.heartbeats_sent != sent or self.leadership.is_leader != was_leader
 
     def health(self) -> QueryHealth:
         """How it is doing."""

@@ -211,8 +211,8 @@ def _frames(entity: EntityModel, objects: Any) -> Iterator[pl.DataFrame]:
         return
     rows: list[tuple[Any, ...]] = []
     whole = mapping(entity)
-    for obj in objects:
-        rows.append(whole.row(obj))
+    for number, obj in enumerate(objects):
+        rows.append(whole.row(obj, number))
         if len(rows) == ROWS_AT_ONCE:
             yield whole.frame_of(rows)
             rows = []

@@ -13,6 +13,7 @@ import uuid
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 import polars as pl
 
@@ -146,7 +147,9 @@ class Changelog:
         following = int(stored) if stored is not None else -1
         if not records or not self._next < following <= self.log.ends(self.partition.topic)[self.partition.partition]:
             return []
-        if next(self._read(records[-1][0]), None) != records[-1]:
+        if records[0][1].kind != SNAPSHOT and records[0][0] != self._next:
+            return []
+        if records[-1][0] + 1 != following or not _is_unbroken(records) or next(self._read(records[-1][0]), None) != records[-1]:
             return []
         self._next = following
         return records
@@ -168,6 +171,11 @@ class Changelog:
 
 Placed = tuple[int, Entry]
 """An entry with its offset."""
+
+
+def _is_unbroken(records: Sequence[Placed]) -> bool:
+    """Whether every record is followed by the one that was written after it."""
+    return all(zlib.crc32(after.content, before.chain) == after.chain for (_, before), (_, after) in pairwise(records))
 
 
 def _offset(key: bytes) -> int:

@@ -46,9 +46,10 @@ class RocksStore:
     def scan(self, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
         """Keys with the prefix and their values, ascending, as of this call."""
         with _translated(self._path):
-            rows = self._database.iter(_bounded(prefix))
+            bound = _bounded(prefix)
+            rows = self._database.iter(bound)
             rows.seek(prefix)
-        scan = _Scan(self._path, rows)
+        scan = _Scan(self._path, rows, bound)
         self._scans.add(scan)
         return scan
 
@@ -76,8 +77,10 @@ class _Scan:
     RocksDB's own loop over items ends early, without a word, at a damaged block; its iterator tells when it is asked.
     """
 
-    def __init__(self, path: Path, rows: RdictIter) -> None:
+    def __init__(self, path: Path, rows: RdictIter, bound: ReadOptions) -> None:
         self._path = path
+        # The iterator has but a pointer to the bound that these options own.
+        self._bound = bound
         self._rows: RdictIter | None = rows
         self._is_cut = False
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from datetime import datetime
+from pathlib import Path
 from typing import Any, TypeVar
 
 from kandle.context.context import Context
 from kandle.context.opened import Opened
-from kandle.context.options import Options
+from kandle.context.options import LogOptions, Options
 from kandle.log.embedded import EmbeddedLog
 from kandle.log.port import Log
 from kandle.runtime.runtime import Runtime
@@ -40,10 +41,11 @@ class TestClock(ManualClock):
 
 
 class OpenedForTests(Opened):
-    """Log in memory, manual clock, a runtime that works when it is told to."""
+    """Log in memory or in a folder, manual clock, a runtime that works when it is told to."""
 
-    def __init__(self, clock: TestClock, *given: Any) -> None:
+    def __init__(self, clock: TestClock, folder: Path | None, *given: Any) -> None:
         self._manual = clock
+        self._folder = folder
         super().__init__(*given)
         clock.settle = self.settle
 
@@ -51,7 +53,7 @@ class OpenedForTests(Opened):
         return self._manual
 
     def _made_log(self) -> Log:
-        return EmbeddedLog(None, self._manual)
+        return EmbeddedLog(self._folder, self._manual)
 
     def _start(self, runtime: Runtime) -> None:
         """It is driven by `settle`."""
@@ -65,11 +67,13 @@ class OpenedForTests(Opened):
 def context(cls: type[C], start: datetime | str, **values: Any) -> C:
     """A context for tests, to be opened by `async with` or `with`: in memory, at a time that stands still until it is moved.
 
-    `start` is an ISO 8601 text or an aware datetime; `values` are options, such as `universe={"expire_after": "1d"}`. Beside what
-    the class itself has, the context has `clock` (a `TestClock`), `finals(Bar, "1m")` and `live(Bar, "1m")`.
+    `start` is an ISO 8601 text or an aware datetime; `values` are options, such as `universe={"expire_after": "1d"}`; with
+    `log={"path": folder}` the log outlives the context. Beside what the class itself has, the context has `clock`
+    (a `TestClock`), `finals(Bar, "1m")` and `live(Bar, "1m")`.
     """
     instant = parse_instant(start) if isinstance(start, str) else to_instant(start)
-    made = type(cls.__name__, (_ForTests, cls), {"_clock_of_tests": TestClock(instant)})
+    folder = LogOptions.model_validate(values["log"]).path if "log" in values else None
+    made = type(cls.__name__, (_ForTests, cls), {"_clock_of_tests": TestClock(instant), "_folder_of_tests": folder})
     opened: C = made(Options(**({"access": "read_write"} | values)))
     return opened
 
@@ -78,10 +82,11 @@ class _ForTests(Context):
     """What a context for tests has beyond others."""
 
     _clock_of_tests: TestClock
+    _folder_of_tests: Path | None
 
     def _open(self) -> Opened:
         model, plans = self._model, list(self._plans.values())
-        return OpenedForTests(self._clock_of_tests, type(self).__name__, self._options, model, plans)
+        return OpenedForTests(self._clock_of_tests, self._folder_of_tests, type(self).__name__, self._options, model, plans)
 
     @property
     def clock(self) -> TestClock:

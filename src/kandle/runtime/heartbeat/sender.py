@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import polars as pl
 
 from kandle.errors import FencedError
-from kandle.log.port import Log, TopicPartition
+from kandle.log.port import Fence, Log, TopicPartition
 from kandle.log.records import Records, Write
 from kandle.runtime.counters import Counters
 from kandle.runtime.heartbeat.leadership import Leadership
@@ -40,9 +40,11 @@ class Sender:
     def last(self) -> int | None:
         """The newest instant sent by anybody, as the topic says; asked for again with each new leadership."""
         fence = self._leadership.fence
-        epoch = None if fence is None else fence.epoch
-        if epoch != self._epoch:
-            self._epoch, self._last, self._waiting = epoch, self._recovered(), None
+        return None if fence is None else self._newest(fence)
+
+    def _newest(self, fence: Fence) -> int | None:
+        if fence.epoch != self._epoch:
+            self._epoch, self._last, self._waiting = fence.epoch, self._recovered(), None
         return self._last
 
     def _recovered(self) -> int | None:
@@ -55,16 +57,18 @@ class Sender:
 
     def send(self, beats: Sequence[DueBeat]) -> bool:
         """Send what is newer than the last; False if it still has to wait for events to be copied."""
-        if not self._leadership.is_leader:
+        # Taken once: leadership may go at any moment, and what is appended afterwards must be refused by its fence.
+        fence = self._leadership.fence
+        if fence is None:
             self._waiting = None
             return True
-        last = self.last
+        last = self._newest(fence)
         fresh = [beat for beat in beats if last is None or beat.instant > last]
         if not fresh:
             return True
         if self._topics.is_repartitioned and not self._is_copied(fresh):
             return False
-        return self._append(fresh)
+        return self._append(fresh, fence)
 
     def _is_copied(self, beats: list[DueBeat]) -> bool:
         """Whether all events that were in the source when these heartbeats fell due are with their group keys."""
@@ -77,11 +81,11 @@ class Sender:
         self._waiting = None
         return True
 
-    def _append(self, beats: list[DueBeat]) -> bool:
+    def _append(self, beats: list[DueBeat], fence: Fence) -> bool:
         ends = self._log.ends(self._topics.events)
         writes = [Write(self._topics.heartbeats, number, _records(beats, end)) for number, end in enumerate(ends)]
         try:
-            self._log.append(writes, self._leadership.fence)
+            self._log.append(writes, fence)
         except FencedError:
             logger.info("heartbeats of %s belong to another process by now", self._group)
             return True

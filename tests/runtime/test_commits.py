@@ -1,0 +1,103 @@
+"""One commit for all that belongs together: outputs, state and positions are kept, or nothing is."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from kandle.errors import UnavailableError
+from kandle.log.embedded import EmbeddedLog
+from kandle.runtime.counters import State
+from kandle.time.clock import ManualClock
+from tests.runtime.building import (
+    FINALS,
+    GROUP,
+    Parts,
+    Process,
+    found,
+    parts_of,
+    t,
+    tick,
+)
+from tests.runtime.declarations import bars_market
+
+
+class Breaking(EmbeddedLog):
+    """A log that fails in the middle of a commit, after some of its records were written, when it is told to."""
+
+    breaks_after: int | None = None
+
+    def write(self, prepared: Any) -> list[int]:
+        if self.breaks_after is None:
+            return super().write(prepared)
+        super().write(prepared[: self.breaks_after])
+        raise UnavailableError("the disk is full")
+
+
+def positions(parts: Parts) -> dict[str, dict[int, int]]:
+    return {topic: parts.log.committed(GROUP, topic) for topic in ("ticks", "hb_1m")}
+
+
+@pytest.mark.parametrize("breaks_after", [0, 1, 2, 3])
+def test_finals_live_bars_state_and_positions_are_kept_together_or_not_at_all(breaks_after: int) -> None:
+    log = Breaking(None, ManualClock(t("14:30")))
+    parts = Parts(bars_market(minutes=(1, 5)), "14:30", log=log)
+    process = Process(parts)
+    parts.add(tick("14:30:10"))
+    process.settle()
+    topics = [FINALS, "bars_1m_live", "bars_5m_final", "bars_5m_live", "bars_changelog"]
+    before = {topic: log.ends(topic) for topic in topics}, positions(parts)
+    parts.add(tick("14:30:20"), tick("14:31:10"))
+    parts.clock.jump(t("14:31"))
+    process.beat()
+    log.breaks_after = breaks_after
+    with pytest.raises(UnavailableError):
+        process.worker.step()
+    assert ({topic: log.ends(topic) for topic in topics}, positions(parts)) == before
+    log.breaks_after = None
+    Process(parts).settle()
+    assert found(parts) == [("A", 30, 2)]
+    assert positions(parts) == {"ticks": {0: 3}, "hb_1m": {0: 1}}
+    assert log.ends("bars_changelog")[0] > before[0]["bars_changelog"][0]
+
+
+def test_a_process_that_lost_its_partition_writes_nothing_and_goes_back_to_what_was_committed() -> None:
+    """
+    old      reads e0 e1 ........... would commit, is fenced
+    new                   reads e0 e1 e2, commits
+    """
+    parts = parts_of(minutes=(1, 5))
+    parts.add(tick("14:30:10"))
+    old = Process(parts).settle()
+    parts.add(tick("14:30:20"))
+    old.worker.step()
+    assert old.worker.tasks[0].is_dirty
+    parts.clock.jump(t("14:31:30"))
+    parts.add(tick("14:31:10"))
+    Process(parts, member="two").settle()
+    # The lease of the old one is over, and the new one has made the final.
+    assert found(parts) == [("A", 30, 2)]
+    ends = {topic.name: parts.log.ends(topic.name) for topic in parts.log.topics()}
+    old.worker.flush()
+    assert parts.counters.fenced == 1
+    assert {topic.name: parts.log.ends(topic.name) for topic in parts.log.topics()} == ends
+    for _ in range(3):
+        old.settle()
+    assert found(parts) == [("A", 30, 2)]
+
+
+def test_a_process_that_was_replaced_by_one_of_its_name_gives_up() -> None:
+    """Static membership: the newer process of a name takes the place of the older one, for good."""
+    parts = parts_of()
+    old = Process(parts)
+    parts.add(tick("14:30:10"))
+    old.worker.step()
+    Process(parts).settle()
+    old.worker.run()
+    assert old.worker.state is State.FAILED
+    assert str(old.worker.problem) == (
+        f"another process has joined group {GROUP} as 'one'; give each process a name of its own (option runtime.instance)"
+    )
+    assert not old.worker.tasks
+    assert not old.worker._leadership.is_leader

@@ -1,0 +1,119 @@
+"""Workers: the positions of all their tasks are committed, and after a commit that failed they go back to the one before."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kandle.errors import UnavailableError
+from kandle.log.embedded import EmbeddedLog
+from kandle.time.clock import ManualClock
+from kandle.time.timeframe import HOUR, SECOND
+from tests.runtime.building import Member, Parts, Process, bars, beat, found, parts_of, read, rows, t, tick
+from tests.runtime.declarations import Declared, VenueBar, bars_market, market
+from tests.testing.stories import told
+
+
+class Full(EmbeddedLog):
+    """A log whose disk is full when it is told so."""
+
+    is_full = False
+
+    def write(self, prepared: Any) -> list[int]:
+        if self.is_full:
+            raise UnavailableError("the disk is full")
+        return super().write(prepared)
+
+
+def test_the_positions_of_all_partitions_are_committed_together() -> None:
+    parts = parts_of(partitions=3)
+    for number, symbol in enumerate("ABC"):
+        parts.add(tick("14:30:10", symbol=symbol), partition=number)
+    Process(parts).settle()
+    assert parts.log.committed("tests-bars", "ticks") == {0: 1, 1: 1, 2: 1}
+    parts.clock.jump(t("14:31"))
+    process = Process(parts).settle()
+    process.beat()
+    process.settle()
+    assert sorted(found(parts)) == [("A", 30, 1), ("B", 30, 1), ("C", 30, 1)]
+
+
+@pytest.mark.parametrize("restarts", [False, True])
+def test_after_a_full_disk_every_event_counts_once(restarts: bool) -> None:
+    log = Full(None, ManualClock(t("14:30")))
+    parts = Parts(bars_market(minutes=1), "14:30", log=log)
+    process = Process(parts)
+    parts.add(tick("14:30:10"))
+    process.settle()
+    parts.add(tick("14:30:20"))
+    parts.clock.jump(t("14:30:30") + HOUR)
+    log.is_full = True
+    process.worker._round()
+    assert str(process.worker.problem) == "the disk is full"
+    log.is_full = False
+    process.worker._round()
+    assert process.worker.problem is None
+    process.settle()
+    if restarts:
+        process = Process(parts).settle()
+    process.beat()
+    process.settle()
+    assert found(parts)[:2] == [("A", 30, 2), ("A", 31, 0)]
+    assert max(bar.ticks for bar in bars(parts.log, "bars_1m_live")) == 2
+
+
+def test_of_heartbeats_at_one_position_the_newest_instant_counts_in_whatever_order_they_stand() -> None:
+    """A clock that was set back between two leaders: the older instant stands behind the newer one."""
+    parts = parts_of()
+    parts.add(tick("14:30:10"))
+    parts.clock.jump(t("14:33"))
+    Member(parts).poll().send(beat("14:32"))
+    stale = Member(parts).poll()
+    assert stale.leadership.fence is not None
+    stale.sender._epoch, stale.sender._last = stale.leadership.fence.epoch, None
+    stale.send(beat("14:30"))
+    Process(parts).settle()
+    assert [minute for _, minute, _ in found(parts)] == [30, 31, 32]
+
+
+def test_finals_leave_before_live_bars() -> None:
+    parts = parts_of()
+    worker = parts.worker(commit_interval=SECOND)
+    worker.step()
+    parts.add(tick("14:30:10"))
+    worker.step()
+    parts.clock.jump(t("14:31:01"))
+    parts.add(tick("14:30:20"), tick("14:31:00"), tick("14:31:01"))
+    worker.step()
+    assert found(parts) == [("A", 30, 2)]
+    assert [minute for _, minute, _ in found(parts, "bars_1m_live")] == [30, 30]
+    parts.clock.jump(t("14:31:02"))
+    worker.step()
+    assert found(parts, "bars_1m_live")[2:] == [("A", 31, 2)]
+
+
+BY_VENUE = market(Declared({"minutes": 1}, bar=VenueBar, key="venue"))
+VENUES = ["north", "south", "east", "west", "centre", "coast"]
+
+
+def test_events_that_are_copied_by_their_group_key_are_copied_once_also_over_restarts(tmp_path: Path) -> None:
+    async def add(market: Any) -> None:
+        await market.ticks.add_many([tick("14:30:10", symbol=symbol, venue=venue) for symbol in "ABC" for venue in VENUES])
+        market.settle()
+
+    async def check(market: Any) -> None:
+        await add(market)
+        await market.clock.advance("1m")
+        assert {bar.venue: bar.ticks for bar in await market.finals(VenueBar, "1m")} == dict.fromkeys(VENUES, 9)
+        batches = [read(market.log, "venue_bars_1m_final", number) for number in range(4)]
+        placed = [{venue for batch in each for venue in batch.records.frame["venue"]} for each in batches]
+        assert sum(len(each) for each in placed) == len(VENUES)
+        assert sum(bool(each) for each in placed) > 1
+        assert len(rows(market.log, "venue_bars_repartition")) == 54
+
+    options = {"topics": {"ticks": {"partitions": 4}}}
+    for _ in range(2):
+        told(BY_VENUE, add, "14:30:20", tmp_path / "log", **options)
+    told(BY_VENUE, check, "14:30:20", tmp_path / "log", **options)

@@ -1,0 +1,225 @@
+"""What came out of a long run, beside what the pure engine makes of the ticks in the log: a run without crashes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+import polars as pl
+
+from kandle.engine.pipeline import Pipeline
+from kandle.log.embedded import EmbeddedLog
+from kandle.log.port import Log, TopicPartition
+from kandle.log.records import Batch, header_rows
+from kandle.plan.plan import BarPlan, Plan, plan
+from kandle.time.timeframe import SECOND
+from tests.soak.declaration import CONTEXTS, GRACE, PARTITIONS, Bar
+from tests.soak.processes import Processes
+
+KEYS = ["name", "start"]
+GAP = "_gap"
+BASE = SECOND
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """Finals of one timeframe in all partitions; all but `finals` and `gaps` count what is wrong."""
+
+    timeframe: str
+    finals: int
+    gaps: int
+    doubled: int
+    missing: int
+    different: int
+    live: int
+
+    @property
+    def wrong(self) -> int:
+        return self.doubled + self.missing + self.different + self.live
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """`late` ticks came after their bucket was over; `in_time` of them did not, and must be none. `lost` ticks were acknowledged
+    and are not in the log, `doubled` are there twice, `torn` writes are there in part. `beats` are heartbeats sent twice or
+    out of order."""
+
+    ticks: int
+    late: int
+    in_time: int
+    lost: int
+    doubled: int
+    torn: int
+    beats: int
+    damage: tuple[str, ...]
+    rows: tuple[Row, ...]
+
+    @property
+    def wrong(self) -> int:
+        """How many things are wrong."""
+        of_ticks = self.in_time + self.lost + self.doubled + self.torn
+        return of_ticks + self.beats + len(self.damage) + sum(row.wrong for row in self.rows)
+
+    def table(self) -> str:
+        """In words."""
+        lines = [
+            f"ticks {self.ticks:,}; late {self.late:,}, of them in time {self.in_time}; "
+            f"lost {self.lost}, doubled {self.doubled}, torn writes {self.torn}; heartbeats twice or out of order {self.beats}",
+            "timeframe     finals       gaps  doubled  missing  different  live differs",
+        ]
+        for row in self.rows:
+            bad = f"{row.doubled:>8} {row.missing:>8} {row.different:>10} {row.live:>13}"
+            lines.append(f"{row.timeframe:<9} {row.finals:>10,} {row.gaps:>10,} {bad}")
+        return "\n".join([*lines, *self.damage, "all is right" if not self.wrong else f"WRONG: {self.wrong}"])
+
+
+def read(log: Log, topic: str, partition: int) -> list[Batch]:
+    """All that is in a partition."""
+    place = TopicPartition(topic, partition)
+    found: list[Batch] = []
+    offset, end = log.first(place), log.ends(topic)[partition]
+    while offset < end and (batches := log.read(place, offset, 1_000_000)):
+        found += batches
+        offset = batches[-1].next_offset
+    return found
+
+
+def frame_of(log: Log, topic: str, partition: int) -> pl.DataFrame:
+    """All rows of a partition with whether they fill a gap, in the order of the log."""
+    frames = []
+    for batch in read(log, topic, partition):
+        gaps = [headers.get("gap") == "true" for headers in header_rows(batch.records)]
+        frames.append(batch.records.frame.with_columns(pl.Series(GAP, gaps, dtype=pl.Boolean)))
+    return pl.concat(frames) if frames else pl.DataFrame()
+
+
+def late(ticks: list[Batch], beats: list[Batch]) -> tuple[np.ndarray, np.ndarray]:
+    """For each tick whether its bucket was over by what stands before it, and whether it was added after the end of its bucket.
+
+    A heartbeat says that buckets are over up to its instant, behind all ticks below its position. A tick of the time t that was
+    added at T says that min(t, T) has come.
+    """
+    offsets = np.concatenate([batch.offsets for batch in ticks])
+    appended = np.concatenate([batch.timestamps for batch in ticks])
+    times = np.concatenate([batch.records.frame["time"].to_physical().to_numpy() for batch in ticks])
+    over = times // BASE * BASE + BASE + GRACE
+    known = np.full(len(times), np.iinfo(np.int64).min)
+    known[1:] = np.maximum.accumulate(np.minimum(times, appended))[:-1]
+    if beats:
+        positions = np.concatenate([batch.records.frame["position"].to_numpy() for batch in beats])
+        instants = np.concatenate([batch.records.frame["instant"].to_physical().to_numpy() for batch in beats])
+        order = np.argsort(positions, kind="stable")
+        reached = np.concatenate([[np.iinfo(np.int64).min], np.maximum.accumulate(instants[order])])
+        known = np.maximum(known, reached[np.searchsorted(positions[order], offsets, side="right")])
+    return over <= known, appended >= over
+
+
+def quiet_run(of: Plan, ticks: list[Batch], is_late: np.ndarray, until: int) -> dict[str, pl.DataFrame]:
+    """The finals that the engine makes of one partition's ticks when nothing happens to it, by timeframe."""
+    pipeline = Pipeline(of)
+    pipeline.process(pl.concat([batch.records.frame for batch in ticks]).filter(pl.Series(~is_late)))
+    found: dict[str, list[pl.DataFrame]] = {bar.name: [] for bar in of.emitted}
+    for finals in pipeline.advance(until + GRACE):
+        found[finals.plan.name].append(finals.bars.with_columns(finals.gaps.alias(GAP)))
+    return {name: pl.concat(frames) for name, frames in found.items() if frames}
+
+
+def compared(log: Log, bar: BarPlan, partition: int, right: pl.DataFrame, until: int) -> Row:
+    """The finals of one timeframe of one partition that end by an instant."""
+    every = frame_of(log, bar.final_topic, partition)
+    if every.is_empty():
+        return Row(bar.name, 0, 0, 0, right.height, 0, 0)
+    size = bar.timeframe.size
+    ended = every.filter(pl.col("start").to_physical() + size <= until)
+    once = ended.unique(KEYS, keep="first", maintain_order=True)
+    live = frame_of(log, bar.live_topic, partition).unique(KEYS, keep="last", maintain_order=True)
+    columns = once.columns
+    return Row(
+        bar.name,
+        finals=ended.height,
+        gaps=int(ended[GAP].sum()),
+        doubled=every.height - every.unique(KEYS).height,
+        missing=right.join(once, on=KEYS, how="anti").height,
+        different=once.join(right.select(columns), on=columns, how="anti", nulls_equal=True).height,
+        live=every.join(live.select(columns), on=columns, how="anti", nulls_equal=True).height,
+    )
+
+
+def outcome(every: Processes, until: int) -> Outcome:
+    """Compare all that came out up to an instant; the processes must have ended."""
+    log = EmbeddedLog(every.log)
+    try:
+        return _outcome(log, every, until)
+    finally:
+        log.close()
+
+
+def _outcome(log: Log, every: Processes, until: int) -> Outcome:
+    of = plan(CONTEXTS[every.context].model().queries[Bar])
+    rows: dict[str, list[Row]] = {bar.name: [] for bar in of.emitted}
+    numbers: list[int] = []
+    count_late = in_time = wrong_beats = 0
+    for partition in range(PARTITIONS):
+        ticks, beats = read(log, "ticks", partition), read(log, of.heartbeat_topic, partition)
+        wrong_beats += _wrong_beats(beats)
+        if not ticks:
+            continue
+        numbers += [number for batch in ticks for number in batch.records.frame["number"].to_list()]
+        is_late, is_after = late(ticks, beats)
+        count_late += int(is_late.sum())
+        in_time += int((is_late & ~is_after).sum())
+        right = quiet_run(of, ticks, is_late, until)
+        for bar in of.emitted:
+            if bar.name in right:
+                rows[bar.name].append(compared(log, bar, partition, right[bar.name], until))
+    lost, torn = _kept(numbers, every.lines("producer"))
+    return Outcome(
+        *(len(numbers), count_late, in_time, lost, len(numbers) - len(set(numbers)), torn, wrong_beats),
+        damage=tuple(log.check()),  # type: ignore[attr-defined]
+        rows=tuple(_summed(name, found) for name, found in rows.items()),
+    )
+
+
+def _summed(name: str, rows: Iterable[Row]) -> Row:
+    fields = ("finals", "gaps", "doubled", "missing", "different", "live")
+    found = list(rows)
+    return Row(name, *(sum(getattr(row, each) for row in found) for each in fields))
+
+
+def _wrong_beats(beats: list[Batch]) -> int:
+    """Heartbeats that do not come after those before them."""
+    if not beats:
+        return 0
+    instants = np.concatenate([batch.records.frame["instant"].to_physical().to_numpy() for batch in beats])
+    return int((np.diff(instants) <= 0).sum())
+
+
+def _kept(numbers: list[int], book: Iterable[str]) -> tuple[int, int]:
+    """How many acknowledged ticks are not there, and how many writes are there in part."""
+    there = set(numbers)
+    lost = torn = 0
+    for line in book:
+        word, first, count = line.split()
+        found = sum(number in there for number in range(int(first), int(first) + int(count)))
+        if word == "kept":
+            lost += int(count) - found
+        elif 0 < found < int(count):
+            torn += 1
+    return lost, torn
+
+
+def is_settled(log: Log, of: Plan, group: str, until: int) -> bool:
+    """Whether all buckets up to an instant, with their grace, are closed and committed in all partitions."""
+    committed = log.committed(group, of.heartbeat_topic)
+    for partition in range(PARTITIONS):
+        beats = read(log, of.heartbeat_topic, partition)
+        applied = [
+            int(batch.records.frame["instant"].to_physical()[row])
+            for batch in beats[-8:]
+            for row in range(len(batch))
+            if batch.offsets[row] < committed.get(partition, 0)
+        ]
+        if not applied or max(applied) < until + GRACE:
+            return False
+    return True

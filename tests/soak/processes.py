@@ -1,0 +1,159 @@
+"""Real processes of a long run: started, paused, killed and stopped, each by its own number, and never left behind."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from kandle.time.clock import SystemClock
+from kandle.time.timeframe import MILLISECOND, SECOND
+from tests.soak.producer import Plan
+
+ROOT = Path(__file__).parents[2]
+PATIENCE = 60
+"""Seconds after which a run gives up waiting for what should have happened long before."""
+
+
+def wait_until(done: Callable[[], bool], what: str) -> None:
+    """Look again and again until it is done."""
+    clock, until = SystemClock(), SystemClock().steady() + PATIENCE * SECOND
+    while not done():
+        assert clock.steady() < until, f"{what} did not happen within {PATIENCE} s"
+        clock.pause(20 * MILLISECOND)
+
+
+class Process:
+    """One process; what it says is in a file beside that of its book or health."""
+
+    def __init__(self, name: str, output: Path, module: str, *words: str) -> None:
+        self.name = name
+        self.output = output
+        environment = {key: value for key, value in os.environ.items() if not key.startswith("KANDLE_")}
+        environment["PYTHONPATH"] = os.pathsep.join([str(ROOT), *filter(None, [environment.get("PYTHONPATH")])])
+        self.said = output.with_suffix(".said")
+        with self.said.open("wb") as said:
+            command = [sys.executable, "-m", module, *words]
+            self._process = subprocess.Popen(
+                command, cwd=output.parent, env=environment, stdin=subprocess.DEVNULL, stdout=said, stderr=said
+            )
+
+    @property
+    def pid(self) -> int:
+        """Number of the process."""
+        return self._process.pid
+
+    @property
+    def is_running(self) -> bool:
+        """Whether it has not ended yet."""
+        return self._process.poll() is None
+
+    def check(self) -> None:
+        """AssertionError if it has ended by itself."""
+        assert self.is_running, f"{self.name} has ended with {self._process.returncode}:\n{self.said.read_text()[-4_000:]}"
+
+    def lines(self) -> list[str]:
+        """The whole lines of its book or health."""
+        text = self.output.read_text() if self.output.exists() else ""
+        return text[: text.rfind("\n") + 1].splitlines()
+
+    def health(self) -> list[dict[str, Any]]:
+        """What a worker has said of itself, oldest first."""
+        return [json.loads(line) for line in self.lines()]
+
+    def newest(self) -> dict[str, Any]:
+        """What a worker has said last."""
+        lines = self.lines()
+        nothing: dict[str, Any] = {"steady": 0, "partitions": [], "leader": False, "finals": 0, "fenced": 0, "lag": 0}
+        return {**nothing, **json.loads(lines[-1])} if lines else nothing
+
+    def kill(self) -> None:
+        """End it in the middle of whatever it does."""
+        self.send(signal.SIGKILL)
+        self._process.wait()
+
+    def send(self, number: int) -> None:
+        """Send a signal."""
+        self.check()
+        self._process.send_signal(number)
+
+    def stop(self) -> None:
+        """Have it end by itself."""
+        self.send(signal.SIGTERM)
+        code = self._process.wait(PATIENCE)
+        assert code == 0, f"{self.name} has ended with {code}:\n{self.said.read_text()[-4_000:]}"
+
+    def end(self) -> None:
+        """Let it go, whatever it does; also one that is paused."""
+        if self.is_running:
+            self._process.kill()
+        self._process.wait()
+
+
+@dataclass
+class Processes:
+    """All processes that were started on one log; `options` are those of the context, in JSON's types."""
+
+    folder: Path
+    options: dict[str, Any]
+    context: str = "Short"
+    started: list[Process] = field(default_factory=list)
+
+    @property
+    def log(self) -> Path:
+        """The folder of the log."""
+        return self.folder / "log"
+
+    def worker(self, name: str) -> Process:
+        """Start a worker of this name."""
+        runtime = {**self.options.get("runtime", {}), "instance": name}
+        return self._start(name, "tests.soak.worker", {**self.options, "runtime": runtime})
+
+    def producer(self, **settings: int) -> Process:
+        """Start a producer."""
+        return self._start("producer", "tests.soak.producer", self.options, Plan(len(self.started), **settings).to_text())
+
+    def _start(self, name: str, module: str, options: dict[str, Any], *words: str) -> Process:
+        output = self.folder / f"{name}-{len(self.started)}.lines"
+        content = json.dumps({"log": {"path": str(self.log)}} | options)
+        process = Process(name, output, module, self.context, content, str(output), *words)
+        self.started.append(process)
+        return process
+
+    def of(self, name: str) -> list[Process]:
+        """All processes that ever had this name, oldest first."""
+        return [process for process in self.started if process.name == name]
+
+    def lines(self, name: str) -> Iterator[str]:
+        """All that processes of this name have written."""
+        for process in self.of(name):
+            yield from process.lines()
+
+
+@contextmanager
+def processes(folder: Path, options: dict[str, Any], context: str = "Short") -> Iterator[Processes]:
+    """Processes on a log in this folder, of which none is left at the end."""
+    every = Processes(folder, options, context)
+    try:
+        yield every
+    finally:
+        for process in every.started:
+            process.end()
+
+
+def end_in_order_when_told() -> None:
+    """Have SIGTERM end this process through its `finally`, so that it leaves no other process behind."""
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
+
+
+def owns(*workers: Process, partitions: int) -> bool:
+    """Whether these workers have all partitions by now, and each of them has some."""
+    shares = [worker.newest()["partitions"] for worker in workers]
+    return all(shares) and sorted(number for share in shares for number in share) == list(range(partitions))

@@ -1,0 +1,32 @@
+"""Processes are killed at random: no final is missing, doubled or different, and no acknowledged tick is lost."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.soak.crash import Crash, run
+
+
+def check(crash: Crash, folder: Path, kills: int) -> None:
+    killed, found = run(crash, folder)
+    print(f"\n{dict(killed)}\n{found.table()}")
+    assert sum(killed.values()) >= kills
+    assert all(row.finals for row in found.rows)
+    assert found.ticks > 0
+    assert not found.wrong, found.table()
+
+
+def test_killed_processes_lose_double_and_change_no_final(tmp_path: Path) -> None:
+    check(Crash(11, seed=3), tmp_path, kills=4)
+
+
+def test_killed_processes_with_state_in_rocksdb_go_on_as_if_nothing_had_happened(tmp_path: Path) -> None:
+    check(Crash(10, seed=4, state="rocksdb"), tmp_path, kills=3)
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("state", ["memory", "rocksdb"])
+def test_a_minute_of_killing_changes_nothing(tmp_path: Path, state: str) -> None:
+    check(Crash(60, seed=5, state=state, workers=3), tmp_path, kills=15)

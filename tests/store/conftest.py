@@ -1,0 +1,28 @@
+"""A log with a topic for changelogs, and each kind of store."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from kandle.log.port import Log
+from kandle.store.memory import MemoryStore
+from kandle.store.port import Store
+from kandle.store.rocks import RocksStore
+from tests.store.changelogs import new_log
+
+
+@pytest.fixture
+def log() -> Iterator[Log]:
+    found = new_log()
+    yield found
+    found.close()
+
+
+@pytest.fixture(params=["memory", "rocks"])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
+    found: Store = MemoryStore() if request.param == "memory" else RocksStore(tmp_path / "copy")
+    yield found
+    found.close()

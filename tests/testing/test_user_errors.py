@@ -1,0 +1,156 @@
+"""What users do wrong: the message names the thing and the way out, and nothing of it is kept."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import datetime
+from decimal import Decimal
+from typing import Any
+
+import pytest
+
+import kandle.testing
+from kandle import Period
+from kandle.errors import AccessError, DataError, ModelError, OptionsError, StateError, TimeframeError
+from tests.runtime.building import hours, t, tick
+from tests.runtime.declarations import Bar, Tick, bars_market
+from tests.testing.stories import told
+
+PLAIN = bars_market(minutes=(1, 5))
+GOOD = tick("14:30:10", 5)
+
+BAD_EVENTS = [
+    (replace(GOOD, time=None), "Tick.time is None, but the field is not Optional"),  # type: ignore[arg-type]
+    (replace(GOOD, symbol=None), "Tick.symbol is None, but the field is not Optional"),  # type: ignore[arg-type]
+    (
+        replace(GOOD, time=datetime(2024, 3, 8, 14, 30)),
+        "Tick.time = datetime.datetime(2024, 3, 8, 14, 30) has no time zone",
+    ),
+    (replace(GOOD, price=Decimal(10) ** 12), "has too many digits before the point (Decimal(18, 6))"),
+    (replace(GOOD, price=Decimal("0.0000001")), "Tick.price = Decimal('1E-7') has 7 digits behind the point"),
+    (replace(GOOD, price=1.5), "Tick.price = 1.5 is not a finite Decimal"),  # type: ignore[arg-type]
+    (replace(GOOD, size=2**63), "Tick.size = 9223372036854775808 does not fit 64 bits"),
+    (hours("14:30", "15:00"), "is a Hours, not a Tick"),
+]
+
+
+@pytest.mark.parametrize(("event", "words"), BAD_EVENTS)
+def test_an_event_that_does_not_fit_names_field_and_value_and_is_not_kept(event: Any, words: str) -> None:
+    async def story(market: Any) -> None:
+        with pytest.raises(DataError) as one:
+            await market.ticks.add(event)
+        assert words in str(one.value)
+        with pytest.raises(DataError) as many:
+            await market.ticks.add_many([GOOD, event])
+        assert words in str(many.value)
+        # What was wrong does not stop what is right.
+        await market.ticks.add(GOOD)
+        await market.clock.set(t("14:31"))
+        assert [bar.ticks for bar in await market.finals(Bar, "1m")] == [1]
+
+    told(PLAIN, story)
+
+
+def test_a_field_that_is_missing_is_told_by_python_before_anything_is_kept() -> None:
+    async def story(market: Any) -> None:
+        with pytest.raises(TypeError, match="symbol"):
+            await market.ticks.add(Tick(time=GOOD.time, price=GOOD.price))  # type: ignore[call-arg]
+        assert market.log.ends("ticks") == [0]
+
+    told(PLAIN, story)
+
+
+def test_a_context_that_only_reads_writes_nothing() -> None:
+    async def story(market: Any) -> None:
+        expected = "cannot be written: the context was opened with access='read_only'"
+        with pytest.raises(AccessError, match=f"Tick {expected}"):
+            await market.ticks.add(GOOD)
+        with pytest.raises(AccessError, match=f"Tick {expected}"):
+            await market.ticks.add_many([GOOD])
+        with pytest.raises(AccessError, match=f"Hours {expected}"):
+            await market.hours.remove(["A", GOOD.time.date()])
+        assert market.health().queries == ()
+
+    told(PLAIN, story, access="read_only")
+
+
+def test_a_context_that_only_writes_reads_nothing() -> None:
+    async def story(market: Any) -> None:
+        await market.ticks.add(GOOD)
+        with pytest.raises(AccessError, match="Bar cannot be read: the context was opened with access='write_only'"):
+            await market.finals(Bar, "1m")
+        with pytest.raises(AccessError, match="Tick cannot be read"):
+            await market.ticks.to_list()
+
+    told(PLAIN, story, access="write_only")
+
+
+def test_bars_are_not_written_by_hand() -> None:
+    async def story(market: Any) -> None:
+        bar = Bar("A", GOOD.time, *(Decimal(1),) * 4, volume=1, ticks=1)
+        with pytest.raises(AccessError, match="Bar is made by its query; add to the entity that the query reads"):
+            await market.bars.add(bar)
+
+    told(PLAIN, story)
+
+
+@pytest.mark.parametrize("period", [Period.minutes(15), "15m", "1h"])
+def test_a_period_that_was_not_declared_is_named_with_those_that_are(period: Any) -> None:
+    async def story(market: Any) -> None:
+        with pytest.raises(ModelError, match=f"Bar has no bars of {period}; declared are 1m, 5m"):
+            market.time_bucket(Bar, period)
+
+    told(PLAIN, story)
+
+
+def test_a_period_that_cannot_be_read_is_named_with_examples() -> None:
+    async def story(market: Any) -> None:
+        with pytest.raises(TimeframeError, match="five minutes"):
+            market.time_bucket(Bar, "five minutes")
+
+    told(PLAIN, story)
+
+
+@pytest.mark.parametrize("key", ["A", ["A", "B"]])
+def test_a_key_with_too_many_parts_or_none_at_all_is_named_with_its_parts(key: Any) -> None:
+    async def story(market: Any) -> None:
+        with pytest.raises(DataError, match=r"a key of Bar bars is a list of up to 1 parts \(symbol\), not"):
+            await market.finals(Bar, "1m", key)
+
+    told(PLAIN, story)
+
+
+WRONG_OPTIONS = [
+    ({"heartbeats": {}}, "unknown option 'heartbeats'; did you mean 'heartbeat'?"),
+    ({"runtime": {"comit_interval": "1s"}}, "unknown option 'runtime.comit_interval'; did you mean 'commit_interval'?"),
+    ({"universe": {"expire_after": "soon"}}, "universe.expire_after"),
+    ({"access": "write"}, "option 'access' = 'write'"),
+]
+
+
+@pytest.mark.parametrize(("options", "words"), WRONG_OPTIONS)
+def test_a_wrong_option_is_named_with_the_valid_ones(options: dict[str, Any], words: str) -> None:
+    with pytest.raises(OptionsError) as error:
+        kandle.testing.context(PLAIN, start="2024-03-08T14:30Z", **options)
+    assert words in str(error.value)
+
+
+@pytest.mark.parametrize("start", ["2024-03-08T25:30Z", "yesterday", datetime(2024, 3, 8)])
+def test_a_start_that_is_no_time_or_a_datetime_without_a_zone_is_refused(start: Any) -> None:
+    with pytest.raises((TimeframeError, DataError), match=r"2024|yesterday"):
+        kandle.testing.context(PLAIN, start=start)
+
+
+def test_a_context_that_is_not_open_says_how_to_open_it() -> None:
+    market = kandle.testing.context(PLAIN, start="2024-03-08T14:30Z")
+    with pytest.raises(StateError, match="the context is not open; write `async with"):
+        market.health()
+
+
+def test_an_event_is_no_row_of_a_table() -> None:
+    async def story(market: Any) -> None:
+        with pytest.raises(DataError, match="not a Hours"):
+            await market.hours.add(GOOD)
+        assert await market.hours.to_list() == []
+
+    told(PLAIN, story)
