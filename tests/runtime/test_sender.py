@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from kandle.log.port import TopicPartition
 from kandle.time.timeframe import MINUTE, SECOND
 from tests.runtime.building import Member, Parts, beat, instants, t, tick
@@ -115,6 +117,28 @@ def test_a_leader_that_was_replaced_is_fenced_and_writes_nothing() -> None:
     assert old.counters.heartbeats_sent == 0
     assert new.send(beat("14:30"))
     assert instants(parts.beats()) == ["14:31:00"] * 2
+
+
+def test_a_leader_that_is_replaced_while_it_sends_is_fenced_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The worker's thread takes the leadership away between the sender's look at it and its append."""
+    parts = parts_of()
+    old = Member(parts, "old").poll()
+    new = Member(parts, "new")
+    assert old.send(beat("14:30"))
+    ends = parts.log.ends
+
+    def replaced(topic: str) -> list[int]:
+        parts.clock.jump(parts.clock.now() + 5 * SECOND)
+        new.poll()
+        old.leadership.revoked([old.leadership.partition])
+        return ends(topic)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(parts.log, "ends", replaced)
+        assert old.send(beat("14:31"))
+    assert instants(parts.beats()) == ["14:31:00"]
+    assert new.send(beat("14:31"))
+    assert instants(parts.beats()) == ["14:31:00", "14:32:00"]
 
 
 def test_a_leader_that_led_before_asks_the_topic_what_others_sent_in_between() -> None:

@@ -7,7 +7,7 @@ import json
 import zlib
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import polars as pl
@@ -57,7 +57,10 @@ class Stored:
 def packed(frame: pl.DataFrame) -> bytes:
     """A frame as bytes."""
     target = io.BytesIO()
-    frame.write_ipc_stream(target, compression="lz4" if frame.height >= COMPRESSED_ROWS else "uncompressed")
+    compression: Literal["lz4", "uncompressed"] = "lz4" if frame.height >= COMPRESSED_ROWS else "uncompressed"
+    # Polars locks the frame while it writes and takes Python's lock inside; a thread that looks at the very same frame meanwhile
+    # takes them in the other order, and both would wait for ever. A clone costs nothing and is nobody else's.
+    frame.clone().write_ipc_stream(target, compression=compression)
     return target.getvalue()
 
 
