@@ -30,7 +30,7 @@ BAD_EVENTS = [
     (replace(GOOD, price=Decimal("0.0000001")), "Tick.price = Decimal('1E-7') has 7 digits behind the point"),
     (replace(GOOD, price=1.5), "Tick.price = 1.5 is not a finite Decimal"),  # type: ignore[arg-type]
     (replace(GOOD, size=2**63), "Tick.size = 9223372036854775808 does not fit 64 bits"),
-    (hours("14:30", "15:00"), "is a Hours, not a Tick"),
+    (hours("14:30", "15:00"), "is of type Hours, not a Tick"),
 ]
 
 
