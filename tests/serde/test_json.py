@@ -1,0 +1,235 @@
+from __future__ import annotations
+
+import json
+from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
+from typing import Any
+
+import polars as pl
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from polars.testing import assert_frame_equal
+
+from kandle.errors import DataError
+from kandle.model.types import (
+    BOOLEAN,
+    BYTES,
+    DATE,
+    FLOAT,
+    INTEGER,
+    STRING,
+    STRING_MAP,
+    TIMESTAMP,
+    UUID,
+    DataType,
+    DecimalType,
+    FloatType,
+    StringType,
+)
+from kandle.serde.fields import RecordField
+from kandle.serde.json_records import JsonFormat
+from kandle.serde.schema import Shape
+from tests.serde.building import PRICE, SOME_DAY, SOME_UUID, TICK, records, ticks
+
+Table = tuple[tuple[RecordField, ...], pl.DataFrame]
+INSTANT = datetime(2024, 3, 8, 14, 30, 0, 250_000, tzinfo=UTC)
+MILLIS = 1_709_908_200_250
+
+
+def written(*fields: RecordField) -> JsonFormat:
+    return JsonFormat("ticks", "value", fields)
+
+
+def is_sayable(table: Table) -> bool:
+    """JSON has no infinite numbers."""
+    fields, frame = table
+    return all(frame[each.name].is_finite().all() for each in fields if isinstance(each.type, FloatType))
+
+
+@given(records(least=0).filter(is_sayable))
+def test_what_is_written_is_read_back_as_it_was(table: Table) -> None:
+    fields, frame = table
+    found = written(*fields).decode(written(*fields).encode(frame))
+    assert found.rejects == ()
+    assert_frame_equal(found.frame, frame)
+
+
+@given(records().filter(is_sayable))
+def test_every_message_is_a_json_object_with_the_fields_in_their_order(table: Table) -> None:
+    fields, frame = table
+    for message in written(*fields).encode(frame):
+        assert message is not None
+        assert list(json.loads(message)) == [each.name for each in fields]
+
+
+def test_messages_are_what_ksqldb_reads() -> None:
+    fields = (
+        *TICK,
+        RecordField("day", DATE),
+        RecordField("flag", BOOLEAN),
+        RecordField("raw", BYTES),
+        RecordField("tags", STRING_MAP),
+        RecordField("note", STRING, True),
+    )
+    row = ("nörth", 'a"b', INSTANT, -1_500_000, 3, SOME_DAY, True, b"\xff", [{"key": "k", "value": "v"}], None)
+    frame = pl.DataFrame([row], schema={each.name: each.type.physical for each in fields}, orient="row")
+    [message] = written(*fields).encode(frame)
+    assert message is not None
+    days = (SOME_DAY - date(1970, 1, 1)).days
+    assert message.decode() == (
+        f'{{"venue":"nörth","code":"a\\"b","at":{MILLIS},"level":-1.500000,"size":3,"day":{days},"flag":true,'
+        '"raw":"/w==","tags":{"k": "v"},"note":null}'
+    )
+
+
+def one(found: RecordField, text: str) -> Any:
+    result = written(found).decode([f'{{"{found.name}": {text}}}'.encode()])
+    assert result.rejects == ()
+    return result.frame.item()
+
+
+@pytest.mark.parametrize(
+    ("kind", "text", "value"),
+    [
+        (PRICE, "1.5", 1_500_000),
+        (PRICE, '"-1.500000"', -1_500_000),
+        (PRICE, "15e-1", 1_500_000),
+        (PRICE, "7", 7_000_000),
+        (PRICE, "0e999999999", 0),
+        (DecimalType(38, 18), "12345678901234567890.123456789012345678", 12345678901234567890123456789012345678),
+        (INTEGER, "9223372036854775807", 2**63 - 1),
+        (INTEGER, '"12"', 12),
+        (INTEGER, "12.0", 12),
+        (FLOAT, "1", 1.0),
+        (FLOAT, "0.1", 0.1),
+        (TIMESTAMP, str(MILLIS), INSTANT),
+        (TIMESTAMP, f'"{MILLIS}"', INSTANT),
+        (TIMESTAMP, '"2024-03-08T14:30:00.25Z"', INSTANT),
+        (TIMESTAMP, '"2024-03-08T15:30:00.250000000+01:00"', INSTANT),
+        (DATE, '"2024-02-29"', SOME_DAY),
+        (DATE, "0", date(1970, 1, 1)),
+        (UUID, f'"{str(SOME_UUID).upper()}"', str(SOME_UUID)),
+        (STRING, '"\\ud83d\\ude00"', "😀"),
+    ],
+)
+def test_values_are_read_exactly(kind: DataType, text: str, value: Any) -> None:
+    assert one(RecordField("x", kind), text) == value
+
+
+@pytest.mark.parametrize(("form", "unit"), [("epoch_s", 10**6), ("epoch_ms", 10**3), ("epoch_us", 1)])
+def test_numbers_are_instants_in_the_unit_of_the_entity(form: str, unit: int) -> None:
+    found = RecordField("at", TIMESTAMP, datetime_format=form)
+    whole = INSTANT.replace(microsecond=0)
+    micros = (whole - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1)
+    assert one(found, str(micros // unit)) == whole
+    frame = pl.DataFrame({"at": [whole]}, schema={"at": TIMESTAMP.physical})
+    assert written(found).encode(frame) == [f'{{"at":{micros // unit}}}'.encode()]
+
+
+def test_nanoseconds_are_written_and_read() -> None:
+    found = RecordField("at", TIMESTAMP, datetime_format="epoch_ns")
+    frame = pl.DataFrame({"at": [INSTANT]}, schema={"at": TIMESTAMP.physical})
+    assert written(found).encode(frame) == [f'{{"at":{MILLIS}000000}}'.encode()]
+    assert one(found, f"{MILLIS}000000") == INSTANT
+
+
+@pytest.mark.parametrize(
+    ("found", "text", "words"),
+    [
+        (RecordField("x", PRICE), "0.0000001", "more than 6 digits behind the point"),
+        (RecordField("x", PRICE), "1e12", "is not Decimal(18, 6)"),
+        (RecordField("x", PRICE), "1e999999999", "too large"),
+        (RecordField("x", PRICE), '"1,5"', "'1,5' is not Decimal(18, 6)"),
+        (RecordField("x", PRICE), "true", "True is not Decimal(18, 6)"),
+        (RecordField("x", INTEGER), "1.5", "more than 0 digits behind the point"),
+        (RecordField("x", INTEGER), "9223372036854775808", "is not int"),
+        (RecordField("x", INTEGER), "true", "True is not int"),
+        (RecordField("x", FLOAT), "1e400", "is not float"),
+        (RecordField("x", FLOAT), "NaN", "NaN is no number of JSON"),
+        (RecordField("x", BOOLEAN), "1", "1 is not bool"),
+        (RecordField("x", STRING), "1", "1 is not str"),
+        (RecordField("x", STRING), '"\\ud83d"', "half a character"),
+        (RecordField("x", StringType(2)), '"abc"', "more than 2 characters"),
+        (RecordField("x", UUID), '"abc"', "'abc' is not UUID"),
+        (RecordField("x", BYTES), '"*"', "field x"),
+        (RecordField("x", DATE), "99999999", "is not date"),
+        (RecordField("x", DATE), '"2023-02-29"', "field x"),
+        (RecordField("x", TIMESTAMP), "1e17", "years 1 to 9999"),
+        (RecordField("x", TIMESTAMP), '"yesterday-ish"', "not a point in time"),
+        (RecordField("x", TIMESTAMP), '"2024-03-08T14:30:00.1234567Z"', "finer than a microsecond"),
+        (RecordField("x", TIMESTAMP, datetime_format="epoch_ns"), "1", "finer than a microsecond"),
+        (RecordField("x", STRING_MAP), '{"a": 1}', "is not dict[str, str]"),
+        (RecordField("x", STRING), "null", "there is no value, but the field is not Optional"),
+        (RecordField("x", STRING), "[" * 100_000, "ticks-value: "),
+        (RecordField("x", INTEGER), "1" * 5000, "ticks-value: "),
+    ],
+)
+def test_what_does_not_fit_is_rejected_by_name(found: RecordField, text: str, words: str) -> None:
+    result = written(found).decode([f'{{"x": {text}}}'.encode()])
+    assert result.frame.is_empty()
+    assert words in result.rejects[0].reason
+
+
+@pytest.mark.parametrize(
+    ("message", "words"),
+    [
+        (None, "there is no record (null)"),
+        (b"", "it is not JSON"),
+        (b'{"venue": "x"', "it is not JSON"),
+        (b"[1]", "it is not a JSON object"),
+        (b'"text"', "it is not a JSON object"),
+        (b"\xff\xfe", "it is not JSON"),
+        (b"{}", "there is no field venue"),
+        (b"\0\0\0\0\1abc", "it is not JSON"),
+    ],
+)
+def test_what_is_no_record_is_rejected_and_its_neighbours_are_kept(message: bytes | None, words: str) -> None:
+    good = written(*TICK).encode(ticks(2))
+    found = written(*TICK).decode([good[0], message, good[1]])
+    assert_frame_equal(found.frame, ticks(2))
+    assert [each.at for each in found.rejects] == [1]
+    assert words in found.rejects[0].reason
+
+
+def test_names_are_found_by_alias_and_in_another_case_and_others_passed_over() -> None:
+    fields = (RecordField("code", STRING, aliases=("ticker",)), RecordField("size", INTEGER, default=7))
+    messages = [b'{"ticker": "a", "SIZE": 1, "more": [1]}', b'{"CODE": "b"}', b'{"CODE": "no", "code": "c", "Size": 2}']
+    assert written(*fields).decode(messages).frame.rows() == [("a", 1), ("b", 7), ("c", 2)]
+
+
+def test_a_bare_key_is_its_value() -> None:
+    bare = JsonFormat("ticks", "key", [RecordField("code", STRING)], shape=Shape.BARE)
+    assert bare.encode(ticks(2)) == [b'"C0"', b'"C1"']
+    assert bare.decode([b'"C0"', b'{"code": "C1"}']).frame["code"].to_list() == ["C0", "C1"]
+
+
+def test_a_bare_map_is_its_value() -> None:
+    bare = JsonFormat("ticks", "key", [RecordField("tags", STRING_MAP)], shape=Shape.BARE)
+    assert bare.decode([b'{"a": "b"}']).frame["tags"].to_list() == [[{"key": "a", "value": "b"}]]
+
+
+def test_numbers_that_json_cannot_say_are_not_written() -> None:
+    frame = pl.DataFrame({"x": [1.0, float("nan")]})
+    with pytest.raises(DataError, match="field x = nan in row 1: JSON has no such number"):
+        written(RecordField("x", FLOAT)).encode(frame)
+
+
+def test_microseconds_are_not_cut() -> None:
+    frame = ticks(2).with_columns(at=ticks(2)["at"].dt.offset_by("1us"))
+    with pytest.raises(DataError, match=r"field at = .* in row 0: .*epoch_us"):
+        written(*TICK).encode(frame)
+
+
+def test_a_decimal_of_too_many_digits_is_not_written() -> None:
+    with pytest.raises(DataError, match=r"field level = 1000 in row 0: it does not fit Decimal\(3, 1\)"):
+        written(RecordField("level", DecimalType(3, 1))).encode(pl.DataFrame({"level": [1000]}))
+
+
+@given(st.integers(-(10**18) + 1, 10**18 - 1), st.integers(0, 18))
+def test_every_digit_of_a_decimal_is_written(value: int, scale: int) -> None:
+    [message] = written(RecordField("x", DecimalType(18, scale))).encode(pl.DataFrame({"x": [value]}))
+    assert message is not None
+    found = json.loads(message, parse_float=Decimal, parse_int=Decimal)["x"]
+    assert found == Decimal(value).scaleb(-scale)
+    assert -found.as_tuple().exponent == scale
