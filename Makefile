@@ -7,10 +7,11 @@ STAMP := $(VENV)/.installed
 SECONDS ?= 600
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint format soak bench lock clean
+.PHONY: help setup demo kafka test lint format soak bench lock clean
 
 help:
 	@echo "make demo    a process makes ticks, another makes bars of them; watch both, and see all finals checked"
+	@echo "make kafka   an Apache Kafka at 127.0.0.1:9092 until Ctrl-C, with its data in kafka-data (needs Java and Maven)"
 	@echo "make test    lint, types, import contracts and all tests"
 	@echo "make lint    ruff, mypy and the import contracts only"
 	@echo "make soak    the long runs: processes killed at random for a minute, a paused worker, endurance"
@@ -29,6 +30,9 @@ $(STAMP): constraints.txt pyproject.toml
 
 demo: setup
 	$(BIN)/kandle demo
+
+kafka: setup
+	@$(BIN)/python -m tools.kafka
 
 test: lint
 	$(BIN)/pytest
