@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from kandle.context.kafka import declarations, kafka_log
 from kandle.context.model import Model
 from kandle.context.options import ClockOptions, Options
 from kandle.errors import OptionsError, StorageError
@@ -44,6 +45,8 @@ class Opened:
 
     def __init__(self, name: str, options: Options, model: Model, plans: Sequence[Plan]) -> None:
         self._options = options
+        self._model = model
+        self._plans = plans
         self._name = snake_case(name)
         self.instance = options.runtime.instance or f"{socket.gethostname()}-{os.getpid()}"
         self.clock = self._made_clock()
@@ -61,6 +64,8 @@ class Opened:
         return clock_of(self._options.clock)
 
     def _made_log(self) -> Log:
+        if self._options.log.kind == "kafka":
+            return kafka_log(self._options, self.clock, declarations(self._model.entities.values(), self._plans))
         path = self._options.log.path
         if self._options.access == "read_only" and not (path / FILE).exists():
             raise StorageError(f"there is no log in {path.absolute()}; start the process that writes it first, or say log.path")

@@ -22,7 +22,9 @@ from pydantic import (
 from pydantic_settings import BaseSettings, InitSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
 from kandle.errors import OptionsError
+from kandle.model.markers import FormatName
 from kandle.runtime.heartbeat.planner import checked_backfill
+from kandle.serde.registry import Compatibility
 from kandle.time.timeframe import DAY, HOUR, MINUTE, SECOND, parse_duration
 
 DEFAULT_FILE = "kandle.toml"
@@ -58,18 +60,51 @@ class TopicOptions(Section):
     partitions: int | None = Field(default=None, ge=1)
     replication: int | None = Field(default=None, ge=1)
     retention: str | None = None
+    key_format: FormatName | None = None
+    value_format: FormatName | None = None
 
 
 class LogOptions(Section):
-    """Where records are: `embedded` is a folder (`path`) on this machine.
+    """Where records are: `embedded` is a folder (`path`) on this machine, `kafka` the cluster of the section `kafka`.
 
     With `durability = "full"` a commit waits until the disk has it, so that not even a power loss takes an acknowledged
     record away; "normal" survives the end of any process.
     """
 
-    kind: Literal["embedded"] = "embedded"
+    kind: Literal["embedded", "kafka"] = "embedded"
     path: Path = Path("kandle-data")
     durability: Literal["normal", "full"] = "normal"
+
+
+class KafkaOptions(Section):
+    """The cluster: `bootstrap` are brokers as `host:port`, with commas between them.
+
+    `properties` go to all clients as they are (`security.protocol`, `sasl.password`, ...), those of `consumer` and `producer` to
+    theirs; docs/kafka.md. `protocol` is that of groups: "consumer" is the one of KIP-848. A process that is not heard of for a
+    `session` is taken for dead (default: the lease of the runtime, at least 6s). A transaction that a dead process left open ends
+    after `transaction`. `replication` is that of topics whose entities do not say any, and of kandle's own.
+    """
+
+    bootstrap: str = "127.0.0.1:9092"
+    properties: dict[str, str] = Field(default_factory=dict, repr=False)
+    consumer: dict[str, str] = Field(default_factory=dict, repr=False)
+    producer: dict[str, str] = Field(default_factory=dict, repr=False)
+    protocol: Literal["classic", "consumer"] = "classic"
+    session: Duration | None = None
+    transaction: Duration = Field(default=10 * SECOND, ge=SECOND)
+    patience: Duration = Field(default=30 * SECOND, ge=SECOND)
+    replication: int = Field(default=1, ge=1)
+
+
+class SchemaRegistryOptions(Section):
+    """Where Avro schemas are: a Confluent Schema Registry at `url`, else a topic of the cluster.
+
+    `properties` go to its client as they are (`basic.auth.user.info`, ...). `compatibility` is asked of new schemas.
+    """
+
+    url: str | None = Field(default=None, repr=False)
+    properties: dict[str, str] = Field(default_factory=dict, repr=False)
+    compatibility: Compatibility = Compatibility.BACKWARD
 
 
 class RuntimeOptions(Section):
@@ -163,6 +198,8 @@ class Options(BaseSettings):
     context: str | None = None
     topics: dict[str, TopicOptions] = Field(default_factory=dict)
     log: LogOptions = LogOptions()
+    kafka: KafkaOptions = KafkaOptions()
+    schema_registry: SchemaRegistryOptions = SchemaRegistryOptions()
     runtime: RuntimeOptions = RuntimeOptions()
     heartbeat: HeartbeatOptions = HeartbeatOptions()
     schedule: ScheduleOptions = ScheduleOptions()
@@ -230,11 +267,17 @@ def _message(error: ValidationError, place: Path | None, text: str) -> str:
     key = ".".join(str(part) for part in first["loc"])
     where = _line_of(str(first["loc"][-1]), place, text)
     if first["type"] != "extra_forbidden":
-        return f"{where}option {key!r} = {first.get('input')!r}: {first['msg']}"
+        given = "" if _may_be_secret(key) else f" = {first.get('input')!r}"
+        return f"{where}option {key!r}{given}: {first['msg']}"
     valid = _valid([str(part) for part in first["loc"][:-1]])
     close = difflib.get_close_matches(str(first["loc"][-1]), valid, 1)
     hint = f"did you mean {close[0]!r}? " if close else ""
     return f"{where}unknown option {key!r}; {hint}valid are {', '.join(valid)}"
+
+
+def _may_be_secret(key: str) -> bool:
+    """Whether what was given under a key must not be printed."""
+    return key.startswith(("kafka.properties", "kafka.consumer", "kafka.producer", "schema_registry"))
 
 
 def _valid(section: list[str]) -> list[str]:

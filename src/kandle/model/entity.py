@@ -21,6 +21,7 @@ from kandle.model.markers import (
     Alias,
     DatetimeFormat,
     EntityOptions,
+    FormatName,
     Ignore,
     Key,
     MaxLength,
@@ -95,6 +96,8 @@ class EntityModel:
     replication: int = 1
     retention: int | None = None
     """How long records are kept, in microseconds; None is for ever."""
+    key_format: FormatName = "AVRO"
+    value_format: FormatName = "AVRO"
 
     @property
     def keys(self) -> tuple[FieldModel, ...]:
@@ -142,7 +145,18 @@ def _entity_model(cls: type) -> EntityModel:
     fields = tuple(found for name, hint, default in declared if (found := _field(cls, name, hint, default)) is not None)
     topic = checked_topic(options.topic if options.topic is not None else snake_case(cls.__name__))
     retention = None if options.retention is None else parse_duration(options.retention)
-    model = EntityModel(cls, cls.__name__, topic, options.kind, fields, options.partitions, options.replication, retention)
+    model = EntityModel(
+        cls,
+        cls.__name__,
+        topic,
+        options.kind,
+        fields,
+        options.partitions,
+        options.replication,
+        retention,
+        options.key_format,
+        options.value_format,
+    )
     _check(model)
     return model
 

@@ -5,11 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Literal, TypeVar
+from typing import Literal, TypeVar, get_args
 
 from kandle.errors import ModelError
 
 T = TypeVar("T")
+
+FormatName = Literal["AVRO", "JSON", "KAFKA"]
+"""How keys or values are bytes in Kafka, by its name in ksqlDB; docs/serialization.md."""
+
+FORMATS: tuple[str, ...] = get_args(FormatName)
 
 EPOCH_FORMATS = {"epoch_s": 1_000_000, "epoch_ms": 1_000, "epoch_us": 1, "epoch_ns": None}
 """Datetime formats of integers since the epoch, each with its microseconds (None: finer than one)."""
@@ -73,23 +78,37 @@ class EntityOptions:
     partitions: int
     replication: int
     retention: str | timedelta | None
+    key_format: FormatName = "AVRO"
+    value_format: FormatName = "AVRO"
 
 
 OPTIONS_ATTRIBUTE = "__kandle_entity__"
 
 
 def stream(
-    topic: str | None = None, *, partitions: int = 1, replication: int = 1, retention: str | timedelta | None = None
+    topic: str | None = None,
+    *,
+    partitions: int = 1,
+    replication: int = 1,
+    retention: str | timedelta | None = None,
+    key_format: FormatName = "AVRO",
+    value_format: FormatName = "AVRO",
 ) -> Callable[[type[T]], type[T]]:
     """Make a class the entity of a stream of events; the topic is named after the class unless said otherwise."""
-    return _entity(EntityOptions("stream", topic, partitions, replication, retention))
+    return _entity(EntityOptions("stream", topic, partitions, replication, retention, key_format, value_format))
 
 
 def table(
-    topic: str | None = None, *, partitions: int = 1, replication: int = 1, retention: str | timedelta | None = None
+    topic: str | None = None,
+    *,
+    partitions: int = 1,
+    replication: int = 1,
+    retention: str | timedelta | None = None,
+    key_format: FormatName = "AVRO",
+    value_format: FormatName = "AVRO",
 ) -> Callable[[type[T]], type[T]]:
     """Make a class the entity of a table, in which the newest row of a key counts."""
-    return _entity(EntityOptions("table", topic, partitions, replication, retention))
+    return _entity(EntityOptions("table", topic, partitions, replication, retention, key_format, value_format))
 
 
 def _entity(options: EntityOptions) -> Callable[[type[T]], type[T]]:
@@ -99,6 +118,10 @@ def _entity(options: EntityOptions) -> Callable[[type[T]], type[T]]:
         raise ModelError(
             f"topic {options.topic!r}: partitions ({options.partitions}) and replication ({options.replication}) start at 1"
         )
+
+    for side, name in (("key_format", options.key_format), ("value_format", options.value_format)):
+        if name not in FORMATS:
+            raise ModelError(f"topic {options.topic!r}: {side} = {name!r}; there are {', '.join(FORMATS)}")
 
     def mark(cls: type[T]) -> type[T]:
         setattr(cls, OPTIONS_ATTRIBUTE, options)

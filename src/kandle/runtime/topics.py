@@ -51,8 +51,8 @@ def query_topics(log: Log, plan: Plan, heartbeats: str, retentions: Retentions) 
     partitions = query.target.partitions if query.target.partitions > 1 else source.partitions
     repartitioned = partitions != source.partitions or (partitions > 1 and not is_keyed_by_group(plan))
     target = query.target.topic
-    events = f"{target}_repartition" if repartitioned else source.name
-    late = f"{target}_late" if query.late is Late.TOPIC else None
+    events = repartition_name(plan) if repartitioned else source.name
+    late = late_name(plan) if query.late is Late.TOPIC else None
     specs = [
         *(spec for bar in plan.emitted for spec in bar_topics(query.target, bar, partitions, retentions)),
         heartbeat_topic(heartbeats, partitions, query.target.replication, retentions.heartbeats),
@@ -64,6 +64,23 @@ def query_topics(log: Log, plan: Plan, heartbeats: str, retentions: Retentions) 
     if late is not None:
         specs.append(replace(copy, name=late))
     return QueryTopics(plan, source.name, events, heartbeats, f"{target}_changelog", late, partitions, tuple(specs))
+
+
+def repartition_name(plan: Plan) -> str:
+    """The topic in which the events of the source are by group key, where they are not so in their own."""
+    return f"{plan.query.target.topic}_repartition"
+
+
+def late_name(plan: Plan) -> str:
+    """The topic of events that came too late."""
+    return f"{plan.query.target.topic}_late"
+
+
+def derived_topics(plan: Plan) -> dict[str, EntityModel]:
+    """The topics of a query that hold entities, by name: bars, and events that are copied."""
+    source, target = plan.query.source, plan.query.target
+    bars = {topic: target for bar in plan.emitted for topic in (bar.live_topic, bar.final_topic)}
+    return bars | {repartition_name(plan): source, late_name(plan): source}
 
 
 def bar_topics(target: EntityModel, bar: BarPlan, partitions: int, retentions: Retentions) -> tuple[TopicSpec, TopicSpec]:

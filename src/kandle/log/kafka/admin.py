@@ -1,0 +1,160 @@
+"""Topics of the brokers: what there is, what is created, where partitions begin and end, and who is in a group."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+
+from confluent_kafka import ConsumerGroupTopicPartitions, KafkaError, KafkaException
+from confluent_kafka import TopicPartition as Place
+from confluent_kafka.admin import AdminClient
+from confluent_kafka.admin._config import ConfigResource
+from confluent_kafka.admin._listoffsets import OffsetSpec
+from confluent_kafka.admin._resource import ResourceType
+from confluent_kafka.cimpl import NewTopic
+
+from kandle.errors import UnavailableError
+from kandle.log.kafka.failures import Told, translated
+from kandle.log.kafka.settings import KafkaSettings
+from kandle.log.port import TopicPartition, TopicSpec
+from kandle.time.clock import Clock
+from kandle.time.timeframe import MILLISECOND, SECOND
+
+logger = logging.getLogger("kandle.kafka")
+
+# The library does not annotate these.
+EARLIEST: Any = OffsetSpec.earliest()  # type: ignore[no-untyped-call]
+LATEST: Any = OffsetSpec.latest()  # type: ignore[no-untyped-call]
+
+CHECKED_EVERY = 20 * MILLISECOND
+FOREVER = "-1"
+
+
+class Admin:
+    """The administrative side of the brokers."""
+
+    def __init__(self, settings: KafkaSettings, name: str, clock: Clock, told: Told) -> None:
+        self._settings = settings
+        self._clock = clock
+        with translated(f"Kafka at {settings.bootstrap}"):
+            self._client = AdminClient(settings.client(name) | {"error_cb": told}, logger=logger)
+
+    @property
+    def _timeout(self) -> float:
+        return self._settings.request / SECOND
+
+    def _of(self, what: str, futures: Mapping[Any, Any]) -> dict[Any, Any]:
+        with translated(what):
+            return {key: future.result(self._timeout * 2) for key, future in futures.items()}
+
+    def partitions(self) -> dict[str, int]:
+        """Number of partitions of every topic."""
+        with translated(f"topics of Kafka at {self._settings.bootstrap}"):
+            found = self._client.list_topics(timeout=self._timeout)
+        return {name: len(topic.partitions) for name, topic in found.topics.items() if topic.error is None}
+
+    def state(self, name: str) -> tuple[int, int] | None:
+        """Partitions and replicas of a topic; None if it is not there."""
+        with translated(f"topic {name}"):
+            topic = self._client.list_topics(name, timeout=self._timeout).topics.get(name)
+        if topic is None or (topic.error is not None and topic.error.code() in MISSING):
+            return None
+        if topic.error is not None:
+            with translated(f"topic {name}"):
+                raise KafkaException(topic.error)
+        if not topic.partitions:
+            return None
+        return len(topic.partitions), len(topic.partitions[0].replicas)
+
+    def create(self, spec: TopicSpec) -> None:
+        """Create a topic and wait until the brokers know it; one that another process has created meanwhile is taken as it is."""
+        topic = NewTopic(spec.name, spec.partitions, spec.replication, config=config_of(spec))
+        try:
+            self._client.create_topics([topic], operation_timeout=self._timeout)[spec.name].result(self._timeout * 2)
+        except KafkaException as error:
+            if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
+                with translated(f"creation of topic {spec.name} ({spec.partitions} partitions, replication {spec.replication})"):
+                    raise
+        self._wait_for(spec.name)
+
+    def _wait_for(self, name: str) -> None:
+        deadline = self._clock.steady() + self._settings.patience
+        while self.state(name) is None:
+            if self._clock.steady() > deadline:
+                raise UnavailableError(f"topic {name} was created, but the brokers do not show it")
+            self._clock.pause(CHECKED_EVERY)
+
+    def config(self, name: str) -> dict[str, str]:
+        """Settings of a topic."""
+        resource = ConfigResource(ResourceType.TOPIC, name)
+        found = self._of(f"settings of topic {name}", self._client.describe_configs([resource]))
+        return {entry.name: entry.value for entry in next(iter(found.values())).values()}
+
+    def offsets(self, places: Collection[TopicPartition], spec: OffsetSpec) -> dict[TopicPartition, int]:
+        """Offsets of partitions, open transactions included."""
+        futures = self._client.list_offsets({Place(*place): spec for place in places}, request_timeout=self._timeout)
+        found = self._of(f"offsets of {', '.join(sorted({place.topic for place in places}))}", futures)
+        return {TopicPartition(place.topic, place.partition): result.offset for place, result in found.items()}
+
+    def bounds(self, places: Sequence[TopicPartition]) -> dict[TopicPartition, tuple[int, int]]:
+        """Where partitions begin and end."""
+        first, ends = self.offsets(places, EARLIEST), self.offsets(places, LATEST)
+        return {place: (first[place], ends[place]) for place in places}
+
+    def truncate(self, place: TopicPartition, before: int) -> None:
+        """Have the brokers forget what stands before an offset; not waited for."""
+        self._client.delete_records([Place(*place, before)])
+
+    def groups(self) -> list[str]:
+        """Names of the groups."""
+        with translated("groups"):
+            found = self._client.list_consumer_groups(request_timeout=self._timeout).result(self._timeout * 2)
+        return sorted(group.group_id for group in found.valid)
+
+    def members(self, group: str) -> dict[str, list[TopicPartition]]:
+        """What each member of a group owns of the topics that it has subscribed to."""
+        found = self._of(f"group {group}", self._client.describe_consumer_groups([group], request_timeout=self._timeout))[group]
+        return {
+            member.group_instance_id or member.client_id: [
+                TopicPartition(place.topic, place.partition) for place in member.assignment.topic_partitions
+            ]
+            for member in found.members
+        }
+
+    def committed(self, group: str) -> dict[TopicPartition, tuple[int, str]]:
+        """Next offset of each partition, as far as the group has committed any, and who said so."""
+        request = [ConsumerGroupTopicPartitions(group)]
+        found = self._of(f"group {group}", self._client.list_consumer_group_offsets(request, request_timeout=self._timeout))[
+            group
+        ]
+        return {
+            TopicPartition(place.topic, place.partition): (place.offset, place.metadata or "")
+            for place in found.topic_partitions
+            if place.offset >= 0
+        }
+
+
+MISSING = {KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC, KafkaError._UNKNOWN_PARTITION}
+
+
+def config_of(spec: TopicSpec) -> dict[str, str]:
+    """How a topic is kept, as the brokers call it."""
+    policies = [*(["compact"] if spec.compacted else []), *(["delete"] if not spec.compacted or spec.retention else [])]
+    return {
+        "cleanup.policy": ",".join(policies),
+        "retention.ms": FOREVER if spec.retention is None else str(spec.retention // MILLISECOND),
+        "retention.bytes": FOREVER if spec.retention_bytes is None else str(spec.retention_bytes),
+    }
+
+
+def kept_as(config: Mapping[str, str]) -> dict[str, Any]:
+    """What the settings of the brokers mean for a spec."""
+    policies = config.get("cleanup.policy", "delete").split(",")
+    retention, size = config.get("retention.ms", FOREVER), config.get("retention.bytes", FOREVER)
+    kept_by_time = "delete" in policies and retention != FOREVER
+    return {
+        "compacted": "compact" in policies,
+        "retention": int(retention) * MILLISECOND if kept_by_time else None,
+        "retention_bytes": None if size == FOREVER else int(size),
+    }

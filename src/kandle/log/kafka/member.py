@@ -1,0 +1,283 @@
+"""Members of a consumer group: they share topics, and commit records together with positions.
+
+The broker shares out one topic of each number of partitions, the last in the order of the group's spec; partition p of the
+others goes to who owns p of that one. So topics are assigned alike with every assignor, cooperative ones included.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from confluent_kafka import OFFSET_INVALID, KafkaError
+from confluent_kafka import Consumer as Client
+from confluent_kafka import TopicPartition as Place
+
+from kandle.errors import FencedError
+from kandle.log.kafka.failures import meaning, translated
+from kandle.log.kafka.reading import SLICE, batch_of
+from kandle.log.kafka.writing import Transactions, fence
+from kandle.log.port import GroupSpec, Listener, TopicPartition
+from kandle.log.records import Batch, Write
+from kandle.time.timeframe import MILLISECOND, SECOND
+
+if TYPE_CHECKING:
+    from kandle.log.kafka.log import KafkaLog
+
+logger = logging.getLogger("kandle.kafka")
+
+
+class KafkaConsumer:
+    """A member of a group."""
+
+    def __init__(self, log: KafkaLog, spec: GroupSpec, listener: Listener | None) -> None:
+        self._log = log
+        self._spec = spec
+        self._listener = listener
+        self._settings = log.settings
+        self._transactions = Transactions(log.settings, spec.member, f"{spec.group}-{spec.member}", log.told)
+        self._order = {topic: number for number, topic in enumerate(spec.topics)}
+        self._alike = self._shared_alike()
+        self._owned: dict[TopicPartition, int] = {}
+        self._positions: dict[TopicPartition, int] = {}
+        self._paused: set[TopicPartition] = set()
+        self._problem: BaseException | None = None
+        self._is_assigning = False
+        self._is_woken = False
+        self._is_closed = False
+        with translated(f"group {spec.group}"):
+            settings = log.settings.member(spec.group, spec.member, spec.lease, spec.reset)
+            self._client = Client({**settings, "error_cb": log.told}, logger=logger)
+            self._client.subscribe(
+                sorted(self._alike), on_assign=self._guarded(self._assigned), on_revoke=self._guarded(self._revoked),
+                on_lost=self._guarded(self._lost),
+            )  # fmt: skip
+
+    def _shared_alike(self) -> dict[str, list[str]]:
+        """The topics that are subscribed to, each with those that are assigned like it."""
+        counts: dict[int, list[str]] = {}
+        for topic in self._spec.topics:
+            counts.setdefault(self._log.topic(topic).partitions, []).append(topic)
+        return {topics[-1]: topics for topics in counts.values()}
+
+    @property
+    def assignment(self) -> Mapping[TopicPartition, int]:
+        return dict(self._owned)
+
+    def _guarded(self, call: Callable[[list[TopicPartition]], None]) -> Callable[[Any, list[Any]], None]:
+        """The library's callbacks must not raise: what goes wrong in them is raised by the poll that they belong to."""
+
+        def called(_: Any, places: list[Any]) -> None:
+            every = [
+                TopicPartition(topic, place.partition)
+                for place in places
+                for topic in self._alike.get(place.topic, [place.topic])
+            ]
+            try:
+                call(every)
+            except BaseException as error:
+                self._problem = error
+
+        return called
+
+    def _assigned(self, partitions: list[TopicPartition]) -> None:
+        fresh = [place for place in partitions if place not in self._owned]
+        epoch = max([self._log.clock.now(), *(each + 1 for each in self._owned.values())])
+        self._is_assigning = True
+        try:
+            self._end_transactions_of_the_dead(fresh)
+            self._owned.update(dict.fromkeys(fresh, epoch))
+            self._log.claims.hold(self._spec.group, self._owned)
+            self._positions |= self._begin(fresh)
+            if fresh and self._listener is not None:
+                self._listener.assigned(sorted(fresh))
+        finally:
+            self._is_assigning = False
+            # Whatever went wrong, the library needs an answer; the next poll tells what it was.
+            places = [Place(*place, self._positions.get(place, OFFSET_INVALID)) for place in fresh if place in self._owned]
+            self._client.incremental_assign(places)
+            self._pause_again(fresh)
+
+    def _end_transactions_of_the_dead(self, partitions: Collection[TopicPartition]) -> None:
+        """Who committed for these partitions and is no member any more may have left a transaction open: nobody waits for it."""
+        if not partitions:
+            return
+        owners = {
+            said for place, (_, said) in self._log.admin.committed(self._spec.group).items() if place in partitions and said
+        }
+        suspects = owners - {self._transactions.id}
+        if not suspects:
+            return
+        members = {f"{self._spec.group}-{member}" for member in self._log.admin.members(self._spec.group)}
+        for transactional in sorted(suspects - members):
+            logger.info("ending what %s has left open", transactional)
+            fence(self._settings, transactional, self._log.told)
+
+    def _begin(self, partitions: Collection[TopicPartition]) -> dict[TopicPartition, int]:
+        """Where to read on: what the group committed, else where `reset` says."""
+        committed = self.committed(partitions)
+        others = [place for place in partitions if place not in committed]
+        if not others:
+            return committed
+        bounds = self._log.admin.bounds(others)
+        side = 0 if self._spec.reset == "earliest" else 1
+        return committed | {place: bounds[place][side] for place in others}
+
+    def _revoked(self, partitions: list[TopicPartition]) -> None:
+        going = [place for place in partitions if place in self._owned]
+        try:
+            if going and self._listener is not None:
+                self._listener.revoked(going)
+        finally:
+            self._drop(going)
+
+    def _lost(self, partitions: list[TopicPartition]) -> None:
+        gone = [place for place in partitions if place in self._owned]
+        self._drop(gone)
+        if gone and self._listener is not None:
+            self._listener.lost(gone)
+
+    def _drop(self, partitions: Collection[TopicPartition]) -> None:
+        for place in partitions:
+            self._owned.pop(place, None)
+            self._positions.pop(place, None)
+        self._log.claims.hold(self._spec.group, self._owned, gone=partitions)
+        self._client.incremental_unassign([Place(*place) for place in partitions])
+
+    def poll(self, timeout: int, max_rows: int) -> list[Batch]:
+        deadline = self._log.clock.steady() + timeout
+        waited = 0
+        while True:
+            left = max(0, min(deadline - self._log.clock.steady(), timeout - waited, SLICE))
+            batches = self._polled(left, max_rows)
+            # A clock that is moved by hand does not move while this waits.
+            waited += left
+            if batches or waited >= timeout or self._log.clock.steady() >= deadline or self._is_woken:
+                self._is_woken = False
+                return batches
+
+    def _polled(self, left: int, max_rows: int) -> list[Batch]:
+        with translated(f"group {self._spec.group}"):
+            # One message ends the wait; the others that are there come along.
+            messages = self._client.consume(1, left / SECOND)
+            if messages:
+                messages += self._client.consume(max_rows, 0)
+        if self._problem is not None:
+            problem, self._problem = self._problem, None
+            raise problem
+        return self._batches(messages)
+
+    def _batches(self, messages: Sequence[Any]) -> list[Batch]:
+        by_place: dict[TopicPartition, list[Any]] = {}
+        ends: dict[TopicPartition, int] = {}
+        for message in messages:
+            error = message.error()
+            if error is None:
+                by_place.setdefault(TopicPartition(message.topic(), message.partition()), []).append(message)
+            elif error.code() == KafkaError._PARTITION_EOF:
+                ends[TopicPartition(message.topic(), message.partition())] = message.offset()
+            else:
+                self._failed(error)
+        now = self._log.clock.now()
+        found = []
+        for place in sorted(by_place.keys() | ends, key=lambda place: (self._order.get(place.topic, 0), place.partition)):
+            if place in self._owned and (batch := self._batch(place, by_place.get(place, []), ends.get(place), now)) is not None:
+                found.append(batch)
+        return found
+
+    def _batch(self, place: TopicPartition, messages: list[Any], end: int | None, now: int) -> Batch | None:
+        """None if it tells nothing new."""
+        position = self._positions.get(place, 0)
+        messages = [message for message in messages if message.offset() >= position]
+        behind = messages[-1].offset() + 1 if messages else position
+        following = behind if end is None else max(behind, end)
+        if not messages and following <= position:
+            return None
+        self._positions[place] = following
+        return batch_of(self._log.codec(place.topic), place, messages, now, following)
+
+    def _failed(self, error: KafkaError) -> None:
+        """An error in the place of a record: passing ones are tried again by the library."""
+        if error.retriable() or error.code() in PASSING_BY:
+            self._log.told(error)
+            return
+        raise meaning(error, f"group {self._spec.group}")
+
+    def wake(self) -> None:
+        self._is_woken = True
+
+    def seek(self, positions: Mapping[TopicPartition, int]) -> None:
+        self._positions.update(positions)
+        if self._is_assigning:
+            # They are read from there as soon as they are assigned.
+            return
+        places = [place for place in positions if place in self._owned]
+        with translated(f"group {self._spec.group}"):
+            self._client.incremental_unassign([Place(*place) for place in places])
+            self._client.incremental_assign([Place(*place, positions[place]) for place in places])
+        self._pause_again(places)
+
+    def _pause_again(self, places: Collection[TopicPartition]) -> None:
+        paused = [Place(*place) for place in places if place in self._paused and place in self._owned]
+        if paused:
+            self._client.pause(paused)
+
+    def pause(self, partitions: Collection[TopicPartition]) -> None:
+        self._paused.update(partitions)
+        self._pause_again(partitions)
+
+    def resume(self, partitions: Collection[TopicPartition]) -> None:
+        self._paused.difference_update(partitions)
+        # What the library had fetched before the pause is fetched again.
+        self.seek({place: self._positions[place] for place in partitions if place in self._owned})
+
+    def committed(self, partitions: Collection[TopicPartition]) -> dict[TopicPartition, int]:
+        if not partitions:
+            return {}
+        with translated(f"positions of group {self._spec.group}"):
+            found = self._client.committed([Place(*place) for place in partitions], self._settings.patience / SECOND)
+        return {TopicPartition(place.topic, place.partition): place.offset for place in found if place.offset >= 0}
+
+    def commit(self, offsets: Mapping[TopicPartition, int], writes: Sequence[Write] = ()) -> list[int]:
+        for place in offsets:
+            if place not in self._owned:
+                raise FencedError(
+                    f"partition {place.partition} of {place.topic} is not owned by {self._spec.member} in group "
+                    f"{self._spec.group} any more; nothing was written"
+                )
+        encoded = self._log.encoded(writes)
+        if any(write.values for write in encoded):
+            metadata = self._client.consumer_group_metadata() if offsets else None
+            return self._transactions.commit(encoded, self._log.timestamp, offsets, metadata)
+        if offsets:
+            self._commit_offsets(offsets)
+        return [0 for _ in writes]
+
+    def _commit_offsets(self, offsets: Mapping[TopicPartition, int]) -> None:
+        places = [Place(*place, following, self._transactions.id) for place, following in offsets.items()]
+        with translated(f"positions of group {self._spec.group}"):
+            for place in self._client.commit(offsets=places, asynchronous=False) or ():
+                if place.error is not None:
+                    raise meaning(place.error, f"position of {place.topic}, partition {place.partition}")
+
+    def close(self) -> None:
+        if self._is_closed:
+            return
+        self._is_closed = True
+        try:
+            # A member with a name of its own would only be missed after its session; one that unsubscribes leaves at once.
+            self._client.unsubscribe()
+            deadline = self._log.clock.steady() + self._settings.request
+            while self._owned and self._log.clock.steady() < deadline:
+                self._client.consume(1, 5 * MILLISECOND / SECOND)
+        finally:
+            self._drop(list(self._owned))
+            self._client.close()
+            self._transactions.close()
+        if self._problem is not None:
+            problem, self._problem = self._problem, None
+            raise problem
+
+
+PASSING_BY = {KafkaError._ALL_BROKERS_DOWN, KafkaError._TRANSPORT, KafkaError._TIMED_OUT, KafkaError._MAX_POLL_EXCEEDED}

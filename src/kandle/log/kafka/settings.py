@@ -1,0 +1,95 @@
+"""How Kafka is reached, and how its clients are set up for exactly-once work with short waits."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from kandle.time.timeframe import MILLISECOND, SECOND
+
+LEAST_SESSION = 6 * SECOND
+"""Brokers refuse a shorter session than their group.min.session.timeout.ms, which is this unless it was changed."""
+
+Protocol = Literal["classic", "consumer"]
+
+
+@dataclass(frozen=True, slots=True)
+class KafkaSettings:
+    """Where the brokers are; durations in microseconds.
+
+    `properties` go to all clients as they are (`security.protocol`, `sasl.password`, ...), those of `consumer` and `producer` to
+    theirs; they may hold secrets, so they are never printed. `session` is how long a member that is not heard of keeps its
+    partitions, None takes the group's lease. `transaction` is how long the broker keeps a transaction of a dead process open.
+    `replication` is that of the topics in which kandle keeps what it knows of topics and schemas.
+    """
+
+    bootstrap: str
+    properties: Mapping[str, str] = field(default_factory=dict, repr=False)
+    consumer: Mapping[str, str] = field(default_factory=dict, repr=False)
+    producer: Mapping[str, str] = field(default_factory=dict, repr=False)
+    protocol: Protocol = "classic"
+    session: int | None = None
+    transaction: int = 10 * SECOND
+    patience: int = 30 * SECOND
+    request: int = 10 * SECOND
+    replication: int = 1
+
+    def client(self, name: str) -> dict[str, Any]:
+        """What all clients share."""
+        return {"bootstrap.servers": self.bootstrap, "client.id": name, **self.properties}
+
+    def reader(self, name: str) -> dict[str, Any]:
+        """A consumer that is told what to read."""
+        return {
+            **self.client(name),
+            "group.id": f"{name}-reader",
+            "enable.auto.commit": False,
+            "enable.auto.offset.store": False,
+            "auto.offset.reset": "earliest",
+            "isolation.level": "read_committed",
+            "enable.partition.eof": True,
+            # The default of a second stalls a reader that has caught up.
+            "fetch.queue.backoff.ms": 2,
+            "fetch.wait.max.ms": 100,
+            "queued.min.messages": 200_000,
+            **self.consumer,
+        }
+
+    def member(self, group: str, member: str, lease: int, reset: str) -> dict[str, Any]:
+        """A consumer that shares topics with others: the same name again takes the place of the one before."""
+        settings = self.reader(member) | {"group.id": group, "group.instance.id": member, "auto.offset.reset": reset}
+        if self.protocol == "consumer":
+            return settings | {"group.protocol": "consumer"} | dict(self.consumer)
+        session = self.session if self.session is not None else max(lease, LEAST_SESSION)
+        classic = {
+            "partition.assignment.strategy": "cooperative-sticky",
+            "session.timeout.ms": session // MILLISECOND,
+            "heartbeat.interval.ms": max(session // MILLISECOND // 12, 50),
+        }
+        return settings | classic | dict(self.consumer)
+
+    def appender(self, name: str) -> dict[str, Any]:
+        """A producer whose retries neither double nor reorder."""
+        return {
+            **self.client(name),
+            "enable.idempotence": True,
+            "linger.ms": 0,
+            "compression.type": "lz4",
+            "queue.buffering.max.messages": 5_000_000,
+            "queue.buffering.max.kbytes": 2_097_151,
+            "delivery.timeout.ms": self.patience // MILLISECOND,
+            "request.timeout.ms": self.request // MILLISECOND,
+            **self.producer,
+        }
+
+    def transactional(self, name: str, transactional: str) -> dict[str, Any]:
+        """A producer of transactions; the next one of the same id fences it."""
+        return self.appender(name) | {
+            "transactional.id": transactional,
+            "transaction.timeout.ms": self.transaction // MILLISECOND,
+            "delivery.timeout.ms": self.transaction // MILLISECOND,
+            "request.timeout.ms": min(self.request, self.transaction) // MILLISECOND,
+            # The default of 100 ms is how long each transaction would wait for the markers of the one before.
+            "retry.backoff.ms": 5,
+        }
