@@ -1,9 +1,14 @@
-"""Frames become bytes while other threads look at them."""
+"""Frames become bytes and bytes frames: for months, and while other threads look at them."""
 
 from __future__ import annotations
 
+import gc
 import subprocess
 import sys
+
+import polars as pl
+
+from kandle.log.blobs import packed, unpacked
 
 PACKING = """
 import threading
@@ -21,3 +26,17 @@ while thread.is_alive():
 def test_a_frame_can_be_looked_at_while_it_is_packed() -> None:
     """Both threads would wait for each other for ever; a process of its own can be ended."""
     subprocess.run([sys.executable, "-c", PACKING], check=True, timeout=60)
+
+
+def test_reading_keeps_nothing() -> None:
+    """A worker reads for months: an object of a few bytes kept for each read would fill its memory."""
+    blob = packed(pl.DataFrame({"number": range(3)}))
+    reads = 2_000
+    for _ in range(100):
+        unpacked(blob)
+    gc.collect()
+    before = sys.getallocatedblocks()
+    for _ in range(reads):
+        unpacked(blob)
+    gc.collect()
+    assert sys.getallocatedblocks() - before < reads // 10
