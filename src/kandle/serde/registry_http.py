@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 from urllib.parse import urlsplit, urlunsplit
 
-import httpx
+import httpx2
 
 from kandle.errors import AccessError, OptionsError, SchemaError, UnavailableError
 from kandle.serde.registry import Compatibility, Registered
@@ -129,7 +129,7 @@ class HttpRegistry:
         place = f"the schema registry at {self._settings.place} ({OPTION})"
         try:
             yield
-        except (httpx.HTTPError, httpx.InvalidURL, OAuthTokenError) as error:
+        except (httpx2.HTTPError, httpx2.InvalidURL, OAuthTokenError) as error:
             said = self._safe(str(error)) or type(error).__name__
             raise UnavailableError(f"{place} cannot be reached for {what}: {said}") from None
         except SchemaRegistryError as error:

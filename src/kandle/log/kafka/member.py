@@ -143,7 +143,10 @@ class KafkaConsumer:
             self._owned.pop(place, None)
             self._positions.pop(place, None)
         self._log.claims.hold(self._spec.group, self._owned, gone=partitions)
-        self._client.incremental_unassign([Place(*place) for place in partitions])
+        places = [Place(*place) for place in partitions]
+        # The library would remember a pause until the partition comes back.
+        self._client.resume(places)
+        self._client.incremental_unassign(places)
 
     def poll(self, timeout: int, max_rows: int) -> list[Batch]:
         deadline = self._log.clock.steady() + timeout
@@ -229,8 +232,10 @@ class KafkaConsumer:
 
     def resume(self, partitions: Collection[TopicPartition]) -> None:
         self._paused.difference_update(partitions)
+        owned = [place for place in partitions if place in self._owned]
+        self._client.resume([Place(*place) for place in owned])
         # What the library had fetched before the pause is fetched again.
-        self.seek({place: self._positions[place] for place in partitions if place in self._owned})
+        self.seek({place: self._positions[place] for place in owned})
 
     def committed(self, partitions: Collection[TopicPartition]) -> dict[TopicPartition, int]:
         if not partitions:
