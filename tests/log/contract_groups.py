@@ -475,6 +475,9 @@ class GroupContract(ContractBase):
         owners: dict[TopicPartition, str] = {}
         complete = Flag()
 
+        def arrived() -> int:
+            return sum(len(numbers_of(read_all(log, results, partition))) for partition in range(3))
+
         def life(member: str, rounds: int) -> None:
             connection = log.connect()
             listener = Owner(member, owners)
@@ -491,7 +494,7 @@ class GroupContract(ContractBase):
         try:
             for number in range(count):
                 log.append([write(name, [number], number % 3)])
-            wait_until(lambda: sum(part.end for part in log.partitions(results)) >= count or any(each.done() for each in lives))
+            wait_until(lambda: arrived() >= count or any(each.done() for each in lives))
         finally:
             complete.set()
         for each in lives:

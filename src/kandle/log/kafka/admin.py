@@ -15,7 +15,7 @@ from confluent_kafka.admin._resource import ResourceType
 from confluent_kafka.cimpl import NewTopic
 
 from kandle.errors import UnavailableError
-from kandle.log.kafka.failures import Told, translated
+from kandle.log.kafka.failures import Told, meaning, translated
 from kandle.log.kafka.settings import KafkaSettings
 from kandle.log.port import TopicPartition, TopicSpec
 from kandle.time.clock import Clock
@@ -123,15 +123,40 @@ class Admin:
         }
 
     def committed(self, group: str) -> dict[TopicPartition, tuple[int, str]]:
-        """Next offset of each partition, as far as the group has committed any, and who said so."""
-        request = [ConsumerGroupTopicPartitions(group)]
-        found = self._of(f"group {group}", self._client.list_consumer_group_offsets(request, request_timeout=self._timeout))[
-            group
-        ]
+        """Next offset of each partition, as far as the group has committed any, and who said so.
+
+        Positions that an open transaction may still change are given as they were before it.
+        """
+        return {place: (each.offset, each.metadata or "") for place, each in self._positions(group, None).items()}
+
+    def settled(self, group: str, places: Collection[TopicPartition]) -> dict[TopicPartition, int]:
+        """Next offsets of partitions, as far as the group has committed any; open transactions are waited for."""
+        deadline = self._clock.steady() + self._settings.patience
+        while True:
+            found = self._positions(group, places)
+            unsettled = sorted(place for place, each in found.items() if each.error is not None)
+            if not unsettled:
+                return {place: each.offset for place, each in found.items()}
+            if self._clock.steady() > deadline:
+                words = ", ".join(f"{topic} {partition}" for topic, partition in unsettled)
+                raise UnavailableError(
+                    f"group {group}: a transaction that moves the positions of {words} has been open for "
+                    f"{self._settings.patience // SECOND} s"
+                )
+            self._clock.pause(CHECKED_EVERY // 4)
+
+    def _positions(self, group: str, places: Collection[TopicPartition] | None) -> dict[TopicPartition, Place]:
+        """What the group has committed; with `places` those only, with an error where a transaction is open."""
+        asked = None if places is None else [Place(*place) for place in places]
+        futures = self._client.list_consumer_group_offsets(
+            [ConsumerGroupTopicPartitions(group, asked)], require_stable=places is not None, request_timeout=self._timeout
+        )
+        found = self._of(f"positions of group {group}", futures)[group].topic_partitions
+        for place in found:
+            if place.error is not None and place.error.code() != KafkaError.UNSTABLE_OFFSET_COMMIT:
+                raise meaning(place.error, f"position of {place.topic}, partition {place.partition}")
         return {
-            TopicPartition(place.topic, place.partition): (place.offset, place.metadata or "")
-            for place in found.topic_partitions
-            if place.offset >= 0
+            TopicPartition(place.topic, place.partition): place for place in found if place.offset >= 0 or place.error is not None
         }
 
 

@@ -43,6 +43,7 @@ class KafkaConsumer:
         self._positions: dict[TopicPartition, int] = {}
         self._paused: set[TopicPartition] = set()
         self._problem: BaseException | None = None
+        self._moved: set[TopicPartition] = set()
         self._is_assigning = False
         self._is_woken = False
         self._is_closed = False
@@ -74,14 +75,18 @@ class KafkaConsumer:
                 for place in places
                 for topic in self._alike.get(place.topic, [place.topic])
             ]
+            self._moved.update(every)
             try:
                 call(every)
             except BaseException as error:
-                self._problem = error
+                self._problem = self._problem or error
 
         return called
 
     def _assigned(self, partitions: list[TopicPartition]) -> None:
+        if self._is_closed:
+            self._drop(partitions)
+            return
         fresh = [place for place in partitions if place not in self._owned]
         epoch = max([self._log.clock.now(), *(each + 1 for each in self._owned.values())])
         self._is_assigning = True
@@ -130,11 +135,11 @@ class KafkaConsumer:
             if going and self._listener is not None:
                 self._listener.revoked(going)
         finally:
-            self._drop(going)
+            self._drop(partitions)
 
     def _lost(self, partitions: list[TopicPartition]) -> None:
         gone = [place for place in partitions if place in self._owned]
-        self._drop(gone)
+        self._drop(partitions)
         if gone and self._listener is not None:
             self._listener.lost(gone)
 
@@ -161,15 +166,38 @@ class KafkaConsumer:
                 return batches
 
     def _polled(self, left: int, max_rows: int) -> list[Batch]:
+        self._moved.clear()
         with translated(f"group {self._spec.group}"):
             # One message ends the wait; the others that are there come along.
             messages = self._client.consume(1, left / SECOND)
             if messages:
                 messages += self._client.consume(max_rows, 0)
+        positions = dict(self._positions)
+        try:
+            self._raise()
+            return self._batches(self._current(messages))
+        except BaseException:
+            self._read_again(messages, positions)
+            raise
+
+    def _raise(self) -> None:
+        """What went wrong in a callback."""
         if self._problem is not None:
             problem, self._problem = self._problem, None
             raise problem
-        return self._batches(messages)
+
+    def _current(self, messages: list[Any]) -> list[Any]:
+        """Without those of partitions that came or went meanwhile: they may be from before, and are read again."""
+        if not self._moved:
+            return messages
+        old = [message for message in messages if (message.topic(), message.partition()) in self._moved]
+        self._read_again(old, self._positions)
+        return [message for message in messages if (message.topic(), message.partition()) not in self._moved]
+
+    def _read_again(self, messages: Collection[Any], positions: Mapping[TopicPartition, int]) -> None:
+        """Have messages come once more that were taken from the library, but not given out."""
+        places = {TopicPartition(message.topic(), message.partition()) for message in messages} & self._owned.keys()
+        self.seek({place: positions[place] for place in places if place in positions})
 
     def _batches(self, messages: Sequence[Any]) -> list[Batch]:
         by_place: dict[TopicPartition, list[Any]] = {}
@@ -238,11 +266,8 @@ class KafkaConsumer:
         self.seek({place: self._positions[place] for place in owned})
 
     def committed(self, partitions: Collection[TopicPartition]) -> dict[TopicPartition, int]:
-        if not partitions:
-            return {}
-        with translated(f"positions of group {self._spec.group}"):
-            found = self._client.committed([Place(*place) for place in partitions], self._settings.patience / SECOND)
-        return {TopicPartition(place.topic, place.partition): place.offset for place in found if place.offset >= 0}
+        # Not asked of the library's consumer, which waits for its group, so not while it hears of partitions.
+        return self._log.admin.settled(self._spec.group, partitions) if partitions else {}
 
     def commit(self, offsets: Mapping[TopicPartition, int], writes: Sequence[Write] = ()) -> list[int]:
         for place in offsets:
@@ -280,9 +305,7 @@ class KafkaConsumer:
             self._drop(list(self._owned))
             self._client.close()
             self._transactions.close()
-        if self._problem is not None:
-            problem, self._problem = self._problem, None
-            raise problem
+        self._raise()
 
 
 PASSING_BY = {KafkaError._ALL_BROKERS_DOWN, KafkaError._TRANSPORT, KafkaError._TIMED_OUT, KafkaError._MAX_POLL_EXCEEDED}
