@@ -43,14 +43,14 @@ LAWS = settings(
 ENTRIES = pl.List(pl.Struct({"key": pl.String(), "value": pl.String()}))
 VALUES: dict[str, tuple[str, pl.DataType, list[object]]] = {
     "whole": ("int", pl.Int64(), [0, -1, 2**63 - 1, -(2**63)]),
-    "price": ("decimal(38, 6)", pl.Int128(), [0, -1, 10**38 - 1, -(10**38) + 1]),
+    "price": ("Decimal(38, 6)", pl.Int128(), [0, -1, 10**38 - 1, -(10**38) + 1]),
     "text": ("string", pl.String(), ["", "a", "Zürich 株 🚀", "x" * 70_000]),
     "raw": ("bytes", pl.Binary(), [b"", b"\x00", b"\xff\x00\xfe", bytes(range(256))]),
     "flag": ("bool", pl.Boolean(), [True, False, True, True]),
     "ratio": ("float", pl.Float64(), [0.1, -0.0, float("inf"), float("nan")]),
     "day": ("date", pl.Date(), [date(1970, 1, 1), date(1, 1, 1), date(9999, 12, 31), date(2024, 2, 29)]),
     "time": (
-        "datetime",
+        "instant",
         INSTANT,
         [
             datetime(1970, 1, 1, tzinfo=UTC),
@@ -62,7 +62,7 @@ VALUES: dict[str, tuple[str, pl.DataType, list[object]]] = {
     "labels": (
         "dict[str, str]",
         ENTRIES,
-        [[], [{"key": "a", "value": "b"}], [{"key": "a", "value": None}, {"key": "ü", "value": ""}], [{"key": "", "value": "z"}]],
+        [[], [{"key": "a", "value": "b"}], [{"key": "a", "value": "株"}, {"key": "ü", "value": ""}], [{"key": "", "value": "z"}]],
     ),
 }
 
@@ -113,11 +113,10 @@ class RecordContract(ContractBase):
         log.append([write(name, range(7), 1)])
         log.append([write(name, range(3), 1)])
         first, second = log.partitions(name)
-        assert (first.start, first.end, first.rows, first.bytes) == (0, 0, 0, 0)
+        assert (first.start, first.end, first.rows) == (0, 0, 0)
         assert (second.start, second.end, second.rows) == (0, 10, 10)
         assert log.ends(name) == [0, 10]
         assert [log.first(TopicPartition(name, partition)) for partition in range(2)] == [0, 0]
-        assert second.bytes > 0
 
     def test_records_and_their_offsets_are_the_same_after_a_restart(self, log: Log, name: str) -> None:
         log.ensure(topic_spec(name))
@@ -216,7 +215,7 @@ class RecordContract(ContractBase):
         marked = Records(records(range(4)).frame, headers, pl.Series([False, True, True, False]))
         log.append([Write(name, 0, marked)])
         found = read_all(log, name, offset=2)
-        assert numbers_of(found) == [2, 3]
+        assert offsets_of(found) == [2, 3]
         assert headers_of(found) == [{"n": "2"}, {"n": "3"}]
         assert tombstones_of(found) == [True, False]
 
@@ -322,8 +321,9 @@ class RecordContract(ContractBase):
         for wrong in (older, Fence(name, place, newer.epoch + 1), Fence(f"{name}.other", place, newer.epoch)):
             with pytest.raises(FencedError, match=name):
                 log.append([write(name, [2])], wrong)
-        assert log.append([write(name, [3])], newer) == [1]
-        assert numbers_of(read_all(log, name)) == [1, 3]
+        (later,) = log.append([write(name, [3])], newer)
+        found = read_all(log, name)
+        assert (numbers_of(found), offsets_of(found)) == ([1, 3], [0, later])
 
     @given(
         appends=st.lists(st.lists(st.tuples(st.integers(0, 1), st.integers(0, 40)), max_size=4), max_size=8),

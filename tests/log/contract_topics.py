@@ -39,8 +39,8 @@ class TopicContract(ContractBase):
     def test_a_topic_is_the_same_after_a_restart(self, log: Log, name: str) -> None:
         columns = (
             *COLUMNS,
-            Column("price", "decimal(38, 6)", pl.Int128(), nullable=True),
-            Column("seen", "list", pl.List(pl.Date())),
+            Column("price", "Decimal(38, 6)", pl.Int128(), nullable=True),
+            Column("seen", "date", pl.Date()),
         )
         spec = topic_spec(name, columns=columns, partitions=2, retention=DAY, compacted=True, keys=("number", "symbol"))
         log.ensure(spec)

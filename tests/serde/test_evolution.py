@@ -209,6 +209,13 @@ def test_a_null_in_a_field_that_needs_a_value_is_not_written() -> None:
         avro(*TICK).encode(frame)
 
 
+def test_a_map_with_an_entry_without_a_value_is_not_written() -> None:
+    rows = [[{"key": "a", "value": "b"}], None, [{"key": "a", "value": "b"}, {"key": "c", "value": None}]]
+    frame = pl.DataFrame({"labels": pl.Series(rows, dtype=STRING_MAP.physical)})
+    with pytest.raises(DataError, match="field labels = .*: an entry has no key or no value"):
+        avro(RecordField("labels", STRING_MAP, True)).encode(frame)
+
+
 def test_a_decimal_of_too_many_digits_is_not_written() -> None:
     frame = ticks(2).with_columns(level=pl.Series([1, 10**18]))
     with pytest.raises(DataError, match=r"field level = 1000000000000000000 in row 1: it does not fit Decimal\(18, 6\)"):

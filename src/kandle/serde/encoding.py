@@ -74,7 +74,10 @@ def _refuse(found: RecordField, subject: str, column: pl.Series, bad: pl.Series,
     if bad.any():
         row = bad.arg_max()
         assert row is not None
-        raise DataError(f"subject {subject}, field {found.name} = {shown(column[row])} in row {row}: {why}")
+        value = column[row].to_list() if isinstance(column[row], pl.Series) else column[row]
+        # A field that may be NULL is looked at without those, so this is not the row of the frame.
+        where = "" if found.nullable else f" in row {row}"
+        raise DataError(f"subject {subject}, field {found.name} = {shown(value)}{where}: {why}")
 
 
 def check_decimals(found: RecordField, column: pl.Series, subject: str) -> None:
@@ -112,6 +115,11 @@ def _decimals(found: RecordField, column: pl.Series, subject: str) -> Cells:
 
 
 def _maps(found: RecordField, column: pl.Series, subject: str) -> Cells:
+    entry = pl.element()
+    missing = entry.struct.field("key").is_null() | entry.struct.field("value").is_null()
+    _refuse(
+        found, subject, column, column.list.eval(missing).list.any().fill_null(value=False), "an entry has no key or no value"
+    )
     return Pieces(pl.Series([_map(entries) for entries in column.to_list()], dtype=pl.Binary))
 
 

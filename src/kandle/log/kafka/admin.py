@@ -92,10 +92,20 @@ class Admin:
         return {entry.name: entry.value for entry in next(iter(found.values())).values()}
 
     def offsets(self, places: Collection[TopicPartition], spec: OffsetSpec) -> dict[TopicPartition, int]:
-        """Offsets of partitions, open transactions included."""
-        futures = self._client.list_offsets({Place(*place): spec for place in places}, request_timeout=self._timeout)
-        found = self._of(f"offsets of {', '.join(sorted({place.topic for place in places}))}", futures)
-        return {TopicPartition(place.topic, place.partition): result.offset for place, result in found.items()}
+        """Offsets of partitions, open transactions included; a partition that has no leader for a moment is waited for."""
+        what = f"offsets of {', '.join(sorted({place.topic for place in places}))}"
+        deadline = self._clock.steady() + self._settings.request
+        while True:
+            futures = self._client.list_offsets({Place(*place): spec for place in places}, request_timeout=self._timeout)
+            try:
+                with translated(what):
+                    found = {place: future.result(self._timeout * 2) for place, future in futures.items()}
+            except UnavailableError as error:
+                if not _is_without_leader(error) or self._clock.steady() > deadline:
+                    raise
+                self._clock.pause(CHECKED_EVERY)
+            else:
+                return {TopicPartition(place.topic, place.partition): result.offset for place, result in found.items()}
 
     def bounds(self, places: Sequence[TopicPartition]) -> dict[TopicPartition, tuple[int, int]]:
         """Where partitions begin and end."""
@@ -160,7 +170,13 @@ class Admin:
         }
 
 
-MISSING = {KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC, KafkaError._UNKNOWN_PARTITION}
+MISSING = {KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC, KafkaError._UNKNOWN_PARTITION, KafkaError._NOENT}
+WITHOUT_LEADER = {KafkaError.NOT_LEADER_FOR_PARTITION, KafkaError.LEADER_NOT_AVAILABLE}
+
+
+def _is_without_leader(error: UnavailableError) -> bool:
+    cause = error.__cause__
+    return isinstance(cause, KafkaException) and cause.args[0].code() in WITHOUT_LEADER
 
 
 def config_of(spec: TopicSpec) -> dict[str, str]:

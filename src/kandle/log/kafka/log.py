@@ -189,6 +189,7 @@ class KafkaLog:
 
     def first(self, partition: TopicPartition) -> int:
         """The least offset that can still be read."""
+        self.topic(partition.topic)
         return self.admin.offsets([partition], EARLIEST)[partition]
 
     def encoded(self, writes: Sequence[Write]) -> list[Encoded]:
@@ -236,11 +237,13 @@ class KafkaLog:
 
     def read(self, partition: TopicPartition, offset: int, max_rows: int, span: tuple[int, int] | None = None) -> list[Batch]:
         """Records from an offset on; the broker does not know of a span of event time, so nothing is left out for it."""
+        codec = self.codec(partition.topic)
         first, end = self.admin.bounds([partition])[partition]
-        return self._reader.read(self.codec(partition.topic), partition, max(offset, first), end, max_rows)
+        return self._reader.read(codec, partition, max(offset, first), end, max_rows)
 
     def truncate(self, partition: TopicPartition, before: int) -> None:
         """Have the brokers forget the records below an offset."""
+        self.topic(partition.topic)
         first, end = self.admin.bounds([partition])[partition]
         if first < before <= end:
             self.admin.truncate(partition, before)
@@ -257,7 +260,7 @@ class KafkaLog:
 
     def committed(self, group: str, topic: str) -> dict[int, int]:
         """The group's next offset by partition."""
-        return {place.partition: at for place, (at, _) in self.admin.committed(group).items() if place.topic == topic}
+        return {place.partition: at for place, at in self.admin.settled(group, self._places(topic)).items()}
 
     def groups(self) -> list[GroupState]:
         """Groups with their members and positions."""

@@ -7,14 +7,15 @@ others goes to who owns p of that one. So topics are assigned alike with every a
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from confluent_kafka import OFFSET_INVALID, KafkaError
 from confluent_kafka import Consumer as Client
 from confluent_kafka import TopicPartition as Place
 
-from kandle.errors import FencedError
+from kandle.errors import FencedError, ReplacedError
 from kandle.log.kafka.failures import meaning, translated
 from kandle.log.kafka.reading import SLICE, batch_of
 from kandle.log.kafka.writing import Transactions, fence
@@ -43,6 +44,7 @@ class KafkaConsumer:
         self._positions: dict[TopicPartition, int] = {}
         self._paused: set[TopicPartition] = set()
         self._problem: BaseException | None = None
+        self._replaced: ReplacedError | None = None
         self._moved: set[TopicPartition] = set()
         self._is_assigning = False
         self._is_woken = False
@@ -165,9 +167,25 @@ class KafkaConsumer:
                 self._is_woken = False
                 return batches
 
+    @contextmanager
+    def _translated(self, what: str = "") -> Iterator[None]:
+        """As `translated`; remembers that another process has taken this member's place."""
+        try:
+            with translated(f"{what}group {self._spec.group}"):
+                yield
+        except ReplacedError as error:
+            self._replaced = self._named(error)
+            raise self._replaced from error
+
+    def _named(self, error: ReplacedError) -> ReplacedError:
+        return ReplacedError(f"another process has joined group {self._spec.group} as {self._spec.member!r}: {error}")
+
     def _polled(self, left: int, max_rows: int) -> list[Batch]:
+        if self._replaced is not None:
+            self._lost(list(self._owned))
+            raise self._replaced
         self._moved.clear()
-        with translated(f"group {self._spec.group}"):
+        with self._translated():
             # One message ends the wait; the others that are there come along.
             messages = self._client.consume(1, left / SECOND)
             if messages:
@@ -176,6 +194,9 @@ class KafkaConsumer:
         try:
             self._raise()
             return self._batches(self._current(messages))
+        except ReplacedError as error:
+            self._replaced = self._named(error)
+            return self._polled(left, max_rows)
         except BaseException:
             self._read_again(messages, positions)
             raise
@@ -278,15 +299,16 @@ class KafkaConsumer:
                 )
         encoded = self._log.encoded(writes)
         if any(write.values for write in encoded):
-            metadata = self._client.consumer_group_metadata() if offsets else None
-            return self._transactions.commit(encoded, self._log.timestamp, offsets, metadata)
+            with self._translated():
+                metadata = self._client.consumer_group_metadata() if offsets else None
+                return self._transactions.commit(encoded, self._log.timestamp, offsets, metadata)
         if offsets:
             self._commit_offsets(offsets)
         return [0 for _ in writes]
 
     def _commit_offsets(self, offsets: Mapping[TopicPartition, int]) -> None:
         places = [Place(*place, following, self._transactions.id) for place, following in offsets.items()]
-        with translated(f"positions of group {self._spec.group}"):
+        with self._translated("positions of "):
             for place in self._client.commit(offsets=places, asynchronous=False) or ():
                 if place.error is not None:
                     raise meaning(place.error, f"position of {place.topic}, partition {place.partition}")
@@ -296,16 +318,21 @@ class KafkaConsumer:
             return
         self._is_closed = True
         try:
-            # A member with a name of its own would only be missed after its session; one that unsubscribes leaves at once.
-            self._client.unsubscribe()
-            deadline = self._log.clock.steady() + self._settings.request
-            while self._owned and self._log.clock.steady() < deadline:
-                self._client.consume(1, 5 * MILLISECOND / SECOND)
+            if self._replaced is None:
+                self._leave()
         finally:
             self._drop(list(self._owned))
             self._client.close()
             self._transactions.close()
         self._raise()
+
+    def _leave(self) -> None:
+        """A member with a name of its own would only be missed after its session; one that unsubscribes leaves at once."""
+        with self._translated():
+            self._client.unsubscribe()
+            deadline = self._log.clock.steady() + self._settings.request
+            while self._owned and self._log.clock.steady() < deadline:
+                self._client.consume(1, 5 * MILLISECOND / SECOND)
 
 
 PASSING_BY = {KafkaError._ALL_BROKERS_DOWN, KafkaError._TRANSPORT, KafkaError._TIMED_OUT, KafkaError._MAX_POLL_EXCEEDED}

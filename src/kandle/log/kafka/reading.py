@@ -71,6 +71,13 @@ def _headers(every: Sequence[list[tuple[str, bytes | None]] | None]) -> pl.Serie
     return pl.Series("headers", rows, dtype=HEADERS)
 
 
+def acquaint(client: Any, topic: str, known: set[str], timeout: int) -> None:
+    """Have a client learn where the partitions of a topic are before it is used: left alone, it looks once a second only."""
+    if topic not in known:
+        client.list_topics(topic, timeout=timeout / SECOND)
+        known.add(topic)
+
+
 class Reader:
     """Reads committed records of one partition after the other; reading on where the last read ended is quick."""
 
@@ -80,6 +87,7 @@ class Reader:
         self._lock = threading.Lock()
         self._place: TopicPartition | None = None
         self._position = -1
+        self._known: set[str] = set()
         with translated(f"Kafka at {settings.bootstrap}"):
             self._client = Client({**settings.reader(name), "error_cb": told}, logger=logger)
 
@@ -93,9 +101,14 @@ class Reader:
             return []
         with self._lock, translated(f"read of {place.topic}, partition {place.partition}"):
             if (place, offset) != (self._place, self._position):
+                acquaint(self._client, place.topic, self._known, self._settings.request)
                 self._client.assign([Place(*place, offset)])
                 self._place, self._position = place, offset
             messages = self._awaited(end, max_rows)
+            if self._position >= end:
+                # A reader that has nothing to do does not ask the brokers for more all the time.
+                self._client.unassign()
+                self._place = None
         if not messages:
             return []
         return [batch_of(codec, place, messages, self._clock.now(), self._position)]

@@ -11,6 +11,9 @@ from kandle.time.timeframe import MILLISECOND, SECOND
 LEAST_SESSION = 6 * SECOND
 """Brokers refuse a shorter session than their group.min.session.timeout.ms, which is this unless it was changed."""
 
+SLOWEST_HEARTBEAT = 500
+"""Milliseconds: members hear with their next heartbeat that others have joined or left; so long does sharing anew take."""
+
 Protocol = Literal["classic", "consumer"]
 
 
@@ -51,23 +54,25 @@ class KafkaSettings:
             "enable.partition.eof": True,
             # The default of a second stalls a reader that has caught up.
             "fetch.queue.backoff.ms": 2,
-            "fetch.wait.max.ms": 100,
+            # A fetch that waits for records holds up the next one from the same broker, of whatever partition.
+            "fetch.wait.max.ms": 10,
             "queued.min.messages": 200_000,
             **self.consumer,
         }
 
     def member(self, group: str, member: str, lease: int, reset: str) -> dict[str, Any]:
         """A consumer that shares topics with others: the same name again takes the place of the one before."""
-        settings = self.reader(member) | {"group.id": group, "group.instance.id": member, "auto.offset.reset": reset}
+        own = {"group.id": group, "group.instance.id": member, "auto.offset.reset": reset, "fetch.wait.max.ms": 100}
+        settings = self.reader(member) | own | dict(self.consumer)
         if self.protocol == "consumer":
-            return settings | {"group.protocol": "consumer"} | dict(self.consumer)
+            return settings | {"group.protocol": "consumer"}
         session = self.session if self.session is not None else max(lease, LEAST_SESSION)
         classic = {
             "partition.assignment.strategy": "cooperative-sticky",
             "session.timeout.ms": session // MILLISECOND,
-            "heartbeat.interval.ms": max(session // MILLISECOND // 12, 50),
+            "heartbeat.interval.ms": min(max(session // MILLISECOND // 12, 50), SLOWEST_HEARTBEAT),
         }
-        return settings | classic | dict(self.consumer)
+        return classic | settings
 
     def appender(self, name: str) -> dict[str, Any]:
         """A producer whose retries neither double nor reorder."""

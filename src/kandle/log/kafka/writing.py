@@ -12,6 +12,7 @@ from confluent_kafka import TopicPartition as Place
 
 from kandle.errors import DataError, FencedError, KandleError, UnavailableError
 from kandle.log.kafka.failures import Told, meaning, translated
+from kandle.log.kafka.reading import acquaint
 from kandle.log.kafka.settings import KafkaSettings
 from kandle.log.port import TopicPartition
 from kandle.time.timeframe import MILLISECOND, SECOND
@@ -107,6 +108,7 @@ class Appender:
         self._settings = settings
         with translated(f"Kafka at {settings.bootstrap}"):
             self._producer = Producer({**settings.appender(name), "error_cb": told}, logger=logger)
+        self._known: set[str] = set()
 
     def append(self, writes: Sequence[Encoded], timestamp: int | None) -> list[int]:
         """Returns when all brokers that must have the records have them."""
@@ -114,6 +116,7 @@ class Appender:
         what = f"append to {', '.join(sorted({write.topic for write in writes}))}"
         with translated(what):
             for number, write in enumerate(writes):
+                acquaint(self._producer, write.topic, self._known, self._settings.request)
                 send(self._producer, number, write, offsets, timestamp, watched=True)
             left = self._producer.flush((self._settings.patience + self._settings.request) / SECOND)
         if offsets.error is not None:
@@ -136,6 +139,7 @@ class Transactions:
         self.id = transactional
         self._told = told
         self._producer: Producer | None = None
+        self._known: set[str] = set()
 
     def open(self) -> Producer:
         """The producer; made, and older ones of the id fenced, when it is first needed."""
@@ -144,6 +148,7 @@ class Transactions:
                 producer = Producer({**self._settings.transactional(self._name, self.id), "error_cb": self._told}, logger=logger)
                 self._tried(lambda: producer.init_transactions(self._settings.patience / SECOND))
             self._producer = producer
+            self._known.clear()
         return self._producer
 
     def commit(
@@ -161,6 +166,7 @@ class Transactions:
             with translated(what):
                 producer.begin_transaction()
                 for number, write in enumerate(writes):
+                    acquaint(producer, write.topic, self._known, self._settings.request)
                     send(producer, number, write, offsets, timestamp, watched=False)
                 if positions:
                     places = [Place(*place, following, self.id) for place, following in positions.items()]
