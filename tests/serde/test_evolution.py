@@ -212,7 +212,7 @@ def test_a_null_in_a_field_that_needs_a_value_is_not_written() -> None:
 def test_a_map_with_an_entry_without_a_value_is_not_written() -> None:
     rows = [[{"key": "a", "value": "b"}], None, [{"key": "a", "value": "b"}, {"key": "c", "value": None}]]
     frame = pl.DataFrame({"labels": pl.Series(rows, dtype=STRING_MAP.physical)})
-    with pytest.raises(DataError, match="field labels = .*: an entry has no key or no value"):
+    with pytest.raises(DataError, match=r"field labels = .*: an entry has no key or no value"):
         avro(RecordField("labels", STRING_MAP, True)).encode(frame)
 
 
