@@ -22,7 +22,7 @@ from pydantic import (
 from pydantic_settings import BaseSettings, InitSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
 from kandle.errors import OptionsError
-from kandle.model.markers import FormatName
+from kandle.model.markers import FormatName, PartitionerName
 from kandle.runtime.heartbeat.planner import checked_backfill
 from kandle.serde.registry import Compatibility
 from kandle.time.timeframe import DAY, HOUR, MINUTE, SECOND, parse_duration
@@ -62,6 +62,7 @@ class TopicOptions(Section):
     retention: str | None = None
     key_format: FormatName | None = None
     value_format: FormatName | None = None
+    partitioner: PartitionerName | None = None
 
 
 class LogOptions(Section):

@@ -25,6 +25,7 @@ from kandle.model.markers import (
     Ignore,
     Key,
     MaxLength,
+    PartitionerName,
     Precision,
     Timestamp,
 )
@@ -98,6 +99,7 @@ class EntityModel:
     """How long records are kept, in microseconds; None is for ever."""
     key_format: FormatName = "AVRO"
     value_format: FormatName = "AVRO"
+    partitioner: PartitionerName = "murmur2"
 
     @property
     def keys(self) -> tuple[FieldModel, ...]:
@@ -156,6 +158,7 @@ def _entity_model(cls: type) -> EntityModel:
         retention,
         options.key_format,
         options.value_format,
+        options.partitioner,
     )
     _check(model)
     return model

@@ -16,6 +16,11 @@ FormatName = Literal["AVRO", "JSON", "KAFKA"]
 
 FORMATS: tuple[str, ...] = get_args(FormatName)
 
+PartitionerName = Literal["murmur2", "other"]
+"""How a topic's producers choose partitions by key: as Java's do, or in any other way."""
+
+PARTITIONERS: tuple[str, ...] = get_args(PartitionerName)
+
 EPOCH_FORMATS = {"epoch_s": 1_000_000, "epoch_ms": 1_000, "epoch_us": 1, "epoch_ns": None}
 """Datetime formats of integers since the epoch, each with its microseconds (None: finer than one)."""
 
@@ -80,12 +85,13 @@ class EntityOptions:
     retention: str | timedelta | None
     key_format: FormatName = "AVRO"
     value_format: FormatName = "AVRO"
+    partitioner: PartitionerName = "murmur2"
 
 
 OPTIONS_ATTRIBUTE = "__kandle_entity__"
 
 
-def stream(
+def stream(  # noqa: PLR0913 - all but the topic are by name
     topic: str | None = None,
     *,
     partitions: int = 1,
@@ -93,12 +99,13 @@ def stream(
     retention: str | timedelta | None = None,
     key_format: FormatName = "AVRO",
     value_format: FormatName = "AVRO",
+    partitioner: PartitionerName = "murmur2",
 ) -> Callable[[type[T]], type[T]]:
     """Make a class the entity of a stream of events; the topic is named after the class unless said otherwise."""
-    return _entity(EntityOptions("stream", topic, partitions, replication, retention, key_format, value_format))
+    return _entity(EntityOptions("stream", topic, partitions, replication, retention, key_format, value_format, partitioner))
 
 
-def table(
+def table(  # noqa: PLR0913 - all but the topic are by name
     topic: str | None = None,
     *,
     partitions: int = 1,
@@ -106,9 +113,10 @@ def table(
     retention: str | timedelta | None = None,
     key_format: FormatName = "AVRO",
     value_format: FormatName = "AVRO",
+    partitioner: PartitionerName = "murmur2",
 ) -> Callable[[type[T]], type[T]]:
     """Make a class the entity of a table, in which the newest row of a key counts."""
-    return _entity(EntityOptions("table", topic, partitions, replication, retention, key_format, value_format))
+    return _entity(EntityOptions("table", topic, partitions, replication, retention, key_format, value_format, partitioner))
 
 
 def _entity(options: EntityOptions) -> Callable[[type[T]], type[T]]:
@@ -122,6 +130,8 @@ def _entity(options: EntityOptions) -> Callable[[type[T]], type[T]]:
     for side, name in (("key_format", options.key_format), ("value_format", options.value_format)):
         if name not in FORMATS:
             raise ModelError(f"topic {options.topic!r}: {side} = {name!r}; there are {', '.join(FORMATS)}")
+    if options.partitioner not in PARTITIONERS:
+        raise ModelError(f"topic {options.topic!r}: partitioner = {options.partitioner!r}; there are {', '.join(PARTITIONERS)}")
 
     def mark(cls: type[T]) -> type[T]:
         setattr(cls, OPTIONS_ATTRIBUTE, options)

@@ -33,9 +33,10 @@ class TimeframeCounters:
 
 @dataclass(slots=True)
 class Counters:
-    """Of one query in one process, since it started."""
+    """Of one query in one process, since it started; `rejected` records could not be read and are dead letters."""
 
     events: int = 0
+    rejected: int = 0
     filtered: int = 0
     outside_sessions: int = 0
     late: int = 0

@@ -9,23 +9,26 @@ import polars as pl
 
 from kandle.engine.compiled import CompiledQuery
 from kandle.engine.expressions import evaluated
-from kandle.log.port import TopicPartition
+from kandle.log.port import Log, TopicPartition
 from kandle.log.records import Batch, Records, Write
 from kandle.runtime.counters import Counters
+from kandle.runtime.dead_letters import DeadLetters
 from kandle.runtime.topics import QueryTopics
 from kandle.serde.keys import partition_numbers
+from kandle.time.clock import Clock
 
 
 class Repartitioner:
     """One source partition."""
 
-    def __init__(self, topics: QueryTopics, partition: int, counters: Counters) -> None:
+    def __init__(self, topics: QueryTopics, partition: int, counters: Counters, log: Log, clock: Clock) -> None:
         self._topics = topics
         self._query = CompiledQuery(topics.plan.query)
         self._counters = counters
         self.source = TopicPartition(topics.source, partition)
         self._position: int | None = None
         self._pending: list[Write] = []
+        self._dead = DeadLetters(log, clock, topics, counters, self.source)
 
     @property
     def is_dirty(self) -> bool:
@@ -34,6 +37,7 @@ class Repartitioner:
 
     def take(self, batches: Sequence[Batch]) -> None:
         """Have these events copied with the next commit."""
+        self._dead.take(batches)
         for batch in batches:
             if len(batch):
                 self._pending += self._split(batch)
@@ -60,11 +64,13 @@ class Repartitioner:
         by_partition: dict[int, list[Records]] = {}
         for write in self._pending:
             by_partition.setdefault(write.partition, []).append(write.records)
-        return [Write(self._topics.events, number, joined(every)) for number, every in by_partition.items()]
+        copies = [Write(self._topics.events, number, joined(every)) for number, every in by_partition.items()]
+        return [*copies, *self._dead.writes()]
 
     def committed(self, offsets: Sequence[int]) -> None:
         """The commit was made."""
         self._pending.clear()
+        self._dead.committed()
         self._position = None
 
 

@@ -14,6 +14,8 @@ from kandle.errors import StateError
 from kandle.log.port import Log, TopicPartition
 from kandle.log.records import HEADERS, Batch, Records, Write
 from kandle.runtime.counters import Counters
+from kandle.runtime.dead_letters import DeadLetters
+from kandle.runtime.placement import Placement
 from kandle.runtime.schedule import ScheduleProvider
 from kandle.runtime.state import (
     Frames,
@@ -87,6 +89,8 @@ class Task:
         self._snapshot_size = 0
         self._changes_size = 0
         self._outbox = Outbox()
+        self._dead = DeadLetters(surroundings.log, surroundings.clock, self._topics, surroundings.counters, self.events)
+        self._placement = Placement(self._topics, partition)
         self._dirty = False
         self._recorded: dict[str, int] = {}
         self._version: tuple[tuple[int, int], ...] = ()
@@ -111,6 +115,7 @@ class Task:
         # Live bars of before may not have left any more.
         pipeline.touch()
         self._known_keys = 0 if pipeline.keys is None else pipeline.keys.height
+        self._placement.skip(pipeline.keys)
         if found.snapshot is not None or found.changes:
             self._around.counters.restored += 1
         if schedule is not None:
@@ -181,6 +186,8 @@ class Task:
             self._dirty = True
         self._process(batches)
         self._event_position = end
+        self._dead.take(events)
+        self._dirty |= bool(self._dead)
 
     def _hear(self, batch: Batch) -> None:
         frame = batch.records.frame
@@ -207,6 +214,7 @@ class Task:
         if any(mask is not None for mask in gone):
             frames, times = _without_tombstones(frames, gone, times)
         processed = self._pipeline.process(pl.concat(frames), self._watermark, np.concatenate(times))
+        self._placement.check(self._pipeline.keys)
         self._count(processed, sum(len(batch) for batch in batches))
         self._close(self._pipeline.advance(self._watermark.value))
         self._dirty = True
@@ -243,7 +251,7 @@ class Task:
 
         Without `live` the live bars wait for the next one, so that finals leave sooner.
         """
-        writes = [*self._final_writes(), *(self._live_writes() if live else ()), *self._late_writes()]
+        writes = [*self._final_writes(), *(self._live_writes() if live else ()), *self._late_writes(), *self._dead.writes()]
         self._record()
         # What belongs to the changelog comes last.
         return writes + self._changelog.writes()
@@ -303,6 +311,7 @@ class Task:
             counters.newest = newest if counters.newest is None else max(counters.newest, newest)
             counters.delay = now - newest - finals.plan.grace
         self._outbox = Outbox()
+        self._dead.committed()
         self._journal.clear()
         self._known_keys = 0 if self._pipeline.keys is None else self._pipeline.keys.height
         self._dirty = self._pipeline.has_changes

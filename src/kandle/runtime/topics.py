@@ -49,7 +49,8 @@ def query_topics(log: Log, plan: Plan, heartbeats: str, retentions: Retentions) 
     source = log.topic(query.source.topic)
     # One partition is what an entity has that says nothing; then bars go where their events are.
     partitions = query.target.partitions if query.target.partitions > 1 else source.partitions
-    repartitioned = partitions != source.partitions or (partitions > 1 and not is_keyed_by_group(plan))
+    is_together = is_keyed_by_group(plan) and query.source.partitioner == "murmur2"
+    repartitioned = partitions != source.partitions or (partitions > 1 and not is_together)
     target = query.target.topic
     events = repartition_name(plan) if repartitioned else source.name
     late = late_name(plan) if query.late is Late.TOPIC else None

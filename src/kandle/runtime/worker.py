@@ -257,7 +257,9 @@ class Worker:
         committed = self._consumer.committed(list(owned))
         for partition in partitions:
             if partition.topic == self._topics.source and self._topics.is_repartitioned:
-                self._copies[partition.partition] = Repartitioner(self._topics, partition.partition, self._around.counters)
+                self._copies[partition.partition] = Repartitioner(
+                    self._topics, partition.partition, self._around.counters, self._around.log, self._around.clock
+                )
                 self._consumer.seek({partition: self._begin(partition, committed)})
         for number in sorted(
             {each.partition for each in partitions if each.topic in (self._topics.events, self._topics.heartbeats)}

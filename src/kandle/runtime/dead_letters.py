@@ -1,0 +1,78 @@
+"""Records that cannot be read go to a topic of dead letters, as they are, in the commit that goes past them."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+
+import polars as pl
+
+from kandle.log.port import Column, Log, TopicPartition, TopicSpec
+from kandle.log.records import Batch, Records, Reject, Write
+from kandle.runtime.counters import Counters
+from kandle.runtime.topics import QueryTopics
+from kandle.time.clock import Clock
+from kandle.time.timeframe import MINUTE
+
+logger = logging.getLogger("kandle")
+
+SAID_EVERY = MINUTE
+
+COLUMNS = (
+    Column("topic", "string", pl.String()),
+    Column("partition", "int", pl.Int64()),
+    Column("offset", "int", pl.Int64()),
+    Column("error", "string", pl.String()),
+    Column("key", "bytes", pl.Binary(), nullable=True),
+    Column("payload", "bytes", pl.Binary(), nullable=True),
+)
+"""Where the record was, why it cannot be read, and its bytes."""
+
+
+def dead_letter_topic(topics: QueryTopics) -> TopicSpec:
+    """The topic of a query's dead letters, which are kept for ever."""
+    target = topics.plan.query.target
+    return TopicSpec(f"{target.topic}_dlq", COLUMNS, ("topic", "partition", "offset"), topics.partitions, target.replication)
+
+
+class DeadLetters:
+    """Dead letters of one partition, until the next commit."""
+
+    def __init__(self, log: Log, clock: Clock, topics: QueryTopics, counters: Counters, source: TopicPartition) -> None:
+        self._log, self._clock, self._counters = log, clock, counters
+        self._spec = dead_letter_topic(topics)
+        self._source = source
+        self._waiting: list[Reject] = []
+        self._said_at: int | None = None
+
+    def __bool__(self) -> bool:
+        return bool(self._waiting)
+
+    def take(self, batches: Sequence[Batch]) -> None:
+        """Have what cannot be read of these written with the next commit."""
+        for batch in batches:
+            self._waiting += batch.rejects
+
+    def writes(self) -> list[Write]:
+        """The dead letters; their topic is made with the first."""
+        if not self._waiting:
+            return []
+        self._log.ensure(self._spec)
+        rows = [(*self._source, each.offset, each.reason, each.key, each.value) for each in self._waiting]
+        frame = pl.DataFrame(rows, schema=self._spec.schema, orient="row")
+        return [Write(self._spec.name, self._source.partition % self._spec.partitions, Records(frame))]
+
+    def committed(self) -> None:
+        """They are written."""
+        if not self._waiting:
+            return
+        self._counters.rejected += len(self._waiting)
+        now = self._clock.steady()
+        if self._said_at is None or not 0 <= now - self._said_at < SAID_EVERY:
+            self._said_at = now
+            first = self._waiting[0]
+            logger.warning(
+                "%d records of %s, partition %d, cannot be read and are in topic %s; the first, at offset %d: %s",
+                len(self._waiting), self._source.topic, self._source.partition, self._spec.name, first.offset, first.reason,
+            )  # fmt: skip
+        self._waiting = []

@@ -1,0 +1,102 @@
+"""What a worker cannot use: records that cannot be read, and keys in the wrong partition."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from kandle.errors import DataError, ModelError
+from kandle.log.embedded import EmbeddedLog
+from kandle.log.port import TopicPartition
+from kandle.log.records import Batch, Records, Reject
+from kandle.model.markers import stream
+from kandle.runtime.topics import Retentions, query_topics
+from kandle.time.clock import ManualClock
+from tests.runtime.building import Parts, Process, found, parts_of, rows, t, tick
+from tests.runtime.declarations import Declared, bars_market, market
+
+TORN = 13
+"""The size of ticks whose bytes are torn."""
+
+
+class Torn(EmbeddedLog):
+    """A log in which some ticks cannot be read, as on a cluster to which others write."""
+
+    def read(self, partition: TopicPartition, *arguments: Any, **settings: Any) -> list[Batch]:
+        batches = super().read(partition, *arguments, **settings)
+        return [_torn(batch) for batch in batches] if partition.topic == "ticks" else batches
+
+
+def _torn(batch: Batch) -> Batch:
+    bad = batch.records.frame["size"] == TORN
+    rejects = tuple(Reject(int(offset), b"k", b"torn", "it is cut off") for offset in batch.offsets[bad.to_numpy()])
+    kept = ~bad.to_numpy()
+    end = batch.next_offset
+    records = Records(batch.records.frame.filter(~bad))
+    return Batch(batch.topic, batch.partition, batch.offsets[kept], batch.timestamps[kept], records, end, rejects)
+
+
+def torn_parts(**settings: Any) -> Parts:
+    return Parts(bars_market(minutes=1), "14:30", log=Torn(None, ManualClock(t("14:30"))), **settings)
+
+
+def letters(parts: Parts, topic: str = "bars_dlq") -> list[tuple[Any, ...]]:
+    return [tuple(row.values()) for row in rows(parts.log, topic)]
+
+
+def test_records_that_cannot_be_read_are_dead_letters_and_the_others_count(caplog: pytest.LogCaptureFixture) -> None:
+    parts = torn_parts()
+    parts.add(tick("14:30:10"), tick("14:30:20", size=TORN), tick("14:30:30"))
+    process = Process(parts).settle()
+    assert letters(parts) == [("ticks", 0, 1, "it is cut off", b"k", b"torn")]
+    assert parts.counters.rejected == 1
+    assert (
+        "1 records of ticks, partition 0, cannot be read and are in topic bars_dlq; the first, at offset 1: it is" in caplog.text
+    )
+    parts.clock.jump(t("14:31"))
+    process.beat()
+    process.settle()
+    assert found(parts) == [("A", 30, 2)]
+
+
+def test_dead_letters_alone_are_committed_too_and_only_once() -> None:
+    parts = torn_parts()
+    parts.add(tick("14:30:20", size=TORN), tick("14:30:21", size=TORN))
+    Process(parts).settle()
+    Process(parts).settle()
+    assert [letter[2] for letter in letters(parts)] == [0, 1]
+    assert parts.log.committed("tests-bars", "ticks") == {0: 2}
+
+
+def test_records_that_cannot_be_brought_to_their_partition_are_dead_letters() -> None:
+    context = market(Declared({"minutes": 1}, partitions=2))
+    parts = Parts(context, "14:30", log=Torn(None, ManualClock(t("14:30"))), partitions=3)
+    assert parts.topics.is_repartitioned
+    parts.add(tick("14:30:10"), tick("14:30:20", size=TORN), partition=2)
+    Process(parts).settle()
+    assert letters(parts) == [("ticks", 2, 1, "it is cut off", b"k", b"torn")]
+    assert [row["size"] for row in rows(parts.log, parts.topics.events)] == [1]
+
+
+def test_a_key_in_the_wrong_partition_ends_the_worker_before_there_are_two_bars_of_it() -> None:
+    parts = parts_of(partitions=3)
+    parts.add(tick("14:30:10", symbol="A"), partition=1)
+    parts.add(tick("14:30:10", symbol="D"), tick("14:30:11", symbol="A"), partition=0)
+    with pytest.raises(DataError, match=r'key A is in partition 0, but by murmur2.* belongs to partition 1.*partitioner="other"'):
+        Process(parts).settle()
+    assert parts.log.committed("tests-bars", "ticks").get(0) is None
+
+
+def test_a_topic_of_another_partitioner_is_brought_into_order_first() -> None:
+    parts = parts_of(partitions=3)
+    source = replace(parts.plan.query.source, partitioner="other")
+    plan = replace(parts.plan, query=replace(parts.plan.query, source=source))
+    assert not parts.topics.is_repartitioned
+    assert query_topics(parts.log, plan, "hb", Retentions()).is_repartitioned
+
+
+def test_a_partitioner_that_there_is_not_is_refused() -> None:
+    with pytest.raises(ModelError, match="partitioner = 'crc32'; there are murmur2, other"):
+        stream("ticks", partitioner="crc32")  # type: ignore[arg-type]
