@@ -9,10 +9,12 @@ from datetime import datetime
 from types import TracebackType
 from typing import Any, Generic, Self, TypeVar
 
+import numpy as np
 from anyio import CancelScope, to_thread
 
+from kandle.errors import DataError
 from kandle.log.port import Consumer, GroupSpec, TopicPartition
-from kandle.log.records import Batch, header_rows
+from kandle.log.records import Batch, Reject, header_rows
 from kandle.model.entity import EntityModel
 from kandle.model.mapping import mapping
 from kandle.sets.host import Host, portable
@@ -59,6 +61,7 @@ class MessageStream(Generic[T]):
         self._consumer: Consumer | None = None
         self._ready: deque[Message[T]] = deque()
         self._delivered: dict[TopicPartition, int] = {}
+        self._rejected: dict[TopicPartition, Reject] = {}
         self._is_closed = False
 
     def __aiter__(self) -> AsyncIterator[Message[T]]:
@@ -98,6 +101,7 @@ class MessageStream(Generic[T]):
     async def _fill(self) -> None:
         """Commit what was delivered and get the next records."""
         self._host.settle()
+        self._refuse_rejected()
         if self._consumer is None:
             reader = self._host.reader(self._topic)
             spec = GroupSpec(reader.group, (self._topic,), reader.member, reader.reset)
@@ -106,7 +110,24 @@ class MessageStream(Generic[T]):
         await self._commit_delivered()
         batches = await to_thread.run_sync(self._consumer.poll, PATIENCE, self._rows)
         for batch in batches:
-            self._ready.extend(self._messages(batch))
+            self._ready.extend(self._messages(self._readable(batch)))
+
+    def _readable(self, batch: Batch) -> Batch:
+        """What stands before the first record of its partition that cannot be read."""
+        place = TopicPartition(batch.topic, batch.partition)
+        if batch.rejects:
+            self._rejected.setdefault(place, batch.rejects[0])
+        if place not in self._rejected:
+            return batch
+        return batch.slice(0, int(np.searchsorted(batch.offsets, self._rejected[place].offset)))
+
+    def _refuse_rejected(self) -> None:
+        """DataError for a record that cannot be read, once all before it are delivered; none behind it is."""
+        for place, reject in self._rejected.items():
+            raise DataError(
+                f"topic {place.topic}, partition {place.partition}, offset {reject.offset}: the record cannot be read: "
+                f"{reject.reason}; nothing behind it is delivered. Correct its schema or format, or move the group's position past it"
+            )
 
     def _messages(self, batch: Batch) -> list[Message[T]]:
         """The records of a batch as messages."""
