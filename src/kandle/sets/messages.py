@@ -126,7 +126,7 @@ class MessageStream(Generic[T]):
         for place, reject in self._rejected.items():
             raise DataError(
                 f"topic {place.topic}, partition {place.partition}, offset {reject.offset}: the record cannot be read: "
-                f"{reject.reason}; nothing behind it is delivered. Correct its schema or format, or move the group's position past it"
+                f"{reject.reason}; nothing behind it is delivered. Correct its schema or format, or move the group past it"
             )
 
     def _messages(self, batch: Batch) -> list[Message[T]]:
