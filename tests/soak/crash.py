@@ -1,30 +1,32 @@
 """Kill processes at random for a while, then compare all that came out with a run without crashes.
 
 python -m tests.soak.crash --seconds 60 --seed 1 --state memory --workers 2
+python -m tests.soak.crash --seconds 300 --workers 3 --brokers 3 --kill-broker
 
 Workers share the partitions of the query; a producer adds ticks to it. Every one to three seconds one of them is killed
-(SIGKILL). It comes back under its name at once, or later, when others have taken over what it had.
+(SIGKILL), stopped (SIGTERM) or paused until others have taken over (SIGSTOP). It comes back under its name at once, or later.
 """
 
 from __future__ import annotations
 
 import argparse
 import random
+import signal
 import sys
 import tempfile
 from collections import Counter
+from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from kandle.log.embedded import EmbeddedLog
-from kandle.plan.plan import Plan, plan
 from kandle.time.clock import Clock, ScaledClock, SystemClock
 from kandle.time.timeframe import MILLISECOND, SECOND, from_instant, to_instant
 from tests.soak.comparing import Outcome, is_settled, outcome
-from tests.soak.declaration import PARTITIONS, Bar, Short
+from tests.soak.declaration import PARTITIONS
 from tests.soak.processes import Process, Processes, end_in_order_when_told, owns, processes, wait_until
+from tools.kafka.cluster import Cluster
 
 START = datetime(2024, 3, 8, 14, 30, tzinfo=UTC)
 """All processes have a clock that says this when the killing begins, so that the same buckets end during each run."""
@@ -41,28 +43,36 @@ def clock_options(ahead: float) -> tuple[dict[str, Any], Clock]:
     return {"start": START.isoformat(), "since": since.isoformat()}, clock
 
 
-def query() -> Plan:
-    """The plan of the bars."""
-    return plan(Short.model().queries[Bar])
-
-
 def settled_after(every: Processes, until: int) -> None:
     """Wait until all buckets up to an instant are final."""
-    log = EmbeddedLog(every.log)
-    try:
-        wait_until(lambda: is_settled(log, query(), GROUP, until), "the last buckets' closing")
-    finally:
-        log.close()
+    with every.opened() as log:
+        wait_until(lambda: is_settled(log, every.plan, GROUP, until), "the last buckets' closing")
 
 
 @dataclass(frozen=True, slots=True)
 class Crash:
-    """A run; `state` is the option `state.store`."""
+    """A run; `state` is the option `state.store`, `cluster` brokers to run on, one of which is killed if `kills_broker`."""
 
     seconds: float
     seed: int
     state: str = "memory"
     workers: int = 2
+    cluster: Cluster | None = None
+    kills_broker: bool = False
+
+    @property
+    def partitions(self) -> int:
+        return PARTITIONS if self.cluster is None else 2 * PARTITIONS
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """Options of the contexts."""
+        options: dict[str, Any] = {"runtime": {"lease": LEASE}, "state": {"store": self.state}}
+        if self.cluster is None:
+            return options
+        kafka = {"bootstrap": self.cluster.bootstrap, "session": LEASE, "replication": self.cluster.brokers}
+        topics = {"ticks": {"partitions": self.partitions}}
+        return options | {"log": {"kind": "kafka"}, "kafka": kafka, "topics": topics}
 
 
 class Killer:
@@ -70,23 +80,31 @@ class Killer:
 
     def __init__(self, every: Processes, crash: Crash) -> None:
         self._every = every
+        self._crash = crash
         self._chance = random.Random(crash.seed)
         self._workers = [f"worker{number}" for number in range(crash.workers)]
         self._running: dict[str, Process] = {}
         self._back: dict[str, int] = {}
+        self._paused: dict[str, int] = {}
         self.kills: Counter[str] = Counter()
 
     def start(self) -> None:
         """Start all, and wait until the workers share the partitions."""
         for name in self._workers:
             self._running[name] = self._every.worker(name)
-        wait_until(lambda: owns(*self._running.values(), partitions=PARTITIONS), "sharing the partitions")
-        self._running["producer"] = self._every.producer()
+        wait_until(lambda: owns(*self._running.values(), partitions=self._crash.partitions), "sharing the partitions")
+        self._running["producer"] = self._producer()
+
+    def _producer(self) -> Process:
+        return self._every.producer() if self._crash.cluster is None else self._every.producer(keys=200)
 
     def run(self, until: int, clock: Clock) -> None:
         """Kill somebody every one to three seconds until an instant."""
-        following = clock.now()
+        following, broker_at = clock.now(), (clock.now() + until) // 2
         while clock.now() < until:
+            if self._crash.kills_broker and clock.now() >= broker_at:
+                self._kill_broker()
+                broker_at = sys.maxsize
             self._bring_back(clock.now())
             for process in self._running.values():
                 process.check()
@@ -96,20 +114,42 @@ class Killer:
             clock.pause(20 * MILLISECOND)
         self._bring_back(sys.maxsize)
 
+    def _kill_broker(self) -> None:
+        assert self._crash.cluster is not None
+        broker = self._crash.cluster.broker(1)
+        broker.kill()
+        self.kills["broker"] += 1
+        SystemClock().pause(2 * SECOND)
+        broker.start()
+
     def _kill(self, now: int) -> None:
         name = self._chance.choice([*self._workers, *self._workers, "producer"])
         # At once under the same name, or so late that others take over.
         back = now + self._chance.choice([0, 0, round(1.5 * LEASE)])
-        if name in self._running:
-            self._running.pop(name).kill()
-            self._back[name] = back
-            self.kills[name] += 1
+        if name not in self._running or name in self._paused:
+            return
+        how = self._chance.choice(["killed", "killed", "stopped", "paused"])
+        self.kills[f"{name} {how}"] += 1
+        if how == "paused":
+            self._running[name].send(signal.SIGSTOP)
+            self._paused[name] = now + round(1.5 * LEASE)
+            return
+        process = self._running.pop(name)
+        if how == "killed":
+            process.kill()
+        else:
+            process.stop()
+        self._back[name] = back
 
     def _bring_back(self, now: int) -> None:
         for name, instant in list(self._back.items()):
             if instant <= now:
                 del self._back[name]
-                self._running[name] = self._every.producer() if name == "producer" else self._every.worker(name)
+                self._running[name] = self._producer() if name == "producer" else self._every.worker(name)
+        for name, instant in list(self._paused.items()):
+            if instant <= now:
+                del self._paused[name]
+                self._running[name].send(signal.SIGCONT)
 
     def stop(self) -> None:
         """The quiet end of the workers."""
@@ -123,7 +163,7 @@ class Killer:
 def run(crash: Crash, folder: Path) -> tuple[Counter[str], Outcome]:
     """Kill, wait for the end of the last buckets, compare; gives the kills by name and what came out."""
     clock_settings, clock = clock_options(3)
-    options = {"clock": clock_settings, "runtime": {"lease": LEASE}, "state": {"store": crash.state}}
+    options = {"clock": clock_settings, **crash.options}
     with processes(folder, options) as every:
         killer = Killer(every, crash)
         killer.start()
@@ -143,9 +183,14 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--state", choices=["memory", "rocksdb"], default="memory")
     parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--brokers", type=int, default=0, choices=[0, 1, 3], help="run on a Kafka of so many brokers")
+    parser.add_argument("--kill-broker", action="store_true", help="and kill one of them in the middle")
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
-        kills, found = run(Crash(options.seconds, options.seed, options.state, options.workers), Path(folder))
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        cluster = stack.enter_context(Cluster(brokers=options.brokers)) if options.brokers else None
+        crash = Crash(options.seconds, options.seed, options.state, options.workers, cluster, options.kill_broker)
+        kills, found = run(crash, folder)
     print(f"seed {options.seed}, state {options.state}; kills: {', '.join(f'{name} {n}' for name, n in sorted(kills.items()))}")
     print(found.table())
     return 1 if found.wrong else 0

@@ -13,8 +13,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from kandle.context.kafka import declarations, kafka_log
+from kandle.context.options import Options
+from kandle.log.embedded import EmbeddedLog
+from kandle.log.port import Log
+from kandle.plan.plan import Plan as BarsPlan
+from kandle.plan.plan import plan
 from kandle.time.clock import SystemClock
 from kandle.time.timeframe import MILLISECOND, SECOND
+from tests.soak.declaration import CONTEXTS, Bar
 from tests.soak.producer import Plan
 
 ROOT = Path(__file__).parents[2]
@@ -110,6 +117,31 @@ class Processes:
     def log(self) -> Path:
         """The folder of the log."""
         return self.folder / "log"
+
+    @property
+    def is_on_kafka(self) -> bool:
+        """Whether the log is a cluster's."""
+        return "kafka" in self.options
+
+    @contextmanager
+    def opened(self) -> Iterator[Log]:
+        """The log, to look at what is in it."""
+        context = CONTEXTS[self.context]
+        if self.is_on_kafka:
+            log: Log = kafka_log(
+                Options(**self.options), SystemClock(), declarations(context.model().entities.values(), [self.plan])
+            )
+        else:
+            log = EmbeddedLog(self.log)
+        try:
+            yield log
+        finally:
+            log.close()
+
+    @property
+    def plan(self) -> BarsPlan:
+        """The plan of the bars."""
+        return plan(CONTEXTS[self.context].model().queries[Bar])
 
     def worker(self, name: str) -> Process:
         """Start a worker of this name."""

@@ -45,7 +45,8 @@ def ticks(plan: Plan, now: int, first: int, count: int, chance: np.random.Genera
     """Up to `count` ticks of this moment; keys that are silent now have none."""
     keys = chance.integers(0, plan.keys, count)
     keys = keys[(now // SECOND + keys) % QUIET_EVERY > 1]
-    times = now - chance.integers(0, plan.backwards + 1, len(keys))
+    # Whole milliseconds, as Avro keeps them.
+    times = (now - chance.integers(0, plan.backwards + 1, len(keys))) // MILLISECOND * MILLISECOND
     return pl.DataFrame(
         {
             "time": pl.Series(times, dtype=pl.Int64).cast(pl.Datetime("us", "UTC")),
