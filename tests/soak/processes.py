@@ -94,7 +94,13 @@ class Process:
     def stop(self) -> None:
         """Have it end by itself."""
         self.send(signal.SIGTERM)
-        code = self._process.wait(PATIENCE)
+        try:
+            code = self._process.wait(PATIENCE)
+        except subprocess.TimeoutExpired:
+            # Have it write down where its threads are.
+            self.send(signal.SIGUSR1)
+            SystemClock().pause(SECOND)
+            raise AssertionError(f"{self.name} does not end:\n{self.said.read_text()[-8_000:]}") from None
         assert code == 0, f"{self.name} has ended with {code}:\n{self.said.read_text()[-4_000:]}"
 
     def end(self) -> None:

@@ -5,6 +5,7 @@ python -m tests.soak.producer CONTEXT OPTIONS OUTPUT PLAN
 
 from __future__ import annotations
 
+import faulthandler
 import json
 import random
 import signal
@@ -63,6 +64,7 @@ def note(book: TextIO, word: str, first: int, count: int) -> None:
 
 
 def main() -> int:
+    faulthandler.register(signal.SIGUSR1)
     stop = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
     name, options, output, text = sys.argv[1:]

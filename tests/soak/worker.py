@@ -5,6 +5,7 @@ python -m tests.soak.worker CONTEXT OPTIONS OUTPUT
 
 from __future__ import annotations
 
+import faulthandler
 import json
 import logging
 import resource
@@ -47,6 +48,7 @@ def resident() -> int:
 
 def main() -> int:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    faulthandler.register(signal.SIGUSR1)
     stop = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
     name, options, output = sys.argv[1:]

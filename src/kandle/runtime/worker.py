@@ -58,6 +58,7 @@ class Worker:
         self._live_at = 0
         self._looked_at: int | None = None
         self._must_restore = False
+        self._lag = 0
         self._stop = threading.Event()
         self.tasks: dict[int, Task] = {}
         self.state = State.STARTING
@@ -309,9 +310,13 @@ class Worker:
         return tuple(sorted(self.tasks))
 
     def lag(self) -> int:
-        """Events of the owned partitions that are not processed yet."""
-        ends = self._around.log.ends(self._topics.events)
-        return sum(ends[number] - task.event_position for number, task in dict(self.tasks).items())
+        """Events of the owned partitions that are not processed yet; while the log cannot be asked, as many as there were."""
+        try:
+            ends = self._around.log.ends(self._topics.events)
+        except UnavailableError:
+            return self._lag
+        self._lag = sum(ends[number] - task.event_position for number, task in dict(self.tasks).items())
+        return self._lag
 
 
 def _words(partitions: Collection[TopicPartition]) -> str:

@@ -14,7 +14,7 @@ from confluent_kafka.admin._listoffsets import OffsetSpec
 from confluent_kafka.admin._resource import ResourceType
 from confluent_kafka.cimpl import NewTopic
 
-from kandle.errors import UnavailableError
+from kandle.errors import LogError, UnavailableError, UnknownTopicError
 from kandle.log.kafka.failures import Told, meaning, translated
 from kandle.log.kafka.settings import KafkaSettings
 from kandle.log.port import TopicPartition, TopicSpec
@@ -100,12 +100,22 @@ class Admin:
             try:
                 with translated(what):
                     found = {place: future.result(self._timeout * 2) for place, future in futures.items()}
-            except UnavailableError as error:
-                if not _is_without_leader(error) or self._clock.steady() > deadline:
+            except (UnavailableError, UnknownTopicError) as error:
+                if not self._is_without_leader(error, places):
                     raise
+                if self._clock.steady() > deadline:
+                    raise UnavailableError(f"{what}: partitions have had no leader for {self._timeout:.0f} s") from error
                 self._clock.pause(CHECKED_EVERY)
             else:
                 return {TopicPartition(place.topic, place.partition): result.offset for place, result in found.items()}
+
+    def _is_without_leader(self, error: LogError, places: Collection[TopicPartition]) -> bool:
+        """Whether the topics are there, only that no broker leads their partitions now: the client says the same of both."""
+        cause = error.__cause__
+        code = cause.args[0].code() if isinstance(cause, KafkaException) else None
+        if code == KafkaError._NOENT:
+            return all(self.state(topic) is not None for topic in {place.topic for place in places})
+        return code in WITHOUT_LEADER
 
     def bounds(self, places: Sequence[TopicPartition]) -> dict[TopicPartition, tuple[int, int]]:
         """Where partitions begin and end."""
@@ -171,12 +181,13 @@ class Admin:
 
 
 MISSING = {KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC, KafkaError._UNKNOWN_PARTITION, KafkaError._NOENT}
-WITHOUT_LEADER = {KafkaError.NOT_LEADER_FOR_PARTITION, KafkaError.LEADER_NOT_AVAILABLE}
-
-
-def _is_without_leader(error: UnavailableError) -> bool:
-    cause = error.__cause__
-    return isinstance(cause, KafkaException) and cause.args[0].code() in WITHOUT_LEADER
+WITHOUT_LEADER = {
+    KafkaError.NOT_LEADER_FOR_PARTITION,
+    KafkaError.LEADER_NOT_AVAILABLE,
+    KafkaError.UNKNOWN_LEADER_EPOCH,
+    KafkaError.FENCED_LEADER_EPOCH,
+    KafkaError.OFFSET_NOT_AVAILABLE,
+}
 
 
 def config_of(spec: TopicSpec) -> dict[str, str]:

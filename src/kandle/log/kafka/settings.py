@@ -40,7 +40,8 @@ class KafkaSettings:
 
     def client(self, name: str) -> dict[str, Any]:
         """What all clients share."""
-        return {"bootstrap.servers": self.bootstrap, "client.id": name, **self.properties}
+        # What goes wrong is told once by `Told`, or raised; the library would say it with every attempt.
+        return {"bootstrap.servers": self.bootstrap, "client.id": name, "log_level": 2, **self.properties}
 
     def reader(self, name: str) -> dict[str, Any]:
         """A consumer that is told what to read."""
