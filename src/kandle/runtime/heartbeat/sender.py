@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import polars as pl
 
-from kandle.errors import FencedError
+from kandle.errors import FencedError, UnavailableError
 from kandle.log.port import Fence, Log, TopicPartition
 from kandle.log.records import Records, Write
 from kandle.runtime.counters import Counters
@@ -40,10 +40,16 @@ class Sender:
     def last(self) -> int | None:
         """The newest instant sent by anybody, as the topic says; asked for again with each new leadership."""
         fence = self._leadership.fence
-        return None if fence is None else self._newest(fence)
+        try:
+            return None if fence is None else self._newest(fence)
+        except FencedError:
+            # Another process leads by now; `send` is refused as well, and says so.
+            return None
 
     def _newest(self, fence: Fence) -> int | None:
         if fence.epoch != self._epoch:
+            # From here on the leader before can append nothing more, so what is newest stays so.
+            self._log.append([], fence)
             self._epoch, self._last, self._waiting = fence.epoch, self._recovered(), None
         return self._last
 
@@ -62,13 +68,16 @@ class Sender:
         if fence is None:
             self._waiting = None
             return True
-        last = self._newest(fence)
-        fresh = [beat for beat in beats if last is None or beat.instant > last]
-        if not fresh:
-            return True
-        if self._topics.is_repartitioned and not self._is_copied(fresh):
-            return False
-        return self._append(fresh, fence)
+        try:
+            last = self._newest(fence)
+            fresh = [beat for beat in beats if last is None or beat.instant > last]
+            if fresh and self._topics.is_repartitioned and not self._is_copied(fresh):
+                return False
+            if fresh:
+                self._append(fresh, fence)
+        except FencedError:
+            logger.info("heartbeats of %s belong to another process by now", self._group)
+        return True
 
     def _is_copied(self, beats: list[DueBeat]) -> bool:
         """Whether all events that were in the source when these heartbeats fell due are with their group keys."""
@@ -81,17 +90,17 @@ class Sender:
         self._waiting = None
         return True
 
-    def _append(self, beats: list[DueBeat], fence: Fence) -> bool:
+    def _append(self, beats: list[DueBeat], fence: Fence) -> None:
         ends = self._log.ends(self._topics.events)
         writes = [Write(self._topics.heartbeats, number, _records(beats, end)) for number, end in enumerate(ends)]
         try:
             self._log.append(writes, fence)
-        except FencedError:
-            logger.info("heartbeats of %s belong to another process by now", self._group)
-            return True
+        except UnavailableError:
+            # Whether they are kept is not known; the topic tells.
+            self._epoch = None
+            raise
         self._last = beats[-1].instant
         self._counters.heartbeats_sent += len(beats)
-        return True
 
 
 def _records(beats: Sequence[DueBeat], position: int) -> Records:
