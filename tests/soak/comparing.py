@@ -172,8 +172,8 @@ def _outcome(log: Log, every: Processes, until: int) -> Outcome:
                 rows[bar.name].append(compared(log, bar, partition, right[bar.name], until))
     lost, torn = _kept(numbers, every.lines("producer"))
     if every.is_on_kafka:
-        # Brokers keep each record by itself, so an append outside of a transaction may be there in part; and they keep the time at
-        # which it was sent, not that at which it came.
+        # Brokers keep each record by itself, so an append outside of a transaction may be there in part, and they keep the time
+        # at which it was sent, not that at which it came.
         torn = in_time = 0
     return Outcome(
         *(len(numbers), count_late, in_time, lost, len(numbers) - len(set(numbers)), torn, wrong_beats),

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import polars as pl
 
-from kandle.errors import UnknownTopicError
+from kandle.errors import UnavailableError, UnknownTopicError
 from kandle.log.blobs import spec_of, spec_text
 from kandle.log.kafka.admin import Admin
 from kandle.log.kafka.reading import Reader
@@ -37,8 +37,13 @@ class Catalog:
     def get(self, name: str) -> TopicSpec | None:
         """What is known of a topic; looks for news if nothing is."""
         with self._lock:
-            if name not in self._specs or self._is_old():
-                self.refresh()
+            try:
+                if name not in self._specs or self._is_old():
+                    self.refresh()
+            except UnavailableError:
+                # What is known will do until the brokers are back.
+                if name not in self._specs:
+                    raise
             return self._specs.get(name)
 
     def all(self) -> dict[str, TopicSpec]:

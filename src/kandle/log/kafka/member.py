@@ -150,10 +150,12 @@ class KafkaConsumer:
             self._owned.pop(place, None)
             self._positions.pop(place, None)
         self._log.claims.hold(self._spec.group, self._owned, gone=partitions)
-        places = [Place(*place) for place in partitions]
-        # The library would remember a pause until the partition comes back.
-        self._client.resume(places)
-        self._client.incremental_unassign(places)
+        assigned = {(place.topic, place.partition) for place in self._client.assignment()}
+        places = [Place(*place) for place in partitions if place in assigned]
+        if places:
+            # The library would remember a pause until the partition comes back.
+            self._client.resume(places)
+            self._client.incremental_unassign(places)
 
     def poll(self, timeout: int, max_rows: int) -> list[Batch]:
         deadline = self._log.clock.steady() + timeout

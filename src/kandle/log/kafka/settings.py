@@ -41,7 +41,8 @@ class KafkaSettings:
     def client(self, name: str) -> dict[str, Any]:
         """What all clients share."""
         # What goes wrong is told once by `Told`, or raised; the library would say it with every attempt.
-        return {"bootstrap.servers": self.bootstrap, "client.id": name, "log_level": 2, **self.properties}
+        usual = {"log_level": 2, "reconnect.backoff.max.ms": 1_000}
+        return {"bootstrap.servers": self.bootstrap, "client.id": name, **usual, **self.properties}
 
     def reader(self, name: str) -> dict[str, Any]:
         """A consumer that is told what to read."""

@@ -56,10 +56,16 @@ class Sender:
     def _recovered(self) -> int | None:
         partition = self._leadership.partition
         end = self._log.ends(partition.topic)[partition.partition]
-        start = max(self._log.first(partition), end - NEWEST_ROWS)
-        found = self._log.read(TopicPartition(*partition), start, NEWEST_ROWS)
-        instants = [batch.records.frame["instant"].to_physical().max() for batch in found]
-        return max((int(each) for each in instants), default=None)  # type: ignore[arg-type]
+        offset = max(self._log.first(partition), end - NEWEST_ROWS)
+        newest: int | None = None
+        # A read may stop short of the end.
+        while batches := self._log.read(partition, offset, NEWEST_ROWS):
+            for batch in batches:
+                if len(batch):
+                    instant = int(batch.records.frame["instant"].to_physical().max())  # type: ignore[arg-type]
+                    newest = instant if newest is None else max(newest, instant)
+            offset = batches[-1].next_offset
+        return newest
 
     def send(self, beats: Sequence[DueBeat]) -> bool:
         """Send what is newer than the last; False if it still has to wait for events to be copied."""
