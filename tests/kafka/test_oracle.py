@@ -31,8 +31,8 @@ PATIENCE = 120 * SECOND
 BEGIN, LENGTH = datetime(2014, 5, 1, 8, 0, tzinfo=UTC), timedelta(hours=2)
 """Part of the quotes: bars of a second make the whole day long."""
 
-SOON = timedelta(seconds=5)
-"""After the last bucket its grace passes."""
+SOON = timedelta(seconds=55)
+"""So long after the last bucket the clock begins; a heartbeat comes with the next minute."""
 
 pytestmark = pytest.mark.skipif(not QUOTES.exists(), reason=f"no shared data in {DATA} (set KANDLE_SHARED_DATA)")
 
