@@ -12,7 +12,7 @@ import typer
 
 from kandle.cli.bar_output import BarPrinter
 from kandle.cli.contexts import is_context_name, load_context, plans_in
-from kandle.cli.data import AsJson, ConfigFile, DataFolder, check_log, for_reading, options_of
+from kandle.cli.data import AsJson, ConfigFile, DataFolder, LogChoice, check_log, for_reading, options_of
 from kandle.cli.key_values import key_values, series_key
 from kandle.cli.tail import Tail
 from kandle.cli.values import logical
@@ -54,12 +54,13 @@ def bars_command(  # noqa: PLR0913, each is an option of the command line
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on with new bars as they come, until Ctrl-C.")] = False,
     config: ConfigFile = None,
     data: DataFolder = None,
+    log_choice: LogChoice = None,
     as_json: AsJson = False,
 ) -> None:
     """Print bars of one timeframe. Finals, and with --live those that still change."""
     wanted = _wanted([entity, timeframe, *(keys or [])])
     begin, end = (None if text is None else from_instant(parse_instant(text)) for text in (start, until))
-    options = for_reading(options_of(config, data))
+    options = for_reading(options_of(config, data, log_choice))
     cls = load_context(wanted.context, options)
     check_log(options)
     with cls(options) as market:

@@ -9,8 +9,9 @@ from typing import Annotated
 import typer
 
 from kandle.cli.contexts import ContextName, entities_in, load_context, plans_in
-from kandle.cli.data import AsJson, ConfigFile, DataFolder, clock_of, has_log, options_of
+from kandle.cli.data import AsJson, ConfigFile, DataFolder, LogChoice, clock_of, has_log, is_on_kafka, opened_log, options_of
 from kandle.cli.findings import Finding, fine, problem, warning
+from kandle.cli.kafka_checks import access_findings, broker_findings, registry_findings, replay_findings
 from kandle.cli.log_checks import (
     clock_findings,
     folder_findings,
@@ -38,6 +39,7 @@ def doctor_command(
     context: ContextName = None,
     config: ConfigFile = None,
     data: DataFolder = None,
+    log: LogChoice = None,
     is_repair: Annotated[
         bool, typer.Option("--repair", help="Save what can be saved of a damaged log first; no process may use it.")
     ] = False,
@@ -48,9 +50,9 @@ def doctor_command(
     Looks at configuration, model, data folder, log, groups, schedule and clock; the exit code is 1 if there is a problem.
     """
     if is_repair:
-        _repair(options_of(config, data).log.path, as_json=as_json)
+        _repair(options_of(config, data, log).log.path, as_json=as_json)
     levels = set()
-    for finding in _findings(context, config, data):
+    for finding in _findings(context, config, data, log):
         levels.add(finding.level)
         typer.echo(json_line(finding.to_dict()) if as_json else str(finding))
     if "problem" in levels:
@@ -69,16 +71,19 @@ def _repair(folder: Path, *, as_json: bool) -> None:
         typer.echo(f"lost: {len(done.lost) - MOST_LOST:,} more")
 
 
-def _findings(context: str | None, config: Path | None, data: Path | None) -> Iterator[Finding]:
+def _findings(context: str | None, config: Path | None, data: Path | None, choice: str | None) -> Iterator[Finding]:
     file = config if config is not None else Path(DEFAULT_FILE)
     try:
-        options = options_of(config, data)
+        options = options_of(config, data, choice)
     except KandleError as error:
         yield problem("configuration", str(error), "")
         return
     yield fine("configuration", f"{file} is valid" if file.exists() else f"there is no {file}, so defaults are used")
     market, finding = _market(context, options)
     yield finding
+    if is_on_kafka(options):
+        yield from _kafka_findings(options, market)
+        return
     yield from folder_findings(options.log.path)
     if has_log(options.log.path):
         yield from _log_findings(options, market)
@@ -96,6 +101,28 @@ def _market(context: str | None, options: Options) -> tuple[Context | None, Find
         return None, problem("context", str(error), "")
     what = f"{type(market).__name__} has {len(entities_in(market))} entities and {len(plans_in(market))} queries over time"
     return market, fine("context", what)
+
+
+def _kafka_findings(options: Options, market: Context | None) -> Iterator[Finding]:
+    """What is to be said of a cluster."""
+    found = list(broker_findings(options))
+    yield from found
+    if found[0].level == "problem":
+        return
+    yield from registry_findings(options)
+    yield from replay_findings(options)
+    clock = clock_of(options)
+    try:
+        with opened_log(options) as log:
+            if market is not None:
+                specs = list(wanted_topics(log, entities_in(market), plans_in(market), _retentions(options)))
+                yield from topic_findings(log, specs)
+                yield from access_findings(options, specs)
+                yield from schedule_findings(log, plans_in(market))
+            yield from group_findings(log)
+            yield from clock_findings(log, clock)
+    except KandleError as error:
+        yield problem("log", str(error), "")
 
 
 def _log_findings(options: Options, market: Context | None) -> Iterator[Finding]:

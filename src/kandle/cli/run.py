@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from kandle.cli.contexts import ContextName, load_context, plans_in
-from kandle.cli.data import AsJson, ConfigFile, DataFolder, options_of, with_section
+from kandle.cli.data import AsJson, ConfigFile, DataFolder, LogChoice, options_of, place_of, with_section
 from kandle.cli.log_output import log_to_standard_error
 from kandle.cli.signals import stop_signals
 from kandle.cli.values import json_line
@@ -25,11 +25,12 @@ def run_command(
     context: ContextName = None,
     config: ConfigFile = None,
     data: DataFolder = None,
+    log_choice: LogChoice = None,
     instance: Annotated[str | None, typer.Option("--instance", metavar="NAME", help="Name of this process in its group.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Make bars of what comes in. Live bars and finals, until Ctrl-C or SIGTERM."""
-    options = options_of(config, data).model_copy(update={"access": "read_write"})
+    options = options_of(config, data, log_choice).model_copy(update={"access": "read_write"})
     options = with_section(options, "runtime", enabled=True, instance=instance or options.runtime.instance)
     market = load_context(context, options)(options)
     plans = plans_in(market)
@@ -55,6 +56,7 @@ class _Announcement:
         return {
             "context": f"{cls.__module__}:{cls.__qualname__}",
             "instance": instance,
+            "log": place_of(self._market.options),
             "data": str(self._market.options.log.path.absolute()),
             "queries": [
                 {
@@ -68,7 +70,7 @@ class _Announcement:
 
     @staticmethod
     def _lines(found: dict[str, Any]) -> Iterator[str]:
-        yield f"{found['context']} runs as {found['instance']}, data in {found['data']}"
+        yield f"{found['context']} runs as {found['instance']}, {found['log']}"
         for query in found["queries"]:
             yield f"{query['target']} <- {query['source']}"
             for bar in query["bars"]:

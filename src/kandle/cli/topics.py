@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from kandle.cli.columns import Columns
-from kandle.cli.data import AsJson, ConfigFile, DataFolder, opened_log, options_of
+from kandle.cli.data import AsJson, ConfigFile, DataFolder, LogChoice, opened_log, options_of
 from kandle.cli.tail import Tail, newest, records
 from kandle.cli.values import cell, json_line, printable
 from kandle.log.port import Log, TopicSpec
@@ -28,9 +28,11 @@ def _root(context: typer.Context) -> None:
 
 
 @topics_app.command("list")
-def list_command(config: ConfigFile = None, data: DataFolder = None, as_json: AsJson = False) -> None:
+def list_command(
+    config: ConfigFile = None, data: DataFolder = None, log_choice: LogChoice = None, as_json: AsJson = False
+) -> None:
     """All topics with their sizes and settings."""
-    with opened_log(options_of(config, data)) as log:
+    with opened_log(options_of(config, data, log_choice)) as log:
         rows = [_summary(log, spec) for spec in log.topics()]
     if as_json:
         for row in rows:
@@ -42,9 +44,11 @@ def list_command(config: ConfigFile = None, data: DataFolder = None, as_json: As
 
 
 @topics_app.command("describe")
-def describe_command(topic: TopicName, config: ConfigFile = None, data: DataFolder = None, as_json: AsJson = False) -> None:
+def describe_command(
+    topic: TopicName, config: ConfigFile = None, data: DataFolder = None, log_choice: LogChoice = None, as_json: AsJson = False
+) -> None:
     """Settings, columns, keys and offsets of a topic."""
-    with opened_log(options_of(config, data)) as log:
+    with opened_log(options_of(config, data, log_choice)) as log:
         found = _description(log, log.topic(topic))
     if as_json:
         typer.echo(json_line(found))
@@ -54,16 +58,17 @@ def describe_command(topic: TopicName, config: ConfigFile = None, data: DataFold
 
 
 @topics_app.command("tail")
-def tail_command(
+def tail_command(  # noqa: PLR0913 - options of a command line
     topic: TopicName,
     count: Annotated[int, typer.Option("-n", "--last", min=0, metavar="N", help="How many records.")] = 10,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on with new records, until Ctrl-C.")] = False,
     config: ConfigFile = None,
     data: DataFolder = None,
+    log_choice: LogChoice = None,
     as_json: AsJson = False,
 ) -> None:
     """The newest records of a topic. With partition, offset, timestamp and headers."""
-    with opened_log(options_of(config, data)) as log:
+    with opened_log(options_of(config, data, log_choice)) as log:
         spec = log.topic(topic)
         printer = _RecordPrinter(spec, as_json=as_json)
         tail = Tail.at_end(log, [topic])
@@ -132,7 +137,8 @@ def _list_row(row: dict[str, Any]) -> list[str]:
         row["topic"],
         str(row["partitions"]),
         f"{row['records']:,}",
-        size_text(row["bytes"]),
+        # Brokers do not tell.
+        size_text(row["bytes"]) if row["bytes"] or not row["records"] else "-",
         ", ".join(retention),
         compacted,
     ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import socket
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -17,6 +17,7 @@ from kandle.log.database import FILE
 from kandle.log.embedded import EmbeddedLog
 from kandle.log.port import Log
 from kandle.log.topics import entity_topic
+from kandle.model.entity import EntityModel
 from kandle.model.naming import snake_case
 from kandle.plan.plan import Plan
 from kandle.runtime.counters import Health
@@ -64,12 +65,11 @@ class Opened:
         return clock_of(self._options.clock)
 
     def _made_log(self) -> Log:
-        if self._options.log.kind == "kafka":
-            return kafka_log(self._options, self.clock, declarations(self._model.entities.values(), self._plans))
         path = self._options.log.path
-        if self._options.access == "read_only" and not (path / FILE).exists():
+        is_embedded = self._options.log.kind == "embedded"
+        if is_embedded and self._options.access == "read_only" and not (path / FILE).exists():
             raise StorageError(f"there is no log in {path.absolute()}; start the process that writes it first, or say log.path")
-        return EmbeddedLog(path, self.clock, self._options.log.durability)
+        return log_of(self._options, self.clock, self._model.entities.values(), self._plans)
 
     def _prepare(self, model: Model, plans: Sequence[Plan]) -> None:
         if self._options.access == "read_only":
@@ -114,6 +114,13 @@ class Opened:
         if self._runtime is not None:
             self._runtime.stop()
         self.log.close()
+
+
+def log_of(options: Options, clock: Clock, entities: Iterable[EntityModel] = (), plans: Sequence[Plan] = ()) -> Log:
+    """The log of the options; on a cluster entities and plans say how the records of their topics are bytes."""
+    if options.log.kind == "kafka":
+        return kafka_log(options, clock, declarations(entities, plans))
+    return EmbeddedLog(options.log.path, clock, options.log.durability)
 
 
 def _runs(options: Options) -> bool:

@@ -83,7 +83,7 @@ class KafkaOptions(Section):
     `properties` go to all clients as they are (`security.protocol`, `sasl.password`, ...), those of `consumer` and `producer` to
     theirs; docs/kafka.md. `protocol` is that of groups: "consumer" is the one of KIP-848. A process that is not heard of for a
     `session` is taken for dead (default: the lease of the runtime, at least 6s). A transaction that a dead process left open ends
-    after `transaction`. `replication` is that of topics whose entities do not say any, and of kandle's own.
+    after `transaction`. `replication` is the least of any topic that is made.
     """
 
     bootstrap: str = "127.0.0.1:9092"

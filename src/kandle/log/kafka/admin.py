@@ -94,7 +94,7 @@ class Admin:
     def offsets(self, places: Collection[TopicPartition], spec: OffsetSpec) -> dict[TopicPartition, int]:
         """Offsets of partitions, open transactions included; a partition that has no leader for a moment is waited for."""
         what = f"offsets of {', '.join(sorted({place.topic for place in places}))}"
-        deadline = self._clock.steady() + self._settings.request
+        deadline = self._clock.steady() + self._settings.patience
         while True:
             futures = self._client.list_offsets({Place(*place): spec for place in places}, request_timeout=self._timeout)
             try:
@@ -104,7 +104,9 @@ class Admin:
                 if not self._is_without_leader(error, places):
                     raise
                 if self._clock.steady() > deadline:
-                    raise UnavailableError(f"{what}: partitions have had no leader for {self._timeout:.0f} s") from error
+                    raise UnavailableError(
+                        f"{what}: partitions have had no leader for {self._settings.patience // SECOND} s"
+                    ) from error
                 self._clock.pause(CHECKED_EVERY)
             else:
                 return {TopicPartition(place.topic, place.partition): result.offset for place, result in found.items()}

@@ -27,8 +27,9 @@ ROWS_AT_ONCE = 10_000
 class Catalog:
     """Specs of topics by name; `read_only` never creates the topic that keeps them."""
 
-    def __init__(self, admin: Admin, reader: Reader, appender: Appender, clock: Clock) -> None:
+    def __init__(self, admin: Admin, reader: Reader, appender: Appender, clock: Clock, replication: int = 1) -> None:
         self._admin, self._reader, self._appender, self._clock = admin, reader, appender, clock
+        self._replication = replication
         self._specs: dict[str, TopicSpec] = {}
         self._position = 0
         self._looked_at: int | None = None
@@ -70,7 +71,7 @@ class Catalog:
         """Have everybody know this."""
         with self._lock:
             if self._admin.state(CATALOG) is None:
-                self._admin.create(TopicSpec(CATALOG, (), replication=spec.replication, compacted=True))
+                self._admin.create(TopicSpec(CATALOG, (), replication=self._replication, compacted=True))
             text, empty = spec_text(spec)
             value = json.dumps({"spec": text, "columns": base64.b64encode(empty).decode()})
             self._appender.append([Encoded(CATALOG, 0, [spec.name.encode()], [value.encode()])], None)

@@ -95,7 +95,7 @@ def meaning(error: KafkaError, what: str) -> KandleError:
     if code == KafkaError.MSG_SIZE_TOO_LARGE:
         return DataError(f"{text}; raise max.message.bytes of the topic and message.max.bytes in the options kafka.producer")
     if code in PASSING or error.retriable():
-        return UnavailableError(f"{text}; it is tried again, meanwhile look at kafka.bootstrap and at the brokers")
+        return UnavailableError(f"{text}; do the brokers run? Look at kafka.bootstrap as well")
     return StorageError(text)
 
 

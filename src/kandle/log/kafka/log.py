@@ -107,7 +107,16 @@ class KafkaLog:
         admin.partitions()
         if registry is None:
             registry = EmbeddedRegistry(SchemaJournal(admin, reader, appender, self.settings.replication), rule)
-        return Shared(told, admin, appender, reader, Catalog(admin, reader, appender, self.clock), registry, Claims())
+        catalog = Catalog(admin, reader, appender, self.clock, self.settings.replication)
+        return Shared(
+            told,
+            admin,
+            appender,
+            reader,
+            catalog,
+            registry,
+            Claims(),
+        )
 
     @property
     def told(self) -> Told:
@@ -128,6 +137,7 @@ class KafkaLog:
 
     def ensure(self, spec: TopicSpec) -> TopicState:
         """Create the topic if it is missing, else compare it and add new nullable columns."""
+        spec = replace(spec, replication=max(spec.replication, self.settings.replication))
         is_there = self.admin.state(spec.name) is not None
         known = self._shared.catalog.get(spec.name) if is_there else None
         merged = spec if known is None else replace(spec, columns=merged_columns(known, spec))
