@@ -27,6 +27,7 @@ from kandle.context.options import DEFAULT_FILE, Options
 from kandle.errors import KandleError
 from kandle.log.embedded import EmbeddedLog
 from kandle.log.repair import repair
+from kandle.model.naming import snake_case
 from kandle.runtime.topics import Retentions
 
 PROBLEMS = 1
@@ -114,13 +115,15 @@ def _kafka_findings(options: Options, market: Context | None) -> Iterator[Findin
     clock = clock_of(options)
     try:
         with opened_log(options) as log:
+            # A cluster is shared with others: without a context nothing is known to be kandle's.
             if market is not None:
                 specs = list(wanted_topics(log, entities_in(market), plans_in(market), _retentions(options)))
                 yield from topic_findings(log, specs)
                 yield from access_findings(options, specs)
                 yield from schedule_findings(log, plans_in(market))
-            yield from group_findings(log)
-            yield from clock_findings(log, clock)
+                yield from group_findings(log, f"{options.consumer.group or snake_case(type(market).__name__)}-")
+                there = {spec.name for spec in log.topics()}
+                yield from clock_findings(log, clock, [spec for spec in specs if spec.name in there])
     except KandleError as error:
         yield problem("log", str(error), "")
 
@@ -141,7 +144,7 @@ def _log_findings(options: Options, market: Context | None) -> Iterator[Finding]
             yield from schedule_findings(log, plans_in(market))
         yield from group_findings(log)
         if all(each.level == "ok" for each in found):
-            yield from clock_findings(log, clock)
+            yield from clock_findings(log, clock, log.topics())
     except KandleError as error:
         yield problem("log file", str(error), "")
     finally:

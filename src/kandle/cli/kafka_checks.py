@@ -41,7 +41,7 @@ def broker_findings(options: Options) -> Iterator[Finding]:
         yield problem("brokers", str(meaning(error.args[0], f"Kafka at {where}")), "")
         return
     brokers = ", ".join(f"{node.host}:{node.port}" for node in cluster.nodes)
-    libraries = f"confluent-kafka {confluent_kafka.version()[0]}, librdkafka {confluent_kafka.libversion()[0]}"
+    libraries = f"confluent-kafka {confluent_kafka.__version__}, librdkafka {confluent_kafka.libversion()[0]}"
     yield fine("brokers", f"{len(cluster.nodes)} at {brokers}; {libraries}")
     if options.kafka.replication > len(cluster.nodes):
         what = f"kafka.replication is {options.kafka.replication}, but there are {len(cluster.nodes)} brokers"

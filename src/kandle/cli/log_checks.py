@@ -108,9 +108,9 @@ def _differences(there: TopicSpec, wanted: TopicSpec) -> Iterator[Finding]:
         yield warning("topics", difference, "declare it as it is, or begin with another data folder")
 
 
-def group_findings(log: Log) -> Iterator[Finding]:
-    """Who reads, and how far behind."""
-    states = log.groups()
+def group_findings(log: Log, prefix: str = "") -> Iterator[Finding]:
+    """Who reads, and how far behind; groups with such names."""
+    states = log.groups(prefix)
     if not states:
         yield fine("groups", "there are none")
     for state in states:
@@ -153,10 +153,10 @@ def schedule_findings(log: Log, plans: Sequence[Plan]) -> Iterator[Finding]:
             yield problem("schedule", f"topic {topic} has no rows, so {query.target.name} has no sessions", "add its rows")
 
 
-def clock_findings(log: Log, clock: Clock) -> Iterator[Finding]:
-    """Whether the clock has gone on since the newest record."""
+def clock_findings(log: Log, clock: Clock, topics: Iterable[TopicSpec]) -> Iterator[Finding]:
+    """Whether the clock has gone on since the newest record of these topics."""
     now = clock.now()
-    stamps = [int(batch.timestamps[-1]) for spec in log.topics() for batch in newest(log, spec.name, 1)]
+    stamps = [int(batch.timestamps[-1]) for spec in topics for batch in newest(log, spec.name, 1) if len(batch)]
     if stamps and max(stamps) > now + CLOCK_TOLERANCE:
         ahead = (max(stamps) - now) / SECOND
         what = f"it is {iso_instant(now)}, but a record was written {ahead:,.1f} s later than that"

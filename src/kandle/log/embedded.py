@@ -286,8 +286,8 @@ class EmbeddedLog:
         """The group's next offset by partition."""
         return dict(self.database.rows("SELECT partition, next FROM position WHERE name = ? AND topic = ?", [group, topic]))
 
-    def groups(self) -> list[GroupState]:
-        """Groups with owners and positions."""
+    def groups(self, prefix: str = "") -> list[GroupState]:
+        """Groups whose names begin so, with owners and positions."""
         owners = self.database.rows("SELECT name, topic, partition, owner FROM lease ORDER BY name, topic, partition")
         positions = self.database.rows("SELECT name, topic, partition, next FROM position ORDER BY name, topic, partition")
         return [
@@ -297,6 +297,7 @@ class EmbeddedLog:
                 {TopicPartition(topic, number): following for group, topic, number, following in positions if group == name},
             )
             for name in sorted({row[0] for row in [*owners, *positions]})
+            if name.startswith(prefix)
         ]
 
     def maintain(self) -> Maintenance:

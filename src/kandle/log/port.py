@@ -197,8 +197,8 @@ class Log(Protocol):
     def committed(self, group: str, topic: str) -> dict[int, int]:
         """The group's next offset by partition."""
 
-    def groups(self) -> list[GroupState]:
-        """Groups with their members and positions."""
+    def groups(self, prefix: str = "") -> list[GroupState]:
+        """Groups with such names, their members and positions."""
 
     def maintain(self) -> Maintenance:
         """Apply retention and compaction, a bounded amount of work at a time."""

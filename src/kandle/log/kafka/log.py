@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import difflib
 import threading
 import uuid
 from collections.abc import Collection, Mapping, Sequence
@@ -39,6 +40,10 @@ from kandle.time.timeframe import MILLISECOND
 
 MOST_BYTES = 1_000_000
 """Largest record of a broker and of the client library as they are set up by default."""
+
+
+MOST_NAMED = 10
+"""Clusters have thousands of topics: so many of them are named where one is not there."""
 
 
 @dataclass(slots=True)
@@ -161,7 +166,10 @@ class KafkaLog:
 
     def _unknown(self, name: str) -> str:
         every = [topic for topic in sorted(self.admin.partitions()) if not topic.startswith("_")]
-        return f"there is no topic {name!r}; there are {', '.join(every) or 'none'}"
+        close = difflib.get_close_matches(name, every, MOST_NAMED, cutoff=0.5)
+        named = [*close, *(topic for topic in every if topic not in close)][:MOST_NAMED]
+        more = f" and {len(every) - len(named)} more" if len(every) > len(named) else ""
+        return f"there is no topic {name!r} of kandle's; there are {', '.join(named) or 'none'}{more}"
 
     def topic(self, name: str) -> TopicSpec:
         """A topic as it was declared, with its real number of partitions."""
@@ -272,9 +280,9 @@ class KafkaLog:
         """The group's next offset by partition."""
         return {place.partition: at for place, at in self.admin.settled(group, self._places(topic)).items()}
 
-    def groups(self) -> list[GroupState]:
-        """Groups with their members and positions."""
-        return [self._group(name) for name in self.admin.groups()]
+    def groups(self, prefix: str = "") -> list[GroupState]:
+        """Groups whose names begin so, with their members and positions."""
+        return [self._group(name) for name in self.admin.groups() if name.startswith(prefix)]
 
     def _group(self, name: str) -> GroupState:
         positions = {place: at for place, (at, _) in self.admin.committed(name).items()}
