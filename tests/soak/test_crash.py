@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.brokers.needed import kafka_or_skip
 from tests.soak.crash import Crash, run
+from tools.kafka.cluster import Cluster
 
 
 def check(crash: Crash, folder: Path, kills: int) -> None:
@@ -24,6 +26,20 @@ def test_killed_processes_lose_double_and_change_no_final(tmp_path: Path) -> Non
 
 def test_killed_processes_with_state_in_rocksdb_go_on_as_if_nothing_had_happened(tmp_path: Path) -> None:
     check(Crash(10, seed=4, state="rocksdb"), tmp_path, kills=3)
+
+
+def test_killed_processes_on_a_cluster_lose_double_and_change_no_final(tmp_path: Path) -> None:
+    kafka_or_skip()
+    with Cluster() as cluster:
+        check(Crash(10, seed=6, workers=3, cluster=cluster), tmp_path, kills=3)
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("brokers", [1, 3])
+def test_five_minutes_of_killing_on_a_cluster_change_nothing(tmp_path: Path, brokers: int) -> None:
+    kafka_or_skip()
+    with Cluster(brokers=brokers) as cluster:
+        check(Crash(300, seed=7, workers=3, cluster=cluster, kills_broker=True), tmp_path, kills=80)
 
 
 @pytest.mark.soak
