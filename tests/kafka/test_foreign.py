@@ -1,0 +1,142 @@
+"""Records of producers that know nothing of kandle: other partitioners, and bytes that cannot be read."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Annotated, Any
+from uuid import uuid4
+
+import pytest
+from confluent_kafka import Producer
+
+import kandle
+from kandle import Context, EventSet, Key, Timestamp
+from kandle import functions as f
+from kandle.errors import DataError
+from kandle.time.clock import SystemClock
+from kandle.time.timeframe import MILLISECOND, SECOND
+from tests.kafka.reading import everything
+from tools.kafka.cluster import Cluster
+
+CODES = ["alpha", "beta", "gamma", "delta", "epsilon", "zeta", "eta", "theta"]
+
+
+@kandle.stream(partitions=4, key_format="KAFKA", value_format="JSON", partitioner="other")
+@dataclass(frozen=True)
+class Reading:
+    at: Annotated[datetime, Timestamp()]
+    code: Annotated[str, Key(0)]
+    amount: int
+
+
+@kandle.stream(key_format="KAFKA", value_format="JSON", partitions=4)
+@dataclass(frozen=True)
+class Ordered:
+    at: Annotated[datetime, Timestamp()]
+    code: Annotated[str, Key(0)]
+    amount: int
+
+
+@kandle.stream(key_format="JSON", value_format="JSON", partitions=4)
+@dataclass(frozen=True)
+class Total:
+    code: Annotated[str, Key(0)]
+    start: Annotated[datetime, Timestamp(), Key(1)]
+    amount: int
+    count: int
+
+
+@kandle.stream(key_format="JSON", value_format="JSON", partitions=4)
+@dataclass(frozen=True)
+class OrderedTotal:
+    code: Annotated[str, Key(0)]
+    start: Annotated[datetime, Timestamp(), Key(1)]
+    amount: int
+    count: int
+
+
+def context_of(source: type, total: Any = Total) -> type[Context]:
+    """A context with totals of a source by the second; its group is its own."""
+
+    def on_model_creating(self: Context, model: kandle.ModelBuilder) -> None:
+        model.entity(total).to_query(
+            lambda q: (
+                q.from_(source)
+                .tumbling(lambda r: r.at, seconds=1, grace="1s", gaps=kandle.Gaps.SKIP)
+                .group_by(lambda r: r.code)
+                .select(lambda r, w: total(code=r.code, start=w.start, amount=f.sum(r.amount), count=f.count()))
+            )
+        )
+
+    sets = {"readings": EventSet[source], "totals": EventSet[total]}  # type: ignore[valid-type]
+    return type(f"App{uuid4().hex[:6]}", (Context,), {"__annotations__": sets, "on_model_creating": on_model_creating})
+
+
+def settings(cluster: Cluster) -> dict[str, Any]:
+    return {"log": {"kind": "kafka"}, "kafka": {"bootstrap": cluster.bootstrap}}
+
+
+def written(cluster: Cluster, topic: str, partitioner: str, rows: list[tuple[bytes, bytes | None]]) -> None:
+    """Have the usual client write keys and values."""
+    producer = Producer({"bootstrap.servers": cluster.bootstrap, "partitioner": partitioner})
+    for key, value in rows:
+        producer.produce(topic, key=key, value=value)
+    assert producer.flush(30) == 0
+
+
+def readings(now: int) -> list[tuple[bytes, bytes | None]]:
+    """Forty ticks of the last second, as a foreign client writes them."""
+    values = [{"at": now // MILLISECOND - number, "amount": number} for number in range(40)]
+    return [(CODES[number % 8].encode(), json.dumps(value).encode()) for number, value in enumerate(values)]
+
+
+def wait_until(done: Callable[[], bool], market: Context) -> None:
+    clock, until = SystemClock(), SystemClock().steady() + 60 * SECOND
+    while not done():
+        assert clock.steady() < until and market.problem is None, market.problem
+        clock.pause(50 * MILLISECOND)
+
+
+def totals(cluster: Cluster) -> dict[str, tuple[int, int]]:
+    """Amount and count of each code in all finals."""
+    found: dict[str, tuple[int, int]] = {}
+    for message in everything(cluster.bootstrap, "total_1s_final"):
+        code, row = json.loads(message.key())["code"], json.loads(message.value())
+        amount, count = found.get(code, (0, 0))
+        found[code] = (amount + row["amount"], count + row["count"])
+    return found
+
+
+EXPECTED = {code: (sum(range(number, 40, 8)), 5) for number, code in enumerate(CODES)}
+
+
+def test_events_of_any_partitioner_are_brought_together_and_bad_ones_are_dead_letters(cluster: Cluster) -> None:
+    with context_of(Reading).open(access="write_only", **settings(cluster)):
+        pass
+    bad = [(b"alpha", b"{torn"), (b"beta", b'{"at": "yesterday", "amount": 1}'), (b"gamma", None)]
+    written(cluster, "reading", "consistent", [*readings(SystemClock().now()), *bad])
+    with context_of(Reading).open(**settings(cluster)) as market:
+        wait_until(lambda: sum(count for _, count in totals(cluster).values()) == 40, market)
+        assert market.health().queries[0].counters.rejected == 2
+    assert totals(cluster) == EXPECTED
+    letters = {message.value() for message in everything(cluster.bootstrap, "total_dlq")}
+    assert len(letters) == 2
+
+
+def test_murmur2_is_read_as_it_is_and_another_partitioner_is_found_out(cluster: Cluster) -> None:
+    app = context_of(Ordered, OrderedTotal)
+    with app.open(access="write_only", **settings(cluster)):
+        pass
+    written(cluster, "ordered", "murmur2", readings(SystemClock().now()))
+    with app.open(consumer={"group": "first"}, **settings(cluster)) as market:
+        counters = market.health().queries[0].counters
+        wait_until(lambda: counters.events == 40, market)
+        assert counters.repartitioned == 0
+    written(cluster, "ordered", "consistent", readings(SystemClock().now()))
+    with app.open(consumer={"group": "first"}, **settings(cluster)) as market:
+        with pytest.raises(AssertionError, match=r'by murmur2.* partitioner="other"'):
+            wait_until(lambda: False, market)
+        assert isinstance(market.problem, DataError)
