@@ -85,7 +85,7 @@ def meaning(error: KafkaError, what: str) -> KandleError:
     code = error.code()
     text = f"{what}: {error.str()} ({error.name()})"
     if code in REPLACED:
-        return ReplacedError(f"{text}; give each process a name of its own (option runtime.instance)")
+        return ReplacedError(text)
     if code in FENCED:
         return FencedError(f"{text}; nothing was written")
     if code in REFUSED:

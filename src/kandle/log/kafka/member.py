@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
-from confluent_kafka import OFFSET_INVALID, KafkaError
+from confluent_kafka import OFFSET_INVALID, KafkaError, KafkaException
 from confluent_kafka import Consumer as Client
 from confluent_kafka import TopicPartition as Place
 
-from kandle.errors import FencedError, ReplacedError
+from kandle.errors import FencedError, KandleError, ReplacedError, StorageError
 from kandle.log.kafka.failures import meaning, translated
 from kandle.log.kafka.reading import SLICE, batch_of
 from kandle.log.kafka.writing import Transactions, fence
@@ -150,7 +150,13 @@ class KafkaConsumer:
             self._owned.pop(place, None)
             self._positions.pop(place, None)
         self._log.claims.hold(self._spec.group, self._owned, gone=partitions)
-        assigned = {(place.topic, place.partition) for place in self._client.assignment()}
+        try:
+            assigned = {(place.topic, place.partition) for place in self._client.assignment()}
+        except KafkaException:
+            if not self._is_closed:
+                raise
+            # The client is on its way out, and has let go of everything.
+            return
         places = [Place(*place) for place in partitions if place in assigned]
         if places:
             # The library would remember a pause until the partition comes back.
@@ -171,23 +177,45 @@ class KafkaConsumer:
 
     @contextmanager
     def _translated(self, what: str = "") -> Iterator[None]:
-        """As `translated`; remembers that another process has taken this member's place."""
+        """As `translated` for commits.
+
+        Of a member that was taken for dead and has joined again the brokers say that another has its name, but that is itself.
+        Whether there is another one the next poll hears.
+        """
         try:
             with translated(f"{what}group {self._spec.group}"):
                 yield
         except ReplacedError as error:
-            self._replaced = self._named(error)
+            raise FencedError(f"{self._spec.member} was not heard of and has lost its partitions: {error}") from error
+
+    @contextmanager
+    def _listening(self) -> Iterator[None]:
+        """As `translated` for polls; what is fatal to the client of a group is that another process has taken its name."""
+        try:
+            with translated(f"group {self._spec.group}"):
+                yield
+        except StorageError as error:
+            cause = error.__cause__
+            if isinstance(cause, KafkaException) and cause.args[0].code() == KafkaError._FATAL:
+                self._replaced = self._taken(error)
+                raise self._replaced from error
+            raise
+        except ReplacedError as error:
+            self._replaced = self._taken(error)
             raise self._replaced from error
 
-    def _named(self, error: ReplacedError) -> ReplacedError:
-        return ReplacedError(f"another process has joined group {self._spec.group} as {self._spec.member!r}: {error}")
+    def _taken(self, error: KandleError) -> ReplacedError:
+        return ReplacedError(
+            f"another process has joined group {self._spec.group} as {self._spec.member!r}; "
+            f"give each process a name of its own (option runtime.instance): {error}"
+        )
 
     def _polled(self, left: int, max_rows: int) -> list[Batch]:
         if self._replaced is not None:
             self._lost(list(self._owned))
             raise self._replaced
         self._moved.clear()
-        with self._translated():
+        with self._listening():
             # One message ends the wait; the others that are there come along.
             messages = self._client.consume(1, left / SECOND)
             if messages:
@@ -197,7 +225,7 @@ class KafkaConsumer:
             self._raise()
             return self._batches(self._current(messages))
         except ReplacedError as error:
-            self._replaced = self._named(error)
+            self._replaced = self._taken(error)
             return self._polled(left, max_rows)
         except BaseException:
             self._read_again(messages, positions)
@@ -253,6 +281,8 @@ class KafkaConsumer:
 
     def _failed(self, error: KafkaError) -> None:
         """An error in the place of a record: passing ones are tried again by the library."""
+        if error.code() == KafkaError._FATAL:
+            raise self._taken(StorageError(error.str()))
         if error.retriable() or error.code() in PASSING_BY:
             self._log.told(error)
             return
@@ -330,7 +360,7 @@ class KafkaConsumer:
 
     def _leave(self) -> None:
         """A member with a name of its own would only be missed after its session; one that unsubscribes leaves at once."""
-        with self._translated():
+        with suppress(ReplacedError), self._listening():
             self._client.unsubscribe()
             deadline = self._log.clock.steady() + self._settings.request
             while self._owned and self._log.clock.steady() < deadline:

@@ -11,7 +11,7 @@ from kandle.time.timeframe import MILLISECOND, SECOND
 LEAST_SESSION = 6 * SECOND
 """Brokers refuse a shorter session than their group.min.session.timeout.ms, which is this unless it was changed."""
 
-SLOWEST_HEARTBEAT = 500
+SLOWEST_HEARTBEAT = 250
 """Milliseconds: members hear with their next heartbeat that others have joined or left; so long does sharing anew take."""
 
 Protocol = Literal["classic", "consumer"]
