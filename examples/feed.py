@@ -4,8 +4,8 @@ make kafka
 .venv/bin/kandle run examples.fx:Fx --log kafka
 .venv/bin/python -m examples.feed
 
-The third one adds quotes that it makes up, and prints the bars of a second as they become final. Kill the second one as you like, or
-start it twice: no bar is missing or doubled. Ctrl-C ends each.
+The third one adds quotes that it makes up, and prints the bars of a second as they become final. Kill the second one as you like,
+or start it twice: no bar is missing or doubled. Ctrl-C ends each.
 """
 
 import random
