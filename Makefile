@@ -7,7 +7,7 @@ STAMP := $(VENV)/.installed
 SECONDS ?= 600
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo kafka test lint format soak bench lock clean
+.PHONY: help setup demo kafka test lint format soak bench bench-kafka lock clean
 
 help:
 	@echo "make demo    a process makes ticks, another makes bars of them; watch both, and see all finals checked"
@@ -17,6 +17,7 @@ help:
 	@echo "make soak    the long runs: processes killed at random for a minute, a paused worker, endurance"
 	@echo "make format  let ruff order imports and lay out the code"
 	@echo "make bench   ticks per second beside plain Polars and DuckDB; the log; delays; ten minutes of memory (SECONDS=60: one)"
+	@echo "make bench-kafka  ticks per second from a Kafka topic to finals in Kafka (needs Java and Maven)"
 	@echo "make lock    renew constraints.txt from pyproject.toml"
 	@echo "make clean   remove the virtual environment and what tools left behind"
 
@@ -57,6 +58,10 @@ bench: setup
 	$(BIN)/python -m benchmarks.runtime replay --keys 10000
 	$(BIN)/python -m benchmarks.runtime delay
 	$(BIN)/python -m benchmarks.runtime memory --seconds $(SECONDS)
+
+bench-kafka: setup
+	$(BIN)/python -m benchmarks.kafka
+	$(BIN)/python -m benchmarks.kafka --keys 10000
 
 lock: setup
 	$(BIN)/python tools/lock.py

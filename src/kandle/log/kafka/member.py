@@ -7,6 +7,7 @@ others goes to who owns p of that one. So topics are assigned alike with every a
 from __future__ import annotations
 
 import logging
+from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
@@ -251,19 +252,21 @@ class KafkaConsumer:
         self.seek({place: positions[place] for place in places if place in positions})
 
     def _batches(self, messages: Sequence[Any]) -> list[Batch]:
-        by_place: dict[TopicPartition, list[Any]] = {}
-        ends: dict[TopicPartition, int] = {}
+        # Plain tuples, and as few calls as can be: this is done for each record.
+        by_place: defaultdict[tuple[str, int], list[Any]] = defaultdict(list)
+        ends: dict[tuple[str, int], int] = {}
         for message in messages:
             error = message.error()
             if error is None:
-                by_place.setdefault(TopicPartition(message.topic(), message.partition()), []).append(message)
+                by_place[message.topic(), message.partition()].append(message)
             elif error.code() == KafkaError._PARTITION_EOF:
-                ends[TopicPartition(message.topic(), message.partition())] = message.offset()
+                ends[message.topic(), message.partition()] = message.offset()
             else:
                 self._failed(error)
         now = self._log.clock.now()
         found = []
-        for place in sorted(by_place.keys() | ends, key=lambda place: (self._order.get(place.topic, 0), place.partition)):
+        places = [TopicPartition(*place) for place in by_place.keys() | ends]
+        for place in sorted(places, key=lambda place: (self._order.get(place.topic, 0), place.partition)):
             if place in self._owned and (batch := self._batch(place, by_place.get(place, []), ends.get(place), now)) is not None:
                 found.append(batch)
         return found
@@ -271,7 +274,8 @@ class KafkaConsumer:
     def _batch(self, place: TopicPartition, messages: list[Any], end: int | None, now: int) -> Batch | None:
         """None if it tells nothing new."""
         position = self._positions.get(place, 0)
-        messages = [message for message in messages if message.offset() >= position]
+        if messages and messages[0].offset() < position:
+            messages = [message for message in messages if message.offset() >= position]
         behind = messages[-1].offset() + 1 if messages else position
         following = behind if end is None else max(behind, end)
         if not messages and following <= position:
