@@ -19,7 +19,7 @@ from confluent_kafka import TopicPartition as Place
 from kandle.errors import FencedError, KandleError, ReplacedError, StorageError
 from kandle.log.kafka.failures import meaning, translated
 from kandle.log.kafka.reading import SLICE, batch_of
-from kandle.log.kafka.writing import Transactions, fence
+from kandle.log.kafka.writing import Encoded, Transactions, fence
 from kandle.log.port import GroupSpec, Listener, TopicPartition
 from kandle.log.records import Batch, Write
 from kandle.time.timeframe import MILLISECOND, SECOND
@@ -334,10 +334,21 @@ class KafkaConsumer:
                     f"{self._spec.group} any more; nothing was written"
                 )
         encoded = self._log.encoded(writes)
-        if any(write.values for write in encoded):
+        for attempt in range(COMMIT_ATTEMPTS):
+            try:
+                return self._commit(offsets, encoded)
+            except FencedError as error:
+                if not _is_between_generations(error) or attempt + 1 == COMMIT_ATTEMPTS:
+                    raise
+                # Others have joined or left, and this member has not heard of it; it keeps what it owns until it gives it up.
+                self._log.clock.pause(COMMIT_PAUSE)
+        raise AssertionError
+
+    def _commit(self, offsets: Mapping[TopicPartition, int], writes: Sequence[Encoded]) -> list[int]:
+        if any(write.values for write in writes):
             with self._translated():
                 metadata = self._client.consumer_group_metadata() if offsets else None
-                return self._transactions.commit(encoded, self._log.timestamp, offsets, metadata)
+                return self._transactions.commit(writes, self._log.timestamp, offsets, metadata)
         if offsets:
             self._commit_offsets(offsets)
         return [0 for _ in writes]
@@ -347,7 +358,7 @@ class KafkaConsumer:
         with self._translated("positions of "):
             for place in self._client.commit(offsets=places, asynchronous=False) or ():
                 if place.error is not None:
-                    raise meaning(place.error, f"position of {place.topic}, partition {place.partition}")
+                    raise KafkaException(place.error)
 
     def close(self) -> None:
         if self._is_closed:
@@ -369,6 +380,16 @@ class KafkaConsumer:
             deadline = self._log.clock.steady() + self._settings.request
             while self._owned and self._log.clock.steady() < deadline:
                 self._client.consume(1, 5 * MILLISECOND / SECOND)
+
+
+COMMIT_ATTEMPTS = 25
+COMMIT_PAUSE = 20 * MILLISECOND
+BETWEEN_GENERATIONS = {KafkaError.ILLEGAL_GENERATION, KafkaError.REBALANCE_IN_PROGRESS}
+
+
+def _is_between_generations(error: FencedError) -> bool:
+    cause = error.__cause__
+    return isinstance(cause, KafkaException) and cause.args[0].code() in BETWEEN_GENERATIONS
 
 
 PASSING_BY = {KafkaError._ALL_BROKERS_DOWN, KafkaError._TRANSPORT, KafkaError._TIMED_OUT, KafkaError._MAX_POLL_EXCEEDED}
