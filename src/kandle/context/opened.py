@@ -9,7 +9,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from kandle.context.kafka import declarations, kafka_log
 from kandle.context.model import Model
 from kandle.context.options import ClockOptions, Options
 from kandle.errors import OptionsError, StorageError
@@ -119,6 +118,9 @@ class Opened:
 def log_of(options: Options, clock: Clock, entities: Iterable[EntityModel] = (), plans: Sequence[Plan] = ()) -> Log:
     """The log of the options; on a cluster entities and plans say how the records of their topics are bytes."""
     if options.log.kind == "kafka":
+        # The client library is only loaded where there is a cluster.
+        from kandle.context.kafka import declarations, kafka_log
+
         return kafka_log(options, clock, declarations(entities, plans))
     return EmbeddedLog(options.log.path, clock, options.log.durability)
 

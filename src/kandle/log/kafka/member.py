@@ -17,9 +17,10 @@ from confluent_kafka import Consumer as Client
 from confluent_kafka import TopicPartition as Place
 
 from kandle.errors import FencedError, KandleError, ReplacedError, StorageError
+from kandle.log.kafka.committing import Committer
 from kandle.log.kafka.failures import meaning, translated
 from kandle.log.kafka.reading import SLICE, batch_of
-from kandle.log.kafka.writing import Encoded, Transactions, fence
+from kandle.log.kafka.writing import Transactions, fence
 from kandle.log.port import GroupSpec, Listener, TopicPartition
 from kandle.log.records import Batch, Write
 from kandle.time.timeframe import MILLISECOND, SECOND
@@ -53,6 +54,7 @@ class KafkaConsumer:
         with translated(f"group {spec.group}"):
             settings = log.settings.member(spec.group, spec.member, spec.lease, spec.reset)
             self._client = Client({**settings, "error_cb": log.told}, logger=logger)
+            self._committer = Committer(self._client, spec, log, self._transactions)
             self._client.subscribe(
                 sorted(self._alike), on_assign=self._guarded(self._assigned), on_revoke=self._guarded(self._revoked),
                 on_lost=self._guarded(self._lost),
@@ -175,19 +177,6 @@ class KafkaConsumer:
             if batches or waited >= timeout or self._log.clock.steady() >= deadline or self._is_woken:
                 self._is_woken = False
                 return batches
-
-    @contextmanager
-    def _translated(self, what: str = "") -> Iterator[None]:
-        """As `translated` for commits.
-
-        Of a member that was taken for dead and has joined again the brokers say that another has its name, but that is itself.
-        Whether there is another one the next poll hears.
-        """
-        try:
-            with translated(f"{what}group {self._spec.group}"):
-                yield
-        except ReplacedError as error:
-            raise FencedError(f"{self._spec.member} was not heard of and has lost its partitions: {error}") from error
 
     @contextmanager
     def _listening(self) -> Iterator[None]:
@@ -334,31 +323,7 @@ class KafkaConsumer:
                     f"{self._spec.group} any more; nothing was written"
                 )
         encoded = self._log.encoded(writes)
-        for attempt in range(COMMIT_ATTEMPTS):
-            try:
-                return self._commit(offsets, encoded)
-            except FencedError as error:
-                if not _is_between_generations(error) or attempt + 1 == COMMIT_ATTEMPTS:
-                    raise
-                # Others have joined or left, and this member has not heard of it; it keeps what it owns until it gives it up.
-                self._log.clock.pause(COMMIT_PAUSE)
-        raise AssertionError
-
-    def _commit(self, offsets: Mapping[TopicPartition, int], writes: Sequence[Encoded]) -> list[int]:
-        if any(write.values for write in writes):
-            with self._translated():
-                metadata = self._client.consumer_group_metadata() if offsets else None
-                return self._transactions.commit(writes, self._log.timestamp, offsets, metadata)
-        if offsets:
-            self._commit_offsets(offsets)
-        return [0 for _ in writes]
-
-    def _commit_offsets(self, offsets: Mapping[TopicPartition, int]) -> None:
-        places = [Place(*place, following, self._transactions.id) for place, following in offsets.items()]
-        with self._translated("positions of "):
-            for place in self._client.commit(offsets=places, asynchronous=False) or ():
-                if place.error is not None:
-                    raise KafkaException(place.error)
+        return self._committer.commit(offsets, encoded)
 
     def close(self) -> None:
         if self._is_closed:
@@ -380,16 +345,6 @@ class KafkaConsumer:
             deadline = self._log.clock.steady() + self._settings.request
             while self._owned and self._log.clock.steady() < deadline:
                 self._client.consume(1, 5 * MILLISECOND / SECOND)
-
-
-COMMIT_ATTEMPTS = 25
-COMMIT_PAUSE = 20 * MILLISECOND
-BETWEEN_GENERATIONS = {KafkaError.ILLEGAL_GENERATION, KafkaError.REBALANCE_IN_PROGRESS}
-
-
-def _is_between_generations(error: FencedError) -> bool:
-    cause = error.__cause__
-    return isinstance(cause, KafkaException) and cause.args[0].code() in BETWEEN_GENERATIONS
 
 
 PASSING_BY = {KafkaError._ALL_BROKERS_DOWN, KafkaError._TRANSPORT, KafkaError._TIMED_OUT, KafkaError._MAX_POLL_EXCEEDED}
