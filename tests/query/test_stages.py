@@ -30,7 +30,10 @@ ORDER: list[tuple[Callable[[], Any], str]] = [
     (lambda: tumbling().order_by(lambda b: b.high), "order_by cannot stand here: here may come group_by, having, select"),
     (lambda: tumbling().group_by(lambda t: t.name).select(bar).select(bar), "select cannot stand here"),
     (lambda: tumbling().group_by(lambda t: t.name).select(bar).limit(3), "limit without order_by would keep bars at random"),
-    (lambda: Query().from_(Tick).join(Session, on=lambda t, s: t.name == s.name), "joining Tick with Session is not available"),
+    (
+        lambda: Query().from_(Tick).where(lambda t: t.active).join(Session, on=lambda t, s: t.name == s.name),
+        "join cannot stand here",
+    ),
 ]
 
 

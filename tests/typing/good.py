@@ -44,6 +44,28 @@ class Bar:
     label: str
 
 
+@kandle.table("instruments")
+@dataclass(frozen=True, slots=True)
+class Instrument:
+    code: Annotated[str, Key(0)]
+    lot: int
+
+
+@kandle.stream("quotes")
+@dataclass(frozen=True, slots=True)
+class Quote:
+    name: Annotated[str, Key(0)]
+    at: Annotated[datetime, Timestamp()]
+    bid: Price
+
+
+@kandle.stream("pairs")
+@dataclass(frozen=True, slots=True)
+class Pair:
+    name: str
+    spread: Price
+
+
 class Market(Context):
     ticks: EventSet[Tick]
     sessions: TableSet[Session]
@@ -70,6 +92,45 @@ class Market(Context):
                 )
                 .order_by(lambda b: f.descending(b.high))
                 .limit(3)
+            )
+        )
+
+
+class Joined(Context):
+    ticks: EventSet[Tick]
+    quotes: EventSet[Quote]
+    instruments: TableSet[Instrument]
+    bars: EventSet[Bar]
+    pairs: EventSet[Pair]
+
+    def on_model_creating(self, model: kandle.ModelBuilder) -> None:
+        model.entity(Bar).to_query(
+            lambda q: (
+                q.from_(Tick)
+                .join(Instrument, on=lambda t, i: t.name == i.code, how="left")
+                .based_on(Session, open=lambda s: s.opens, close=lambda s: s.closes)
+                .where(lambda t, i: t.size >= f.coalesce(i.lot, 1))
+                .tumbling(lambda t, i: t.time, minutes=1)
+                .group_by(lambda t, i: t.name)
+                .having(lambda t, i, w: f.max(i.lot) > 1)
+                .select(
+                    lambda t, i, w: Bar(
+                        name=t.name,
+                        start=w.start,
+                        high=f.max(t.price),
+                        average=f.weighted_average(t.price, t.size),
+                        total=f.sum(t.size * f.coalesce(i.lot, 1)),
+                        label=f.coalesce(f.last(t.note), "none"),
+                    )
+                )
+            )
+        )
+        model.entity(Pair).to_query(
+            lambda q: (
+                q.from_(Tick)
+                .join(Quote, on=lambda t, o: (t.name == o.name) & (t.price == o.bid), within="5s", grace="1s")
+                .where(lambda t, o: t.price > o.bid)
+                .select(lambda t, o: Pair(name=t.name, spread=f.cast(t.price - o.bid, Precision(18, 6))))
             )
         )
 

@@ -18,7 +18,7 @@ from kandle.engine.calendar import session_calendar
 from kandle.engine.pipeline import Finals, Pipeline, Processed
 from kandle.errors import ModelError, TimeframeError
 from kandle.model.entity import EntityModel
-from kandle.plan.plan import Plan, plan
+from kandle.plan.plan import Plan, check_embedded, plan
 from kandle.query.query import Gaps, Late, QueryModel
 from kandle.time.clock import SystemClock
 from kandle.time.timeframe import parse_instant, to_instant
@@ -84,6 +84,7 @@ def backfill(  # noqa: PLR0913, each is an option of its own
     to their end.
     """
     query = _query(context, entity, gaps)
+    check_embedded(query)
     if schedule is not None and query.schedule is None:
         raise ModelError(
             f"schedule rows were given, but {query.target.name} is not based on a schedule; add .based_on(...) to it"

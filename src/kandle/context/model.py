@@ -53,8 +53,7 @@ def _doubts(entities: Mapping[type, EntityModel], queries: Mapping[type, QueryMo
 
 
 def _query_doubts(query: QueryModel, entities: Mapping[type, EntityModel]) -> Iterator[str]:
-    used = [query.source, *([query.schedule.entity] if query.schedule is not None else [])]
-    for entity in used:
+    for entity in query.sources:
         if entity.cls not in entities:
             yield f"the query of {query.target.name} reads {entity.name}, for which the context has no set; add one"
     if query.window is not None and not query.target.keys:

@@ -69,8 +69,16 @@ class ModelBuilder:
             query: QueryModel = build(target, declaration)
         except QueryError as error:
             raise QueryError(f"query of {target.name}: {error}") from error
-        source = self._entities.get(query.source.cls, query.source)
-        return replace(query, source=source)
+        return replace(
+            query,
+            source=self._settled(query.source),
+            join=None if query.join is None else replace(query.join, entity=self._settled(query.join.entity)),
+            schedule=None if query.schedule is None else replace(query.schedule, entity=self._settled(query.schedule.entity)),
+        )
+
+    def _settled(self, entity: EntityModel) -> EntityModel:
+        """The entity with the topic settings of this model."""
+        return self._entities.get(entity.cls, entity)
 
 
 class EntityBuilder(Generic[T]):

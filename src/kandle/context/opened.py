@@ -18,7 +18,7 @@ from kandle.log.port import Log
 from kandle.log.topics import entity_topic
 from kandle.model.entity import EntityModel
 from kandle.model.naming import snake_case
-from kandle.plan.plan import Plan
+from kandle.plan.plan import Plan, check_embedded
 from kandle.runtime.counters import Health
 from kandle.runtime.runtime import Runtime, RuntimeSpec, prepared_topics
 from kandle.runtime.topics import Retentions
@@ -81,6 +81,8 @@ class Opened:
                 for difference in self.log.ensure(entity_topic(entity)).differences:
                     logger.warning("%s", difference)
         if plans and _runs(self._options):
+            for each in plans:
+                check_embedded(each.query)
             self._runtime = Runtime(self.log, self.clock, plans, spec)
             self._start(self._runtime)
         else:

@@ -7,8 +7,9 @@ from collections.abc import Iterator
 from kandle.plan.plan import BarPlan, Plan
 from kandle.query.describe import describe
 from kandle.query.nodes import AnyNode, Cast, aggregates
-from kandle.query.query import Hopping, QueryModel
+from kandle.query.query import Hopping, Join, QueryModel
 from kandle.query.signatures import AGGREGATES
+from kandle.time.timeframe import SECOND
 
 
 def explain(plan: Plan) -> str:
@@ -19,6 +20,8 @@ def explain(plan: Plan) -> str:
 def _query_lines(plan: Plan) -> Iterator[str]:
     query = plan.query
     yield f"{query.target.name} <- {query.source.name} (topic {query.source.topic})"
+    if query.join is not None:
+        yield f"  {_join(query.join)}"
     if query.schedule is not None:
         days = f", trading date {describe(query.schedule.day)}" if query.schedule.day is not None else ""
         sessions = f"{describe(query.schedule.open)} <= t < {describe(query.schedule.close)}"
@@ -33,6 +36,13 @@ def _query_lines(plan: Plan) -> Iterator[str]:
         yield f"  order by {', '.join(order.field + (' descending' if order.descending else '') for order in query.order_by)}"
     if query.limit is not None:
         yield f"  limit {query.limit} for each bucket"
+
+
+def _join(join: Join) -> str:
+    on = " & ".join(f"{describe(left)} == {describe(right)}" for left, right in join.on)
+    within = "" if join.within is None else f", within {join.within / SECOND:g}s"
+    grace = "" if join.grace is None else f", grace {join.grace / SECOND:g}s"
+    return f"{join.how} join {join.entity.name} (topic {join.entity.topic}) on {on}{within}{grace}"
 
 
 def _window(plan: Plan) -> str:

@@ -82,6 +82,15 @@ def plan(query: QueryModel) -> Plan:
     return Plan(query, bars, query.window.zone, by_trading_day)
 
 
+def check_embedded(query: QueryModel) -> None:
+    """PlanError for a query that only ksqlDB can run."""
+    if query.join is not None:
+        raise PlanError(
+            f"the query of {query.target.name} joins {query.source.name} with {query.join.entity.name}, "
+            'which runs on ksqlDB only: set [engine] kind = "ksqldb" (`kandle script` prints its statements), or join the data before they reach kandle'
+        )
+
+
 def _hopping_bars(query: QueryModel, window: Hopping) -> tuple[BarPlan, ...]:
     size, advance = window.size, window.advance
     if not (size.is_fixed and advance.is_fixed) or size.size % advance.size != 0:

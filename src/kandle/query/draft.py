@@ -14,7 +14,7 @@ from kandle.query.assignment import bare_column, carried_into, check_grouped, pr
 from kandle.query.describe import describe
 from kandle.query.functions import Descending
 from kandle.query.nodes import AnyNode, Column, WindowBound, aggregates
-from kandle.query.query import Gaps, Hopping, Late, Order, Projection, QueryModel, Schedule, Tumbling
+from kandle.query.query import Gaps, Hopping, Join, Late, Order, Projection, QueryModel, Schedule, Tumbling
 from kandle.query.recording import Recorded, RecordingRow, RecordingWindow, node_of, recorded, recorded_node
 from kandle.query.signatures import call
 from kandle.time.buckets import zone_of
@@ -28,6 +28,7 @@ class Draft:
     """The clauses of a query that is not complete yet."""
 
     source: EntityModel
+    join: Join | None = None
     schedule: Schedule | None = None
     where: AnyNode | None = None
     window: Tumbling | Hopping | None = None
@@ -40,9 +41,10 @@ class Draft:
     late: Late = Late.DROP
 
     @property
-    def row(self) -> RecordingRow:
-        """A recording row of the source."""
-        return RecordingRow(self.source)
+    def rows(self) -> tuple[RecordingRow, ...]:
+        """A recording row of the source, and of what it is joined with."""
+        other = () if self.join is None else (RecordingRow(self.join.entity, optional=self.join.how == "left"),)
+        return (RecordingRow(self.source), *other)
 
     @property
     def window_row(self) -> RecordingWindow:
@@ -99,6 +101,7 @@ class Draft:
             target=target,
             source=self.source,
             projection=fields,
+            join=self.join,
             schedule=self.schedule,
             where=self.where,
             window=self.window,

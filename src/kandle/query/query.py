@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
+from typing import Literal
 
 from kandle.model.entity import EntityModel
 from kandle.query.nodes import AnyNode
@@ -24,6 +25,20 @@ class Late(Enum):
 
     DROP = "drop"
     TOPIC = "topic"
+
+
+@dataclass(frozen=True, slots=True)
+class Join:
+    """`join`: rows of another entity beside those of the source; `within` and `grace` in microseconds, for two streams only.
+
+    `on` has pairs of expressions that must be equal, the source's first.
+    """
+
+    entity: EntityModel
+    on: tuple[tuple[AnyNode, AnyNode], ...]
+    how: Literal["inner", "left"] = "inner"
+    within: int | None = None
+    grace: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +95,7 @@ class QueryModel:
     target: EntityModel
     source: EntityModel
     projection: tuple[Projection, ...]
+    join: Join | None = None
     schedule: Schedule | None = None
     where: AnyNode | None = None
     window: Tumbling | Hopping | None = None
@@ -89,6 +105,12 @@ class QueryModel:
     limit: int | None = None
     gaps: Gaps = Gaps.CARRY
     late: Late = Late.DROP
+
+    @property
+    def sources(self) -> tuple[EntityModel, ...]:
+        """All entities that are read: the source, what it is joined with, the schedule."""
+        clauses = (self.join, self.schedule)
+        return (self.source, *(clause.entity for clause in clauses if clause is not None))
 
     @property
     def has_tumbling(self) -> bool:

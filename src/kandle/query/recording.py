@@ -293,12 +293,13 @@ def _decimal_type(value: Decimal) -> DecimalType:
 
 
 class RecordingRow:
-    """Stands for a row of an entity; its fields are recorded columns."""
+    """Stands for a row of an entity; its fields are recorded columns, which may all be NULL where there may be no row."""
 
-    __slots__ = ("_entity",)
+    __slots__ = ("_entity", "_optional")
 
-    def __init__(self, entity: EntityModel) -> None:
+    def __init__(self, entity: EntityModel, *, optional: bool = False) -> None:
         object.__setattr__(self, "_entity", entity)
+        object.__setattr__(self, "_optional", optional)
 
     def __repr__(self) -> str:
         return str(self._entity.name)
@@ -307,7 +308,8 @@ class RecordingRow:
         entity: EntityModel = object.__getattribute__(self, "_entity")
         for found in entity.fields:
             if found.name == name:
-                return Recorded(Column(entity.name, name, found.type, found.nullable))
+                optional: bool = object.__getattribute__(self, "_optional")
+                return Recorded(Column(entity.name, name, found.type, found.nullable or optional))
         if name.startswith("__") and name.endswith("__"):
             raise AttributeError(name)
         raise QueryError(unknown(f"{entity.name} has no field {name!r}", name, [found.name for found in entity.fields]))

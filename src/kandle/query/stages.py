@@ -8,11 +8,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
-from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Literal, NoReturn, TypeVar, TypeVarTuple
 
 from kandle.errors import QueryError
 from kandle.model.entity import EntityModel, entity_model
 from kandle.query.draft import Draft, Each, order_of, schedule_of, timeframes_of, tumbling_of
+from kandle.query.joining import join_of
 from kandle.query.query import Gaps, Hopping, Late
 from kandle.query.recording import Window, recorded, recorded_node
 from kandle.time.timeframe import as_timeframe, parse_duration
@@ -20,6 +21,8 @@ from kandle.time.timeframe import as_timeframe, parse_duration
 T = TypeVar("T")
 O = TypeVar("O")  # noqa: E741
 R = TypeVar("R")
+Rows = TypeVarTuple("Rows")
+"""The rows that the functions of a stage are called with: one, or two after a join."""
 
 ORDER = (
     "from_",
@@ -80,52 +83,52 @@ class Selected(Limited[R]):
             raise QueryError("limit without order_by would keep bars at random; say order_by(lambda b: b.field) before it")
 
 
-class Filtered(Stage, Generic[T]):
+class Filtered(Stage, Generic[*Rows]):
     """After `having`."""
 
-    def having(self, predicate: Callable[[T, Window], bool]) -> Filtered[T]:
+    def having(self, predicate: Callable[[*Rows, Window], bool]) -> Filtered[*Rows]:
         """Only bars for which the condition over aggregates is true come out; others still count in the roll-up."""
-        return Filtered(self.draft.with_having(recorded_node("having", predicate, self.draft.row, self.draft.window_row)))
+        return Filtered(self.draft.with_having(recorded_node("having", predicate, *self.draft.rows, self.draft.window_row)))
 
-    def select(self, target: Callable[[T, Window], R]) -> Selected[R]:
+    def select(self, target: Callable[[*Rows, Window], R]) -> Selected[R]:
         """The bar of a bucket."""
-        return Selected(replace(self.draft, selected=recorded("select", target, self.draft.row, self.draft.window_row)))
+        return Selected(replace(self.draft, selected=recorded("select", target, *self.draft.rows, self.draft.window_row)))
 
 
-class Grouped(Filtered[T]):
+class Grouped(Filtered[*Rows]):
     """After `group_by`."""
 
 
-class Windowed(Filtered[T]):
+class Windowed(Filtered[*Rows]):
     """After `tumbling` or `hopping`."""
 
-    def group_by(self, key: Callable[[T], object]) -> Grouped[T]:
+    def group_by(self, key: Callable[[*Rows], object]) -> Grouped[*Rows]:
         """One series of bars for each value of the key, an expression or a tuple of them."""
-        return Grouped(self.draft.grouped(recorded("group_by", key, self.draft.row)))
+        return Grouped(self.draft.grouped(recorded("group_by", key, *self.draft.rows)))
 
 
-class Unwindowed(Stage, Generic[T]):
+class Unwindowed(Stage, Generic[*Rows]):
     """After `group_by` without a window over time: one row per key for ever."""
 
-    def having(self, predicate: Callable[[T], bool]) -> Unwindowed[T]:
+    def having(self, predicate: Callable[[*Rows], bool]) -> Unwindowed[*Rows]:
         """Only rows for which the condition over aggregates is true."""
-        return Unwindowed(self.draft.with_having(recorded_node("having", predicate, self.draft.row)))
+        return Unwindowed(self.draft.with_having(recorded_node("having", predicate, *self.draft.rows)))
 
-    def select(self, target: Callable[[T], R]) -> Selected[R]:
+    def select(self, target: Callable[[*Rows], R]) -> Selected[R]:
         """The row of a key."""
-        return Selected(replace(self.draft, selected=recorded("select", target, self.draft.row)))
+        return Selected(replace(self.draft, selected=recorded("select", target, *self.draft.rows)))
 
 
-class Where(Stage, Generic[T]):
+class Where(Stage, Generic[*Rows]):
     """After `where`, or where it may come."""
 
-    def where(self, predicate: Callable[[T], bool]) -> Where[T]:
+    def where(self, predicate: Callable[[*Rows], bool]) -> Where[*Rows]:
         """Only events for which the condition is true, not NULL; several are joined by `and`."""
-        return Where(self.draft.filtered(recorded_node("where", predicate, self.draft.row)))
+        return Where(self.draft.filtered(recorded_node("where", predicate, *self.draft.rows)))
 
     def tumbling(  # noqa: PLR0913, each unit is an argument of its own
         self,
-        time: Callable[[T], datetime],
+        time: Callable[[*Rows], datetime],
         *,
         seconds: Each = (),
         minutes: Each = (),
@@ -137,56 +140,42 @@ class Where(Stage, Generic[T]):
         grace: Grace = "0s",
         gaps: Gaps = Gaps.CARRY,
         late: Late = Late.DROP,
-    ) -> Windowed[T]:
+    ) -> Windowed[*Rows]:
         """Buckets that follow each other, in several timeframes at once; days, weeks and months begin at midnight of `tz`.
 
         `grace` is for all timeframes, or by timeframe (`{"1m": "2s"}`); one that is not named has that of its source.
         """
-        node = recorded_node("tumbling", time, self.draft.row)
+        node = recorded_node("tumbling", time, *self.draft.rows)
         units = {"s": seconds, "m": minutes, "h": hours, "d": days, "wk": weeks, "mo": months}
         window = tumbling_of(node, timeframes_of(units), tz, grace)
         return Windowed(replace(self.draft, window=window, gaps=Gaps(gaps), late=Late(late)))
 
     def hopping(
         self,
-        time: Callable[[T], datetime],
+        time: Callable[[*Rows], datetime],
         *,
         size: str,
         advance: str,
         grace: str | timedelta = "0s",
         gaps: Gaps = Gaps.CARRY,
         late: Late = Late.DROP,
-    ) -> Windowed[T]:
+    ) -> Windowed[*Rows]:
         """Buckets of one size that start every `advance` and overlap."""
-        node = recorded_node("hopping", time, self.draft.row)
+        node = recorded_node("hopping", time, *self.draft.rows)
         window = Hopping(node, as_timeframe(size), as_timeframe(advance), parse_duration(grace))
         return Windowed(replace(self.draft, window=window, gaps=Gaps(gaps), late=Late(late)))
 
-    def group_by(self, key: Callable[[T], object]) -> Unwindowed[T]:
+    def group_by(self, key: Callable[[*Rows], object]) -> Unwindowed[*Rows]:
         """One row for each value of the key, without a window over time."""
-        return Unwindowed(self.draft.grouped(recorded("group_by", key, self.draft.row)))
+        return Unwindowed(self.draft.grouped(recorded("group_by", key, *self.draft.rows)))
 
-    def select(self, target: Callable[[T], R]) -> Selected[R]:
+    def select(self, target: Callable[[*Rows], R]) -> Selected[R]:
         """One result for each event."""
-        return Selected(replace(self.draft, selected=recorded("select", target, self.draft.row)))
+        return Selected(replace(self.draft, selected=recorded("select", target, *self.draft.rows)))
 
 
-class Source(Where[T]):
-    """After `from_`."""
-
-    def join(
-        self,
-        other: type[O],
-        *,
-        on: Callable[[T, O], bool],
-        how: str = "inner",
-        within: str | timedelta | None = None,
-    ) -> Joined[T, O]:
-        """Join with another source; not available yet."""
-        raise QueryError(
-            f"join: joining {self.draft.source.name} with {other.__name__} is not available in this version; "
-            "join the data before they reach kandle, or put the fields into one entity"
-        )
+class Joined(Where[*Rows]):
+    """After `join`."""
 
     def based_on(
         self,
@@ -195,7 +184,7 @@ class Source(Where[T]):
         open: Callable[[O], datetime],
         close: Callable[[O], datetime],
         day: Callable[[O], date] | None = None,
-    ) -> Where[T]:
+    ) -> Where[*Rows]:
         """Only events with `open <= t < close` of a schedule row of the same key; `day` is the trading date of the row.
 
         With `day`, days, weeks and months are those of the trading dates. The leading key parts of the schedule
@@ -204,8 +193,24 @@ class Source(Where[T]):
         return Where(replace(self.draft, schedule=schedule_of(entity_model(schedule), open, close, day)))
 
 
-class Joined(Stage, Generic[T, O]):
-    """After `join`: the stages of two rows."""
+class Source(Joined[T]):
+    """After `from_`."""
+
+    def join(
+        self,
+        other: type[O],
+        *,
+        on: Callable[[T, O], bool],
+        how: Literal["inner", "left"] = "inner",
+        within: str | timedelta | None = None,
+        grace: str | timedelta | None = None,
+    ) -> Joined[T, O]:
+        """Each event beside the row of a table, or the events of another stream `within` a time of it, that go with it.
+
+        `on` is one equality, or several joined by `&`, of fields of the two. With `how="left"` an event with which nothing goes
+        stays, and the other's fields are NULL. `grace` is how long events of a stream may be late. Runs on ksqlDB only.
+        """
+        return Joined(replace(self.draft, join=join_of(self.draft.source, entity_model(other), on, how, within, grace)))
 
 
 class Query:
