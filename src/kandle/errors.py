@@ -81,3 +81,15 @@ class AccessError(KandleError, PermissionError):
 
 class StateError(KandleError, RuntimeError):
     """State that was kept does not belong to this declaration, or something is not running that must be."""
+
+
+class KsqlError(KandleError, RuntimeError):
+    """What a ksqlDB refuses or answers; `code` is its error code and `statement` the text that it names, where it gives them."""
+
+    def __init__(self, message: str, code: int | None = None, statement: str | None = None) -> None:
+        super().__init__(message)
+        self.message, self.code, self.statement = message, code, statement
+
+
+class KsqlUnavailableError(KsqlError):
+    """A ksqlDB that cannot be reached or is not ready, but may be later."""

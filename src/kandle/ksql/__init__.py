@@ -1,0 +1,1 @@
+"""The query as KSQL, and the ksqlDB that runs it."""
