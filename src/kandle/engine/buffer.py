@@ -46,6 +46,14 @@ class PartialBuffer:
         frames = list(self._frames)
         return pl.concat([frame.select(KEY, START) for frame in frames]).n_unique() if frames else 0
 
+    def put(self, frame: pl.DataFrame) -> None:
+        """Add rows, one per bucket, in the place of what was there of the same buckets."""
+        rows = self.merged()
+        if rows is not None:
+            kept = rows.join(frame, on=[KEY, START], how="anti")
+            frame = pl.concat([kept, frame.select(kept.columns)])
+        self.replace(frame)
+
     def replace(self, frame: pl.DataFrame) -> None:
         """Keep just these rows, one per bucket."""
         self._frames = [] if frame.is_empty() else [frame]

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
-from kandle.engine.aggregates import FIRST_TIME, OFFSET, TIME
+from kandle.engine.aggregates import FIRST_TIME, LAST_TIME, OFFSET, TIME
 from kandle.engine.buffer import KEY, OPENED, START, merged
 from kandle.engine.compiled import COMPLETE, GAP, CompiledQuery
 from kandle.engine.expressions import evaluated
@@ -179,6 +179,27 @@ class Pipeline:
         self._touched.append(partials.select(KEY, START, FIRST_TIME))
 
     _ordered_until: int = UNSEEN
+
+    def put(self, rows: pl.DataFrame) -> Processed:
+        """Take in base buckets as somebody else has aggregated them so far; the newest row of a bucket counts.
+
+        Columns are those of the group key, `_start` and the partials. Rows of buckets that are closed are late.
+        """
+        numbers = self._keys.numbers(rows.select(self._query.key_names))
+        partials = rows.select(START, *(partial.name for partial in self._query.partials)).with_columns(numbers)
+        newest = partials.unique([KEY, START], keep="last", maintain_order=True)
+        groups = self._keys.groups[newest[KEY].to_numpy()]
+        inside = self._inside(newest.select(pl.col(FIRST_TIME).alias(TIME)), groups)
+        base = self._operators[0]
+        late = inside & (base.complete(groups, newest[START].to_numpy()) + base.plan.grace <= self._closed)
+        taken = newest.filter(pl.Series(inside & ~late)).select(KEY, START, pl.exclude(KEY, START))
+        if taken.height:
+            base.buffer.put(taken)
+            self._newest = max(self._newest, int(taken[LAST_TIME].max()))  # type: ignore[arg-type]
+            self._touched.append(taken.select(KEY, START, FIRST_TIME))
+            if self._journal is not None:
+                self._journal.put(taken)
+        return Processed(newest.filter(pl.Series(late)), 0, int(len(inside) - inside.sum()))
 
     def advance(self, instant: int) -> Iterator[Finals]:
         """Close every bucket that is complete, with its grace, by an instant (microseconds); finals in the order of time."""
@@ -352,7 +373,9 @@ class Pipeline:
         if keys is not None and keys.height:
             self._keys.restore(keys if self._keys.frame is None else pl.concat([self._keys.frame, keys]))
         for step in journal.steps:
-            if step.partials is not None:
+            if step.partials is not None and step.replaces:
+                self._operators[0].buffer.put(step.partials)
+            elif step.partials is not None:
                 self._operators[0].buffer.append(step.partials, in_order=step.in_order)
             else:
                 for _ in self.advance(step.closed):

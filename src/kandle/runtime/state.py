@@ -23,6 +23,8 @@ PARTIALS = "_partials"
 KEYS = "_keys"
 PLAN = "_plan"
 
+STEP_COLUMNS = {"rows": pl.Int64, "in_order": pl.Boolean, "closed": pl.Int64, "replaces": pl.Boolean}
+
 
 def fingerprint(plan: Plan) -> str:
     """A short text that differs between plans whose state differs: by timeframes, group key or what is kept of a bucket."""
@@ -65,10 +67,13 @@ def numbers_of(frames: Frames) -> dict[str, int]:
 
 def change_frames(pipeline: Pipeline, journal: Journal, known_keys: int, marks: Mapping[str, int]) -> dict[str, pl.DataFrame]:
     """What happened since the last commit: the steps, and the keys that are new."""
-    rows = [(0 if step.partials is None else step.partials.height, step.in_order, step.closed) for step in journal.steps]
+    rows = [
+        (0 if step.partials is None else step.partials.height, step.in_order, step.closed, step.replaces)
+        for step in journal.steps
+    ]
     frames = {
         NUMBERS: pl.DataFrame({**pipeline.numbers(), **marks}),
-        STEPS: pl.DataFrame(rows, schema={"rows": pl.Int64, "in_order": pl.Boolean, "closed": pl.Int64}, orient="row"),
+        STEPS: pl.DataFrame(rows, schema=STEP_COLUMNS, orient="row"),
     }
     partials = [step.partials for step in journal.steps if step.partials is not None]
     if partials:
@@ -82,9 +87,9 @@ def replayed(pipeline: Pipeline, frames: Frames) -> None:
     """Bring a pipeline up to date with a change."""
     journal = Journal()
     begin = 0
-    for rows, in_order, closed in frames[STEPS].iter_rows():
+    for rows, in_order, closed, replaces in frames[STEPS].iter_rows():
         if rows:
-            journal.steps.append(Step(frames[PARTIALS][begin : begin + rows], in_order))
+            journal.steps.append(Step(frames[PARTIALS][begin : begin + rows], in_order, replaces=replaces))
             begin += rows
         else:
             journal.steps.append(Step(closed=closed))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from kandle.errors import OptionsError
 from kandle.model.entity import EntityModel
@@ -15,6 +15,7 @@ from kandle.serde.port import Format
 from kandle.serde.primitives import KafkaFormat
 from kandle.serde.registry import Registry
 from kandle.serde.schema import Shape, Side
+from kandle.serde.windowed import WindowedFormat
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,13 +23,14 @@ class Formats:
     """How the records of a topic are written: KEY_FORMAT and VALUE_FORMAT, each AVRO, JSON or KAFKA.
 
     `namespace` is that of Avro's record names. `key_shape` BARE writes keys of one column without a record around them, which is
-    what ksqlDB reads; both are read.
+    what ksqlDB reads; both are read. The last column of a `windowed` key is the start of a window, as in ksqlDB's tables.
     """
 
     key: str = "AVRO"
     value: str = "AVRO"
     namespace: str | None = None
-    key_shape: Shape = Shape.RECORD
+    key_shape: Shape = Shape.BARE
+    windowed: bool = False
 
     def __post_init__(self) -> None:
         for option, name in (("key_format", self.key), ("value_format", self.value)):
@@ -88,6 +90,13 @@ def topic_codec(
     fields = {each.name: each for each in column_fields(columns, entity)}
     key_fields = tuple(fields[name] for name in keys)
     value_fields = tuple(each for name, each in fields.items() if name not in keys)
-    key = _FORMATS[chosen.key](_Wanted(topic, "key", key_fields, chosen, registry)) if keys else None
+    key = _key(_Wanted(topic, "key", key_fields, chosen, registry)) if keys else None
     value = _FORMATS[chosen.value](_Wanted(topic, "value", value_fields, chosen, registry))
     return TopicCodec(list(fields), key, value)
+
+
+def _key(wanted: _Wanted) -> Format:
+    if not wanted.formats.windowed:
+        return _FORMATS[wanted.formats.key](wanted)
+    *group, start = wanted.fields
+    return WindowedFormat(wanted.topic, _FORMATS[wanted.formats.key](replace(wanted, fields=tuple(group))), start)

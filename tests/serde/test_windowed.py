@@ -1,0 +1,57 @@
+"""Keys of ksqlDB's windowed tables."""
+
+from __future__ import annotations
+
+import polars as pl
+import pytest
+from polars.testing import assert_frame_equal
+
+from kandle.errors import SchemaError
+from kandle.log.port import Column
+from kandle.model.types import STRING, TIMESTAMP
+from kandle.serde.codec import TopicCodec
+from kandle.serde.formats import Formats, topic_codec
+from tests.serde.building import registry
+
+COLUMNS = [
+    Column("code", str(STRING), STRING.physical),
+    Column("start", str(TIMESTAMP), TIMESTAMP.physical),
+    Column("note", str(STRING), STRING.physical),
+]
+ROWS = pl.DataFrame(
+    {"code": ["a,b", ""], "start": [0, 1_704_153_600_000_000], "note": ["x", "y"]},
+    schema={column.name: column.physical for column in COLUMNS},
+)
+
+
+def codec(key: str = "KAFKA") -> TopicCodec:
+    return topic_codec("bars_1m_live", COLUMNS, ("code", "start"), registry(), Formats(key, "JSON", windowed=True))
+
+
+def test_the_start_of_the_window_stands_behind_the_key_as_the_server_writes_it() -> None:
+    keys, values = codec().encode(ROWS)
+    assert keys == [b"a,b" + bytes(8), bytes.fromhex("0000018cc7785000")]
+    assert values == [b'{"note":"x"}', b'{"note":"y"}']
+
+
+@pytest.mark.parametrize("key", ["KAFKA", "JSON", "AVRO"])
+def test_rows_come_back(key: str) -> None:
+    found = codec(key)
+    assert_frame_equal(found.decode(*found.encode(ROWS)).frame, ROWS)
+
+
+def test_what_has_no_window_or_no_key_is_a_reject_and_the_others_are_read() -> None:
+    found = codec("JSON")
+    keys, values = found.encode(ROWS)
+    back = found.decode(
+        [keys[0], b"short", None, b"{torn" + bytes(8), b'{"code":"z"}' + b"\x7f" * 8, keys[1]], [*values, *values, *values]
+    )
+    assert back.frame["code"].to_list() == ["a,b", ""]
+    assert [each.at for each in back.rejects] == [1, 2, 3, 4]
+    assert "5 bytes are too few for the start of a window" in back.rejects[0].reason
+    assert "is not the start of a window" in back.rejects[3].reason
+
+
+def test_a_window_starts_at_an_instant() -> None:
+    with pytest.raises(SchemaError, match="the last part of a windowed key is the window's start, not code"):
+        topic_codec("bars", COLUMNS, ("start", "code"), registry(), Formats("JSON", "JSON", windowed=True))
