@@ -1,4 +1,4 @@
-"""Keys of ksqlDB's windowed tables: the bytes of the group's key, then the window's start, milliseconds in 8 bytes, big endian."""
+"""Keys of ksqlDB's windowed tables: the bytes of the group's key, then the window's start, milliseconds in 8 big endian bytes."""
 
 from __future__ import annotations
 
