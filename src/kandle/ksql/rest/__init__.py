@@ -1,0 +1,1 @@
+"""The REST interface of ksqlDB: statements, queries, inserts."""
