@@ -24,7 +24,7 @@ from kandle.runtime.heartbeat.planner import DueBeat, Planner
 from kandle.runtime.heartbeat.sender import Sender
 from kandle.runtime.runtime import prepared_topics
 from kandle.runtime.schedule import ScheduleProvider
-from kandle.runtime.task import Surroundings
+from kandle.runtime.surroundings import Surroundings
 from kandle.runtime.topics import QueryTopics, Retentions
 from kandle.runtime.worker import Pace, Worker
 from kandle.store.port import Store

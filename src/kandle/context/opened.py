@@ -159,6 +159,7 @@ def _runtime_spec(options: Options, group: str, instance: str) -> RuntimeSpec:
         expiry=_expiry(options.universe.expire_after),
         universe=options.universe.keys,
         state_folder=folder,
+        standby=state.standby,
     )
 
 

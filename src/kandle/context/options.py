@@ -151,10 +151,15 @@ class UniverseOptions(Section):
 
 
 class StateOptions(Section):
-    """`rocksdb` keeps a copy of the state in a folder beside the log (or in `path`), so that less is read at a start."""
+    """`rocksdb` keeps a copy of the state in a folder beside the log (or in `path`), so that less is read at a start.
+
+    With `standby` each process also keeps ready the state of the partitions that others own, so that it takes them over sooner;
+    that costs the memory of the whole query's state in each process, and a reader more of each changelog.
+    """
 
     store: Literal["memory", "rocksdb"] = "memory"
     path: Path | None = None
+    standby: bool = False
 
 
 class ConsumerOptions(Section):

@@ -33,7 +33,11 @@ class TimeframeCounters:
 
 @dataclass(slots=True)
 class Counters:
-    """Of one query in one process, since it started; `rejected` records could not be read and are dead letters."""
+    """Of one query in one process, since it started.
+
+    `rejected` records could not be read and are dead letters; of the partitions whose state was `restored`, `warm` ones were
+    ready in a standby.
+    """
 
     events: int = 0
     rejected: int = 0
@@ -44,6 +48,7 @@ class Counters:
     heartbeats_sent: int = 0
     heartbeats_applied: int = 0
     restored: int = 0
+    warm: int = 0
     fenced: int = 0
     commits: int = 0
     timeframes: dict[str, TimeframeCounters] = field(default_factory=dict)
@@ -53,7 +58,8 @@ class Counters:
 class QueryHealth:
     """One query in one process; `lag` counts events of the owned partitions that are not processed yet.
 
-    `silent_keys` are configured or scheduled, but have not had an event in the owned partitions.
+    `silent_keys` are configured or scheduled, but have not had an event in the owned partitions. `standby` are partitions of
+    others whose state is kept ready here.
     """
 
     query: str
@@ -68,6 +74,7 @@ class QueryHealth:
     schedule_sessions: int | None
     problem: str | None
     counters: Counters
+    standby: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +102,7 @@ class Health:
         for query in content["queries"]:
             query["state"] = query["state"].value
             query["partitions"] = list(query["partitions"])
+            query["standby"] = list(query["standby"])
             for counters in query["counters"]["timeframes"].values():
                 newest = counters["newest"]
                 counters["newest"] = None if newest is None else from_instant(newest).isoformat()

@@ -21,7 +21,8 @@ from kandle.runtime.heartbeat.planner import Planner
 from kandle.runtime.heartbeat.runner import Runner
 from kandle.runtime.heartbeat.sender import Sender
 from kandle.runtime.schedule import ScheduleProvider
-from kandle.runtime.task import Surroundings
+from kandle.runtime.standby import Standby
+from kandle.runtime.surroundings import Surroundings
 from kandle.runtime.topics import QueryTopics, Retentions, heartbeat_names, query_topics
 from kandle.runtime.universe import Universe
 from kandle.runtime.worker import Pace, Worker
@@ -57,6 +58,8 @@ class RuntimeSpec:
     universe: tuple[tuple[str, ...], ...] = ()
     state_folder: Path | None = None
     """Where RocksDB keeps a copy of the state; None keeps it in memory and the log only."""
+    standby: bool = False
+    """Whether the state of partitions that other processes own is kept ready here."""
 
 
 class QueryRuntime:
@@ -70,16 +73,21 @@ class QueryRuntime:
         plan = topics.plan
         self.group = f"{spec.group}-{plan.query.target.topic}"
         self.counters = Counters(timeframes={bar.name: TimeframeCounters() for bar in plan.emitted})
-        self.schedule = None
-        if plan.query.schedule is not None:
-            self.schedule = ScheduleProvider(log, plan.query, clock, refresh_at=spec.refresh_at, retry=spec.schedule_retry)
+        self.schedule = self._schedule(log)
         self._universe = Universe(plan, spec.universe)
         self._store = self._opened_store()
         self.leadership = Leadership(self.group, topics.heartbeats)
+        self._standby: Standby | None = None
         self.worker = self._worker()
         self.runner = self._runner()
         self._threads: list[threading.Thread] = []
         self._beats: _Beats | None = None
+
+    def _schedule(self, log: Log) -> ScheduleProvider | None:
+        query, spec = self.topics.plan.query, self._spec
+        if query.schedule is None:
+            return None
+        return ScheduleProvider(log, query, self._clock, refresh_at=spec.refresh_at, retry=spec.schedule_retry)
 
     def _opened_store(self) -> Store | None:
         folder = self._spec.state_folder
@@ -95,7 +103,11 @@ class QueryRuntime:
         # Heartbeats are read after events, so that none of those that stand before them is missed.
         names = [self.topics.source, self.topics.events, self.topics.heartbeats]
         group = GroupSpec(self.group, tuple(dict.fromkeys(names)), self._spec.instance, lease=self._spec.lease)
-        return Worker(around, group, self.leadership, self._spec.pace)
+        if not self._spec.standby:
+            return Worker(around, group, self.leadership, self._spec.pace)
+        log = self._log.connect()
+        self._standby = Standby(around, log, lambda: self.worker.partitions, self._schedule(log))
+        return Worker(around, group, self.leadership, self._spec.pace, self._standby.replica)
 
     def _runner(self) -> Runner:
         plan = self.topics.plan
@@ -113,13 +125,18 @@ class QueryRuntime:
 
     def start(self) -> None:
         """Schedule, then election, then the runner of heartbeats: each begins when the one before is there."""
-        name = f"kandle-{self.topics.plan.query.target.topic}"
-        thread = threading.Thread(target=self.worker.run, args=(self._start_heartbeats,), name=name, daemon=True)
+        self._start_thread("", lambda: self.worker.run(self._joined))
+
+    def _start_thread(self, part: str, target: Callable[[], None]) -> None:
+        name = f"kandle-{self.topics.plan.query.target.topic}{part}"
+        thread = threading.Thread(target=target, name=name, daemon=True)
         self._threads.append(thread)
         thread.start()
 
-    def _start_heartbeats(self) -> None:
+    def _joined(self) -> None:
         self._beats = _Beats(self.runner, self._heartbeats_failed)
+        if self._standby is not None:
+            self._start_thread("-standby", self._standby.run)
 
     def _heartbeats_failed(self, error: BaseException) -> None:
         logger.error("heartbeats of %s failed: %s", self.group, error)
@@ -129,11 +146,15 @@ class QueryRuntime:
     def stop(self) -> None:
         """Hand over at once: commit, leave the group, end the threads."""
         self.worker.stop()
+        if self._standby is not None:
+            self._standby.stop()
         for thread in self._threads:
             thread.join()
         if self._beats is not None:
             self._beats.stop()
         self.worker.close()
+        if self._standby is not None:
+            self._standby.close()
         self._beat_log.close()
         if self._store is not None:
             self._store.close()
@@ -166,6 +187,7 @@ class QueryRuntime:
             schedule_sessions=None if calendar is None else len(calendar.opens),
             problem=None if problem is None else str(problem),
             counters=self.counters,
+            standby=() if self._standby is None else self._standby.partitions,
         )
 
 

@@ -8,30 +8,15 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import polars as pl
 
-from kandle.engine.journal import Journal
-from kandle.engine.pipeline import Finals, Pipeline, Processed
-from kandle.errors import StateError
-from kandle.log.port import Log, TopicPartition
+from kandle.engine.pipeline import Finals, Processed
+from kandle.log.port import TopicPartition
 from kandle.log.records import HEADERS, Batch, Records, Write
-from kandle.runtime.counters import Counters
 from kandle.runtime.dead_letters import DeadLetters
 from kandle.runtime.placement import Placement
-from kandle.runtime.schedule import ScheduleProvider
-from kandle.runtime.state import (
-    Frames,
-    change_frames,
-    fingerprint,
-    fingerprint_of,
-    numbers_of,
-    replayed,
-    schedule_positions,
-    snapshot_frames,
-)
-from kandle.runtime.topics import QueryTopics
-from kandle.store.changelog import CHANGE, SNAPSHOT, Changelog
-from kandle.store.port import Store
-from kandle.time.clock import Clock
-from kandle.time.watermark import Watermark
+from kandle.runtime.replica import Replica
+from kandle.runtime.state import change_frames, snapshot_frames
+from kandle.runtime.surroundings import Surroundings
+from kandle.store.changelog import CHANGE, SNAPSHOT
 
 LEAST_CHANGES = 1 << 20
 """Bytes of changes below which a snapshot is not worth writing."""
@@ -48,19 +33,6 @@ class Beat:
     position: int
 
 
-@dataclass(frozen=True, slots=True)
-class Surroundings:
-    """What a task works with."""
-
-    log: Log
-    clock: Clock
-    topics: QueryTopics
-    counters: Counters
-    schedule: ScheduleProvider | None = None
-    store: Store | None = None
-    expiry: int | None = None
-
-
 @dataclass(slots=True)
 class Outbox:
     """What is to be written with the next commit."""
@@ -73,68 +45,39 @@ class Outbox:
 class Task:
     """One partition of a query, restored to what its group committed last."""
 
-    def __init__(self, surroundings: Surroundings, partition: int) -> None:
+    def __init__(self, surroundings: Surroundings, partition: int, replica: Replica | None = None) -> None:
+        replica = replica if replica is not None else Replica(surroundings, partition)
         self._around = surroundings
         self._topics = surroundings.topics
         self.partition = partition
         self.events = TopicPartition(self._topics.events, partition)
         self.heartbeats = TopicPartition(self._topics.heartbeats, partition)
-        self._changelog = Changelog(surroundings.log, TopicPartition(self._topics.changelog, partition), surroundings.store)
-        self._journal = Journal()
-        self._watermark = Watermark()
+        self._changelog = replica.changelog
+        self._journal = replica.journal
+        self._watermark = replica.watermark
+        self._pipeline = replica.pipeline
+        # Live bars of before may not have left any more.
+        self._pipeline.touch()
         self._beats: list[Beat] = []
         self._beat_position = 0
         self._event_position = 0
-        self._known_keys = 0
+        self._known_keys = 0 if self._pipeline.keys is None else self._pipeline.keys.height
         self._snapshot_size = 0
         self._changes_size = 0
         self._outbox = Outbox()
         self._dead = DeadLetters(surroundings.log, surroundings.clock, self._topics, surroundings.counters, self.events)
         self._placement = Placement(self._topics, partition)
+        self._placement.skip(self._pipeline.keys)
         self._dirty = False
         self._recorded: dict[str, int] = {}
-        self._version: tuple[tuple[int, int], ...] = ()
+        self._version = self._version_of(replica)
         self._snapshot_due = False
-        self._pipeline = self._restored()
+        surroundings.counters.restored += replica.has_state
 
-    def _restored(self) -> Pipeline:
-        found = self._changelog.restore()
+    def _version_of(self, replica: Replica) -> tuple[tuple[int, int], ...]:
+        """Which schedule rows the restored state belongs to; none that are known, if not to the newest."""
         schedule = self._around.schedule
-        calendar = None if schedule is None else schedule.calendar
-        if found.snapshot is not None and schedule is not None:
-            calendar = schedule.calendar_at(schedule_positions(found.snapshot)) or calendar
-        pipeline = Pipeline(self._topics.plan, calendar, journal=self._journal, expiry=self._around.expiry)
-        if found.snapshot is not None:
-            self._check_plan(found.snapshot)
-            pipeline.restore({name: frame for name, frame in found.snapshot.items() if not name.startswith("_")})
-            self._take_numbers(found.snapshot)
-        for change in found.changes:
-            replayed(pipeline, change)
-            self._take_numbers(change)
-        self._journal.clear()
-        # Live bars of before may not have left any more.
-        pipeline.touch()
-        self._known_keys = 0 if pipeline.keys is None else pipeline.keys.height
-        self._placement.skip(pipeline.keys)
-        if found.snapshot is not None or found.changes:
-            self._around.counters.restored += 1
-        if schedule is not None:
-            self._version = schedule.version if calendar is schedule.calendar else ()
-        return pipeline
-
-    def _check_plan(self, snapshot: Frames) -> None:
-        """State of another declaration must not be gone on with."""
-        kept = fingerprint_of(snapshot)
-        if kept != fingerprint(self._topics.plan):
-            name = self._topics.plan.query.target.name
-            raise StateError(
-                f"the state in topic {self._topics.changelog} belongs to another query of {name}; "
-                f"give {name} another topic, and the bars of the changed query begin anew there"
-            )
-
-    def _take_numbers(self, frames: Frames) -> None:
-        numbers = numbers_of(frames)
-        self._watermark = Watermark(numbers["watermark"])
+        return schedule.version if schedule is not None and replica.is_current else ()
 
     def start_at(self, events: int, heartbeats: int) -> None:
         """The positions from which the group reads."""

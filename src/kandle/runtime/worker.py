@@ -15,7 +15,9 @@ from kandle.log.records import Batch
 from kandle.runtime.counters import State
 from kandle.runtime.heartbeat.leadership import Leadership
 from kandle.runtime.repartition import Repartitioner
-from kandle.runtime.task import Surroundings, Task
+from kandle.runtime.replica import Replica
+from kandle.runtime.surroundings import Surroundings
+from kandle.runtime.task import Task
 from kandle.time.timeframe import MILLISECOND, SECOND
 
 logger = logging.getLogger("kandle")
@@ -44,10 +46,21 @@ class Pace:
 
 
 class Worker:
-    """Tasks of the owned partitions of one query; `step` is one round, `run` goes on until it is stopped."""
+    """Tasks of the owned partitions of one query; `step` is one round, `run` goes on until it is stopped.
 
-    def __init__(self, around: Surroundings, group: GroupSpec, leadership: Leadership, pace: Pace | None = None) -> None:
+    `restored` gives the state of a partition that has come, as of the last commit.
+    """
+
+    def __init__(
+        self,
+        around: Surroundings,
+        group: GroupSpec,
+        leadership: Leadership,
+        pace: Pace | None = None,
+        restored: Callable[[Surroundings, int], Replica] = Replica,
+    ) -> None:
         self._around = around
+        self._restored = restored
         self._topics = around.topics
         self._group = group
         self._leadership = leadership
@@ -266,7 +279,7 @@ class Worker:
             {each.partition for each in partitions if each.topic in (self._topics.events, self._topics.heartbeats)}
         ):
             if number not in self.tasks:
-                task = Task(self._around, number)
+                task = Task(self._around, number, self._restored(self._around, number))
                 positions = {each: self._begin(each, committed) for each in (task.events, task.heartbeats)}
                 task.start_at(positions[task.events], positions[task.heartbeats])
                 self._consumer.seek(positions)

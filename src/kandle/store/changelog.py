@@ -19,7 +19,7 @@ import polars as pl
 
 from kandle.log.blobs import packed, unpacked
 from kandle.log.port import Column, Log, TopicPartition, TopicSpec
-from kandle.log.records import Records, Write
+from kandle.log.records import Batch, Records, Write
 from kandle.store.port import Store
 
 SNAPSHOT = "snapshot"
@@ -84,6 +84,8 @@ class Changelog:
     _pending: list[Entry] = field(default_factory=list)
     _next: int = 0
     _chain: int = field(default_factory=lambda: uuid.uuid4().int & 0xFFFFFFFF)
+    _last: Placed | None = None
+    _open: list[Placed] = field(default_factory=list)
 
     def record(self, kind: str, frames: Frames) -> int:
         """Have a snapshot or a change written with the next commit; gives its size in bytes."""
@@ -110,16 +112,21 @@ class Changelog:
         if not fresh:
             return
         self._next = fresh[-1][0] + 1
-        newest = newest_snapshot(fresh)
-        if self.store is not None:
-            old = [key for key, _ in self.store.scan(self._key("record"))] if newest is not None else []
-            self.store.write(self._puts(fresh[newest or 0 :]), old)
+        newest = self._copy(fresh)
         if newest is not None:
             self.log.truncate(self.partition, fresh[newest][0])
 
+    def _copy(self, fresh: Sequence[Placed]) -> int | None:
+        """Keep the copy up to date; gives where a snapshot begins that makes all before it needless."""
+        newest = newest_snapshot(fresh)
+        if self.store is not None and fresh:
+            old = [key for key, _ in self.store.scan(self._key("record"))] if newest is not None else []
+            self.store.write(self._puts(fresh[newest or 0 :]), old)
+        return newest
+
     def _puts(self, records: Sequence[Placed]) -> dict[bytes, bytes]:
         puts = {self._key(f"record/{offset:020d}"): entry.packed() for offset, entry in records}
-        return puts | {self._key("next"): str(self._next).encode()}
+        return puts | {self._key("next"): str(records[-1][0] + 1).encode()}
 
     def _key(self, name: str) -> bytes:
         return f"{self.partition.topic}/{self.partition.partition}/{name}".encode()
@@ -127,19 +134,55 @@ class Changelog:
     def restore(self) -> Restored:
         """The state as of the last commit, from the copy and what the topic has beyond it."""
         self._pending.clear()
-        records = self._copied()
-        fresh = list(self._read(self._next))
-        if fresh:
-            self._next = fresh[-1][0] + 1
-            records += fresh
-            self._recopy(records)
+        self._open.clear()
+        records = self._whole()
+        self._last = records[-1] if records else None
         if records:
             self._chain = records[-1][1].chain
         return _restored(records)
 
-    def _copied(self) -> list[Placed]:
+    def _whole(self) -> list[Placed]:
+        """All records that are needed.
+
+        While they are read, another process may write a snapshot and have what is before it forgotten: then once more.
+        """
+        while True:
+            first = self.log.first(self.partition)
+            records = self._copied(first)
+            fresh = list(self._read(self._next))
+            if self.log.first(self.partition) == first:
+                break
+        if fresh:
+            self._next = fresh[-1][0] + 1
+            records += fresh
+            self._recopy(records)
+        return records
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether no record is known of which only the first pieces were read."""
+        return not self._open
+
+    def beyond(self, most: int | None = None) -> Iterator[Placed]:
+        """The last record that is known and, from about `most` of them, those after it; this changes nothing, and may wait."""
+        offset = self.log.first(self.partition) if self._last is None else self._last[0]
+        return self._read(offset) if most is None else _placed(self.log.read(self.partition, offset, most))
+
+    def follow(self, records: Sequence[Placed]) -> Restored | None:
+        """What others have committed, as `beyond` gave it; None if it is not the sequel of what is known, so `restore` is due."""
+        if self._last is None or not records or records[0] != self._last:
+            return None
+        fresh = list(records[1:])
+        if not fresh:
+            return Restored()
+        self._last, self._next, self._chain = fresh[-1], fresh[-1][0] + 1, fresh[-1][1].chain
+        fresh, self._open = _cut(self._open + fresh)
+        self._copy(fresh)
+        return _restored(fresh)
+
+    def _copied(self, first: int) -> list[Placed]:
         """The records of the copy, if it is a copy of this very topic and not too old."""
-        self._next = self.log.first(self.partition)
+        self._next = first
         if self.store is None:
             return []
         stored = self.store.get(self._key("next"))
@@ -163,14 +206,24 @@ class Changelog:
 
     def _read(self, offset: int) -> Iterator[Placed]:
         while batches := self.log.read(self.partition, offset, ROWS_AT_ONCE):
-            for batch in batches:
-                rows = batch.records.frame.select("kind", "chain", "more", "content").iter_rows()
-                yield from zip(batch.offsets.tolist(), (Entry(*row) for row in rows), strict=True)
+            yield from _placed(batches)
             offset = batches[-1].next_offset
 
 
 Placed = tuple[int, Entry]
 """An entry with its offset."""
+
+
+def _placed(batches: Sequence[Batch]) -> Iterator[Placed]:
+    for batch in batches:
+        rows = batch.records.frame.select("kind", "chain", "more", "content").iter_rows()
+        yield from zip(batch.offsets.tolist(), (Entry(*row) for row in rows), strict=True)
+
+
+def _cut(records: list[Placed]) -> tuple[list[Placed], list[Placed]]:
+    """Those that are whole, and the pieces of one whose rest is still to come."""
+    end = max((number for number, (_, entry) in enumerate(records, 1) if not entry.more), default=0)
+    return records[:end], records[end:]
 
 
 def _is_unbroken(records: Sequence[Placed]) -> bool:
