@@ -116,6 +116,9 @@ class KafkaConsumer:
         owners = {
             said for place, (_, said) in self._log.admin.committed(self._spec.group).items() if place in partitions and said
         }
+        if self._transactions.id in owners:
+            # The process before may have been killed within a commit, which would have to be waited for below.
+            self._transactions.open()
         suspects = owners - {self._transactions.id}
         if not suspects:
             return
