@@ -8,9 +8,10 @@ from collections.abc import Sequence
 import polars as pl
 
 from kandle.errors import FencedError, UnavailableError
-from kandle.log.port import Fence, Log, TopicPartition
+from kandle.log.port import Fence, Log
 from kandle.log.records import Records, Write
 from kandle.runtime.counters import Counters
+from kandle.runtime.heartbeat.barrier import Barrier, usual_barrier
 from kandle.runtime.heartbeat.leadership import Leadership
 from kandle.runtime.heartbeat.planner import DueBeat
 from kandle.runtime.topics import QueryTopics
@@ -23,10 +24,18 @@ NEWEST_ROWS = 64
 class Sender:
     """Appends heartbeats to every partition of their topic, each with the position of the events at that moment.
 
-    Where events are copied to other partitions by their group key, a heartbeat waits until those of before it are copied.
+    The barrier has them wait until all events of before are where that position is.
     """
 
-    def __init__(self, log: Log, topics: QueryTopics, leadership: Leadership, group: str, counters: Counters) -> None:
+    def __init__(
+        self,
+        log: Log,
+        topics: QueryTopics,
+        leadership: Leadership,
+        group: str,
+        counters: Counters,
+        barrier: Barrier | None = None,
+    ) -> None:
         self._log = log
         self._topics = topics
         self._leadership = leadership
@@ -34,7 +43,7 @@ class Sender:
         self._counters = counters
         self._epoch: int | None = None
         self._last: int | None = None
-        self._waiting: tuple[list[DueBeat], list[int]] | None = None
+        self._barrier: Barrier = usual_barrier(log, topics, group) if barrier is None else barrier
 
     @property
     def last(self) -> int | None:
@@ -50,7 +59,8 @@ class Sender:
         if fence.epoch != self._epoch:
             # From here on the leader before can append nothing more, so what is newest stays so.
             self._log.append([], fence)
-            self._epoch, self._last, self._waiting = fence.epoch, self._recovered(), None
+            self._barrier.reset()
+            self._epoch, self._last = fence.epoch, self._recovered()
         return self._last
 
     def _recovered(self) -> int | None:
@@ -68,33 +78,25 @@ class Sender:
         return newest
 
     def send(self, beats: Sequence[DueBeat]) -> bool:
-        """Send what is newer than the last; False if it still has to wait for events to be copied."""
+        """Send what is newer than the last; False if some still have to wait for events."""
         # Taken once: leadership may go at any moment, and what is appended afterwards must be refused by its fence.
         fence = self._leadership.fence
         if fence is None:
-            self._waiting = None
             return True
         try:
-            last = self._newest(fence)
-            fresh = [beat for beat in beats if last is None or beat.instant > last]
-            if fresh and self._topics.is_repartitioned and not self._is_copied(fresh):
-                return False
-            if fresh:
-                self._append(fresh, fence)
+            fresh = self._fresh(beats, fence)
+            passed = self._fresh(self._barrier.passed(fresh), fence) if fresh else []
+            if passed:
+                self._append(passed, fence)
+            return len(passed) == len(fresh)
         except FencedError:
             logger.info("heartbeats of %s belong to another process by now", self._group)
         return True
 
-    def _is_copied(self, beats: list[DueBeat]) -> bool:
-        """Whether all events that were in the source when these heartbeats fell due are with their group keys."""
-        if self._waiting is None or self._waiting[0] != beats:
-            self._waiting = (beats, self._log.ends(self._topics.source))
-        copied = self._log.committed(self._group, self._topics.source)
-        first = [self._log.first(TopicPartition(self._topics.source, number)) for number in range(len(self._waiting[1]))]
-        if any(max(copied.get(number, 0), first[number]) < end for number, end in enumerate(self._waiting[1])):
-            return False
-        self._waiting = None
-        return True
+    def _fresh(self, beats: Sequence[DueBeat], fence: Fence) -> list[DueBeat]:
+        """What nobody has sent yet."""
+        last = self._newest(fence)
+        return [beat for beat in beats if last is None or beat.instant > last]
 
     def _append(self, beats: list[DueBeat], fence: Fence) -> None:
         ends = self._log.ends(self._topics.events)

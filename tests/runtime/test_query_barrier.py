@@ -1,0 +1,120 @@
+"""Heartbeats wait until the queries of ksqlDB have made something of all that was in the source."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+
+import pytest
+
+from kandle.errors import UnavailableError
+from kandle.log.port import TopicPartition
+from kandle.runtime.heartbeat.barrier import ASKED_EVERY, Hop, QuerySteps, StepBarrier
+from kandle.time.clock import ManualClock
+from tests.runtime.building import beat, t
+
+GROUP = "_confluent-ksql-app_query_CTAS_BARS_1"
+INNER = f"{GROUP}-Aggregate-GroupBy-repartition"
+
+
+@dataclass
+class Cluster:
+    """Ends and committed positions by topic, one partition each."""
+
+    ends: dict[str, int] = field(default_factory=dict)
+    done: dict[str, int] = field(default_factory=dict)
+    is_down: bool = False
+
+    def bounds(self, topics: Collection[str]) -> Mapping[TopicPartition, tuple[int, int]]:
+        return {TopicPartition(topic, 0): (0, self.ends[topic]) for topic in topics}
+
+    def committed(self, group: str) -> Mapping[TopicPartition, int]:
+        if self.is_down:
+            raise UnavailableError("the brokers are away")
+        return {TopicPartition(topic, 0): at for topic, at in self.done.items()}
+
+    def inner_topics(self, group: str) -> list[str]:
+        return [topic for topic in self.ends if topic.startswith(f"{group}-")]
+
+
+class Waiting:
+    """A barrier before a cluster whose clock moves on with each question."""
+
+    def __init__(self, cluster: Cluster, *hops: Hop) -> None:
+        self.clock = ManualClock(t("14:30"))
+        self.barrier = StepBarrier(QuerySteps(cluster, lambda: hops, self.clock))
+
+    def passed(self, *starts: str) -> list[str]:
+        self.clock.jump(self.clock.now() + ASKED_EVERY)
+        return [f"{(each.start - t('14:00')) // 60_000_000}" for each in self.barrier.passed([beat(start) for start in starts])]
+
+
+def test_the_source_is_waited_for_and_then_what_is_under_way_inside_of_the_query() -> None:
+    cluster = Cluster({"ticks": 10, INNER: 3}, {"ticks": 9, INNER: 3})
+    waiting = Waiting(cluster, Hop(GROUP, ("ticks",)))
+    assert waiting.passed("14:29") == []
+    # The last tick has been handed on, so now there is one more record inside.
+    cluster.done["ticks"], cluster.ends[INNER] = 10, 4
+    assert waiting.passed("14:29") == []
+    cluster.done[INNER] = 4
+    assert waiting.passed("14:29") == ["29"]
+
+
+def test_what_comes_into_the_source_later_is_not_waited_for() -> None:
+    cluster = Cluster({"ticks": 10}, {"ticks": 9})
+    waiting = Waiting(cluster, Hop(GROUP, ("ticks",)))
+    assert waiting.passed("14:29") == []
+    cluster.ends["ticks"], cluster.done["ticks"] = 99, 10
+    assert waiting.passed("14:29") == ["29"]
+
+
+def test_heartbeats_that_fall_due_meanwhile_do_not_hold_up_those_before_them() -> None:
+    cluster = Cluster({"ticks": 10}, {"ticks": 0})
+    waiting = Waiting(cluster, Hop(GROUP, ("ticks",)))
+    assert waiting.passed("14:29") == []
+    cluster.ends["ticks"] = 20
+    cluster.done["ticks"] = 10
+    assert waiting.passed("14:29", "14:30") == ["29"]
+    assert waiting.passed("14:30") == []
+    cluster.done["ticks"] = 20
+    assert waiting.passed("14:30") == ["30"]
+
+
+def test_queries_that_follow_each_other_are_waited_for_one_after_the_other() -> None:
+    first, second = "first", "second"
+    cluster = Cluster({"ticks": 5, "ticks_in_session": 4}, {"ticks": 4, "ticks_in_session": 4})
+    waiting = Waiting(cluster, Hop(first, ("ticks",)), Hop(second, ("ticks_in_session",)))
+    assert waiting.passed("14:29") == []
+    cluster.done["ticks"], cluster.ends["ticks_in_session"] = 5, 5
+    assert waiting.passed("14:29") == []
+    cluster.done["ticks_in_session"] = 5
+    assert waiting.passed("14:29") == ["29"]
+
+
+def test_records_that_retention_has_taken_away_are_not_waited_for() -> None:
+    class Emptied(Cluster):
+        def bounds(self, topics: Collection[str]) -> Mapping[TopicPartition, tuple[int, int]]:
+            return {TopicPartition(topic, 0): (10, 10) for topic in topics}
+
+    assert Waiting(Emptied(), Hop(GROUP, ("ticks",))).passed("14:29") == ["29"]
+
+
+def test_a_question_that_failed_is_no_answer() -> None:
+    cluster = Cluster({"ticks": 10}, {"ticks": 9}, is_down=True)
+    waiting = Waiting(cluster, Hop(GROUP, ("ticks",)))
+    for _ in range(2):
+        with pytest.raises(UnavailableError):
+            waiting.passed("14:29")
+    cluster.is_down = False
+    assert waiting.passed("14:29") == []
+    cluster.done["ticks"] = 10
+    assert waiting.passed("14:29") == ["29"]
+
+
+def test_brokers_are_not_asked_all_the_time() -> None:
+    cluster = Cluster({"ticks": 10}, {"ticks": 9})
+    waiting = Waiting(cluster, Hop(GROUP, ("ticks",)))
+    assert waiting.passed("14:29") == []
+    cluster.done["ticks"] = 10
+    assert waiting.barrier.passed([beat("14:29")]) == []
+    assert waiting.passed("14:29") == ["29"]
