@@ -100,9 +100,7 @@ class QueryRuntime:
         around = Surroundings(
             self._log, self._clock, self.topics, self.counters, self.schedule, self._store, expiry if expiry > 0 else None
         )
-        # Heartbeats are read after events, so that none of those that stand before them is missed.
-        names = [self.topics.source, self.topics.events, self.topics.heartbeats]
-        group = GroupSpec(self.group, tuple(dict.fromkeys(names)), self._spec.instance, lease=self._spec.lease)
+        group = GroupSpec(self.group, self.topics.read, self._spec.instance, lease=self._spec.lease)
         if not self._spec.standby:
             return Worker(around, group, self.leadership, self._spec.pace)
         log = self._log.connect()

@@ -12,6 +12,7 @@ from kandle.engine.pipeline import Finals, Processed
 from kandle.log.port import TopicPartition
 from kandle.log.records import HEADERS, Batch, Records, Write
 from kandle.runtime.dead_letters import DeadLetters
+from kandle.runtime.intake import intake_of
 from kandle.runtime.placement import Placement
 from kandle.runtime.replica import Replica
 from kandle.runtime.state import change_frames, snapshot_frames
@@ -66,6 +67,7 @@ class Task:
         self._changes_size = 0
         self._outbox = Outbox()
         self._dead = DeadLetters(surroundings.log, surroundings.clock, self._topics, surroundings.counters, self.events)
+        self._intake = intake_of(self._topics.aggregated)
         self._placement = Placement(self._topics, partition)
         self._placement.skip(self._pipeline.keys)
         self._dirty = False
@@ -151,12 +153,7 @@ class Task:
     def _process(self, batches: Sequence[Batch]) -> None:
         if not batches:
             return
-        frames = [batch.records.frame for batch in batches]
-        gone = [batch.records.tombstones for batch in batches]
-        times = [batch.timestamps for batch in batches]
-        if any(mask is not None for mask in gone):
-            frames, times = _without_tombstones(frames, gone, times)
-        processed = self._pipeline.process(pl.concat(frames), self._watermark, np.concatenate(times))
+        processed = self._intake.take(self._pipeline, self._watermark, batches)
         self._placement.check(self._pipeline.keys)
         self._count(processed, sum(len(batch) for batch in batches))
         self._close(self._pipeline.advance(self._watermark.value))
@@ -207,14 +204,16 @@ class Task:
                 bars = pl.concat([finals.bars for finals in every])
                 gaps = pl.concat([finals.gaps for finals in every])
                 found.append(Write(bar.final_topic, self.partition, Records(bars, _gap_headers(gaps))))
-                # The last value of a bucket in the live topic is its final.
-                found.append(Write(bar.live_topic, self.partition, Records(bars, _gap_headers(gaps))))
+                if self._topics.is_written_live(bar):
+                    # The last value of a bucket in the live topic is its final.
+                    found.append(Write(bar.live_topic, self.partition, Records(bars, _gap_headers(gaps))))
         return found
 
     def _live_writes(self) -> list[Write]:
         found = []
         for bar, frame in self._pipeline.changes():
-            found.append(Write(bar.live_topic, self.partition, Records(frame)))
+            if self._topics.is_written_live(bar):
+                found.append(Write(bar.live_topic, self.partition, Records(frame)))
             self._around.counters.timeframes[bar.name].live += frame.height
         return found
 
@@ -286,14 +285,3 @@ def _from(batches: Sequence[Batch], position: int) -> list[Batch]:
         if count < len(batch):
             found.append(batch.slice(count) if count else batch)
     return found
-
-
-def _without_tombstones(
-    frames: Sequence[pl.DataFrame], gone: Sequence[pl.Series | None], times: Sequence[np.ndarray]
-) -> tuple[list[pl.DataFrame], list[np.ndarray]]:
-    """A stream's tombstones are no events."""
-    kept = [None if mask is None else ~mask for mask in gone]
-    return (
-        [frame if mask is None else frame.filter(mask) for frame, mask in zip(frames, kept, strict=True)],
-        [each if mask is None else each[mask.to_numpy()] for each, mask in zip(times, kept, strict=True)],
-    )

@@ -12,6 +12,7 @@ from kandle.model.entity import EntityModel
 from kandle.plan.plan import BarPlan, Plan
 from kandle.query.nodes import Column as SourceColumn
 from kandle.query.query import Late
+from kandle.runtime.aggregated import Aggregated
 from kandle.store.changelog import changelog_topic
 from kandle.time.timeframe import DAY, HOUR
 
@@ -27,7 +28,10 @@ class Retentions:
 
 @dataclass(frozen=True, slots=True)
 class QueryTopics:
-    """Topics of one query; `events` is what its tasks read: the source itself, or the source by group key."""
+    """Topics of one query.
+
+    `events` is what its tasks read: the source itself, the source by group key, or what ksqlDB has aggregated.
+    """
 
     plan: Plan
     source: str
@@ -37,10 +41,35 @@ class QueryTopics:
     late: str | None
     partitions: int
     specs: tuple[TopicSpec, ...]
+    aggregated: Aggregated | None = None
 
     @property
     def is_repartitioned(self) -> bool:
-        return self.events != self.source
+        """Whether kandle itself copies the source by group key."""
+        return self.events != self.source and self.aggregated is None
+
+    @property
+    def read(self) -> tuple[str, ...]:
+        """What the group of the query reads; heartbeats last, so that no event that stands before one is missed."""
+        first = () if self.aggregated is not None else (self.source,)
+        return tuple(dict.fromkeys((*first, self.events, self.heartbeats)))
+
+    def is_written_live(self, bar: BarPlan) -> bool:
+        """Whether live bars of a timeframe are kandle's to write: those that ksqlDB aggregates are there already."""
+        return self.aggregated is None or bar.live_topic != self.events
+
+
+def aggregated_topics(plan: Plan, heartbeats: str, retentions: Retentions, aggregated: Aggregated) -> QueryTopics:
+    """The topics of a query whose base bars ksqlDB aggregates."""
+    target, table = plan.query.target, aggregated.topic
+    bars = [spec for bar in plan.emitted for spec in bar_topics(target, bar, table.partitions, retentions)]
+    specs = (
+        *(spec for spec in bars if spec.name != table.name),
+        heartbeat_topic(heartbeats, table.partitions, target.replication, retentions.heartbeats),
+        changelog_topic(f"{target.topic}_changelog", table.partitions, target.replication),
+    )
+    source, changelog = plan.query.source.topic, f"{target.topic}_changelog"
+    return QueryTopics(plan, source, table.name, heartbeats, changelog, None, table.partitions, specs, aggregated)
 
 
 def query_topics(log: Log, plan: Plan, heartbeats: str, retentions: Retentions) -> QueryTopics:
