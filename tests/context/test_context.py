@@ -12,7 +12,7 @@ import pytest
 import kandle
 from kandle import Context, EventSet, Key, ModelBuilder, Options, Period, TableSet, Timestamp
 from kandle import functions as f
-from kandle.context.options import TopicOptions
+from kandle.context.sections import TopicOptions
 from kandle.errors import KandleError, ModelError, QueryError
 
 

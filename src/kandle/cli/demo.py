@@ -22,7 +22,8 @@ from kandle.cli.demo_view import Seen, View, view_on
 from kandle.cli.report import console, show_line, table_of
 from kandle.cli.tail import Tail, whole
 from kandle.cli.values import iso_instant
-from kandle.context.options import LogOptions, Options
+from kandle.context.options import Options
+from kandle.context.sections import LogOptions
 from kandle.errors import OptionsError, StateError, UnknownTopicError
 from kandle.log.embedded import EmbeddedLog
 from kandle.log.port import Log

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from kandle.context.model import Model
-from kandle.context.options import ClockOptions, Options
+from kandle.context.options import Options
+from kandle.context.sections import ClockOptions
 from kandle.errors import OptionsError, StorageError
 from kandle.log.database import FILE
 from kandle.log.embedded import EmbeddedLog

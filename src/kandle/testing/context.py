@@ -9,7 +9,8 @@ from typing import Any, TypeVar
 
 from kandle.context.context import Context
 from kandle.context.opened import Opened
-from kandle.context.options import LogOptions, Options
+from kandle.context.options import Options
+from kandle.context.sections import LogOptions
 from kandle.log.embedded import EmbeddedLog
 from kandle.log.port import Log
 from kandle.runtime.runtime import Runtime
