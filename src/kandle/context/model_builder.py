@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, Generic, Self, TypeVar
 
-from kandle.context.options import TopicOptions
+from kandle.context.sections import TopicOptions
 from kandle.errors import ModelError, QueryError
 from kandle.model.entity import EntityModel, entity_model, unknown
 from kandle.model.naming import checked_topic
