@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 import polars as pl
@@ -41,30 +41,45 @@ class Bar:
     total: int
 
 
+def bars_of_ticks(query: Any, **timeframes: Any) -> Any:
+    """Bars of these timeframes of the ticks that a query begins with."""
+    return (
+        query.from_(Tick)
+        .tumbling(lambda t: t.time, **timeframes, grace="2s")
+        .group_by(lambda t: (t.venue, t.name))
+        .select(
+            lambda t, w: Bar(
+                venue=t.venue,
+                name=t.name,
+                start=w.start,
+                first=f.first(t.price),
+                highest=f.max(t.price),
+                lowest=f.min(t.price),
+                last=f.last(t.price),
+                total=f.sum(t.size),
+            )
+        )
+    )
+
+
 class Market(Context):
+    """Bars of one second to one hour."""
+
     ticks: EventSet[Tick]
     bars: EventSet[Bar]
 
     def on_model_creating(self, model: kandle.ModelBuilder) -> None:
-        model.entity(Bar).to_query(
-            lambda q: (
-                q.from_(Tick)
-                .tumbling(lambda t: t.time, seconds=1, minutes=(1, 5), hours=1, grace="2s")
-                .group_by(lambda t: (t.venue, t.name))
-                .select(
-                    lambda t, w: Bar(
-                        venue=t.venue,
-                        name=t.name,
-                        start=w.start,
-                        first=f.first(t.price),
-                        highest=f.max(t.price),
-                        lowest=f.min(t.price),
-                        last=f.last(t.price),
-                        total=f.sum(t.size),
-                    )
-                )
-            )
-        )
+        model.entity(Bar).to_query(lambda q: bars_of_ticks(q, seconds=1, minutes=(1, 5), hours=1))
+
+
+class Minutes(Context):
+    """Bars of one minute only, as the peers make them."""
+
+    ticks: EventSet[Tick]
+    bars: EventSet[Bar]
+
+    def on_model_creating(self, model: kandle.ModelBuilder) -> None:
+        model.entity(Bar).to_query(lambda q: bars_of_ticks(q, minutes=1))
 
 
 def ticks(instants: np.ndarray, keys: int, random: np.random.Generator) -> pl.DataFrame:
