@@ -174,7 +174,7 @@ def test_a_context_without_a_set_of_what_is_joined_is_refused() -> None:
 
 
 def test_the_embedded_engine_refuses_a_join_when_it_would_run_it_and_not_before() -> None:
-    message = r"joins Tick with Instrument, which runs on ksqlDB only: set \[engine\] kind = \"ksqldb\".*or join the data before"
+    message = r"joins Tick with Instrument, which runs on ksqlDB only: set \[engine\] kind = \"ksqldb\".*or join the data before kandle"
     assert "left join Instrument (topic other_instruments) on Tick.name == Instrument.name" in kandle.explain(
         kandle.plan(Joined.model().queries[Bar])
     )

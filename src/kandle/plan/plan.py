@@ -86,8 +86,8 @@ def check_embedded(query: QueryModel) -> None:
     """PlanError for a query that only ksqlDB can run."""
     if query.join is not None:
         raise PlanError(
-            f"the query of {query.target.name} joins {query.source.name} with {query.join.entity.name}, "
-            'which runs on ksqlDB only: set [engine] kind = "ksqldb" (`kandle script` prints its statements), or join the data before they reach kandle'
+            f"the query of {query.target.name} joins {query.source.name} with {query.join.entity.name}, which runs on ksqlDB "
+            'only: set [engine] kind = "ksqldb" (`kandle script` prints its statements), or join the data before kandle'
         )
 
 

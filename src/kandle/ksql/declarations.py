@@ -1,0 +1,138 @@
+"""Entities as declared streams and tables: the columns that ksqlDB reads of a topic, and what each means."""
+
+from __future__ import annotations
+
+from kandle.errors import QueryError
+from kandle.ksql.names import quoted, text
+from kandle.ksql.patterns import java_pattern
+from kandle.ksql.statements import ColumnDefinition, Create
+from kandle.ksql.terms import Term
+from kandle.ksql.types import BIGINT, TIMESTAMP, VARCHAR, KsqlType, column_type
+from kandle.model.entity import EntityModel, FieldModel
+from kandle.model.markers import EPOCH_FORMATS
+from kandle.model.types import FloatType, IntegerType, StringMapType, StringType, TimestampType, UuidType
+from kandle.time.timeframe import MILLISECOND
+
+TEXT_FORMATS = ("JSON", "DELIMITED")
+"""Formats in which a datetime of a pattern is text, and one of an epoch format its plain number."""
+
+KAFKA_TYPES = (StringType, UuidType, IntegerType, FloatType)
+
+
+def name_of(topic: str) -> str:
+    """The stream's or table's name for a topic: ksqlDB's names have no dots."""
+    return topic.replace(".", "_")
+
+
+def declared(entity: EntityModel) -> Create:
+    """The statement that declares the topic of an entity."""
+    _check_formats(entity)
+    role = "KEY" if entity.kind == "stream" else "PRIMARY KEY"
+    keys = [ColumnDefinition(found.name, stored_type(entity, found), role) for found in entity.keys]
+    values = [ColumnDefinition(found.name, stored_type(entity, found)) for found in entity.values]
+    properties = topic_properties(entity) | formats(entity) | _time(entity)
+    return Create(
+        entity.kind, name_of(entity.topic), (*keys, *values), properties, comment=f"{entity.name}: topic {entity.topic}"
+    )
+
+
+def topic_properties(entity: EntityModel) -> dict[str, str | int]:
+    """How the topic is made where it is not there."""
+    found: dict[str, str | int] = {"KAFKA_TOPIC": entity.topic, "PARTITIONS": entity.partitions}
+    if entity.replication > 1:
+        found["REPLICAS"] = entity.replication
+    if entity.retention is not None and entity.kind == "stream":
+        found["RETENTION_MS"] = entity.retention // MILLISECOND
+    return found
+
+
+def formats(entity: EntityModel) -> dict[str, str | int]:
+    """The formats of its records; without key columns there is none of keys."""
+    key: dict[str, str | int] = {"KEY_FORMAT": entity.key_format} if entity.keys else {}
+    return key | {"VALUE_FORMAT": entity.value_format}
+
+
+def _time(entity: EntityModel) -> dict[str, str | int]:
+    stamp = entity.timestamp
+    if stamp is None or not is_event_time(entity, stamp):
+        return {}
+    found: dict[str, str | int] = {"TIMESTAMP": quoted(stamp.name)}
+    if stored_type(entity, stamp) == VARCHAR:
+        found["TIMESTAMP_FORMAT"] = java_pattern(stamp.datetime_format or "")
+    return found
+
+
+def is_event_time(entity: EntityModel, found: FieldModel) -> bool:
+    """Whether ksqlDB takes the field as the time of the records."""
+    return found.is_timestamp and stored_type(entity, found) in (TIMESTAMP, VARCHAR)
+
+
+def _format_of(entity: EntityModel, found: FieldModel) -> str:
+    return entity.value_format if found.key_order is None else entity.key_format
+
+
+def _is_text(entity: EntityModel, found: FieldModel) -> bool:
+    return _format_of(entity, found) in TEXT_FORMATS
+
+
+def _is_pattern(pattern: str | None) -> bool:
+    return pattern is not None and "%" in pattern
+
+
+def _to_milliseconds(entity: EntityModel, found: FieldModel) -> str | None:
+    """What turns the number that stands for an instant into milliseconds; None where ksqlDB reads the instant itself."""
+    pattern = found.datetime_format
+    if pattern not in EPOCH_FORMATS or pattern == "epoch_ms":
+        return None
+    if _is_text(entity, found):
+        return {"epoch_s": " * 1000", "epoch_us": " / 1000", "epoch_ns": " / 1000000"}[pattern]
+    # In Avro kandle writes timestamp-micros for what is finer than milliseconds, else timestamp-millis.
+    return None if pattern == "epoch_s" else " / 1000"
+
+
+def stored_type(entity: EntityModel, found: FieldModel) -> KsqlType:
+    """The type of the column as it stands in the topic."""
+    if isinstance(found.type, TimestampType):
+        if _to_milliseconds(entity, found) is not None:
+            return BIGINT
+        if _is_pattern(found.datetime_format) and _is_text(entity, found):
+            return VARCHAR
+    return column_type(found.type)
+
+
+def meaning(entity: EntityModel, found: FieldModel, column: str) -> Term:
+    """The value of a field whose column is referred to by this text."""
+    stored = stored_type(entity, found)
+    if not isinstance(found.type, TimestampType) or stored == TIMESTAMP:
+        return Term(column, stored, found.nullable)
+    if stored == VARCHAR:
+        value = f"PARSE_TIMESTAMP({column}, {text(java_pattern(found.datetime_format or ''))})"
+    else:
+        value = f"FROM_UNIXTIME({column}{_to_milliseconds(entity, found)})"
+    return Term(f"CASE WHEN {column} IS NOT NULL THEN {value} END" if found.nullable else value, TIMESTAMP, found.nullable)
+
+
+def _check_formats(entity: EntityModel) -> None:
+    if entity.kind == "table" and not entity.keys:
+        raise QueryError(
+            f"{entity.name} is a table without a key, which ksqlDB cannot have; mark its key fields Key(0), Key(1) .."
+        )
+    for side, name, found in (("key", entity.key_format, entity.keys), ("value", entity.value_format, entity.values)):
+        if name == "KAFKA" and found:
+            _check_kafka(entity, side, found)
+        maps = [each.name for each in found if isinstance(each.type, StringMapType)]
+        if name == "DELIMITED" and maps:
+            raise QueryError(f"{entity.name}: {side}_format = 'DELIMITED' has no maps, but {maps[0]} is one; choose AVRO or JSON")
+
+
+def _check_kafka(entity: EntityModel, side: str, found: tuple[FieldModel, ...]) -> None:
+    names = ", ".join(each.name for each in found)
+    if len(found) > 1:
+        raise QueryError(
+            f"{entity.name}: {side}_format = 'KAFKA' holds one column, but there are {len(found)} ({names}); choose AVRO or JSON"
+        )
+    if not isinstance(found[0].type, KAFKA_TYPES):
+        raise QueryError(
+            f"{entity.name}: {side}_format = 'KAFKA' holds a str, UUID, int or float, but {names} is {found[0].type}; "
+            "choose AVRO or JSON"
+        )

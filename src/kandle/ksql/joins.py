@@ -1,0 +1,167 @@
+"""Joins: rows of another entity, or of the schedule, beside events. ksqlDB joins on one column of each side."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from kandle.errors import QueryError
+from kandle.ksql.declarations import declared, is_event_time, meaning, name_of
+from kandle.ksql.expressions import term
+from kandle.ksql.keys import key_expression
+from kandle.ksql.names import quoted, source_name
+from kandle.ksql.program import ScheduleTable
+from kandle.ksql.stage import Rows, columns_of, later_nodes, meanings
+from kandle.ksql.statements import ColumnDefinition, Create, CreateAs, Item, Names, Select, Statement, duration
+from kandle.ksql.terms import Scope, Term
+from kandle.ksql.types import TIMESTAMP, VARCHAR, array, struct
+from kandle.model.entity import EntityModel
+from kandle.query.describe import describe
+from kandle.query.nodes import AnyNode, Column, Node
+from kandle.query.query import Join, QueryModel
+from kandle.time.timeframe import DAY
+
+SOURCE, OTHER, SESSION = "t", "o", "s"
+"""Aliases of the source, of what it is joined with, and of its sessions."""
+
+INTERVALS = array(struct({"open": TIMESTAMP, "close": TIMESTAMP}))
+USUAL_GRACE = DAY
+"""How late events of two streams may be that are joined, where the query does not say it; what ksqlDB takes by itself."""
+
+
+def joined(query: QueryModel, join: Join, rows: Rows) -> tuple[Rows, Item]:
+    """The source beside what it is joined with, as it stands after FROM, and the column that is then the key."""
+    _check(query, join)
+    where = [] if query.where is None else [query.where]
+    columns = columns_of([*later_nodes(query), *where, *(side for pair in join.on for side in pair)])
+    scope = Scope(meanings(query.source, columns, SOURCE))
+    other = _Other(query, join, columns)
+    left, key = other.condition(scope)
+    within = "" if join.within is None else f" WITHIN {duration(join.within)} GRACE PERIOD {duration(_grace(join))}"
+    kind = "LEFT JOIN" if join.how == "left" else "JOIN"
+    text = f"{rows.source} {quoted(SOURCE)}\n  {kind} {other.name} {quoted(OTHER)}{within} ON {left} = {other.key}"
+    found = replace(
+        rows,
+        source=text,
+        scope=Scope(scope.columns | other.scope.columns),
+        is_timed=rows.is_timed and join.within is None,
+        declares=rows.declares | other.declares,
+        statements=(*rows.statements, *other.statements),
+    )
+    return found, key
+
+
+def _grace(join: Join) -> int:
+    return USUAL_GRACE if join.grace is None else join.grace
+
+
+def _check(query: QueryModel, join: Join) -> None:
+    source, other = query.source, join.entity
+    if source.partitions != other.partitions:
+        raise QueryError(
+            f"join: {source.name} has {source.partitions} partitions and {other.name} {other.partitions}; ksqlDB joins topics with "
+            "equal numbers of partitions only"
+        )
+    if other.kind == "table" and len(other.keys) > 1:
+        names = ", ".join(key.name for key in other.keys)
+        raise QueryError(
+            f"join: the key of the table {other.name} has {len(other.keys)} parts ({names}), but ksqlDB finds rows of tables by a "
+            "key of one column; give the table one key field, for example the parts joined by f.concat"
+        )
+    for entity in (source, other) if join.within is not None else ():
+        if entity.timestamp is None or not is_event_time(entity, entity.timestamp):
+            stamp = "no field" if entity.timestamp is None else entity.timestamp.name
+            raise QueryError(
+                f"join: events of streams go together by the time of their records, but ksqlDB cannot take {stamp} of "
+                f'{entity.name} for it; mark a datetime field Timestamp(), in milliseconds (DatetimeFormat("epoch_ms"))'
+            )
+
+
+class _Other:
+    """The other side of a join: itself, or a stream with its join key as one column."""
+
+    def __init__(self, query: QueryModel, join: Join, columns: list[Column]) -> None:
+        self._on = join.on
+        statement = declared(join.entity)
+        self.declares: dict[str, Statement] = {statement.name: statement}
+        self.statements: tuple[Statement, ...] = ()
+        self.name = source_name(statement.name)
+        self.scope = Scope(meanings(join.entity, columns, OTHER))
+        self._is_keyed = len(join.on) > 1 or not all(isinstance(side, Column) for side in join.on[0])
+        if self._is_keyed:
+            self._by_key(query, join.entity, columns)
+        else:
+            self.key = term(join.on[0][1], self.scope).text
+
+    def _by_key(self, query: QueryModel, entity: EntityModel, columns: list[Column]) -> None:
+        """A stream of the other's columns with its join key as one more."""
+        plain = Scope(meanings(entity, columns))
+        names = Names()
+        items = [Item(quoted(key.name), names.free(key.name)) for key in entity.keys]
+        found: dict[Node, Term] = {}
+        for column, value in plain.columns.items():
+            same = next((item.name for item in items if item.expression == value.text), None)
+            name = names.free(column.name) if same is None else same  # type: ignore[union-attr]
+            if same is None:
+                items.append(Item(value.text, name))
+            found[column] = replace(value, text=f"{quoted(OTHER)}.{quoted(name)}", plain=True, checks=())
+        key = names.free("_id")
+        items.append(Item(key_expression([term(right, plain) for _, right in self._on]), key))
+        topic = f"{query.target.topic}_{entity.topic}_by_key"
+        properties = {"KAFKA_TOPIC": topic, "VALUE_FORMAT": entity.value_format}
+        select = Select(tuple(items), self.name)
+        comment = f"The join key of {entity.name} as one column"
+        self.statements = (CreateAs("stream", name_of(topic), properties, select, comment=comment),)
+        self.name = source_name(name_of(topic))
+        self.scope = Scope(found)
+        self.key = f"{quoted(OTHER)}.{quoted(key)}"
+
+    def condition(self, scope: Scope) -> tuple[str, Item]:
+        """The source's side of ON, and the column that is the key of the joined stream."""
+        parts = [term(left, scope) for left, _ in self._on]
+        if self._is_keyed:
+            return key_expression(parts), Item(self.key, "_id")
+        left = self._on[0][0]
+        assert isinstance(left, Column)
+        return parts[0].text, Item(parts[0].text, left.name)
+
+
+@dataclass(frozen=True, slots=True)
+class Sessions:
+    """Events beside the sessions of their key: FROM, the condition that an event is inside of one, the column that is the key."""
+
+    rows: Rows
+    inside: str
+    key: Item
+
+
+def in_session(query: QueryModel, rows: Rows) -> Sessions:
+    """The source, or what was made of it, beside the intervals of its sessions."""
+    assert query.schedule is not None and query.window is not None
+    statement, schedule = _session_table(query)
+    keys = key_expression([term(key, rows.scope) for key in query.group_by])
+    time = term(query.window.time, rows.scope).text
+    intervals = f"{quoted(SESSION)}.`intervals`"
+    inside = f"ARRAY_LENGTH(FILTER({intervals}, i => (i->`open` <= {time}) AND ({time} < i->`close`))) > 0"
+    table = f"{source_name(statement.name)} {quoted(SESSION)}"
+    text = f"{rows.source} {quoted(SOURCE)}\n  JOIN {table} ON {keys} = {quoted(SESSION)}.`id`"
+    declares = rows.declares | {statement.name: statement}
+    return Sessions(replace(rows, source=text, declares=declares, schedule=schedule), inside, Item(f"{quoted(SESSION)}.`id`", "id"))
+
+
+def _session_table(query: QueryModel) -> tuple[Create, ScheduleTable]:
+    """The table of session intervals by key, which kandle writes: ksqlDB has neither intervals over rows nor keys of several columns."""
+    assert query.schedule is not None
+    entity = query.schedule.entity
+    if not query.group_by:
+        raise QueryError(f"based_on({entity.name}) without group_by: sessions are by key; group by the leading key parts of the schedule")
+    topic = f"{entity.topic}_by_key"
+    partitions = query.source.partitions
+    properties: dict[str, str | int] = {
+        "KAFKA_TOPIC": topic,
+        "PARTITIONS": partitions,
+        "KEY_FORMAT": "KAFKA",
+        "VALUE_FORMAT": "AVRO",
+    }
+    columns = (ColumnDefinition("id", VARCHAR, "PRIMARY KEY"), ColumnDefinition("intervals", INTERVALS))
+    comment = f"Sessions of {entity.name} by key, written by kandle: the parts of the key with | between them"
+    return Create("table", name_of(topic), columns, properties, comment=comment), ScheduleTable(name_of(topic), topic, partitions)
