@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import ssl
 from base64 import b64encode
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Any
 
 import h2.exceptions
@@ -28,7 +30,7 @@ UNREADY_TEXTS = ("Could not write the statement", "Timeout while waiting for com
 
 ADVICE = {
     401: "check user and password",
-    403: "the user lacks the right to do that, or a proxy lets nobody through; check user, password and the server's access rules",
+    403: "the user may not do that, or a proxy lets nobody through; check user, password and the server's access rules",
     404: "there is no ksqlDB under this url, or none of a version that kandle knows; check scheme, host, port and path",
     405: "what answers is no ksqlDB, or none of a version that kandle knows; check the url",
     407: "a proxy in between wants credentials; give the url of ksqlDB itself",
@@ -41,8 +43,9 @@ ADVICE_BY_CODE = {
 }
 
 
-class NeverSentError(KsqlUnavailableError):
-    """No connection was made, so the server knows nothing of the request."""
+def was_never_sent(error: KsqlError) -> bool:
+    """Whether no connection was made, so that the server knows nothing of the request."""
+    return isinstance(error.__cause__, NEVER_SENT)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,14 +60,13 @@ class Failures:
         try:
             yield
         except NEVER_SENT as error:
-            raise NeverSentError(self._text(what, f"cannot be reached: {self._said(error)}; {self._way_in(error)}")) from error
-        except httpx2.TimeoutException as error:
+            said = f"cannot be reached: {_said(error)}; {_way_in(error)}"
+            raise KsqlUnavailableError(self._text(what, said)) from error
+        except (httpx2.TimeoutException, TimeoutError) as error:
             message = f"gave no answer within {self.settings.timeout}; look at its log, or give it more with `timeout`"
             raise KsqlUnavailableError(self._text(what, message)) from error
         except BROKEN as error:
-            raise KsqlUnavailableError(
-                self._text(what, f"broke the connection: {self._said(error)}; {self._advice()}")
-            ) from error
+            raise KsqlUnavailableError(self._text(what, f"broke the connection: {_said(error)}; {self._advice()}")) from error
 
     def refusal(self, what: str, status: int, body: bytes) -> KsqlError:
         """The error that an answer with a bad status is."""
@@ -120,25 +122,26 @@ class Failures:
     def _text(self, what: str, said: str) -> str:
         return self.safe(f"{self.settings.place}, {what}: {said}")
 
-    def _said(self, error: Exception) -> str:
-        return str(error) or type(error).__name__
-
-    def _way_in(self, error: Exception) -> str:
-        if "SSL" in str(error) or "CERTIFICATE" in str(error).upper():
-            return "check whether it speaks https at that port, and the certificates in `tls`"
-        return "check that it runs, its host and port"
-
     def _advice(self) -> str:
+        advice = "look at its log, and whether the url has the right scheme, http or https, for its port"
         if self.settings.http == "2":
-            return "if it always does, it or a proxy in between may not speak HTTP/2: try http='1.1'; https:// also needs the port for it"
-        return "look at its log; https:// also needs the port for it"
+            advice += "; it or a proxy in between may not speak HTTP/2: try http='1.1'"
+        return advice
 
 
 def read_json(text: str | bytes) -> Any:
     """The value of a JSON text; numbers with a point are decimals, for floats would not be exact."""
-    from decimal import Decimal
-
     return json.loads(text, parse_float=Decimal)
+
+
+def _said(error: Exception) -> str:
+    return str(error) or type(error).__name__
+
+
+def _way_in(error: Exception) -> str:
+    if isinstance(error.__context__, ssl.SSLError) or "SSL" in str(error):
+        return "check whether it speaks https at that port, and the certificates in `tls`"
+    return "check that it runs, its host and port"
 
 
 def _kind(status: int, message: str) -> type[KsqlError]:

@@ -48,8 +48,8 @@ class TlsSettings:
 class KsqlSettings:
     """Where the server is, who asks, and how long to wait.
 
-    `http` is the version of queries and inserts; the rest is always asked by HTTP/1.1. Version 2 is spoken at once to `http://`, and
-    agreed on with `https://`. Inserts of rows need it.
+    `http` is the version of queries and inserts; the rest is always asked by HTTP/1.1. Version 2, which inserts of rows need, is
+    spoken at once to `http://`, and agreed on with `https://`.
     `timeout` is for one answer, or for the next part of a long one; `patience` for the server to carry a statement out.
     What may be asked twice is, up to `attempts` times. `properties` go with every statement and query (`auto.offset.reset`, ...).
     """

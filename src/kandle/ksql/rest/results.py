@@ -1,0 +1,163 @@
+"""What the server says of itself, its sources and its queries, and what statements come to."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from kandle.errors import KsqlError
+from kandle.ksql.rest.columns import Column
+
+SourceKind = Literal["STREAM", "TABLE"]
+
+SUCCESS, ERROR, TERMINATED = "SUCCESS", "ERROR", "TERMINATED"
+FINISHED = (SUCCESS, ERROR, TERMINATED)
+
+
+@dataclass(frozen=True, slots=True)
+class ServerInfo:
+    """Who the server is; `service_id` is a part of the names of its topics and consumer groups."""
+
+    version: str
+    service_id: str
+    cluster_id: str
+    status: str
+
+    @property
+    def release(self) -> tuple[int, ...]:
+        """The numbers of the version; KsqlError if it does not begin with any."""
+        found = re.match(r"v?(\d+(?:\.\d+)*)", self.version)
+        if found is None:
+            raise KsqlError(f"ksqlDB says that its version is {self.version!r}, which is none; check what stands under the url")
+        return tuple(map(int, found[1].split(".")))
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """Whether the server is well, and which of its parts are."""
+
+    is_healthy: bool
+    state: str
+    parts: Mapping[str, bool]
+
+
+@dataclass(frozen=True, slots=True)
+class Host:
+    """One server of a cluster; `updated` is when it was last heard of, in milliseconds since the epoch."""
+
+    name: str
+    is_alive: bool
+    updated: int
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """A statement that changes something: whether it was carried out, and the query that it started."""
+
+    statement: str
+    id: str
+    status: str
+    message: str
+    query_id: str | None = None
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """A statement that changed nothing, and why."""
+
+    statement: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A stream or table."""
+
+    name: str
+    kind: SourceKind
+    topic: str
+    key_format: str
+    value_format: str
+    is_windowed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Sources:
+    """The answer to SHOW STREAMS or SHOW TABLES."""
+
+    statement: str
+    found: tuple[Source, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """A query that runs; `counts` says how many servers have it in which state."""
+
+    id: str
+    text: str
+    sinks: tuple[str, ...]
+    topics: tuple[str, ...]
+    kind: str
+    state: str
+    counts: Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Queries:
+    """The answer to SHOW QUERIES."""
+
+    statement: str
+    found: tuple[Query, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Description:
+    """A stream or table in detail; `constraints` are the sources that are made from it."""
+
+    name: str
+    kind: SourceKind
+    columns: tuple[Column, ...]
+    topic: str
+    key_format: str
+    value_format: str
+    window: str | None
+    timestamp: str
+    partitions: int
+    replication: int
+    statement: str
+    readers: tuple[Query, ...]
+    writers: tuple[Query, ...]
+    constraints: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """A query in detail; `group` is the consumer group that reads its sources, `problems` what has gone wrong in it."""
+
+    id: str
+    text: str
+    columns: tuple[Column, ...]
+    sources: tuple[str, ...]
+    sinks: tuple[str, ...]
+    topology: str
+    plan: str
+    properties: Mapping[str, Any]
+    kind: str
+    state: str | None
+    group: str | None
+    problems: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Other:
+    """An answer of a kind that has no class of its own, as it came."""
+
+    statement: str
+    kind: str
+    content: Mapping[str, Any] = field(repr=False)
+
+
+Result = Command | Notice | Sources | Queries | Description | Explanation | Other
