@@ -1,0 +1,108 @@
+"""Constants as literals of ksqlDB, or as what makes a value of their type from one."""
+
+from __future__ import annotations
+
+import base64
+import math
+from collections.abc import Callable
+from datetime import UTC, date, datetime
+from decimal import Decimal
+from typing import Any
+
+from kandle.ksql.logic import FALSE, TRUE
+from kandle.ksql.names import text
+from kandle.ksql.operators import RefusedError, null
+from kandle.ksql.terms import Level, Term, Truth, boolean
+from kandle.ksql.types import BIGINT, BYTES, DATE, DOUBLE, INTEGER, TIMESTAMP, VARCHAR, KsqlType, column_type, decimal
+from kandle.model.types import (
+    BooleanType,
+    BytesType,
+    DataType,
+    DateType,
+    DecimalType,
+    FloatType,
+    IntegerType,
+    StringType,
+    TimestampType,
+    UuidType,
+)
+from kandle.query.nodes import Constant
+
+LARGEST_LITERAL = 18
+"""Digits of a number up to which a literal is surely read as it is."""
+
+
+def constant(node: Constant) -> Term:
+    """The value of a constant: a number by its shortest literal, whose type ksqlDB chooses."""
+    if node.value is None:
+        return null(column_type(node.type))
+    return _LITERALS[type(node.type)](node.value)
+
+
+def number(value: int | Decimal) -> Term:
+    """An exact number: an INTEGER or BIGINT without a point, a DECIMAL with one."""
+    shown = f"{value:f}" if isinstance(value, Decimal) else str(value)
+    level = Level.SUM if value < 0 else Level.ATOM
+    count = sum(character.isdigit() for character in shown)
+    kind = _number_type(value, shown)
+    if count > LARGEST_LITERAL:
+        return Term(f"CAST({text(shown)} AS {kind})", kind, nullable=False)
+    return Term(shown, kind, nullable=False, level=level)
+
+
+def _number_type(value: int | Decimal, shown: str) -> KsqlType:
+    if "." in shown:
+        scale = len(shown.partition(".")[2])
+        digits = len(shown.replace("-", "").replace(".", "").lstrip("0"))
+        return decimal(max(digits, scale + 1), scale)
+    if -(2**31) < value < 2**31:
+        return INTEGER
+    return BIGINT if -(2**63) <= value < 2**63 else decimal(len(shown.lstrip("-")), 0)
+
+
+def power_of_ten(exponent: int) -> Term:
+    """10 ** exponent, exact."""
+    return number(10**exponent if exponent >= 0 else Decimal(1).scaleb(exponent))
+
+
+def _float(value: float) -> Term:
+    if not math.isfinite(value):
+        raise RefusedError(f"ksqlDB has no literal for {value}; compare with a finite number")
+    shown = repr(value)
+    level = Level.SUM if shown.startswith("-") else Level.ATOM
+    return Term(shown.replace("e", "E") if "e" in shown else f"{shown}E0", DOUBLE, nullable=False, level=level)
+
+
+def _timestamp(value: datetime) -> Term:
+    instant = value.astimezone(UTC)
+    if instant.microsecond % 1000:
+        raise RefusedError(f"an instant of ksqlDB has milliseconds, {value.isoformat()} has microseconds; round the constant")
+    shown = instant.replace(tzinfo=None).isoformat(timespec="milliseconds")
+    literal = text(shown.removesuffix(".000"))
+    return Term(f"CAST({literal} AS TIMESTAMP)", TIMESTAMP, nullable=False, literal=literal)
+
+
+def _date(value: date) -> Term:
+    literal = text(value.isoformat())
+    return Term(f"PARSE_DATE({literal}, 'yyyy-MM-dd')", DATE, nullable=False, literal=literal)
+
+
+def _bytes(value: bytes) -> Term:
+    return Term(f"TO_BYTES('{base64.b64encode(value).decode()}', 'base64')", BYTES, nullable=False)
+
+
+def _boolean(value: bool) -> Term:
+    return boolean(Truth(TRUE, FALSE) if value else Truth(FALSE, TRUE), nullable=False)
+
+
+_LITERALS: dict[type[DataType], Callable[[Any], Term]] = {
+    BooleanType: _boolean,
+    IntegerType: number,
+    DecimalType: number,
+    FloatType: _float,
+    StringType: lambda value: Term(text(value), VARCHAR, nullable=False),
+    UuidType: lambda value: Term(text(str(value)), VARCHAR, nullable=False),
+    BytesType: _bytes,
+    DateType: _date,
+    TimestampType: _timestamp,
+}

@@ -1,0 +1,119 @@
+"""Functions of texts; their positions and lengths count UTF-16 units there, which are characters but for rare signs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import reduce
+from typing import Any
+
+from kandle.ksql.constants import number
+from kandle.ksql.logic import Condition, all_of, negated
+from kandle.ksql.names import text
+from kandle.ksql.operators import RefusedError, arithmetic, call, cast, compared, joined
+from kandle.ksql.terms import Level, Term, Truth, boolean, guarded, known, within
+from kandle.ksql.types import INTEGER, VARCHAR
+from kandle.query.nodes import Call, Constant
+
+Builder = Callable[[Call, Sequence[Term]], Term]
+WILDCARDS = frozenset("%_\\")
+
+
+def _constant(node: Call, position: int) -> Any:
+    argument = node.arguments[position]
+    return argument.value if isinstance(argument, Constant) else None
+
+
+def _function(name: str) -> Builder:
+    return lambda node, terms: call(name, *terms)
+
+
+def _integer(term: Term) -> Term:
+    """A number as ksqlDB's functions of texts take it."""
+    return cast(term, INTEGER)
+
+
+def _substring(node: Call, terms: Sequence[Term]) -> Term:
+    value, *bounds = terms
+    return call("SUBSTRING", value, *map(_integer, bounds))
+
+
+def _concat(node: Call, terms: Sequence[Term]) -> Term:
+    whole = reduce(joined, terms)
+    return guarded(whole.text, VARCHAR, terms, Level.SUM)
+
+
+def _replace(node: Call, terms: Sequence[Term]) -> Term:
+    if not _constant(node, 1):
+        raise RefusedError("ksqlDB replaces no empty text; write the text that is to be replaced")
+    return call("REPLACE", *terms)
+
+
+def _like(pattern: str) -> Callable[[Term, Call], Condition | None]:
+    """`x LIKE 'part%'`, where the part is a constant without a sign that LIKE reads as another."""
+
+    def build(value: Term, node: Call) -> Condition | None:
+        part = _constant(node, 1)
+        if part is None or WILDCARDS & set(part):
+            return None
+        return Condition(f"{within(value, Level.ATOM)} LIKE {text(pattern.format(part))}")
+
+    return build
+
+
+def _begins(value: Term, part: Term) -> Condition:
+    return compared("=", call("SUBSTRING", value, number(1), call("LEN", part)), part)
+
+
+def _ends(value: Term, part: Term) -> Condition:
+    length, of_part = call("LEN", value), call("LEN", part)
+    start = arithmetic("+", arithmetic("-", length, of_part), number(1))
+    return all_of(compared(">=", length, of_part), compared("=", call("SUBSTRING", value, start), part))
+
+
+def _holds_part(value: Term, part: Term) -> Condition:
+    return compared(">", call("INSTR", value, part), number(0))
+
+
+def _matching(pattern: str, general: Callable[[Term, Term], Condition]) -> Builder:
+    """Whether a text has a part at a place; ksqlDB's own answer for NULL differs by function, so that it is not asked."""
+    like = _like(pattern)
+
+    def build(node: Call, terms: Sequence[Term]) -> Term:
+        value, part = terms
+        found = like(value, node) or general(value, part)
+        there = known(*terms)
+        return boolean(Truth(all_of(there, found), all_of(there, negated(found))), nullable=node.nullable)
+
+    return build
+
+
+def _index_of(node: Call, terms: Sequence[Term]) -> Term:
+    if _constant(node, 1) == "":
+        raise RefusedError("an empty text has no place in a text; write the text that is looked for")
+    found = call("INSTR", *terms)
+    return guarded(found.text, found.type, terms)
+
+
+def _pad(name: str) -> Builder:
+    def build(node: Call, terms: Sequence[Term]) -> Term:
+        value, length, fill = terms
+        return call(name, value, _integer(length), fill)
+
+    return build
+
+
+TEXTS: dict[str, Builder] = {
+    "upper": _function("UCASE"),
+    "lower": _function("LCASE"),
+    "trim": _function("TRIM"),
+    "length": _function("LEN"),
+    "substring": _substring,
+    "concat": _concat,
+    "replace": _replace,
+    "starts_with": _matching("{}%", _begins),
+    "ends_with": _matching("%{}", _ends),
+    "contains": _matching("%{}%", _holds_part),
+    "index_of": _index_of,
+    "left_pad": _pad("LPAD"),
+    "right_pad": _pad("RPAD"),
+}
