@@ -227,5 +227,5 @@ class KsqlClient:
 
 
 def _shown(text: str) -> str:
-    text = " ".join(text.split())
+    text = " ".join(text.split()).removesuffix(";")
     return text if len(text) <= SHOWN else f"{text[:SHOWN]}..."
