@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -22,6 +22,7 @@ from kandle.runtime.counters import Counters, TimeframeCounters
 from kandle.runtime.heartbeat.leadership import Leadership
 from kandle.runtime.heartbeat.planner import DueBeat, Planner
 from kandle.runtime.heartbeat.sender import Sender
+from kandle.runtime.replica import Replica
 from kandle.runtime.runtime import prepared_topics
 from kandle.runtime.schedule import ScheduleProvider
 from kandle.runtime.surroundings import Surroundings
@@ -35,6 +36,9 @@ from tests.runtime.declarations import Bar, Hours, Tick, bars_market
 FRIDAY = "2024-03-08"
 GROUP = "tests-bars"
 FINALS = "bars_1m_final"
+
+Restoring = Callable[[Surroundings, int], Replica]
+"""How a worker gets the state of a partition that has come."""
 
 
 def t(text: str) -> int:
@@ -190,11 +194,14 @@ def instants(beats: Sequence[dict[str, Any]]) -> list[str]:
 class Process:
     """A whole process of one query, driven step by step: worker, planner and sender with one leadership."""
 
-    def __init__(self, parts: Parts, store: Store | None = None, *, member: str = "one", **pace: int) -> None:
+    def __init__(
+        self, parts: Parts, store: Store | None = None, *, member: str = "one", restored: Restoring = Replica, **pace: int
+    ) -> None:
         self._parts = parts
         leadership = Leadership(GROUP, parts.topics.heartbeats)
         chosen = Pace(**({"commit_interval": HOUR} | pace))
-        self.worker = Worker(parts.around(store=store), replace(parts.group_spec, member=member), leadership, chosen)
+        spec = replace(parts.group_spec, member=member)
+        self.worker = Worker(parts.around(store=store), spec, leadership, chosen, restored)
         self.sender = Sender(parts.log, parts.topics, leadership, GROUP, parts.counters)
         self.planner = parts.planner()
 

@@ -30,14 +30,15 @@ SYMBOLS = st.sampled_from(["A", "B", "C"])
 Action = tuple[str, Any]
 
 
-def actions(most: int = 30) -> st.SearchStrategy[list[Action]]:
+def actions(most: int = 30, *more: str) -> st.SearchStrategy[list[Action]]:
     """Ticks around the clock (some late, some early), moves of the clock, and what may happen to a process."""
+    names = ["step", "step", "commit", "crash", "leave", "forget", *more]
     one = st.tuples(st.integers(-100, 20), SYMBOLS, st.one_of(st.none(), st.integers(1, 99)))
     return st.lists(
         st.one_of(
             st.tuples(st.just("add"), st.lists(one, min_size=1, max_size=4)),
             st.tuples(st.just("move"), st.sampled_from([1, 10, 60, 61, 150, 400])),
-            st.tuples(st.sampled_from(["step", "step", "commit", "crash", "leave", "forget"]), st.none()),
+            st.tuples(st.sampled_from(names), st.none()),
         ),
         min_size=4,
         max_size=most,

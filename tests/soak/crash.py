@@ -53,7 +53,10 @@ def settled_after(every: Processes, until: int) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Crash:
-    """A run; `state` is the option `state.store`, `cluster` brokers to run on, one of which is killed if `kills_broker`."""
+    """A run; `state` is the option `state.store`, `cluster` brokers to run on, one of which is killed if `kills_broker`.
+
+    With `standby` workers keep the state of each other's partitions ready.
+    """
 
     seconds: float
     seed: int
@@ -61,6 +64,7 @@ class Crash:
     workers: int = 2
     cluster: Cluster | None = None
     kills_broker: bool = False
+    standby: bool = False
 
     @property
     def partitions(self) -> int:
@@ -69,7 +73,7 @@ class Crash:
     @property
     def options(self) -> dict[str, Any]:
         """Options of the contexts."""
-        options: dict[str, Any] = {"runtime": {"lease": LEASE}, "state": {"store": self.state}}
+        options: dict[str, Any] = {"runtime": {"lease": LEASE}, "state": {"store": self.state, "standby": self.standby}}
         if self.cluster is None:
             return options
         kafka = {"bootstrap": self.cluster.bootstrap, "session": LEASE, "replication": self.cluster.brokers}
@@ -187,6 +191,7 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=60)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--state", choices=["memory", "rocksdb"], default="memory")
+    parser.add_argument("--standby", action="store_true", help="workers keep the state of each other's partitions ready")
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--brokers", type=int, default=0, choices=[0, 1, 3], help="run on a Kafka of so many brokers")
     parser.add_argument("--kill-broker", action="store_true", help="and kill one of them in the middle")
@@ -194,7 +199,12 @@ def main() -> int:
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         cluster = stack.enter_context(Cluster(brokers=options.brokers)) if options.brokers else None
-        crash = Crash(options.seconds, options.seed, options.state, options.workers, cluster, options.kill_broker)
+        crash = Crash(
+            *(options.seconds, options.seed, options.state, options.workers),
+            cluster=cluster,
+            kills_broker=options.kill_broker,
+            standby=options.standby,
+        )
         kills, found = run(crash, folder)
     print(f"seed {options.seed}, state {options.state}; kills: {', '.join(f'{name} {n}' for name, n in sorted(kills.items()))}")
     print(found.table())
