@@ -25,6 +25,10 @@ def holds(operator: str, left: Term, right: Term) -> Condition:
     return all_of(known(*_fragile(left, right)), compared(operator, first, second))
 
 
+def _nullable(terms: Sequence[Term]) -> bool:
+    return any(term.nullable for term in terms)
+
+
 def _fragile(*terms: Term) -> list[Term]:
     """The terms that may only be evaluated where they have a value."""
     return [term for term in terms if not term.plain]
@@ -56,25 +60,25 @@ def _comparison(operator: str) -> Builder:
     def build(node: Call, terms: Sequence[Term]) -> Term:
         left, right = terms
         truth = Truth(holds(operator, left, right), holds(OPPOSITES[operator], left, right))
-        return boolean(truth, nullable=node.nullable)
+        return boolean(truth, nullable=_nullable(terms))
 
     return build
 
 
 def _and(node: Call, terms: Sequence[Term]) -> Term:
     left, right = (truth_of(term) for term in terms)
-    return boolean(Truth(all_of(left.true, right.true), any_of(left.false, right.false)), nullable=node.nullable)
+    return boolean(Truth(all_of(left.true, right.true), any_of(left.false, right.false)), nullable=_nullable(terms))
 
 
 def _or(node: Call, terms: Sequence[Term]) -> Term:
     left, right = (truth_of(term) for term in terms)
-    return boolean(Truth(any_of(left.true, right.true), all_of(left.false, right.false)), nullable=node.nullable)
+    return boolean(Truth(any_of(left.true, right.true), all_of(left.false, right.false)), nullable=_nullable(terms))
 
 
 def _not(node: Call, terms: Sequence[Term]) -> Term:
     truth = truth_of(terms[0])
     false = truth.false if terms[0].nullable else negated(truth.true)
-    return boolean(Truth(false, truth.true), nullable=node.nullable)
+    return boolean(Truth(false, truth.true), nullable=_nullable(terms))
 
 
 def _is_null(node: Call, terms: Sequence[Term]) -> Term:
@@ -90,7 +94,7 @@ def _between(node: Call, terms: Sequence[Term]) -> Term:
     true = all_of(holds(">=", value, low), holds("<=", value, high))
     if all(term.type.name in NUMBERS_AND_TEXTS for term in terms):
         true = all_of(known(*_fragile(*terms)), Condition(f"{value.text} BETWEEN {low.text} AND {high.text}"))
-    return boolean(Truth(true, any_of(holds("<", value, low), holds(">", value, high))), nullable=node.nullable)
+    return boolean(Truth(true, any_of(holds("<", value, low), holds(">", value, high))), nullable=_nullable(terms))
 
 
 def _is_in(node: Call, terms: Sequence[Term]) -> Term:
@@ -99,13 +103,13 @@ def _is_in(node: Call, terms: Sequence[Term]) -> Term:
     listed = [term.text for term in choices if not term.nullable]
     if not (constants and len(listed) > 1 and value.type.name in NUMBERS_AND_TEXTS):
         true = any_of(*(holds("=", value, choice) for choice in choices))
-        return boolean(Truth(true, all_of(*(holds("<>", value, choice) for choice in choices))), nullable=node.nullable)
+        return boolean(Truth(true, all_of(*(holds("<>", value, choice) for choice in choices))), nullable=_nullable(terms))
     among = f"IN ({', '.join(listed)})"
     true = all_of(known(*_fragile(value)), Condition(f"{value.text} {among}"))
     # A NULL in the list may be any value, so nothing is known not to be in it.
     whole = len(listed) == len(choices)
     false = all_of(known(value), Condition(f"{value.text} NOT {among}")) if whole else FALSE
-    return boolean(Truth(true, false), nullable=node.nullable)
+    return boolean(Truth(true, false), nullable=_nullable(terms))
 
 
 CONDITIONS: dict[str, Builder] = {

@@ -72,7 +72,7 @@ def _case(node: Case, scope: Scope) -> Term:
     shown = [value.text for value in values]
     if isinstance(node.otherwise, Constant) and node.otherwise.value is None:
         shown[-1] = ""
-    whole = Term(_case_text(conditions, shown), kind, node.nullable)
+    whole = Term(_case_text(conditions, shown), kind, any(value.nullable for value in values))
     return _boolean_case(whole, conditions, [truth_of(value) for value in values]) if kind == BOOLEAN else whole
 
 

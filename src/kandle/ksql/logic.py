@@ -22,6 +22,8 @@ class Condition:
 
     text: str
     shape: Shape = Shape.COMPARISON
+    parts: tuple[Condition, ...] = ()
+    """What is joined by AND or OR."""
 
 
 TRUE = Condition("TRUE", Shape.ATOM)
@@ -42,19 +44,20 @@ def negated(condition: Condition) -> Condition:
     """TRUE where the condition is FALSE."""
     if condition in (TRUE, FALSE):
         return FALSE if condition == TRUE else TRUE
-    return Condition(f"NOT {_operand(condition, None)}")
+    return Condition(f"NOT {_operand(condition)}")
 
 
 def _joined(shape: Shape, neutral: Condition, decisive: Condition, conditions: Iterable[Condition]) -> Condition:
-    parts = [part for part in dict.fromkeys(conditions) if part != neutral]
+    flat = (part for each in conditions for part in (each.parts if each.shape is shape else (each,)))
+    parts = [part for part in dict.fromkeys(flat) if part != neutral]
     if decisive in parts:
         parts = parts[: parts.index(decisive) + 1]
     if not parts or parts[0] == decisive:
         return parts[0] if parts else neutral
     if len(parts) == 1:
         return parts[0]
-    return Condition(f" {shape.value} ".join(_operand(part, shape) for part in parts), shape)
+    return Condition(f" {shape.value} ".join(map(_operand, parts)), shape, tuple(parts))
 
 
-def _operand(condition: Condition, inside: Shape | None) -> str:
-    return condition.text if condition.shape in (Shape.ATOM, inside) else f"({condition.text})"
+def _operand(condition: Condition) -> str:
+    return condition.text if condition.shape is Shape.ATOM else f"({condition.text})"

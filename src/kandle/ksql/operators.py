@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from kandle.errors import QueryError
 from kandle.ksql.functions import accepted
 from kandle.ksql.logic import Condition
@@ -92,8 +94,16 @@ def cast(term: Term, kind: KsqlType) -> Term:
         return term
     if kind.name not in CASTS.get(term.type.name, ()):
         raise RefusedError(f"ksqlDB cannot cast {term.type} to {kind}")
+    if term.original is not None and keeps_all(term.original.type, kind):
+        return cast(term.original, kind)
     result = strict(f"CAST({term.text} AS {kind})", kind, (term,))
-    return result if not term.plain else Term(result.text, kind, term.nullable, checks=result.checks)
+    original = term if kind.is_decimal and digits(term.type).scale == kind.scale else None
+    return replace(result, plain=term.plain, original=original)
+
+
+def keeps_all(source: KsqlType, target: KsqlType) -> bool:
+    """Whether a decimal type has all digits behind the point of another exact one."""
+    return target.is_decimal and digits(source).scale <= target.scale
 
 
 def null(kind: KsqlType) -> Term:

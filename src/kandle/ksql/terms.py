@@ -56,6 +56,8 @@ class Term:
     """In this order all hold exactly where the value is not NULL; without any, `text IS NOT NULL` says so."""
     truth: Truth | None = None
     """Of a boolean that is computed: where it is true and where false."""
+    original: Term | None = None
+    """Of a cast that loses nothing: the value before it."""
     literal: str = ""
     """Of a constant date or instant: the text that ksqlDB compares columns of its type with."""
 
@@ -70,6 +72,8 @@ class Scope:
     """Event time, for aggregates that go by it."""
     sequence: Term | None = None
     """Order of arrival, a BIGINT such as ROWOFFSET: with it the last of several events of one time is the one that came last."""
+    present: Term | None = None
+    """A column that is NULL in rows that are no events (heartbeats); without it every row is one."""
     arguments: Mapping[AnyNode, str] = field(default_factory=dict)
     """The names `_a0`, `_a1`, .. of the arguments of aggregates."""
 

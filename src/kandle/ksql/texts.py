@@ -60,29 +60,35 @@ def _like(pattern: str) -> Callable[[Term, Call], Condition | None]:
     return build
 
 
-def _begins(value: Term, part: Term) -> Condition:
-    return compared("=", call("SUBSTRING", value, number(1), call("LEN", part)), part)
+def _length(part: Term, node: Call) -> Term:
+    """The number of UTF-16 units of a part; of a constant one it is a constant."""
+    constant = _constant(node, 1)
+    return call("LEN", part) if constant is None else number(len(constant.encode("utf-16-le")) // 2)
 
 
-def _ends(value: Term, part: Term) -> Condition:
-    length, of_part = call("LEN", value), call("LEN", part)
+def _begins(value: Term, part: Term, node: Call) -> Condition:
+    return compared("=", call("SUBSTRING", value, number(1), _length(part, node)), part)
+
+
+def _ends(value: Term, part: Term, node: Call) -> Condition:
+    length, of_part = call("LEN", value), _length(part, node)
     start = arithmetic("+", arithmetic("-", length, of_part), number(1))
     return all_of(compared(">=", length, of_part), compared("=", call("SUBSTRING", value, start), part))
 
 
-def _holds_part(value: Term, part: Term) -> Condition:
+def _holds_part(value: Term, part: Term, node: Call) -> Condition:
     return compared(">", call("INSTR", value, part), number(0))
 
 
-def _matching(pattern: str, general: Callable[[Term, Term], Condition]) -> Builder:
+def _matching(pattern: str, general: Callable[[Term, Term, Call], Condition]) -> Builder:
     """Whether a text has a part at a place; ksqlDB's own answer for NULL differs by function, so that it is not asked."""
     like = _like(pattern)
 
     def build(node: Call, terms: Sequence[Term]) -> Term:
         value, part = terms
-        found = like(value, node) or general(value, part)
+        found = like(value, node) or general(value, part, node)
         there = known(*terms)
-        return boolean(Truth(all_of(there, found), all_of(there, negated(found))), nullable=node.nullable)
+        return boolean(Truth(all_of(there, found), all_of(there, negated(found))), nullable=any(term.nullable for term in terms))
 
     return build
 
