@@ -1,0 +1,70 @@
+"""Two processes of a query with warm standby, on each kind of log: one leaves, and the other has the state ready."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+from kandle import Context
+from kandle.runtime.counters import QueryHealth
+from kandle.time.clock import SystemClock
+from kandle.time.timeframe import from_instant
+from tests.soak.comparing import frame_of
+from tests.soak.declaration import PARTITIONS, Short, Tick
+from tests.soak.processes import wait_until
+from tools.kafka.cluster import Cluster
+
+KEYS = 20
+ALL = list(range(PARTITIONS))
+
+
+def health(context: Context) -> QueryHealth:
+    return context.health().queries[0]
+
+
+def is_shared(*contexts: Context) -> bool:
+    """Whether these have all partitions between them, and each keeps those of the others ready."""
+    found = [health(context) for context in contexts]
+    owned = sorted(partition for each in found for partition in each.partitions)
+    return owned == ALL and all(each.partitions and sorted([*each.partitions, *each.standby]) == ALL for each in found)
+
+
+def ticks(number: int) -> list[Tick]:
+    """One of each key, at this moment."""
+    moment = from_instant(SystemClock().now() // 1_000 * 1_000)
+    return [Tick(moment, str(key), Decimal(number), number) for key in range(KEYS)]
+
+
+def counted(context: Context) -> int:
+    """How many ticks are in the finals."""
+    frames = [frame_of(context.log, "bars_1s_final", partition) for partition in ALL]
+    return sum(int(frame["ticks"].sum()) for frame in frames if frame.height)
+
+
+def check_handover(options: dict[str, Any]) -> None:
+    with ExitStack() as stack:
+        one, two = (Short.open(**options, state={"standby": True}, runtime={"instance": name}) for name in ("one", "two"))
+        stack.enter_context(two)
+        with one:
+            wait_until(lambda: is_shared(one, two), "sharing the partitions")
+            two.ticks.add_many(ticks(1))
+            wait_until(lambda: counted(two) == KEYS, "the first finals")
+            wait_until(lambda: is_shared(one, two), "following each other")
+            left = health(one).partitions
+            before = health(two).counters.warm
+        wait_until(lambda: list(health(two).partitions) == ALL, "taking over")
+        two.ticks.add_many(ticks(2))
+        wait_until(lambda: counted(two) >= 2 * KEYS, "the finals after that")
+        assert counted(two) == 2 * KEYS
+        assert health(two).counters.warm - before == len(left)
+        wait_until(lambda: health(two).standby == (), "letting go of what is its own")
+
+
+def test_on_the_embedded_log(tmp_path: Path) -> None:
+    check_handover({"log": {"path": tmp_path}})
+
+
+def test_on_kafka(cluster: Cluster) -> None:
+    check_handover({"log": {"kind": "kafka"}, "kafka": {"bootstrap": cluster.bootstrap}})
