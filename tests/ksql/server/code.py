@@ -65,7 +65,9 @@ class Scope:
     collector: Collector | None = None
 
     def with_variables(self, variables: Mapping[str, Type]) -> Scope:
-        return replace(self, variables={**self.variables, **variables})
+        """Inside of a lambda: its variables hide columns of the same name."""
+        columns = {node: column for node, column in self.columns.items() if node not in map(Name, variables)}
+        return replace(self, columns=columns, variables={**self.variables, **variables})
 
 
 RULES: dict[type[Node], Callable[[Any, Scope], Code]] = {}
