@@ -7,7 +7,7 @@ from functools import reduce
 from typing import Any
 
 from kandle.ksql.constants import number
-from kandle.ksql.logic import Condition, all_of, negated
+from kandle.ksql.logic import Condition, all_of, any_of, negated
 from kandle.ksql.names import text
 from kandle.ksql.operators import RefusedError, arithmetic, call, cast, compared, joined
 from kandle.ksql.terms import Level, Term, Truth, boolean, guarded, known, within
@@ -77,7 +77,9 @@ def _ends(value: Term, part: Term, node: Call) -> Condition:
 
 
 def _holds_part(value: Term, part: Term, node: Call) -> Condition:
-    return compared(">", call("INSTR", value, part), number(0))
+    # INSTR finds no empty text anywhere.
+    empty = compared("=", part, Term("''", VARCHAR, nullable=False))
+    return any_of(compared(">", call("INSTR", value, part), number(0)), empty)
 
 
 def _matching(pattern: str, general: Callable[[Term, Term, Call], Condition]) -> Builder:
