@@ -8,11 +8,16 @@ from typing import Any
 
 from kandle.ksql.rest.client import KsqlClient
 from kandle.ksql.rest.settings import KsqlSettings
+from kandle.time.clock import ScaledClock
 from tests.ksql.rest.serving import Asked, Reply, Served, serving
 
 Story = Callable[[KsqlClient, Served], Awaitable[Any]]
 
 QUICK = {"connect_timeout": "2s", "timeout": "10s", "patience": "5s"}
+
+
+FAST = ScaledClock(0, 0, 100)
+"""Pauses between attempts and looks take a hundredth of their time."""
 
 
 def told(answer: Callable[[Asked], Reply | None], story: Story, versions: tuple[str, ...] = ("1.1", "2"), **settings: Any) -> Any:
@@ -21,7 +26,7 @@ def told(answer: Callable[[Asked], Reply | None], story: Story, versions: tuple[
     async def tell() -> Any:
         async with (
             serving(answer, versions=versions) as served,
-            KsqlClient(KsqlSettings(served.url, **{**QUICK, **settings})) as client,
+            KsqlClient(KsqlSettings(served.url, **{**QUICK, **settings}), FAST) as client,
         ):
             return await story(client, served)
 

@@ -86,8 +86,9 @@ class Stream:
             await self._response.aclose()
 
     async def ask(self, path: str, content: object, what: str) -> Answer:
-        """A whole answer by the same connection."""
-        with self._failures.translated(what), anyio.fail_after(self._limit):
+        """A whole answer by the same connection, which is there, so it is waited for no longer than for making one."""
+        limit = seconds(self._failures.settings.connect_timeout)
+        with self._failures.translated(what), anyio.fail_after(limit):
             response = await self._client.post(path, json=content)
             return Answer(response.status_code, response.content)
 
