@@ -10,7 +10,7 @@ import polars as pl
 
 from kandle.engine.pipeline import Pipeline, Processed
 from kandle.log.records import Batch
-from kandle.runtime.aggregated import Aggregated
+from kandle.runtime.ksqldb.aggregated import Aggregated
 from kandle.time.watermark import Watermark
 
 

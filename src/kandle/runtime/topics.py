@@ -12,7 +12,7 @@ from kandle.model.entity import EntityModel
 from kandle.plan.plan import BarPlan, Plan
 from kandle.query.nodes import Column as SourceColumn
 from kandle.query.query import Late
-from kandle.runtime.aggregated import Aggregated
+from kandle.runtime.ksqldb.aggregated import Aggregated
 from kandle.store.changelog import changelog_topic
 from kandle.time.timeframe import DAY, HOUR
 

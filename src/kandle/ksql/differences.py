@@ -1,0 +1,57 @@
+"""What a server has beside what a statement would create."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from kandle.ksql.rest.results import Description
+from kandle.ksql.statements import Create, CreateAs
+
+Creating = Create | CreateAs
+
+
+def differences(statement: Creating, found: Description) -> list[str]:
+    """In words, how a stream or table that is there differs from what the statement would create; nothing if it does not."""
+    if found.kind != statement.kind.upper():
+        return [f"it is a {found.kind.lower()}, not a {statement.kind}"]
+    return [*_topic(statement, found), *_columns(statement, found), *_window(statement, found)]
+
+
+def _topic(statement: Creating, found: Description) -> Iterator[str]:
+    there = {
+        "KAFKA_TOPIC": found.topic,
+        "KEY_FORMAT": found.key_format,
+        "VALUE_FORMAT": found.value_format,
+        "PARTITIONS": found.partitions,
+    }
+    for name, has in there.items():
+        wanted = statement.properties.get(name, has)
+        if wanted != has:
+            yield f"{name} is {has}, not {wanted}"
+
+
+def _columns(statement: Creating, found: Description) -> Iterator[str]:
+    there = {column.name: column for column in found.columns}
+    wanted = _wanted(statement)
+    for name, kind in wanted.items():
+        if name not in there:
+            yield f"column {name} is missing"
+        elif kind is not None and str(there[name].type) != kind:
+            yield f"column {name} is {there[name].type}, not {kind}"
+    for name in there:
+        if name not in wanted:
+            yield f"column {name} is not declared"
+
+
+def _wanted(statement: Creating) -> dict[str, str | None]:
+    """Columns with their types, where the statement itself says them."""
+    if isinstance(statement, Create):
+        return {column.name: str(column.type) for column in statement.columns}
+    return {item.name: None for item in statement.select.items}
+
+
+def _window(statement: Creating, found: Description) -> Iterator[str]:
+    window = statement.select.window if isinstance(statement, CreateAs) else None
+    wanted = None if window is None else window.split(" ", 1)[0]
+    if (found.window or None) != wanted:
+        yield f"its windows are {found.window or 'none'}, not {wanted or 'none'}"
