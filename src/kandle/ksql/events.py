@@ -1,7 +1,7 @@
 """What a query's aggregation reads: the declared source itself, or a stream that is made from it first.
 
-A stream is made where rows of another entity or of the schedule stand beside events, where a part of the group key is not a column, and
-where the time of the query is not what ksqlDB takes for the time of records.
+A stream is made where rows of another entity or of the schedule stand beside events, where a part of the group key is not a
+column, and where the time of the query is not what ksqlDB takes for the time of records.
 """
 
 from __future__ import annotations

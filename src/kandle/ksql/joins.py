@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from kandle.errors import QueryError
-from kandle.ksql.declarations import declared, is_event_time, meaning, name_of
+from kandle.ksql.declarations import declared, is_event_time, name_of
 from kandle.ksql.expressions import term
 from kandle.ksql.keys import key_expression
 from kandle.ksql.names import quoted, source_name
@@ -15,8 +15,7 @@ from kandle.ksql.statements import ColumnDefinition, Create, CreateAs, Item, Nam
 from kandle.ksql.terms import Scope, Term
 from kandle.ksql.types import TIMESTAMP, VARCHAR, array, struct
 from kandle.model.entity import EntityModel
-from kandle.query.describe import describe
-from kandle.query.nodes import AnyNode, Column, Node
+from kandle.query.nodes import Column, Node
 from kandle.query.query import Join, QueryModel
 from kandle.time.timeframe import DAY
 
@@ -42,9 +41,9 @@ def joined(query: QueryModel, join: Join, rows: Rows) -> tuple[Rows, Item]:
     found = replace(
         rows,
         source=text,
-        scope=Scope(scope.columns | other.scope.columns),
+        scope=Scope({**scope.columns, **other.scope.columns}),
         is_timed=rows.is_timed and join.within is None,
-        declares=rows.declares | other.declares,
+        declares={**rows.declares, **other.declares},
         statements=(*rows.statements, *other.statements),
     )
     return found, key
@@ -58,14 +57,14 @@ def _check(query: QueryModel, join: Join) -> None:
     source, other = query.source, join.entity
     if source.partitions != other.partitions:
         raise QueryError(
-            f"join: {source.name} has {source.partitions} partitions and {other.name} {other.partitions}; ksqlDB joins topics with "
-            "equal numbers of partitions only"
+            f"join: {source.name} has {source.partitions} partitions and {other.name} {other.partitions}; ksqlDB joins topics "
+            "with equal numbers of partitions only"
         )
     if other.kind == "table" and len(other.keys) > 1:
         names = ", ".join(key.name for key in other.keys)
         raise QueryError(
-            f"join: the key of the table {other.name} has {len(other.keys)} parts ({names}), but ksqlDB finds rows of tables by a "
-            "key of one column; give the table one key field, for example the parts joined by f.concat"
+            f"join: the key of the table {other.name} has {len(other.keys)} parts ({names}), but ksqlDB finds rows of tables "
+            "by a key of one column; give the table one key field, for example the parts joined by f.concat"
         )
     for entity in (source, other) if join.within is not None else ():
         if entity.timestamp is None or not is_event_time(entity, entity.timestamp):
@@ -98,12 +97,13 @@ class _Other:
         names = Names()
         items = [Item(quoted(key.name), names.free(key.name)) for key in entity.keys]
         found: dict[Node, Term] = {}
-        for column, value in plain.columns.items():
-            same = next((item.name for item in items if item.expression == value.text), None)
-            name = names.free(column.name) if same is None else same  # type: ignore[union-attr]
-            if same is None:
+        for column in columns_of(plain.columns):
+            value = plain.columns[column]
+            name = next((item.name for item in items if item.expression == value.text), None)
+            if name is None:
+                name = names.free(column.name)
                 items.append(Item(value.text, name))
-            found[column] = replace(value, text=f"{quoted(OTHER)}.{quoted(name)}", plain=True, checks=())
+            found[column] = Term(f"{quoted(OTHER)}.{quoted(name)}", value.type, value.nullable)
         key = names.free("_id")
         items.append(Item(key_expression([term(right, plain) for _, right in self._on]), key))
         topic = f"{query.target.topic}_{entity.topic}_by_key"
@@ -144,24 +144,36 @@ def in_session(query: QueryModel, rows: Rows) -> Sessions:
     inside = f"ARRAY_LENGTH(FILTER({intervals}, i => (i->`open` <= {time}) AND ({time} < i->`close`))) > 0"
     table = f"{source_name(statement.name)} {quoted(SESSION)}"
     text = f"{rows.source} {quoted(SOURCE)}\n  JOIN {table} ON {keys} = {quoted(SESSION)}.`id`"
-    declares = rows.declares | {statement.name: statement}
-    return Sessions(replace(rows, source=text, declares=declares, schedule=schedule), inside, Item(f"{quoted(SESSION)}.`id`", "id"))
+    declares = {**rows.declares, statement.name: statement}
+    return Sessions(
+        replace(rows, source=text, declares=declares, schedule=schedule), inside, Item(f"{quoted(SESSION)}.`id`", "id")
+    )
 
 
 def _session_table(query: QueryModel) -> tuple[Create, ScheduleTable]:
-    """The table of session intervals by key, which kandle writes: ksqlDB has neither intervals over rows nor keys of several columns."""
+    """The table of session intervals by key, which kandle writes: ksqlDB joins with one row of a table, by one column."""
     assert query.schedule is not None
     entity = query.schedule.entity
     if not query.group_by:
-        raise QueryError(f"based_on({entity.name}) without group_by: sessions are by key; group by the leading key parts of the schedule")
+        raise QueryError(
+            f"based_on({entity.name}) without group_by: sessions are by key; group by the leading key parts of the schedule"
+        )
     topic = f"{entity.topic}_by_key"
     partitions = query.source.partitions
     properties: dict[str, str | int] = {
         "KAFKA_TOPIC": topic,
         "PARTITIONS": partitions,
         "KEY_FORMAT": "KAFKA",
-        "VALUE_FORMAT": "AVRO",
+        "VALUE_FORMAT": "JSON",
+        "TIMESTAMP": quoted("since"),
     }
-    columns = (ColumnDefinition("id", VARCHAR, "PRIMARY KEY"), ColumnDefinition("intervals", INTERVALS))
-    comment = f"Sessions of {entity.name} by key, written by kandle: the parts of the key with | between them"
+    columns = (
+        ColumnDefinition("id", VARCHAR, "PRIMARY KEY"),
+        ColumnDefinition("since", TIMESTAMP),
+        ColumnDefinition("intervals", INTERVALS),
+    )
+    comment = (
+        f"Sessions of {entity.name} by key, written by kandle: the parts of the key with | between them (in all but the last % "
+        "is %25 and | is %7C), all sessions, and since when there are some, for ksqlDB takes records in the order of their times"
+    )
     return Create("table", name_of(topic), columns, properties, comment=comment), ScheduleTable(name_of(topic), topic, partitions)

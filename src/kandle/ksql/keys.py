@@ -1,7 +1,8 @@
 """Keys of several columns as one text, since ksqlDB joins on single columns only.
 
-The texts of the parts stand behind each other with `|` between them. In all parts but the last `%` is written `%25` and `|` is written
-`%7C`, so that no two keys have the same text. What kandle itself writes into such a key (`key_text`) is what ksqlDB computes (`key_expression`).
+The texts of the parts stand behind each other with `|` between them. In all parts but the last `%` is written `%25` and `|` is
+written `%7C`, so that no two keys have the same text. What kandle itself writes into such a key (`key_text`) is what ksqlDB
+computes (`key_expression`).
 """
 
 from __future__ import annotations

@@ -41,12 +41,15 @@ class WindowStore:
     grace: int = 6 * DAY
 
 
+USUAL_STORE = WindowStore()
+
+
 @dataclass(frozen=True, slots=True)
 class LiveTable:
     """The table of open bars of the base timeframe: which of its columns hold what.
 
-    `keys` are in the order of `group_by`; without it, the one column that is the same for all. `partials` names the columns by the
-    engine's names of what they hold.
+    `keys` are in the order of `group_by`; without it, the one column that is the same for all. `partials` names the columns by
+    the engine's names of what they hold.
     """
 
     name: str

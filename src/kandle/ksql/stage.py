@@ -71,6 +71,11 @@ def meanings(entity: EntityModel, columns: Iterable[Column], alias: str = "") ->
     return found
 
 
+def column_term(name: str, value: Term) -> Term:
+    """A value that stands in a column."""
+    return Term(quoted(name), value.type, value.nullable)
+
+
 class _Projection:
     """Columns of a made stream while they are gathered; an expression stands in it once."""
 
@@ -100,12 +105,12 @@ def made(query: QueryModel, rows: Rows, step: Step) -> Rows:
     columns: dict[Node, Term] = {}
     for column in columns_of(later_nodes(query)):
         value = rows.scope.columns[column]
-        columns[column] = replace(value, text=quoted(projection.column(column, value.text)))
+        columns[column] = column_term(projection.column(column, value.text), value)
     keys = []
     for position, key in enumerate(query.group_by):
         if key not in columns:
             value = term(key, rows.scope)
-            columns[key] = replace(value, text=quoted(projection.name(value.text, f"_k{position}")), plain=True, checks=())
+            columns[key] = column_term(projection.name(value.text, f"_k{position}"), value)
         keys.append(columns[key].text)
     if query.window is not None and not query.group_by:
         keys.append(quoted(projection.name("CAST(0 AS BIGINT)", "_k0")))
@@ -133,7 +138,7 @@ def _time(query: QueryModel, rows: Rows, projection: _Projection, columns: dict[
     value = term(time, rows.scope)
     wanted = time.name if isinstance(time, Column) else "_time"
     name = projection.name(value.text, wanted)
-    columns[time] = replace(value, text=quoted(name), plain=True, checks=())
+    columns[time] = column_term(name, value)
     return name
 
 

@@ -96,10 +96,11 @@ class Create(Statement):
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """One column of a projection."""
+    """One column of a projection; its type where somebody reads the result."""
 
     expression: str
     name: str
+    type: KsqlType | None = field(default=None, compare=False)
 
     def __str__(self) -> str:
         name = quoted(self.name)

@@ -11,7 +11,7 @@ from kandle.errors import ModelError
 
 T = TypeVar("T")
 
-FormatName = Literal["AVRO", "JSON", "KAFKA"]
+FormatName = Literal["AVRO", "JSON", "KAFKA", "DELIMITED", "PROTOBUF"]
 """How keys or values are bytes in Kafka, by its name in ksqlDB; docs/serialization.md."""
 
 FORMATS: tuple[str, ...] = get_args(FormatName)

@@ -1,0 +1,189 @@
+"""Role "all": finals, gaps and roll-up inside ksqlDB, closed by heartbeats in the topic of the events."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+
+from kandle.errors import QueryError
+from kandle.ksql.aggregates import query_scope
+from kandle.ksql.declarations import name_of
+from kandle.ksql.events import INSIDE, events
+from kandle.ksql.expressions import condition, term
+from kandle.ksql.fields import bar_properties, fields, start_of
+from kandle.ksql.filling import Filling
+from kandle.ksql.heartbeats import kept_fields, with_heartbeats
+from kandle.ksql.levels import Level, State, aggregates_of, with_partials
+from kandle.ksql.names import quoted
+from kandle.ksql.partials import ROW_OFFSET
+from kandle.ksql.program import Program, WindowStore
+from kandle.ksql.statements import CreateAs, Item, Names, Select, Statement, duration
+from kandle.ksql.terms import Scope, Term
+from kandle.ksql.types import BIGINT, column_type
+from kandle.ksql.windows import hopping, size_of, tumbling
+from kandle.plan.plan import BarPlan, Plan
+from kandle.query.nodes import Node
+from kandle.query.query import Gaps, Late
+
+COPIES = ("value", "copy")
+"""How columns that repeat the key are called, by turns: a query cannot give a column the name that it reads it by."""
+
+
+def all_program(plan: Plan, store: WindowStore) -> Program:
+    """The program of a query over time in which ksqlDB closes the bars."""
+    _check(plan)
+    return _All(plan, store).program()
+
+
+def _check(plan: Plan) -> None:
+    query = plan.query
+    for bar in plan.emitted:
+        size_of(plan, bar, "all")
+    if query.late is Late.TOPIC:
+        raise QueryError('late=Late.TOPIC: ksqlDB drops late events and keeps them nowhere; choose Late.DROP, or role "live"')
+    if query.join is not None and query.join.within is not None:
+        raise QueryError(
+            f"join of the streams {query.source.name} and {query.join.entity.name}: heartbeats find no partner there, so "
+            'nothing would close the bars; use role "live"'
+        )
+    if query.having is not None and query.gaps is not Gaps.CARRY and len(plan.emitted) > 1:
+        raise QueryError(
+            "having: bars that it drops still count in the roll-up, but ksqlDB would roll up those that are left only; "
+            'declare one timeframe, or use role "live"'
+        )
+
+
+class _All:
+    """The program while it is made."""
+
+    def __init__(self, plan: Plan, store: WindowStore) -> None:
+        beating = with_heartbeats(plan.query)
+        self._plan = plan
+        self._store = store
+        self._anchor = beating.anchor
+        self._query = query = beating.query
+        self._events = events(query, beating.heartbeat)
+        self._scope = query_scope(query, replace(self._events.rows.scope, sequence=ROW_OFFSET))
+        self._fields = fields(query, self._events.rows, self._scope)
+        self._start = start_of(query)
+        self._filling = Filling(plan.query, query, beating.anchor) if query.gaps is Gaps.CARRY else None
+        more = [] if self._filling is None else self._filling.aggregates
+        self._state = State(self._scope, [*aggregates_of(query), *more])
+        rolls_up = len(plan.emitted) > 1
+        self._kept = self._state.needed(for_roll_up=rolls_up) if rolls_up or self._filling is not None else {}
+
+    def program(self) -> Program:
+        """All statements, each level after those that it reads."""
+        rows = self._events.rows
+        made: list[Statement] = list(rows.statements)
+        levels: dict[str, Level] = {}
+        read = {bar.source for bar in self._plan.emitted}
+        for bar in self._plan.emitted:
+            source = levels.get(str(bar.source))
+            table, level = self._base(bar) if source is None else self._rolled_up(bar, source)
+            levels[bar.name] = level
+            made.append(table)
+            if bar.name in read or self._filling is not None:
+                made.append(level.declaration(self._start, self._query.target.value_format))
+            if self._filling is not None:
+                made.append(self._filled(self._filling, bar, level))
+        return Program(tuple(made), tuple(self._notes()), schedule=rows.schedule, declares=rows.declares)
+
+    def _base(self, bar: BarPlan) -> tuple[CreateAs, Level]:
+        """Finals from events."""
+        rows = self._events.rows
+        keys = set(self._fields.keys)
+        others = [item for item in self._fields.items if item.name not in keys]
+        items = [*self._keys(rows.keys, 0), *others]
+        more, held = with_partials(items, self._kept)
+        select = Select(
+            (*items, *more), rows.source, self._window(bar), self._events.where, rows.keys, having=self._having(), final=True
+        )
+        return self._table(bar, select, held, 0)
+
+    def _rolled_up(self, bar: BarPlan, source: Level) -> tuple[CreateAs, Level]:
+        """Finals from finals."""
+        columns = self._state.merged(source.held())
+        copies = zip(self._query.group_by, source.copies, strict=False)
+        keys: dict[Node, Term] = {node: Term(quoted(copy), column_type(node.type), nullable=False) for node, copy in copies}
+        scope = Scope(keys | self._state.values(columns))
+        read = tuple(map(quoted, source.copies))
+        items = [*self._keys(read, source.depth + 1), *self._others(scope)]
+        more, held = with_partials(items, {name: columns[name] for name in self._kept})
+        select = Select((*items, *more), quoted(source.declared), self._window(bar), group_by=read, final=True)
+        return self._table(bar, select, held, source.depth + 1)
+
+    def _keys(self, read: tuple[str, ...], depth: int) -> Iterator[Item]:
+        """The group key as the key of a table, and once more in its values, since those of a key cannot be read again."""
+        yield from (Item(column, name) for column, name in zip(read, self._fields.keys, strict=True))
+        types = [column_type(node.type) for node in self._query.group_by] or [BIGINT]
+        for column, copy, kind in zip(read, self._copies(depth), types, strict=True):
+            yield Item(f"AS_VALUE({column})", copy, kind)
+
+    def _others(self, scope: Scope) -> Iterator[Item]:
+        """The fields that are not the key."""
+        for item in self._query.projection:
+            if item.field not in self._fields.keys:
+                value = term(item.expression, scope)
+                is_key = item.expression in self._query.group_by
+                yield Item(f"AS_VALUE({value.text})" if is_key else value.text, item.field, value.type)
+
+    def _copies(self, depth: int) -> tuple[str, ...]:
+        names = Names({item.name for item in self._fields.items})
+        return tuple(names.free(f"{key}_{COPIES[depth % len(COPIES)]}") for key in self._fields.keys)
+
+    def _table(self, bar: BarPlan, select: Select, held: Mapping[str, str], depth: int) -> tuple[CreateAs, Level]:
+        name = name_of(bar.final_topic)
+        properties = bar_properties(self._query, bar.final_topic, len(self._fields.keys))
+        table = CreateAs("table", name, properties, select, comment=f"Finals of {bar.name}")
+        columns = {item.name: item.type for item in select.items if item.type is not None and item.name not in self._fields.keys}
+        return table, Level(name, bar.final_topic, columns, self._copies(depth), held, depth)
+
+    def _window(self, bar: BarPlan) -> str:
+        size = size_of(self._plan, bar, "all")
+        below = {each.name: each.grace for each in self._plan.emitted}.get(str(bar.source), 0)
+        grace = bar.grace - below
+        retention = max(self._store.retention, 2 * size + grace)
+        if bar.advance is not None:
+            return hopping(size, bar.advance.size, retention, grace)
+        return tumbling(size, retention, grace)
+
+    def _having(self) -> str | None:
+        """Which windows of events are bars."""
+        found = []
+        if self._query.schedule is not None:
+            found.append(f"COUNT({quoted(INSIDE)}) > 0")
+        if self._query.gaps is Gaps.SKIP:
+            found.append(f"COUNT({term(self._anchor, self._scope).text}) > 0")
+        if self._query.having is not None and self._filling is None:
+            found.append(condition(self._query.having, self._scope))
+        return found[0] if len(found) == 1 else " AND ".join(f"({each})" for each in found) or None
+
+    def _filled(self, filling: Filling, bar: BarPlan, level: Level) -> CreateAs:
+        """Bars in whose gaps the last values are carried on."""
+        topic = f"{self._query.target.topic}_{bar.name}_filled"
+        select = filling.select(level, self._fields.keys, self._start, self._state, size_of(self._plan, bar, "all"))
+        properties = bar_properties(self._query, topic, len(self._fields.keys))
+        comment = f"Bars of {bar.name}, one change each; in those without events the last values are carried on"
+        return CreateAs("table", name_of(topic), properties, select, comment=comment)
+
+    def _notes(self) -> Iterator[str]:
+        plan, query = self._plan, self._query
+        first = plan.emitted[0]
+        source = query.source
+        fields_kept = ", ".join(dict.fromkeys([*(key.name for key in source.keys), *kept_fields(query)]))
+        yield (
+            f"Heartbeats close the bars: rows of topic {source.topic} that have {fields_kept}, and NULL in all other columns "
+            f"(so the schema of its values must allow NULL), one for each key and bucket of {first.name}, at or after the "
+            f"bucket's end + {duration(first.grace)}. A bucket is a bar only if an event or a heartbeat fell into it."
+        )
+        yield (
+            "Limits: a bar closes when a later row of the same partition comes, and a bar of a larger timeframe one bar of its "
+            f"source later still; a silence longer than {duration(self._store.retention)} loses the bar before it; events that "
+            "come late are dropped, but after a restart late ones are taken until a newer row comes; partitions that are read "
+            "unevenly after an absence make events late."
+        )
+        if self._filling is not None:
+            yield "In _final a bar without events has NULL (sums and counts 0); _filled carries the last values on (gaps=carry)."
+        elif query.gaps is Gaps.NULL:
+            yield "A key that has heartbeats has bars before its first event too (gaps=null)."

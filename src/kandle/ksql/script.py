@@ -1,0 +1,119 @@
+"""A whole model as one script: settings, declared entities, then each query's statements, with what must be known as comments."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from kandle.errors import QueryError
+from kandle.ksql.all import all_program
+from kandle.ksql.declarations import declared
+from kandle.ksql.live import live_program
+from kandle.ksql.plain import plain_program
+from kandle.ksql.program import USUAL_STORE, Program, Role, WindowStore
+from kandle.ksql.statements import Statement
+from kandle.model.entity import EntityModel
+from kandle.plan.plan import plan
+from kandle.query.query import QueryModel
+
+WIDTH = 120
+
+
+def program(query: QueryModel, role: Role = Role.LIVE, store: WindowStore = USUAL_STORE) -> Program:
+    """The program of one query; QueryError or PlanError, naming the entity, for what ksqlDB cannot do."""
+    try:
+        _check(query)
+        if query.window is None:
+            return plain_program(query)
+        return live_program(plan(query), store) if role is Role.LIVE else all_program(plan(query), store)
+    except QueryError as error:
+        raise QueryError(f"query of {query.target.name} on ksqlDB: {error}") from error
+
+
+def _check(query: QueryModel) -> None:
+    if query.order_by or query.limit is not None:
+        clause = "order_by" if query.order_by else "limit"
+        raise QueryError(
+            f"{clause}: ksqlDB neither orders the rows of its streams and tables nor counts them off, so {clause} runs on the "
+            "embedded engine only; leave it out, or order what is read"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Script:
+    """The statements of a model in their order: settings, what is declared, what each query makes."""
+
+    settings: tuple[Statement, ...]
+    declarations: tuple[Statement, ...]
+    programs: Mapping[str, Program] = field(default_factory=dict)
+    """By the name of the target entity."""
+
+    @property
+    def statements(self) -> tuple[Statement, ...]:
+        """All statements."""
+        made = (each for found in self.programs.values() for each in found.statements)
+        return (*self.settings, *self.declarations, *made)
+
+    @property
+    def text(self) -> str:
+        """The script with its comments."""
+        return "\n".join(_lines(self))
+
+
+def script(
+    entities: Sequence[EntityModel],
+    queries: Sequence[QueryModel],
+    role: Role = Role.LIVE,
+    store: WindowStore = USUAL_STORE,
+) -> Script:
+    """The script of a model: `queries` run in it, `entities` that no query makes are declared."""
+    programs = {query.target.name: program(query, role, store) for query in queries}
+    made = {query.target.cls for query in queries}
+    declarations: dict[str, Statement] = {}
+    for entity in entities:
+        if entity.cls not in made:
+            declarations |= {(statement := declared(entity)).name: statement}
+    for found in programs.values():
+        declarations |= found.declares
+    result = Script(role.settings, tuple(declarations.values()), programs)
+    _check_names(result)
+    return result
+
+
+def _check_names(result: Script) -> None:
+    """ksqlDB tells its streams and tables apart by their names."""
+    found: dict[str, Statement] = {}
+    for statement in result.statements:
+        creation = statement.creates
+        if creation is None:
+            continue
+        if creation.name.upper() in found:
+            raise QueryError(
+                f"two statements make a stream or table {creation.name!r} (a dot in a topic's name is _ there, and names that "
+                "differ in the case of letters only are refused here); rename a topic"
+            )
+        found[creation.name.upper()] = statement
+
+
+def _lines(result: Script) -> Iterator[str]:
+    yield from (statement.text for statement in result.settings)
+    for statement in result.declarations:
+        yield from _statement(statement)
+    for found in result.programs.values():
+        yield ""
+        for note in found.notes:
+            yield from _comment(note)
+        for statement in found.statements:
+            yield from _statement(statement)
+
+
+def _statement(statement: Statement) -> Iterator[str]:
+    yield ""
+    if statement.comment:
+        yield from _comment(f"{statement.comment}.")
+    yield statement.text
+
+
+def _comment(text: str) -> Iterator[str]:
+    yield from (f"-- {line}" for line in textwrap.wrap(text, WIDTH))
