@@ -29,7 +29,7 @@ class Then(Enum):
 
 @dataclass
 class Reply:
-    """One answer; `silence` is how long to wait before each part."""
+    """One answer; `silence` is how long to wait before each part but the first."""
 
     status: int = 200
     parts: Sequence[bytes] = ()
@@ -172,8 +172,8 @@ class _Http1:
         size = str(sum(map(len, reply.parts)))
         headers.append(("Transfer-Encoding", "chunked") if reply.is_chunked else ("Content-Length", size))
         await self._send(h11.Response(status_code=reply.status, headers=headers))
-        for part in reply.parts:
-            await asyncio.sleep(reply.silence)
+        for number, part in enumerate(reply.parts):
+            await asyncio.sleep(reply.silence if number else 0)
             await self._send(h11.Data(data=part))
         if reply.then is Then.CUT:
             raise BrokenOffError
@@ -246,9 +246,9 @@ class _Http2:
     async def _reply(self, stream: int, reply: Reply) -> None:
         headers = [(":status", str(reply.status))] + ([("content-type", reply.content_type)] if reply.content_type else [])
         self._state.send_headers(stream, headers)
-        for part in reply.parts:
+        for number, part in enumerate(reply.parts):
             await self._flush()
-            await asyncio.sleep(reply.silence)
+            await asyncio.sleep(reply.silence if number else 0)
             self._state.send_data(stream, part)
         if reply.then is Then.END:
             self._state.end_stream(stream)

@@ -28,7 +28,7 @@ def dropped(holding: Holding, *names: str, topics: Topics = Topics.KEEP) -> list
     return holding.done
 
 
-@pytest.mark.parametrize("names", permutations(("Ticks", "Beats", "Union", "Bars")))
+@pytest.mark.parametrize("names", list(permutations(("Ticks", "Beats", "Union", "Bars"))))
 def test_dependents_are_dropped_first_whatever_the_order_of_the_names(names: tuple[str, ...]) -> None:
     holding = held()
     done = dropped(holding, *names)

@@ -103,6 +103,11 @@ def test_columns_that_do_not_fit_are_named(columns: str, message: str) -> None:
         row_reader(Cases, columns_of(columns))
 
 
+def test_two_columns_of_one_name_are_not_one_value_of_a_dict() -> None:
+    with pytest.raises(DataError, match="more than one column a; name them apart with AS"):
+        row_reader(None, columns_of("`a` BIGINT, `b` BIGINT, `a` BIGINT"))
+
+
 def test_bounds_of_windows_are_left_out_where_there_are_no_fields_for_them() -> None:
     bar = "`broker` STRING, `symbol` STRING, `WINDOWSTART` BIGINT, `WINDOWEND` BIGINT, `start` TIMESTAMP, "
     bar += ", ".join(f"`{name}` DECIMAL(20, 8)" for name in ("open", "high", "low", "close")) + ", `volume` INTEGER"
@@ -187,7 +192,7 @@ def test_values_of_every_type(kind: str, found: Any, value: Any) -> None:
     ],
 )
 def test_a_value_of_another_type_is_refused(kind: str, found: Any) -> None:
-    with pytest.raises(DataError, match="column c = .* is no"):
+    with pytest.raises(DataError, match=r"column c = .* is no"):
         made(None, f"`c` {kind}", [found])
 
 

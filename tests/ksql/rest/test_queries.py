@@ -7,11 +7,14 @@ import json
 from collections.abc import Callable
 
 import pytest
+from anyio.from_thread import start_blocking_portal
 
 from kandle.errors import DataError, KsqlError, KsqlUnavailableError
 from kandle.ksql.rest.client import KsqlClient
-from tests.ksql.rest.serving import Asked, Reply, Served, Then
-from tests.ksql.rest.talking import HEADER, always, rows, told
+from kandle.ksql.rest.settings import KsqlSettings
+from tests.ksql.rest.declarations import Tick
+from tests.ksql.rest.serving import Asked, Reply, Served, Then, serving
+from tests.ksql.rest.talking import HEADER, QUICK, always, rows, told
 
 BOTH = pytest.mark.parametrize("http", ["1.1", "2"])
 WORDS = ["one", "zwölf", "\u4e09", "\U0001f600"]
@@ -105,23 +108,22 @@ def test_a_query_is_given_up_after_the_attempts(http: str) -> None:
 def test_a_server_that_stops_answering_is_not_waited_for_for_ever(http: str) -> None:
     async def story(client: KsqlClient, served: Served) -> object:
         found = []
-        with pytest.raises(KsqlUnavailableError, match="gave no answer within 200ms"):
+        with pytest.raises(KsqlUnavailableError, match="gave no answer within 1s"):
             async for row in client.pull(None, "SELECT * FROM `t`;"):
                 found.append(row)
         await served.until_ended(0)
         return found
 
-    assert told(always(rows(b'[1,"a"]\n', then=Then.HANG)), story, http=http, timeout="200ms") == [{"n": 1, "text": "a"}]
+    assert told(always(rows(b'[1,"a"]\n', then=Then.HANG)), story, http=http, timeout="1s") == [{"n": 1, "text": "a"}]
 
 
-@BOTH
-def test_a_push_query_waits_for_its_rows_without_limit(http: str) -> None:
+def test_a_push_query_waits_for_its_rows_without_limit_but_not_for_its_columns() -> None:
     async def story(client: KsqlClient, served: Served) -> object:
         return [row async for row in client.push(None, "SELECT * FROM `t` EMIT CHANGES;")]
 
-    assert told(always(rows(b'[1,"a"]\n', silence=0.3)), story, http=http, timeout="400ms") == [{"n": 1, "text": "a"}]
+    assert told(always(rows(b'[1,"a"]\n', silence=1.3)), story, timeout="1s") == [{"n": 1, "text": "a"}]
     with pytest.raises(KsqlUnavailableError, match="gave no answer within 100ms"):
-        told(always(Reply(then=Then.HANG)), story, http=http, timeout="100ms", attempts=1)
+        told(always(Reply(then=Then.HANG)), story, timeout="100ms", attempts=1)
 
 
 def the_end_of(served: Served, connection: int) -> tuple[str, object] | None:
@@ -158,6 +160,36 @@ def test_a_push_query_is_ended_at_the_server_when_its_iterator_is_closed(http: s
         return the_end_of(served, 0)
 
     assert told(an_endless_query, story, http=http) == ENDED[http]
+
+
+@BOTH
+def test_a_push_query_whose_columns_do_not_fit_is_ended_at_the_server(http: str) -> None:
+    async def story(client: KsqlClient, served: Served) -> object:
+        with pytest.raises(DataError, match=r"the query gives no columns for Tick.broker"):
+            await client.push(Tick, "SELECT `text` AS `symbol` FROM `t` EMIT CHANGES;").begin()
+        await served.until_ended(0)
+        return the_end_of(served, 0)
+
+    header = b'{"queryId":"q1","columnNames":["symbol"],"columnTypes":["STRING"]}\n'
+    server = in_path({"/close-query": Reply(), "/query-stream": Reply(parts=[header], then=Then.HANG)})
+    assert told(server, story, http=http) == ENDED[http]
+
+
+def in_path(replies: dict[str, Reply]) -> Callable[[Asked], Reply | None]:
+    """A server with an answer for each path."""
+    return lambda asked: replies[asked.path]
+
+
+def test_a_blocking_context_drives_the_client_by_its_portal() -> None:
+    """As contexts do that are opened by `with`: every call is a task of its own in a loop of another thread."""
+    with start_blocking_portal() as portal, portal.wrap_async_context_manager(serving(an_endless_query)) as served:
+        client = KsqlClient(KsqlSettings(served.url, **QUICK))
+        portal.call(client.__aenter__)
+        found = client.push(None, "SELECT * FROM `t` EMIT CHANGES;")
+        assert portal.call(found.__anext__) == {"n": 1, "text": "a"}
+        portal.call(found.aclose)
+        assert served.paths == ["/query-stream", "/close-query"]
+        portal.call(client.__aexit__, None, None, None)
 
 
 @BOTH
@@ -225,7 +257,7 @@ def test_a_query_that_has_ended_with_its_connection_or_before_is_no_error_but_an
         told(
             lambda asked, reply=reply: reply if asked.path == "/close-query" else rows(then=Then.HANG),
             story,
-            connect_timeout="200ms",
+            connect_timeout="500ms",
         )
     with pytest.raises(KsqlError, match="end of query q1: refuses: On wrong context or worker"):
         told(lambda asked: wrong if asked.path == "/close-query" else rows(then=Then.HANG), story)

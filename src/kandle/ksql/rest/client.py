@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Mapping
+from contextlib import AsyncExitStack
 from types import TracebackType
 from typing import Any, Self, TypeVar, overload
 from urllib.parse import quote
@@ -63,12 +64,11 @@ class KsqlClient:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        http, self._opened = self._http, None
-        try:
-            for rows in tuple(self._rows):
-                await rows.aclose()
-        finally:
-            await http.aclose()
+        async with AsyncExitStack() as closing:
+            closing.push_async_callback(self._http.aclose)
+            for rows in self._rows:
+                closing.push_async_callback(rows.aclose)
+        self._opened = None
 
     @property
     def _http(self) -> Http:

@@ -24,6 +24,8 @@ def row_reader(entity: type | None, columns: Sequence[Column]) -> RowReader:
     """What makes objects, or dicts where there is no entity; DataError names columns and fields that do not fit."""
     if entity is None:
         names = [column.name for column in columns]
+        if doubles := sorted({name for name in names if names.count(name) > 1}):
+            raise DataError(f"the query gives more than one column {', '.join(doubles)}; name them apart with AS")
         return lambda row: dict(zip(names, _values(columns, row), strict=True))
     return _object_reader(entity_model(entity), columns)
 

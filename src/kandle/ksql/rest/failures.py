@@ -100,7 +100,7 @@ class Failures:
 
     def cut(self, what: str, count: int, said: str) -> KsqlUnavailableError:
         """The error for an answer that ends too early."""
-        return KsqlUnavailableError(self._text(what, f"broke the answer off after {count} rows: {said}; ask again"))
+        return KsqlUnavailableError(self._text(what, f"broke the answer off after {count} rows: {said}"))
 
     def content(self, body: bytes) -> Any:
         """JSON with exact numbers; None for what is no JSON."""

@@ -106,14 +106,16 @@ class Http:
         self._plain = self._tls_context()
         # Versions that are offered belong to the context, so there is one for each choice of them.
         self._choosing = self._tls_context()
-        self._client = self._connections(is_http2=False)
+        self._client = self._connections(is_http2=False, silence=seconds(settings.timeout))
 
     def _tls_context(self) -> ssl.SSLContext:
         # Without https nothing is encrypted, and the certificates of the system need not be read.
         return self.settings.tls.context() if self.settings.is_secure else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 
-    def _connections(self, *, is_http2: bool) -> httpx2.AsyncClient:
+    def _connections(self, *, is_http2: bool, silence: float | None) -> httpx2.AsyncClient:
+        """Connections on which the server may be silent for so long."""
         settings = self.settings
+        timeout = httpx2.Timeout(seconds(settings.timeout), connect=seconds(settings.connect_timeout), read=silence)
         transport = httpx2.AsyncHTTPTransport(
             verify=self._choosing if is_http2 else self._plain,
             http1=settings.is_secure or not is_http2,
@@ -126,7 +128,7 @@ class Http:
             auth=auth,
             # Compressed parts would wait for one another.
             headers={"Content-Type": JSON, "Accept-Encoding": "identity"},
-            timeout=httpx2.Timeout(seconds(settings.timeout), connect=seconds(settings.connect_timeout)),
+            timeout=timeout,
             transport=transport,
             trust_env=False,
         )
@@ -164,7 +166,8 @@ class Http:
 
     def stream(self, what: str) -> Stream:
         """A connection for one answer in parts; it is to be closed."""
-        return Stream(self._connections(is_http2=self.settings.http == "2"), self.failures, what)
+        # How long to wait differs from part to part there, so each is waited for by itself.
+        return Stream(self._connections(is_http2=self.settings.http == "2", silence=None), self.failures, what)
 
     async def aclose(self) -> None:
         await self._client.aclose()

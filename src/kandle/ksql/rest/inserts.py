@@ -46,13 +46,21 @@ class Request:
 async def insert(http: Http, target: str, rows: RowSource) -> int:
     """Write objects of entities, or mappings by column, and give their number once all are acknowledged.
 
-    The first error ends it and says which row, counted from 0; rows before it are there. Nothing is sent twice.
+    Rows are gathered into requests, so those of a slow source wait for one another. The first error ends it and says which row,
+    counted from 0; rows before it are there. Nothing is sent twice.
     """
+    what = f"insert into {target}"
+    head = json.dumps({"target": source_name(target)}, ensure_ascii=False).encode() + b"\n"
     count = 0
-    async with aclosing(_requests(rows)) as requests:
-        async for request in requests:
-            await _Insertion(http, target, request).run()
-            count = request.end
+    stream = http.stream(what)
+    try:
+        async with aclosing(_requests(rows)) as requests:
+            async for request in requests:
+                await _Insertion(http, stream, what, request).run(head)
+                count = request.end
+    finally:
+        with CancelScope(shield=True):
+            await stream.aclose()
     return count
 
 
@@ -97,37 +105,26 @@ def _values(row: Any) -> Mapping[str, Any]:
 class _Insertion:
     """One request with its acknowledgements."""
 
-    def __init__(self, http: Http, target: str, request: Request) -> None:
-        self._http, self._request = http, request
-        self._what = f"insert into {target}"
-        self._body = json.dumps({"target": source_name(target)}, ensure_ascii=False).encode() + b"\n" + b"".join(request.lines)
+    def __init__(self, http: Http, stream: Stream, what: str, request: Request) -> None:
+        self._http, self._stream, self._what, self._request = http, stream, what, request
         self._acknowledged: set[int] = set()
 
-    async def run(self) -> None:
+    async def run(self, head: bytes) -> None:
+        body = head + b"".join(self._request.lines)
         try:
-            await self._http.repeated(self._sent, Repeat.UNSENT)
+            await self._http.repeated(lambda: self._stream.open(PATH, body), Repeat.UNSENT)
+            await self._read()
         except KsqlUnavailableError as error:
             if was_never_sent(error):
                 raise
             raise self._unsure(error.message, error.code) from error
 
-    async def _sent(self) -> None:
-        stream = self._http.stream(self._what)
-        try:
-            await stream.open(PATH, self._body)
-            await self._read(stream)
-        finally:
-            with CancelScope(shield=True):
-                await stream.aclose()
-
-    async def _read(self, stream: Stream) -> None:
+    async def _read(self) -> None:
         lines = Lines()
-        while (part := await stream.part()) is not None:
+        while (part := await self._stream.part()) is not None:
             self._take(lines, part)
         if len(self._acknowledged) < len(self._request.lines):
-            raise self._unsure(
-                f"{self._http.settings.place}, {self._what}: the answer ended before all rows were acknowledged", None
-            )
+            raise self._http.failures.cut(self._what, len(self._acknowledged), "the answer ends too early")
 
     def _take(self, lines: Lines, part: bytes) -> None:
         try:

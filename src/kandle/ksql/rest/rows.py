@@ -74,7 +74,7 @@ class Rows(AsyncIterator[T], Generic[T]):
                 self._header = await self._http.repeated(self._begun, repeat)
                 self._read = row_reader(self._request.entity, self._header.columns)
             except BaseException:
-                await self._abandon()
+                await self.aclose()
                 raise
         return self._header
 
