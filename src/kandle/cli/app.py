@@ -16,6 +16,7 @@ import typer
 from kandle import __version__
 from kandle.backfill.backfill import backfill
 from kandle.backfill.readers import input_size
+from kandle.cli.avro import avro_command
 from kandle.cli.bars import bars_command
 from kandle.cli.contexts import ContextName, is_context_name, load_context
 from kandle.cli.demo import demo_command
@@ -23,6 +24,7 @@ from kandle.cli.doctor import doctor_command
 from kandle.cli.progress import progress_bar
 from kandle.cli.report import console, show_summary
 from kandle.cli.run import run_command
+from kandle.cli.script import script_command
 from kandle.cli.topics import topics_app
 from kandle.errors import KandleError, ModelError
 from kandle.plan.explain import explain
@@ -39,6 +41,8 @@ app.command("bars")(bars_command)
 app.add_typer(topics_app, name="topics")
 app.command("doctor")(doctor_command)
 app.command("demo")(demo_command)
+app.command("script")(script_command)
+app.command("avro")(avro_command)
 
 
 def _version(is_asked: bool) -> None:

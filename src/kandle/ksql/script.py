@@ -12,7 +12,7 @@ from kandle.ksql.declarations import declared
 from kandle.ksql.live import live_program
 from kandle.ksql.plain import plain_program
 from kandle.ksql.program import USUAL_STORE, Program, Role, WindowStore
-from kandle.ksql.statements import Statement
+from kandle.ksql.statements import Create, CreateAs, Drop, Statement
 from kandle.model.entity import EntityModel
 from kandle.plan.plan import plan
 from kandle.query.query import QueryModel
@@ -54,6 +54,12 @@ class Script:
         """All statements."""
         made = (each for found in self.programs.values() for each in found.statements)
         return (*self.settings, *self.declarations, *made)
+
+    @property
+    def drops(self) -> tuple[Drop, ...]:
+        """What takes all of it away, readers before what they read; topics that queries have made go with them."""
+        made = [each for each in reversed(self.statements) if isinstance(each, Create | CreateAs)]
+        return tuple(Drop(each.kind, each.name, "DELETE" if isinstance(each, CreateAs) else "KEEP") for each in made)
 
     @property
     def text(self) -> str:

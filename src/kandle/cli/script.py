@@ -1,0 +1,53 @@
+"""`kandle script`: the model as statements of ksqlDB."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from kandle.cli.contexts import ContextName, load_context
+from kandle.cli.files import written
+from kandle.ksql.program import USUAL_STORE, Role, WindowStore
+from kandle.ksql.script import script
+from kandle.time.timeframe import DAY, parse_duration
+
+USUAL_RETENTION, USUAL_GRACE = f"{USUAL_STORE.retention // DAY}d", f"{USUAL_STORE.grace // DAY}d"
+
+
+def script_command(
+    context: ContextName = None,
+    role: Annotated[
+        Role,
+        typer.Option("--role", help="live: ksqlDB aggregates, kandle closes, fills and rolls up. all: ksqlDB does all it can."),
+    ] = Role.LIVE,
+    out: Annotated[Path | None, typer.Option("--out", metavar="FILE", help="Write the script there, not to the screen.")] = None,
+    drop: Annotated[
+        bool, typer.Option("--drop", help="The statements that take all of it away, with the topics of its queries.")
+    ] = False,
+    retention: Annotated[
+        str, typer.Option("--retention", metavar="TIME", help="How long windows are kept: longer than the longest silence.")
+    ] = USUAL_RETENTION,
+    grace: Annotated[
+        str,
+        typer.Option("--grace", metavar="TIME", help="How long open bars of role live take late events, as kandle reads them."),
+    ] = USUAL_GRACE,
+) -> None:
+    """Print the KSQL of a context: what its streams, tables and queries are on ksqlDB.
+
+    It needs the model only: no server, no log and no configuration. The statements can be run as they stand; what limits them is
+    said in their comments, and what ksqlDB cannot do is refused by name.
+    """
+    market = load_context(context)
+    model = market.model()
+    store = WindowStore(parse_duration(retention), parse_duration(grace))
+    made = script(list(model.entities.values()), list(model.queries.values()), role, store)
+    title = f'-- The script of {market.__name__} for ksqlDB, role "{role.value}"; written by kandle script.'
+    content = "\n".join(each.text for each in made.drops) if drop else made.text
+    text = f"{title}\n\n{content}\n"
+    if out is None:
+        typer.echo(text, nl=False)
+    else:
+        written(out, text)
+        typer.echo(f"{len(made.drops if drop else made.statements)} statements are in {out}")
