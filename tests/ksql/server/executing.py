@@ -3,9 +3,9 @@
     rows = execute(ctas_text, {"ticks": [{...}, ...]}, server)     # what stands in the sink at the end
     tables = run_script(script_text, {"ticks": [...], "sessions": [...]})   # {name: rows} of every source of a script
 
-A server knows the sources: `server = Server(); server.run("CREATE STREAM `ticks` ..;")`. Each statement runs to the end of its
-input before the next: tables are complete when streams are joined with them. Rows hold Decimal, int, float, str, bool, date, aware
-datetime, list and dict; without a TIMESTAMP column "ROWTIME" is a row's time in milliseconds.
+A server knows the sources: `server = Server(); server.run("CREATE STREAM ..;")`. Each statement runs to the end of its
+input before the next, so tables are complete when streams are joined with them. Rows hold Decimal, int, float, str, bool,
+date, aware datetime, list and dict; without a TIMESTAMP column "ROWTIME" is a row's time in milliseconds.
 """
 
 from __future__ import annotations
