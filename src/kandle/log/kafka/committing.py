@@ -10,7 +10,7 @@ from confluent_kafka import Consumer as Client
 from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka import TopicPartition as Place
 
-from kandle.errors import FencedError, ReplacedError
+from kandle.errors import FencedError, KandleError, ReplacedError, UnavailableError
 from kandle.log.kafka.failures import translated
 from kandle.log.kafka.writing import Encoded, Transactions
 from kandle.log.port import GroupSpec, TopicPartition
@@ -21,7 +21,14 @@ if TYPE_CHECKING:
 
 ATTEMPTS = 25
 PAUSE = 20 * MILLISECOND
-BETWEEN_GENERATIONS = {KafkaError.ILLEGAL_GENERATION, KafkaError.REBALANCE_IN_PROGRESS}
+AGAIN = {
+    # Others have joined or left, and this member has not heard of it; it keeps what it owns until it gives it up.
+    KafkaError.ILLEGAL_GENERATION,
+    KafkaError.REBALANCE_IN_PROGRESS,
+    # The library's records overtook each other after a commit that was given up; this one was undone as well.
+    KafkaError.OUT_OF_ORDER_SEQUENCE_NUMBER,
+}
+"""Why a commit may be undone that can be made again as it is."""
 
 
 class Committer:
@@ -38,10 +45,9 @@ class Committer:
         for _ in range(ATTEMPTS - 1):
             try:
                 return self._tried(offsets, writes)
-            except FencedError as error:
-                if not _is_between_generations(error):
+            except (FencedError, UnavailableError) as error:
+                if not _may_be_made_again(error):
                     raise
-                # Others have joined or left, and this member has not heard of it; it keeps what it owns until it gives it up.
                 self._log.clock.pause(PAUSE)
         return self._tried(offsets, writes)
 
@@ -74,6 +80,6 @@ class Committer:
             raise FencedError(f"{self._spec.member} was not heard of and has lost its partitions: {error}") from error
 
 
-def _is_between_generations(error: FencedError) -> bool:
+def _may_be_made_again(error: KandleError) -> bool:
     cause = error.__cause__
-    return isinstance(cause, KafkaException) and cause.args[0].code() in BETWEEN_GENERATIONS
+    return isinstance(cause, KafkaException) and cause.args[0].code() in AGAIN
