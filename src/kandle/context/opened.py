@@ -84,7 +84,7 @@ class Opened:
         if plans and _runs(self._options):
             for each in plans:
                 check_embedded(each.query)
-            self._runtime = Runtime(self.log, self.clock, plans, spec)
+            self._runtime = Runtime(self.log, self.clock, prepared_topics(self.log, plans, spec.retentions), spec)
             self._start(self._runtime)
         else:
             prepared_topics(self.log, plans, spec.retentions)

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import logging
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import time
 from pathlib import Path
@@ -16,6 +16,7 @@ from kandle.log.port import GroupSpec, Log, TopicSpec
 from kandle.log.topics import entity_topic
 from kandle.plan.plan import Plan
 from kandle.runtime.counters import Counters, Health, QueryHealth, State, TimeframeCounters
+from kandle.runtime.heartbeat.barrier import Barrier
 from kandle.runtime.heartbeat.leadership import Leadership
 from kandle.runtime.heartbeat.planner import Planner
 from kandle.runtime.heartbeat.runner import Runner
@@ -65,10 +66,11 @@ class RuntimeSpec:
 class QueryRuntime:
     """One query: its topics are made when this is built; `start` has it run in threads of its own."""
 
-    def __init__(self, log: Log, clock: Clock, topics: QueryTopics, spec: RuntimeSpec) -> None:
+    def __init__(self, log: Log, clock: Clock, topics: QueryTopics, spec: RuntimeSpec, barrier: Barrier | None = None) -> None:
         self._log = log
         self._clock = clock
         self._spec = spec
+        self._barrier = barrier
         self.topics = topics
         plan = topics.plan
         self.group = f"{spec.group}-{plan.query.target.topic}"
@@ -118,7 +120,7 @@ class QueryRuntime:
             calendar=lambda: None if self.schedule is None else self.schedule.calendar,
         )
         self._beat_log = self._log.connect()
-        sender = Sender(self._beat_log, self.topics, self.leadership, self.group, self.counters)
+        sender = Sender(self._beat_log, self.topics, self.leadership, self.group, self.counters, self._barrier)
         return Runner(planner, sender, self._clock, self._spec.jitter)
 
     def start(self) -> None:
@@ -218,13 +220,23 @@ class _Beats:
 
 
 class Runtime:
-    """All queries of a context in one process."""
+    """All queries of a context in one process, on topics that are there.
 
-    def __init__(self, log: Log, clock: Clock, plans: Sequence[Plan], spec: RuntimeSpec) -> None:
+    `barriers`, by the topic that the tasks of a query read, are for queries whose events others bring there.
+    """
+
+    def __init__(
+        self,
+        log: Log,
+        clock: Clock,
+        topics: Sequence[QueryTopics],
+        spec: RuntimeSpec,
+        barriers: Mapping[str, Barrier] | None = None,
+    ) -> None:
         self._spec = spec
         self._log = log
-        topics = prepared_topics(log, plans, spec.retentions)
-        self.queries = [QueryRuntime(log.connect(), clock, each, spec) for each in topics]
+        found = {} if barriers is None else barriers
+        self.queries = [QueryRuntime(log.connect(), clock, each, spec, found.get(each.events)) for each in topics]
         self._maintained = threading.Event()
         self._maintenance: threading.Thread | None = None
 
@@ -277,16 +289,17 @@ def prepared_topics(log: Log, plans: Sequence[Plan], retentions: Retentions) -> 
     for plan in plans:
         schedule = plan.query.schedule
         for entity in [plan.query.source, *([] if schedule is None else [schedule.entity])]:
-            _ensure(log, entity_topic(entity))
+            ensured(log, entity_topic(entity))
     found = []
     for plan, name in zip(plans, heartbeat_names(list(plans)), strict=True):
         topics = query_topics(log, plan, name, retentions)
         for spec in topics.specs:
-            _ensure(log, spec)
+            ensured(log, spec)
         found.append(topics)
     return found
 
 
-def _ensure(log: Log, spec: TopicSpec) -> None:
+def ensured(log: Log, spec: TopicSpec) -> None:
+    """Create a topic if it is missing, and warn of what differs."""
     for difference in log.ensure(spec).differences:
         logger.warning("%s", difference)

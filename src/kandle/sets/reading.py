@@ -169,13 +169,16 @@ class TimeBucket(Generic[T]):
 
     def _rows(self, topic: str, key: Sequence[Any], span: tuple[int, int]) -> pl.DataFrame:
         time = pl.col(self._time).to_physical()
+        # Topics that others fill may have more columns.
+        columns = [*(found.name for found in self.entity.fields), OFFSET]
         found = [
-            with_prefix(self.entity, frame, key).filter((time >= span[0]) & (time < span[1])).drop(GONE)
+            with_prefix(self.entity, frame, key).filter((time >= span[0]) & (time < span[1]) & ~pl.col(GONE)).select(columns)
             for frame in rows(self._host.log, topic, span)
         ]
         if found:
             return pl.concat(found)
-        return pl.DataFrame(schema=self._host.log.topic(topic).schema | {OFFSET: pl.Int64})
+        schema = {each.name: each.type.physical for each in self.entity.fields}
+        return pl.DataFrame(schema=schema | {OFFSET: pl.Int64})
 
 
 def _instant(value: Instant | None, usual: int) -> int:
