@@ -19,7 +19,7 @@ from confluent_kafka import TopicPartition as Place
 from kandle.errors import FencedError, KandleError, ReplacedError, StorageError
 from kandle.log.kafka.committing import Committer
 from kandle.log.kafka.failures import meaning, translated
-from kandle.log.kafka.reading import SLICE, batch_of
+from kandle.log.kafka.reading import SLICE, acquaint, batch_of
 from kandle.log.kafka.writing import Transactions, fence
 from kandle.log.port import GroupSpec, Listener, TopicPartition
 from kandle.log.records import Batch, Write
@@ -55,6 +55,9 @@ class KafkaConsumer:
             settings = log.settings.member(spec.group, spec.member, spec.lease, spec.reset)
             self._client = Client({**settings, "error_cb": log.told}, logger=logger)
             self._committer = Committer(self._client, spec, log, self._transactions)
+            for topic in spec.topics:
+                # Those that are assigned alike are not subscribed to: the library would look for them at their first read.
+                acquaint(self._client, topic, set(), log.settings.request)
             self._client.subscribe(
                 sorted(self._alike), on_assign=self._guarded(self._assigned), on_revoke=self._guarded(self._revoked),
                 on_lost=self._guarded(self._lost),
