@@ -66,7 +66,8 @@ class Scope:
 
     def with_variables(self, variables: Mapping[str, Type]) -> Scope:
         """Inside of a lambda: its variables hide columns of the same name."""
-        columns = {node: column for node, column in self.columns.items() if node not in map(Name, variables)}
+        hidden: set[Node] = set(map(Name, variables))
+        columns = {node: column for node, column in self.columns.items() if node not in hidden}
         return replace(self, columns=columns, variables={**self.variables, **variables})
 
 

@@ -43,19 +43,17 @@ def declared(statement: Create, known: Iterable[StreamOrTable]) -> StreamOrTable
         windowed=_is_windowed(properties),
         read_only=statement.read_only,
         headers=frozenset(column.name for column in statement.columns if column.constraint.startswith("HEADER")),
-        **timestamp_of(properties),
     )
+    set_timestamp(found, properties)
     check_columns(found)
     return found
 
 
-def timestamp_of(properties: Mapping[str, object]) -> dict[str, str | None]:
-    """The column of event time that a WITH clause sets."""
+def set_timestamp(source: StreamOrTable, properties: Mapping[str, object]) -> None:
+    """The column of event time is what a WITH clause says."""
     name, pattern = properties.get("TIMESTAMP"), properties.get("TIMESTAMP_FORMAT")
-    return {
-        "timestamp": None if name is None else column_named(str(name)),
-        "timestamp_format": None if pattern is None else str(pattern),
-    }
+    source.timestamp = None if name is None else column_named(str(name))
+    source.timestamp_format = None if pattern is None else str(pattern)
 
 
 def _column(definition: ColumnDefinition) -> SourceColumn:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from decimal import Decimal
+from typing import TypeVar
 
 from tests.ksql.server.cursor import MILLISECONDS, Cursor, read_type
 from tests.ksql.server.errors import RefusedError
@@ -35,6 +36,8 @@ from tests.ksql.server.nodes import (
     Unit,
 )
 from tests.ksql.server.tokens import RESERVED
+
+Key = TypeVar("Key")
 
 COMPARISONS = {"=": "=", "<>": "<>", "!=": "<>", "<": "<", "<=": "<=", ">": ">", ">=": ">="}
 LEVELS = (("||",), ("+", "-"), ("*", "/", "%"))  # weakest first
@@ -265,7 +268,7 @@ def _cast(cursor: Cursor) -> Node:
     return Cast(value, kind)
 
 
-def _assigned(cursor: Cursor, key: Callable[[], object]) -> tuple[object, Node]:
+def _assigned(cursor: Cursor, key: Callable[[], Key]) -> tuple[Key, Node]:
     name = key()
     cursor.expect(":=")
     return name, read_expression(cursor)

@@ -67,7 +67,7 @@ def _logarithm(value: float) -> float:
 
 
 def _sign(value: Any) -> int:
-    return (value > 0) - (value < 0)
+    return int(value > 0) - int(value < 0)
 
 
 DOUBLE_FUNCTIONS: dict[str, Callable[..., float]] = {

@@ -42,7 +42,7 @@ def literal_type(value: Any) -> Type | None:
     if isinstance(value, Decimal):
         places = -int(value.as_tuple().exponent)
         digits = len(value.as_tuple().digits) if value else places + 1
-        return decimal(max(digits, places), places)
+        return decimal(max(digits, places + 1), places)
     if isinstance(value, int) and not isinstance(value, bool):
         return INTEGER if -(2**31) <= value < 2**31 else BIGINT
     return LITERALS[type(value)]
@@ -89,7 +89,7 @@ def _cut(left: int, right: int) -> int:
 
 
 def _double(sign: str, left: float, right: float, kind: Type) -> float:
-    return DOUBLES[sign](left, right)
+    return float(DOUBLES[sign](left, right))
 
 
 def _divided(left: float, right: float) -> float:

@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from tests.ksql.server.code import Scope, code_of
-from tests.ksql.server.declaring import declared, timestamp_of
+from tests.ksql.server.declaring import declared, set_timestamp
 from tests.ksql.server.errors import RefusedError, UnreadError
 from tests.ksql.server.nodes import Command, Create, Drop, InsertInto, InsertValues, Select, Statement
 from tests.ksql.server.querying import Plan, planned
@@ -199,8 +199,8 @@ def _sink(statement: Create, plan: Plan) -> StreamOrTable:
         format_of(statement.properties, "VALUE") or plan.first.value_format,
         windowed=plan.windowed,
         queried=True,
-        **timestamp_of(statement.properties),
     )
+    set_timestamp(source, statement.properties)
     check_columns(source)
     return source
 

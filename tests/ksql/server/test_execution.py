@@ -136,7 +136,8 @@ def test_having_takes_empty_bars_out_and_a_second_table_carries_the_close() -> N
         TICKS
         + """
     CREATE TABLE `bars` WITH (KAFKA_TOPIC='bars') AS SELECT `broker`, `symbol`, AS_VALUE(`broker`) AS `b`,
-        AS_VALUE(`symbol`) AS `s`, FROM_UNIXTIME(WINDOWSTART) AS `start`, EARLIEST_BY_OFFSET(`bid`) AS `open`, LATEST_BY_OFFSET(`bid`) AS `close`,
+        AS_VALUE(`symbol`) AS `s`, FROM_UNIXTIME(WINDOWSTART) AS `start`,
+        EARLIEST_BY_OFFSET(`bid`) AS `open`, LATEST_BY_OFFSET(`bid`) AS `close`,
         SUM(`size`) AS `volume` FROM `ticks` WINDOW TUMBLING (SIZE 1 MINUTES, RETENTION 7 DAYS, GRACE PERIOD 5 SECONDS)
         GROUP BY `broker`, `symbol` EMIT FINAL;
     CREATE TABLE `busy` WITH (KAFKA_TOPIC='busy') AS SELECT `broker`, `symbol`, FROM_UNIXTIME(WINDOWSTART) AS `start`,

@@ -22,7 +22,8 @@ EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 def wrapped(value: int, bits: int) -> int:
     """A whole number in two's complement, as Java's sums run over."""
-    return (value + 2 ** (bits - 1)) % 2**bits - 2 ** (bits - 1)
+    limit: int = 2 ** (bits - 1)
+    return (value + limit) % (2 * limit) - limit
 
 
 def saturated(value: float, bits: int) -> int:
@@ -147,7 +148,9 @@ def parse_timestamp(text: str) -> datetime:
     if match is None:
         raise RowFailedError(f"Failed to parse timestamp '{text}'")
     year, month, day, hour, minute, second, fraction, zone = match.groups()
-    moment = _checked(datetime, int(year), int(month or 1), int(day or 1), int(hour or 0), int(minute or 0), int(second or 0))
+    moment: datetime = _checked(
+        datetime, int(year), int(month or 1), int(day or 1), int(hour or 0), int(minute or 0), int(second or 0)
+    )
     offset = datetime.strptime(zone.replace("Z", "+0000"), "%z").tzinfo if zone else UTC
     return (moment.replace(tzinfo=offset) + timedelta(milliseconds=int((fraction or "0").ljust(3, "0")))).astimezone(UTC)
 
