@@ -42,7 +42,8 @@ class Waiting:
 
     def __init__(self, cluster: Cluster, *hops: Hop) -> None:
         self.clock = ManualClock(t("14:30"))
-        self.barrier = StepBarrier(QuerySteps(cluster, lambda: hops, self.clock))
+        self.hops: tuple[Hop, ...] | None = hops
+        self.barrier = StepBarrier(QuerySteps(cluster, lambda: self.hops, self.clock))
 
     def passed(self, *starts: str) -> list[str]:
         self.clock.jump(self.clock.now() + ASKED_EVERY)
@@ -88,6 +89,18 @@ def test_queries_that_follow_each_other_are_waited_for_one_after_the_other() -> 
     cluster.done["ticks"], cluster.ends["ticks_in_session"] = 5, 5
     assert waiting.passed("14:29") == []
     cluster.done["ticks_in_session"] = 5
+    assert waiting.passed("14:29") == ["29"]
+
+
+def test_a_query_that_is_made_anew_has_to_catch_up_first() -> None:
+    cluster = Cluster({"ticks": 10}, {"ticks": 9})
+    waiting = Waiting(cluster, Hop("old", ("ticks",)))
+    assert waiting.passed("14:29") == []
+    waiting.hops, cluster.done["ticks"] = None, 10
+    assert waiting.passed("14:29") == []
+    waiting.hops, cluster.done["ticks"] = (Hop("new", ("ticks",)),), 2
+    assert waiting.passed("14:29") == []
+    cluster.done["ticks"] = 10
     assert waiting.passed("14:29") == ["29"]
 
 

@@ -21,7 +21,7 @@ from kandle.model.entity import EntityModel
 from kandle.model.naming import snake_case
 from kandle.plan.plan import Plan, check_embedded
 from kandle.runtime.counters import Health
-from kandle.runtime.runtime import Runtime, RuntimeSpec, prepared_topics
+from kandle.runtime.runtime import Running, Runtime, RuntimeSpec, prepared_topics
 from kandle.runtime.topics import Retentions
 from kandle.runtime.worker import Pace
 from kandle.sets.writing import Gatherer
@@ -53,7 +53,7 @@ class Opened:
         self.clock = self._made_clock()
         self.log = self._made_log()
         self.gatherer = Gatherer(self.log)
-        self._runtime: Runtime | None = None
+        self._runtime: Running | None = None
         self._members = 0
         try:
             self._prepare(model, plans)
@@ -81,15 +81,29 @@ class Opened:
             if entity.cls not in made:
                 for difference in self.log.ensure(entity_topic(entity)).differences:
                     logger.warning("%s", difference)
-        if plans and _runs(self._options):
-            for each in plans:
-                check_embedded(each.query)
-            self._runtime = Runtime(self.log, self.clock, prepared_topics(self.log, plans, spec.retentions), spec)
-            self._start(self._runtime)
+        is_running = bool(plans) and _runs(self._options)
+        if self._options.engine.kind == "ksqldb":
+            # The topics of open bars are ksqlDB's to make.
+            self._runtime = self._on_ksqldb(plans, spec) if is_running else None
         else:
-            prepared_topics(self.log, plans, spec.retentions)
+            self._runtime = self._embedded(plans, spec) if is_running else None
+            if not is_running:
+                prepared_topics(self.log, plans, spec.retentions)
+        if self._runtime is not None:
+            self._start(self._runtime)
 
-    def _start(self, runtime: Runtime) -> None:
+    def _embedded(self, plans: Sequence[Plan], spec: RuntimeSpec) -> Runtime:
+        for each in plans:
+            check_embedded(each.query)
+        return Runtime(self.log, self.clock, prepared_topics(self.log, plans, spec.retentions), spec)
+
+    def _on_ksqldb(self, plans: Sequence[Plan], spec: RuntimeSpec) -> Running:
+        # The client library of HTTP is only loaded where there is a ksqlDB.
+        from kandle.context.ksqldb import ksql_runtime
+
+        return ksql_runtime(self._options, self.log, self.clock, plans, spec)
+
+    def _start(self, runtime: Running) -> None:
         runtime.start()
 
     @property
@@ -124,7 +138,7 @@ def log_of(options: Options, clock: Clock, entities: Iterable[EntityModel] = (),
         # The client library is only loaded where there is a cluster.
         from kandle.context.kafka import declarations, kafka_log
 
-        return kafka_log(options, clock, declarations(entities, plans))
+        return kafka_log(options, clock, declarations(entities, plans, options.engine))
     return EmbeddedLog(options.log.path, clock, options.log.durability)
 
 

@@ -9,7 +9,7 @@ from kandle.ksql.declarations import declared, is_event_time, name_of
 from kandle.ksql.expressions import term
 from kandle.ksql.keys import key_expression
 from kandle.ksql.names import quoted, source_name
-from kandle.ksql.program import ScheduleTable
+from kandle.ksql.program import ScheduleTable, schedule_topic
 from kandle.ksql.stage import Rows, columns_of, later_nodes, meanings
 from kandle.ksql.statements import ColumnDefinition, Create, CreateAs, Item, Names, Select, Statement, duration
 from kandle.ksql.terms import Scope, Term
@@ -158,7 +158,7 @@ def _session_table(query: QueryModel) -> tuple[Create, ScheduleTable]:
         raise QueryError(
             f"based_on({entity.name}) without group_by: sessions are by key; group by the leading key parts of the schedule"
         )
-    topic = f"{entity.topic}_by_key"
+    topic = schedule_topic(entity)
     partitions = query.source.partitions
     properties: dict[str, str | int] = {
         "KAFKA_TOPIC": topic,

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 from kandle.ksql.statements import SetProperty, Statement
+from kandle.model.entity import EntityModel
 from kandle.time.timeframe import DAY
 
 SHARED_PROPERTIES = {"auto.offset.reset": "earliest", "commit.interval.ms": "200"}
@@ -66,6 +67,11 @@ class ScheduleTable:
     name: str
     topic: str
     partitions: int
+
+
+def schedule_topic(schedule: EntityModel) -> str:
+    """The topic of the session intervals of a schedule's keys."""
+    return f"{schedule.topic}_by_key"
 
 
 @dataclass(frozen=True, slots=True)

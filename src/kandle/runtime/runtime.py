@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import time
 from pathlib import Path
+from typing import Protocol
 
 from kandle.errors import KandleError
 from kandle.log.port import GroupSpec, Log, TopicSpec
@@ -84,6 +85,8 @@ class QueryRuntime:
         self.runner = self._runner()
         self._threads: list[threading.Thread] = []
         self._beats: _Beats | None = None
+        self.outside: str | None = None
+        """What is wrong with those that bring events, in words."""
 
     def _schedule(self, log: Log) -> ScheduleProvider | None:
         query, spec = self.topics.plan.query, self._spec
@@ -134,12 +137,13 @@ class QueryRuntime:
         thread.start()
 
     def _joined(self) -> None:
-        self._beats = _Beats(self.runner, self._heartbeats_failed)
+        self._beats = _Beats(self.runner, self.fail)
         if self._standby is not None:
             self._start_thread("-standby", self._standby.run)
 
-    def _heartbeats_failed(self, error: BaseException) -> None:
-        logger.error("heartbeats of %s failed: %s", self.group, error)
+    def fail(self, error: BaseException) -> None:
+        """End: something that it cannot do without has failed."""
+        logger.error("%s cannot go on: %s", self.group, error)
         self.worker.problem, self.worker.state = error, State.FAILED
         self.worker.stop()
 
@@ -173,7 +177,7 @@ class QueryRuntime:
         tasks = list(self.worker.tasks.values())
         observed = self._universe.observed(task.keys for task in tasks)
         calendar = None if self.schedule is None else self.schedule.calendar
-        problem = self.worker.problem or (None if self.schedule is None else self.schedule.problem)
+        problem = self.worker.problem or self.outside or (None if self.schedule is None else self.schedule.problem)
         return QueryHealth(
             query=self.topics.plan.query.target.name,
             group=self.group,
@@ -217,6 +221,26 @@ class _Beats:
             # A loop that is closed has nothing left to cancel.
             self._loop.call_soon_threadsafe(self._task.cancel)
         self._thread.join()
+
+
+class Running(Protocol):
+    """All queries of a context in one process, whoever aggregates."""
+
+    def start(self) -> None:
+        """Have all queries run."""
+
+    def stop(self) -> None:
+        """Hand over at once."""
+
+    def settle(self) -> None:
+        """Work until nothing is left to be done: for those who drive it by hand."""
+
+    @property
+    def problem(self) -> BaseException | None:
+        """What has stopped a worker, if anything."""
+
+    def health(self) -> Health:
+        """How it is doing."""
 
 
 class Runtime:

@@ -13,7 +13,7 @@ from kandle.context.options import Options
 from kandle.context.sections import LogOptions
 from kandle.log.embedded import EmbeddedLog
 from kandle.log.port import Log
-from kandle.runtime.runtime import Runtime
+from kandle.runtime.runtime import Running
 from kandle.time.clock import ManualClock
 from kandle.time.timeframe import Timeframe, parse_instant, to_instant
 
@@ -56,7 +56,7 @@ class OpenedForTests(Opened):
     def _made_log(self) -> Log:
         return EmbeddedLog(self._folder, self._manual)
 
-    def _start(self, runtime: Runtime) -> None:
+    def _start(self, runtime: Running) -> None:
         """It is driven by `settle`."""
 
     def settle(self) -> None:

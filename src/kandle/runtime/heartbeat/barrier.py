@@ -117,14 +117,24 @@ class QuerySteps:
     for, then the end that each of its inner topics has by then, as often as there are inner topics, since one may feed the other.
     """
 
-    def __init__(self, progress: Progress, hops: Callable[[], Sequence[Hop]], clock: Clock) -> None:
+    def __init__(self, progress: Progress, hops: Callable[[], Sequence[Hop] | None], clock: Clock) -> None:
         self._progress = progress
         self._hops = hops
         self._clock = clock
         self._asked: int | None = None
 
     def __call__(self) -> Iterator[None]:
-        for hop in self._hops():
+        while True:
+            hops = self._hops()
+            if hops is not None:
+                yield from self._through(hops)
+                if self._hops() == hops:
+                    return
+            # They are being made anew, and what they make is not whole before they have caught up.
+            yield
+
+    def _through(self, hops: Sequence[Hop]) -> Iterator[None]:
+        for hop in hops:
             yield from self._until_committed(hop.group, hop.sources)
             inner = self._progress.inner_topics(hop.group)
             for _ in inner:

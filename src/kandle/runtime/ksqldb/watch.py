@@ -21,7 +21,7 @@ from kandle.time.timeframe import MINUTE
 
 logger = logging.getLogger("kandle")
 
-RUNNING = "RUNNING"
+RUNNING, FAILED = "RUNNING", "ERROR"
 FIRST_PAUSE, LONGEST_PAUSE = MINUTE, 30 * MINUTE
 """How long it waits before it makes a query anew that it has made anew before."""
 
@@ -59,48 +59,52 @@ class Watch:
         self._watched = watched
         self._ledger = ledger
         self._clock = clock
+        self._ids: tuple[str, ...] = ()
         self._not_before = 0
         self._pause = FIRST_PAUSE
-        self.hops: Sequence[Hop] = ()
+        self._hops: tuple[Hop, ...] | None = None
         self.problem: str | None = None
         self.failure: KsqlError | None = None
         self.recreated = 0
 
+    def hops(self) -> Sequence[Hop] | None:
+        """The queries as they were seen last, in the order in which one feeds the other; None while they are made anew."""
+        return self._hops
+
     async def look(self, server: Server, *, is_leader: bool) -> None:
         """See how the queries are, and do something about those that are not well."""
         queries = {sink: query for query in await server.queries() if query.kind == "PERSISTENT" for sink in query.sinks}
-        ill = [name for name in self._watched.filled if name not in queries or not _is_well(queries[name])]
+        ill = [name for name in self._watched.filled if name not in queries or queries[name].state != RUNNING]
         if ill:
             await self._tend(server, ill, queries, is_leader=is_leader)
             return
         self.problem = None
-        ids = {name: queries[name].id for name in self._watched.filled}
-        if [hop.group.rpartition("query_")[2] for hop in self.hops] != list(ids.values()):
-            self.hops = [await _hop(server, query) for query in ids.values()]
+        ids = tuple(queries[name].id for name in self._watched.filled)
+        if ids != self._ids or self._hops is None:
+            self._hops, self._ids = tuple([await _hop(server, query) for query in ids]), ids
 
     async def _tend(self, server: Server, ill: Sequence[str], queries: Mapping[str, Query], *, is_leader: bool) -> None:
         problem = "; ".join([await _said(server, name, queries.get(name)) for name in ill])
         if problem != self.problem:
             logger.error("ksqlDB: %s", problem)
         self.problem = problem
-        if self._watched.on_failure == "stop":
+        # One that is paused, or whose server does not answer, goes on by itself or by whoever has paused it.
+        failed = [name for name in ill if name not in queries or queries[name].state == FAILED]
+        if failed and self._watched.on_failure == "stop":
             self.failure = KsqlError(f'{problem}; nothing is made anew, since ksqldb.on_failure = "stop"')
-        elif is_leader and self._clock.steady() >= self._not_before:
-            await self._make_anew(server, ill)
+        elif failed and is_leader and self._clock.steady() >= self._not_before:
+            await self._make_anew(server, failed)
 
     async def _make_anew(self, server: Server, ill: Sequence[str]) -> None:
         """Drop what has failed with all that is made from it, and create it again."""
         filled = self._watched.filled
         gone = filled[min(filled.index(name) for name in ill) :]
         self._not_before, self._pause = self._clock.steady() + self._pause, min(2 * self._pause, LONGEST_PAUSE)
+        self._hops = None
         logger.warning("ksqlDB: %s are dropped and made anew, from the oldest events that are kept", ", ".join(gone))
         await drop(server, reversed(gone))
         await provide(server, self._ledger, [self._watched.program], self._watched.properties)
         self.recreated += 1
-
-
-def _is_well(query: Query) -> bool:
-    return query.state == RUNNING
 
 
 async def _said(server: Server, name: str, query: Query | None) -> str:

@@ -1,0 +1,58 @@
+"""The ksqlDB of a context, as its options say."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from kandle.context.options import Options
+from kandle.errors import OptionsError
+from kandle.ksql.program import Role
+from kandle.ksql.rest.settings import KsqlSettings, TlsSettings
+from kandle.log.kafka.log import KafkaLog
+from kandle.log.kafka.progress import KafkaProgress
+from kandle.log.port import Log
+from kandle.plan.plan import Plan
+from kandle.runtime.ksqldb.engine import EngineSpec, KsqlRuntime
+from kandle.runtime.runtime import RuntimeSpec
+from kandle.time.clock import Clock
+
+
+def ksql_settings(options: Options) -> KsqlSettings:
+    """How the server is talked to."""
+    found = options.ksqldb
+    return KsqlSettings(
+        url=found.url,
+        user=found.user,
+        password=found.password,
+        tls=TlsSettings(found.ca, found.certificate, found.key, found.key_password, found.verify),
+        http=found.http,
+        timeout=found.timeout,
+        patience=found.patience,
+        properties=found.properties,
+    )
+
+
+def engine_spec(options: Options) -> EngineSpec:
+    """What its queries are made with, and how they are looked after."""
+    found = options.ksqldb
+    properties = Role.LIVE.properties | found.properties
+    return EngineSpec(ksql_settings(options), properties, found.retention, found.watch, found.on_failure)
+
+
+def ksql_runtime(options: Options, log: Log, clock: Clock, plans: Sequence[Plan], spec: RuntimeSpec) -> KsqlRuntime:
+    """The queries of a context on its ksqlDB; OptionsError for options that do not go with one."""
+    if not isinstance(log, KafkaLog):
+        raise OptionsError("engine.kind = 'ksqldb' needs the topics of a cluster: say log.kind = 'kafka' too")
+    _check_registry(options, plans)
+    return KsqlRuntime(log, clock, plans, spec, engine_spec(options), KafkaProgress(log.admin))
+
+
+def _check_registry(options: Options, plans: Sequence[Plan]) -> None:
+    """ksqlDB knows the schemas of a registry only, not those that kandle keeps in a topic."""
+    entities = [entity for plan in plans for entity in (plan.query.source, plan.query.target)]
+    avro = sorted({entity.name for entity in entities if "AVRO" in (entity.key_format, entity.value_format)})
+    if avro and options.schema_registry.url is None:
+        raise OptionsError(
+            f"{', '.join(avro)}: AVRO with engine.kind = 'ksqldb' needs the schema registry of that ksqlDB: give "
+            "schema_registry.url, or say key_format and value_format JSON"
+        )
