@@ -116,7 +116,7 @@ TREES: dict[str, list[Rule]] = {
         *rules("text", (f.left_pad, f.right_pad), "text", st.integers(0, 6), st.just("*")),
         (f.concat, ("text", "text")),
         (f.substring, ("text", st.integers(1, 4), st.integers(0, 3) | st.none())),
-        (f.replace, ("text", st.sampled_from(["a", "aA"]), "text")),
+        (f.replace, (st.sampled_from([ROW.s, ROW.u]), st.sampled_from(["a", "aA"]), "text")),
         *((cast(str), (kind,)) for kind in ("int", "exact", "bool")),
         (f.format_timestamp, ("instant", st.just("%Y/%m/%d it's %H:%M:%S.%3f"))),
     ],
@@ -135,8 +135,9 @@ TREES: dict[str, list[Rule]] = {
 }
 for each, found in TREES.items():
     found += [(f.coalesce, (each, each)), (f.if_, ("bool", each, each)), (f.if_, ("bool", each, st.none()))]
+    found += [(f.null_if, (each, each))]
     if each != "bool":
-        found += [(f.null_if, (each, each)), (f.greatest, (each, each)), (f.least, (each, each))]
+        found += [(f.greatest, (each, each)), (f.least, (each, each))]
 
 
 @st.composite

@@ -164,7 +164,8 @@ def _index_of(node: Call, arguments: list[pl.Expr]) -> pl.Expr:
 
 
 def _replace(node: Call, arguments: list[pl.Expr]) -> pl.Expr:
-    return arguments[0].str.replace_all(_constant(node, 1), arguments[2], literal=True)
+    text, _, new = arguments
+    return pl.when(new.is_not_null()).then(text.str.replace_all(_constant(node, 1), new, literal=True))
 
 
 def _pad(left: bool) -> Builder:

@@ -26,9 +26,6 @@ def _coalesce(node: Call, terms: Sequence[Term]) -> Term:
 
 def _null_if(node: Call, terms: Sequence[Term]) -> Term:
     value, other = terms
-    if value.plain and other.plain and value.type == other.type and value.type.is_number:
-        result = call_of_plain("NULLIF", value, other)
-        return Term(result.text, result.type, nullable=True)
     same = holds("=", value, other)
     return plain(only_where(Check(negated(same), same), value))
 

@@ -7,7 +7,7 @@ error, which makes the *whole* expression around them NULL, so that a COALESCE o
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from enum import IntEnum
 
 from kandle.ksql.logic import FALSE, TRUE, Condition, Shape, all_of, any_of, negated
@@ -115,12 +115,13 @@ def plain(term: Term) -> Term:
     if term.plain or not term.nullable:
         return term
     text = f"CASE WHEN {known(term).text} THEN {term.text} END"
-    return replace(term, text=text, level=Level.ATOM, plain=True)
+    return Term(text, term.type, nullable=True, checks=term.checks)
 
 
 def only_where(check: Check, term: Term) -> Term:
     """The term with one more check: ksqlDB gives an error where it does not hold."""
-    return replace(term, nullable=True, plain=False, checks=tuple(dict.fromkeys((*checks_of(term), check))))
+    checks = tuple(dict.fromkeys((*checks_of(term), check)))
+    return Term(term.text, term.type, True, term.level, plain=False, checks=checks)
 
 
 def within(term: Term, level: Level) -> str:
