@@ -17,7 +17,7 @@ help:
 	@echo "make soak    the long runs: processes killed at random for a minute, a paused worker, endurance"
 	@echo "make format  let ruff order imports and lay out the code"
 	@echo "make bench   ticks per second beside plain Polars and DuckDB; the log; delays; ten minutes of memory (SECONDS=60: one)"
-	@echo "make bench-kafka  ticks per second from a Kafka topic to finals in Kafka (needs Java and Maven)"
+	@echo "make bench-kafka  from ticks in Kafka to finals in Kafka beside Flink SQL and Quix Streams; delays (needs Java and Maven)"
 	@echo "make lock    renew constraints.txt from pyproject.toml"
 	@echo "make clean   remove the virtual environment and what tools left behind"
 
@@ -60,8 +60,8 @@ bench: setup
 	$(BIN)/python -m benchmarks.runtime memory --seconds $(SECONDS)
 
 bench-kafka: setup
-	$(BIN)/python -m benchmarks.kafka
-	$(BIN)/python -m benchmarks.kafka --keys 10000
+	$(BIN)/python -m benchmarks.kafka_peers
+	$(BIN)/python -m benchmarks.kafka_delay
 
 lock: setup
 	$(BIN)/python tools/lock.py

@@ -193,7 +193,8 @@ def course(contender: Contender, work: Work, log: Path, seconds: int, volume: in
             messages = [each for each in reader.consume(ROWS, 0.1) if each.error() is None]
             if messages:
                 first += [each.value() for each in messages[: work.keys - len(first)]]
-                bars += len(messages)
+                # Later ones fill the time since the last tick.
+                bars = min(bars + len(messages), work.bars)
                 marks.append(Mark(bars, time.perf_counter() - began, processor_seconds(process.pid)))
     reader.close()
     if len(first) == work.keys:
