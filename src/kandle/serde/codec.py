@@ -33,7 +33,7 @@ class TopicCodec:
 
     def decode(self, keys: Messages, values: Messages) -> Decoded:
         """Rows with all columns; a message whose key or value cannot be read is a reject."""
-        gone = np.fromiter((value is None for value in values), np.bool_, len(values))
+        gone = np.array([value is None for value in values], np.bool_)
         parts = []
         if self._key is not None:
             parts.append(self._key.decode(keys))

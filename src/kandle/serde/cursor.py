@@ -7,6 +7,7 @@ reaches into the next one.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -34,6 +35,7 @@ class Block:
     """The bytes of many messages, one after the other, and what is wrong with some of them."""
 
     def __init__(self, messages: Sequence[bytes]) -> None:
+        self._messages = messages
         self.bytes = b"".join([*messages, bytes(SPARE)])
         self.data: npt.NDArray[np.uint8] = np.frombuffer(self.bytes, np.uint8)
         # A word at every position: they overlap.
@@ -42,8 +44,12 @@ class Block:
         lengths = np.fromiter(map(len, messages), np.int64, len(messages))
         self.ends: IntArray = np.cumsum(lengths)
         self.starts: IntArray = self.ends - lengths
-        self.column = pl.Series("message", messages, dtype=pl.Binary)
         self.reasons: dict[int, str] = {}
+
+    @cached_property
+    def column(self) -> pl.Series:
+        """The messages as a column."""
+        return pl.Series("message", self._messages, dtype=pl.Binary)
 
     def mark(self, rows: IntArray, reason: str) -> None:
         """These messages cannot be read; the first reason of each counts."""

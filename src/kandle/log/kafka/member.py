@@ -19,7 +19,7 @@ from confluent_kafka import TopicPartition as Place
 from kandle.errors import FencedError, KandleError, ReplacedError, StorageError
 from kandle.log.kafka.committing import Committer
 from kandle.log.kafka.failures import meaning, translated
-from kandle.log.kafka.reading import SLICE, acquaint, batch_of
+from kandle.log.kafka.reading import SLICE, acquaint, batch_of, uncollected
 from kandle.log.kafka.writing import Transactions, fence
 from kandle.log.port import GroupSpec, Listener, TopicPartition
 from kandle.log.records import Batch, Write
@@ -29,6 +29,9 @@ if TYPE_CHECKING:
     from kandle.log.kafka.log import KafkaLog
 
 logger = logging.getLogger("kandle.kafka")
+
+AT_ONCE = 50_000
+"""Records that one poll takes: of more than these the first have left the processor's caches when they are decoded."""
 
 
 class KafkaConsumer:
@@ -177,7 +180,8 @@ class KafkaConsumer:
         waited = 0
         while True:
             left = max(0, min(deadline - self._log.clock.steady(), timeout - waited, SLICE))
-            batches = self._polled(left, max_rows)
+            with uncollected():
+                batches = self._polled(left, max_rows)
             # A clock that is moved by hand does not move while this waits.
             waited += left
             if batches or waited >= timeout or self._log.clock.steady() >= deadline or self._is_woken:
@@ -215,7 +219,7 @@ class KafkaConsumer:
             # One message ends the wait; the others that are there come along.
             messages = self._client.consume(1, left / SECOND)
             if messages:
-                messages += self._client.consume(max_rows, 0)
+                messages += self._client.consume(min(max_rows, AT_ONCE), 0)
         positions = dict(self._positions)
         try:
             self._raise()

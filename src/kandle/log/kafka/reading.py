@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, Protocol
 
 import numpy as np
@@ -40,6 +42,18 @@ class Codec(Protocol):
 
     def decode(self, keys: Messages, values: Messages) -> Decoded:
         """Rows, and what cannot be read."""
+
+
+@contextmanager
+def uncollected() -> Iterator[None]:
+    """Keep the garbage collector away from many new messages: it would look at them all over and over, and none is in a cycle."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
 
 
 def batch_of(codec: Codec, place: TopicPartition, messages: Sequence[Any], now: int, end: int | None = None) -> Batch:
@@ -105,14 +119,14 @@ class Reader:
                 acquaint(self._client, place.topic, self._known, self._settings.request)
                 self._client.assign([Place(*place, offset)])
                 self._place, self._position = place, offset
-            messages = self._awaited(end, max_rows)
+            with uncollected():
+                messages = self._awaited(end, max_rows)
+                batches = [batch_of(codec, place, messages, self._clock.now(), self._position)] if messages else []
             if self._position >= end:
                 # A reader that has nothing to do does not ask the brokers for more all the time.
                 self._client.unassign()
                 self._place = None
-        if not messages:
-            return []
-        return [batch_of(codec, place, messages, self._clock.now(), self._position)]
+        return batches
 
     def _awaited(self, end: int, max_rows: int) -> list[Any]:
         found: list[Any] = []
