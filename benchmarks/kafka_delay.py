@@ -115,9 +115,8 @@ def main() -> None:
             used = processor_seconds(number) - used
             found = delays(market.log, reading.result())
     median, high, most = np.median(found), np.percentile(found, 99), found.max()
-    print(
-        f"{sent / options.seconds:,.0f} ticks/s of {options.keys:,} keys for {options.seconds} s: {len(found):,} one-second finals"
-    )
+    rate = f"{sent / options.seconds:,.0f} ticks/s"
+    print(f"{rate} of {options.keys:,} keys for {options.seconds} s: {len(found):,} one-second finals")
     print(f"  readable {median:.1f} ms (median), {high:.1f} ms (p99), {most:.1f} ms (most) after end + grace")
     print(f"  the worker takes {used / options.seconds:.2f} of a processor")
 
