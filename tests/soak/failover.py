@@ -1,7 +1,7 @@
 """End one of three workers on a Kafka cluster again and again, and measure how long its partitions have no finals.
 
 python -m tests.soak.failover --times 10 --every 30 --how killed --back same
-python -m tests.soak.failover --times 40 --every 3-8 --back other --standby
+python -m tests.soak.failover --times 40 --every 3-8 --back same --standby
 
 `--how` is killed (SIGKILL), stopped (SIGTERM) or paused (SIGSTOP for 20 s). `--back` is how it comes back after that: at once
 under the same name, at once under another name, or so late that the others have gone on for long. With a span of seconds the
@@ -34,6 +34,10 @@ PARTITIONS = 8
 SESSION = 6 * SECOND
 PAUSED = 20 * SECOND
 FINALS = "bars_1s_final"
+BROKERS = {f"group.consumer.{name}": "6000" for name in ("session.timeout.ms", "min.session.timeout.ms")} | {
+    f"group.consumer.{name}": "250" for name in ("heartbeat.interval.ms", "min.heartbeat.interval.ms")
+}
+"""With the protocol "consumer" the brokers say how long a session is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +49,7 @@ class Trial:
     how: str
     back: str
     standby: bool = False
+    protocol: str = "classic"
     seed: int = 1
 
     @property
@@ -54,7 +59,7 @@ class Trial:
 
     def options(self, bootstrap: str) -> dict[str, Any]:
         """Options of the contexts."""
-        kafka = {"bootstrap": bootstrap, "session": SESSION}
+        kafka = {"bootstrap": bootstrap, "session": SESSION, "protocol": self.protocol}
         topics = {"ticks": {"partitions": PARTITIONS}}
         return {"log": {"kind": "kafka"}, "kafka": kafka, "topics": topics, "state": {"standby": self.standby}}
 
@@ -170,9 +175,10 @@ def main() -> int:
     parser.add_argument("--how", choices=["killed", "stopped", "paused"], default="killed")
     parser.add_argument("--back", choices=["same", "other", "late"], default="same")
     parser.add_argument("--standby", action="store_true", help="workers keep the state of each other's partitions ready")
+    parser.add_argument("--protocol", choices=["classic", "consumer"], default="classic")
     parser.add_argument("--seed", type=int, default=1)
     trial = Trial(**vars(parser.parse_args()))
-    with tempfile.TemporaryDirectory() as folder, Cluster() as cluster:
+    with tempfile.TemporaryDirectory() as folder, Cluster(properties=BROKERS) as cluster:
         found = run(trial, Path(folder), cluster)
     print(f"{trial}\n{found}")
     return 0
