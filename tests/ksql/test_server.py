@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from tests.ksql.server import signatures
-from tests.ksql.server.errors import RefusedError
+from tests.ksql.server.errors import KsqlSyntaxError, RefusedError
 from tests.ksql.server.expressing import aggregate, aggregate_type_of, evaluate, type_of
 from tests.ksql.server.types import BIGINT, BOOLEAN, DATE, DOUBLE, INTEGER, TIMESTAMP, VARCHAR, Type, array, decimal
 from tests.ksql.server.values import double_text, plain, timestamp_text
@@ -153,6 +153,7 @@ ARRIVED = [(20, 5), (10, 7), (10, "7.5"), (30, 9), (25, 1), (30, 8)]
         ("COUNT_DISTINCT(`seconds`)", 4),
         ("LATEST_BY_OFFSET(`seconds`, 2)", [25, 30]),
         ("AVG(`seconds`)", 125 / 6),
+        ("CORRELATION(`seconds`, `seconds`)", 1.0),
     ],
 )
 def test_aggregates_take_rows_in_the_order_of_arrival(text: str, value: object) -> None:
@@ -187,6 +188,13 @@ def test_the_two_deviations_of_the_server_are_variance_and_deviation() -> None:
     rows = [{"x": 5.25}, {"x": 5.5}]
     assert aggregate("STDDEV_SAMP(`x`)", rows, {"x": DOUBLE}) == 0.03125
     assert round(aggregate("STDDEV_SAMPLE(`x`)", rows, {"x": DOUBLE}), 5) == 0.17678
+
+
+def test_sums_and_averages_of_whole_numbers_run_over() -> None:
+    rows = [{"x": 2**31 - 1}, {"x": 1}]
+    assert aggregate("SUM(`x`)", rows, {"x": INTEGER}) == -(2**31)
+    assert aggregate("AVG(`x`)", rows, {"x": INTEGER}) == -(2.0**30)
+    assert aggregate("AVG(CAST(`x` AS DOUBLE))", rows, {"x": INTEGER}) == 2.0**30
 
 
 def test_a_decimal_sum_that_overflows_stops_the_query() -> None:
@@ -259,7 +267,6 @@ def test_values_beyond_the_recordings(text: str, value: object) -> None:
         "`nothing`",
         "SUM(`i`)",
         "FILTER(`a`, x => x + 1)",
-        "FILTER(x => x > 1, `a`)",
         "FILTER(`a`, (x, y) => x > y)",
         "DATE '2026-11-22'",
         "CAST(`s` AS FLOAT)",
@@ -272,6 +279,14 @@ def test_values_beyond_the_recordings(text: str, value: object) -> None:
 )
 def test_what_the_server_refuses_beyond_the_recordings(text: str) -> None:
     with pytest.raises(RefusedError):
+        type_of(text, COLUMNS)
+
+
+@pytest.mark.parametrize(
+    "text", ["FILTER(x => x > 1, `a`)", "PI(() => 1)", "1 +", "`i` NOT 1", "SUM(DISTINCT `i`)", "`a`[1", "#"]
+)
+def test_what_is_no_ksql_is_a_syntax_error(text: str) -> None:
+    with pytest.raises(KsqlSyntaxError, match="line 1:"):
         type_of(text, COLUMNS)
 
 

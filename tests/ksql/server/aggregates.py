@@ -44,21 +44,25 @@ def _nothing() -> None:
     return None
 
 
+def _zero(kind: Type) -> Any:
+    return 0.0 if kind == DOUBLE else 0 if kind.name in BITS else Decimal(0).scaleb(-kind.scale)
+
+
+def _added(total: Any, value: Any, kind: Type) -> Any:
+    """Whole numbers run over, and a decimal that no longer fits stops the query."""
+    if kind == DOUBLE:
+        return total + value
+    if kind.name in BITS:
+        return wrapped(total + value, BITS[kind.name])
+    found = EXACT.add(total, value)
+    if abs(found) >= Decimal(10) ** (kind.precision - kind.scale):
+        raise OverflowError(f"Numeric field overflow: SUM does not fit into {kind}; the query starts again and again")
+    return found
+
+
 def _sum(kind: Type) -> Fold:
-    """Of nothing it is 0; whole numbers run over, and a decimal that no longer fits stops the query."""
-
-    def step(total: Any, values: Sequence[Any]) -> Any:
-        if kind == DOUBLE:
-            return total + values[0]
-        if kind.name in BITS:
-            return wrapped(total + values[0], BITS[kind.name])
-        found = EXACT.add(total, values[0])
-        if abs(found) >= Decimal(10) ** (kind.precision - kind.scale):
-            raise OverflowError(f"Numeric field overflow: SUM does not fit into {kind}; the query starts again and again")
-        return found
-
-    zero = 0.0 if kind == DOUBLE else 0 if kind.name in BITS else Decimal(0).scaleb(-kind.scale)
-    return Fold(lambda: zero, step)
+    """Of nothing it is 0."""
+    return Fold(lambda: _zero(kind), lambda total, values: _added(total, values[0], kind))
 
 
 def _count(kind: Type | None) -> Fold:
@@ -71,18 +75,27 @@ def _chosen(better: Callable[[Any, Any], bool]) -> Callable[[Type], Fold]:
 
 
 def _average(kind: Type) -> Fold:
+    """The sum is one of its type, and runs over as it does."""
     return Fold(
-        lambda: (0.0, 0),
-        lambda state, values: (state[0] + values[0], state[1] + 1),
-        lambda state: state[0] / state[1] if state[1] else 0.0,
+        lambda: (_zero(kind), 0),
+        lambda state, values: (_added(state[0], values[0], kind), state[1] + 1),
+        lambda state: float(state[0]) / state[1] if state[1] else 0.0,
     )
 
 
-def _variance(values: list[float]) -> float:
-    if len(values) < 2:
-        return 0.0
-    mean = math.fsum(values) / len(values)
-    return math.fsum((value - mean) ** 2 for value in values) / (len(values) - 1)
+def _deviation(finish: Callable[[float], float]) -> Callable[[Type], Fold]:
+    """Something of the variance, kept as (sum, count, squares) by the method of Youngs and Cramer; of less than two it is 0."""
+
+    def fold(kind: Type) -> Fold:
+        def step(state: tuple[Any, int, float], values: Sequence[Any]) -> tuple[Any, int, float]:
+            total, count, squares = state[0], state[1] + 1, state[2]
+            delta = float(values[0] * count - (total + values[0]))
+            added = delta * delta / (count * (count - 1)) if count > 1 else 0.0
+            return _added(total, values[0], kind), count, squares + added
+
+        return Fold(lambda: (_zero(kind), 0, 0.0), step, lambda state: finish(state[2] / (state[1] - 1)) if state[1] > 1 else 0.0)
+
+    return fold
 
 
 def _gathered(finish: Callable[[list[Any]], Any], skip_null: bool = True) -> Callable[..., Fold]:
@@ -156,14 +169,14 @@ FOLDS: dict[str, Callable[..., Fold]] = {
     "COLLECT_SET": _gathered(_distinct, skip_null=False),
     "CORRELATION": _correlation,
     "COUNT": _count,
-    "COUNT_DISTINCT": _gathered(lambda items: len(_distinct(items))),
+    "COUNT_DISTINCT": _gathered(lambda items: len(_distinct(items))),  # the server estimates, within 1 %
     "EARLIEST_BY_OFFSET": _by_offset(newest=False),
     "HISTOGRAM": _histogram,
     "LATEST_BY_OFFSET": _by_offset(newest=True),
     "MAX": _chosen(lambda value, best: value > best),
     "MIN": _chosen(lambda value, best: value < best),
-    "STDDEV_SAMP": _gathered(_variance),  # it is the variance
-    "STDDEV_SAMPLE": _gathered(lambda values: math.sqrt(_variance(values))),
+    "STDDEV_SAMP": _deviation(lambda variance: variance),  # it is the variance
+    "STDDEV_SAMPLE": _deviation(math.sqrt),
     "SUM": _sum,
     "TOPK": _top,
     "TOPKDISTINCT": _top_distinct,

@@ -35,7 +35,7 @@ from tests.ksql.server.types import (
     decimal,
     is_number,
 )
-from tests.ksql.server.values import EXACT, cast, fitted, quotient, remainder, wrapped
+from tests.ksql.server.values import EXACT, cast, quotient, remainder, scaled, wrapped
 
 
 def literal_type(value: Any) -> Type | None:
@@ -110,9 +110,9 @@ SUMS: dict[str, Callable[[Any, Any], Any]] = {"+": operator.add, "-": operator.s
 WHOLE = SUMS | {"/": _cut, "%": lambda left, right: left - right * _cut(left, right)}
 DOUBLES = SUMS | {"/": _divided, "%": _modulo}
 DECIMALS: dict[str, Callable[[Decimal, Decimal, Type], Decimal]] = {
-    "+": lambda left, right, kind: fitted(EXACT.add(left, right), kind),
-    "-": lambda left, right, kind: fitted(EXACT.subtract(left, right), kind),
-    "*": lambda left, right, kind: fitted(EXACT.multiply(left, right), kind),
+    "+": lambda left, right, kind: scaled(EXACT.add(left, right), kind.scale),
+    "-": lambda left, right, kind: scaled(EXACT.subtract(left, right), kind.scale),
+    "*": lambda left, right, kind: scaled(EXACT.multiply(left, right), kind.scale),
     "/": quotient,
     "%": remainder,
 }

@@ -10,7 +10,7 @@ from tests.ksql.server.errors import RefusedError, UnreadError
 from tests.ksql.server.expressing import RULE_MODULES
 from tests.ksql.server.joining import JoinKey, check_join
 from tests.ksql.server.names import WINDOW_BOUNDS, Names, names_of, resolved
-from tests.ksql.server.nodes import Field, Name, Node, Query, SelectItem, Star
+from tests.ksql.server.nodes import Field, Literal, Name, Node, Query, SelectItem, Star
 from tests.ksql.server.sources import StreamOrTable
 
 assert RULE_MODULES
@@ -161,6 +161,8 @@ def _group_scope(query: Query, scope: Scope, collector: Collector | None) -> Sco
 
 def _key_nodes(query: Query, sources: Sequence[tuple[str, StreamOrTable]], joins: Sequence[JoinKey]) -> list[tuple[Node, ...]]:
     """The key of what comes out: for each part the expressions of which one must be projected."""
+    if tuple(query.partition_by) == (Literal(None),):
+        return []
     if query.group_by or query.partition_by:
         return [(node,) for node in query.group_by or query.partition_by]
     alias, first = sources[0]

@@ -52,11 +52,12 @@ def inputs(plan: Plan, records: Mapping[str, Sequence[Record]]) -> Iterator[tupl
     tables = [
         _table(source, pair[1], records[source.name]) for (_, source), pair in zip(plan.sources[1:], plan.join_codes, strict=True)
     ]
-    for record in records[first.name]:
+    for offset, record in enumerate(records[first.name]):
+        slots = {**_slots(record), "ROWOFFSET": offset}
         if not plan.join_codes:
-            yield _slots(record), record
+            yield slots, record
         else:
-            row = _joined(plan, tables, {f"{alias}.{name}": value for name, value in _slots(record).items()})
+            row = _joined(plan, tables, {f"{alias}.{name}": value for name, value in slots.items()})
             if row is not None:
                 yield row, record
 

@@ -96,12 +96,14 @@ def _parameter(text: str) -> Type:
 
 
 def resolve(function: Function, arguments: Sequence[Type | None]) -> Match:
-    """The signature of a call: one that fits as it is, else, for scalar functions, the only one that fits after widening."""
+    """The signature of a call: the only one that fits as it is, else, for scalar functions, the only one after widening."""
+    given = ", ".join("null" if kind is None else str(kind) for kind in arguments)
     for widening in (False, True) if function.kind == "scalar" else (False,):
         matches = [match for signature in function.signatures if (match := _match(signature, arguments, widening))]
+        if len(matches) > 1:
+            raise RefusedError(f"Function '{function.name}' cannot be resolved due to ambiguous method parameters ({given}).")
         if matches:
-            return _best(function, matches, arguments)
-    given = ", ".join("null" if kind is None else str(kind) for kind in arguments)
+            return matches[0]
     choices = " ".join(f"{function.name}{signature}" for signature in function.signatures)
     raise RefusedError(f"Function '{function.name}' does not accept parameters ({given}). Valid alternatives are: {choices}")
 
@@ -130,24 +132,6 @@ def accepts(parameter: Type, argument: Type, bound: dict[str, Type], widening: b
     if widening and argument.name in NUMBERS and parameter.name in NUMBERS:
         return NUMBERS.index(argument.name) <= NUMBERS.index(parameter.name)
     return argument.name == parameter.name
-
-
-def _best(function: Function, matches: list[Match], arguments: Sequence[Type | None]) -> Match:
-    ranked = sorted(matches, key=_rank)
-    if len(ranked) > 1 and _rank(ranked[-1]) == _rank(ranked[-2]):
-        given = ", ".join(map(str, arguments))
-        raise RefusedError(f"Function '{function.name}' cannot be resolved due to ambiguous method parameters ({given}).")
-    return ranked[-1]
-
-
-def _rank(match: Match) -> tuple[bool, int, int]:
-    """Without a variadic parameter is better, then more parameters, then fewer generic ones."""
-    generic = sum(_is_generic(parameter) for parameter in match.signature.parameters)
-    return match.signature.variadic is None, len(match.signature.parameters), -generic
-
-
-def _is_generic(kind: Type) -> bool:
-    return kind.name in GENERICS or kind.name == "ANY" or any(map(_is_generic, kind.items))
 
 
 def substituted(kind: Type, bound: dict[str, Type]) -> Type:

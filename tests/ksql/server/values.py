@@ -11,6 +11,7 @@ import re
 from collections.abc import Callable
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import ROUND_HALF_UP, Decimal
+from fractions import Fraction
 from typing import Any
 
 from tests.ksql.server.errors import RowFailedError, UnreadError
@@ -42,26 +43,14 @@ def scaled(value: Decimal, scale: int, rounding: str | None = None) -> Decimal:
     return found if found else found.copy_abs()  # Java has no negative zero here
 
 
-def digits_of(value: Decimal) -> int:
-    """How many digits a decimal needs, without zeros at its ends."""
-    return len(value.normalize(EXACT).as_tuple().digits)
-
-
-def fitted(value: Decimal, kind: Type) -> Decimal:
-    """A result of arithmetic in its type: no rounding is made."""
-    if digits_of(value) > kind.precision:
-        raise RowFailedError("Rounding necessary")
-    return scaled(value, kind.scale)
-
-
 def quotient(left: Decimal, right: Decimal, kind: Type) -> Decimal:
-    """A quotient in its type, if it has an end within its precision."""
+    """A quotient in its type, if it ends within its scale."""
     if not right:
         raise RowFailedError("Division by zero")
-    found = decimal.Context(prec=kind.precision + 2).divide(left, right)
-    if EXACT.multiply(found, right) != left:
-        raise RowFailedError("Non-terminating decimal expansion")
-    return fitted(found, kind)
+    found = Fraction(left) / Fraction(right) * 10**kind.scale
+    if found.denominator != 1:
+        raise RowFailedError("Rounding necessary")
+    return Decimal(found.numerator).scaleb(-kind.scale, EXACT)
 
 
 def remainder(left: Decimal, right: Decimal, kind: Type) -> Decimal:
