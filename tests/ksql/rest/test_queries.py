@@ -94,6 +94,11 @@ def test_a_query_that_has_not_begun_is_asked_again(http: str) -> None:
     assert told(in_turn(busy, None, rows(b'[1,"a"]\n')), pulled, http=http) == [{"n": 1, "text": "a"}]
 
 
+def test_nothing_of_an_attempt_that_failed_is_left_in_the_next() -> None:
+    parts = [BODY[at : at + 20] for at in range(0, len(BODY), 20)]
+    assert told(in_turn(Reply(parts=[HEADER[:10]]), Reply(parts=parts, silence=0.01)), pulled) == FOUND
+
+
 @BOTH
 def test_a_query_is_given_up_after_the_attempts(http: str) -> None:
     async def story(client: KsqlClient, served: Served) -> int:
@@ -231,9 +236,10 @@ def test_who_waits_for_rows_while_the_client_is_closed_sees_their_end(http: str)
         await task
         await served.until_ended(0)
         await client.__aenter__()
-        return seen
+        return seen, the_end_of(served, 0)
 
-    assert told(an_endless_query, story, http=http) == [{"n": 1, "text": "a"}]
+    # The end of the connection ends the query: a request would wait for the reader, which waits for rows.
+    assert told(an_endless_query, story, http=http) == ([{"n": 1, "text": "a"}], None)
 
 
 def test_a_push_query_that_ends_by_itself_is_not_ended_again() -> None:

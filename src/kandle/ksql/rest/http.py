@@ -80,11 +80,6 @@ class Stream:
         with self._failures.translated(self._what), nullcontext() if is_patient else anyio.fail_after(self._limit):
             return await anext(self._parts, None)
 
-    async def leave(self) -> None:
-        """Read no more of the answer, and keep the connection if its version allows."""
-        if self._response is not None:
-            await self._response.aclose()
-
     async def ask(self, path: str, content: object, what: str) -> Answer:
         """A whole answer by the same connection, which is there, so it is waited for no longer than for making one."""
         limit = seconds(self._failures.settings.connect_timeout)

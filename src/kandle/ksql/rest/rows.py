@@ -81,7 +81,7 @@ class Rows(AsyncIterator[T], Generic[T]):
     async def _begun(self) -> Header:
         """One attempt; what came of an earlier one is gone."""
         await self._let_go()
-        self._documents = None
+        self._documents, self._is_over = None, False
         self._waiting.clear()
         self._stream = self._http.stream(self._request.what)
         await self._stream.open(self._request.path, self._request.body)
@@ -190,7 +190,6 @@ class Rows(AsyncIterator[T], Generic[T]):
         assert self._stream is not None and self._header is not None
         if not self._stream.is_http2:
             return
-        await self._stream.leave()
         what = f"end of query {self._header.query_id}"
         # Where the connection is gone, the server has ended the query with it.
         with suppress(KsqlUnavailableError):
