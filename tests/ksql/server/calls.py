@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import reduce
 from typing import Any
 
 from tests.ksql.server import listed, numeric, temporal, textual
@@ -11,7 +12,7 @@ from tests.ksql.server.code import RULES, Aggregation, Code, Column, Row, Scope,
 from tests.ksql.server.errors import RefusedError, UnreadError
 from tests.ksql.server.nodes import Call, Field, Lambda, Literal, Node, Star, Unit
 from tests.ksql.server.signatures import Function, Match, accepts, functions, resolve, substituted
-from tests.ksql.server.types import BIGINT, Type, array, as_decimal, check_cast, decimal, struct
+from tests.ksql.server.types import BIGINT, Type, array, as_decimal, check_cast, decimal, struct, wider
 from tests.ksql.server.values import cast
 
 UNIT = Type("INTERVAL UNIT")
@@ -92,14 +93,12 @@ def _applied(name: str, arguments: Sequence[Code]) -> Callable[[Row], Any]:
 
 
 def result_type(name: str, match: Match, arguments: Sequence[Type | None]) -> Type:
-    """The result of a scalar function: decimals come out as they go in, but for rounding to a whole number."""
+    """The result of a scalar function: decimals come out as they go in, but for ROUND and TRUNC to a whole, GREATEST and LEAST."""
     declared = match.signature.result
     if declared.name != "DECIMAL":
         return substituted(declared, match.bound)
-    kinds = {as_decimal(kind) for kind in arguments if kind is not None and kind.name == "DECIMAL"}
-    if len(kinds) != 1 or (name in ("GREATEST", "LEAST") and any(kind not in kinds for kind in arguments)):
-        raise UnreadError(f"the type of {name} of decimals that differ")
-    kind = kinds.pop()
+    decimals = [kind for kind in arguments if kind is not None]
+    kind = reduce(wider, decimals) if name in ("GREATEST", "LEAST") else decimals[0]
     whole = name in ("ROUND", "TRUNC") and len(arguments) == 1
     return decimal(kind.precision - kind.scale, 0) if whole else kind
 

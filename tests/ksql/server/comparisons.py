@@ -10,11 +10,11 @@ from decimal import Decimal
 from functools import reduce
 from typing import Any
 
-from tests.ksql.server.code import RULES, Code, Scope, code_of, present
+from tests.ksql.server.code import RULES, Code, Row, Scope, code_of, guarded, present
 from tests.ksql.server.errors import RefusedError, RowFailedError
 from tests.ksql.server.nodes import Between, Comparison, In, IsNull, Like
 from tests.ksql.server.types import BITS, BOOLEAN, VARCHAR, Type, comparable, wider
-from tests.ksql.server.values import parse_date, parse_time, parse_timestamp
+from tests.ksql.server.values import cast, parse_date, parse_time, parse_timestamp
 
 
 def comparison(node: Comparison, scope: Scope) -> Code:
@@ -84,16 +84,21 @@ def between(node: Between, scope: Scope) -> Code:
 
 
 def inside(node: In, scope: Scope) -> Code:
-    value, items = code_of(node.value, scope), [code_of(item, scope) for item in node.items]
-    kinds = [item.type for item in items if item.type is not None]
-    if value.known not in kinds:
-        reduce(wider, kinds, value.known)
-    tests = [(item, compared("=", value, item)) for item in items if item.type is not None]
-    return Code(BOOLEAN, lambda row: _any(value.run(row), [(item.run(row), test) for item, test in tests]), boxed=False)
+    """All are cast to their common type first; then they must be the same, decimals with their scale too."""
+    value, *items = (code_of(each, scope) for each in (node.value, *node.items))
+    kind = reduce(wider, [item.type for item in items if item.type is not None], value.known)
+    codes = [guarded(Code(kind, _caster(item, kind))) if item.type != kind else item for item in (value, *items)]
+    return Code(BOOLEAN, lambda row: _is_inside(*[code.run(row) for code in codes]), boxed=False)
 
 
-def _any(value: Any, items: list[tuple[Any, Callable[[Any, Any], bool]]]) -> bool:
-    return any(_unless_null(value, item, test) for item, test in items)
+def _caster(code: Code, kind: Type) -> Callable[[Row], Any]:
+    return lambda row: cast(code.run(row), code.type, kind)
+
+
+def _is_inside(value: Any, *items: Any) -> bool:
+    if isinstance(value, Decimal):
+        return any(item is not None and item.compare_total(value) == 0 for item in items)
+    return value is not None and value in items
 
 
 def like(node: Like, scope: Scope) -> Code:

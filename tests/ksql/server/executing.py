@@ -11,7 +11,7 @@ date, aware datetime, list and dict; without a TIMESTAMP column "ROWTIME" is a r
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from tests.ksql.server.aggregates import Accumulator
@@ -57,7 +57,8 @@ def run_script(text: str, rows: Rows) -> dict[str, list[dict[str, Any]]]:
 def _written(source: StreamOrTable, server: Server, rows: Rows, written: Mapping[str, list[Record]]) -> list[Record]:
     """The records of a new source: a query's, those of a topic that another source writes, or the test's."""
     if source.name in server.plans:
-        return list(changes(server.plans[source.name], written))
+        made = changes(server.plans[source.name], written)
+        return [replace(record, time=event_time(source, record.values, record.time)) for record in made]
     writers = [other for other in server.sources.values() if other.topic == source.topic and other is not source]
     if not writers:
         return records_of(source, rows.get(source.name, ()))

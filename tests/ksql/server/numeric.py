@@ -8,7 +8,7 @@ from collections.abc import Callable
 from decimal import ROUND_CEILING, ROUND_DOWN, ROUND_FLOOR, ROUND_HALF_DOWN, ROUND_HALF_UP, Decimal
 from typing import Any
 
-from tests.ksql.server.values import EXACT, saturated
+from tests.ksql.server.values import EXACT, saturated, scaled
 
 
 def _rounded_towards(value: Any, whole: Callable[[float], int], rounding: str) -> Any:
@@ -26,9 +26,17 @@ def _half_up(value: Decimal, places: int) -> Decimal:
     return value.quantize(Decimal(1).scaleb(-places), rounding=rounding, context=EXACT)
 
 
+def _cut(value: Decimal, places: int) -> Decimal:
+    return value.quantize(Decimal(1).scaleb(-places), rounding=ROUND_DOWN, context=EXACT)
+
+
+def _scale(value: Decimal) -> int:
+    return -int(value.as_tuple().exponent)
+
+
 def _round(value: Any, places: int | None = None) -> Any:
     if isinstance(value, Decimal):
-        return _half_up(value, places or 0)
+        return _half_up(value, 0) if places is None else scaled(_half_up(value, places), _scale(value))
     if not isinstance(value, float):
         return value
     if places is None:
@@ -38,12 +46,12 @@ def _round(value: Any, places: int | None = None) -> Any:
 
 def _truncated(value: Any, places: int | None = None) -> Any:
     if isinstance(value, Decimal):
-        return value.quantize(Decimal(1).scaleb(-(places or 0)), rounding=ROUND_DOWN, context=EXACT)
+        return _cut(value, 0) if places is None else scaled(_cut(value, places), _scale(value))
     if not isinstance(value, float):
         return value
     if places is None:
         return saturated(value, 64)
-    return float(Decimal(repr(value)).quantize(Decimal(1).scaleb(-places), rounding=ROUND_DOWN, context=EXACT))
+    return float(_cut(Decimal(repr(value)), places))
 
 
 def _guarded(compute: Callable[..., float], overflow: float = math.inf) -> Callable[..., float]:
@@ -66,6 +74,13 @@ def _logarithm(value: float) -> float:
     return -math.inf if value == 0 else math.log(value)
 
 
+def _logarithm_to(base: float, *value: float) -> float:
+    """LOG(x) is the natural one, LOG(base, x) to the base."""
+    if not value:
+        return _logarithm(base)
+    return math.nan if base <= 0 or base == 1 else _logarithm(value[0]) / math.log(base)
+
+
 def _sign(value: Any) -> int:
     return int(value > 0) - int(value < 0)
 
@@ -82,7 +97,7 @@ DOUBLE_FUNCTIONS: dict[str, Callable[..., float]] = {
     "DEGREES": math.degrees,
     "EXP": math.exp,
     "LN": _logarithm,
-    "LOG": lambda first, *second: _logarithm(second[0]) / _logarithm(first) if second else _logarithm(first),
+    "LOG": _logarithm_to,
     "POWER": math.pow,
     "RADIANS": math.radians,
     "SIN": math.sin,

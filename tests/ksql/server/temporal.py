@@ -8,7 +8,7 @@ from typing import Any
 
 from tests.ksql.server.cursor import MILLISECONDS
 from tests.ksql.server.errors import RowFailedError, UnreadError
-from tests.ksql.server.patterns import formatted, has_zone, parsed, zone
+from tests.ksql.server.patterns import formatted, has_zone, parsed, pieces, zone
 from tests.ksql.server.values import milliseconds_of, timestamp_at
 
 EPOCH_DAY = date(1970, 1, 1)
@@ -23,6 +23,12 @@ def _parse_timestamp(text: str, pattern: str, name: str = "UTC") -> datetime:
     if has_zone(pattern):
         raise UnreadError(f"parsing the zone of {pattern!r}")
     return parsed(text, pattern).replace(tzinfo=zone(name)).astimezone(UTC)
+
+
+def _format_date(day: date, pattern: str) -> str:
+    if any(letter in "aHhKkmsSVzXxZ" for letter, _, _ in pieces(pattern) if letter):
+        raise RowFailedError(f"Failed to format date {day}: {pattern!r} asks for a time")
+    return formatted(_day(day), pattern)
 
 
 def _convert(moment: datetime, source: str, target: str) -> datetime:
@@ -59,7 +65,7 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
     "DATEADD": lambda unit, count, day: _shifted_day(unit, count, day, 1),
     "DATESUB": lambda unit, count, day: _shifted_day(unit, count, day, -1),
     "DATETOSTRING": lambda days, pattern: formatted(_day(EPOCH_DAY + timedelta(days=days)), pattern),
-    "FORMAT_DATE": lambda day, pattern: formatted(_day(day), pattern),
+    "FORMAT_DATE": _format_date,
     "FORMAT_TIME": lambda moment, pattern: formatted(datetime.combine(EPOCH_DAY, moment), pattern),
     "FORMAT_TIMESTAMP": _format_timestamp,
     "FROM_DAYS": lambda days: EPOCH_DAY + timedelta(days=days),

@@ -20,15 +20,15 @@ def _substring(text: str, start: int, length: int | None = None) -> str:
 
 
 def _instr(text: str | None, wanted: str | None, start: int = 1, occurrence: int = 1) -> int:
-    """Where the text stands, counted from 1; 0 if nowhere; from the end with a negative start."""
-    if text is None or wanted is None or wanted == "":
+    """Where the text stands, counted from 1; 0 if nowhere; with a negative start the search goes back from there."""
+    if start == 0 or occurrence < 1:
+        raise UnreadError("INSTR from 0, or an occurrence before the first")
+    if text is None or wanted is None or abs(start) > len(text):
         return 0
-    places = [place for place in range(len(text)) if text.startswith(wanted, place)]
-    if start < 0:
-        places = [place for place in reversed(places) if place <= len(text) + start]
-    else:
-        places = [place for place in places if place >= start - 1]
-    return places[occurrence - 1] + 1 if 0 < occurrence <= len(places) else 0
+    last = len(text) - len(wanted)
+    places = range(start - 1, last + 1) if start > 0 else range(last + 1 + start, -1, -1)
+    found = [place for place in places if text.startswith(wanted, place)]
+    return found[occurrence - 1] + 1 if occurrence <= len(found) else 0
 
 
 def _padded(text: str, length: int, padding: str, left: bool) -> str | None:
@@ -72,7 +72,7 @@ def _regexp_replace(text: str, pattern: str, new: str) -> str:
 
 
 def _split(text: str, delimiter: str) -> list[str]:
-    return text.split(delimiter) if delimiter else list(text)
+    return text.split(delimiter) if delimiter else list(text) or [""]
 
 
 def _json_field(text: str, path: str) -> str | None:
@@ -124,7 +124,8 @@ def _chr(value: Any) -> str:
 
 
 def _capitalized(text: str) -> str:
-    return re.sub(r"\S+", lambda match: match.group().capitalize(), text)
+    """White space before the first word is lost."""
+    return "".join(word[0].upper() + word[1:] for word in re.findall(r"\S+\s*", text.lower()))
 
 
 def _uuid(*data: bytes) -> str:
