@@ -93,7 +93,7 @@ def _applied(name: str, arguments: Sequence[Code]) -> Callable[[Row], Any]:
 
 
 def result_type(name: str, match: Match, arguments: Sequence[Type | None]) -> Type:
-    """The result of a scalar function: decimals come out as they go in, but for ROUND and TRUNC to a whole, GREATEST and LEAST."""
+    """The result of a scalar function: decimals come out as they go in, but for ROUND to whole numbers, GREATEST and the like."""
     declared = match.signature.result
     if declared.name != "DECIMAL":
         return substituted(declared, match.bound)
