@@ -54,6 +54,8 @@ NOTHING = Row(**{found.name: None for found in MODEL.fields if found.nullable})
 def server_type(kind: object) -> Type:
     """A type of the compiler as one of the reading of ksqlDB."""
     text = str(kind)
+    if text.startswith("ARRAY<"):
+        return types.array(server_type(text.removeprefix("ARRAY<").removesuffix(">")))
     if text.startswith("DECIMAL("):
         precision, scale = text.removeprefix("DECIMAL(").removesuffix(")").split(",")
         return types.decimal(int(precision), int(scale))

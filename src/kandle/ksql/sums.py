@@ -120,17 +120,14 @@ class Moments:
         return (
             self.count,
             Partial(mean_name, middle, self._merged_mean),
-            Partial(spread_name, self._of_some(self._squared(), "0E0"), self._merged_spread),
+            Partial(spread_name, self._spread(), self._merged_spread),
         )
 
-    def _squared(self) -> Term:
-        """Sum of squared deviations of two events or more."""
+    def _spread(self) -> Term:
+        """Sum of squared deviations; ksqlDB's variance of fewer than two events is not asked for."""
         variance = arithmetic("*", self._deviation, self._deviation)
-        return arithmetic("*", variance, arithmetic("-", self.count.collect, number(1)))
-
-    def _of_some(self, of_several: Term, of_one: str) -> Term:
-        count = self.count.collect.text
-        return Term(f"CASE WHEN {count} > 1 THEN {of_several.text} WHEN {count} = 1 THEN {of_one} END", DOUBLE, nullable=True)
+        squares = arithmetic("*", variance, arithmetic("-", self.count.collect, number(1)))
+        return Term(f"CASE WHEN {self.count.collect.text} > 1 THEN {squares.text} ELSE 0E0 END", DOUBLE, nullable=False)
 
     def _merged_mean(self, columns: Columns) -> Term:
         count, mean_name, _ = (columns[name] for name in self.names)
@@ -154,7 +151,8 @@ class Moments:
             return above(self.count.collect, 1, self._deviation)
         count = self.count.collect
         share = arithmetic("/", cast(arithmetic("-", count, number(1)), DOUBLE), count)
-        return self._of_some(arithmetic("*", self._deviation, call("SQRT", share)), "0E0")
+        several = arithmetic("*", self._deviation, call("SQRT", share)).text
+        return Term(f"CASE WHEN {count.text} > 1 THEN {several} WHEN {count.text} = 1 THEN 0E0 END", DOUBLE, nullable=True)
 
     def finish(self, columns: Columns, *, sample: bool) -> Term:
         count, _, spread = (columns[name] for name in self.names)

@@ -1,0 +1,216 @@
+"""Any aggregate over any events has in ksqlDB the value, and the partial columns, that it has in our engine.
+
+ksqlDB is read by `tests.ksql.server`, which is checked against recordings of a real one.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from typing import Annotated, Any
+
+import polars as pl
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+import kandle
+from kandle import Context, EventSet, Gaps, Key, ModelBuilder, Timestamp
+from kandle import functions as f
+from kandle.engine.aggregates import OFFSET, TIME
+from kandle.engine.compiled import CompiledQuery
+from kandle.ksql.aggregates import accumulator, partials, query_scope
+from kandle.ksql.expressions import term
+from kandle.ksql.partials import Partial
+from kandle.ksql.terms import Scope, Term
+from kandle.ksql.types import BIGINT
+from kandle.model.columns import logical_decimal
+from kandle.model.mapping import mapping
+from kandle.model.types import DecimalType
+from kandle.query.nodes import Aggregate
+from kandle.query.query import Projection, QueryModel
+from tests.ksql.rows import COLUMNS, MODEL, ROW, Row, node, server_row, server_type
+from tests.ksql.server import types
+from tests.ksql.server.expressing import aggregate, evaluate
+from tests.ksql.test_expression_laws import AMOUNTS, FLOATS, INTEGERS, TEXT, or_none
+
+PRICES = st.decimals(-1000, 1000, places=6, allow_nan=False)
+START = datetime(2026, 3, 8, 6, 30, tzinfo=UTC)
+
+
+@kandle.stream("bars")
+@dataclass(frozen=True)
+class Bar:
+    k: Annotated[str, Key(0)]
+    start: Annotated[datetime, Timestamp(), Key(1)]
+    x: int
+
+
+class Market(Context):
+    rows: EventSet[Row]
+    bars: EventSet[Bar]
+
+    def on_model_creating(self, model: ModelBuilder) -> None:
+        model.entity(Bar).to_query(
+            lambda q: (
+                q.from_(Row)
+                .tumbling(lambda t: t.time, minutes=1, gaps=Gaps.CARRY)
+                .group_by(lambda t: t.k)
+                .select(lambda t, w: Bar(k=t.k, start=w.start, x=f.count()))
+            )
+        )
+
+
+BASE = Market.model().queries[Bar]
+ARRIVAL = Term("`arrival`", BIGINT, nullable=False)
+EVENT_COLUMNS = COLUMNS | {"arrival": types.BIGINT}
+
+AGGREGATES: dict[str, Any] = {
+    **{f"{each.__name__} of {name}": each(getattr(ROW, name)) for each in (f.first, f.last) for name in "ijnmucdw"},
+    **{f"{each.__name__} of {name}": each(getattr(ROW, name)) for each in (f.min, f.max) for name in "ijdenmsutw"},
+    **{f"{each.__name__} of {name}": each(getattr(ROW, name)) for each in (f.first_by_offset, f.last_by_offset) for name in "nm"},
+    **{f"sum of {name}": f.sum(getattr(ROW, name)) for name in ("i", "j", "e", "n", "m", "wide")},
+    **{f"avg of {name}": f.avg(getattr(ROW, name)) for name in ("i", "j", "d", "e", "n", "m", "wide")},
+    **{f"{each.__name__} of {name}": each(getattr(ROW, name)) for each in (f.stddev, f.stddev_population) for name in "ijdenm"},
+    "stddev of wide": f.stddev(ROW.wide),
+    "stddev_population of wide": f.stddev_population(ROW.wide),
+    **{f"count_distinct of {name}": f.count_distinct(getattr(ROW, name)) for name in "ijnmsuc"},
+    "count": f.count(),
+    "count of i": f.count(ROW.i),
+    "count of m": f.count(ROW.m),
+    "count of a condition": f.count(f.null_if(ROW.j, 2)),
+    "weighted_average of n by i": f.weighted_average(ROW.n, ROW.i),
+    "weighted_average of m by j": f.weighted_average(ROW.m, ROW.j),
+    "weighted_average of j by m": f.weighted_average(ROW.j, ROW.m),
+    "weighted_average of e by d": f.weighted_average(ROW.e, ROW.d),
+    "sum of a product": f.sum(ROW.n * ROW.j),
+    "sum of a quotient": f.sum(ROW.n / ROW.m),
+    "first of a case": f.first(f.if_(ROW.j > 0, ROW.j + 1, None)),
+    "last of a condition": f.last(ROW.j > 0),
+}
+
+# Few different instants, so that ties are common.
+EVENTS = st.builds(
+    Row,
+    time=st.integers(0, 5).map(lambda seconds: START + timedelta(seconds=seconds)),
+    i=INTEGERS,
+    j=or_none(INTEGERS),
+    d=FLOATS,
+    e=or_none(FLOATS),
+    n=PRICES,
+    m=or_none(AMOUNTS),
+    wide=or_none(PRICES),
+    s=TEXT,
+    u=or_none(TEXT),
+    c=or_none(st.booleans()),
+    t=or_none(st.just(START)),
+    w=or_none(st.binary(max_size=2)),
+)
+
+
+def query_of(expression: Any) -> QueryModel:
+    return replace(BASE, projection=(Projection("x", node(expression)),))
+
+
+def engine_rows(query: QueryModel, events: Sequence[Row]) -> tuple[CompiledQuery, pl.DataFrame]:
+    """The engine's state of one bucket."""
+    compiled = CompiledQuery(query)
+    frame = mapping(MODEL).to_frame(events).with_row_index(OFFSET).with_columns(pl.col(OFFSET).cast(pl.Int64))
+    prepared = frame.select(compiled.time.alias(TIME), OFFSET, *compiled.keys, *compiled.arguments)
+    state = compiled.collected(prepared.sort(TIME, maintain_order=True), ["_k0"])
+    return compiled, state.with_columns(_start=0, _opened=0, _end=60_000_000)
+
+
+def engine_value(query: QueryModel, events: Sequence[Row]) -> Any:
+    compiled, state = engine_rows(query, events)
+    column = compiled.bars(state)["x"]
+    kind = query.projection[0].expression.type
+    return (logical_decimal(column, kind) if isinstance(kind, DecimalType) else column)[0]
+
+
+def server_events(events: Sequence[Row]) -> list[dict[str, Any]]:
+    return [server_row(event) | {"arrival": place} for place, event in enumerate(events)]
+
+
+def state_of(columns: Sequence[Partial], events: Sequence[Row]) -> dict[str, Any]:
+    return {each.name: aggregate(each.collect.text, server_events(events), EVENT_COLUMNS) for each in columns}
+
+
+def same(one: Any, other: Any) -> bool:
+    if isinstance(one, float) and isinstance(other, float):
+        return math.isclose(one, other, rel_tol=1e-9, abs_tol=1e-6)
+    return one == other
+
+
+def as_engine_has_it(name: str, value: Any, expected: Any) -> Any:
+    """A partial of ksqlDB in the engine's units: microseconds and whole numbers of the last digit."""
+    if value is None:
+        return None
+    if isinstance(value, list):
+        return sorted(int(item.scaleb(-item.as_tuple().exponent)) if isinstance(item, Decimal) else item for item in value)
+    if name.endswith("_time"):
+        return value * 1000
+    return int(value.scaleb(-int(value.as_tuple().exponent))) if isinstance(value, Decimal) else value
+
+
+def check_value(expression: Any, events: Sequence[Row]) -> None:
+    query = query_of(expression)
+    scope = query_scope(query, Scope(sequence=ARRIVAL))
+    value = term(query.projection[0].expression, scope)
+    expected = engine_value(query, events)
+    found = aggregate(value.text, server_events(events), EVENT_COLUMNS)
+    assert same(found, expected), (value.text, found, expected)
+
+
+def check_state(expression: Any, events: Sequence[Row]) -> None:
+    query = query_of(expression)
+    scope = query_scope(query, Scope(sequence=ARRIVAL))
+    columns = partials(query, scope)
+    _, state = engine_rows(query, events)
+    found = state_of(columns, events)
+    for name in found:
+        expected = state[name][0]
+        expected = sorted(expected.to_list()) if isinstance(expected, pl.Series) else expected
+        of_nothing = name.startswith("_spread") and not expected
+        if of_nothing or "_high" in name or "_low" in name:
+            continue
+        assert same(as_engine_has_it(name, found[name], expected), expected), name
+    for name in (name for name in found if "_high" in name):
+        low = name.replace("_high", "_low")
+        halves = [int(found[name]) * 10**18 + int(found[low]), state[name][0] * 10**18 + state[low][0]]
+        assert halves[0] == halves[1], name
+
+
+def check_finish(expression: Any, events: Sequence[Row]) -> None:
+    """The value from the partial columns is the value straight from events."""
+    query = query_of(expression)
+    scope = query_scope(query, Scope(sequence=ARRIVAL))
+    aggregated = query.projection[0].expression
+    assert isinstance(aggregated, Aggregate)
+    found = accumulator(aggregated, scope)
+    names = {each.name: Term(f"`{each.name}`", each.collect.type, each.collect.nullable) for each in found.partials}
+    kinds = {name: server_type(column.type) for name, column in names.items()}
+    value = evaluate(found.finish(names).text, state_of(found.partials, events), kinds)
+    direct = aggregate(found.value.text, server_events(events), EVENT_COLUMNS)
+    assert same(value, direct), (found.finish(names).text, value, direct)
+
+
+CHECKS = {"value": check_value, "state": check_state, "finish": check_finish}
+
+
+@pytest.mark.parametrize("check", CHECKS)
+@settings(deadline=None, max_examples=50, suppress_health_check=[HealthCheck.too_slow])
+@given(st.sampled_from(sorted(AGGREGATES)), st.lists(EVENTS, min_size=1, max_size=6))
+def test_an_aggregate_means_the_same_in_ksqldb(check: str, name: str, events: list[Row]) -> None:
+    CHECKS[check](AGGREGATES[name], events)
+
+
+@pytest.mark.parametrize("gaps", Gaps)
+@pytest.mark.parametrize("name", AGGREGATES)
+def test_partial_columns_are_those_of_the_engine(name: str, gaps: Gaps) -> None:
+    query = replace(query_of(AGGREGATES[name]), gaps=gaps, having=node(f.max(ROW.n * 2) > 1))
+    found = partials(query, query_scope(query, Scope(sequence=ARRIVAL)))
+    assert [each.name for each in found] == [each.name for each in CompiledQuery(query).partials]
