@@ -159,9 +159,17 @@ def test_rows_that_were_not_acknowledged_are_named_and_not_sent_again(reply: Rep
     assert len(asked) == 1
 
 
-def test_a_connection_that_breaks_before_any_answer_leaves_all_rows_unsure() -> None:
+@pytest.mark.parametrize("reply", [None, Reply(503, [b'{"error_code":50303,"message":"The server is shutting down"}'])])
+def test_rows_are_not_sent_again_when_the_server_is_not_available_after_they_were_sent(reply: Reply | None) -> None:
+    asked: list[Asked] = []
+
+    def server(each: Asked) -> Reply | None:
+        asked.append(each)
+        return reply
+
     with pytest.raises(KsqlUnavailableError, match="rows 0 to 1 may be there or not"):
-        inserted([{"n": 0}, {"n": 1}], always(None))
+        inserted([{"n": 0}, {"n": 1}], server)
+    assert len(asked) == 1
 
 
 @pytest.mark.parametrize("body", [b"nonsense\n", b"{}\n", b"[]\n", b'{"seq":"x","status":"ok"}\n'])
