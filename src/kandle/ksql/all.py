@@ -185,5 +185,7 @@ class _All:
         )
         if self._filling is not None:
             yield "In _final a bar without events has NULL (sums and counts 0); _filled carries the last values on (gaps=carry)."
+        elif query.gaps is Gaps.SKIP and len(plan.emitted) > 1:
+            yield "A bar of a larger timeframe closes when the next bar of its source with events does (gaps=skip)."
         elif query.gaps is Gaps.NULL:
             yield "A key that has heartbeats has bars before its first event too (gaps=null)."

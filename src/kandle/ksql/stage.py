@@ -119,7 +119,7 @@ def made(query: QueryModel, rows: Rows, step: Step) -> Rows:
         properties["TIMESTAMP"] = quoted(_time(query, rows, projection, columns))
     select = Select(tuple(projection.items), rows.source, where=step.where)
     name = name_of(f"{query.target.topic}_{step.name}")
-    statement = CreateAs("stream", name, properties, select, comment=step.comment)
+    statement = CreateAs(query.source.kind, name, properties, select, comment=step.comment)
     scope = Scope(columns)
     return replace(
         rows,

@@ -131,7 +131,8 @@ def _aggregated(plan: Plan, rows: Iterable[tuple[dict[str, Any], Record]]) -> It
         stream_time = max(stream_time, record.time if record.time is not None else -1)
         for bounds in windows_of(window, record.time):
             if bounds is None or bounds[1] + grace > stream_time:
-                group = groups.setdefault(repr((keys, bounds)), _started(plan, keys, bounds))
+                name = repr((keys, bounds))
+                group = groups.get(name) or groups.setdefault(name, _started(plan, keys, bounds))
                 _grow(plan, group, row, record)
                 if not final:
                     yield _result(plan, group)

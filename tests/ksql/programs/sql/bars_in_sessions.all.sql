@@ -1,0 +1,148 @@
+SET 'auto.offset.reset'='earliest';
+SET 'commit.interval.ms'='200';
+SET 'ksql.streams.__emit.interval.ms.kstreams.windowed.aggregation__'='0';
+
+-- Tick: topic ticks.
+CREATE STREAM IF NOT EXISTS `ticks` (
+  `broker` VARCHAR KEY,
+  `symbol` VARCHAR KEY,
+  `time` TIMESTAMP,
+  `bid` DECIMAL(18,6),
+  `size` BIGINT,
+  `note` VARCHAR,
+  `fee` DECIMAL(10,2)
+) WITH (KAFKA_TOPIC='ticks', PARTITIONS=2, KEY_FORMAT='AVRO', VALUE_FORMAT='AVRO', TIMESTAMP='`time`');
+
+-- Session: topic sessions.
+CREATE TABLE IF NOT EXISTS `sessions` (
+  `broker` VARCHAR PRIMARY KEY,
+  `symbol` VARCHAR PRIMARY KEY,
+  `trading_date` DATE PRIMARY KEY,
+  `open_at` TIMESTAMP,
+  `close_at` TIMESTAMP
+) WITH (KAFKA_TOPIC='sessions', PARTITIONS=1, KEY_FORMAT='AVRO', VALUE_FORMAT='AVRO');
+
+-- Sessions of Session by key, written by kandle: the parts of the key with | between them (in all but the last % is %25
+-- and | is %7C), all sessions, and since when there are some, for ksqlDB takes records in the order of their times.
+CREATE TABLE IF NOT EXISTS `sessions_by_key` (
+  `id` VARCHAR PRIMARY KEY,
+  `since` TIMESTAMP,
+  `intervals` ARRAY<STRUCT<`open` TIMESTAMP, `close` TIMESTAMP>>
+) WITH (KAFKA_TOPIC='sessions_by_key', PARTITIONS=2, KEY_FORMAT='KAFKA', VALUE_FORMAT='JSON', TIMESTAMP='`since`');
+
+-- Heartbeats close the bars: rows of topic ticks that have broker, symbol, time, and NULL in all other columns (so the
+-- schema of its values must allow NULL), one for each key and bucket of 1m, at or after the bucket's end + 2 SECONDS. A
+-- bucket is a bar only if an event or a heartbeat fell into it.
+-- Limits: a bar closes when a later row of the same partition comes, and a bar of a larger timeframe one bar of its source
+-- later still; a silence longer than 7 DAYS loses the bar before it; events that come late are dropped, but after a
+-- restart late ones are taken until a newer row comes; partitions that are read unevenly after an absence make events
+-- late.
+-- In _final a bar without events has NULL (sums and counts 0); _filled carries the last values on (gaps=carry).
+
+-- Events inside of the sessions of their key.
+CREATE STREAM IF NOT EXISTS `bars_in_session` WITH (KAFKA_TOPIC='bars_in_session', VALUE_FORMAT='AVRO') AS
+SELECT
+  `s`.`id` AS `id`,
+  CASE WHEN ARRAY_LENGTH(FILTER(`s`.`intervals`, i => (i->`open` <= `t`.`time`) AND (`t`.`time` < i->`close`))) > 0 THEN 1 END AS `_inside`,
+  `t`.`broker` AS `broker`,
+  `t`.`symbol` AS `symbol`,
+  `t`.`time` AS `time`,
+  `t`.`bid` AS `bid`,
+  `t`.`size` AS `size`
+FROM `ticks` `t`
+  JOIN `sessions_by_key` `s` ON REPLACE(REPLACE(`t`.`broker`, '%', '%25'), '|', '%7C') + '|' + `t`.`symbol` = `s`.`id`
+WHERE ((`t`.`bid` > 0) AND (ARRAY_LENGTH(FILTER(`s`.`intervals`, i => (i->`open` <= `t`.`time`) AND (`t`.`time` < i->`close`))) > 0)) OR (`t`.`bid` IS NULL)
+EMIT CHANGES;
+
+-- Finals of 1m.
+CREATE TABLE IF NOT EXISTS `bars_1m_final` WITH (KAFKA_TOPIC='bars_1m_final', KEY_FORMAT='AVRO', VALUE_FORMAT='AVRO') AS
+SELECT
+  `broker`,
+  `symbol`,
+  AS_VALUE(`broker`) AS `broker_value`,
+  AS_VALUE(`symbol`) AS `symbol_value`,
+  FROM_UNIXTIME(WINDOWSTART) AS `start`,
+  TOPK(CASE WHEN `bid` IS NOT NULL THEN 0 - UNIX_TIMESTAMP(`time`) END, `bid`, 1)[1]->`col0` AS `open`,
+  MAX(`bid`) AS `high`,
+  MIN(`bid`) AS `low`,
+  TOPK(CASE WHEN `bid` IS NOT NULL THEN FORMAT_TIMESTAMP(`time`, 'yyyyMMddHHmmssSSS') + LPAD(CAST(ROWOFFSET AS VARCHAR), 19, '0') END, `bid`, 1)[1]->`col0` AS `close`,
+  SUM(`size`) AS `volume`
+FROM `bars_in_session`
+WINDOW TUMBLING (SIZE 1 MINUTES, RETENTION 7 DAYS, GRACE PERIOD 2 SECONDS)
+GROUP BY `broker`, `symbol`
+HAVING COUNT(`_inside`) > 0
+EMIT FINAL;
+
+-- Rows of bars_1m_final, at their start.
+CREATE STREAM IF NOT EXISTS `bars_1m_final_declared` (
+  `broker_value` VARCHAR,
+  `symbol_value` VARCHAR,
+  `start` TIMESTAMP,
+  `open` DECIMAL(18,6),
+  `high` DECIMAL(18,6),
+  `low` DECIMAL(18,6),
+  `close` DECIMAL(18,6),
+  `volume` BIGINT
+) WITH (KAFKA_TOPIC='bars_1m_final', VALUE_FORMAT='AVRO', TIMESTAMP='`start`');
+
+-- Bars of 1m, one change each; in those without events the last values are carried on.
+CREATE TABLE IF NOT EXISTS `bars_1m_filled` WITH (KAFKA_TOPIC='bars_1m_filled', KEY_FORMAT='AVRO', VALUE_FORMAT='AVRO') AS
+SELECT
+  `broker_value` AS `broker`,
+  `symbol_value` AS `symbol`,
+  LATEST_BY_OFFSET(`start`, FALSE) AS `start`,
+  COALESCE(LATEST_BY_OFFSET(`open`, FALSE), LATEST_BY_OFFSET(`close`)) AS `open`,
+  COALESCE(LATEST_BY_OFFSET(`high`, FALSE), LATEST_BY_OFFSET(`close`)) AS `high`,
+  COALESCE(LATEST_BY_OFFSET(`low`, FALSE), LATEST_BY_OFFSET(`close`)) AS `low`,
+  LATEST_BY_OFFSET(`close`) AS `close`,
+  LATEST_BY_OFFSET(`volume`, FALSE) AS `volume`
+FROM `bars_1m_final_declared`
+GROUP BY `broker_value`, `symbol_value`
+HAVING LATEST_BY_OFFSET(`close`) IS NOT NULL
+EMIT CHANGES;
+
+-- Finals of 5m.
+CREATE TABLE IF NOT EXISTS `bars_5m_final` WITH (KAFKA_TOPIC='bars_5m_final', KEY_FORMAT='AVRO', VALUE_FORMAT='AVRO') AS
+SELECT
+  `broker_value` AS `broker`,
+  `symbol_value` AS `symbol`,
+  AS_VALUE(`broker_value`) AS `broker_copy`,
+  AS_VALUE(`symbol_value`) AS `symbol_copy`,
+  FROM_UNIXTIME(WINDOWSTART) AS `start`,
+  EARLIEST_BY_OFFSET(`open`) AS `open`,
+  MAX(`high`) AS `high`,
+  MIN(`low`) AS `low`,
+  LATEST_BY_OFFSET(`close`) AS `close`,
+  SUM(`volume`) AS `volume`
+FROM `bars_1m_final_declared`
+WINDOW TUMBLING (SIZE 5 MINUTES, RETENTION 7 DAYS, GRACE PERIOD 0 SECONDS)
+GROUP BY `broker_value`, `symbol_value`
+EMIT FINAL;
+
+-- Rows of bars_5m_final, at their start.
+CREATE STREAM IF NOT EXISTS `bars_5m_final_declared` (
+  `broker_copy` VARCHAR,
+  `symbol_copy` VARCHAR,
+  `start` TIMESTAMP,
+  `open` DECIMAL(18,6),
+  `high` DECIMAL(18,6),
+  `low` DECIMAL(18,6),
+  `close` DECIMAL(18,6),
+  `volume` BIGINT
+) WITH (KAFKA_TOPIC='bars_5m_final', VALUE_FORMAT='AVRO', TIMESTAMP='`start`');
+
+-- Bars of 5m, one change each; in those without events the last values are carried on.
+CREATE TABLE IF NOT EXISTS `bars_5m_filled` WITH (KAFKA_TOPIC='bars_5m_filled', KEY_FORMAT='AVRO', VALUE_FORMAT='AVRO') AS
+SELECT
+  `broker_copy` AS `broker`,
+  `symbol_copy` AS `symbol`,
+  LATEST_BY_OFFSET(`start`, FALSE) AS `start`,
+  COALESCE(LATEST_BY_OFFSET(`open`, FALSE), LATEST_BY_OFFSET(`close`)) AS `open`,
+  COALESCE(LATEST_BY_OFFSET(`high`, FALSE), LATEST_BY_OFFSET(`close`)) AS `high`,
+  COALESCE(LATEST_BY_OFFSET(`low`, FALSE), LATEST_BY_OFFSET(`close`)) AS `low`,
+  LATEST_BY_OFFSET(`close`) AS `close`,
+  LATEST_BY_OFFSET(`volume`, FALSE) AS `volume`
+FROM `bars_5m_final_declared`
+GROUP BY `broker_copy`, `symbol_copy`
+HAVING LATEST_BY_OFFSET(`close`) IS NOT NULL
+EMIT CHANGES;

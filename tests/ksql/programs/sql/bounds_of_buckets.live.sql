@@ -1,0 +1,38 @@
+SET 'auto.offset.reset'='earliest';
+SET 'commit.interval.ms'='200';
+
+-- Trade: topic trades.
+CREATE STREAM IF NOT EXISTS `trades` (
+  `symbol` VARCHAR KEY,
+  `time` TIMESTAMP,
+  `price` DECIMAL(18,6),
+  `size` BIGINT,
+  `buyer` VARCHAR,
+  `ratio` DOUBLE,
+  `active` BOOLEAN,
+  `settles` DATE,
+  `seen` TIMESTAMP,
+  `fine` DECIMAL(30,12)
+) WITH (KAFKA_TOPIC='trades', PARTITIONS=1, KEY_FORMAT='AVRO', VALUE_FORMAT='AVRO', TIMESTAMP='`time`');
+
+-- What is late, gaps and finals are judged by kandle: windows here take late events for days.
+-- Bars of 3m are made by kandle from those of 1m.
+
+-- Spans of 1m while they are open, with what kandle needs to close and roll up.
+CREATE TABLE IF NOT EXISTS `spans_1m_live` WITH (KAFKA_TOPIC='spans_1m_live', KEY_FORMAT='AVRO', VALUE_FORMAT='AVRO') AS
+SELECT
+  `symbol`,
+  FROM_UNIXTIME(WINDOWSTART) AS `start`,
+  FROM_UNIXTIME(WINDOWEND) AS `end`,
+  UNIX_TIMESTAMP(FROM_UNIXTIME(WINDOWEND)) - UNIX_TIMESTAMP(FROM_UNIXTIME(WINDOWSTART)) AS `length`,
+  CAST(MAX(`price`) - MIN(`price`) AS DECIMAL(18,6)) AS `span`,
+  AS_VALUE(`symbol`) AS `same_symbol`,
+  MIN(UNIX_TIMESTAMP(`time`)) AS `_first_time`,
+  MAX(UNIX_TIMESTAMP(`time`)) AS `_last_time`,
+  MAX(`price`) AS `_max_a0`,
+  MIN(`price`) AS `_min_a0`,
+  TOPK(FORMAT_TIMESTAMP(`time`, 'yyyyMMddHHmmssSSS') + LPAD(CAST(ROWOFFSET AS VARCHAR), 19, '0'), `price`, 1)[1]->`col0` AS `_last_a0`
+FROM `trades`
+WINDOW TUMBLING (SIZE 1 MINUTES, RETENTION 7 DAYS, GRACE PERIOD 6 DAYS)
+GROUP BY `symbol`
+EMIT CHANGES;

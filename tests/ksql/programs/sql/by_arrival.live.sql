@@ -1,0 +1,38 @@
+SET 'auto.offset.reset'='earliest';
+SET 'commit.interval.ms'='200';
+
+-- Trade: topic trades.
+CREATE STREAM IF NOT EXISTS `trades` (
+  `symbol` VARCHAR KEY,
+  `time` TIMESTAMP,
+  `price` DECIMAL(18,6),
+  `size` BIGINT,
+  `buyer` VARCHAR,
+  `ratio` DOUBLE,
+  `active` BOOLEAN,
+  `settles` DATE,
+  `seen` TIMESTAMP,
+  `fine` DECIMAL(30,12)
+) WITH (KAFKA_TOPIC='trades', PARTITIONS=1, KEY_FORMAT='AVRO', VALUE_FORMAT='AVRO', TIMESTAMP='`time`');
+
+-- What is late, gaps and finals are judged by kandle: windows here take late events for days.
+-- Bars of 5m are made by kandle from those of 1m.
+
+-- Arrivals of 1m while they are open, with what kandle needs to close and roll up.
+CREATE TABLE IF NOT EXISTS `arrivals_1m_live` WITH (KAFKA_TOPIC='arrivals_1m_live', KEY_FORMAT='AVRO', VALUE_FORMAT='AVRO') AS
+SELECT
+  `symbol`,
+  FROM_UNIXTIME(WINDOWSTART) AS `start`,
+  EARLIEST_BY_OFFSET(`price`) AS `first`,
+  LATEST_BY_OFFSET(`buyer`) AS `last`,
+  MIN(UNIX_TIMESTAMP(`time`)) AS `_first_time`,
+  MAX(UNIX_TIMESTAMP(`time`)) AS `_last_time`,
+  MIN(ROWOFFSET) AS `_first_offset_a0_at`,
+  MAX(CASE WHEN `buyer` IS NOT NULL THEN ROWOFFSET END) AS `_last_offset_a1_at`,
+  TOPK(FORMAT_TIMESTAMP(`time`, 'yyyyMMddHHmmssSSS') + LPAD(CAST(ROWOFFSET AS VARCHAR), 19, '0'), `price`, 1)[1]->`col0` AS `_last_a0`,
+  TOPK(CASE WHEN `buyer` IS NOT NULL THEN FORMAT_TIMESTAMP(`time`, 'yyyyMMddHHmmssSSS') + LPAD(CAST(ROWOFFSET AS VARCHAR), 19, '0') END, `buyer`, 1)[1]->`col0` AS `_last_a1`,
+  MAX(CASE WHEN `buyer` IS NOT NULL THEN UNIX_TIMESTAMP(`time`) END) AS `_last_a1_time`
+FROM `trades`
+WINDOW TUMBLING (SIZE 1 MINUTES, RETENTION 7 DAYS, GRACE PERIOD 6 DAYS)
+GROUP BY `symbol`
+EMIT CHANGES;

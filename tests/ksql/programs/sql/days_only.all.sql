@@ -1,0 +1,61 @@
+SET 'auto.offset.reset'='earliest';
+SET 'commit.interval.ms'='200';
+SET 'ksql.streams.__emit.interval.ms.kstreams.windowed.aggregation__'='0';
+
+-- Trade: topic trades.
+CREATE STREAM IF NOT EXISTS `trades` (
+  `symbol` VARCHAR KEY,
+  `time` TIMESTAMP,
+  `price` DECIMAL(18,6),
+  `size` BIGINT,
+  `buyer` VARCHAR,
+  `ratio` DOUBLE,
+  `active` BOOLEAN,
+  `settles` DATE,
+  `seen` TIMESTAMP,
+  `fine` DECIMAL(30,12)
+) WITH (KAFKA_TOPIC='trades', PARTITIONS=1, KEY_FORMAT='AVRO', VALUE_FORMAT='AVRO', TIMESTAMP='`time`');
+
+-- Heartbeats close the bars: rows of topic trades that have symbol, time, and NULL in all other columns (so the schema of
+-- its values must allow NULL), one for each key and bucket of 1d, at or after the bucket's end + 0 SECONDS. A bucket is a
+-- bar only if an event or a heartbeat fell into it.
+-- Limits: a bar closes when a later row of the same partition comes, and a bar of a larger timeframe one bar of its source
+-- later still; a silence longer than 7 DAYS loses the bar before it; events that come late are dropped, but after a
+-- restart late ones are taken until a newer row comes; partitions that are read unevenly after an absence make events
+-- late.
+-- In _final a bar without events has NULL (sums and counts 0); _filled carries the last values on (gaps=carry).
+
+-- Finals of 1d.
+CREATE TABLE IF NOT EXISTS `lots_1d_final` WITH (KAFKA_TOPIC='lots_1d_final', KEY_FORMAT='AVRO', VALUE_FORMAT='AVRO') AS
+SELECT
+  `symbol`,
+  AS_VALUE(`symbol`) AS `symbol_value`,
+  FROM_UNIXTIME(WINDOWSTART) AS `start`,
+  SUM(`size`) AS `lots`,
+  MAX(`price`) AS `high`,
+  TOPK(CASE WHEN `price` IS NOT NULL THEN FORMAT_TIMESTAMP(`time`, 'yyyyMMddHHmmssSSS') + LPAD(CAST(ROWOFFSET AS VARCHAR), 19, '0') END, `price`, 1)[1]->`col0` AS `_last_a1`
+FROM `trades`
+WINDOW TUMBLING (SIZE 1 DAYS, RETENTION 7 DAYS, GRACE PERIOD 0 SECONDS)
+GROUP BY `symbol`
+EMIT FINAL;
+
+-- Rows of lots_1d_final, at their start.
+CREATE STREAM IF NOT EXISTS `lots_1d_final_declared` (
+  `symbol_value` VARCHAR,
+  `start` TIMESTAMP,
+  `lots` BIGINT,
+  `high` DECIMAL(18,6),
+  `_last_a1` DECIMAL(18,6)
+) WITH (KAFKA_TOPIC='lots_1d_final', VALUE_FORMAT='AVRO', TIMESTAMP='`start`');
+
+-- Bars of 1d, one change each; in those without events the last values are carried on.
+CREATE TABLE IF NOT EXISTS `lots_1d_filled` WITH (KAFKA_TOPIC='lots_1d_filled', KEY_FORMAT='AVRO', VALUE_FORMAT='AVRO') AS
+SELECT
+  `symbol_value` AS `symbol`,
+  LATEST_BY_OFFSET(`start`, FALSE) AS `start`,
+  LATEST_BY_OFFSET(`lots`, FALSE) AS `lots`,
+  COALESCE(LATEST_BY_OFFSET(`high`, FALSE), LATEST_BY_OFFSET(`_last_a1`)) AS `high`
+FROM `lots_1d_final_declared`
+GROUP BY `symbol_value`
+HAVING LATEST_BY_OFFSET(`_last_a1`) IS NOT NULL
+EMIT CHANGES;

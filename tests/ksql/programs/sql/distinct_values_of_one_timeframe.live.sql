@@ -1,0 +1,36 @@
+SET 'auto.offset.reset'='earliest';
+SET 'commit.interval.ms'='200';
+
+-- Trade: topic trades.
+CREATE STREAM IF NOT EXISTS `trades` (
+  `symbol` VARCHAR KEY,
+  `time` TIMESTAMP,
+  `price` DECIMAL(18,6),
+  `size` BIGINT,
+  `buyer` VARCHAR,
+  `ratio` DOUBLE,
+  `active` BOOLEAN,
+  `settles` DATE,
+  `seen` TIMESTAMP,
+  `fine` DECIMAL(30,12)
+) WITH (KAFKA_TOPIC='trades', PARTITIONS=1, KEY_FORMAT='AVRO', VALUE_FORMAT='AVRO', TIMESTAMP='`time`');
+
+-- What is late, gaps and finals are judged by kandle: windows here take late events for days.
+
+-- Sums of 1m while they are open, with what kandle needs to close and roll up.
+CREATE TABLE IF NOT EXISTS `sums_1m_live` WITH (KAFKA_TOPIC='sums_1m_live', KEY_FORMAT='AVRO', VALUE_FORMAT='AVRO') AS
+SELECT
+  `symbol`,
+  FROM_UNIXTIME(WINDOWSTART) AS `start`,
+  COUNT(*) AS `events`,
+  CAST(ARRAY_LENGTH(FILTER(COLLECT_SET(`buyer`), x => x IS NOT NULL)) AS BIGINT) AS `buyers`,
+  SUM(`size`) AS `volume`,
+  SUM(CAST(`price` AS DECIMAL(38,6))) AS `turnover`,
+  SUM(`ratio`) AS `weight`,
+  MIN(UNIX_TIMESTAMP(`time`)) AS `_first_time`,
+  MAX(UNIX_TIMESTAMP(`time`)) AS `_last_time`,
+  FILTER(COLLECT_SET(`buyer`), x => x IS NOT NULL) AS `_distinct_a0`
+FROM `trades`
+WINDOW TUMBLING (SIZE 1 MINUTES, RETENTION 7 DAYS, GRACE PERIOD 6 DAYS)
+GROUP BY `symbol`
+EMIT CHANGES;

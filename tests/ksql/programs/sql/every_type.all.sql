@@ -1,0 +1,109 @@
+SET 'auto.offset.reset'='earliest';
+SET 'commit.interval.ms'='200';
+SET 'ksql.streams.__emit.interval.ms.kstreams.windowed.aggregation__'='0';
+
+-- Everything: topic everything.
+CREATE STREAM IF NOT EXISTS `everything` (
+  `key` VARCHAR KEY,
+  `number` BIGINT KEY,
+  `on` DATE KEY,
+  `time` TIMESTAMP,
+  `flag` BOOLEAN,
+  `count` BIGINT,
+  `ratio` DOUBLE,
+  `price` DECIMAL(38,18),
+  `text` VARCHAR,
+  `identity` VARCHAR,
+  `raw` BYTES,
+  `day` DATE,
+  `at` TIMESTAMP,
+  `tags` MAP<VARCHAR, VARCHAR>,
+  `maybe_flag` BOOLEAN,
+  `maybe_count` BIGINT,
+  `maybe_ratio` DOUBLE,
+  `maybe_price` DECIMAL(9,0),
+  `maybe_text` VARCHAR,
+  `maybe_raw` BYTES,
+  `maybe_day` DATE,
+  `maybe_at` TIMESTAMP,
+  `maybe_tags` MAP<VARCHAR, VARCHAR>
+) WITH (KAFKA_TOPIC='everything', PARTITIONS=1, KEY_FORMAT='JSON', VALUE_FORMAT='JSON', TIMESTAMP='`time`');
+
+-- Heartbeats close the bars: rows of topic everything that have key, number, on, time, and NULL in all other columns (so
+-- the schema of its values must allow NULL), one for each key and bucket of 1m, at or after the bucket's end + 0 SECONDS.
+-- A bucket is a bar only if an event or a heartbeat fell into it.
+-- Limits: a bar closes when a later row of the same partition comes, and a bar of a larger timeframe one bar of its source
+-- later still; a silence longer than 7 DAYS loses the bar before it; events that come late are dropped, but after a
+-- restart late ones are taken until a newer row comes; partitions that are read unevenly after an absence make events
+-- late.
+-- In _final a bar without events has NULL (sums and counts 0); _filled carries the last values on (gaps=carry).
+
+-- Finals of 1m.
+CREATE TABLE IF NOT EXISTS `everything_bars_1m_final` WITH (KAFKA_TOPIC='everything_bars_1m_final', KEY_FORMAT='JSON', VALUE_FORMAT='JSON') AS
+SELECT
+  `key`,
+  `number`,
+  `on`,
+  AS_VALUE(`key`) AS `key_value`,
+  AS_VALUE(`number`) AS `number_value`,
+  AS_VALUE(`on`) AS `on_value`,
+  FROM_UNIXTIME(WINDOWSTART) AS `start`,
+  TOPK(CASE WHEN `flag` IS NOT NULL THEN FORMAT_TIMESTAMP(`time`, 'yyyyMMddHHmmssSSS') + LPAD(CAST(ROWOFFSET AS VARCHAR), 19, '0') END, `flag`, 1)[1]->`col0` AS `flag`,
+  TOPK(CASE WHEN `count` IS NOT NULL THEN FORMAT_TIMESTAMP(`time`, 'yyyyMMddHHmmssSSS') + LPAD(CAST(ROWOFFSET AS VARCHAR), 19, '0') END, `count`, 1)[1]->`col0` AS `count`,
+  TOPK(CASE WHEN `ratio` IS NOT NULL THEN FORMAT_TIMESTAMP(`time`, 'yyyyMMddHHmmssSSS') + LPAD(CAST(ROWOFFSET AS VARCHAR), 19, '0') END, `ratio`, 1)[1]->`col0` AS `ratio`,
+  TOPK(CASE WHEN `price` IS NOT NULL THEN FORMAT_TIMESTAMP(`time`, 'yyyyMMddHHmmssSSS') + LPAD(CAST(ROWOFFSET AS VARCHAR), 19, '0') END, `price`, 1)[1]->`col0` AS `price`,
+  TOPK(CASE WHEN `text` IS NOT NULL THEN FORMAT_TIMESTAMP(`time`, 'yyyyMMddHHmmssSSS') + LPAD(CAST(ROWOFFSET AS VARCHAR), 19, '0') END, `text`, 1)[1]->`col0` AS `text`,
+  TOPK(CASE WHEN `identity` IS NOT NULL THEN FORMAT_TIMESTAMP(`time`, 'yyyyMMddHHmmssSSS') + LPAD(CAST(ROWOFFSET AS VARCHAR), 19, '0') END, `identity`, 1)[1]->`col0` AS `identity`,
+  TOPK(CASE WHEN `raw` IS NOT NULL THEN FORMAT_TIMESTAMP(`time`, 'yyyyMMddHHmmssSSS') + LPAD(CAST(ROWOFFSET AS VARCHAR), 19, '0') END, `raw`, 1)[1]->`col0` AS `raw`,
+  TOPK(CASE WHEN `day` IS NOT NULL THEN FORMAT_TIMESTAMP(`time`, 'yyyyMMddHHmmssSSS') + LPAD(CAST(ROWOFFSET AS VARCHAR), 19, '0') END, `day`, 1)[1]->`col0` AS `day`,
+  TOPK(CASE WHEN `at` IS NOT NULL THEN FORMAT_TIMESTAMP(`time`, 'yyyyMMddHHmmssSSS') + LPAD(CAST(ROWOFFSET AS VARCHAR), 19, '0') END, `at`, 1)[1]->`col0` AS `at`,
+  TOPK(CASE WHEN `maybe_price` IS NOT NULL THEN FORMAT_TIMESTAMP(`time`, 'yyyyMMddHHmmssSSS') + LPAD(CAST(ROWOFFSET AS VARCHAR), 19, '0') END, `maybe_price`, 1)[1]->`col0` AS `maybe_price`,
+  TOPK(CASE WHEN `maybe_text` IS NOT NULL THEN FORMAT_TIMESTAMP(`time`, 'yyyyMMddHHmmssSSS') + LPAD(CAST(ROWOFFSET AS VARCHAR), 19, '0') END, `maybe_text`, 1)[1]->`col0` AS `maybe_text`,
+  COUNT(`flag`) AS `_count_a0`
+FROM `everything`
+WINDOW TUMBLING (SIZE 1 MINUTES, RETENTION 7 DAYS, GRACE PERIOD 0 SECONDS)
+GROUP BY `key`, `number`, `on`
+EMIT FINAL;
+
+-- Rows of everything_bars_1m_final, at their start.
+CREATE STREAM IF NOT EXISTS `everything_bars_1m_final_declared` (
+  `key_value` VARCHAR,
+  `number_value` BIGINT,
+  `on_value` DATE,
+  `start` TIMESTAMP,
+  `flag` BOOLEAN,
+  `count` BIGINT,
+  `ratio` DOUBLE,
+  `price` DECIMAL(38,18),
+  `text` VARCHAR,
+  `identity` VARCHAR,
+  `raw` BYTES,
+  `day` DATE,
+  `at` TIMESTAMP,
+  `maybe_price` DECIMAL(9,0),
+  `maybe_text` VARCHAR,
+  `_count_a0` BIGINT
+) WITH (KAFKA_TOPIC='everything_bars_1m_final', VALUE_FORMAT='JSON', TIMESTAMP='`start`');
+
+-- Bars of 1m, one change each; in those without events the last values are carried on.
+CREATE TABLE IF NOT EXISTS `everything_bars_1m_filled` WITH (KAFKA_TOPIC='everything_bars_1m_filled', KEY_FORMAT='JSON', VALUE_FORMAT='JSON') AS
+SELECT
+  `key_value` AS `key`,
+  `number_value` AS `number`,
+  `on_value` AS `on`,
+  LATEST_BY_OFFSET(`start`, FALSE) AS `start`,
+  LATEST_BY_OFFSET(`flag`) AS `flag`,
+  LATEST_BY_OFFSET(`count`) AS `count`,
+  LATEST_BY_OFFSET(`ratio`) AS `ratio`,
+  LATEST_BY_OFFSET(`price`) AS `price`,
+  LATEST_BY_OFFSET(`text`) AS `text`,
+  LATEST_BY_OFFSET(`identity`) AS `identity`,
+  LATEST_BY_OFFSET(`raw`) AS `raw`,
+  LATEST_BY_OFFSET(`day`) AS `day`,
+  LATEST_BY_OFFSET(`at`) AS `at`,
+  CASE WHEN LATEST_BY_OFFSET(`_count_a0`, FALSE) > 0 THEN LATEST_BY_OFFSET(`maybe_price`, FALSE) ELSE LATEST_BY_OFFSET(`maybe_price`) END AS `maybe_price`,
+  CASE WHEN LATEST_BY_OFFSET(`_count_a0`, FALSE) > 0 THEN LATEST_BY_OFFSET(`maybe_text`, FALSE) ELSE LATEST_BY_OFFSET(`maybe_text`) END AS `maybe_text`
+FROM `everything_bars_1m_final_declared`
+GROUP BY `key_value`, `number_value`, `on_value`
+HAVING LATEST_BY_OFFSET(`flag`) IS NOT NULL
+EMIT CHANGES;

@@ -1,0 +1,118 @@
+SET 'auto.offset.reset'='earliest';
+SET 'commit.interval.ms'='200';
+SET 'ksql.streams.__emit.interval.ms.kstreams.windowed.aggregation__'='0';
+
+-- Trade: topic trades.
+CREATE STREAM IF NOT EXISTS `trades` (
+  `symbol` VARCHAR KEY,
+  `time` TIMESTAMP,
+  `price` DECIMAL(18,6),
+  `size` BIGINT,
+  `buyer` VARCHAR,
+  `ratio` DOUBLE,
+  `active` BOOLEAN,
+  `settles` DATE,
+  `seen` TIMESTAMP,
+  `fine` DECIMAL(30,12)
+) WITH (KAFKA_TOPIC='trades', PARTITIONS=1, KEY_FORMAT='AVRO', VALUE_FORMAT='AVRO', TIMESTAMP='`time`');
+
+-- Heartbeats close the bars: rows of topic trades that have symbol, time, and NULL in all other columns (so the schema of
+-- its values must allow NULL), one for each key and bucket of 1m, at or after the bucket's end + 0 SECONDS. A bucket is a
+-- bar only if an event or a heartbeat fell into it.
+-- Limits: a bar closes when a later row of the same partition comes, and a bar of a larger timeframe one bar of its source
+-- later still; a silence longer than 7 DAYS loses the bar before it; events that come late are dropped, but after a
+-- restart late ones are taken until a newer row comes; partitions that are read unevenly after an absence make events
+-- late.
+-- In _final a bar without events has NULL (sums and counts 0); _filled carries the last values on (gaps=carry).
+
+-- Finals of 1m.
+CREATE TABLE IF NOT EXISTS `sums_1m_final` WITH (KAFKA_TOPIC='sums_1m_final', KEY_FORMAT='AVRO', VALUE_FORMAT='AVRO') AS
+SELECT
+  `symbol`,
+  AS_VALUE(`symbol`) AS `symbol_value`,
+  FROM_UNIXTIME(WINDOWSTART) AS `start`,
+  SUM(CASE WHEN `price` IS NOT NULL THEN CASE WHEN `active` = TRUE THEN CAST(1 AS BIGINT) ELSE CAST(0 AS BIGINT) END END) AS `events`,
+  COUNT(CASE WHEN `price` IS NOT NULL THEN CASE WHEN NOT (LCASE(COALESCE(`buyer`, '')) = '') THEN LCASE(COALESCE(`buyer`, '')) END END) AS `buyers`,
+  SUM(CASE WHEN `price` IS NOT NULL THEN COALESCE(CASE WHEN (`size` IS NOT NULL) AND (NOT (`size` = 0)) THEN `size` END, CAST(7 AS BIGINT)) END) AS `volume`,
+  CAST(SUM(CAST(CAST(`price` * 3 AS DECIMAL(16,2)) AS DECIMAL(38,2))) AS DECIMAL(38,6)) AS `turnover`,
+  SUM(ABS(`ratio`)) AS `weight`,
+  SUM(CAST(CAST(`price` * 3 AS DECIMAL(16,2)) AS DECIMAL(38,2))) AS `_sum_a3`,
+  COUNT(`price`) AS `_count`
+FROM `trades`
+WINDOW TUMBLING (SIZE 1 MINUTES, RETENTION 7 DAYS, GRACE PERIOD 0 SECONDS)
+GROUP BY `symbol`
+EMIT FINAL;
+
+-- Rows of sums_1m_final, at their start.
+CREATE STREAM IF NOT EXISTS `sums_1m_final_declared` (
+  `symbol_value` VARCHAR,
+  `start` TIMESTAMP,
+  `events` BIGINT,
+  `buyers` BIGINT,
+  `volume` BIGINT,
+  `turnover` DECIMAL(38,6),
+  `weight` DOUBLE,
+  `_sum_a3` DECIMAL(38,2),
+  `_count` BIGINT
+) WITH (KAFKA_TOPIC='sums_1m_final', VALUE_FORMAT='AVRO', TIMESTAMP='`start`');
+
+-- Bars of 1m, one change each; in those without events the last values are carried on.
+CREATE TABLE IF NOT EXISTS `sums_1m_filled` WITH (KAFKA_TOPIC='sums_1m_filled', KEY_FORMAT='AVRO', VALUE_FORMAT='AVRO') AS
+SELECT
+  `symbol_value` AS `symbol`,
+  LATEST_BY_OFFSET(`start`, FALSE) AS `start`,
+  LATEST_BY_OFFSET(`events`, FALSE) AS `events`,
+  LATEST_BY_OFFSET(`buyers`, FALSE) AS `buyers`,
+  LATEST_BY_OFFSET(`volume`, FALSE) AS `volume`,
+  CAST(LATEST_BY_OFFSET(`_sum_a3`, FALSE) AS DECIMAL(38,6)) AS `turnover`,
+  LATEST_BY_OFFSET(`weight`, FALSE) AS `weight`
+FROM `sums_1m_final_declared`
+GROUP BY `symbol_value`
+HAVING SUM(`_count`) > 0
+EMIT CHANGES;
+
+-- Finals of 5m.
+CREATE TABLE IF NOT EXISTS `sums_5m_final` WITH (KAFKA_TOPIC='sums_5m_final', KEY_FORMAT='AVRO', VALUE_FORMAT='AVRO') AS
+SELECT
+  `symbol_value` AS `symbol`,
+  AS_VALUE(`symbol_value`) AS `symbol_copy`,
+  FROM_UNIXTIME(WINDOWSTART) AS `start`,
+  SUM(`events`) AS `events`,
+  SUM(`buyers`) AS `buyers`,
+  SUM(`volume`) AS `volume`,
+  CAST(SUM(`_sum_a3`) AS DECIMAL(38,6)) AS `turnover`,
+  SUM(`weight`) AS `weight`,
+  SUM(`_sum_a3`) AS `_sum_a3`,
+  SUM(`_count`) AS `_count`
+FROM `sums_1m_final_declared`
+WINDOW TUMBLING (SIZE 5 MINUTES, RETENTION 7 DAYS, GRACE PERIOD 0 SECONDS)
+GROUP BY `symbol_value`
+EMIT FINAL;
+
+-- Rows of sums_5m_final, at their start.
+CREATE STREAM IF NOT EXISTS `sums_5m_final_declared` (
+  `symbol_copy` VARCHAR,
+  `start` TIMESTAMP,
+  `events` BIGINT,
+  `buyers` BIGINT,
+  `volume` BIGINT,
+  `turnover` DECIMAL(38,6),
+  `weight` DOUBLE,
+  `_sum_a3` DECIMAL(38,2),
+  `_count` BIGINT
+) WITH (KAFKA_TOPIC='sums_5m_final', VALUE_FORMAT='AVRO', TIMESTAMP='`start`');
+
+-- Bars of 5m, one change each; in those without events the last values are carried on.
+CREATE TABLE IF NOT EXISTS `sums_5m_filled` WITH (KAFKA_TOPIC='sums_5m_filled', KEY_FORMAT='AVRO', VALUE_FORMAT='AVRO') AS
+SELECT
+  `symbol_copy` AS `symbol`,
+  LATEST_BY_OFFSET(`start`, FALSE) AS `start`,
+  LATEST_BY_OFFSET(`events`, FALSE) AS `events`,
+  LATEST_BY_OFFSET(`buyers`, FALSE) AS `buyers`,
+  LATEST_BY_OFFSET(`volume`, FALSE) AS `volume`,
+  CAST(LATEST_BY_OFFSET(`_sum_a3`, FALSE) AS DECIMAL(38,6)) AS `turnover`,
+  LATEST_BY_OFFSET(`weight`, FALSE) AS `weight`
+FROM `sums_5m_final_declared`
+GROUP BY `symbol_copy`
+HAVING SUM(`_count`) > 0
+EMIT CHANGES;

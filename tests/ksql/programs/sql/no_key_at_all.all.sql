@@ -1,0 +1,99 @@
+SET 'auto.offset.reset'='earliest';
+SET 'commit.interval.ms'='200';
+SET 'ksql.streams.__emit.interval.ms.kstreams.windowed.aggregation__'='0';
+
+-- Reading: topic readings.
+CREATE STREAM IF NOT EXISTS `readings` (
+  `sensor` VARCHAR,
+  `at` TIMESTAMP,
+  `value` DOUBLE
+) WITH (KAFKA_TOPIC='readings', PARTITIONS=1, VALUE_FORMAT='AVRO', TIMESTAMP='`at`');
+
+-- Heartbeats close the bars: rows of topic readings that have at, and NULL in all other columns (so the schema of its
+-- values must allow NULL), one for each key and bucket of 1m, at or after the bucket's end + 0 SECONDS. A bucket is a bar
+-- only if an event or a heartbeat fell into it.
+-- Limits: a bar closes when a later row of the same partition comes, and a bar of a larger timeframe one bar of its source
+-- later still; a silence longer than 7 DAYS loses the bar before it; events that come late are dropped, but after a
+-- restart late ones are taken until a newer row comes; partitions that are read unevenly after an absence make events
+-- late.
+-- In _final a bar without events has NULL (sums and counts 0); _filled carries the last values on (gaps=carry).
+
+-- The parts of the group key as columns, at the time of the query.
+CREATE STREAM IF NOT EXISTS `peaks_prepared` WITH (KAFKA_TOPIC='peaks_prepared', VALUE_FORMAT='AVRO') AS
+SELECT
+  `at`,
+  `value`,
+  `sensor`,
+  CAST(0 AS BIGINT) AS `_k0`
+FROM `readings`
+EMIT CHANGES;
+
+-- Finals of 1m.
+CREATE TABLE IF NOT EXISTS `peaks_1m_final` WITH (KAFKA_TOPIC='peaks_1m_final', KEY_FORMAT='AVRO', VALUE_FORMAT='AVRO') AS
+SELECT
+  `_k0`,
+  AS_VALUE(`_k0`) AS `_k0_value`,
+  FROM_UNIXTIME(WINDOWSTART) AS `start`,
+  MAX(`value`) AS `peak`,
+  COUNT(`sensor`) AS `readings`,
+  TOPK(CASE WHEN `value` IS NOT NULL THEN FORMAT_TIMESTAMP(`at`, 'yyyyMMddHHmmssSSS') + LPAD(CAST(ROWOFFSET AS VARCHAR), 19, '0') END, `value`, 1)[1]->`col0` AS `_last_a0`
+FROM `peaks_prepared`
+WINDOW TUMBLING (SIZE 1 MINUTES, RETENTION 7 DAYS, GRACE PERIOD 0 SECONDS)
+GROUP BY `_k0`
+EMIT FINAL;
+
+-- Rows of peaks_1m_final, at their start.
+CREATE STREAM IF NOT EXISTS `peaks_1m_final_declared` (
+  `_k0_value` BIGINT,
+  `start` TIMESTAMP,
+  `peak` DOUBLE,
+  `readings` BIGINT,
+  `_last_a0` DOUBLE
+) WITH (KAFKA_TOPIC='peaks_1m_final', VALUE_FORMAT='AVRO', TIMESTAMP='`start`');
+
+-- Bars of 1m, one change each; in those without events the last values are carried on.
+CREATE TABLE IF NOT EXISTS `peaks_1m_filled` WITH (KAFKA_TOPIC='peaks_1m_filled', KEY_FORMAT='AVRO', VALUE_FORMAT='AVRO') AS
+SELECT
+  `_k0_value` AS `_k0`,
+  LATEST_BY_OFFSET(`start`, FALSE) AS `start`,
+  COALESCE(LATEST_BY_OFFSET(`peak`, FALSE), LATEST_BY_OFFSET(`_last_a0`)) AS `peak`,
+  LATEST_BY_OFFSET(`readings`, FALSE) AS `readings`
+FROM `peaks_1m_final_declared`
+GROUP BY `_k0_value`
+HAVING LATEST_BY_OFFSET(`_last_a0`) IS NOT NULL
+EMIT CHANGES;
+
+-- Finals of 5m.
+CREATE TABLE IF NOT EXISTS `peaks_5m_final` WITH (KAFKA_TOPIC='peaks_5m_final', KEY_FORMAT='AVRO', VALUE_FORMAT='AVRO') AS
+SELECT
+  `_k0_value` AS `_k0`,
+  AS_VALUE(`_k0_value`) AS `_k0_copy`,
+  FROM_UNIXTIME(WINDOWSTART) AS `start`,
+  MAX(`peak`) AS `peak`,
+  SUM(`readings`) AS `readings`,
+  LATEST_BY_OFFSET(`_last_a0`) AS `_last_a0`
+FROM `peaks_1m_final_declared`
+WINDOW TUMBLING (SIZE 5 MINUTES, RETENTION 7 DAYS, GRACE PERIOD 0 SECONDS)
+GROUP BY `_k0_value`
+EMIT FINAL;
+
+-- Rows of peaks_5m_final, at their start.
+CREATE STREAM IF NOT EXISTS `peaks_5m_final_declared` (
+  `_k0_copy` BIGINT,
+  `start` TIMESTAMP,
+  `peak` DOUBLE,
+  `readings` BIGINT,
+  `_last_a0` DOUBLE
+) WITH (KAFKA_TOPIC='peaks_5m_final', VALUE_FORMAT='AVRO', TIMESTAMP='`start`');
+
+-- Bars of 5m, one change each; in those without events the last values are carried on.
+CREATE TABLE IF NOT EXISTS `peaks_5m_filled` WITH (KAFKA_TOPIC='peaks_5m_filled', KEY_FORMAT='AVRO', VALUE_FORMAT='AVRO') AS
+SELECT
+  `_k0_copy` AS `_k0`,
+  LATEST_BY_OFFSET(`start`, FALSE) AS `start`,
+  COALESCE(LATEST_BY_OFFSET(`peak`, FALSE), LATEST_BY_OFFSET(`_last_a0`)) AS `peak`,
+  LATEST_BY_OFFSET(`readings`, FALSE) AS `readings`
+FROM `peaks_5m_final_declared`
+GROUP BY `_k0_copy`
+HAVING LATEST_BY_OFFSET(`_last_a0`) IS NOT NULL
+EMIT CHANGES;

@@ -1,0 +1,97 @@
+SET 'auto.offset.reset'='earliest';
+SET 'commit.interval.ms'='200';
+SET 'ksql.streams.__emit.interval.ms.kstreams.windowed.aggregation__'='0';
+
+-- Reserved: topic reserved.
+CREATE STREAM IF NOT EXISTS `reserved` (
+  `select` VARCHAR KEY,
+  `timestamp` TIMESTAMP,
+  `group` BIGINT,
+  `size` BIGINT,
+  `values` VARCHAR
+) WITH (KAFKA_TOPIC='reserved', PARTITIONS=1, KEY_FORMAT='AVRO', VALUE_FORMAT='AVRO', TIMESTAMP='`timestamp`');
+
+-- Heartbeats close the bars: rows of topic reserved that have select, timestamp, and NULL in all other columns (so the
+-- schema of its values must allow NULL), one for each key and bucket of 1m, at or after the bucket's end + 0 SECONDS. A
+-- bucket is a bar only if an event or a heartbeat fell into it.
+-- Limits: a bar closes when a later row of the same partition comes, and a bar of a larger timeframe one bar of its source
+-- later still; a silence longer than 7 DAYS loses the bar before it; events that come late are dropped, but after a
+-- restart late ones are taken until a newer row comes; partitions that are read unevenly after an absence make events
+-- late.
+-- In _final a bar without events has NULL (sums and counts 0); _filled carries the last values on (gaps=carry).
+
+-- Finals of 1m.
+CREATE TABLE IF NOT EXISTS `reserved_bars_1m_final` WITH (KAFKA_TOPIC='reserved_bars_1m_final', KEY_FORMAT='AVRO', VALUE_FORMAT='AVRO') AS
+SELECT
+  `select`,
+  AS_VALUE(`select`) AS `select_value`,
+  FROM_UNIXTIME(WINDOWSTART) AS `window`,
+  MAX(`group`) AS `group`,
+  SUM(`size`) AS `limit`,
+  COUNT(`values`) AS `having`,
+  TOPK(CASE WHEN `group` IS NOT NULL THEN FORMAT_TIMESTAMP(`timestamp`, 'yyyyMMddHHmmssSSS') + LPAD(CAST(ROWOFFSET AS VARCHAR), 19, '0') END, `group`, 1)[1]->`col0` AS `_last_a0`
+FROM `reserved`
+WINDOW TUMBLING (SIZE 1 MINUTES, RETENTION 7 DAYS, GRACE PERIOD 0 SECONDS)
+GROUP BY `select`
+EMIT FINAL;
+
+-- Rows of reserved_bars_1m_final, at their start.
+CREATE STREAM IF NOT EXISTS `reserved_bars_1m_final_declared` (
+  `select_value` VARCHAR,
+  `window` TIMESTAMP,
+  `group` BIGINT,
+  `limit` BIGINT,
+  `having` BIGINT,
+  `_last_a0` BIGINT
+) WITH (KAFKA_TOPIC='reserved_bars_1m_final', VALUE_FORMAT='AVRO', TIMESTAMP='`window`');
+
+-- Bars of 1m, one change each; in those without events the last values are carried on.
+CREATE TABLE IF NOT EXISTS `reserved_bars_1m_filled` WITH (KAFKA_TOPIC='reserved_bars_1m_filled', KEY_FORMAT='AVRO', VALUE_FORMAT='AVRO') AS
+SELECT
+  `select_value` AS `select`,
+  LATEST_BY_OFFSET(`window`, FALSE) AS `window`,
+  COALESCE(LATEST_BY_OFFSET(`group`, FALSE), LATEST_BY_OFFSET(`_last_a0`)) AS `group`,
+  LATEST_BY_OFFSET(`limit`, FALSE) AS `limit`,
+  LATEST_BY_OFFSET(`having`, FALSE) AS `having`
+FROM `reserved_bars_1m_final_declared`
+GROUP BY `select_value`
+HAVING LATEST_BY_OFFSET(`_last_a0`) IS NOT NULL
+EMIT CHANGES;
+
+-- Finals of 5m.
+CREATE TABLE IF NOT EXISTS `reserved_bars_5m_final` WITH (KAFKA_TOPIC='reserved_bars_5m_final', KEY_FORMAT='AVRO', VALUE_FORMAT='AVRO') AS
+SELECT
+  `select_value` AS `select`,
+  AS_VALUE(`select_value`) AS `select_copy`,
+  FROM_UNIXTIME(WINDOWSTART) AS `window`,
+  MAX(`group`) AS `group`,
+  SUM(`limit`) AS `limit`,
+  SUM(`having`) AS `having`,
+  LATEST_BY_OFFSET(`_last_a0`) AS `_last_a0`
+FROM `reserved_bars_1m_final_declared`
+WINDOW TUMBLING (SIZE 5 MINUTES, RETENTION 7 DAYS, GRACE PERIOD 0 SECONDS)
+GROUP BY `select_value`
+EMIT FINAL;
+
+-- Rows of reserved_bars_5m_final, at their start.
+CREATE STREAM IF NOT EXISTS `reserved_bars_5m_final_declared` (
+  `select_copy` VARCHAR,
+  `window` TIMESTAMP,
+  `group` BIGINT,
+  `limit` BIGINT,
+  `having` BIGINT,
+  `_last_a0` BIGINT
+) WITH (KAFKA_TOPIC='reserved_bars_5m_final', VALUE_FORMAT='AVRO', TIMESTAMP='`window`');
+
+-- Bars of 5m, one change each; in those without events the last values are carried on.
+CREATE TABLE IF NOT EXISTS `reserved_bars_5m_filled` WITH (KAFKA_TOPIC='reserved_bars_5m_filled', KEY_FORMAT='AVRO', VALUE_FORMAT='AVRO') AS
+SELECT
+  `select_copy` AS `select`,
+  LATEST_BY_OFFSET(`window`, FALSE) AS `window`,
+  COALESCE(LATEST_BY_OFFSET(`group`, FALSE), LATEST_BY_OFFSET(`_last_a0`)) AS `group`,
+  LATEST_BY_OFFSET(`limit`, FALSE) AS `limit`,
+  LATEST_BY_OFFSET(`having`, FALSE) AS `having`
+FROM `reserved_bars_5m_final_declared`
+GROUP BY `select_copy`
+HAVING LATEST_BY_OFFSET(`_last_a0`) IS NOT NULL
+EMIT CHANGES;

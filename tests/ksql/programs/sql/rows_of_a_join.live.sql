@@ -1,0 +1,47 @@
+SET 'auto.offset.reset'='earliest';
+SET 'commit.interval.ms'='200';
+
+-- Trade: topic trades.
+CREATE STREAM IF NOT EXISTS `trades` (
+  `symbol` VARCHAR KEY,
+  `time` TIMESTAMP,
+  `price` DECIMAL(18,6),
+  `size` BIGINT,
+  `buyer` VARCHAR,
+  `ratio` DOUBLE,
+  `active` BOOLEAN,
+  `settles` DATE,
+  `seen` TIMESTAMP,
+  `fine` DECIMAL(30,12)
+) WITH (KAFKA_TOPIC='trades', PARTITIONS=1, KEY_FORMAT='AVRO', VALUE_FORMAT='AVRO', TIMESTAMP='`time`');
+
+-- Instrument: topic instruments.
+CREATE TABLE IF NOT EXISTS `instruments` (
+  `code` VARCHAR PRIMARY KEY,
+  `lot` BIGINT,
+  `time` TIMESTAMP,
+  `name` VARCHAR
+) WITH (KAFKA_TOPIC='instruments', PARTITIONS=1, KEY_FORMAT='AVRO', VALUE_FORMAT='AVRO');
+
+
+-- Trade beside Instrument.
+CREATE STREAM IF NOT EXISTS `enriched_joined` WITH (KAFKA_TOPIC='enriched_joined', VALUE_FORMAT='AVRO') AS
+SELECT
+  `t`.`symbol` AS `symbol`,
+  `t`.`time` AS `time`,
+  `o`.`name` AS `name`,
+  `t`.`size` AS `size`,
+  `o`.`lot` AS `lot`
+FROM `trades` `t`
+  LEFT JOIN `instruments` `o` ON `t`.`symbol` = `o`.`code`
+EMIT CHANGES;
+
+-- Enriched of each Trade.
+CREATE STREAM IF NOT EXISTS `enriched` WITH (KAFKA_TOPIC='enriched', KEY_FORMAT='AVRO', VALUE_FORMAT='AVRO', TIMESTAMP='`time`') AS
+SELECT
+  `symbol`,
+  `time`,
+  `name`,
+  `size` / `lot` - CASE WHEN ((`size` % `lot` < 0) AND (`lot` > 0)) OR ((`size` % `lot` > 0) AND (`lot` < 0)) THEN 1 ELSE 0 END AS `lots`
+FROM `enriched_joined`
+EMIT CHANGES;

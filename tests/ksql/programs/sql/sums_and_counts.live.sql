@@ -1,0 +1,38 @@
+SET 'auto.offset.reset'='earliest';
+SET 'commit.interval.ms'='200';
+
+-- Trade: topic trades.
+CREATE STREAM IF NOT EXISTS `trades` (
+  `symbol` VARCHAR KEY,
+  `time` TIMESTAMP,
+  `price` DECIMAL(18,6),
+  `size` BIGINT,
+  `buyer` VARCHAR,
+  `ratio` DOUBLE,
+  `active` BOOLEAN,
+  `settles` DATE,
+  `seen` TIMESTAMP,
+  `fine` DECIMAL(30,12)
+) WITH (KAFKA_TOPIC='trades', PARTITIONS=1, KEY_FORMAT='AVRO', VALUE_FORMAT='AVRO', TIMESTAMP='`time`');
+
+-- What is late, gaps and finals are judged by kandle: windows here take late events for days.
+-- Bars of 5m are made by kandle from those of 1m.
+
+-- Sums of 1m while they are open, with what kandle needs to close and roll up.
+CREATE TABLE IF NOT EXISTS `sums_1m_live` WITH (KAFKA_TOPIC='sums_1m_live', KEY_FORMAT='AVRO', VALUE_FORMAT='AVRO') AS
+SELECT
+  `symbol`,
+  FROM_UNIXTIME(WINDOWSTART) AS `start`,
+  COUNT(*) AS `events`,
+  COUNT(`buyer`) AS `buyers`,
+  SUM(`size`) AS `volume`,
+  SUM(`price` * `size`) AS `turnover`,
+  SUM(`ratio`) AS `weight`,
+  MIN(UNIX_TIMESTAMP(`time`)) AS `_first_time`,
+  MAX(UNIX_TIMESTAMP(`time`)) AS `_last_time`,
+  CAST(FLOOR(SUM(`price` * `size`) * 0.000000000001) AS DECIMAL(38,0)) AS `_sum_a2_high`,
+  CAST((SUM(`price` * `size`) - FLOOR(SUM(`price` * `size`) * 0.000000000001) * 1000000000000) * 1000000 AS DECIMAL(38,0)) AS `_sum_a2_low`
+FROM `trades`
+WINDOW TUMBLING (SIZE 1 MINUTES, RETENTION 7 DAYS, GRACE PERIOD 6 DAYS)
+GROUP BY `symbol`
+EMIT CHANGES;

@@ -1,0 +1,73 @@
+SET 'auto.offset.reset'='earliest';
+SET 'commit.interval.ms'='200';
+SET 'ksql.streams.__emit.interval.ms.kstreams.windowed.aggregation__'='0';
+
+-- Trade: topic trades.
+CREATE STREAM IF NOT EXISTS `trades` (
+  `symbol` VARCHAR KEY,
+  `time` TIMESTAMP,
+  `price` DECIMAL(18,6),
+  `size` BIGINT,
+  `buyer` VARCHAR,
+  `ratio` DOUBLE,
+  `active` BOOLEAN,
+  `settles` DATE,
+  `seen` TIMESTAMP,
+  `fine` DECIMAL(30,12)
+) WITH (KAFKA_TOPIC='trades', PARTITIONS=1, KEY_FORMAT='AVRO', VALUE_FORMAT='AVRO', TIMESTAMP='`time`');
+
+-- Heartbeats close the bars: rows of topic trades that have symbol, time, and NULL in all other columns (so the schema of
+-- its values must allow NULL), one for each key and bucket of 1m, at or after the bucket's end + 0 SECONDS. A bucket is a
+-- bar only if an event or a heartbeat fell into it.
+-- Limits: a bar closes when a later row of the same partition comes, and a bar of a larger timeframe one bar of its source
+-- later still; a silence longer than 7 DAYS loses the bar before it; events that come late are dropped, but after a
+-- restart late ones are taken until a newer row comes; partitions that are read unevenly after an absence make events
+-- late.
+-- A bar of a larger timeframe closes when the next bar of its source with events does (gaps=skip).
+
+-- Finals of 1m.
+CREATE TABLE IF NOT EXISTS `texts_1m_final` WITH (KAFKA_TOPIC='texts_1m_final', KEY_FORMAT='AVRO', VALUE_FORMAT='AVRO') AS
+SELECT
+  `symbol`,
+  AS_VALUE(`symbol`) AS `symbol_value`,
+  FROM_UNIXTIME(WINDOWSTART) AS `start`,
+  UCASE(`symbol`) + ' · ' + COALESCE(TOPK(CASE WHEN `buyer` IS NOT NULL THEN FORMAT_TIMESTAMP(`time`, 'yyyyMMddHHmmssSSS') + LPAD(CAST(ROWOFFSET AS VARCHAR), 19, '0') END, `buyer`, 1)[1]->`col0`, 'niemand / 誰も') AS `label`,
+  CASE WHEN SUM(`size`) > 100 THEN 'large' WHEN COUNT(`price`) > 1 THEN 'it''s several' ELSE 'small' END AS `kind`,
+  CASE WHEN NOT (CAST(SUM(`size`) AS VARCHAR) = '0') THEN CAST(SUM(`size`) AS VARCHAR) END AS `size`,
+  TOPK(CASE WHEN `buyer` IS NOT NULL THEN FORMAT_TIMESTAMP(`time`, 'yyyyMMddHHmmssSSS') + LPAD(CAST(ROWOFFSET AS VARCHAR), 19, '0') END, `buyer`, 1)[1]->`col0` AS `_last_a0`,
+  SUM(`size`) AS `_sum_a1`,
+  COUNT(`price`) AS `_count_a2`
+FROM `trades`
+WINDOW TUMBLING (SIZE 1 MINUTES, RETENTION 7 DAYS, GRACE PERIOD 0 SECONDS)
+GROUP BY `symbol`
+HAVING COUNT(`price`) > 0
+EMIT FINAL;
+
+-- Rows of texts_1m_final, at their start.
+CREATE STREAM IF NOT EXISTS `texts_1m_final_declared` (
+  `symbol_value` VARCHAR,
+  `start` TIMESTAMP,
+  `label` VARCHAR,
+  `kind` VARCHAR,
+  `size` VARCHAR,
+  `_last_a0` VARCHAR,
+  `_sum_a1` BIGINT,
+  `_count_a2` BIGINT
+) WITH (KAFKA_TOPIC='texts_1m_final', VALUE_FORMAT='AVRO', TIMESTAMP='`start`');
+
+-- Finals of 5m.
+CREATE TABLE IF NOT EXISTS `texts_5m_final` WITH (KAFKA_TOPIC='texts_5m_final', KEY_FORMAT='AVRO', VALUE_FORMAT='AVRO') AS
+SELECT
+  `symbol_value` AS `symbol`,
+  AS_VALUE(`symbol_value`) AS `symbol_copy`,
+  FROM_UNIXTIME(WINDOWSTART) AS `start`,
+  UCASE(`symbol_value`) + ' · ' + COALESCE(LATEST_BY_OFFSET(`_last_a0`), 'niemand / 誰も') AS `label`,
+  CASE WHEN SUM(`_sum_a1`) > 100 THEN 'large' WHEN SUM(`_count_a2`) > 1 THEN 'it''s several' ELSE 'small' END AS `kind`,
+  CASE WHEN (SUM(`_sum_a1`) IS NOT NULL) AND (NOT (CAST(SUM(`_sum_a1`) AS VARCHAR) = '0')) THEN CAST(SUM(`_sum_a1`) AS VARCHAR) END AS `size`,
+  LATEST_BY_OFFSET(`_last_a0`) AS `_last_a0`,
+  SUM(`_sum_a1`) AS `_sum_a1`,
+  SUM(`_count_a2`) AS `_count_a2`
+FROM `texts_1m_final_declared`
+WINDOW TUMBLING (SIZE 5 MINUTES, RETENTION 7 DAYS, GRACE PERIOD 0 SECONDS)
+GROUP BY `symbol_value`
+EMIT FINAL;

@@ -1,0 +1,33 @@
+SET 'auto.offset.reset'='earliest';
+SET 'commit.interval.ms'='200';
+
+-- Micros: topic micros.
+CREATE STREAM IF NOT EXISTS `micros` (
+  `code` VARCHAR KEY,
+  `time` BIGINT,
+  `price` DECIMAL(9,2)
+) WITH (KAFKA_TOPIC='micros', PARTITIONS=1, KEY_FORMAT='AVRO', VALUE_FORMAT='AVRO');
+
+-- What is late, gaps and finals are judged by kandle: windows here take late events for days.
+
+-- The parts of the group key as columns, at the time of the query.
+CREATE STREAM IF NOT EXISTS `line_bars_prepared` WITH (KAFKA_TOPIC='line_bars_prepared', VALUE_FORMAT='AVRO', TIMESTAMP='`time`') AS
+SELECT
+  `code`,
+  FROM_UNIXTIME(`time` / 1000) AS `time`,
+  `price`
+FROM `micros`
+EMIT CHANGES;
+
+-- LineBar of 1m while they are open, with what kandle needs to close and roll up.
+CREATE TABLE IF NOT EXISTS `line_bars_1m_live` WITH (KAFKA_TOPIC='line_bars_1m_live', KEY_FORMAT='KAFKA', VALUE_FORMAT='JSON') AS
+SELECT
+  `code`,
+  FROM_UNIXTIME(WINDOWSTART) AS `start`,
+  TOPK(FORMAT_TIMESTAMP(`time`, 'yyyyMMddHHmmssSSS') + LPAD(CAST(ROWOFFSET AS VARCHAR), 19, '0'), `price`, 1)[1]->`col0` AS `price`,
+  MIN(UNIX_TIMESTAMP(`time`)) AS `_first_time`,
+  MAX(UNIX_TIMESTAMP(`time`)) AS `_last_time`
+FROM `line_bars_prepared`
+WINDOW TUMBLING (SIZE 1 MINUTES, RETENTION 7 DAYS, GRACE PERIOD 6 DAYS)
+GROUP BY `code`
+EMIT CHANGES;

@@ -1,0 +1,31 @@
+SET 'auto.offset.reset'='earliest';
+SET 'commit.interval.ms'='200';
+
+-- Instrument: topic instruments.
+CREATE TABLE IF NOT EXISTS `instruments` (
+  `code` VARCHAR PRIMARY KEY,
+  `lot` BIGINT,
+  `time` TIMESTAMP,
+  `name` VARCHAR
+) WITH (KAFKA_TOPIC='instruments', PARTITIONS=1, KEY_FORMAT='AVRO', VALUE_FORMAT='AVRO');
+
+
+-- The parts of the group key as columns, at the time of the query.
+CREATE TABLE IF NOT EXISTS `lots_by_name_prepared` WITH (KAFKA_TOPIC='lots_by_name_prepared', VALUE_FORMAT='AVRO') AS
+SELECT
+  `code`,
+  `name`,
+  `lot`,
+  UCASE(COALESCE(`name`, '')) AS `_k0`
+FROM `instruments`
+EMIT CHANGES;
+
+-- LotsByName by key.
+CREATE TABLE IF NOT EXISTS `lots_by_name` WITH (KAFKA_TOPIC='lots_by_name', KEY_FORMAT='AVRO', VALUE_FORMAT='AVRO') AS
+SELECT
+  `_k0` AS `name`,
+  COUNT(*) AS `instruments`,
+  SUM(`lot`) AS `lots`
+FROM `lots_by_name_prepared`
+GROUP BY `_k0`
+EMIT CHANGES;

@@ -1,0 +1,116 @@
+SET 'auto.offset.reset'='earliest';
+SET 'commit.interval.ms'='200';
+SET 'ksql.streams.__emit.interval.ms.kstreams.windowed.aggregation__'='0';
+
+-- Trade: topic trades.
+CREATE STREAM IF NOT EXISTS `trades` (
+  `symbol` VARCHAR KEY,
+  `time` TIMESTAMP,
+  `price` DECIMAL(18,6),
+  `size` BIGINT,
+  `buyer` VARCHAR,
+  `ratio` DOUBLE,
+  `active` BOOLEAN,
+  `settles` DATE,
+  `seen` TIMESTAMP,
+  `fine` DECIMAL(30,12)
+) WITH (KAFKA_TOPIC='trades', PARTITIONS=1, KEY_FORMAT='AVRO', VALUE_FORMAT='AVRO', TIMESTAMP='`time`');
+
+-- Instrument: topic instruments.
+CREATE TABLE IF NOT EXISTS `instruments` (
+  `code` VARCHAR PRIMARY KEY,
+  `lot` BIGINT,
+  `time` TIMESTAMP,
+  `name` VARCHAR
+) WITH (KAFKA_TOPIC='instruments', PARTITIONS=1, KEY_FORMAT='AVRO', VALUE_FORMAT='AVRO');
+
+-- Heartbeats close the bars: rows of topic trades that have symbol, time, and NULL in all other columns (so the schema of
+-- its values must allow NULL), one for each key and bucket of 1m, at or after the bucket's end + 0 SECONDS. A bucket is a
+-- bar only if an event or a heartbeat fell into it.
+-- Limits: a bar closes when a later row of the same partition comes, and a bar of a larger timeframe one bar of its source
+-- later still; a silence longer than 7 DAYS loses the bar before it; events that come late are dropped, but after a
+-- restart late ones are taken until a newer row comes; partitions that are read unevenly after an absence make events
+-- late.
+-- In _final a bar without events has NULL (sums and counts 0); _filled carries the last values on (gaps=carry).
+
+-- Trade beside Instrument.
+CREATE STREAM IF NOT EXISTS `lots_joined` WITH (KAFKA_TOPIC='lots_joined', VALUE_FORMAT='AVRO') AS
+SELECT
+  `t`.`symbol` AS `symbol`,
+  `t`.`time` AS `time`,
+  `t`.`price` AS `price`,
+  `o`.`lot` AS `lot`
+FROM `trades` `t`
+  JOIN `instruments` `o` ON `t`.`symbol` = `o`.`code`
+WHERE ((`t`.`size` >= `o`.`lot`) AND (`o`.`time` <= `t`.`time`)) OR (`t`.`price` IS NULL)
+EMIT CHANGES;
+
+-- Finals of 1m.
+CREATE TABLE IF NOT EXISTS `lots_1m_final` WITH (KAFKA_TOPIC='lots_1m_final', KEY_FORMAT='AVRO', VALUE_FORMAT='AVRO') AS
+SELECT
+  `symbol`,
+  AS_VALUE(`symbol`) AS `symbol_value`,
+  FROM_UNIXTIME(WINDOWSTART) AS `start`,
+  SUM(CASE WHEN `price` IS NOT NULL THEN `lot` END) AS `lots`,
+  MAX(`price`) AS `high`,
+  TOPK(CASE WHEN `price` IS NOT NULL THEN FORMAT_TIMESTAMP(`time`, 'yyyyMMddHHmmssSSS') + LPAD(CAST(ROWOFFSET AS VARCHAR), 19, '0') END, `price`, 1)[1]->`col0` AS `_last_a1`
+FROM `lots_joined`
+WINDOW TUMBLING (SIZE 1 MINUTES, RETENTION 7 DAYS, GRACE PERIOD 0 SECONDS)
+GROUP BY `symbol`
+EMIT FINAL;
+
+-- Rows of lots_1m_final, at their start.
+CREATE STREAM IF NOT EXISTS `lots_1m_final_declared` (
+  `symbol_value` VARCHAR,
+  `start` TIMESTAMP,
+  `lots` BIGINT,
+  `high` DECIMAL(18,6),
+  `_last_a1` DECIMAL(18,6)
+) WITH (KAFKA_TOPIC='lots_1m_final', VALUE_FORMAT='AVRO', TIMESTAMP='`start`');
+
+-- Bars of 1m, one change each; in those without events the last values are carried on.
+CREATE TABLE IF NOT EXISTS `lots_1m_filled` WITH (KAFKA_TOPIC='lots_1m_filled', KEY_FORMAT='AVRO', VALUE_FORMAT='AVRO') AS
+SELECT
+  `symbol_value` AS `symbol`,
+  LATEST_BY_OFFSET(`start`, FALSE) AS `start`,
+  LATEST_BY_OFFSET(`lots`, FALSE) AS `lots`,
+  COALESCE(LATEST_BY_OFFSET(`high`, FALSE), LATEST_BY_OFFSET(`_last_a1`)) AS `high`
+FROM `lots_1m_final_declared`
+GROUP BY `symbol_value`
+HAVING LATEST_BY_OFFSET(`_last_a1`) IS NOT NULL
+EMIT CHANGES;
+
+-- Finals of 5m.
+CREATE TABLE IF NOT EXISTS `lots_5m_final` WITH (KAFKA_TOPIC='lots_5m_final', KEY_FORMAT='AVRO', VALUE_FORMAT='AVRO') AS
+SELECT
+  `symbol_value` AS `symbol`,
+  AS_VALUE(`symbol_value`) AS `symbol_copy`,
+  FROM_UNIXTIME(WINDOWSTART) AS `start`,
+  SUM(`lots`) AS `lots`,
+  MAX(`high`) AS `high`,
+  LATEST_BY_OFFSET(`_last_a1`) AS `_last_a1`
+FROM `lots_1m_final_declared`
+WINDOW TUMBLING (SIZE 5 MINUTES, RETENTION 7 DAYS, GRACE PERIOD 0 SECONDS)
+GROUP BY `symbol_value`
+EMIT FINAL;
+
+-- Rows of lots_5m_final, at their start.
+CREATE STREAM IF NOT EXISTS `lots_5m_final_declared` (
+  `symbol_copy` VARCHAR,
+  `start` TIMESTAMP,
+  `lots` BIGINT,
+  `high` DECIMAL(18,6),
+  `_last_a1` DECIMAL(18,6)
+) WITH (KAFKA_TOPIC='lots_5m_final', VALUE_FORMAT='AVRO', TIMESTAMP='`start`');
+
+-- Bars of 5m, one change each; in those without events the last values are carried on.
+CREATE TABLE IF NOT EXISTS `lots_5m_filled` WITH (KAFKA_TOPIC='lots_5m_filled', KEY_FORMAT='AVRO', VALUE_FORMAT='AVRO') AS
+SELECT
+  `symbol_copy` AS `symbol`,
+  LATEST_BY_OFFSET(`start`, FALSE) AS `start`,
+  LATEST_BY_OFFSET(`lots`, FALSE) AS `lots`,
+  COALESCE(LATEST_BY_OFFSET(`high`, FALSE), LATEST_BY_OFFSET(`_last_a1`)) AS `high`
+FROM `lots_5m_final_declared`
+GROUP BY `symbol_copy`
+HAVING LATEST_BY_OFFSET(`_last_a1`) IS NOT NULL
+EMIT CHANGES;

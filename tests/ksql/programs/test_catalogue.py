@@ -1,0 +1,71 @@
+"""The programs of the catalogue are those in its files, and a server takes them; what one cannot do is refused by name.
+
+KANDLE_REWRITE=1 writes the files, docs/ksql-models.md and examples/ksql/ anew.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from kandle.errors import QueryError
+from kandle.ksql.program import Role
+from tests.ksql.programs.cases import Case
+from tests.ksql.programs.catalogue import CASES
+from tests.ksql.programs.page import page
+from tests.ksql.server.checking import check_script
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parent.parent.parent
+PROGRAMS = [(case, role) for case in CASES.values() for role in case.roles]
+EXAMPLES = [(name, role) for name in ("fx", "gold") for role in Role]
+
+
+def kept(path: Path, text: str) -> str:
+    """What the file says; it is written first where that is asked for."""
+    if os.environ.get("KANDLE_REWRITE"):
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+    return path.read_text(encoding="utf-8")
+
+
+def path_of(case: Case, role: Role) -> Path:
+    return HERE / "sql" / f"{case.name}.{role.value}.sql"
+
+
+@pytest.mark.parametrize(("case", "role"), PROGRAMS, ids=lambda each: each.name if isinstance(each, Case) else each.value)
+def test_a_program_is_the_one_in_its_file_and_a_server_takes_it(case: Case, role: Role) -> None:
+    text = f"{case.script(role).text}\n"
+    assert kept(path_of(case, role), text) == text
+    assert check_script(text) == []
+
+
+def test_there_is_no_file_without_a_program() -> None:
+    assert {path.name for path in (HERE / "sql").iterdir()} == {path_of(case, role).name for case, role in PROGRAMS}
+
+
+@pytest.mark.parametrize("case", [case for case in CASES.values() if case.refused], ids=lambda case: case.name)
+def test_what_cannot_be_closed_inside_of_ksqldb_is_refused_with_the_reason(case: Case) -> None:
+    with pytest.raises(QueryError) as error:
+        case.script(Role.ALL)
+    assert case.refused in str(error.value)
+    assert str(error.value).startswith(f"query of {case.query.target.name} on ksqlDB: ")
+    assert 'role "live"' in str(error.value)
+
+
+def test_the_page_of_both_readings_is_up_to_date() -> None:
+    text = page(CASES.values())
+    assert kept(ROOT / "docs" / "ksql-models.md", text) == text
+
+
+@pytest.mark.parametrize(("name", "role"), EXAMPLES)
+def test_the_scripts_of_the_examples_are_what_the_command_prints(name: str, role: Role) -> None:
+    context = f"examples.{name}:{name.capitalize()}"
+    command = [sys.executable, "-m", "kandle.cli", "script", context, "--role", role.value]
+    printed = subprocess.run(command, cwd=ROOT, capture_output=True, encoding="utf-8", check=True).stdout
+    assert kept(ROOT / "examples" / "ksql" / f"{name}_{role.value}.sql", printed) == printed
+    assert check_script(printed) == []
