@@ -190,4 +190,5 @@ def starter(name: str, kind: Type | None, options: Sequence[Any]) -> Callable[[]
     """A function that begins the aggregate for a group; options are the literal arguments."""
     if name not in FOLDS:
         raise UnreadError(f"the values of {name} are not known to this reading")
-    return lambda: Accumulator(FOLDS[name](kind, *options))
+    fold = FOLDS[name](kind, *options)
+    return lambda: Accumulator(fold)
