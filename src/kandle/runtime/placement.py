@@ -19,7 +19,7 @@ class Placement:
         self._partition = partition
         query = topics.plan.query
         grouped = [node.name if isinstance(node, Column) else None for node in query.group_by]
-        self._is_needed = topics.partitions > 1 and not topics.is_repartitioned
+        self._is_needed = topics.partitions > 1 and topics.events == topics.source
         self._parts = [grouped.index(key.name) for key in query.source.keys] if self._is_needed else []
         self._checked = 0
 

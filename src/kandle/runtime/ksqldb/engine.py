@@ -1,0 +1,204 @@
+"""Queries whose base bars a ksqlDB aggregates: it is told what to do, then they run on its tables, and it is looked after."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from kandle.errors import KandleError, KsqlError, PlanError
+from kandle.ksql.live import live_program
+from kandle.ksql.program import Program, WindowStore
+from kandle.ksql.rest.client import KsqlClient
+from kandle.ksql.rest.settings import KsqlSettings
+from kandle.log.port import Log
+from kandle.plan.plan import Plan
+from kandle.query.query import Late
+from kandle.runtime.counters import Counters, Health, QueryHealth, State
+from kandle.runtime.heartbeat.barrier import Barrier, Progress, QuerySteps, StepBarrier
+from kandle.runtime.ksqldb.intervals import Intervals, intervals_topic
+from kandle.runtime.ksqldb.ledger import Ledger
+from kandle.runtime.ksqldb.provision import provide
+from kandle.runtime.ksqldb.tables import aggregated
+from kandle.runtime.ksqldb.watch import OnFailure, Watch, Watched
+from kandle.runtime.runtime import QueryRuntime, Runtime, RuntimeSpec, ensured
+from kandle.runtime.schedule import ScheduleProvider
+from kandle.runtime.topics import QueryTopics, aggregated_topics, heartbeat_names
+from kandle.time.clock import Clock
+from kandle.time.timeframe import DAY, SECOND
+
+logger = logging.getLogger("kandle")
+
+
+@dataclass(frozen=True, slots=True)
+class EngineSpec:
+    """Where ksqlDB is, with what its queries are made, how long their windows are kept, and how often they are looked at.
+
+    Durations in microseconds.
+    """
+
+    server: KsqlSettings
+    properties: Mapping[str, object]
+    retention: int = 7 * DAY
+    every: int = 5 * SECOND
+    on_failure: OnFailure = "recreate"
+
+
+class KsqlQuery:
+    """One query: its program, its schedule as ksqlDB joins it, and the watch over its persistent queries."""
+
+    def __init__(self, log: Log, clock: Clock, plan: Plan, spec: EngineSpec) -> None:
+        if plan.query.late is Late.TOPIC:
+            raise PlanError(
+                f"{plan.query.target.name}: late=Late.TOPIC keeps events that come too late, but ksqlDB hands on sums, not "
+                "events; choose Late.DROP (they are counted), or [engine] kind = 'embedded'"
+            )
+        self.plan = plan
+        self.program: Program = live_program(plan, WindowStore(spec.retention, spec.retention - DAY))
+        self._log = log
+        self._clock = clock
+        self._schedule: ScheduleProvider | None = None
+        self._intervals: Intervals | None = None
+        if self.program.schedule is not None:
+            self._schedule = ScheduleProvider(log, plan.query, clock)
+            self._intervals = Intervals(log, plan.query, self.program.schedule)
+        self.watch = Watch(Watched(self.program, spec.properties, spec.on_failure), Ledger(log), clock)
+
+    def is_scheduled(self) -> bool:
+        """Have ksqlDB's sessions up to date; False if there are none yet, without which it would drop all events."""
+        if self._schedule is None:
+            return True
+        self._schedule.refresh()
+        if self._schedule.calendar is None:
+            return False
+        assert self.program.schedule is not None and self._intervals is not None
+        ensured(self._log, intervals_topic(self.program.schedule, self.plan.query.source.replication))
+        self._intervals.write(self._schedule.calendar)
+        return True
+
+
+class KsqlRuntime:
+    """What `Runtime` is for queries that kandle aggregates itself."""
+
+    def __init__(
+        self, log: Log, clock: Clock, plans: Sequence[Plan], spec: RuntimeSpec, engine: EngineSpec, progress: Progress
+    ) -> None:
+        self._log, self._clock, self._spec, self._engine, self._progress = log, clock, spec, engine, progress
+        self._queries = [KsqlQuery(log, clock, plan, engine) for plan in plans]
+        self._names = heartbeat_names(list(plans))
+        self._inner: Runtime | None = None
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="kandle-ksqldb", daemon=True)
+        self._problem: BaseException | None = None
+
+    def start(self) -> None:
+        """Have ksqlDB do its part, and all queries run; without schedule rows that is tried again until there are some."""
+        self._begin()
+        self._thread.start()
+
+    def _begin(self) -> None:
+        waiting = [query.plan.query for query in self._queries if not query.is_scheduled()]
+        if waiting:
+            return
+        topics = asyncio.run(self._provided())
+        barriers: dict[str, Barrier] = {}
+        for query, found in zip(self._queries, topics, strict=True):
+            for spec in found.specs:
+                ensured(self._log, spec)
+            barriers[found.events] = StepBarrier(QuerySteps(self._progress, query.watch.hops, self._clock))
+        inner = Runtime(self._log, self._clock, topics, self._spec, barriers)
+        inner.start()
+        self._inner = inner
+
+    async def _provided(self) -> list[QueryTopics]:
+        """The topics of all queries, once ksqlDB has its streams, tables and queries."""
+        found = []
+        async with KsqlClient(self._engine.server, self._clock) as client:
+            release = await client.info()
+            logger.info("ksqlDB %s, service %s", release.version, release.service_id)
+            await provide(client, Ledger(self._log), [query.program for query in self._queries], self._engine.properties)
+            for query, name in zip(self._queries, self._names, strict=True):
+                table = query.program.live
+                assert table is not None
+                read = aggregated(query.plan.query, table, await client.describe(table.name))
+                # Its settings are ksqlDB's.
+                self._log.ensure(read.topic)
+                found.append(aggregated_topics(query.plan, name, self._spec.retentions, read))
+                await query.watch.look(client, is_leader=False)
+                if query.watch.problem is not None:
+                    raise KsqlError(f"{query.watch.problem}; see what is wrong, then have it made anew: `kandle script --drop`")
+        return found
+
+    def _run(self) -> None:
+        """Begin as soon as it can; then look after what is there."""
+        while not self._stop.wait((SECOND if self._inner is None else self._engine.every) / SECOND):
+            try:
+                if self._inner is None:
+                    self._begin()
+                else:
+                    asyncio.run(self._look(self._inner.queries))
+            except KandleError as error:
+                self._said(error)
+
+    def _said(self, error: KandleError) -> None:
+        if str(error) != str(self._problem):
+            logger.error("ksqlDB: %s", error)
+        if self._inner is None:
+            self._problem = error
+            return
+        for running in self._inner.queries:
+            running.outside = str(error)
+
+    async def _look(self, runtimes: Sequence[QueryRuntime]) -> None:
+        async with KsqlClient(self._engine.server, self._clock) as client:
+            for query, running in zip(self._queries, runtimes, strict=True):
+                is_leader = running.leadership.is_leader
+                if is_leader:
+                    query.is_scheduled()
+                await query.watch.look(client, is_leader=is_leader)
+                running.outside = query.watch.problem
+                if query.watch.failure is not None:
+                    running.fail(query.watch.failure)
+
+    def settle(self) -> None:
+        """Work until nothing is left to be done: for those who drive it by hand."""
+        if self._inner is not None:
+            self._inner.settle()
+
+    def stop(self) -> None:
+        """Hand over at once; ksqlDB goes on."""
+        self._stop.set()
+        if self._thread.is_alive():
+            self._thread.join()
+        if self._inner is not None:
+            self._inner.stop()
+
+    @property
+    def problem(self) -> BaseException | None:
+        """What has stopped a worker, if anything."""
+        return self._problem if self._inner is None else self._inner.problem
+
+    def health(self) -> Health:
+        """How it is doing; before it can begin, that it waits."""
+        if self._inner is not None:
+            return self._inner.health()
+        return Health(self._spec.instance, tuple(self._waiting(query.plan) for query in self._queries))
+
+    def _waiting(self, plan: Plan) -> QueryHealth:
+        name, problem = plan.query.target, self._problem
+        return QueryHealth(
+            query=name.name,
+            group=f"{self._spec.group}-{name.topic}",
+            state=State.WAITING_FOR_SCHEDULE if problem is None else State.FAILED,
+            is_leader=False,
+            partitions=(),
+            lag=0,
+            keys=0,
+            silent_keys=0,
+            open_buckets=0,
+            schedule_sessions=None,
+            problem=None if problem is None else str(problem),
+            counters=Counters(),
+        )
