@@ -7,18 +7,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
-from typing import Annotated, Any
+from typing import Any
 
 import polars as pl
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-import kandle
-from kandle import Context, EventSet, Gaps, Key, ModelBuilder, Timestamp
+from kandle import Gaps
 from kandle import functions as f
 from kandle.engine.aggregates import OFFSET, TIME
 from kandle.engine.compiled import CompiledQuery
@@ -32,6 +31,7 @@ from kandle.model.mapping import mapping
 from kandle.model.types import DecimalType
 from kandle.query.nodes import Aggregate
 from kandle.query.query import Projection, QueryModel
+from tests.ksql.bars import BASE
 from tests.ksql.rows import COLUMNS, MODEL, ROW, Row, node, server_row, server_type
 from tests.ksql.server import types
 from tests.ksql.server.expressing import aggregate, evaluate
@@ -41,30 +41,6 @@ PRICES = st.decimals(-1000, 1000, places=6, allow_nan=False)
 START = datetime(2026, 3, 8, 6, 30, tzinfo=UTC)
 
 
-@kandle.stream("bars")
-@dataclass(frozen=True)
-class Bar:
-    k: Annotated[str, Key(0)]
-    start: Annotated[datetime, Timestamp(), Key(1)]
-    x: int
-
-
-class Market(Context):
-    rows: EventSet[Row]
-    bars: EventSet[Bar]
-
-    def on_model_creating(self, model: ModelBuilder) -> None:
-        model.entity(Bar).to_query(
-            lambda q: (
-                q.from_(Row)
-                .tumbling(lambda t: t.time, minutes=1, gaps=Gaps.CARRY)
-                .group_by(lambda t: t.k)
-                .select(lambda t, w: Bar(k=t.k, start=w.start, x=f.count()))
-            )
-        )
-
-
-BASE = Market.model().queries[Bar]
 ARRIVAL = Term("`arrival`", BIGINT, nullable=False)
 EVENT_COLUMNS = COLUMNS | {"arrival": types.BIGINT}
 

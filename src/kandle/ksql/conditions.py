@@ -38,13 +38,23 @@ def _comparable(operator: str, left: Term, right: Term) -> tuple[Term, Term]:
     """Both as ksqlDB compares them: bytes as text, an instant with the text of a constant one."""
     if left.type == BYTES:
         # Hexadecimal digits have the order of the bytes; other texts of bytes are only equal where these are.
-        encoding = Term("'base64'" if operator in ("=", "<>") else "'hex'", VARCHAR, nullable=False)
-        return call("FROM_BYTES", left, encoding), call("FROM_BYTES", right, encoding)
+        encode = _base64 if operator in ("=", "<>") else _hexadecimal
+        return encode(left), encode(right)
     if right.literal and not left.literal:
         return left, replace(right, text=right.literal)
     if left.literal and not right.literal:
         return replace(left, text=left.literal), right
     return left, right
+
+
+def _base64(term: Term) -> Term:
+    if term.literal:
+        return Term(term.literal, VARCHAR, nullable=False)
+    return call("FROM_BYTES", term, Term("'base64'", VARCHAR, nullable=False))
+
+
+def _hexadecimal(term: Term) -> Term:
+    return call("FROM_BYTES", term, Term("'hex'", VARCHAR, nullable=False))
 
 
 def _of_booleans(operator: str, left: Truth, right: Truth) -> Condition:

@@ -88,7 +88,8 @@ def _date(value: date) -> Term:
 
 
 def _bytes(value: bytes) -> Term:
-    return Term(f"TO_BYTES('{base64.b64encode(value).decode()}', 'base64')", BYTES, nullable=False)
+    literal = text(base64.b64encode(value).decode())
+    return Term(f"TO_BYTES({literal}, 'base64')", BYTES, nullable=False, literal=literal)
 
 
 def _boolean(value: bool) -> Term:

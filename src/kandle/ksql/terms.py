@@ -59,7 +59,7 @@ class Term:
     original: Term | None = None
     """Of a cast that loses nothing: the value before it."""
     literal: str = ""
-    """Of a constant date or instant: the text that ksqlDB compares columns of its type with."""
+    """Of a constant date, instant or bytes: the text that stands for it in a comparison."""
 
 
 @dataclass(frozen=True, slots=True)
