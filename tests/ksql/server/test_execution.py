@@ -196,6 +196,23 @@ def test_an_inner_join_needs_the_tables_row_and_a_left_join_does_not() -> None:
     assert run_script(SCHEDULED.format(kind="LEFT", where=""), rows)["inside"] == [{"id": None, "time": at("10:00:00")}]
 
 
+def test_a_stream_of_windows_knows_their_bounds() -> None:
+    """The key has the window in it; a stream that is declared without one only has the columns."""
+    script = (
+        TICKS
+        + """
+    CREATE TABLE `counts` WITH (KAFKA_TOPIC='counts') AS SELECT `broker`, `symbol`, COUNT(*) AS `n` FROM `ticks`
+        WINDOW TUMBLING (SIZE 1 MINUTES, RETENTION 7 DAYS, GRACE PERIOD 6 DAYS) GROUP BY `broker`, `symbol`;
+    CREATE STREAM `windows` (`broker` VARCHAR KEY, `symbol` VARCHAR KEY, `n` BIGINT)
+        WITH (KAFKA_TOPIC='counts', FORMAT='JSON', WINDOW_TYPE='TUMBLING', WINDOW_SIZE='1 MINUTES');
+    CREATE STREAM `starts` AS SELECT `broker`, `symbol`, FROM_UNIXTIME(WINDOWSTART) AS `start`, FROM_UNIXTIME(WINDOWEND) AS `end`,
+        REDUCE(ARRAY[2], 3, (`n`, `x`) => `n` * `x`) AS `six` FROM `windows` WHERE `n` > 1;
+    """
+    )
+    found = run_script(script, {"ticks": [tick("10:00:00"), tick("10:00:01")]})
+    assert found["starts"] == [{"broker": "b", "symbol": "A", "start": at("10:00:00"), "end": at("10:01:00"), "six": 6}]
+
+
 def test_a_table_has_the_newest_row_of_each_key() -> None:
     script = """
     CREATE TABLE `rates` (`id` VARCHAR PRIMARY KEY, `rate` INT) WITH (KAFKA_TOPIC='rates', VALUE_FORMAT='JSON');
