@@ -78,6 +78,7 @@ class Contender:
     command: Callable[[Work], Sequence[str]]
     volume: Callable[[Work], Volume]
     variables: Callable[[Work], Mapping[str, str]] = lambda work: {}
+    environment: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,9 +129,13 @@ CONTENDERS = {
         _volume_in_avro,
         lambda work: {"KANDLE_SCHEMA_REGISTRY__URL": work.registry},
     ),
-    "flink": Contender("Flink SQL 2.3 (PyFlink)", "bars_flink", _flink, _volume_in_json),
-    "quix": Contender("Quix Streams 3.28", "bars_quix_at-least-once", _quix("at-least-once"), _volume_in_json),
-    "quix-exactly-once": Contender("  exactly once", "bars_quix_exactly-once", _quix("exactly-once"), _volume_in_json),
+    "flink": Contender("Flink SQL 2.3 (PyFlink)", "bars_flink", _flink, _volume_in_json, environment="flink"),
+    "quix": Contender(
+        "Quix Streams 3.28", "bars_quix_at-least-once", _quix("at-least-once"), _volume_in_json, environment="quix"
+    ),
+    "quix-exactly-once": Contender(
+        "Quix, exactly once", "bars_quix_exactly-once", _quix("exactly-once"), _volume_in_json, environment="quix"
+    ),
 }
 
 
@@ -204,30 +209,30 @@ def course(contender: Contender, work: Work, log: Path, seconds: int, volume: in
     return marks
 
 
-def rates(marks: Sequence[Mark], ticks_a_bar: float) -> tuple[float, float]:
-    """Ticks per second and per processor second, without the first quarter of the bars."""
-    first = next(mark for mark in marks if mark.bars >= marks[-1].bars / 4)
-    count = (marks[-1].bars - first.bars) * ticks_a_bar
-    return count / (marks[-1].seconds - first.seconds), count / (marks[-1].processor - first.processor)
+def rates(marks: Sequence[Mark], work: Work) -> tuple[float, float] | None:
+    """Ticks per second and per processor second, without the first quarter of the bars; None if too few of them came."""
+    if not marks or marks[-1].bars < 2 * work.keys:
+        return None
+    first, last = next(mark for mark in marks if mark.bars >= marks[-1].bars / 4), marks[-1]
+    if first is last:
+        return None
+    count = (last.bars - first.bars) * work.ticks_a_minute / work.keys
+    return count / (last.seconds - first.seconds), count / (last.processor - first.processor)
 
 
-def compare(work: Work, names: Sequence[str], seconds: int) -> None:
+def compare(work: Work, contenders: Sequence[Contender], seconds: int) -> None:
     """Let them run one after the other, and print a line for each."""
     volume = fill(work)
     print(f"{work.ticks:,} ticks of {work.keys:,} keys, {work.ticks_a_minute:,} a minute of their own time; {work.bars:,} bars")
     ours: tuple[float, float] | None = None
-    for contender in (CONTENDERS[name] for name in names):
+    for contender in contenders:
         log = work.folder / f"{contender.topic}.log"
-        try:
-            marks = course(contender, work, log, seconds, volume)
-        except MissingPeerError as error:
-            print(f"  {contender.name:<26} left out: {error}", flush=True)
-            continue
-        if len(marks) < 3 or marks[-1].bars < 2 * work.keys:
-            print(f"  {contender.name:<26} made {marks[-1].bars if marks else 0} bars in {seconds} s; it said last:")
+        marks = course(contender, work, log, seconds, volume)
+        found = rates(marks, work)
+        if found is None:
+            print(f"  {contender.name:<26} made only {marks[-1].bars if marks else 0:,} bars; it said last:")
             print("".join(f"    {line}\n" for line in log.read_text(errors="replace").splitlines()[-5:]), end="", flush=True)
             continue
-        found = rates(marks, work.ticks_a_minute / work.keys)
         if contender is CONTENDERS["kandle"]:
             ours = found
         print(line(contender.name, found, ours, marks[-1], work), flush=True)
@@ -240,6 +245,20 @@ def line(name: str, found: tuple[float, float], ours: tuple[float, float] | None
     return f"  {name:<26} {found[0] / 1000:7,.0f} k ticks/s {found[1] / 1000:7,.0f} k per processor second{ratio}; {whole}"
 
 
+def installed(names: Sequence[str]) -> list[Contender]:
+    """Contenders that can run here; those that cannot are named with the reason."""
+    found = []
+    for contender in (CONTENDERS[name] for name in names):
+        try:
+            if contender.environment is not None:
+                environment(contender.environment)
+        except MissingPeerError as error:
+            print(f"{contender.name.strip()} is left out: {error}", flush=True)
+        else:
+            found.append(contender)
+    return found
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--ticks", type=int, default=5_000_000)
@@ -248,6 +267,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=int, default=60, help="most for each of them")
     parser.add_argument("--only", nargs="+", choices=list(CONTENDERS), default=list(CONTENDERS))
     options = parser.parse_args()
+    contenders = installed(options.only)
     print("One topic of one partition, Avro with a schema registry; each alone on one processor, the broker on another.")
     print("Flink SQL: at least once, a checkpoint each second, bars as JSON. Quix Streams: its defaults, bars as JSON.")
     print("kandle: exactly once, finals, live bars and state committed as in production, bars as Avro.")
@@ -255,7 +275,7 @@ def main() -> None:
     for keys in options.keys:
         with Cluster(jvm=FAST) as cluster, serving() as registry, tempfile.TemporaryDirectory() as folder:
             work = Work(cluster.bootstrap, registry.url, Path(folder), options.ticks, keys, options.ticks_a_minute)
-            compare(work, options.only, options.seconds)
+            compare(work, contenders, options.seconds)
 
 
 if __name__ == "__main__":
