@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pytest
 
-from kandle.log.port import TopicPartition
+from kandle.errors import FencedError
+from kandle.log.embedded import EmbeddedLog
+from kandle.log.port import Fence, TopicPartition
+from kandle.log.records import Write
+from kandle.time.clock import ManualClock
 from kandle.time.timeframe import MINUTE, SECOND
 from tests.runtime.building import Member, Parts, beat, instants, t, tick
 from tests.runtime.declarations import bars_market
@@ -46,6 +52,31 @@ def test_a_process_that_has_not_joined_sends_nothing() -> None:
     parts = parts_of()
     assert Member(parts).send(beat("14:30"))
     assert parts.beats() == []
+
+
+class Fencing(EmbeddedLog):
+    """A log that refuses an append in the name of a claim when it is told so, and takes the next one, as Kafka may do."""
+
+    refuses = False
+
+    def append(self, writes: Sequence[Write], fence: Fence | None = None) -> list[int]:
+        if self.refuses and fence is not None:
+            self.refuses = False
+            raise FencedError("another process was here")
+        return super().append(writes, fence)
+
+
+def test_after_it_was_fenced_it_does_not_send_again_what_the_other_has_sent_even_if_its_claim_still_holds() -> None:
+    log = Fencing(None, ManualClock(t("14:30")))
+    parts = Parts(bars_market(minutes=1), "14:30", log=log)
+    member, other = Member(parts).poll(), Member(parts, "other")
+    member.send(beat("14:30"))
+    log.refuses = True
+    member.send(beat("14:31"))
+    other.leadership.assigned([member.leadership.partition], member.consumer.assignment)  # type: ignore[union-attr]
+    other.send(beat("14:31"), beat("14:32"))
+    member.send(beat("14:31"), beat("14:32"), beat("14:33"))
+    assert instants(parts.beats()) == ["14:31:00", "14:32:00", "14:33:00", "14:34:00"]
 
 
 def test_the_same_heartbeat_is_sent_once() -> None:

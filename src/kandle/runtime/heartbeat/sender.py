@@ -91,6 +91,8 @@ class Sender:
             return len(passed) == len(fresh)
         except FencedError:
             logger.info("heartbeats of %s belong to another process by now", self._group)
+            # Should they come back under the same claim, the topic tells what the other has sent meanwhile.
+            self._epoch = None
         return True
 
     def _fresh(self, beats: Sequence[DueBeat], fence: Fence) -> list[DueBeat]:
