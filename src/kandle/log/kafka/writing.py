@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -174,7 +175,10 @@ class Transactions:
                 producer.flush(self._settings.transaction / SECOND)
                 self._tried(producer.commit_transaction)
         except BaseException as error:
-            self._give_up(producer, error)
+            problem = self._give_up(producer, error)
+            if problem is not None and _is_fatal(error):
+                # Once a producer has ended, records are refused without a reason; its last one tells.
+                raise meaning(problem, what) from error
             raise
         if offsets.error is not None:
             # A transaction with a failed record cannot be committed; should it ever be, nobody may take it for whole.
@@ -193,18 +197,24 @@ class Transactions:
             else:
                 return
 
-    def _give_up(self, producer: Producer, error: BaseException) -> None:
-        """Undo the transaction; a producer that was fenced, or cannot undo, is replaced by a new one of the same id."""
+    def _give_up(self, producer: Producer, error: BaseException) -> KafkaError | None:
+        """Undo the transaction; a producer that was fenced, or cannot undo, is replaced by a new one of the same id.
+
+        Gives why it could not undo, if it was asked to.
+        """
+        problem: KafkaError | None = None
         found = error.__cause__.args[0] if isinstance(error.__cause__, KafkaException) else None
         if not isinstance(found, KafkaError) or not found.fatal():
             try:
                 producer.abort_transaction(self._settings.transaction / SECOND)
-            except KafkaException as problem:
-                logger.info("abort of %s: %s; it goes on with a new producer", self.id, problem.args[0].str())
+            except KafkaException as failed:
+                problem = failed.args[0]
+                logger.info("abort of %s: %s; it goes on with a new producer", self.id, failed.args[0].str())
             else:
-                return
+                return None
         producer.purge()
         self._producer = None
+        return problem
 
     def close(self) -> None:
         """Let go of the producer."""
@@ -213,8 +223,22 @@ class Transactions:
             self._producer = None
 
 
+def _is_fatal(error: BaseException) -> bool:
+    cause = error.__cause__
+    return isinstance(cause, KafkaException) and cause.args[0].code() == KafkaError._FATAL
+
+
 def fence(settings: KafkaSettings, transactional: str, told: Told) -> None:
-    """End the transaction that a dead process has left open, so that nobody has to wait until it times out."""
+    """Have the transaction ended that a dead process has left open, so that nobody has to wait until it times out.
+
+    It is not waited for here: whoever asks for positions or reads state waits until they are settled anyway, while the library
+    takes half a second more for its own part if there is something to end, or another process ends it too.
+    """
+    name = f"kandle-fence-{transactional}"
+    threading.Thread(target=_fenced, args=(settings, transactional, told), name=name, daemon=True).start()
+
+
+def _fenced(settings: KafkaSettings, transactional: str, told: Told) -> None:
     try:
         Transactions(settings, "fence", transactional, told).open()
     except (FencedError, UnavailableError) as error:
