@@ -140,6 +140,22 @@ def test_the_password_is_sent_but_never_shown(story: Any, caplog: pytest.LogCapt
     assert SECRET not in shown and SENT not in shown
 
 
+@pytest.mark.parametrize("story", [look, pull, push_in])
+def test_the_environment_sends_no_request_elsewhere(story: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Proxies that it names do not speak HTTP/2 to a server, and passwords that it holds are not for this one."""
+    (tmp_path / "netrc").write_text("machine 127.0.0.1 login me password secret\n", encoding="utf-8")
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    for name in ("http_proxy", "all_proxy", "HTTP_PROXY", "ALL_PROXY"):
+        monkeypatch.setenv(name, "http://127.0.0.1:1")
+
+    def server(asked: Asked) -> Reply:
+        assert "authorization" not in asked.headers
+        return error(400, 40000, "you have come to the right place")
+
+    with pytest.raises(KsqlError, match="the right place"):
+        told(server, story)
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [

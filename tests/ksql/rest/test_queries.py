@@ -311,3 +311,15 @@ def test_properties_of_the_settings_and_of_the_call_go_with_a_query() -> None:
 
     asked = told(always(rows()), story, properties={"a": "1", "b": "2"})
     assert asked == {"sql": "SELECT 1;", "properties": {"a": "1", "b": "mine"}}
+
+
+@BOTH
+def test_rows_are_asked_for_line_by_line_and_without_compression(http: str) -> None:
+    async def story(client: KsqlClient, served: Served) -> object:
+        async for _ in client.pull(None, "SELECT 1;"):
+            pass
+        return served.asked[0].headers
+
+    headers = told(always(rows()), story, http=http)
+    assert headers["accept"] == "application/vnd.ksqlapi.delimited.v1"
+    assert headers["accept-encoding"] == "identity" and headers["content-type"] == "application/json"

@@ -10,7 +10,7 @@ import pytest
 
 from kandle.errors import KsqlError, KsqlUnavailableError, StateError
 from kandle.ksql.rest.client import KsqlClient
-from kandle.ksql.rest.results import Command, Other
+from kandle.ksql.rest.results import Command, Other, Source
 from kandle.ksql.rest.settings import KsqlSettings
 from tests.ksql.rest.serving import Asked, Reply, Served
 from tests.ksql.rest.talking import always, told
@@ -104,6 +104,16 @@ def test_what_only_reads_is_asked_again() -> None:
     assert told(flaky(1, replied(STREAMS)), shown) == ((), ["/ksql"] * 2)
     with pytest.raises(KsqlUnavailableError, match="information about the server: broke the connection"):
         told(flaky(3, replied(INFO)), story)
+
+
+def test_tables_are_shown_with_whether_they_are_windowed() -> None:
+    found = {"type": "TABLE", "name": "Bars", "topic": "bars", "keyFormat": "AVRO", "valueFormat": "JSON", "isWindowed": True}
+
+    async def story(client: KsqlClient, served: Served) -> object:
+        return await client.tables()
+
+    shown = told(always(replied([{"@type": "tables", "statementText": "SHOW TABLES;", "tables": [found]}])), story)
+    assert shown == (Source("Bars", "TABLE", "bars", "AVRO", "JSON", True),)
 
 
 def test_a_refusal_is_not_asked_again() -> None:

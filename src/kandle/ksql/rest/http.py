@@ -115,7 +115,6 @@ class Http:
             verify=self._choosing if is_http2 else self._plain,
             http1=settings.is_secure or not is_http2,
             http2=is_http2,
-            trust_env=False,
         )
         auth = None if settings.user is None or settings.password is None else httpx2.BasicAuth(settings.user, settings.password)
         return httpx2.AsyncClient(
@@ -125,7 +124,6 @@ class Http:
             headers={"Content-Type": JSON, "Accept-Encoding": "identity"},
             timeout=timeout,
             transport=transport,
-            trust_env=False,
         )
 
     async def ask(self, method: str, path: str, content: object, what: str) -> Answer:
