@@ -174,7 +174,8 @@ SCHEDULED = (
     + """
     CREATE TABLE `hours` (`id` VARCHAR PRIMARY KEY, `intervals` ARRAY<STRUCT<`from` TIMESTAMP, `until` TIMESTAMP>>)
         WITH (KAFKA_TOPIC='hours', VALUE_FORMAT='JSON');
-    CREATE STREAM `inside` AS SELECT `h`.`id`, `t`.`time` AS `time` FROM `ticks` `t` {kind} JOIN `hours` `h`
+    CREATE STREAM `inside` AS SELECT `h`.`id`, `t`.`time` AS `time`,
+        REDUCE(ARRAY[2], 3, (`size`, `x`) => `size` * `x`) AS `six` FROM `ticks` `t` {kind} JOIN `hours` `h`
         ON `t`.`broker` + '|' + `t`.`symbol` = `h`.`id` {where};
     """
 )
@@ -193,7 +194,7 @@ def test_intervals_of_a_table_are_half_open() -> None:
 def test_an_inner_join_needs_the_tables_row_and_a_left_join_does_not() -> None:
     rows = {"ticks": [tick("10:00:00")], "hours": []}
     assert run_script(SCHEDULED.format(kind="", where=""), rows)["inside"] == []
-    assert run_script(SCHEDULED.format(kind="LEFT", where=""), rows)["inside"] == [{"id": None, "time": at("10:00:00")}]
+    assert run_script(SCHEDULED.format(kind="LEFT", where=""), rows)["inside"] == [{"id": None, "time": at("10:00:00"), "six": 6}]
 
 
 def test_a_stream_of_windows_knows_their_bounds() -> None:
