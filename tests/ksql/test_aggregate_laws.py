@@ -68,6 +68,21 @@ AGGREGATES: dict[str, Any] = {
     "last of a condition": f.last(ROW.j > 0),
 }
 
+COMPOSITES: dict[str, Any] = {
+    "range": f.max(ROW.m) - f.min(ROW.m),
+    "wide range": f.max(ROW.n) - f.min(ROW.n) > 100,
+    "high average": f.avg(ROW.m) > 1,
+    "not a high average": f.not_(f.avg(ROW.m) > 1),
+    "average or 0": f.coalesce(f.weighted_average(ROW.m, ROW.j), Decimal("0.00")),
+    "label": f.case((f.sum(ROW.i) > 10, "much"), (f.avg(ROW.e) < 0, "falling"), otherwise="little"),
+    "share": f.sum(ROW.j) / f.count(ROW.j),
+    "share of decimals": f.sum(ROW.m) / f.count(ROW.m),
+    "has none": f.is_null(f.avg(ROW.m)),
+    "has few": f.is_null(f.stddev(ROW.m)) | (f.count() < 3),
+    "rise": f.last(ROW.n) - f.first(ROW.n),
+}
+"""Expressions around aggregates, as in select and having."""
+
 # Few different instants, so that ties are common.
 EVENTS = st.builds(
     Row,
@@ -172,6 +187,12 @@ def check_finish(expression: Any, events: Sequence[Row]) -> None:
     value = evaluate(found.finish(names).text, state_of(found.partials, events), kinds)
     direct = aggregate(found.value.text, server_events(events), EVENT_COLUMNS)
     assert same(value, direct), (found.finish(names).text, value, direct)
+
+
+@settings(deadline=None, max_examples=50, suppress_health_check=[HealthCheck.too_slow])
+@given(st.sampled_from(sorted(COMPOSITES)), st.lists(EVENTS, min_size=1, max_size=6))
+def test_an_expression_of_aggregates_means_the_same_in_ksqldb(name: str, events: list[Row]) -> None:
+    check_value(COMPOSITES[name], events)
 
 
 CHECKS = {"value": check_value, "state": check_state, "finish": check_finish}

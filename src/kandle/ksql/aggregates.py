@@ -178,16 +178,16 @@ def _sum(node: Aggregate, arguments: Sequence[Argument], scope: Scope) -> Accumu
 
 
 def _count(node: Aggregate, arguments: Sequence[Argument], scope: Scope) -> Accumulator:
-    partial = count_of(arguments[0] if arguments else None, scope)
+    partial = count_of(arguments[0] if arguments else None)
     return Accumulator(lambda: (partial,), lambda columns: columns[partial.name], partial.collect)
 
 
 def _average(node: Aggregate, arguments: Sequence[Argument], scope: Scope) -> Accumulator:
     argument = arguments[0]
-    sums, count = sum_of(argument), count_of(argument, scope)
+    sums, count = sum_of(argument), count_of(argument)
 
     def average(total: Term, events: Term) -> Term:
-        return mean(total, events, node.type, nullable=_may_be_none(argument, scope))
+        return mean(total, events, node.type, nullable=argument.value.nullable)
 
     return Accumulator(
         lambda: (*sums.partials, count),
@@ -228,25 +228,20 @@ def _count_distinct(node: Aggregate, arguments: Sequence[Argument], scope: Scope
 def _deviation(sample: bool) -> Builder:
     def build(node: Aggregate, arguments: Sequence[Argument], scope: Scope) -> Accumulator:
         build_from = _exact_deviation if _is_narrow(arguments[0].type) else _float_deviation
-        return build_from(arguments[0], scope, sample)
+        return build_from(arguments[0], sample)
 
     return build
-
-
-def _may_be_none(argument: Argument, scope: Scope) -> bool:
-    """Whether a bucket may have no value of the argument."""
-    return argument.value.nullable or scope.present is not None
 
 
 def _is_narrow(kind: DataType) -> bool:
     return isinstance(kind, IntegerType) or (isinstance(kind, DecimalType) and kind.precision <= NARROW_PRECISION)
 
 
-def _exact_deviation(argument: Argument, scope: Scope, sample: bool) -> Accumulator:
-    sums, count, squares = sum_of(argument), count_of(argument, scope), squares_of(argument)
+def _exact_deviation(argument: Argument, sample: bool) -> Accumulator:
+    sums, count, squares = sum_of(argument), count_of(argument), squares_of(argument)
 
     def deviation(events: Term, total: Term, of_squares: Term) -> Term:
-        return exact_deviation(events, total, of_squares, sample=sample, nullable=_may_be_none(argument, scope))
+        return exact_deviation(events, total, of_squares, sample=sample, nullable=argument.value.nullable)
 
     return Accumulator(
         lambda: (*sums.partials, count, *squares.partials),
@@ -255,8 +250,8 @@ def _exact_deviation(argument: Argument, scope: Scope, sample: bool) -> Accumula
     )
 
 
-def _float_deviation(argument: Argument, scope: Scope, sample: bool) -> Accumulator:
-    moments = Moments(argument, scope)
+def _float_deviation(argument: Argument, sample: bool) -> Accumulator:
+    moments = Moments(argument)
     return Accumulator(moments.partials, lambda columns: moments.finish(columns, sample=sample), moments.value(sample=sample))
 
 

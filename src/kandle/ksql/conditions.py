@@ -111,7 +111,7 @@ def _is_in(node: Call, terms: Sequence[Term]) -> Term:
     value, *choices = terms
     constants = all(isinstance(argument, Constant) for argument in node.arguments[1:])
     listed = [term.text for term in choices if not term.nullable]
-    if not (constants and len(listed) > 1 and value.type.name in NUMBERS_AND_TEXTS):
+    if not (constants and len(listed) > 1 and _listable(value, choices)):
         true = any_of(*(holds("=", value, choice) for choice in choices))
         return boolean(Truth(true, all_of(*(holds("<>", value, choice) for choice in choices))), nullable=_nullable(terms))
     among = f"IN ({', '.join(listed)})"
@@ -120,6 +120,13 @@ def _is_in(node: Call, terms: Sequence[Term]) -> Term:
     whole = len(listed) == len(choices)
     false = all_of(known(value), Condition(f"{value.text} NOT {among}")) if whole else FALSE
     return boolean(Truth(true, false), nullable=_nullable(terms))
+
+
+def _listable(value: Term, choices: Sequence[Term]) -> bool:
+    """Whether ksqlDB was seen to take such literals in a list: of the value's own type, or small ints beside a number."""
+    kinds = {choice.type.name for choice in choices if not choice.nullable}
+    own = {value.type.name} & set(NUMBERS_AND_TEXTS)
+    return kinds == own or (value.type.is_number and kinds == {"INTEGER"})
 
 
 CONDITIONS: dict[str, Builder] = {

@@ -79,11 +79,10 @@ def merged_by(aggregate: str, name: str) -> Callable[[Columns], Term]:
     return lambda columns: folded(aggregate, columns[name], nullable=columns[name].nullable)
 
 
-def count_of(argument: Argument | None, scope: Scope) -> Partial:
+def count_of(argument: Argument | None) -> Partial:
     """The number of events, or of those that have a value."""
     if argument is None or not argument.nullable:
-        events = Term("*", INTEGER, nullable=False) if scope.present is None else scope.present
-        return Partial("_count", folded("COUNT", events, nullable=False), merged_by("SUM", "_count"))
+        return Partial("_count", Term("COUNT(*)", BIGINT, nullable=False), merged_by("SUM", "_count"))
     name = f"_count{argument.column}"
     return Partial(name, folded("COUNT", argument.value, nullable=False), merged_by("SUM", name))
 
@@ -92,10 +91,6 @@ def milliseconds(scope: Scope) -> Term:
     """Event time in milliseconds."""
     assert scope.time is not None, "an aggregate by event time needs a scope of a query"
     return call("UNIX_TIMESTAMP", term(scope.time, scope))
-
-
-def _milliseconds_of_events(scope: Scope) -> Term:
-    return _where(scope.present, milliseconds(scope)) if scope.present is not None else milliseconds(scope)
 
 
 def order_of_arrival(scope: Scope) -> Term:
@@ -107,11 +102,9 @@ def order_of_arrival(scope: Scope) -> Term:
 
 def where_known(value: Term, argument: Argument) -> Term:
     """The value where the argument is not NULL."""
-    return _where(argument.value, value) if argument.value.nullable else value
-
-
-def _where(there: Term, value: Term) -> Term:
-    return Term(f"CASE WHEN {known(there).text} THEN {value.text} END", value.type, nullable=True)
+    if not argument.value.nullable:
+        return value
+    return Term(f"CASE WHEN {known(argument.value).text} THEN {value.text} END", value.type, nullable=True)
 
 
 def greatest_by(order: Term, value: Term) -> Term:
@@ -122,7 +115,7 @@ def greatest_by(order: Term, value: Term) -> Term:
 
 def times(scope: Scope) -> tuple[Partial, ...]:
     """Event time of the first and of the last event; every bucket's state has them."""
-    instant = _milliseconds_of_events(scope)
+    instant = milliseconds(scope)
     first = folded("MIN", instant, nullable=instant.nullable)
     last = folded("MAX", instant, nullable=instant.nullable)
     return (

@@ -9,7 +9,7 @@ from kandle.ksql.constants import number, power_of_ten
 from kandle.ksql.numbers import double_quotient, rounded_quotient, without_zero
 from kandle.ksql.operators import arithmetic, call, cast, compared, digits
 from kandle.ksql.partials import Argument, Columns, Partial, count_of, folded, merged_by
-from kandle.ksql.terms import Scope, Term, plain
+from kandle.ksql.terms import Term, plain
 from kandle.ksql.types import DOUBLE, decimal
 from kandle.model.types import MAX_PRECISION, NARROW_PRECISION, DataType, DecimalType, FloatType
 
@@ -97,11 +97,10 @@ class Moments:
     """Count, mean and sum of squared deviations of floats, kept where exact sums of squares are not possible."""
 
     argument: Argument
-    scope: Scope
 
     @property
     def count(self) -> Partial:
-        return count_of(self.argument, self.scope)
+        return count_of(self.argument)
 
     @property
     def names(self) -> tuple[str, str, str]:

@@ -72,8 +72,6 @@ class Scope:
     """Event time, for aggregates that go by it."""
     sequence: Term | None = None
     """Order of arrival, a BIGINT such as ROWOFFSET: with it the last of several events of one time is the one that came last."""
-    present: Term | None = None
-    """A column that is NULL in rows that are no events (heartbeats); without it every row is one."""
     arguments: Mapping[AnyNode, str] = field(default_factory=dict)
     """The names `_a0`, `_a1`, .. of the arguments of aggregates."""
 
