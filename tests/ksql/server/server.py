@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 from tests.ksql.server.code import Scope, code_of
@@ -53,8 +52,8 @@ class Server:
         source = declared(statement, self.sources.values()) if plan is None else _sink(statement, plan)
         if existing is not None:
             self._meet(statement, existing, source)
-            return
-        self._add(source, plan)
+        if existing is None or (statement.or_replace and not statement.if_not_exists):
+            self._add(source, plan)
 
     def _meet(self, statement: Create, existing: StreamOrTable, source: StreamOrTable) -> None:
         """A source of the name exists: IF NOT EXISTS leaves it, OR REPLACE may only add columns."""
@@ -64,14 +63,15 @@ class Server:
             raise RefusedError(
                 f"Cannot add {source.kind.lower()} '{source.name}': A {existing.kind.lower()} with the same name already exists"
             )
-        plan = self.plans.get(existing.name)
-        if plan is not None and plan.query.window is not None:
+        former = self.plans.get(existing.name)
+        if former is not None and former.query.window is not None:
             raise RefusedError("Cannot upgrade data source: Upgrades not yet supported for StreamWindowedAggregate")
         if source.columns[: len(existing.columns)] != existing.columns:
             raise RefusedError(
                 f"Cannot upgrade data source: `{source.name}` is not upgradeable: columns are changed, missing or reordered"
             )
-        self.sources[source.name] = replace(source, readers=existing.readers, inserts=existing.inserts)
+        self._stop(existing.name)
+        source.readers, source.inserts = existing.readers, existing.inserts
 
     def _add(self, source: StreamOrTable, plan: Plan | None) -> None:
         self.sources[source.name] = source

@@ -11,7 +11,7 @@ from tests.ksql.server.expressing import aggregate, aggregate_type_of
 from tests.ksql.server.types import BIGINT, DOUBLE, INTEGER, decimal
 
 TICKS = {"seconds": BIGINT, "price": decimal(18, 6)}
-ARRIVED = [(20, 5), (10, 7), (10, "7.5"), (30, 9), (25, 1), (30, 8)]
+ARRIVED: list[tuple[int, int | str]] = [(20, 5), (10, 7), (10, "7.5"), (30, 9), (25, 1), (30, 8)]
 
 
 @pytest.mark.parametrize(

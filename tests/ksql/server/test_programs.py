@@ -226,6 +226,13 @@ def test_queries_that_write_into_a_stream_keep_it_from_being_dropped(server: Ser
     assert check_script("TERMINATE INSERTQUERY_7; DROP STREAM COPY;", generated=False, server=server) == []
 
 
+def test_a_replaced_query_reads_what_the_new_one_reads(server: Server) -> None:
+    replacing = "CREATE OR REPLACE STREAM COPY AS SELECT BROKER, SYMBOL, PRICE, QTY, NOTE FROM TICKS; DROP TABLE BARS;"
+    assert check_script(replacing, generated=False, server=server) == []
+    assert "[COPY]" in check_script("DROP STREAM TICKS;", server=server)[0]
+    assert check_script("DROP STREAM COPY; DROP STREAM TICKS;", generated=False, server=server) == []
+
+
 def test_a_topic_is_not_deleted_while_another_stream_reads_it(server: Server) -> None:
     declared = "CREATE STREAM AGAIN (H DECIMAL(18,6)) WITH (KAFKA_TOPIC='BARS', VALUE_FORMAT='AVRO');"
     assert check_script(declared, generated=False, server=server) == []
