@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
+from decimal import Decimal
 from typing import Annotated, Any
 
 import polars as pl
 import pytest
 
 import kandle
-from kandle import Context, EventSet, Key, TableSet, Timestamp
+from kandle import Context, EventSet, Key, Precision, TableSet, Timestamp
 from kandle import functions as f
 from kandle.errors import PlanError, QueryError
 from kandle.query.describe import describe
@@ -42,6 +43,13 @@ class Quote:
     name: Annotated[str, Key(0)]
     time: Annotated[datetime, Timestamp()]
     size: int
+
+
+@kandle.stream("fees")
+@dataclass(frozen=True)
+class Fee:
+    time: Annotated[datetime, Timestamp()]
+    fee: Annotated[Decimal, Precision(9, 2)]
 
 
 class Joined(Context):
@@ -130,6 +138,8 @@ REFUSED: list[tuple[Callable[[], Any], str]] = [
     (lambda: joined(on=lambda t, o: t.size == o.lot), "found by its key, Instrument.name, each part once, not by Instrument.lot"),
     (lambda: joined(Place), "found by its key, Place.name, Place.number, each part once, not by Place.name"),
     (lambda: joined(Quote), 'Tick and Quote are streams, whose events go together within a time; add within="5s"'),
+    (lambda: joined(Quote, how="left", within="5s"), "how late events of Quote may be; add grace="),
+    (lambda: joined(Fee, on=lambda t, o: t.price == o.fee, within="5s"), "compares Decimal(18, 6) with Decimal(9, 2)"),
     (lambda: joined(within="5s"), "within is for two streams, but Instrument is a table"),
     (lambda: joined(grace="5s"), "grace is for two streams, but Instrument is a table"),
     (lambda: joined(how="right"), "how = 'right'; there are 'inner', 'left'"),
@@ -174,7 +184,9 @@ def test_a_context_without_a_set_of_what_is_joined_is_refused() -> None:
 
 
 def test_the_embedded_engine_refuses_a_join_when_it_would_run_it_and_not_before() -> None:
-    message = r"joins Tick with Instrument, which runs on ksqlDB only: set \[engine\] kind = \"ksqldb\".*or join the data before kandle"
+    message = (
+        r"joins Tick with Instrument, which runs on ksqlDB only: set \[engine\] kind = \"ksqldb\".*or join the data before kandle"
+    )
     assert "left join Instrument (topic other_instruments) on Tick.name == Instrument.name" in kandle.explain(
         kandle.plan(Joined.model().queries[Bar])
     )

@@ -27,6 +27,7 @@ def name_of(topic: str) -> str:
 def declared(entity: EntityModel) -> Create:
     """The statement that declares the topic of an entity."""
     _check_formats(entity)
+    _check_names(entity)
     role = "KEY" if entity.kind == "stream" else "PRIMARY KEY"
     keys = [ColumnDefinition(found.name, stored_type(entity, found), role) for found in entity.keys]
     values = [ColumnDefinition(found.name, stored_type(entity, found)) for found in entity.values]
@@ -110,6 +111,17 @@ def meaning(entity: EntityModel, found: FieldModel, column: str) -> Term:
     else:
         value = f"FROM_UNIXTIME({column}{_to_milliseconds(entity, found)})"
     return Term(f"CASE WHEN {column} IS NOT NULL THEN {value} END" if found.nullable else value, TIMESTAMP, found.nullable)
+
+
+def _check_names(entity: EntityModel) -> None:
+    """ksqlDB finds the fields of Avro and JSON records by their names in any case."""
+    found: dict[str, str] = {}
+    for each in entity.fields:
+        if found.setdefault(each.name.upper(), each.name) != each.name:
+            raise QueryError(
+                f"{entity.name}: the fields {found[each.name.upper()]} and {each.name} differ in the case of letters only, "
+                "which ksqlDB does not tell apart in records; rename one"
+            )
 
 
 def _check_formats(entity: EntityModel) -> None:

@@ -10,7 +10,7 @@ from kandle.ksql.expressions import term
 from kandle.ksql.keys import key_expression
 from kandle.ksql.names import quoted, source_name
 from kandle.ksql.program import ScheduleTable, schedule_topic
-from kandle.ksql.stage import Rows, columns_of, later_nodes, meanings
+from kandle.ksql.stage import Rows, columns_of, later_nodes, made_properties, meanings
 from kandle.ksql.statements import ColumnDefinition, Create, CreateAs, Item, Names, Select, Statement, duration
 from kandle.ksql.terms import Scope, Term
 from kandle.ksql.types import TIMESTAMP, VARCHAR, array, struct
@@ -107,7 +107,7 @@ class _Other:
         key = names.free("_id")
         items.append(Item(key_expression([term(right, plain) for _, right in self._on]), key))
         topic = f"{query.target.topic}_{entity.topic}_by_key"
-        properties = {"KAFKA_TOPIC": topic, "VALUE_FORMAT": entity.value_format}
+        properties = made_properties(topic, entity)
         select = Select(tuple(items), self.name)
         comment = f"The join key of {entity.name} as one column"
         self.statements = (CreateAs("stream", name_of(topic), properties, select, comment=comment),)

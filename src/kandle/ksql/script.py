@@ -74,17 +74,64 @@ def script(
     store: WindowStore = USUAL_STORE,
 ) -> Script:
     """The script of a model: `queries` run in it, `entities` that no query makes are declared."""
-    programs = {query.target.name: program(query, role, store) for query in queries}
-    made = {query.target.cls for query in queries}
-    declarations: dict[str, Statement] = {}
-    for entity in entities:
-        if entity.cls not in made:
-            declarations |= {(statement := declared(entity)).name: statement}
+    _check_schedules(queries)
+    programs = {query.target.name: program(query, role, store) for query in _ordered(queries)}
+    made = {each.creates.name for found in programs.values() for each in found.statements if each.creates is not None}
+    targets = {query.target.cls for query in queries}
+    declarations: list[Statement] = [declared(entity) for entity in entities if entity.cls not in targets]
     for found in programs.values():
-        declarations |= found.declares
-    result = Script(role.settings, tuple(declarations.values()), programs)
+        needed = (statement for name, statement in found.declares.items() if name not in made)
+        declarations += [statement for statement in needed if statement not in declarations]
+    result = Script(role.settings, tuple(declarations), programs)
     _check_names(result)
     return result
+
+
+def _ordered(queries: Sequence[QueryModel]) -> list[QueryModel]:
+    """The queries such that each comes after those whose rows it reads; QueryError if it reads bars."""
+    by_target = {query.target.cls: query for query in queries}
+    done: dict[type, QueryModel] = {}
+
+    def put(query: QueryModel, readers: tuple[QueryModel, ...]) -> None:
+        if query in readers:
+            names = " -> ".join(each.target.name for each in (*readers, query))
+            raise QueryError(f"queries read each other in a circle: {names}; one of them must read an entity that no query makes")
+        for entity in query.sources:
+            source = by_target.get(entity.cls)
+            if source is not None:
+                _check_readable(query, source)
+                put(source, (*readers, query))
+        done.setdefault(query.target.cls, query)
+
+    for query in queries:
+        put(query, ())
+    return list(done.values())
+
+
+def _check_readable(query: QueryModel, source: QueryModel) -> None:
+    if source.window is not None:
+        raise QueryError(
+            f"query of {query.target.name} on ksqlDB: it reads {source.target.name}, whose bars are in a topic for each "
+            f"timeframe; read what they are made from, {source.source.name}"
+        )
+
+
+def _check_schedules(queries: Sequence[QueryModel]) -> None:
+    """Queries share the table of their schedule's intervals, so it must be the same for all."""
+    found: dict[str, QueryModel] = {}
+    for query in queries:
+        if query.schedule is None:
+            continue
+        other = found.setdefault(query.schedule.entity.topic, query)
+        if (_parts_and_partitions(query)) != _parts_and_partitions(other):
+            raise QueryError(
+                f"the queries of {other.target.name} and {query.target.name} are both based on {query.schedule.entity.name}, but "
+                "their group keys or the partitions of their sources differ in number; give one a schedule entity of its own"
+            )
+
+
+def _parts_and_partitions(query: QueryModel) -> tuple[int, int]:
+    return len(query.group_by), query.source.partitions
 
 
 def _check_names(result: Script) -> None:

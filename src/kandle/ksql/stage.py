@@ -114,7 +114,7 @@ def made(query: QueryModel, rows: Rows, step: Step) -> Rows:
         keys.append(columns[key].text)
     if query.window is not None and not query.group_by:
         keys.append(quoted(projection.name("CAST(0 AS BIGINT)", "_k0")))
-    properties = _properties(query, f"{query.target.topic}_{step.name}")
+    properties = made_properties(f"{query.target.topic}_{step.name}", query.source)
     if not rows.is_timed and query.window is not None:
         properties["TIMESTAMP"] = quoted(_time(query, rows, projection, columns))
     select = Select(tuple(projection.items), rows.source, where=step.where)
@@ -142,6 +142,7 @@ def _time(query: QueryModel, rows: Rows, projection: _Projection, columns: dict[
     return name
 
 
-def _properties(query: QueryModel, topic: str) -> dict[str, str | int]:
-    own = query.source.value_format
+def made_properties(topic: str, source: EntityModel) -> dict[str, str | int]:
+    """The topic and the format of what is made from an entity, which may have more columns and other types."""
+    own = source.value_format
     return {"KAFKA_TOPIC": topic, "VALUE_FORMAT": own if own in NESTED_FORMATS else "JSON"}

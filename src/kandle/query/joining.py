@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from kandle.errors import QueryError
 from kandle.model.entity import EntityModel
+from kandle.model.types import DecimalType
 from kandle.query.describe import describe
 from kandle.query.nodes import AnyNode, Call, Column, aggregates, walk
 from kandle.query.query import Join
@@ -77,10 +78,15 @@ def _entities(node: AnyNode) -> set[str]:
 def _check_sides(condition: AnyNode, left: AnyNode, right: AnyNode) -> None:
     if aggregates(condition):
         raise QueryError(f"join: {describe(condition)} holds an aggregate; those belong in select and having")
-    if type(left.type) is not type(right.type):
+    if not _same_type(left, right):
         raise QueryError(
             f"join: {describe(condition)} compares {left.type} with {right.type}; both sides must be of one type: write f.cast"
         )
+
+
+def _same_type(left: AnyNode, right: AnyNode) -> bool:
+    """Whether equal values are equal as columns: decimals only of the same digits, texts of any length."""
+    return left.type == right.type if isinstance(left.type, DecimalType) else type(left.type) is type(right.type)
 
 
 def _check_kinds(source: EntityModel, clause: Join) -> None:
@@ -94,6 +100,11 @@ def _check_kinds(source: EntityModel, clause: Join) -> None:
     if streams and not clause.within:
         raise QueryError(
             f'join: {source.name} and {other.name} are streams, whose events go together within a time; add within="5s"'
+        )
+    if streams and clause.how == "left" and clause.grace is None:
+        raise QueryError(
+            f"join: when an event of {source.name} is known to find nothing depends on how late events of {other.name} may be; "
+            'add grace="1m"'
         )
     if not streams and (clause.within is not None or clause.grace is not None):
         name = "within" if clause.within is not None else "grace"

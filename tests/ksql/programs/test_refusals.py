@@ -1,0 +1,454 @@
+"""What ksqlDB cannot do, or not as the engine does it, is refused with the reason and the way out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import date, datetime
+from decimal import Decimal
+from typing import Annotated, Any
+
+import pytest
+
+import kandle
+from kandle import Gaps, Key, Precision, Timestamp
+from kandle import functions as f
+from kandle.errors import KandleError, QueryError
+from kandle.ksql.keys import key_expression, key_text
+from kandle.ksql.program import Role, WindowStore
+from kandle.ksql.script import program, script
+from kandle.ksql.statements import duration
+from kandle.ksql.terms import Term
+from kandle.ksql.types import BIGINT, BOOLEAN, DOUBLE, VARCHAR
+from kandle.model.entity import entity_model
+from kandle.model.types import BOOLEAN as BOOL
+from kandle.model.types import BYTES, DATE, INTEGER, STRING, TIMESTAMP, DecimalType
+from kandle.query.query import QueryModel
+from kandle.query.stages import Query, build
+from tests.ksql.programs.entities import (
+    Bar,
+    Copy,
+    Instrument,
+    InstrumentName,
+    LargeTrade,
+    LotBar,
+    LotsByName,
+    Micros,
+    Pair,
+    Quote,
+    Session,
+    Tick,
+    Total,
+    Trade,
+)
+from tests.ksql.programs.over_time import bar, lot
+from tests.ksql.server.checking import check_script
+
+
+@kandle.table("places")
+@dataclass(frozen=True)
+class Place:
+    code: Annotated[str, Key(0)]
+    floor: Annotated[int, Key(1)]
+    lot: int
+
+
+@kandle.table("keyless")
+@dataclass(frozen=True)
+class Keyless:
+    lot: int
+
+
+@kandle.stream("bare", key_format="KAFKA")
+@dataclass(frozen=True)
+class TwoBareKeys:
+    one: Annotated[str, Key(0)]
+    two: Annotated[str, Key(1)]
+    time: Annotated[datetime, Timestamp()]
+
+
+@kandle.stream("bare_date", key_format="KAFKA")
+@dataclass(frozen=True)
+class BareDate:
+    on: Annotated[date, Key(0)]
+    time: Annotated[datetime, Timestamp()]
+
+
+@kandle.stream("lines", value_format="DELIMITED")
+@dataclass(frozen=True)
+class Tagged:
+    name: Annotated[str, Key(0)]
+    tags: dict[str, str]
+
+
+@kandle.stream("doubled")
+@dataclass(frozen=True)
+class Doubled:
+    price: int
+    Price: int
+
+
+@kandle.stream("rowtimes")
+@dataclass(frozen=True)
+class RowTime:
+    rowtime: int
+
+
+@kandle.stream("market.ticks")
+@dataclass(frozen=True)
+class Dotted:
+    price: int
+
+
+@kandle.stream("market_ticks")
+@dataclass(frozen=True)
+class Underlined:
+    price: int
+
+
+@kandle.stream("bare_bars", key_format="KAFKA")
+@dataclass(frozen=True)
+class BareBar:
+    broker: Annotated[str, Key(0)]
+    symbol: Annotated[str, Key(1)]
+    start: Annotated[datetime, Timestamp(), Key(2)]
+    high: Annotated[Decimal, Precision(18, 6)]
+
+
+@kandle.stream("kafka_values", value_format="KAFKA")
+@dataclass(frozen=True)
+class KafkaBar:
+    symbol: Annotated[str, Key(0)]
+    start: Annotated[datetime, Timestamp(), Key(1)]
+    lots: int
+
+
+@kandle.stream("keys_only")
+@dataclass(frozen=True)
+class KeysOnly:
+    symbol: Annotated[str, Key(0)]
+
+
+@kandle.stream("untimed")
+@dataclass(frozen=True)
+class Untimed:
+    symbol: Annotated[str, Key(0)]
+    price: int
+
+
+@kandle.table("newest")
+@dataclass(frozen=True)
+class Newest:
+    symbol: Annotated[str, Key(0)]
+    price: int
+
+
+ENTITIES: list[tuple[type, str]] = [
+    (Keyless, "Keyless is a table without a key, which ksqlDB cannot have; mark its key fields"),
+    (TwoBareKeys, "TwoBareKeys: key_format = 'KAFKA' holds one column, but there are 2 (one, two); choose AVRO or JSON"),
+    (BareDate, "BareDate: key_format = 'KAFKA' holds a str, UUID, int or float, but on is date; choose AVRO or JSON"),
+    (Tagged, "Tagged: value_format = 'DELIMITED' has no maps, but tags is one; choose AVRO or JSON"),
+    (Doubled, "Doubled: the fields price and Price differ in the case of letters only"),
+    (RowTime, "no column of ksqlDB can be called 'rowtime': it has a column of its own of that name; rename the field"),
+]
+
+
+@pytest.mark.parametrize(("cls", "message"), ENTITIES, ids=[cls.__name__ for cls, _ in ENTITIES])
+def test_an_entity_that_ksqldb_cannot_read_is_refused(cls: type, message: str) -> None:
+    with pytest.raises(QueryError) as error:
+        _ = script([entity_model(cls)], []).text
+    assert message in str(error.value)
+
+
+def model(target: type, declare: Callable[[Query], Any]) -> QueryModel:
+    found: QueryModel = build(entity_model(target), declare)
+    return found
+
+
+def lots(q: Any) -> Any:
+    return q.tumbling(lambda t: t.time, minutes=1).group_by(lambda t: t.symbol)
+
+
+QUERIES: list[tuple[str, type, Callable[[Query], Any], str]] = [
+    (
+        "order_by",
+        LotBar,
+        lambda q: lots(q.from_(Trade)).select(lot).order_by(lambda b: b.high),
+        "query of LotBar on ksqlDB: order_by: ksqlDB neither orders the rows of its streams and tables nor counts them off",
+    ),
+    (
+        "week",
+        LotBar,
+        lambda q: q.from_(Trade).tumbling(lambda t: t.time, weeks=1).group_by(lambda t: t.symbol).select(lot),
+        "ksqlDB cannot make bars of 1wk: its longest unit of time is the day; declare a finer timeframe beside it",
+    ),
+    (
+        "zone",
+        LotBar,
+        lambda q: q.from_(Trade).tumbling(lambda t: t.time, days=1, tz="Asia/Tokyo").group_by(lambda t: t.symbol).select(lot),
+        "ksqlDB cannot make bars of 1d: its days are those of UTC, not of Asia/Tokyo; declare a finer timeframe",
+    ),
+    (
+        "window over a table",
+        LotBar,
+        lambda q: (
+            q.from_(Instrument)
+            .tumbling(lambda i: i.time, minutes=1)
+            .group_by(lambda i: i.code)
+            .select(
+                lambda i, w: LotBar(symbol=i.code, start=w.start, lots=f.sum(i.lot), high=f.cast(f.max(i.lot), Precision(18, 6)))
+            )
+        ),
+        "Instrument is a table, whose rows have no place in windows; ksqlDB windows streams only",
+    ),
+    (
+        "sessions without a key",
+        Bar,
+        lambda q: (
+            q.from_(Tick)
+            .based_on(Session, open=lambda s: s.open_at, close=lambda s: s.close_at)
+            .tumbling(lambda t: t.time, minutes=1)
+            .select(
+                lambda t, w: f.new(
+                    Bar,
+                    broker="b",
+                    symbol="s",
+                    start=w.start,
+                    open=f.first(t.bid),
+                    high=f.max(t.bid),
+                    low=f.min(t.bid),
+                    close=f.last(t.bid),
+                    volume=f.sum(t.size),
+                )
+            )
+        ),
+        "the key of Bar",
+    ),
+    (
+        "partitions of a join",
+        Bar,
+        lambda q: (
+            q.from_(Tick)
+            .join(Quote, on=lambda t, o: t.symbol == o.symbol, within="5s")
+            .tumbling(lambda t, o: t.time, minutes=1)
+            .group_by(lambda t, o: (t.broker, t.symbol))
+            .select(lambda t, o, w: bar(t, w))
+        ),
+        "join: Tick has 2 partitions and Quote 1; ksqlDB joins topics with equal numbers of partitions only",
+    ),
+    (
+        "table of two keys",
+        LargeTrade,
+        lambda q: (
+            q.from_(Trade)
+            .join(Place, on=lambda t, p: (t.symbol == p.code) & (t.size == p.floor))
+            .select(lambda t, p: LargeTrade(symbol=t.symbol, time=t.time, value=t.price * p.lot))
+        ),
+        "join: the key of the table Place has 2 parts (code, floor), but ksqlDB finds rows of tables by a key of one column",
+    ),
+    (
+        "time of a join",
+        Pair,
+        lambda q: (
+            q.from_(Quote)
+            .join(Micros, on=lambda o, m: o.symbol == m.code, within="5s")
+            .select(
+                lambda o, m: Pair(
+                    symbol=o.symbol, time=o.time, traded=f.cast(m.price, Precision(18, 6)), quoted=o.price, venue=o.venue
+                )
+            )
+        ),
+        "ksqlDB cannot take time of Micros for it; mark a datetime field Timestamp(), in milliseconds",
+    ),
+    (
+        "key of a table",
+        Copy,
+        lambda q: q.from_(Instrument).select(lambda i: Copy(symbol=i.code, double=i.lot)),
+        "the key of Copy is (), but a table made from Instrument keeps its key; give it the key fields of Instrument",
+    ),
+    (
+        "only keys",
+        KeysOnly,
+        lambda q: q.from_(Trade).select(lambda t: KeysOnly(symbol=t.symbol)),
+        "select: all fields of KeysOnly are key fields; ksqlDB needs one that is not",
+    ),
+    (
+        "aggregate over a table",
+        LotsByName,
+        lambda q: (
+            q.from_(Instrument)
+            .group_by(lambda i: f.coalesce(i.name, ""))
+            .select(lambda i: LotsByName(name=f.coalesce(i.name, ""), instruments=f.count(), lots=f.max(i.lot)))
+        ),
+        "f.max(Instrument.lot): Instrument is a table, over whose rows ksqlDB has count, sum, avg",
+    ),
+    (
+        "no event time",
+        Newest,
+        lambda q: q.from_(Untimed).group_by(lambda u: u.symbol).select(lambda u: Newest(symbol=u.symbol, price=f.last(u.price))),
+        "f.last(Untimed.price) goes by event time, but no field of Untimed is marked Timestamp()",
+    ),
+    (
+        "bare key of bars",
+        BareBar,
+        lambda q: (
+            q.from_(Tick)
+            .tumbling(lambda t: t.time, minutes=1)
+            .group_by(lambda t: (t.broker, t.symbol))
+            .select(lambda t, w: BareBar(broker=t.broker, symbol=t.symbol, start=w.start, high=f.max(t.bid)))
+        ),
+        "BareBar: key_format = 'KAFKA' holds one column, but the group key has 2; choose AVRO or JSON",
+    ),
+    (
+        "bare value of bars",
+        KafkaBar,
+        lambda q: lots(q.from_(Trade)).select(lambda t, w: KafkaBar(symbol=t.symbol, start=w.start, lots=f.count())),
+        "KafkaBar: value_format = 'KAFKA' holds one column, but bars have more; choose AVRO or JSON",
+    ),
+    (
+        "finer than milliseconds",
+        LotBar,
+        lambda q: q.from_(Trade).tumbling(lambda t: t.time, minutes=1, grace="7d1us").group_by(lambda t: t.symbol).select(lot),
+        "ksqlDB counts time in milliseconds; choose a whole number of them",
+    ),
+]
+
+
+@pytest.mark.parametrize(("target", "declare", "message"), [each[1:] for each in QUERIES], ids=[each[0] for each in QUERIES])
+def test_a_query_that_ksqldb_cannot_run_is_refused(target: type, declare: Callable[[Query], Any], message: str) -> None:
+    with pytest.raises(QueryError) as error:
+        _ = [statement.text for statement in program(model(target, declare)).statements]
+    assert message in str(error.value)
+
+
+def test_having_with_roll_up_and_without_filling_is_refused_in_role_all() -> None:
+    query = model(
+        LotBar,
+        lambda q: (
+            q.from_(Trade)
+            .tumbling(lambda t: t.time, minutes=(1, 5), gaps=Gaps.SKIP)
+            .group_by(lambda t: t.symbol)
+            .having(lambda t, w: f.count() > 1)
+            .select(lot)
+        ),
+    )
+    assert "`having` is applied by kandle" in " ".join(program(query).notes)
+    with pytest.raises(QueryError, match=r'having: bars that it drops still count in the roll-up.*use role "live"'):
+        program(query, Role.ALL)
+
+
+def test_topics_whose_names_are_the_same_there_are_refused() -> None:
+    with pytest.raises(QueryError, match="two statements make a stream or table 'market_ticks'"):
+        script([entity_model(Dotted), entity_model(Underlined)], [])
+
+
+def test_queries_may_read_what_others_make_of_events_but_not_their_bars() -> None:
+    large = model(
+        LargeTrade, lambda q: q.from_(Trade).select(lambda t: LargeTrade(symbol=t.symbol, time=t.time, value=t.price * 2))
+    )
+    over = model(
+        LotBar,
+        lambda q: lots(q.from_(LargeTrade)).select(
+            lambda t, w: LotBar(symbol=t.symbol, start=w.start, lots=f.count(), high=f.cast(f.max(t.value), Precision(18, 6)))
+        ),
+    )
+    entities = [entity_model(cls) for cls in (LotBar, LargeTrade, Trade)]
+    made = script(entities, [over, large])
+    assert [each.creates.name for each in made.statements if each.creates] == ["trades", "large_trades", "lots_1m_live"]
+    assert check_script(made.text) == []
+    total = model(
+        Total,
+        lambda q: (
+            q.from_(LotBar)
+            .group_by(lambda b: b.symbol)
+            .select(lambda b: Total(symbol=b.symbol, trades=f.count(), volume=f.sum(b.lots), newest=f.last(b.high)))
+        ),
+    )
+    with pytest.raises(
+        QueryError, match="it reads LotBar, whose bars are in a topic for each timeframe; read what they are made"
+    ):
+        script(entities, [over, large, total])
+
+
+def test_queries_in_a_circle_are_refused() -> None:
+    one = model(InstrumentName, lambda q: q.from_(Total).select(lambda t: InstrumentName(code=t.symbol, label=t.symbol)))
+    other = model(
+        Total,
+        lambda q: q.from_(InstrumentName).select(lambda i: Total(symbol=i.code, trades=1, volume=1, newest=Decimal(1))),
+    )
+    with pytest.raises(QueryError, match="in a circle: InstrumentName -> Total -> InstrumentName"):
+        script([], [one, other])
+
+
+def test_queries_that_need_different_tables_of_one_schedule_are_refused() -> None:
+    @kandle.stream("by_broker")
+    @dataclass(frozen=True)
+    class BrokerBar:
+        broker: Annotated[str, Key(0)]
+        start: Annotated[datetime, Timestamp(), Key(1)]
+        volume: int
+
+    def sessions(q: Query) -> Any:
+        return q.from_(Tick).based_on(Session, open=lambda s: s.open_at, close=lambda s: s.close_at)
+
+    one = model(
+        Bar, lambda q: sessions(q).tumbling(lambda t: t.time, minutes=1).group_by(lambda t: (t.broker, t.symbol)).select(bar)
+    )
+    other = model(
+        BrokerBar,
+        lambda q: (
+            sessions(q)
+            .tumbling(lambda t: t.time, minutes=1)
+            .group_by(lambda t: t.broker)
+            .select(lambda t, w: BrokerBar(broker=t.broker, start=w.start, volume=f.sum(t.size)))
+        ),
+    )
+    with pytest.raises(QueryError, match="the queries of Bar and BrokerBar are both based on Session"):
+        script([], [one, other])
+
+
+def test_what_takes_a_program_away_goes_from_readers_to_what_they_read() -> None:
+    query = model(LotBar, lambda q: lots(q.from_(Trade)).select(lot))
+    drops = [drop.text for drop in script([entity_model(Trade)], [query], Role.ALL).drops]
+    assert drops == [
+        "DROP TABLE IF EXISTS `lots_1m_filled` DELETE TOPIC;",
+        "DROP STREAM IF EXISTS `lots_1m_final_declared`;",
+        "DROP TABLE IF EXISTS `lots_1m_final` DELETE TOPIC;",
+        "DROP STREAM IF EXISTS `trades`;",
+    ]
+
+
+def test_windows_are_kept_as_long_as_is_said_and_never_less_than_they_need() -> None:
+    query = model(LotBar, lambda q: lots(q.from_(Trade)).select(lot))
+    hour = 3_600_000_000
+    text = program(query, Role.LIVE, WindowStore(48 * hour, hour)).statements[-1].text
+    assert "RETENTION 2 DAYS, GRACE PERIOD 1 HOURS" in text
+    text = program(query, Role.LIVE, WindowStore(hour, hour)).statements[-1].text
+    assert "RETENTION 61 MINUTES, GRACE PERIOD 1 HOURS" in text
+
+
+def test_a_key_of_several_parts_is_one_text_that_no_other_key_has() -> None:
+    kinds = [STRING, STRING]
+    keys = [("a|b", "c"), ("a", "b|c"), ("a%7Cb", "c"), ("a%257Cb", "c"), ("a", "b%7Cc")]
+    assert len({key_text(key, kinds) for key in keys}) == len(keys)
+    assert key_text(("b", "A"), kinds) == "b|A"
+    assert key_text(("100%", "x|y"), kinds) == "100%25|x|y"
+    others = (True, 7, Decimal("1.5"), date(2026, 3, 8), datetime.fromisoformat("2026-03-08T00:00:00.250Z"), b"\xff")
+    assert (
+        key_text(others, [BOOL, INTEGER, DecimalType(9, 2), DATE, TIMESTAMP, BYTES])
+        == "true|7|1.50|2026-03-08|1772928000250|/w=="
+    )
+    one, two = Term("`a`", VARCHAR, nullable=False), Term("`b`", BIGINT, nullable=False)
+    assert key_expression([one]) == "`a`"
+    assert key_expression([two, one]) == "CAST(`b` AS VARCHAR) + '|' + `a`"
+    flag = Term("`c`", BOOLEAN, nullable=False)
+    assert key_expression([flag, two]) == "CASE WHEN `c` THEN 'true' ELSE 'false' END + '|' + CAST(`b` AS VARCHAR)"
+    with pytest.raises(QueryError, match="`d` is DOUBLE, which cannot be a part of a key"):
+        key_expression([Term("`d`", DOUBLE, nullable=False), one])
+
+
+def test_durations_are_written_in_the_largest_unit_that_divides_them() -> None:
+    texts = {0: "0 SECONDS", 1_000: "1 MILLISECONDS", 90_000_000: "90 SECONDS", 86_400_000_000: "1 DAYS"}
+    assert {value: duration(value) for value in texts} == texts
+    with pytest.raises(KandleError, match="counts time in milliseconds"):
+        duration(1)
