@@ -73,7 +73,15 @@ CONSTANTS: dict[str, Values] = {
     "date": DATES,
     "instant": INSTANTS,
 }
-LEAVES = {"int": "ij", "float": "de", "exact": "nm", "text": "su", "bool": "bc", "date": ("day",), "instant": ("time", "t")}
+LEAVES = {
+    "int": "ij",
+    "float": "de",
+    "exact": ("n", "m", "wide"),
+    "text": "su",
+    "bool": "bc",
+    "date": ("day",),
+    "instant": ("time", "t"),
+}
 
 Rule = tuple[Callable[..., Any], tuple[Any, ...]]
 """A function, and for each argument the type of a tree or a strategy for a constant."""
@@ -102,11 +110,13 @@ TREES: dict[str, list[Rule]] = {
         *rules("float", (operator.add, operator.sub, operator.mul, operator.truediv), "float", "float"),
         *rules("float", (operator.neg, abs, f.floor, f.ceil, f.sqrt, f.ln, f.log10)),
         (operator.truediv, ("int", "int")),
+        *rules("float", (operator.add, operator.mul, operator.truediv, f.coalesce, f.greatest), "int", "float"),
         (cast(float), ("exact",)),
     ],
     "exact": [
         *rules("exact", (operator.add, operator.sub, operator.mul, operator.truediv), "exact", "exact"),
-        *rules("exact", (operator.mul, operator.truediv), "exact", "int"),
+        *rules("exact", (operator.add, operator.mul, operator.truediv, f.coalesce, f.greatest), "exact", "int"),
+        *rules("exact", (operator.sub, operator.truediv), "int", "exact"),
         *rules("exact", (operator.neg, abs, f.floor, f.ceil)),
         (cast(Precision(20, 4)), ("int",)),
         (f.round, ("exact", st.integers(0, 3))),
@@ -122,12 +132,14 @@ TREES: dict[str, list[Rule]] = {
     ],
     "bool": [
         *((compare, (kind, kind)) for kind in CONSTANTS for compare in COMPARISONS),
+        *((compare, kinds) for kinds in (("exact", "int"), ("int", "float")) for compare in COMPARISONS),
         *rules("bool", (operator.and_, operator.or_), "bool", "bool"),
         (f.not_, ("bool",)),
         *rules("bool", (f.starts_with, f.ends_with, f.contains), "text", "text"),
         *((f.between, (kind,) * 3) for kind in ("int", "exact", "text", "instant")),
         *((test, (kind,)) for kind in CONSTANTS for test in (f.is_null, f.is_not_null)),
         (f.is_in, ("int", st.lists(INTEGERS, min_size=1, max_size=3))),
+        (f.is_in, ("exact", st.lists(AMOUNTS | INTEGERS, min_size=1, max_size=3))),
         (f.is_in, ("text", st.lists(TEXT, min_size=1, max_size=3))),
     ],
     "date": [(f.to_date, ("instant", ZONES))],
