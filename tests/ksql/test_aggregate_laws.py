@@ -21,6 +21,7 @@ from kandle import Gaps
 from kandle import functions as f
 from kandle.engine.aggregates import OFFSET, TIME
 from kandle.engine.compiled import CompiledQuery
+from kandle.errors import QueryError
 from kandle.ksql.aggregates import accumulator, partials, query_scope
 from kandle.ksql.expressions import term
 from kandle.ksql.partials import Partial
@@ -193,6 +194,60 @@ def check_finish(expression: Any, events: Sequence[Row]) -> None:
 @given(st.sampled_from(sorted(COMPOSITES)), st.lists(EVENTS, min_size=1, max_size=6))
 def test_an_expression_of_aggregates_means_the_same_in_ksqldb(name: str, events: list[Row]) -> None:
     check_value(COMPOSITES[name], events)
+
+
+def merged_value(expression: Any, rows: Sequence[Sequence[Row]]) -> Any:
+    """The value of a bucket that is made of the rows of finer ones."""
+    query = query_of(expression)
+    scope = query_scope(query, Scope(sequence=ARRIVAL))
+    aggregated = query.projection[0].expression
+    assert isinstance(aggregated, Aggregate)
+    found = accumulator(aggregated, scope)
+    columns = {each.name: Term(f"`{each.name}`", each.collect.type, each.collect.nullable) for each in found.partials}
+    kinds = {name: server_type(column.type) for name, column in columns.items()}
+    states = [state_of(found.partials, events) for events in rows]
+    merged = {each.name: aggregate(each.merge(columns).text, states, kinds) for each in found.partials}
+    return evaluate(found.finish(columns).text, merged, kinds)
+
+
+@settings(deadline=None, max_examples=50, suppress_health_check=[HealthCheck.too_slow])
+@given(
+    st.sampled_from([name for name in sorted(AGGREGATES) if "distinct" not in name and "offset" not in name]),
+    st.lists(EVENTS, min_size=1, max_size=4),
+    st.lists(EVENTS, min_size=1, max_size=4),
+)
+def test_finer_rows_in_time_order_merge_to_the_value_of_all_events(name: str, early: list[Row], late: list[Row]) -> None:
+    later = [replace(event, time=event.time + timedelta(seconds=10)) for event in late]
+    found = merged_value(AGGREGATES[name], [early, later])
+    assert same(found, engine_value(query_of(AGGREGATES[name]), [*early, *later]))
+
+
+def test_sets_of_values_are_not_merged_inside_of_ksqldb() -> None:
+    query = query_of(f.count_distinct(ROW.i))
+    found = partials(query, query_scope(query, Scope(sequence=ARRIVAL)))[-1]
+    with pytest.raises(QueryError, match=r'f\.count_distinct\(Row\.i\): .* use role "live"'):
+        found.merge({})
+
+
+def test_what_comes_by_offset_merges_by_its_offset() -> None:
+    query = query_of(f.last_by_offset(ROW.n))
+    found = accumulator(query.projection[0].expression, query_scope(query, Scope(sequence=ARRIVAL)))  # type: ignore[arg-type]
+    columns = {each.name: Term(f"`{each.name}`", each.collect.type, each.collect.nullable) for each in found.partials}
+    assert [each.merge(columns).text for each in found.partials] == [
+        "TOPK(`_last_offset_a0_at`, `_last_offset_a0`, 1)[1]->`col0`",
+        "MAX(`_last_offset_a0_at`)",
+    ]
+
+
+def test_the_last_of_one_time_is_told_by_the_order_of_arrival_only_where_there_is_one() -> None:
+    events = [Row(time=START, n=Decimal("1.000000")), Row(time=START, n=Decimal("2.000000"))]
+    query = query_of(f.last(ROW.n))
+    expression = query.projection[0].expression
+    with_order = term(expression, query_scope(query, Scope(sequence=ARRIVAL))).text
+    without = term(expression, query_scope(query, Scope())).text
+    assert aggregate(with_order, server_events(events), EVENT_COLUMNS) == Decimal(2)
+    assert aggregate(without, server_events(events), EVENT_COLUMNS) == Decimal(1)
+    assert without == "TOPK(UNIX_TIMESTAMP(`time`), `n`, 1)[1]->`col0`"
 
 
 CHECKS = {"value": check_value, "state": check_state, "finish": check_finish}

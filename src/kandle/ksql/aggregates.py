@@ -11,7 +11,7 @@ from dataclasses import replace
 from kandle.errors import QueryError
 from kandle.ksql.constants import number
 from kandle.ksql.expressions import term
-from kandle.ksql.operators import RefusedError, arithmetic, call, cast
+from kandle.ksql.operators import arithmetic, call, cast
 from kandle.ksql.partials import (
     Accumulator,
     Argument,
@@ -29,9 +29,10 @@ from kandle.ksql.partials import (
     times,
     where_known,
 )
+from kandle.ksql.refusal import RefusedError
 from kandle.ksql.sums import Moments, exact_deviation, mean, squares_of, sum_of
 from kandle.ksql.terms import Scope, Term
-from kandle.ksql.types import BIGINT, BYTES, VARCHAR, array
+from kandle.ksql.types import BIGINT, BYTES, VARCHAR, KsqlType
 from kandle.model.types import NARROW_PRECISION, DataType, DecimalType, IntegerType
 from kandle.query.describe import describe
 from kandle.query.nodes import Aggregate, AnyNode, Branch, Call, Case, Constant, Node, aggregates
@@ -213,7 +214,7 @@ def _count_distinct(node: Aggregate, arguments: Sequence[Argument], scope: Scope
     name = f"_distinct{argument.column}"
     values = folded("COLLECT_SET", argument.value, nullable=False)
     if argument.value.nullable:
-        values = Term(f"FILTER({values.text}, x => x IS NOT NULL)", array(argument.value.type), nullable=False)
+        values = call("FILTER", values, Term("x => x IS NOT NULL", KsqlType("LAMBDA"), nullable=False))
 
     def merged(columns: Columns) -> Term:
         raise QueryError(f'{describe(node)}: ksqlDB cannot unite the sets of finer buckets; use role "live", where kandle does')

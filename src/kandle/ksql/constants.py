@@ -11,7 +11,8 @@ from typing import Any
 
 from kandle.ksql.logic import FALSE, TRUE
 from kandle.ksql.names import text
-from kandle.ksql.operators import RefusedError, null
+from kandle.ksql.operators import null
+from kandle.ksql.refusal import RefusedError
 from kandle.ksql.terms import Level, Term, Truth, boolean
 from kandle.ksql.types import BIGINT, BYTES, DATE, DOUBLE, INTEGER, TIMESTAMP, VARCHAR, KsqlType, column_type, decimal
 from kandle.model.types import (

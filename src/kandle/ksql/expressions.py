@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -10,10 +11,11 @@ from kandle.errors import PlanError, QueryError
 from kandle.ksql.constants import constant
 from kandle.ksql.logic import Condition, Shape
 from kandle.ksql.names import quoted
-from kandle.ksql.operators import RefusedError, call, cast
+from kandle.ksql.operators import call, cast
+from kandle.ksql.refusal import RefusedError
 from kandle.ksql.scalars import SCALARS
 from kandle.ksql.terms import Scope, Term, Truth, checks_of, plain, truth_of
-from kandle.ksql.types import BIGINT, BOOLEAN, DOUBLE, TIMESTAMP, VARCHAR, KsqlType, column_type
+from kandle.ksql.types import BIGINT, BOOLEAN, DOUBLE, VARCHAR, KsqlType, column_type
 from kandle.query.describe import describe
 from kandle.query.nodes import Aggregate, AnyNode, Call, Case, Cast, Column, Constant, Node, WindowBound
 
@@ -28,7 +30,8 @@ WINDOW_COLUMNS = {
 
 def term(node: AnyNode, scope: Scope = SOURCE) -> Term:
     """The value of a node, of exactly the type that a column of it has."""
-    return cast(_visited(node, scope), column_type(node.type))
+    with _named(node):
+        return cast(_visited(node, scope), column_type(node.type))
 
 
 def condition(node: AnyNode, scope: Scope = SOURCE) -> str:
@@ -40,8 +43,15 @@ def _visited(node: AnyNode, scope: Scope) -> Term:
     """The value of a node, of the type that ksqlDB gives its text."""
     if node in scope.columns:
         return scope.columns[node]
-    try:
+    with _named(node):
         return _VISITORS[type(node)](node, scope)
+
+
+@contextmanager
+def _named(node: AnyNode) -> Iterator[None]:
+    """What is refused is said of this expression."""
+    try:
+        yield
     except RefusedError as refusal:
         raise QueryError(f"{describe(node)}: {refusal}") from None
 
@@ -100,8 +110,6 @@ def _as_type(value: Term, node: AnyNode, kind: KsqlType) -> Term:
     if kind == VARCHAR and value.type != VARCHAR:
         # The text has the digits of the type.
         return cast(cast(value, column_type(node.type)), kind)
-    if TIMESTAMP in (kind, value.type):
-        return value
     return cast(value, kind)
 
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 
-from kandle.errors import QueryError
+from kandle.ksql.refusal import RefusedError
 from kandle.ksql.types import BIGINT, BOOLEAN, BYTES, DATE, DOUBLE, INTEGER, TIMESTAMP, VARCHAR, KsqlType, array, decimal, mapping
 
 WIDER = {"INTEGER": ("BIGINT", "DECIMAL", "DOUBLE"), "BIGINT": ("DECIMAL", "DOUBLE"), "DECIMAL": ("DOUBLE",)}
@@ -71,21 +71,20 @@ def table() -> dict[str, tuple[Signature, ...]]:
     return every
 
 
-def accepted(name: str, arguments: Sequence[KsqlType], expression: str = "") -> KsqlType:
-    """The type of a call; a QueryError names expression, function and accepted signatures if ksqlDB would refuse it."""
+def accepted(name: str, arguments: Sequence[KsqlType]) -> KsqlType:
+    """The type of a call; an error names the function and its signatures if ksqlDB would refuse it."""
     found = [(cost, result) for signature in table().get(name, ()) for cost, result in _matches(signature, arguments)]
     exact = [result for cost, result in found if cost == 0]
     possible = exact or [result for _, result in found]
     if len(set(possible)) == 1 and (exact or len(found) == 1):
         return possible[0]
-    raise QueryError(_refusal(name, arguments, expression, ambiguous=bool(possible)))
+    raise RefusedError(_refusal(name, arguments, ambiguous=bool(possible)))
 
 
-def _refusal(name: str, arguments: Sequence[KsqlType], expression: str, *, ambiguous: bool) -> str:
+def _refusal(name: str, arguments: Sequence[KsqlType], *, ambiguous: bool) -> str:
     signatures = ", ".join(f"{name}{signature.text}" for signature in table().get(name, ())) or f"no function {name}"
-    where = f"{expression}: " if expression else ""
     why = "cannot choose between its signatures for" if ambiguous else "does not take"
-    return f"{where}ksqlDB's {name} {why} ({', '.join(map(str, arguments))}); it has {signatures}; cast the arguments"
+    return f"ksqlDB's {name} {why} ({', '.join(map(str, arguments))}); it has {signatures}; cast the arguments"
 
 
 def _matches(signature: Signature, arguments: Sequence[KsqlType]) -> Iterator[tuple[int, KsqlType]]:

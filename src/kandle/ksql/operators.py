@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from kandle.errors import QueryError
 from kandle.ksql.functions import accepted
 from kandle.ksql.logic import Condition
+from kandle.ksql.refusal import RefusedError
 from kandle.ksql.terms import Level, Term, plain, strict, within
 from kandle.ksql.types import BIGINT, DOUBLE, INTEGER, TIMESTAMP, VARCHAR, KsqlType, decimal
 
@@ -24,10 +24,6 @@ CASTS = {
     "TIMESTAMP": ("VARCHAR", "DATE"),
     "DATE": ("TIMESTAMP",),
 }
-
-
-class RefusedError(QueryError):
-    """What ksqlDB cannot do; the compiler adds the expression."""
 
 
 def digits(kind: KsqlType) -> KsqlType:

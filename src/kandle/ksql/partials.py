@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from kandle.ksql.constants import number
 from kandle.ksql.expressions import term
 from kandle.ksql.functions import accepted
-from kandle.ksql.operators import RefusedError, arithmetic, call, cast, joined
+from kandle.ksql.operators import arithmetic, call, cast, joined
+from kandle.ksql.refusal import RefusedError
 from kandle.ksql.terms import Scope, Term, known
 from kandle.ksql.types import BIGINT, INTEGER, VARCHAR
 from kandle.model.types import DataType

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from kandle.ksql.operators import RefusedError
+from kandle.ksql.refusal import RefusedError
 
 LETTERS = {
     "Y": "yyyy",

@@ -10,7 +10,8 @@ from collections.abc import Callable, Sequence
 from kandle.ksql.conditions import CONDITIONS, holds
 from kandle.ksql.logic import negated
 from kandle.ksql.numbers import NUMBERS
-from kandle.ksql.operators import RefusedError, call, call_of_plain, cast
+from kandle.ksql.operators import call, call_of_plain, cast
+from kandle.ksql.refusal import RefusedError
 from kandle.ksql.terms import Check, Term, guarded, only_where, plain
 from kandle.ksql.texts import TEXTS
 from kandle.ksql.times import TIMES
