@@ -23,7 +23,7 @@ from kandle.ksql.types import BIGINT, column_type
 from kandle.ksql.windows import hopping, size_of, tumbling
 from kandle.plan.plan import BarPlan, Plan
 from kandle.query.nodes import Node
-from kandle.query.query import Gaps, Late
+from kandle.query.query import Gaps
 
 COPIES = ("value", "copy")
 """How columns that repeat the key are called, by turns: a query cannot give a column the name that it reads it by."""
@@ -39,8 +39,6 @@ def _check(plan: Plan) -> None:
     query = plan.query
     for bar in plan.emitted:
         size_of(plan, bar, "all")
-    if query.late is Late.TOPIC:
-        raise QueryError('late=Late.TOPIC: ksqlDB drops late events and keeps them nowhere; choose Late.DROP, or role "live"')
     if query.join is not None and query.join.within is not None:
         raise QueryError(
             f"join of the streams {query.source.name} and {query.join.entity.name}: heartbeats find no partner there, so "

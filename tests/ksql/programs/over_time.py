@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from kandle import Gaps, Late
+from kandle import Gaps
 from kandle import functions as f
 from kandle.query.stages import Query
 from tests.ksql.programs.cases import case
@@ -143,17 +143,6 @@ def bounds_of_buckets(q: Query) -> Any:
             )
         )
     )
-
-
-@case(
-    Trade,
-    LotBar,
-    refused="query of LotBar on ksqlDB: late=Late.TOPIC: ksqlDB drops late events and keeps them nowhere; "
-    'choose Late.DROP, or role "live"',
-)
-def late_events_kept(q: Query) -> Any:
-    """Late events to a topic, by kandle"""
-    return q.from_(Trade).tumbling(lambda t: t.time, minutes=1, late=Late.TOPIC).group_by(lambda t: t.symbol).select(lot)
 
 
 @case(Trade, LotBar)

@@ -6,14 +6,13 @@ KANDLE_REWRITE=1 writes the files, docs/ksql-models.md and examples/ksql/ anew.
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from kandle.errors import QueryError
 from kandle.ksql.program import Role
+from tests.cli.commands import Here
 from tests.ksql.programs.cases import Case
 from tests.ksql.programs.catalogue import CASES
 from tests.ksql.programs.page import page
@@ -63,9 +62,11 @@ def test_the_page_of_both_readings_is_up_to_date() -> None:
 
 
 @pytest.mark.parametrize(("name", "role"), EXAMPLES)
-def test_the_scripts_of_the_examples_are_what_the_command_prints(name: str, role: Role) -> None:
-    context = f"examples.{name}:{name.capitalize()}"
-    command = [sys.executable, "-m", "kandle.cli", "script", context, "--role", role.value]
-    printed = subprocess.run(command, cwd=ROOT, capture_output=True, encoding="utf-8", check=True).stdout
+def test_the_scripts_of_the_examples_are_what_the_command_prints(
+    name: str, role: Role, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(ROOT)
+    code, printed, errors = Here(capsys).run("script", f"examples.{name}:{name.capitalize()}", "--role", role.value)
+    assert (code, errors) == (0, "")
     assert kept(ROOT / "examples" / "ksql" / f"{name}_{role.value}.sql", printed) == printed
     assert check_script(printed) == []

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import pytest
 
 import kandle
-from kandle import Gaps, Key, Precision, Timestamp
+from kandle import Gaps, Key, Late, Precision, Timestamp
 from kandle import functions as f
 from kandle.errors import KandleError, QueryError
 from kandle.ksql.keys import key_expression, key_text
@@ -175,6 +175,12 @@ QUERIES: list[tuple[str, type, Callable[[Query], Any], str]] = [
         LotBar,
         lambda q: lots(q.from_(Trade)).select(lot).order_by(lambda b: b.high),
         "query of LotBar on ksqlDB: order_by: ksqlDB neither orders the rows of its streams and tables nor counts them off",
+    ),
+    (
+        "late events",
+        LotBar,
+        lambda q: q.from_(Trade).tumbling(lambda t: t.time, minutes=1, late=Late.TOPIC).group_by(lambda t: t.symbol).select(lot),
+        "late=Late.TOPIC: ksqlDB gives rows of buckets, in which nobody can tell a late event from others; choose Late.DROP",
     ),
     (
         "week",
