@@ -40,8 +40,8 @@ def _check(query: QueryModel) -> None:
         )
     if query.window is not None and query.late is Late.TOPIC:
         raise QueryError(
-            "late=Late.TOPIC: ksqlDB gives rows of buckets, in which nobody can tell a late event from others; choose Late.DROP, or "
-            "the embedded engine"
+            "late=Late.TOPIC: ksqlDB gives rows of buckets, in which nobody can tell a late event from others; choose Late.DROP, "
+            "or the embedded engine"
         )
 
 
