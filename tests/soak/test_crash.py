@@ -24,8 +24,8 @@ def test_killed_processes_lose_double_and_change_no_final(tmp_path: Path) -> Non
     check(Crash(11, seed=3), tmp_path, kills=4)
 
 
-def test_killed_processes_with_state_in_rocksdb_go_on_as_if_nothing_had_happened(tmp_path: Path) -> None:
-    check(Crash(10, seed=4, state="rocksdb"), tmp_path, kills=3)
+def test_killed_processes_with_state_in_rocksdb_and_warm_standby_go_on_as_if_nothing_had_happened(tmp_path: Path) -> None:
+    check(Crash(10, seed=4, state="rocksdb", standby=True), tmp_path, kills=3)
 
 
 def test_killed_processes_on_a_cluster_lose_double_and_change_no_final(tmp_path: Path) -> None:
@@ -43,6 +43,7 @@ def test_five_minutes_of_killing_on_a_cluster_change_nothing(tmp_path: Path, bro
 
 
 @pytest.mark.soak
+@pytest.mark.parametrize("standby", [False, True])
 @pytest.mark.parametrize("state", ["memory", "rocksdb"])
-def test_a_minute_of_killing_changes_nothing(tmp_path: Path, state: str) -> None:
-    check(Crash(60, seed=5, state=state, workers=3), tmp_path, kills=15)
+def test_a_minute_of_killing_changes_nothing(tmp_path: Path, state: str, standby: bool) -> None:
+    check(Crash(60, seed=5, state=state, workers=3, standby=standby), tmp_path, kills=15)
