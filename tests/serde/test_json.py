@@ -127,6 +127,18 @@ def test_numbers_are_instants_in_the_unit_of_the_entity(form: str, unit: int) ->
     assert written(found).encode(frame) == [f'{{"at":{micros // unit}}}'.encode()]
 
 
+def test_a_datetime_of_a_form_of_its_own_is_text_of_that_form() -> None:
+    found = RecordField("at", TIMESTAMP, nullable=True, datetime_format="%d.%m.%Y %H:%M:%S")
+    whole = INSTANT.replace(microsecond=0)
+    frame = pl.DataFrame({"at": pl.Series([whole, None], dtype=TIMESTAMP.physical)})
+    assert written(found).encode(frame) == [b'{"at":"08.03.2024 14:30:00"}', b'{"at":null}']
+    texts = ['{"at":"08.03.2024 14:30:00"}', '{"at":"2024-03-08T14:30:00Z"}', f'{{"at":{MILLIS - 250}}}']
+    assert written(found).decode([text.encode() for text in texts]).frame["at"].to_list() == [whole] * 3
+    assert "at" in written(found).decode([b'{"at":"8 March"}']).rejects[0].reason
+    with pytest.raises(DataError, match=r"field at = .*text of the form '%d.%m.%Y %H:%M:%S' would not say all of it"):
+        written(found).encode(pl.DataFrame({"at": pl.Series([INSTANT], dtype=TIMESTAMP.physical)}))
+
+
 def test_nanoseconds_are_written_and_read() -> None:
     found = RecordField("at", TIMESTAMP, datetime_format="epoch_ns")
     frame = pl.DataFrame({"at": [INSTANT]}, schema={"at": TIMESTAMP.physical})

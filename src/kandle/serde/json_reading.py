@@ -13,6 +13,7 @@ from typing import Any
 
 import polars as pl
 
+from kandle.model.parsing import timestamp_from_text
 from kandle.model.types import (
     BooleanType,
     BytesType,
@@ -27,7 +28,7 @@ from kandle.model.types import (
     UuidType,
 )
 from kandle.serde.fields import RecordField, physical_default, scaled
-from kandle.serde.json_writing import EPOCH_UNITS, NANOS, USUAL_UNIT
+from kandle.serde.json_writing import EPOCH_UNITS, NANOS, USUAL_UNIT, is_pattern
 from kandle.serde.readers import FIRST_DAY, LAST_DAY
 from kandle.serde.schema import EPOCH_DAY
 from kandle.time.timeframe import parse_instant, to_instant
@@ -143,7 +144,11 @@ def _date(found: RecordField, value: Any) -> int:
 
 
 def _timestamp(found: RecordField, value: Any) -> int:
-    """A number since the epoch, in the unit of the field, or ISO 8601; in microseconds."""
+    """Text in the form of the field, a number since the epoch in its unit, or ISO 8601; in microseconds."""
+    if isinstance(value, str) and is_pattern(found.datetime_format):
+        instant = timestamp_from_text(pl.Series([value]), found.datetime_format).to_physical()[0]
+        if instant is not None:
+            return int(instant)
     if isinstance(value, str) and "-" in value[1:]:
         if re.search(r"[.,]\d{6}\d*[1-9]", value):
             raise ValueError(f"{value[:40]} is finer than a microsecond")

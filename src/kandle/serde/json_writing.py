@@ -1,4 +1,4 @@
-"""Columns as JSON: every digit of decimals, instants as numbers since the epoch, as ksqlDB reads them."""
+"""Columns as JSON: every digit of decimals, instants as numbers since the epoch or in the form of their field."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import Callable
 import polars as pl
 
 from kandle.errors import DataError
+from kandle.model.parsing import timestamp_from_text
 from kandle.model.types import (
     BytesType,
     DataType,
@@ -41,10 +42,24 @@ def _check(found: RecordField, column: pl.Series, subject: str) -> None:
         check_decimals(found, column, subject)
     elif isinstance(found.type, FloatType):
         _refuse(column, ~column.is_finite(), f"subject {subject}, field {found.name}", "JSON has no such number; use AVRO")
+    elif isinstance(found.type, TimestampType) and is_pattern(found.datetime_format):
+        text = column.dt.strftime(str(found.datetime_format))
+        why = f"text of the form {found.datetime_format!r} would not say all of it"
+        _refuse(
+            column,
+            timestamp_from_text(text, found.datetime_format).ne_missing(column),
+            f"subject {subject}, field {found.name}",
+            why,
+        )
     elif isinstance(found.type, TimestampType) and found.datetime_format != NANOS:
         unit = EPOCH_UNITS.get(found.datetime_format or "", USUAL_UNIT)
         why = f'it would be cut to multiples of {unit} microseconds; declare DatetimeFormat("epoch_us")'
         _refuse(column, column.to_physical() % unit != 0, f"subject {subject}, field {found.name}", why)
+
+
+def is_pattern(datetime_format: str | None) -> bool:
+    """Whether instants are text of a form of their own."""
+    return datetime_format is not None and "%" in datetime_format
 
 
 def _refuse(column: pl.Series, bad: pl.Series, where: str, why: str) -> None:
@@ -75,6 +90,8 @@ def _decimal(found: RecordField, column: pl.Expr) -> pl.Expr:
 
 
 def _instant(found: RecordField, column: pl.Expr) -> pl.Expr:
+    if is_pattern(found.datetime_format):
+        return _text(found, column.dt.strftime(str(found.datetime_format)))
     micros = column.to_physical()
     if found.datetime_format == NANOS:
         return (micros.cast(pl.Int128) * 1_000).cast(pl.String)
