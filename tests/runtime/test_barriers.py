@@ -109,6 +109,20 @@ def test_a_heartbeat_that_waits_is_there_again_after_a_restart() -> None:
     assert found(parts) == [("A", 30, 3)]
 
 
+def test_heartbeats_of_other_events_in_the_same_topic_are_passed_over() -> None:
+    """Two applications of one cluster with bars of a minute share the topic; positions of the other say nothing here."""
+    parts = parts_of()
+    parts.add(tick("14:30:10"))
+    parts.clock.jump(t("14:33"))
+    other = _records([beat("14:31")], 1_000_000, "ticks_of_others")
+    parts.log.append([Write("hb_1m", 0, other)])
+    member = Member(parts).poll()
+    assert member.sender.last is None
+    member.send(beat("14:30"))
+    Process(parts).settle()
+    assert found(parts) == [("A", 30, 1)]
+
+
 def test_an_older_heartbeat_opens_nothing_again() -> None:
     """What a clock that was set back sends; its sender would not, but another process may have."""
     parts = parts_of()

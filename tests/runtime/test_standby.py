@@ -40,15 +40,21 @@ def ordered(frame: pl.DataFrame) -> pl.DataFrame:
 
 
 class Followed(Told):
-    """Each process is replaced by one in whose place a standby has followed what was committed."""
+    """Each process is replaced by one in whose place a standby has followed what was committed.
 
-    def __init__(self, *, is_whole: bool) -> None:
+    What stands before a snapshot is forgotten at once, or, as brokers may do it, later.
+    """
+
+    def __init__(self, *, is_whole: bool, forgets: bool = True) -> None:
         self._standby: Standby | None = None
+        self._forgets = forgets
         super().__init__(None, is_whole=is_whole, copies=False)
 
     def _started(self) -> Process:
         if self._standby is None:
             self._standby = Standby(self.parts.around(), self.parts.log, lambda: ())
+            if not self._forgets:
+                self.parts.log.truncate = lambda *_: None  # type: ignore[method-assign]
         process = Process(self.parts, restored=self._restored)
         process.worker.step()
         return process
@@ -58,6 +64,7 @@ class Followed(Told):
         kept, alone = self._standby.replica(around, partition), Replica(around, partition)
         assert same(kept.pipeline, alone.pipeline)
         assert kept.watermark.value == alone.watermark.value
+        assert not kept.journal
         assert not alone.has_state or kept.changelog._chain == alone.changelog._chain
         return kept
 
@@ -79,21 +86,24 @@ def snapshots_after(least: int) -> Iterator[None]:
 
 
 @settings(SETTINGS, max_examples=40)
-@given(actions(30, "commit", "stand", "stand", "stand", "crash"), st.sampled_from([0, 5_000, 1 << 20]))
-def test_restored_through_a_standby_state_and_finals_are_those_of_the_log_alone(story: list[Action], least: int) -> None:
+@given(actions(30, "commit", "stand", "stand", "stand", "crash"), st.sampled_from([0, 5_000, 1 << 20]), st.booleans())
+def test_restored_through_a_standby_state_and_finals_are_those_of_the_log_alone(
+    story: list[Action], least: int, forgets: bool
+) -> None:
     with snapshots_after(least):
-        told = Followed(is_whole=False).tell(story)
+        told = Followed(is_whole=False, forgets=forgets).tell(story)
     whole = Followed(is_whole=True).tell(story)
     assert told.finals == whole.finals
     assert told.headers == whole.headers
     assert told.live == whole.live
 
 
-def test_the_stories_of_this_law_do_take_over_warm_between_and_behind_snapshots() -> None:
+@pytest.mark.parametrize("forgets", [True, False])
+def test_the_stories_of_this_law_do_take_over_warm_between_and_behind_snapshots(forgets: bool) -> None:
     story: list[Action] = [("add", [(0, "A", 5), (1, "B", 6)]), ("commit", None), ("stand", None), ("stand", None)]
     story += [("add", [(2, "A", 7)]), ("commit", None), ("crash", None), ("move", 61), ("commit", None)]
     with snapshots_after(0):
-        told = Followed(is_whole=False).tell([*story * 3])
+        told = Followed(is_whole=False, forgets=forgets).tell([*story * 3])
     assert told.parts.counters.warm == 3
     assert len(told.finals["1m"]) > 4
 
@@ -215,6 +225,23 @@ def test_a_standby_that_missed_a_snapshot_begins_anew_with_it() -> None:
     assert standby.partitions == ()
     standby.step()
     assert standby.partitions == (0,)
+    kept, alone = standby.replica(parts.around(), 0), Replica(parts.around(), 0)
+    assert same(kept.pipeline, alone.pipeline)
+    assert parts.counters.warm == 1
+
+
+def test_a_snapshot_that_is_followed_takes_the_place_of_all_before_it() -> None:
+    parts = parts_of()
+    parts.log.truncate = lambda *_: None  # type: ignore[method-assign]
+    process, standby = committed(parts, 2), standby_of(parts)
+    standby.step()
+    with snapshots_after(0):
+        for second in range(10, 20):
+            parts.add(tick(f"14:30:{second}", symbol=f"S{second}"))
+            process.settle()
+    standby.step()
+    kinds = [kind for batch in read(parts.log, "bars_changelog") for kind in batch.records.frame["kind"]]
+    assert kinds.count("snapshot") > 1
     kept, alone = standby.replica(parts.around(), 0), Replica(parts.around(), 0)
     assert same(kept.pipeline, alone.pipeline)
     assert parts.counters.warm == 1

@@ -17,6 +17,7 @@ from kandle.runtime.placement import Placement
 from kandle.runtime.replica import Replica
 from kandle.runtime.state import change_frames, snapshot_frames
 from kandle.runtime.surroundings import Surroundings
+from kandle.runtime.topics import own_heartbeats
 from kandle.store.changelog import CHANGE, SNAPSHOT
 
 LEAST_CHANGES = 1 << 20
@@ -136,9 +137,14 @@ class Task:
 
     def _hear(self, batch: Batch) -> None:
         frame = batch.records.frame
-        instants, positions = frame["instant"].to_physical().to_list(), frame["position"].to_list()
-        for offset, instant, position in zip(batch.offsets.tolist(), instants, positions, strict=True):
-            self._beats.append(Beat(offset, instant, position))
+        rows = zip(
+            batch.offsets.tolist(),
+            frame["instant"].to_physical().to_list(),
+            frame["position"].to_list(),
+            own_heartbeats(frame, self._topics.events),
+            strict=True,
+        )
+        self._beats += [Beat(offset, instant, position) for offset, instant, position, is_own in rows if is_own]
 
     def _due(self, end: int) -> list[Beat]:
         """Heartbeats whose events are all there; of several at the same position the last one does for all."""

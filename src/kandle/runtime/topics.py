@@ -126,7 +126,8 @@ def heartbeat_topic(name: str, partitions: int, replication: int, retention: int
     """Heartbeats: the key is the start of a base bucket and the grace with which it is over.
 
     One record stands for all the keys of its partition, which only its owner knows. `position` is the next offset of the
-    partition's events when the heartbeat was sent: what comes behind it came too late for the bucket.
+    partition in the topic `events` when the heartbeat was sent: what comes behind it came too late for the bucket. On a cluster
+    the topic may have heartbeats of others, whose events are in other topics.
     """
     instant = pl.Datetime("us", "UTC")
     columns = (
@@ -134,8 +135,14 @@ def heartbeat_topic(name: str, partitions: int, replication: int, retention: int
         Column("grace", "int", pl.Int64()),
         Column("instant", "timestamp", instant),
         Column("position", "int", pl.Int64()),
+        Column("events", "str", pl.String(), nullable=True),
     )
     return TopicSpec(name, columns, ("start", "grace"), partitions, replication, retention, compacted=True, time="start")
+
+
+def own_heartbeats(heartbeats: pl.DataFrame, events: str) -> pl.Series:
+    """Which heartbeats are of these events; those of before had no topic's name."""
+    return heartbeats["events"].is_null() | (heartbeats["events"] == events)
 
 
 def is_keyed_by_group(plan: Plan) -> bool:

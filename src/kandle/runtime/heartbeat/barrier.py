@@ -6,7 +6,7 @@ between may lag: heartbeats wait for it, so that no final is made of a bucket wh
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -124,14 +124,19 @@ class QuerySteps:
         self._asked: int | None = None
 
     def __call__(self) -> Iterator[None]:
-        while True:
-            hops = self._hops()
-            if hops is not None:
-                yield from self._through(hops)
-                if self._hops() == hops:
-                    return
-            # They are being made anew, and what they make is not whole before they have caught up.
+        # What queries that are made anew make is not whole before they have caught up in their turn.
+        while not (yield from self._passed(self._hops())):
             yield
+
+    def _passed(self, hops: Sequence[Hop] | None) -> Generator[None, None, bool]:
+        """Whether all is through these queries; False, sooner or later, if there are others by now."""
+        if hops is None:
+            return False
+        for _ in self._through(hops):
+            if self._hops() != hops:
+                return False
+            yield
+        return self._hops() == hops
 
     def _through(self, hops: Sequence[Hop]) -> Iterator[None]:
         for hop in hops:

@@ -14,7 +14,7 @@ from kandle.runtime.counters import Counters
 from kandle.runtime.heartbeat.barrier import Barrier, usual_barrier
 from kandle.runtime.heartbeat.leadership import Leadership
 from kandle.runtime.heartbeat.planner import DueBeat
-from kandle.runtime.topics import QueryTopics
+from kandle.runtime.topics import QueryTopics, own_heartbeats
 
 logger = logging.getLogger("kandle")
 
@@ -71,8 +71,10 @@ class Sender:
         # A read may stop short of the end.
         while batches := self._log.read(partition, offset, NEWEST_ROWS):
             for batch in batches:
-                if len(batch):
-                    instant = int(batch.records.frame["instant"].to_physical().max())  # type: ignore[arg-type]
+                frame = batch.records.frame
+                own = frame.filter(own_heartbeats(frame, self._topics.events))
+                if own.height:
+                    instant = int(own["instant"].to_physical().max())  # type: ignore[arg-type]
                     newest = instant if newest is None else max(newest, instant)
             offset = batches[-1].next_offset
         return newest
@@ -102,7 +104,9 @@ class Sender:
 
     def _append(self, beats: list[DueBeat], fence: Fence) -> None:
         ends = self._log.ends(self._topics.events)
-        writes = [Write(self._topics.heartbeats, number, _records(beats, end)) for number, end in enumerate(ends)]
+        writes = [
+            Write(self._topics.heartbeats, number, _records(beats, end, self._topics.events)) for number, end in enumerate(ends)
+        ]
         try:
             self._log.append(writes, fence)
         except UnavailableError:
@@ -113,12 +117,13 @@ class Sender:
         self._counters.heartbeats_sent += len(beats)
 
 
-def _records(beats: Sequence[DueBeat], position: int) -> Records:
+def _records(beats: Sequence[DueBeat], position: int, events: str) -> Records:
     instant = pl.Datetime("us", "UTC")
     columns = {
         "start": pl.Series([beat.start for beat in beats], dtype=pl.Int64).cast(instant),
         "grace": pl.Series([beat.grace for beat in beats], dtype=pl.Int64),
         "instant": pl.Series([beat.instant for beat in beats], dtype=pl.Int64).cast(instant),
         "position": pl.Series([position] * len(beats), dtype=pl.Int64),
+        "events": pl.Series([events] * len(beats), dtype=pl.String),
     }
     return Records(pl.DataFrame(columns))
