@@ -239,6 +239,12 @@ def test_what_comes_by_offset_merges_by_its_offset() -> None:
     ]
 
 
+def test_what_comes_by_offset_is_kept_only_where_something_says_the_order_of_arrival() -> None:
+    query = query_of(f.last_by_offset(ROW.n))
+    with pytest.raises(QueryError, match=r"f\.last_by_offset\(Row\.n\): .* order of arrival"):
+        partials(query, query_scope(query, Scope()))
+
+
 def test_the_last_of_one_time_is_told_by_the_order_of_arrival_only_where_there_is_one() -> None:
     events = [Row(time=START, n=Decimal("1.000000")), Row(time=START, n=Decimal("2.000000"))]
     query = query_of(f.last(ROW.n))

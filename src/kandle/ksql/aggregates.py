@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from kandle.errors import QueryError
 from kandle.ksql.constants import number
-from kandle.ksql.expressions import term
+from kandle.ksql.expressions import naming, term
 from kandle.ksql.operators import arithmetic, call, cast
 from kandle.ksql.partials import (
     Accumulator,
@@ -29,7 +29,6 @@ from kandle.ksql.partials import (
     times,
     where_known,
 )
-from kandle.ksql.refusal import RefusedError
 from kandle.ksql.sums import Moments, exact_deviation, mean, squares_of, sum_of
 from kandle.ksql.terms import Scope, Term
 from kandle.ksql.types import BIGINT, BYTES, VARCHAR, KsqlType
@@ -71,10 +70,14 @@ def query_scope(query: QueryModel, scope: Scope) -> Scope:
 def accumulator(node: Aggregate, scope: Scope) -> Accumulator:
     """The accumulator of an aggregate; the scope is that of its query."""
     arguments = [Argument(scope.arguments.get(part, ""), part, term(part, scope)) for part in prepared(node)]
-    try:
-        return AGGREGATES[node.function](node, arguments, scope)
-    except RefusedError as refusal:
-        raise QueryError(f"{describe(node)}: {refusal}") from None
+    with naming(node):
+        found = AGGREGATES[node.function](node, arguments, scope)
+
+    def keep() -> tuple[Partial, ...]:
+        with naming(node):
+            return found.keep()
+
+    return replace(found, keep=keep)
 
 
 def partials(query: QueryModel, scope: Scope) -> tuple[Partial, ...]:

@@ -30,7 +30,7 @@ WINDOW_COLUMNS = {
 
 def term(node: AnyNode, scope: Scope = SOURCE) -> Term:
     """The value of a node, of exactly the type that a column of it has."""
-    with _named(node):
+    with naming(node):
         return cast(_visited(node, scope), column_type(node.type))
 
 
@@ -43,12 +43,12 @@ def _visited(node: AnyNode, scope: Scope) -> Term:
     """The value of a node, of the type that ksqlDB gives its text."""
     if node in scope.columns:
         return scope.columns[node]
-    with _named(node):
+    with naming(node):
         return _VISITORS[type(node)](node, scope)
 
 
 @contextmanager
-def _named(node: AnyNode) -> Iterator[None]:
+def naming(node: AnyNode) -> Iterator[None]:
     """What is refused is said of this expression."""
     try:
         yield
