@@ -10,7 +10,7 @@ from kandle.ksql.aggregates import query_scope
 from kandle.ksql.declarations import name_of
 from kandle.ksql.events import INSIDE, events
 from kandle.ksql.expressions import condition, term
-from kandle.ksql.fields import bar_properties, fields, start_of
+from kandle.ksql.fields import bar_properties, fields, kept_for, start_of
 from kandle.ksql.filling import Filling
 from kandle.ksql.heartbeats import kept_fields, with_heartbeats
 from kandle.ksql.levels import Level, State, aggregates_of, with_partials
@@ -132,7 +132,7 @@ class _All:
 
     def _table(self, bar: BarPlan, select: Select, held: Mapping[str, str], depth: int) -> tuple[CreateAs, Level]:
         name = name_of(bar.final_topic)
-        properties = bar_properties(self._query, bar.final_topic, len(self._fields.keys))
+        properties = bar_properties(self._query, bar.final_topic, len(self._fields.keys)) | kept_for(self._query.target)
         table = CreateAs("table", name, properties, select, comment=f"Finals of {bar.name}")
         columns = {item.name: item.type for item in select.items if item.type is not None and item.name not in self._fields.keys}
         return table, Level(name, bar.final_topic, columns, self._copies(depth), held, depth)

@@ -13,6 +13,7 @@ from kandle.ksql.types import column_type
 from kandle.model.entity import EntityModel
 from kandle.query.nodes import WindowBound
 from kandle.query.query import QueryModel
+from kandle.time.timeframe import MILLISECOND
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +61,11 @@ def bar_properties(query: QueryModel, topic: str, keys: int) -> dict[str, str | 
     if target.replication > 1:
         found["REPLICAS"] = target.replication
     return found
+
+
+def kept_for(target: EntityModel) -> dict[str, str | int]:
+    """How long rows stay in the topic of a stream or a windowed table; those of other tables are kept until they are replaced."""
+    return {} if target.retention is None else {"RETENTION_MS": target.retention // MILLISECOND}
 
 
 def _check_formats(target: EntityModel, keys: int) -> None:

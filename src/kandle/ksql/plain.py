@@ -9,7 +9,7 @@ from kandle.ksql.aggregates import query_scope
 from kandle.ksql.declarations import is_event_time, name_of
 from kandle.ksql.events import Events, events
 from kandle.ksql.expressions import condition, term
-from kandle.ksql.fields import bar_properties, fields
+from kandle.ksql.fields import bar_properties, fields, kept_for
 from kandle.ksql.names import quoted
 from kandle.ksql.partials import ROW_OFFSET
 from kandle.ksql.program import Program
@@ -102,6 +102,8 @@ def _properties(query: QueryModel) -> dict[str, str | int]:
     found = bar_properties(query, target.topic, len(target.keys))
     if not target.keys:
         del found["KEY_FORMAT"]
+    if query.source.kind == "stream":
+        found |= kept_for(target)
     stamp = target.timestamp
     if stamp is not None and not _is_source_time(query, stamp.name):
         found["TIMESTAMP"] = quoted(stamp.name)

@@ -180,7 +180,7 @@ class Order:
     venue: Annotated[UUID, Key(0)]
 
 
-@kandle.stream("order_bars", partitions=6, replication=2)
+@kandle.stream("order_bars", partitions=6, replication=2, retention="365d")
 @dataclass(frozen=True)
 class OrderBar:
     bucket: Annotated[datetime, Timestamp(), Key(3)]
@@ -407,7 +407,7 @@ class LargeTrade:
     value: Annotated[Decimal, Precision(38, 6)]
 
 
-@kandle.stream("by_buyer")
+@kandle.stream("by_buyer", retention="12h")
 @dataclass(frozen=True)
 class ByBuyer:
     buyer: Annotated[str, Key(0)]

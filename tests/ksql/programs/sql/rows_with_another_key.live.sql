@@ -17,7 +17,7 @@ CREATE STREAM IF NOT EXISTS `trades` (
 
 
 -- ByBuyer of each Trade.
-CREATE STREAM IF NOT EXISTS `by_buyer` WITH (KAFKA_TOPIC='by_buyer', KEY_FORMAT='AVRO', VALUE_FORMAT='AVRO', TIMESTAMP='`time`') AS
+CREATE STREAM IF NOT EXISTS `by_buyer` WITH (KAFKA_TOPIC='by_buyer', KEY_FORMAT='AVRO', VALUE_FORMAT='AVRO', RETENTION_MS=43200000, TIMESTAMP='`time`') AS
 SELECT
   COALESCE(`buyer`, 'nobody') AS `buyer`,
   `symbol`,

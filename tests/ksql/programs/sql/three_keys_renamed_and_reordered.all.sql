@@ -21,7 +21,7 @@ CREATE STREAM IF NOT EXISTS `orders` (
 -- In _final a bar without events has NULL (sums and counts 0); _filled carries the last values on (gaps=carry).
 
 -- Finals of 1m.
-CREATE TABLE IF NOT EXISTS `order_bars_1m_final` WITH (KAFKA_TOPIC='order_bars_1m_final', KEY_FORMAT='AVRO', VALUE_FORMAT='AVRO', PARTITIONS=6, REPLICAS=2) AS
+CREATE TABLE IF NOT EXISTS `order_bars_1m_final` WITH (KAFKA_TOPIC='order_bars_1m_final', KEY_FORMAT='AVRO', VALUE_FORMAT='AVRO', PARTITIONS=6, REPLICAS=2, RETENTION_MS=31536000000) AS
 SELECT
   `venue` AS `where`,
   `desk` AS `who`,
@@ -61,7 +61,7 @@ HAVING SUM(`_count_a0`) > 0
 EMIT CHANGES;
 
 -- Finals of 5m.
-CREATE TABLE IF NOT EXISTS `order_bars_5m_final` WITH (KAFKA_TOPIC='order_bars_5m_final', KEY_FORMAT='AVRO', VALUE_FORMAT='AVRO', PARTITIONS=6, REPLICAS=2) AS
+CREATE TABLE IF NOT EXISTS `order_bars_5m_final` WITH (KAFKA_TOPIC='order_bars_5m_final', KEY_FORMAT='AVRO', VALUE_FORMAT='AVRO', PARTITIONS=6, REPLICAS=2, RETENTION_MS=31536000000) AS
 SELECT
   `where_value` AS `where`,
   `who_value` AS `who`,
