@@ -22,7 +22,7 @@ from kandle.runtime.standby import Standby
 from kandle.runtime.surroundings import Surroundings
 from kandle.store.memory import MemoryStore
 from kandle.time.clock import ManualClock
-from tests.runtime.building import Parts, Process, found, parts_of, read, t, tick
+from tests.runtime.building import Parts, Process, found, hours, parts_of, read, t, tick
 from tests.runtime.declarations import bars_market
 from tests.runtime.test_restarts import SETTINGS, Action, Told, actions
 
@@ -245,6 +245,35 @@ def test_a_snapshot_that_is_followed_takes_the_place_of_all_before_it() -> None:
     kept, alone = standby.replica(parts.around(), 0), Replica(parts.around(), 0)
     assert same(kept.pipeline, alone.pipeline)
     assert parts.counters.warm == 1
+
+
+def test_with_a_schedule_a_snapshot_is_followed_with_the_sessions_that_it_was_made_with() -> None:
+    """
+    14:30            14:35    (row is added at 14:33)     14:40
+      |=================|----------------------------------|
+      |====================================================|
+    """
+    parts = Parts(bars_market(minutes=1, scheduled=True), "14:30")
+    parts.log.truncate = lambda *_: None  # type: ignore[method-assign]
+    parts.add(hours("14:30", "14:35"))
+    worker = parts.worker(around=parts.around(parts.provider()))
+    standby = Standby(parts.around(), parts.log, lambda: (), parts.provider())
+    for minute, closes in [(30, None), (33, "14:40"), (36, None)]:
+        parts.clock.jump(t(f"14:{minute}:10"))
+        if closes is not None:
+            parts.add(hours("14:30", closes))
+        parts.add(tick(f"14:{minute}:05"))
+        worker.step()
+        worker.flush()
+        standby.step()
+    around = parts.around(parts.provider())
+    assert around.schedule is not None and around.schedule.refresh()
+    kept, alone = standby.replica(around, 0), Replica(around, 0)
+    assert parts.counters.warm == 1
+    assert same(kept.pipeline, alone.pipeline)
+    # Buckets beyond the first schedule's end are known to both.
+    counts = [sum(finals.bars.height for finals in each.pipeline.advance(t("14:39"))) for each in (kept, alone)]
+    assert counts == [3, 3]
 
 
 def test_of_a_changelog_that_was_replaced_nothing_is_taken_over() -> None:
