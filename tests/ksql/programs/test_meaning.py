@@ -161,3 +161,24 @@ def check_gaps(query: QueryModel, expected: Mapping[str, list[Row]], shown: Mapp
         # Larger ones have events in their last bucket.
         if bar.timeframe.nominal <= 5 * MINUTE:
             assert newest(shown[f"{query.target.topic}_{bar.name}_filled"]) == newest(expected[bar.name])
+
+
+@pytest.mark.parametrize(("name", "is_left"), [("with_a_table", False), ("with_a_table_left", True)])
+def test_a_join_puts_the_row_of_a_table_beside_each_event(name: str, is_left: bool) -> None:
+    case = CASES[name]
+    rows = events(case.query.source, 5)
+    lots = {"a|b": 3, "A%": 5}
+    table = [{"code": code, "lot": lot, "time": START, "name": None} for code, lot in lots.items()]
+    live = case.script(Role.LIVE).programs["LotBar"].live
+    assert live is not None
+    shown = run_script(case.script(Role.LIVE).text, {"trades": server_rows(case.query.source, rows), "instruments": table})
+    expected: dict[tuple[str, datetime], list[Any]] = {}
+    for row in rows:
+        lot = lots.get(row["symbol"])
+        counts = is_left or (lot is not None and row["size"] >= lot)
+        if counts:
+            bar = expected.setdefault((row["symbol"], row["time"].replace(second=0, microsecond=0)), [0, row["price"]])
+            bar[0] += row["size"] * (1 if lot is None else lot) if is_left else lot
+            bar[1] = max(bar[1], row["price"])
+    assert expected
+    assert {(row["symbol"], row["start"]): [row["lots"], row["high"]] for row in shown[live.name]} == expected
