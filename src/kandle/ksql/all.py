@@ -20,7 +20,7 @@ from kandle.ksql.program import Program, WindowStore
 from kandle.ksql.statements import CreateAs, Item, Names, Select, Statement, duration
 from kandle.ksql.terms import Scope, Term
 from kandle.ksql.types import BIGINT, column_type
-from kandle.ksql.windows import hopping, size_of, tumbling
+from kandle.ksql.windows import check_late, hopping, size_of, tumbling
 from kandle.plan.plan import BarPlan, Plan
 from kandle.query.nodes import Node
 from kandle.query.query import Gaps
@@ -37,6 +37,7 @@ def all_program(plan: Plan, store: WindowStore) -> Program:
 
 def _check(plan: Plan) -> None:
     query = plan.query
+    check_late(query)
     for bar in plan.emitted:
         size_of(plan, bar, "all")
     if query.join is not None and query.join.within is not None:

@@ -13,7 +13,7 @@ from kandle.ksql.levels import with_partials
 from kandle.ksql.partials import ROW_OFFSET
 from kandle.ksql.program import LiveTable, Program, WindowStore
 from kandle.ksql.statements import CreateAs, Select
-from kandle.ksql.windows import open_window
+from kandle.ksql.windows import check_late, open_window
 from kandle.plan.plan import Plan
 from kandle.query.query import QueryModel
 
@@ -21,6 +21,7 @@ from kandle.query.query import QueryModel
 def live_program(plan: Plan, store: WindowStore) -> Program:
     """The program of a query over time in which kandle closes the bars."""
     query, base = plan.query, plan.base
+    check_late(query)
     window = open_window(plan, store)
     found = events(query)
     scope = query_scope(query, replace(found.rows.scope, sequence=ROW_OFFSET))

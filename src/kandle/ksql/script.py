@@ -15,7 +15,7 @@ from kandle.ksql.program import USUAL_STORE, Program, Role, WindowStore
 from kandle.ksql.statements import Create, CreateAs, Drop, Statement
 from kandle.model.entity import EntityModel
 from kandle.plan.plan import plan
-from kandle.query.query import Late, QueryModel
+from kandle.query.query import QueryModel
 
 WIDTH = 120
 
@@ -37,11 +37,6 @@ def _check(query: QueryModel) -> None:
         raise QueryError(
             f"{clause}: ksqlDB neither orders the rows of its streams and tables nor counts them off, so {clause} runs on the "
             "embedded engine only; leave it out, or order what is read"
-        )
-    if query.window is not None and query.late is Late.TOPIC:
-        raise QueryError(
-            "late=Late.TOPIC: ksqlDB gives rows of buckets, in which nobody can tell a late event from others; choose Late.DROP, "
-            "or the embedded engine"
         )
 
 

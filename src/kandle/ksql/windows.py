@@ -6,7 +6,17 @@ from kandle.errors import QueryError
 from kandle.ksql.program import WindowStore
 from kandle.ksql.statements import duration
 from kandle.plan.plan import BarPlan, Plan
+from kandle.query.query import Late, QueryModel
 from kandle.time.timeframe import DAY, Timeframe, Unit
+
+
+def check_late(query: QueryModel) -> None:
+    """QueryError for a query that keeps late events."""
+    if query.late is Late.TOPIC:
+        raise QueryError(
+            "late=Late.TOPIC: ksqlDB gives rows of buckets, in which nobody can tell a late event from others; choose Late.DROP, "
+            "or the embedded engine"
+        )
 
 
 def size_of(plan: Plan, bar: BarPlan, role: str) -> int:
