@@ -77,10 +77,12 @@ def column_term(name: str, value: Term) -> Term:
 
 
 class _Projection:
-    """Columns of a made stream while they are gathered; an expression stands in it once."""
+    """Columns of a made stream while they are gathered; an expression stands in it once. `columns` says what stands where."""
 
-    def __init__(self) -> None:
+    def __init__(self, scope: Scope) -> None:
         self.items: list[Item] = []
+        self.columns: dict[Node, Term] = {}
+        self._scope = scope
         self._names = Names()
 
     def name(self, expression: str, wanted: str) -> str:
@@ -91,55 +93,42 @@ class _Projection:
         self.items.append(Item(expression, self._names.free(wanted)))
         return self.items[-1].name
 
-    def column(self, column: Column, expression: str) -> str:
-        """The column of a field; where two entities have fields of one name, the second is called after its entity too."""
-        taken = any(item.name == column.name and item.expression != expression for item in self.items)
-        return self.name(expression, f"{snake_case(column.entity)}_{column.name}" if taken else column.name)
+    def add(self, node: AnyNode, wanted: str) -> str:
+        """The column of a node; where two entities have fields of one name, the second is called after its entity too."""
+        if node not in self.columns:
+            value = term(node, self._scope)
+            taken = any(item.name == wanted and item.expression != value.text for item in self.items)
+            if taken and isinstance(node, Column):
+                wanted = f"{snake_case(node.entity)}_{wanted}"
+            self.columns[node] = column_term(self.name(value.text, wanted), value)
+        return self.columns[node].text
 
 
 def made(query: QueryModel, rows: Rows, step: Step) -> Rows:
     """The stream of a step: the query's columns, the parts of its group key as columns, at its time."""
-    projection = _Projection()
+    projection = _Projection(rows.scope)
     for item in (*step.key, *step.extra):
         projection.name(item.expression, item.name)
-    columns: dict[Node, Term] = {}
     for column in columns_of(later_nodes(query)):
-        value = rows.scope.columns[column]
-        columns[column] = column_term(projection.column(column, value.text), value)
-    keys = []
-    for position, key in enumerate(query.group_by):
-        if key not in columns:
-            value = term(key, rows.scope)
-            columns[key] = column_term(projection.name(value.text, f"_k{position}"), value)
-        keys.append(columns[key].text)
-    if query.window is not None and not query.group_by:
-        keys.append(quoted(projection.name("CAST(0 AS BIGINT)", "_k0")))
-    properties = made_properties(f"{query.target.topic}_{step.name}", query.source)
-    if not rows.is_timed and query.window is not None:
-        properties["TIMESTAMP"] = quoted(_time(query, rows, projection, columns))
+        projection.add(column, column.name)
+    keys = tuple(projection.add(key, f"_k{position}") for position, key in enumerate(query.group_by))
+    topic = f"{query.target.topic}_{step.name}"
+    properties = made_properties(topic, query.source)
+    if query.window is not None:
+        # Without a group key all events have the same, as in the engine.
+        keys = keys or (quoted(projection.name("CAST(0 AS BIGINT)", "_k0")),)
+        if not rows.is_timed:
+            properties["TIMESTAMP"] = projection.add(query.window.time, "_time")
     select = Select(tuple(projection.items), rows.source, where=step.where)
-    name = name_of(f"{query.target.topic}_{step.name}")
-    statement = CreateAs(query.source.kind, name, properties, select, comment=step.comment)
-    scope = Scope(columns)
+    statement = CreateAs(query.source.kind, name_of(topic), properties, select, comment=step.comment)
     return replace(
         rows,
-        source=source_name(name),
-        scope=scope,
+        source=source_name(statement.name),
+        scope=Scope(projection.columns),
         is_timed=True,
-        keys=tuple(keys),
+        keys=keys,
         statements=(*rows.statements, statement),
     )
-
-
-def _time(query: QueryModel, rows: Rows, projection: _Projection, columns: dict[Node, Term]) -> str:
-    """The column of the query's time."""
-    assert query.window is not None
-    time = query.window.time
-    value = term(time, rows.scope)
-    wanted = time.name if isinstance(time, Column) else "_time"
-    name = projection.name(value.text, wanted)
-    columns[time] = column_term(name, value)
-    return name
 
 
 def made_properties(topic: str, source: EntityModel) -> dict[str, str | int]:

@@ -154,18 +154,6 @@ class CreateAs(Statement):
 
 
 @dataclass(frozen=True, slots=True)
-class InsertInto(Statement):
-    """A query that writes into a stream that is there; names and types of its columns are those of the stream."""
-
-    name: str
-    select: Select
-
-    @property
-    def text(self) -> str:
-        return f"INSERT INTO {source_name(self.name)}\n{self.select.text};"
-
-
-@dataclass(frozen=True, slots=True)
 class Drop(Statement):
     """`DROP STREAM` or `DROP TABLE`, of a query's result with its query."""
 
