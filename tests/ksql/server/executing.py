@@ -83,15 +83,15 @@ def newest(records: Iterable[Record], table: bool, keys: Sequence[str]) -> list[
 
 def changes(plan: Plan, records: Mapping[str, Sequence[Record]]) -> Iterator[Record]:
     """Every record that the query writes, in order."""
-    passing = ((row, record) for row, record in inputs(plan, records) if _passes(plan, row))
+    passing = ((row, record) for row, record in inputs(plan, records) if passes(plan, row))
     if plan.collector is None:
-        return (_projected(plan, row, record) for row, record in passing)
+        return (projected(plan, row, record) for row, record in passing)
     if plan.first.kind == "TABLE" or (plan.query.window and plan.query.window.kind == "SESSION"):
         raise UnreadError("running an aggregate of a table, or with SESSION windows")
     return _aggregated(plan, passing)
 
 
-def _passes(plan: Plan, row: Row) -> bool:
+def passes(plan: Plan, row: Row) -> bool:
     """A row whose condition fails is left out."""
     return plan.where is None or value_or_null(plan.where, row) is True
 
@@ -100,7 +100,7 @@ def _outputs(plan: Plan, row: Row) -> dict[str, Any]:
     return {output.name: stored(output.code.run(row), output.code.known) for output in plan.outputs}
 
 
-def _projected(plan: Plan, row: Row, record: Record) -> Record:
+def projected(plan: Plan, row: Row, record: Record) -> Record:
     return Record(_outputs(plan, row), record.time, record.window)
 
 
@@ -132,10 +132,10 @@ def _aggregated(plan: Plan, rows: Iterable[tuple[dict[str, Any], Record]]) -> It
         for bounds in windows_of(window, record.time):
             if bounds is None or bounds[1] + grace > stream_time:
                 name = repr((keys, bounds))
-                group = groups.get(name) or groups.setdefault(name, _started(plan, keys, bounds))
+                group = groups.get(name) or groups.setdefault(name, started(plan, keys, bounds))
                 _grow(plan, group, row, record)
                 if not final:
-                    yield _result(plan, group)
+                    yield result(plan, group)
         if final:
             yield from _closed(plan, groups, stream_time - grace)
 
@@ -154,7 +154,7 @@ def windows_of(window: Window | None, time: int | None) -> list[tuple[int, int] 
     return [(start, start + window.size) for start in range(first, last + 1, window.advance)]
 
 
-def _started(plan: Plan, keys: Sequence[Any], bounds: tuple[int, int] | None) -> Group:
+def started(plan: Plan, keys: Sequence[Any], bounds: tuple[int, int] | None) -> Group:
     assert plan.collector is not None
     starts: list[tuple[str, Callable[[], Accumulator]]] = [(each.slot, each.start) for each in plan.collector.found]
     return Group({f"group {place}": key for place, key in enumerate(keys)}, bounds, {slot: start() for slot, start in starts})
@@ -167,7 +167,7 @@ def _grow(plan: Plan, group: Group, row: Row, record: Record) -> None:
     group.time = max(time for time in (group.time, record.time, -1) if time is not None)
 
 
-def _result(plan: Plan, group: Group) -> Record:
+def result(plan: Plan, group: Group) -> Record:
     row = group.row()
     unwanted = plan.having is not None and value_or_null(plan.having, row) is not True
     return Record(_outputs(plan, row), group.time, group.window, deleted=unwanted)
@@ -180,6 +180,6 @@ def _closed(plan: Plan, groups: dict[str, Group], until: int) -> Iterator[Record
         key=lambda key: groups[key].window or (),
     )
     for key in done:
-        record = _result(plan, groups.pop(key))
+        record = result(plan, groups.pop(key))
         if not record.deleted:
             yield record
