@@ -336,6 +336,40 @@ class Quote:
     venue: str
 
 
+@kandle.table("factors")
+@dataclass(frozen=True)
+class Factor:
+    code: Annotated[str, Key(0)]
+    factor: float
+
+
+@kandle.table("weighted")
+@dataclass(frozen=True)
+class Weighted:
+    code: Annotated[str, Key(0)]
+    weight: float | None
+
+
+@kandle.stream("stamped", value_format="JSON")
+@dataclass(frozen=True)
+class Stamped:
+    """JSON with times as text."""
+
+    code: Annotated[str, Key(0)]
+    time: Annotated[datetime, Timestamp(), DatetimeFormat("%Y-%m-%dT%H:%M:%S.%3fZ")]
+    sent: Annotated[datetime | None, DatetimeFormat("%Y/%m/%d %H:%M:%S")]
+    price: Annotated[Decimal, Precision(9, 2)]
+
+
+@kandle.stream("stamped_bars", value_format="JSON")
+@dataclass(frozen=True)
+class StampedBar:
+    code: Annotated[str, Key(0)]
+    start: Annotated[datetime, Timestamp(), Key(1)]
+    last_sent: datetime | None
+    price: Annotated[Decimal, Precision(9, 2)]
+
+
 @kandle.stream("broker_quotes", partitions=2)
 @dataclass(frozen=True)
 class BrokerQuote:

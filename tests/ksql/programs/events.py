@@ -98,7 +98,7 @@ def _stored(entity: EntityModel, field: FieldModel, value: Any) -> Any:
     if isinstance(value, datetime):
         kind = stored_type(entity, field)
         if kind == VARCHAR:
-            return value.strftime(str(field.datetime_format))
+            return pl.Series([value]).dt.strftime(str(field.datetime_format))[0]
         if kind == BIGINT:
             return round(value.timestamp() * UNITS[str(field.datetime_format)])
     return str(value) if isinstance(value, uuid.UUID) else value

@@ -12,6 +12,7 @@ from tests.ksql.programs.entities import (
     Bar,
     BrokerQuote,
     Enriched,
+    Factor,
     Instrument,
     InstrumentName,
     LotBar,
@@ -20,6 +21,7 @@ from tests.ksql.programs.entities import (
     Session,
     Tick,
     Trade,
+    Weighted,
 )
 
 
@@ -121,4 +123,31 @@ def rows_of_a_table(q: Query) -> Any:
         q.from_(Instrument)
         .where(lambda i: i.lot > 1)
         .select(lambda i: InstrumentName(code=i.code, label=f.coalesce(i.name, "?")))
+    )
+
+
+@case(Instrument, Factor, Weighted)
+def two_tables(q: Query) -> Any:
+    """A row for each key that both tables have"""
+    return (
+        q.from_(Instrument)
+        .join(Factor, on=lambda i, x: i.code == x.code)
+        .where(lambda i, x: x.factor > 0)
+        .select(lambda i, x: Weighted(code=i.code, weight=x.factor * i.lot))
+    )
+
+
+@case(Trade, Quote, LotBar, refused="join of the streams Trade and Quote")
+def with_a_stream_left(q: Query) -> Any:
+    """Events that find no partner stay, once none can come any more"""
+    return (
+        q.from_(Trade)
+        .join(Quote, on=lambda t, o: t.symbol == o.symbol, how="left", within="1m", grace="10s")
+        .tumbling(lambda t, o: t.time, minutes=1)
+        .group_by(lambda t, o: t.symbol)
+        .select(
+            lambda t, o, w: LotBar(
+                symbol=t.symbol, start=w.start, lots=f.count(o.price), high=f.max(f.coalesce(o.price, t.price))
+            )
+        )
     )

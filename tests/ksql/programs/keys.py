@@ -23,6 +23,8 @@ from tests.ksql.programs.entities import (
     ReservedBar,
     Seconds,
     SensorPeak,
+    Stamped,
+    StampedBar,
     Trade,
 )
 
@@ -142,4 +144,15 @@ def times_in_seconds(q: Query) -> Any:
         .tumbling(lambda x: x.time, minutes=1)
         .group_by(lambda x: x.code)
         .select(lambda x, w: LineBar(code=x.code, start=w.start, price=f.last(x.price)))
+    )
+
+
+@case(Stamped, StampedBar)
+def times_as_text_in_json(q: Query) -> Any:
+    """Times as text in JSON, one that may be NULL"""
+    return (
+        q.from_(Stamped)
+        .tumbling(lambda x: x.time, minutes=(1, 5))
+        .group_by(lambda x: x.code)
+        .select(lambda x, w: StampedBar(code=x.code, start=w.start, last_sent=f.last(x.sent), price=f.last(x.price)))
     )
