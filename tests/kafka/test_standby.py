@@ -48,7 +48,7 @@ def check_handover(options: dict[str, Any]) -> None:
         one, two = (Short.open(**options, state={"standby": True}, runtime={"instance": name}) for name in ("one", "two"))
         stack.enter_context(two)
         with one:
-            wait_until(lambda: is_shared(one, two), "sharing the partitions")
+            wait_until(lambda: sorted([*health(one).partitions, *health(two).partitions]) == ALL, "sharing the partitions")
             two.ticks.add_many(ticks(1))
             wait_until(lambda: counted(two) == KEYS, "the first finals")
             wait_until(lambda: is_shared(one, two), "following each other")

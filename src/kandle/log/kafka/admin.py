@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 from confluent_kafka import ConsumerGroupTopicPartitions, KafkaError, KafkaException
@@ -15,7 +15,7 @@ from confluent_kafka.admin._resource import ResourceType
 from confluent_kafka.cimpl import NewTopic
 
 from kandle.errors import LogError, UnavailableError, UnknownTopicError
-from kandle.log.kafka.failures import Told, meaning, translated
+from kandle.log.kafka.failures import ALLOW, Told, configured, meaning, translated
 from kandle.log.kafka.settings import KafkaSettings
 from kandle.log.port import TopicPartition, TopicSpec
 from kandle.time.clock import Clock
@@ -28,6 +28,8 @@ EARLIEST: Any = OffsetSpec.earliest()  # type: ignore[no-untyped-call]
 LATEST: Any = OffsetSpec.latest()  # type: ignore[no-untyped-call]
 
 CHECKED_EVERY = 20 * MILLISECOND
+COORDINATOR_TIMEOUT = 2.0
+"""Seconds for one question to the coordinator of a group."""
 FOREVER = "-1"
 
 
@@ -36,9 +38,14 @@ class Admin:
 
     def __init__(self, settings: KafkaSettings, name: str, clock: Clock, told: Told) -> None:
         self._settings = settings
+        self._name = name
         self._clock = clock
-        with translated(f"Kafka at {settings.bootstrap}"):
-            self._client = AdminClient(settings.client(name) | {"error_cb": told}, logger=logger)
+        self._told = told
+        self._client = self._made()
+
+    def _made(self) -> AdminClient:
+        with configured(self._settings.bootstrap):
+            return AdminClient(self._settings.client(self._name) | {"error_cb": self._told}, logger=logger)
 
     @property
     def _timeout(self) -> float:
@@ -47,6 +54,37 @@ class Admin:
     def _of(self, what: str, futures: Mapping[Any, Any]) -> dict[Any, Any]:
         with translated(what):
             return {key: future.result(self._timeout * 2) for key, future in futures.items()}
+
+    def _of_group(self, what: str, ask: Callable[[AdminClient], Mapping[Any, Any]]) -> dict[Any, Any]:
+        """What the coordinator of a group says.
+
+        A client that has lost its coordinator in an outage may wait for it for ever (librdkafka's issue 5511), a new one not.
+        """
+        deadline = self._clock.steady() + self._settings.request
+        while True:
+            # Kept until the answer is there: a client that nobody holds gives none.
+            client = self._client
+            try:
+                return self._of(what, ask(client))
+            except UnavailableError as error:
+                if not _is_timeout(error):
+                    raise
+                self._client = self._made()
+                if self._clock.steady() > deadline:
+                    raise
+
+    def reached(self) -> None:
+        """UnavailableError if no broker answers soon, or within the patience if that is less; AccessError if none lets us in."""
+        what = f"Kafka at {self._settings.bootstrap}"
+        try:
+            with translated(what):
+                self._client.list_topics(timeout=min(self._settings.request, self._settings.patience) / SECOND)
+        except UnavailableError as error:
+            # Why they close the connection is told on the side.
+            self._client.poll(0)
+            if self._told.refusal is not None:
+                raise meaning(self._told.refusal, what) from error
+            raise
 
     def partitions(self) -> dict[str, int]:
         """Number of partitions of every topic."""
@@ -74,7 +112,8 @@ class Admin:
             self._client.create_topics([topic], operation_timeout=self._timeout)[spec.name].result(self._timeout * 2)
         except KafkaException as error:
             if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
-                with translated(f"creation of topic {spec.name} ({spec.partitions} partitions, replication {spec.replication})"):
+                what = f"creation of topic {spec.name} ({spec.partitions} partitions, replication {spec.replication})"
+                with translated(what, f"{ALLOW} Create on the topic, or make it yourself"):
                     raise
         self._wait_for(spec.name)
 
@@ -136,12 +175,14 @@ class Admin:
 
     def members(self, group: str) -> dict[str, list[TopicPartition]]:
         """What each member of a group owns of the topics that it has subscribed to."""
-        found = self._of(f"group {group}", self._client.describe_consumer_groups([group], request_timeout=self._timeout))[group]
+        found = self._of_group(
+            f"group {group}", lambda client: client.describe_consumer_groups([group], request_timeout=COORDINATOR_TIMEOUT)
+        )
         return {
             member.group_instance_id or member.client_id: [
                 TopicPartition(place.topic, place.partition) for place in member.assignment.topic_partitions
             ]
-            for member in found.members
+            for member in found[group].members
         }
 
     def committed(self, group: str) -> dict[TopicPartition, tuple[int, str]]:
@@ -169,11 +210,14 @@ class Admin:
 
     def _positions(self, group: str, places: Collection[TopicPartition] | None) -> dict[TopicPartition, Place]:
         """What the group has committed; with `places` those only, with an error where a transaction is open."""
-        asked = None if places is None else [Place(*place) for place in places]
-        futures = self._client.list_consumer_group_offsets(
-            [ConsumerGroupTopicPartitions(group, asked)], require_stable=places is not None, request_timeout=self._timeout
+        asked = ConsumerGroupTopicPartitions(group, None if places is None else [Place(*place) for place in places])
+        answers = self._of_group(
+            f"positions of group {group}",
+            lambda client: client.list_consumer_group_offsets(
+                [asked], require_stable=places is not None, request_timeout=COORDINATOR_TIMEOUT
+            ),
         )
-        found = self._of(f"positions of group {group}", futures)[group].topic_partitions
+        found = answers[group].topic_partitions
         for place in found:
             if place.error is not None and place.error.code() != KafkaError.UNSTABLE_OFFSET_COMMIT:
                 raise meaning(place.error, f"position of {place.topic}, partition {place.partition}")
@@ -190,6 +234,13 @@ WITHOUT_LEADER = {
     KafkaError.FENCED_LEADER_EPOCH,
     KafkaError.OFFSET_NOT_AVAILABLE,
 }
+
+
+def _is_timeout(error: UnavailableError) -> bool:
+    cause = error.__cause__
+    return isinstance(cause, TimeoutError) or (
+        isinstance(cause, KafkaException) and cause.args[0].code() == KafkaError._TIMED_OUT
+    )
 
 
 def config_of(spec: TopicSpec) -> dict[str, str]:

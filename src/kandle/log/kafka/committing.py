@@ -10,8 +10,8 @@ from confluent_kafka import Consumer as Client
 from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka import TopicPartition as Place
 
-from kandle.errors import FencedError, KandleError, ReplacedError, UnavailableError
-from kandle.log.kafka.failures import translated
+from kandle.errors import FencedError, KandleError, ReplacedError, StorageError, UnavailableError
+from kandle.log.kafka.failures import is_fatal, translated
 from kandle.log.kafka.writing import Encoded, Transactions
 from kandle.log.port import GroupSpec, TopicPartition
 from kandle.time.timeframe import MILLISECOND
@@ -76,7 +76,9 @@ class Committer:
         try:
             with translated(f"commit of group {self._spec.group}"):
                 yield
-        except ReplacedError as error:
+        except (ReplacedError, StorageError) as error:
+            if isinstance(error, StorageError) and not is_fatal(error):
+                raise
             raise FencedError(f"{self._spec.member} was not heard of and has lost its partitions: {error}") from error
 
 

@@ -14,13 +14,19 @@ from kandle.errors import (
     FencedError,
     KandleError,
     LogError,
+    OptionsError,
     ReplacedError,
     StorageError,
     UnavailableError,
     UnknownTopicError,
 )
+from kandle.time.clock import Clock
+from kandle.time.timeframe import MINUTE, SECOND
 
 logger = logging.getLogger("kandle.kafka")
+
+QUIET = 5 * SECOND
+"""A broker that is still down, of several, is heard of every second."""
 
 FENCED = {
     KafkaError._FENCED,
@@ -36,13 +42,15 @@ FENCED = {
     KafkaError.INVALID_TXN_STATE,
 }
 REPLACED = {KafkaError.FENCED_INSTANCE_ID, KafkaError.UNRELEASED_INSTANCE_ID}
+ALLOW = "have an access rule (ACL) allow this user"
 REFUSED = {
-    KafkaError.TOPIC_AUTHORIZATION_FAILED: "the access rules (ACLs) of the topic: reading needs Read and Describe, writing Write",
-    KafkaError.GROUP_AUTHORIZATION_FAILED: "the access rules (ACLs) of the group: it needs Read and Describe",
-    KafkaError.TRANSACTIONAL_ID_AUTHORIZATION_FAILED: "the access rules (ACLs) of the transactional id: Write and Describe",
-    KafkaError.CLUSTER_AUTHORIZATION_FAILED: "the access rules (ACLs) of the cluster: creating topics needs Create",
-    KafkaError.SASL_AUTHENTICATION_FAILED: "sasl.username and sasl.password in the options kafka.properties",
-    KafkaError._AUTHENTICATION: "security.protocol, sasl.* and ssl.* in the options kafka.properties",
+    KafkaError.TOPIC_AUTHORIZATION_FAILED: f"{ALLOW} Read and Describe on it to read, Write and Describe to write",
+    KafkaError.GROUP_AUTHORIZATION_FAILED: f"{ALLOW} Read and Describe on the group",
+    KafkaError.TRANSACTIONAL_ID_AUTHORIZATION_FAILED: f"{ALLOW} Write and Describe on the transactional id",
+    KafkaError.CLUSTER_AUTHORIZATION_FAILED: f"{ALLOW} this on the cluster (for topics: Create)",
+    KafkaError.SASL_AUTHENTICATION_FAILED: "look at sasl.username and sasl.password in the options kafka.properties",
+    KafkaError._AUTHENTICATION: "look at sasl.username, sasl.password and security.protocol in the options kafka.properties",
+    KafkaError._SSL: "look at security.protocol and ssl.* in the options kafka.properties",
 }
 UNKNOWN = {KafkaError._NOENT, KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC, KafkaError._UNKNOWN_PARTITION}
 PASSING = {
@@ -80,8 +88,11 @@ PASSING = {
 }
 
 
-def meaning(error: KafkaError, what: str) -> KandleError:
-    """The error of kandle for one of Kafka; `what` is what was tried, with the names that matter."""
+def meaning(error: KafkaError, what: str, advice: str | None = None) -> KandleError:
+    """The error of kandle for one of Kafka; `what` is what was tried, with the names that matter.
+
+    `advice` is the way out if the brokers refuse it, where that is not the usual one.
+    """
     code = error.code()
     text = f"{what}: {error.str()} ({error.name()})"
     if code in REPLACED:
@@ -89,45 +100,79 @@ def meaning(error: KafkaError, what: str) -> KandleError:
     if code in FENCED:
         return FencedError(f"{text}; nothing was written")
     if code in REFUSED:
-        return AccessError(f"{text}; look at {REFUSED[code]}")
+        return AccessError(f"{text}; {advice or REFUSED[code]}")
     if code in UNKNOWN:
         return UnknownTopicError(f"{text}; was the topic deleted?")
     if code == KafkaError.MSG_SIZE_TOO_LARGE:
-        return DataError(f"{text}; raise max.message.bytes of the topic and message.max.bytes in the options kafka.producer")
+        return DataError(
+            f"{text}; raise max.message.bytes of the topic, and message.max.bytes in the options kafka.producer for "
+            "larger records; or, if they are small, set batch.size there below it"
+        )
     if code in PASSING or error.retriable():
         return UnavailableError(f"{text}; do the brokers run? Look at kafka.bootstrap as well")
     return StorageError(text)
 
 
 @contextmanager
-def translated(what: str) -> Iterator[None]:
+def translated(what: str, advice: str | None = None) -> Iterator[None]:
     """Errors of the client library as those of kandle."""
     try:
         yield
     except KafkaException as error:
         found = error.args[0]
         if isinstance(found, KafkaError):
-            raise meaning(found, what) from error
+            raise meaning(found, what, advice) from error
         raise LogError(f"{what}: {error}") from error
+    except TimeoutError as error:
+        raise UnavailableError(f"{what}: the client library gives no answer; do the brokers run?") from error
     except BufferError as error:
         raise UnavailableError(f"{what}: the producer's queue is full; the brokers do not keep up") from error
 
 
-class Told:
-    """Passing errors, each said once until it is over."""
+def is_fatal(error: KandleError) -> bool:
+    """Whether the client of the library has ended because of it, or had before."""
+    cause = error.__cause__
+    return isinstance(cause, KafkaException) and bool(cause.args[0].code() == KafkaError._FATAL)
 
-    def __init__(self, bootstrap: str) -> None:
+
+@contextmanager
+def configured(bootstrap: str) -> Iterator[None]:
+    """Settings that the client library does not take."""
+    try:
+        yield
+    except KafkaException as error:
+        said = error.args[0].str()
+        raise OptionsError(
+            f"Kafka at {bootstrap}: {said}; look at the options kafka.properties, kafka.consumer and kafka.producer"
+        ) from error
+
+
+class Told:
+    """Passing errors of a log's clients, each said once until it is over."""
+
+    def __init__(self, bootstrap: str, clock: Clock) -> None:
         self._bootstrap = bootstrap
-        self._said: set[int] = set()
+        self._clock = clock
+        self._heard: dict[int, int] = {}
+        self.refusal: KafkaError | None = None
+        """Why brokers do not let this process in, if they said so last."""
 
     def __call__(self, error: KafkaError) -> None:
         """For `error_cb`: what clients meet in the background; they go on trying by themselves."""
-        if error.code() not in self._said:
-            self._said.add(error.code())
+        is_new = error.code() not in self._heard
+        self._heard[error.code()] = self._clock.steady()
+        if error.code() in REFUSED:
+            self.refusal = error
+        if is_new:
             logger.warning("Kafka at %s: %s (%s)", self._bootstrap, error.str(), error.name())
 
-    def over(self) -> None:
-        """It works again."""
-        if self._said:
-            self._said.clear()
+    @property
+    def is_troubled(self) -> bool:
+        """Whether brokers could not be reached a moment ago."""
+        return bool(self._heard) and self._clock.steady() - max(self._heard.values()) < MINUTE
+
+    def works(self) -> None:
+        """Something was written: if nothing more was heard for a while, all is well again."""
+        if self._heard and self._clock.steady() - max(self._heard.values()) > QUIET:
+            self._heard.clear()
             logger.info("Kafka at %s: back", self._bootstrap)

@@ -98,7 +98,7 @@ class KafkaLog:
         self._declarations = declarations
         self._codecs: dict[str, tuple[TopicSpec, Codec]] = {}
         self._name = f"kandle-{uuid.uuid4().hex[:8]}"
-        told = shared.told if shared is not None else Told(settings.bootstrap)
+        told = shared.told if shared is not None else Told(settings.bootstrap, self.clock)
         self._reader = Reader(settings, self._name, self.clock, told)
         self._shared = shared if shared is not None else self._made(told, registry, rule)
         self._make_codec = codecs_of(declarations, self._shared.registry)
@@ -108,8 +108,7 @@ class KafkaLog:
         admin = Admin(self.settings, self._name, self.clock, told)
         appender = Appender(self.settings, self._name, told)
         reader = Reader(self.settings, f"{self._name}-shared", self.clock, told)
-        # The first question tells whether the brokers can be reached at all.
-        admin.partitions()
+        admin.reached()
         if registry is None:
             registry = EmbeddedRegistry(SchemaJournal(admin, reader, appender, self.settings.replication), rule)
         catalog = Catalog(admin, reader, appender, self.clock, self.settings.replication)

@@ -12,15 +12,16 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
-from confluent_kafka import OFFSET_INVALID, KafkaError, KafkaException
 from confluent_kafka import Consumer as Client
+from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka import TopicPartition as Place
 
-from kandle.errors import FencedError, KandleError, ReplacedError, StorageError
+from kandle.errors import FencedError, ReplacedError, StorageError
 from kandle.log.kafka.committing import Committer
-from kandle.log.kafka.failures import meaning, translated
+from kandle.log.kafka.failures import is_fatal, meaning, translated
 from kandle.log.kafka.reading import SLICE, acquaint, batch_of, uncollected
-from kandle.log.kafka.writing import Transactions, fence
+from kandle.log.kafka.takeover import Takeover, check_positions
+from kandle.log.kafka.writing import Transactions
 from kandle.log.port import GroupSpec, Listener, TopicPartition
 from kandle.log.records import Batch, Write
 from kandle.time.timeframe import MILLISECOND, SECOND
@@ -45,17 +46,23 @@ class KafkaConsumer:
         self._transactions = Transactions(log.settings, spec.member, f"{spec.group}-{spec.member}", log.told)
         self._order = {topic: number for number, topic in enumerate(spec.topics)}
         self._alike = self._shared_alike()
+        self._takeover = Takeover(log, spec, self._transactions)
+        self._coming: set[TopicPartition] = set()
         self._owned: dict[TopicPartition, int] = {}
         self._positions: dict[TopicPartition, int] = {}
         self._paused: set[TopicPartition] = set()
         self._problem: BaseException | None = None
-        self._replaced: ReplacedError | None = None
+        self._doubt: ReplacedError | None = None
         self._moved: set[TopicPartition] = set()
         self._is_assigning = False
         self._is_woken = False
         self._is_closed = False
+        self._join()
+
+    def _join(self) -> None:
+        log, spec = self._log, self._spec
         with translated(f"group {spec.group}"):
-            settings = log.settings.member(spec.group, spec.member, spec.lease, spec.reset)
+            settings = log.settings.member(spec)
             self._client = Client({**settings, "error_cb": log.told}, logger=logger)
             self._committer = Committer(self._client, spec, log, self._transactions)
             for topic in spec.topics:
@@ -98,50 +105,29 @@ class KafkaConsumer:
         if self._is_closed:
             self._drop(partitions)
             return
-        fresh = [place for place in partitions if place not in self._owned]
-        epoch = max([self._log.clock.now(), *(each + 1 for each in self._owned.values())])
-        self._is_assigning = True
+        self._coming.update(place for place in partitions if place not in self._owned)
+        self._take_over()
+
+    def _take_over(self) -> None:
+        """Make what has come this member's own; while the brokers cannot be asked it is left for the next poll."""
+        fresh = sorted(self._coming)
+        assigned: list[TopicPartition] = []
         try:
-            self._end_transactions_of_the_dead(fresh)
+            begin = self._takeover.begin(fresh) if fresh else {}
+            epoch = max([self._log.clock.now(), *(each + 1 for each in self._owned.values())])
+            self._is_assigning = True
+            self._coming.clear()
             self._owned.update(dict.fromkeys(fresh, epoch))
             self._log.claims.hold(self._spec.group, self._owned)
-            self._positions |= self._begin(fresh)
+            self._positions |= begin
+            assigned = fresh
             if fresh and self._listener is not None:
-                self._listener.assigned(sorted(fresh))
+                self._listener.assigned(fresh)
         finally:
             self._is_assigning = False
             # Whatever went wrong, the library needs an answer; the next poll tells what it was.
-            places = [Place(*place, self._positions.get(place, OFFSET_INVALID)) for place in fresh if place in self._owned]
-            self._client.incremental_assign(places)
-            self._pause_again(fresh)
-
-    def _end_transactions_of_the_dead(self, partitions: Collection[TopicPartition]) -> None:
-        """Who committed for these partitions and is no member any more may have left a transaction open: nobody waits for it."""
-        if not partitions:
-            return
-        owners = {
-            said for place, (_, said) in self._log.admin.committed(self._spec.group).items() if place in partitions and said
-        }
-        if self._transactions.id in owners:
-            # The process before may have been killed within a commit, which would have to be waited for below.
-            self._transactions.open()
-        suspects = owners - {self._transactions.id}
-        if not suspects:
-            return
-        members = {f"{self._spec.group}-{member}" for member in self._log.admin.members(self._spec.group)}
-        for transactional in sorted(suspects - members):
-            logger.info("ending what %s has left open", transactional)
-            fence(self._settings, transactional, self._log.told)
-
-    def _begin(self, partitions: Collection[TopicPartition]) -> dict[TopicPartition, int]:
-        """Where to read on: what the group committed, else where `reset` says."""
-        committed = self.committed(partitions)
-        others = [place for place in partitions if place not in committed]
-        if not others:
-            return committed
-        bounds = self._log.admin.bounds(others)
-        side = 0 if self._spec.reset == "earliest" else 1
-        return committed | {place: bounds[place][side] for place in others}
+            self._client.incremental_assign([Place(*place, self._positions[place]) for place in assigned])
+            self._pause_again(assigned)
 
     def _revoked(self, partitions: list[TopicPartition]) -> None:
         going = [place for place in partitions if place in self._owned]
@@ -158,6 +144,7 @@ class KafkaConsumer:
             self._listener.lost(gone)
 
     def _drop(self, partitions: Collection[TopicPartition]) -> None:
+        self._coming.difference_update(partitions)
         for place in partitions:
             self._owned.pop(place, None)
             self._positions.pop(place, None)
@@ -190,42 +177,53 @@ class KafkaConsumer:
 
     @contextmanager
     def _listening(self) -> Iterator[None]:
-        """As `translated` for polls; what is fatal to the client of a group is that another process has taken its name."""
+        """As `translated` for polls; what is fatal to the client of a group is that its name was taken."""
         try:
             with translated(f"group {self._spec.group}"):
                 yield
         except StorageError as error:
-            cause = error.__cause__
-            if isinstance(cause, KafkaException) and cause.args[0].code() == KafkaError._FATAL:
-                self._replaced = self._taken(error)
-                raise self._replaced from error
+            if is_fatal(error):
+                raise ReplacedError(str(error)) from error
             raise
-        except ReplacedError as error:
-            self._replaced = self._taken(error)
-            raise self._replaced from error
 
-    def _taken(self, error: KandleError) -> ReplacedError:
-        return ReplacedError(
-            f"another process has joined group {self._spec.group} as {self._spec.member!r}; "
-            f"give each process a name of its own (option runtime.instance): {error}"
-        )
+    def _find_out(self, error: ReplacedError) -> None:
+        """ReplacedError if another process has the member's name; else this one has taken it from itself, and joins anew.
+
+        That is so after an outage: it joined again, the answer was lost, and what it asked as the one before came too late. The
+        brokers do not tell one from the other, but outages are heard of; should it be another, one of them ends later.
+        """
+        self._lost([*self._owned, *self._coming])
+        if not self._log.told.is_troubled:
+            raise ReplacedError(
+                f"another process has joined group {self._spec.group} as {self._spec.member!r}; "
+                f"give each process a name of its own (option runtime.instance): {error}"
+            ) from error
+        logger.warning("group %s: %s joins anew: %s", self._spec.group, self._spec.member, error)
+        self._client.close()
+        # The old client has told of what it let go of, which is known.
+        self._problem = None
+        self._join()
+        self._doubt = None
 
     def _polled(self, left: int, max_rows: int) -> list[Batch]:
-        if self._replaced is not None:
-            self._lost(list(self._owned))
-            raise self._replaced
+        if self._doubt is not None:
+            self._find_out(self._doubt)
+        if self._coming:
+            self._take_over()
         self._moved.clear()
-        with self._listening():
-            # One message ends the wait; the others that are there come along.
-            messages = self._client.consume(1, left / SECOND)
-            if messages:
-                messages += self._client.consume(min(max_rows, AT_ONCE), 0)
-        positions = dict(self._positions)
+        messages: list[Any] = []
+        positions = self._positions
         try:
+            with self._listening():
+                # One message ends the wait; the others that are there come along.
+                messages = self._client.consume(1, left / SECOND)
+                if messages:
+                    messages += self._client.consume(min(max_rows, AT_ONCE), 0)
+            positions = dict(self._positions)
             self._raise()
             return self._batches(self._current(messages))
         except ReplacedError as error:
-            self._replaced = self._taken(error)
+            self._doubt = error
             return self._polled(left, max_rows)
         except BaseException:
             self._read_again(messages, positions)
@@ -261,7 +259,7 @@ class KafkaConsumer:
             elif error.code() == KafkaError._PARTITION_EOF:
                 ends[message.topic(), message.partition()] = message.offset()
             else:
-                self._failed(error)
+                self._failed(error, TopicPartition(message.topic(), message.partition()))
         now = self._log.clock.now()
         found = []
         places = [TopicPartition(*place) for place in by_place.keys() | ends]
@@ -282,14 +280,30 @@ class KafkaConsumer:
         self._positions[place] = following
         return batch_of(self._log.codec(place.topic), place, messages, now, following)
 
-    def _failed(self, error: KafkaError) -> None:
+    def _failed(self, error: KafkaError, place: TopicPartition) -> None:
         """An error in the place of a record: passing ones are tried again by the library."""
         if error.code() == KafkaError._FATAL:
-            raise self._taken(StorageError(error.str()))
-        if error.retriable() or error.code() in PASSING_BY:
+            raise ReplacedError(error.str())
+        if error.code() == KafkaError._AUTO_OFFSET_RESET:
+            self._read_on(place)
+        elif error.retriable() or error.code() in PASSING_BY:
             self._log.told(error)
+        else:
+            what = f"group {self._spec.group}"
+            raise meaning(error, what if place.topic is None else f"{what}: topic {place.topic}")
+
+    def _read_on(self, place: TopicPartition) -> None:
+        """Where a position is forgotten: go on with what is left, and say so."""
+        if place not in self._owned:
             return
-        raise meaning(error, f"group {self._spec.group}")
+        bounds = self._log.admin.bounds([place])
+        check_positions(self._spec.group, self._positions, bounds)
+        first = bounds[place][0]
+        logger.error(
+            "records %d to %d of %s, partition %d, are gone before group %s has read them",
+            self._positions[place], first - 1, place.topic, place.partition, self._spec.group,
+        )  # fmt: skip
+        self.seek({place: first})
 
     def wake(self) -> None:
         self._is_woken = True
@@ -322,8 +336,7 @@ class KafkaConsumer:
         self.seek({place: self._positions[place] for place in owned})
 
     def committed(self, partitions: Collection[TopicPartition]) -> dict[TopicPartition, int]:
-        # Not asked of the library's consumer, which waits for its group, so not while it hears of partitions.
-        return self._log.admin.settled(self._spec.group, partitions) if partitions else {}
+        return self._takeover.committed(partitions)
 
     def commit(self, offsets: Mapping[TopicPartition, int], writes: Sequence[Write] = ()) -> list[int]:
         for place in offsets:
@@ -340,7 +353,7 @@ class KafkaConsumer:
             return
         self._is_closed = True
         try:
-            if self._replaced is None:
+            if self._doubt is None:
                 self._leave()
         finally:
             self._drop(list(self._owned))

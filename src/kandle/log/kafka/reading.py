@@ -16,7 +16,7 @@ from confluent_kafka import KafkaError
 from confluent_kafka import TopicPartition as Place
 
 from kandle.errors import UnavailableError
-from kandle.log.kafka.failures import Told, meaning, translated
+from kandle.log.kafka.failures import Told, configured, meaning, translated
 from kandle.log.kafka.settings import KafkaSettings
 from kandle.log.port import TopicPartition
 from kandle.log.records import HEADERS, Batch, Records, Reject
@@ -103,7 +103,7 @@ class Reader:
         self._place: TopicPartition | None = None
         self._position = -1
         self._known: set[str] = set()
-        with translated(f"Kafka at {settings.bootstrap}"):
+        with configured(settings.bootstrap):
             self._client = Client({**settings.reader(name), "error_cb": told}, logger=logger)
 
     def read(self, codec: Codec, place: TopicPartition, offset: int, end: int, max_rows: int) -> list[Batch]:
@@ -154,7 +154,10 @@ class Reader:
         if error.code() == KafkaError._PARTITION_EOF:
             self._position = max(self._position, message.offset())
             return False
-        raise meaning(error, f"read of {message.topic()}, partition {message.partition()}")
+        if error.code() == KafkaError.GROUP_AUTHORIZATION_FAILED:
+            # The library looks for the group of its name, which a reader never joins.
+            return False
+        raise meaning(error, f"read of topic {message.topic()}, partition {message.partition()}")
 
     def close(self) -> None:
         """Let go of the connection."""

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from kandle.log.port import GroupSpec
 from kandle.time.timeframe import MILLISECOND, SECOND
 
 LEAST_SESSION = 6 * SECOND
@@ -13,6 +14,9 @@ LEAST_SESSION = 6 * SECOND
 
 SLOWEST_HEARTBEAT = 250
 """Milliseconds: members hear with their next heartbeat that others have joined or left; so long does sharing anew take."""
+
+IDLE = 2_000
+"""Milliseconds for which a connection of those who ask coordinators may be idle."""
 
 Protocol = Literal["classic", "consumer"]
 
@@ -44,6 +48,14 @@ class KafkaSettings:
         usual = {"log_level": 2, "reconnect.backoff.max.ms": 1_000}
         return {"bootstrap.servers": self.bootstrap, "client.id": name, **usual, **self.properties}
 
+    def asking(self, name: str) -> dict[str, Any]:
+        """A client that asks coordinators of groups.
+
+        One that has lost its coordinator in an outage, and waits for it, looks for it anew only when some connection changes
+        (librdkafka's issue 5511), so connections without use are closed.
+        """
+        return {"connections.max.idle.ms": IDLE, **self.client(name)}
+
     def reader(self, name: str) -> dict[str, Any]:
         """A consumer that is told what to read."""
         return {
@@ -62,13 +74,19 @@ class KafkaSettings:
             **self.consumer,
         }
 
-    def member(self, group: str, member: str, lease: int, reset: str) -> dict[str, Any]:
+    def member(self, spec: GroupSpec) -> dict[str, Any]:
         """A consumer that shares topics with others: the same name again takes the place of the one before."""
-        own = {"group.id": group, "group.instance.id": member, "auto.offset.reset": reset, "fetch.wait.max.ms": 100}
-        settings = self.reader(member) | own | dict(self.consumer)
+        own = {
+            "group.id": spec.group,
+            "group.instance.id": spec.member,
+            # Where to begin is found out before; a position that is not there any more must not go unsaid.
+            "auto.offset.reset": "error",
+            "fetch.wait.max.ms": 100,
+        }
+        settings = self.reader(spec.member) | own | dict(self.consumer)
         if self.protocol == "consumer":
             return settings | {"group.protocol": "consumer"}
-        session = self.session if self.session is not None else max(lease, LEAST_SESSION)
+        session = self.session if self.session is not None else max(spec.lease, LEAST_SESSION)
         classic = {
             "partition.assignment.strategy": "cooperative-sticky",
             "session.timeout.ms": session // MILLISECOND,
@@ -92,11 +110,15 @@ class KafkaSettings:
 
     def transactional(self, name: str, transactional: str) -> dict[str, Any]:
         """A producer of transactions; the next one of the same id fences it."""
-        return self.appender(name) | {
-            "transactional.id": transactional,
-            "transaction.timeout.ms": self.transaction // MILLISECOND,
-            "delivery.timeout.ms": self.transaction // MILLISECOND,
-            "request.timeout.ms": min(self.request, self.transaction) // MILLISECOND,
-            # The default of 100 ms is how long each transaction would wait for the markers of the one before.
-            "retry.backoff.ms": 5,
-        }
+        return (
+            self.asking(name)
+            | self.appender(name)
+            | {
+                "transactional.id": transactional,
+                "transaction.timeout.ms": self.transaction // MILLISECOND,
+                "delivery.timeout.ms": self.transaction // MILLISECOND,
+                "request.timeout.ms": min(self.request, self.transaction) // MILLISECOND,
+                # The default of 100 ms is how long each transaction would wait for the markers of the one before.
+                "retry.backoff.ms": 5,
+            }
+        )

@@ -12,7 +12,7 @@ from confluent_kafka import KafkaError, KafkaException, Producer
 from confluent_kafka import TopicPartition as Place
 
 from kandle.errors import DataError, FencedError, KandleError, UnavailableError
-from kandle.log.kafka.failures import Told, meaning, translated
+from kandle.log.kafka.failures import Told, configured, meaning, translated
 from kandle.log.kafka.reading import acquaint
 from kandle.log.kafka.settings import KafkaSettings
 from kandle.log.port import TopicPartition
@@ -107,7 +107,8 @@ class Appender:
 
     def __init__(self, settings: KafkaSettings, name: str, told: Told) -> None:
         self._settings = settings
-        with translated(f"Kafka at {settings.bootstrap}"):
+        self._told = told
+        with configured(settings.bootstrap):
             self._producer = Producer({**settings.appender(name), "error_cb": told}, logger=logger)
         self._known: set[str] = set()
 
@@ -124,6 +125,7 @@ class Appender:
             raise meaning(offsets.error, what)
         if left:
             raise UnavailableError(f"{what}: {left} records are not confirmed by the brokers")
+        self._told.works()
         return offsets.first
 
     def close(self) -> None:
@@ -145,7 +147,7 @@ class Transactions:
     def open(self) -> Producer:
         """The producer; made, and older ones of the id fenced, when it is first needed."""
         if self._producer is None:
-            with translated(f"transactions of {self.id}"):
+            with translated(f"transactional id {self.id}"):
                 producer = Producer({**self._settings.transactional(self._name, self.id), "error_cb": self._told}, logger=logger)
                 self._tried(lambda: producer.init_transactions(self._settings.patience / SECOND))
             self._producer = producer
@@ -162,16 +164,20 @@ class Transactions:
         """Writes, and next offsets in the name of a group's member."""
         producer = self.open()
         offsets = Offsets(len(writes))
-        what = f"commit of {self.id}"
+        what = f"commit of transactional id {self.id} to {', '.join(sorted({write.topic for write in writes}))}"
         try:
             with translated(what):
                 producer.begin_transaction()
-                for number, write in enumerate(writes):
-                    acquaint(producer, write.topic, self._known, self._settings.request)
-                    send(producer, number, write, offsets, timestamp, watched=False)
-                if positions:
-                    places = [Place(*place, following, self.id) for place, following in positions.items()]
-                    self._tried(lambda: producer.send_offsets_to_transaction(places, group, self._settings.transaction / SECOND))
+                try:
+                    for number, write in enumerate(writes):
+                        acquaint(producer, write.topic, self._known, self._settings.request)
+                        send(producer, number, write, offsets, timestamp, watched=False)
+                except KafkaException as error:
+                    if error.args[0].code() == KafkaError._STATE:
+                        # The transaction has failed; why is told only to who adds positions.
+                        self._add(producer, positions, group)
+                    raise
+                self._add(producer, positions, group)
                 producer.flush(self._settings.transaction / SECOND)
                 self._tried(producer.commit_transaction)
         except BaseException as error:
@@ -183,7 +189,14 @@ class Transactions:
         if offsets.error is not None:
             # A transaction with a failed record cannot be committed; should it ever be, nobody may take it for whole.
             raise meaning(offsets.error, what)
+        self._told.works()
         return offsets.first
+
+    def _add(self, producer: Producer, positions: Mapping[TopicPartition, int] | None, group: Any) -> None:
+        """Make positions part of the transaction."""
+        if positions:
+            places = [Place(*place, following, self.id) for place, following in positions.items()]
+            self._tried(lambda: producer.send_offsets_to_transaction(places, group, self._settings.transaction / SECOND))
 
     def _tried(self, call: Any) -> None:
         """Calls that may be made again as they are, until the library has tried for as long as a transaction may take."""

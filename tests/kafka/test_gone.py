@@ -1,0 +1,26 @@
+"""Records that brokers have taken away before they were read."""
+
+from __future__ import annotations
+
+import pytest
+
+from kandle.log.port import GroupSpec, TopicPartition
+from kandle.log.records import Batch
+from tests.kafka.summing import Application, settings, wait_until
+
+
+def test_records_that_are_gone_before_they_were_read_are_told(bootstrap: str, caplog: pytest.LogCaptureFixture) -> None:
+    app = Application()
+    with app.context.open(access="write_only", **settings(bootstrap)) as market:
+        for number in range(5):
+            market.ticks.add(app.one(number))
+        place = TopicPartition(app.ticks, 0)
+        market.log.truncate(place, 3)
+        wait_until(lambda: market.log.first(place) == 3)
+        consumer = market.log.consumer(GroupSpec(app.name, (app.ticks,), "one"))
+        wait_until(lambda: bool(consumer.poll(100_000, 10)) or bool(consumer.assignment))
+        consumer.seek({place: 1})
+        found: list[Batch] = []
+        wait_until(lambda: bool(found.extend(consumer.poll(100_000, 10))) or sum(map(len, found)) == 2)
+        consumer.close()
+    assert f"records 1 to 2 of {app.ticks}, partition 0, are gone before group {app.name} has read them" in caplog.text

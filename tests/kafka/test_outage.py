@@ -1,0 +1,64 @@
+"""Brokers that are down: at the start, and while a worker and a producer run."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Iterator
+
+import pytest
+
+from kandle.errors import UnavailableError
+from kandle.time.clock import SystemClock
+from kandle.time.timeframe import SECOND
+from tests.brokers.needed import kafka_or_skip
+from tests.kafka.summing import Application, settings, summed, wait_until
+from tools.kafka.cluster import Cluster
+from tools.kafka.ports import free_ports
+
+PARTS = 8
+
+
+@pytest.fixture
+def own() -> Iterator[Cluster]:
+    """A broker that may be killed."""
+    kafka_or_skip()
+    with Cluster() as cluster:
+        yield cluster
+
+
+def test_brokers_that_are_not_there_are_waited_for_and_then_named() -> None:
+    (port,) = free_ports(1)
+    app, began = Application(), SystemClock().steady()
+    with pytest.raises(UnavailableError, match=f"Kafka at 127.0.0.1:{port}.*kafka.bootstrap"):
+        app.context.open(**settings(f"127.0.0.1:{port}", patience="1s")).__enter__()
+    assert SystemClock().steady() - began >= SECOND
+
+
+def outage(cluster: Cluster, said: pytest.LogCaptureFixture, seconds: int) -> None:
+    """A worker and a producer, for which the broker is gone for a while: it is said, and every tick is summed once."""
+    app, ahead = Application(partitions=2), seconds + 20
+    said.set_level(logging.INFO)
+    with app.context.open(**settings(cluster.bootstrap, patience="90s")) as market:
+        market.ticks.add(app.one(1, ahead=ahead))
+        wait_until(lambda: market.health().queries[0].counters.events == 1, market)
+        cluster.broker(1).kill()
+        adding = threading.Thread(target=lambda: [market.ticks.add(app.one(10, ahead=ahead)) for _ in range(PARTS)])
+        adding.start()
+        SystemClock().pause(seconds * SECOND)
+        cluster.broker(1).start()
+        adding.join()
+        wait_until(lambda: summed(market, app)[1] > PARTS, market)
+        assert summed(market, app) == (1 + 10 * PARTS, 1 + PARTS)
+    assert [record.message for record in said.records].count(f"Kafka at {cluster.bootstrap}: back") == 1
+    assert sum("brokers are down" in record.message for record in said.records) == 1
+
+
+@pytest.mark.soak
+def test_worker_and_producer_go_on_after_an_outage_beyond_their_session(own: Cluster, caplog: pytest.LogCaptureFixture) -> None:
+    outage(own, caplog, 8)
+
+
+@pytest.mark.soak
+def test_worker_and_producer_go_on_after_a_minute_without_broker(own: Cluster, caplog: pytest.LogCaptureFixture) -> None:
+    outage(own, caplog, 60)
