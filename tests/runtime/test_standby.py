@@ -164,8 +164,29 @@ def test_what_a_standby_has_copied_is_believed_at_the_next_start() -> None:
     assert min(offset for place, offset in offsets if place == CHANGELOG) == 2
 
 
-def test_only_partitions_of_others_are_followed_as_they_come_and_go() -> None:
+def in_three_partitions() -> Parts:
+    """A query with state in each of three partitions."""
     parts = parts_of(partitions=3)
+    for number, symbol in enumerate("DAF"):
+        parts.add(tick("14:30:10", symbol=symbol), partition=number)
+    Process(parts).settle()
+    return parts
+
+
+def test_a_partition_without_state_is_not_ready() -> None:
+    parts = parts_of(partitions=3)
+    standby = standby_of(parts)
+    standby.step()
+    assert standby.partitions == ()
+    parts.add(tick("14:30:10", symbol="A"), partition=1)
+    Process(parts).settle()
+    standby.step()
+    standby.step()
+    assert standby.partitions == (1,)
+
+
+def test_only_partitions_of_others_are_followed_as_they_come_and_go() -> None:
+    parts = in_three_partitions()
     owned = {0}
     standby = Standby(parts.around(), parts.log, lambda: owned)
     standby.step()
@@ -330,9 +351,8 @@ def test_a_partition_that_is_taken_over_while_it_is_read_is_not_kept() -> None:
 
 
 def test_between_the_partitions_of_a_round_it_rests_and_may_be_stopped() -> None:
-    parts = parts_of(partitions=3)
+    parts = in_three_partitions()
     standby = standby_of(parts)
     rests: list[int] = []
     standby.step(lambda worked: bool(rests.append(worked)) or len(rests) == 2)
     assert standby.partitions == (0, 1)
-    assert len(read(parts.log, "bars_changelog")) == 0

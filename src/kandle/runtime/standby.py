@@ -48,8 +48,8 @@ class Standby:
 
     @property
     def partitions(self) -> tuple[int, ...]:
-        """Partitions whose state is here."""
-        return tuple(sorted(self._replicas))
+        """Partitions whose state is here; those that have none yet are left out."""
+        return tuple(sorted(number for number, kept in list(self._replicas.items()) if kept.has_state))
 
     def replica(self, around: Surroundings, partition: int) -> Replica:
         """The state of a partition that has come, as of the last commit; called by the worker."""
