@@ -7,7 +7,7 @@ import typing
 from functools import cache
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, TypeVar, get_args, get_origin
+from typing import TYPE_CHECKING, Any, Self, TypeVar, get_args, get_origin
 
 from anyio import CancelScope, to_thread
 from anyio.from_thread import start_blocking_portal
@@ -27,6 +27,9 @@ from kandle.sets.sets import SETS, EntitySet, EventSet, TableSet
 from kandle.time.clock import Clock
 from kandle.time.timeframe import Timeframe, as_timeframe
 
+if TYPE_CHECKING:
+    from kandle.sets.ksql import Ksql
+
 T = TypeVar("T")
 
 
@@ -44,6 +47,7 @@ class Context:
         self._opened: Opened | None = None
         self._portal: Portal | None = None
         self._exit: contextlib.ExitStack | None = None
+        self._ksql: Ksql | None = None
         for name, cls in declared_sets(type(self)).items():
             setattr(self, name, self._set_of(cls, None))
 
@@ -121,6 +125,16 @@ class Context:
         """The way into the event loop, if the context was opened by plain `with`."""
         return self._portal
 
+    @property
+    def ksql(self) -> Ksql:
+        """The ksqlDB of the section `ksqldb`: statements, pull and push queries, inserts."""
+        if self._ksql is None:
+            # The client library of HTTP is only loaded where there is a ksqlDB.
+            from kandle.context.ksqldb import ksql_access
+
+            self._ksql = ksql_access(self, self._options, self._running.clock)
+        return self._ksql
+
     def health(self) -> Health:
         """How the queries of this process are doing, with counters."""
         return self._running.health()
@@ -156,6 +170,9 @@ class Context:
 
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         with CancelScope(shield=True):
+            if self._ksql is not None:
+                await self._ksql.close()
+                self._ksql = None
             await to_thread.run_sync(self._running.close)
         self._opened = None
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from kandle.context.options import Options
 from kandle.errors import OptionsError
 from kandle.ksql.program import Role
+from kandle.ksql.rest.client import KsqlClient
 from kandle.ksql.rest.settings import KsqlSettings, TlsSettings
 from kandle.log.kafka.log import KafkaLog
 from kandle.log.kafka.progress import KafkaProgress
@@ -14,6 +15,8 @@ from kandle.log.port import Log
 from kandle.plan.plan import Plan
 from kandle.runtime.ksqldb.engine import EngineSpec, KsqlRuntime
 from kandle.runtime.runtime import RuntimeSpec
+from kandle.sets.host import Host
+from kandle.sets.ksql import Ksql
 from kandle.time.clock import Clock
 
 
@@ -39,11 +42,21 @@ def engine_spec(options: Options) -> EngineSpec:
     return EngineSpec(ksql_settings(options), properties, found.retention, found.watch, found.on_failure)
 
 
-def ksql_runtime(options: Options, log: Log, clock: Clock, plans: Sequence[Plan], spec: RuntimeSpec) -> KsqlRuntime:
-    """The queries of a context on its ksqlDB; OptionsError for options that do not go with one."""
-    if not isinstance(log, KafkaLog):
+def ksql_access(host: Host, options: Options, clock: Clock) -> Ksql:
+    """The server as users of a context see it."""
+    return Ksql(host, lambda: KsqlClient(ksql_settings(options), clock))
+
+
+def check_options(options: Options, plans: Sequence[Plan]) -> None:
+    """OptionsError for options that do not go with a ksqlDB."""
+    if options.log.kind != "kafka":
         raise OptionsError("engine.kind = 'ksqldb' needs the topics of a cluster: say log.kind = 'kafka' too")
     _check_registry(options, plans)
+
+
+def ksql_runtime(options: Options, log: Log, clock: Clock, plans: Sequence[Plan], spec: RuntimeSpec) -> KsqlRuntime:
+    """The queries of a context on its ksqlDB."""
+    assert isinstance(log, KafkaLog)
     return KsqlRuntime(log, clock, plans, spec, engine_spec(options), KafkaProgress(log.admin))
 
 

@@ -50,6 +50,7 @@ class Opened:
         self._plans = plans
         self._name = snake_case(name)
         self.instance = options.runtime.instance or f"{socket.gethostname()}-{os.getpid()}"
+        self._check_engine()
         self.clock = self._made_clock()
         self.log = self._made_log()
         self.gatherer = Gatherer(self.log)
@@ -60,6 +61,12 @@ class Opened:
         except BaseException:
             self.close()
             raise
+
+    def _check_engine(self) -> None:
+        if self._options.engine.kind == "ksqldb":
+            from kandle.context.ksqldb import check_options
+
+            check_options(self._options, self._plans)
 
     def _made_clock(self) -> Clock:
         return clock_of(self._options.clock)
