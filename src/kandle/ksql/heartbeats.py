@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from typing import Any
 
 from kandle.errors import QueryError
 from kandle.query.nodes import Aggregate, AnyNode, Branch, Call, Case, Cast, Column, Constant, Node, walk
 from kandle.query.query import QueryModel
-from kandle.query.signatures import AGGREGATES, SCALARS, call
+from kandle.query.rewriting import rewritten_query
+from kandle.query.signatures import AGGREGATES, call
 
 NULL_HANDLING = ("is_null", "is_not_null", "coalesce", "and", "or", "is_in", "greatest", "least")
 """Functions that may have a value though an argument is NULL."""
@@ -39,18 +40,7 @@ def with_heartbeats(query: QueryModel) -> Beating:
         )
     anchor = Column(query.source.name, anchors[0].name, anchors[0].type, nullable=True)
 
-    def changed(node: Any) -> Any:
-        return _rewritten(node, lambda found: _of_heartbeats(query, kept, anchor, found))
-
-    return Beating(
-        replace(
-            query,
-            where=None if query.where is None else changed(query.where),
-            having=None if query.having is None else changed(query.having),
-            projection=tuple(replace(item, expression=changed(item.expression)) for item in query.projection),
-        ),
-        anchor,
-    )
+    return Beating(rewritten_query(query, lambda node: _of_heartbeats(query, kept, anchor, node)), anchor)
 
 
 def kept_fields(query: QueryModel) -> tuple[str, ...]:
@@ -64,22 +54,6 @@ def kept_fields(query: QueryModel) -> tuple[str, ...]:
     return tuple(
         found.name for found in query.source.fields if found.name in used or found.key_order is not None or found.is_timestamp
     )
-
-
-def _rewritten(node: Any, change: Callable[[Any], Any]) -> Any:
-    """The tree with every node changed, children first."""
-    if isinstance(node, Call | Aggregate):
-        arguments = tuple(_rewritten(argument, change) for argument in node.arguments)
-        table = SCALARS if isinstance(node, Call) else AGGREGATES
-        node = replace(node, arguments=arguments, nullable=table[node.function].nullable(arguments))
-    elif isinstance(node, Cast):
-        node = replace(node, argument=_rewritten(node.argument, change))
-    elif isinstance(node, Case):
-        branches = tuple(
-            Branch(_rewritten(branch.condition, change), _rewritten(branch.value, change)) for branch in node.branches
-        )
-        node = replace(node, branches=branches, otherwise=_rewritten(node.otherwise, change))
-    return change(node)
 
 
 def _of_heartbeats(query: QueryModel, kept: Collection[str], anchor: Column, node: Any) -> Any:

@@ -12,6 +12,7 @@ from kandle.engine.buffer import START
 from kandle.engine.compiled import CompiledQuery
 from kandle.log.port import TopicSpec
 from kandle.query.query import QueryModel
+from kandle.query.rewriting import over_one_row
 from kandle.time.timeframe import MILLISECOND
 
 TIME = "_time"
@@ -36,8 +37,12 @@ class Aggregated:
     @cached_property
     def _types(self) -> Mapping[str, pl.DataType]:
         """The engine's types of the partials."""
-        source = pl.DataFrame(schema={found.name: found.type.physical for found in self.query.source.fields})
-        query = self._compiled
+        types = {found.name: found.type.physical for found in self.query.source.fields}
+        if self.query.join is not None:
+            other = self.query.join.entity
+            types |= {f"{other.name}.{found.name}": found.type.physical for found in other.fields}
+        source = pl.DataFrame(schema=types)
+        query = CompiledQuery(over_one_row(self.query))
         events = source.select(query.time.alias(TIME), *query.arguments, pl.lit(0, dtype=pl.Int64).alias("_offset"))
         return query.collected(events.with_columns(pl.lit(0).alias(START)), [START]).schema
 
