@@ -50,8 +50,10 @@ def outage(cluster: Cluster, said: pytest.LogCaptureFixture, seconds: int) -> No
         adding.join()
         wait_until(lambda: summed(market, app)[1] > PARTS, market)
         assert summed(market, app) == (1 + 10 * PARTS, 1 + PARTS)
-    assert [record.message for record in said.records].count(f"Kafka at {cluster.bootstrap}: back") == 1
-    assert sum("brokers are down" in record.message for record in said.records) == 1
+    messages = [record.message for record in said.records]
+    assert f"Kafka at {cluster.bootstrap}: back" in messages
+    # Once, and once more by clients that hear of it late; not with every attempt.
+    assert 1 <= sum("brokers are down" in message for message in messages) <= 3
 
 
 @pytest.mark.soak
