@@ -1,4 +1,4 @@
--- The script of Fx for ksqlDB, role "all"; written by kandle script.
+-- Fx on ksqlDB, role all, written by kandle script.
 
 SET 'auto.offset.reset'='earliest';
 SET 'commit.interval.ms'='200';
@@ -13,14 +13,13 @@ CREATE STREAM IF NOT EXISTS `quotes` (
   `ask` DECIMAL(18,5)
 ) WITH (KAFKA_TOPIC='quotes', PARTITIONS=1, KEY_FORMAT='AVRO', VALUE_FORMAT='AVRO', TIMESTAMP='`time`');
 
--- Heartbeats close the bars: rows of topic quotes that have broker, symbol, time, and NULL in all other columns (so the
--- schema of its values must allow NULL), one for each key and bucket of 1s, at or after the bucket's end + 2 SECONDS. A
--- bucket is a bar only if an event or a heartbeat fell into it.
+-- Heartbeats close the bars: rows of topic quotes that have broker, symbol, time, and NULL in all other columns, so the
+-- schema of its values must allow NULL. There is one for each key and bucket of 1s, at the end of the bucket + 2 SECONDS
+-- or later. A bucket is a bar only if an event or a heartbeat fell into it.
 -- Limits: a bar closes when a later row of the same partition comes, and a bar of a larger timeframe one bar of its source
--- later still; a silence longer than 7 DAYS loses the bar before it; events that come late are dropped, but after a
--- restart late ones are taken until a newer row comes; partitions that are read unevenly after an absence make events
--- late.
--- In _final a bar without events has NULL (sums and counts 0); _filled carries the last values on (gaps=carry).
+-- later still. A silence longer than 7 DAYS loses the bar before it. Late events are dropped, but after a restart they are
+-- taken until a newer row comes. Partitions that are read unevenly after an absence make events late.
+-- In _final a bar without events has NULL, its sums and counts 0. In _filled the last values are carried on.
 
 -- Finals of 1s.
 CREATE TABLE IF NOT EXISTS `quote_bars_1s_final` WITH (KAFKA_TOPIC='quote_bars_1s_final', KEY_FORMAT='AVRO', VALUE_FORMAT='AVRO') AS
@@ -58,7 +57,7 @@ CREATE STREAM IF NOT EXISTS `quote_bars_1s_final_declared` (
   `ask_close` DECIMAL(18,5)
 ) WITH (KAFKA_TOPIC='quote_bars_1s_final', VALUE_FORMAT='AVRO', TIMESTAMP='`bucket_start`');
 
--- Bars of 1s, one change each; in those without events the last values are carried on.
+-- Bars of 1s, one change each, with the last values carried on where nothing happened.
 CREATE TABLE IF NOT EXISTS `quote_bars_1s_filled` WITH (KAFKA_TOPIC='quote_bars_1s_filled', KEY_FORMAT='AVRO', VALUE_FORMAT='AVRO') AS
 SELECT
   `broker_value` AS `broker`,
@@ -113,7 +112,7 @@ CREATE STREAM IF NOT EXISTS `quote_bars_1m_final_declared` (
   `ask_close` DECIMAL(18,5)
 ) WITH (KAFKA_TOPIC='quote_bars_1m_final', VALUE_FORMAT='AVRO', TIMESTAMP='`bucket_start`');
 
--- Bars of 1m, one change each; in those without events the last values are carried on.
+-- Bars of 1m, one change each, with the last values carried on where nothing happened.
 CREATE TABLE IF NOT EXISTS `quote_bars_1m_filled` WITH (KAFKA_TOPIC='quote_bars_1m_filled', KEY_FORMAT='AVRO', VALUE_FORMAT='AVRO') AS
 SELECT
   `broker_copy` AS `broker`,
@@ -168,7 +167,7 @@ CREATE STREAM IF NOT EXISTS `quote_bars_5m_final_declared` (
   `ask_close` DECIMAL(18,5)
 ) WITH (KAFKA_TOPIC='quote_bars_5m_final', VALUE_FORMAT='AVRO', TIMESTAMP='`bucket_start`');
 
--- Bars of 5m, one change each; in those without events the last values are carried on.
+-- Bars of 5m, one change each, with the last values carried on where nothing happened.
 CREATE TABLE IF NOT EXISTS `quote_bars_5m_filled` WITH (KAFKA_TOPIC='quote_bars_5m_filled', KEY_FORMAT='AVRO', VALUE_FORMAT='AVRO') AS
 SELECT
   `broker_value` AS `broker`,
@@ -223,7 +222,7 @@ CREATE STREAM IF NOT EXISTS `quote_bars_1h_final_declared` (
   `ask_close` DECIMAL(18,5)
 ) WITH (KAFKA_TOPIC='quote_bars_1h_final', VALUE_FORMAT='AVRO', TIMESTAMP='`bucket_start`');
 
--- Bars of 1h, one change each; in those without events the last values are carried on.
+-- Bars of 1h, one change each, with the last values carried on where nothing happened.
 CREATE TABLE IF NOT EXISTS `quote_bars_1h_filled` WITH (KAFKA_TOPIC='quote_bars_1h_filled', KEY_FORMAT='AVRO', VALUE_FORMAT='AVRO') AS
 SELECT
   `broker_value` AS `broker`,
@@ -278,7 +277,7 @@ CREATE STREAM IF NOT EXISTS `quote_bars_1d_final_declared` (
   `ask_close` DECIMAL(18,5)
 ) WITH (KAFKA_TOPIC='quote_bars_1d_final', VALUE_FORMAT='AVRO', TIMESTAMP='`bucket_start`');
 
--- Bars of 1d, one change each; in those without events the last values are carried on.
+-- Bars of 1d, one change each, with the last values carried on where nothing happened.
 CREATE TABLE IF NOT EXISTS `quote_bars_1d_filled` WITH (KAFKA_TOPIC='quote_bars_1d_filled', KEY_FORMAT='AVRO', VALUE_FORMAT='AVRO') AS
 SELECT
   `broker_copy` AS `broker`,

@@ -1,4 +1,4 @@
--- The script of Fx for ksqlDB, role "live"; written by kandle script.
+-- Fx on ksqlDB, role live, written by kandle script.
 
 SET 'auto.offset.reset'='earliest';
 SET 'commit.interval.ms'='200';

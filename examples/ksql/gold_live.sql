@@ -1,4 +1,4 @@
--- The script of Gold for ksqlDB, role "live"; written by kandle script.
+-- Gold on ksqlDB, role live, written by kandle script.
 
 SET 'auto.offset.reset'='earliest';
 SET 'commit.interval.ms'='200';

@@ -9,14 +9,15 @@ import typer
 
 from kandle.cli.contexts import ContextName, load_context
 from kandle.cli.files import written
+from kandle.context.options import Options
 from kandle.ksql.program import USUAL_STORE, Role, WindowStore
-from kandle.ksql.script import script
+from kandle.ksql.script import Script, script
 from kandle.time.timeframe import DAY, parse_duration
 
 USUAL_RETENTION, USUAL_GRACE = f"{USUAL_STORE.retention // DAY}d", f"{USUAL_STORE.grace // DAY}d"
 
 
-def script_command(
+def script_command(  # noqa: PLR0913 - the options of a command
     context: ContextName = None,
     role: Annotated[
         Role,
@@ -25,6 +26,9 @@ def script_command(
     out: Annotated[Path | None, typer.Option("--out", metavar="FILE", help="Write the script there, not to the screen.")] = None,
     drop: Annotated[
         bool, typer.Option("--drop", help="The statements that take all of it away, with the topics of its queries.")
+    ] = False,
+    diff: Annotated[
+        bool, typer.Option("--diff", help="What a server has of it: what would be created, is left, or differs ([ksqldb] url).")
     ] = False,
     retention: Annotated[
         str, typer.Option("--retention", metavar="TIME", help="How long windows are kept: longer than the longest silence.")
@@ -43,7 +47,10 @@ def script_command(
     model = market.model()
     store = WindowStore(parse_duration(retention), parse_duration(grace))
     made = script(list(model.entities.values()), list(model.queries.values()), role, store)
-    title = f'-- The script of {market.__name__} for ksqlDB, role "{role.value}"; written by kandle script.'
+    if diff:
+        _print_differences(made)
+        return
+    title = f"-- {market.__name__} on ksqlDB, role {role.value}, written by kandle script."
     content = "\n".join(each.text for each in made.drops) if drop else made.text
     text = f"{title}\n\n{content}\n"
     if out is None:
@@ -51,3 +58,15 @@ def script_command(
     else:
         written(out, text)
         typer.echo(f"{len(made.drops if drop else made.statements)} statements are in {out}")
+
+
+def _print_differences(made: Script) -> None:
+    """One line for each stream and table; the exit code is 1 if the server does not have all of it as it is here."""
+    # The client library of HTTP is only loaded where it is needed.
+    from kandle.cli.script_diff import compared
+
+    found = compared(made, Options.load())
+    for each in found:
+        typer.echo(str(each))
+    if any(each.action != "leave" for each in found):
+        raise typer.Exit(1)

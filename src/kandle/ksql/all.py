@@ -163,7 +163,7 @@ class _All:
         topic = f"{self._query.target.topic}_{bar.name}_filled"
         select = filling.select(level, self._fields.keys, self._start, self._state, size_of(self._plan, bar, "all"))
         properties = bar_properties(self._query, topic, len(self._fields.keys))
-        comment = f"Bars of {bar.name}, one change each; in those without events the last values are carried on"
+        comment = f"Bars of {bar.name}, one change each, with the last values carried on where nothing happened"
         return CreateAs("table", name_of(topic), properties, select, comment=comment)
 
     def _notes(self) -> Iterator[str]:
@@ -172,18 +172,19 @@ class _All:
         source = query.source
         fields_kept = ", ".join(dict.fromkeys([*(key.name for key in source.keys), *kept_fields(query)]))
         yield (
-            f"Heartbeats close the bars: rows of topic {source.topic} that have {fields_kept}, and NULL in all other columns "
-            f"(so the schema of its values must allow NULL), one for each key and bucket of {first.name}, at or after the "
-            f"bucket's end + {duration(first.grace)}. A bucket is a bar only if an event or a heartbeat fell into it."
+            f"Heartbeats close the bars: rows of topic {source.topic} that have {fields_kept}, and NULL in all other columns, so "
+            "the schema of its values must allow NULL. There is one for each key and bucket of "
+            f"{first.name}, at the end of the bucket + {duration(first.grace)} or later. A bucket is a bar only if an event or a "
+            "heartbeat fell into it."
         )
         yield (
             "Limits: a bar closes when a later row of the same partition comes, and a bar of a larger timeframe one bar of its "
-            f"source later still; a silence longer than {duration(self._store.retention)} loses the bar before it; events that "
-            "come late are dropped, but after a restart late ones are taken until a newer row comes; partitions that are read "
-            "unevenly after an absence make events late."
+            f"source later still. A silence longer than {duration(self._store.retention)} loses the bar before it. Late events "
+            "are dropped, but after a restart they are taken until a newer row comes. Partitions that are read unevenly after an "
+            "absence make events late."
         )
         if self._filling is not None:
-            yield "In _final a bar without events has NULL (sums and counts 0); _filled carries the last values on (gaps=carry)."
+            yield "In _final a bar without events has NULL, its sums and counts 0. In _filled the last values are carried on."
         elif query.gaps is Gaps.SKIP and len(plan.emitted) > 1:
             yield "A bar of a larger timeframe closes when the next bar of its source with events does (gaps=skip)."
         elif query.gaps is Gaps.NULL:

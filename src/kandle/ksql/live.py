@@ -54,4 +54,4 @@ def _notes(plan: Plan) -> Iterator[str]:
 def _left_to_kandle(query: QueryModel) -> Iterator[str]:
     yield "What is late, gaps and finals are judged by kandle: windows here take late events for days."
     if query.having is not None:
-        yield "`having` is applied by kandle to finals, since bars that it drops still count in the roll-up."
+        yield "The condition of having is applied by kandle to finals, since bars that it drops still count in the roll-up."

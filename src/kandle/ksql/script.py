@@ -42,7 +42,10 @@ def _check(query: QueryModel) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Script:
-    """The statements of a model in their order: settings, what is declared, what each query makes."""
+    """The statements of a model in their order: settings, what is declared, what each query makes.
+
+    Comments have neither quotes nor semicolons, since not every client passes over comments when it looks for those.
+    """
 
     settings: tuple[Statement, ...]
     declarations: tuple[Statement, ...]

@@ -41,6 +41,8 @@ def test_a_program_is_the_one_in_its_file_and_a_server_takes_it(case: Case, role
     text = f"{case.script(role).text}\n"
     assert kept(path_of(case, role), text) == text
     assert check_script(text) == []
+    comments = [line for line in text.splitlines() if line.startswith("--")]
+    assert not set("".join(comments)) & set("'\"`;")
 
 
 def test_there_is_no_file_without_a_program() -> None:

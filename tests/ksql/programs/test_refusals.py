@@ -338,7 +338,7 @@ def test_having_with_roll_up_and_without_filling_is_refused_in_role_all() -> Non
             .select(lot)
         ),
     )
-    assert "`having` is applied by kandle" in " ".join(program(query).notes)
+    assert "The condition of having is applied by kandle" in " ".join(program(query).notes)
     with pytest.raises(QueryError, match=r'having: bars that it drops still count in the roll-up.*use role "live"'):
         program(query, Role.ALL)
 

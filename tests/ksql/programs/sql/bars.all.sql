@@ -13,14 +13,13 @@ CREATE STREAM IF NOT EXISTS `ticks` (
   `fee` DECIMAL(10,2)
 ) WITH (KAFKA_TOPIC='ticks', PARTITIONS=2, KEY_FORMAT='AVRO', VALUE_FORMAT='AVRO', TIMESTAMP='`time`');
 
--- Heartbeats close the bars: rows of topic ticks that have broker, symbol, time, and NULL in all other columns (so the
--- schema of its values must allow NULL), one for each key and bucket of 1m, at or after the bucket's end + 5 SECONDS. A
--- bucket is a bar only if an event or a heartbeat fell into it.
+-- Heartbeats close the bars: rows of topic ticks that have broker, symbol, time, and NULL in all other columns, so the
+-- schema of its values must allow NULL. There is one for each key and bucket of 1m, at the end of the bucket + 5 SECONDS
+-- or later. A bucket is a bar only if an event or a heartbeat fell into it.
 -- Limits: a bar closes when a later row of the same partition comes, and a bar of a larger timeframe one bar of its source
--- later still; a silence longer than 7 DAYS loses the bar before it; events that come late are dropped, but after a
--- restart late ones are taken until a newer row comes; partitions that are read unevenly after an absence make events
--- late.
--- In _final a bar without events has NULL (sums and counts 0); _filled carries the last values on (gaps=carry).
+-- later still. A silence longer than 7 DAYS loses the bar before it. Late events are dropped, but after a restart they are
+-- taken until a newer row comes. Partitions that are read unevenly after an absence make events late.
+-- In _final a bar without events has NULL, its sums and counts 0. In _filled the last values are carried on.
 
 -- Finals of 1m.
 CREATE TABLE IF NOT EXISTS `bars_1m_final` WITH (KAFKA_TOPIC='bars_1m_final', KEY_FORMAT='AVRO', VALUE_FORMAT='AVRO') AS
@@ -52,7 +51,7 @@ CREATE STREAM IF NOT EXISTS `bars_1m_final_declared` (
   `volume` BIGINT
 ) WITH (KAFKA_TOPIC='bars_1m_final', VALUE_FORMAT='AVRO', TIMESTAMP='`start`');
 
--- Bars of 1m, one change each; in those without events the last values are carried on.
+-- Bars of 1m, one change each, with the last values carried on where nothing happened.
 CREATE TABLE IF NOT EXISTS `bars_1m_filled` WITH (KAFKA_TOPIC='bars_1m_filled', KEY_FORMAT='AVRO', VALUE_FORMAT='AVRO') AS
 SELECT
   `broker_value` AS `broker`,
@@ -98,7 +97,7 @@ CREATE STREAM IF NOT EXISTS `bars_5m_final_declared` (
   `volume` BIGINT
 ) WITH (KAFKA_TOPIC='bars_5m_final', VALUE_FORMAT='AVRO', TIMESTAMP='`start`');
 
--- Bars of 5m, one change each; in those without events the last values are carried on.
+-- Bars of 5m, one change each, with the last values carried on where nothing happened.
 CREATE TABLE IF NOT EXISTS `bars_5m_filled` WITH (KAFKA_TOPIC='bars_5m_filled', KEY_FORMAT='AVRO', VALUE_FORMAT='AVRO') AS
 SELECT
   `broker_copy` AS `broker`,

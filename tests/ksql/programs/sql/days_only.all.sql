@@ -16,14 +16,13 @@ CREATE STREAM IF NOT EXISTS `trades` (
   `fine` DECIMAL(30,12)
 ) WITH (KAFKA_TOPIC='trades', PARTITIONS=1, KEY_FORMAT='AVRO', VALUE_FORMAT='AVRO', TIMESTAMP='`time`');
 
--- Heartbeats close the bars: rows of topic trades that have symbol, time, and NULL in all other columns (so the schema of
--- its values must allow NULL), one for each key and bucket of 1d, at or after the bucket's end + 0 SECONDS. A bucket is a
--- bar only if an event or a heartbeat fell into it.
+-- Heartbeats close the bars: rows of topic trades that have symbol, time, and NULL in all other columns, so the schema of
+-- its values must allow NULL. There is one for each key and bucket of 1d, at the end of the bucket + 0 SECONDS or later. A
+-- bucket is a bar only if an event or a heartbeat fell into it.
 -- Limits: a bar closes when a later row of the same partition comes, and a bar of a larger timeframe one bar of its source
--- later still; a silence longer than 7 DAYS loses the bar before it; events that come late are dropped, but after a
--- restart late ones are taken until a newer row comes; partitions that are read unevenly after an absence make events
--- late.
--- In _final a bar without events has NULL (sums and counts 0); _filled carries the last values on (gaps=carry).
+-- later still. A silence longer than 7 DAYS loses the bar before it. Late events are dropped, but after a restart they are
+-- taken until a newer row comes. Partitions that are read unevenly after an absence make events late.
+-- In _final a bar without events has NULL, its sums and counts 0. In _filled the last values are carried on.
 
 -- Finals of 1d.
 CREATE TABLE IF NOT EXISTS `lots_1d_final` WITH (KAFKA_TOPIC='lots_1d_final', KEY_FORMAT='AVRO', VALUE_FORMAT='AVRO') AS
@@ -48,7 +47,7 @@ CREATE STREAM IF NOT EXISTS `lots_1d_final_declared` (
   `_last_a1` DECIMAL(18,6)
 ) WITH (KAFKA_TOPIC='lots_1d_final', VALUE_FORMAT='AVRO', TIMESTAMP='`start`');
 
--- Bars of 1d, one change each; in those without events the last values are carried on.
+-- Bars of 1d, one change each, with the last values carried on where nothing happened.
 CREATE TABLE IF NOT EXISTS `lots_1d_filled` WITH (KAFKA_TOPIC='lots_1d_filled', KEY_FORMAT='AVRO', VALUE_FORMAT='AVRO') AS
 SELECT
   `symbol_value` AS `symbol`,

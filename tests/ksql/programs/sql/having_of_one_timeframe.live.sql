@@ -16,7 +16,7 @@ CREATE STREAM IF NOT EXISTS `trades` (
 ) WITH (KAFKA_TOPIC='trades', PARTITIONS=1, KEY_FORMAT='AVRO', VALUE_FORMAT='AVRO', TIMESTAMP='`time`');
 
 -- What is late, gaps and finals are judged by kandle: windows here take late events for days.
--- `having` is applied by kandle to finals, since bars that it drops still count in the roll-up.
+-- The condition of having is applied by kandle to finals, since bars that it drops still count in the roll-up.
 
 -- LotBar of 1m while they are open, with what kandle needs to close and roll up.
 CREATE TABLE IF NOT EXISTS `lots_1m_live` WITH (KAFKA_TOPIC='lots_1m_live', KEY_FORMAT='AVRO', VALUE_FORMAT='AVRO') AS

@@ -16,13 +16,12 @@ CREATE STREAM IF NOT EXISTS `trades` (
   `fine` DECIMAL(30,12)
 ) WITH (KAFKA_TOPIC='trades', PARTITIONS=1, KEY_FORMAT='AVRO', VALUE_FORMAT='AVRO', TIMESTAMP='`time`');
 
--- Heartbeats close the bars: rows of topic trades that have symbol, time, and NULL in all other columns (so the schema of
--- its values must allow NULL), one for each key and bucket of 1m, at or after the bucket's end + 0 SECONDS. A bucket is a
--- bar only if an event or a heartbeat fell into it.
+-- Heartbeats close the bars: rows of topic trades that have symbol, time, and NULL in all other columns, so the schema of
+-- its values must allow NULL. There is one for each key and bucket of 1m, at the end of the bucket + 0 SECONDS or later. A
+-- bucket is a bar only if an event or a heartbeat fell into it.
 -- Limits: a bar closes when a later row of the same partition comes, and a bar of a larger timeframe one bar of its source
--- later still; a silence longer than 7 DAYS loses the bar before it; events that come late are dropped, but after a
--- restart late ones are taken until a newer row comes; partitions that are read unevenly after an absence make events
--- late.
+-- later still. A silence longer than 7 DAYS loses the bar before it. Late events are dropped, but after a restart they are
+-- taken until a newer row comes. Partitions that are read unevenly after an absence make events late.
 -- A bar of a larger timeframe closes when the next bar of its source with events does (gaps=skip).
 
 -- Finals of 1m.

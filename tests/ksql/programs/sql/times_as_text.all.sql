@@ -9,14 +9,13 @@ CREATE STREAM IF NOT EXISTS `lines` (
   `price` DECIMAL(9,2)
 ) WITH (KAFKA_TOPIC='lines', PARTITIONS=1, KEY_FORMAT='KAFKA', VALUE_FORMAT='DELIMITED', TIMESTAMP='`time`', TIMESTAMP_FORMAT='dd.MM.yyyy HH:mm:ss');
 
--- Heartbeats close the bars: rows of topic lines that have code, time, and NULL in all other columns (so the schema of its
--- values must allow NULL), one for each key and bucket of 1m, at or after the bucket's end + 0 SECONDS. A bucket is a bar
--- only if an event or a heartbeat fell into it.
+-- Heartbeats close the bars: rows of topic lines that have code, time, and NULL in all other columns, so the schema of its
+-- values must allow NULL. There is one for each key and bucket of 1m, at the end of the bucket + 0 SECONDS or later. A
+-- bucket is a bar only if an event or a heartbeat fell into it.
 -- Limits: a bar closes when a later row of the same partition comes, and a bar of a larger timeframe one bar of its source
--- later still; a silence longer than 7 DAYS loses the bar before it; events that come late are dropped, but after a
--- restart late ones are taken until a newer row comes; partitions that are read unevenly after an absence make events
--- late.
--- In _final a bar without events has NULL (sums and counts 0); _filled carries the last values on (gaps=carry).
+-- later still. A silence longer than 7 DAYS loses the bar before it. Late events are dropped, but after a restart they are
+-- taken until a newer row comes. Partitions that are read unevenly after an absence make events late.
+-- In _final a bar without events has NULL, its sums and counts 0. In _filled the last values are carried on.
 
 -- Finals of 1m.
 CREATE TABLE IF NOT EXISTS `line_bars_1m_final` WITH (KAFKA_TOPIC='line_bars_1m_final', KEY_FORMAT='KAFKA', VALUE_FORMAT='JSON') AS
@@ -37,7 +36,7 @@ CREATE STREAM IF NOT EXISTS `line_bars_1m_final_declared` (
   `price` DECIMAL(9,2)
 ) WITH (KAFKA_TOPIC='line_bars_1m_final', VALUE_FORMAT='JSON', TIMESTAMP='`start`');
 
--- Bars of 1m, one change each; in those without events the last values are carried on.
+-- Bars of 1m, one change each, with the last values carried on where nothing happened.
 CREATE TABLE IF NOT EXISTS `line_bars_1m_filled` WITH (KAFKA_TOPIC='line_bars_1m_filled', KEY_FORMAT='KAFKA', VALUE_FORMAT='JSON') AS
 SELECT
   `code_value` AS `code`,
@@ -67,7 +66,7 @@ CREATE STREAM IF NOT EXISTS `line_bars_5m_final_declared` (
   `price` DECIMAL(9,2)
 ) WITH (KAFKA_TOPIC='line_bars_5m_final', VALUE_FORMAT='JSON', TIMESTAMP='`start`');
 
--- Bars of 5m, one change each; in those without events the last values are carried on.
+-- Bars of 5m, one change each, with the last values carried on where nothing happened.
 CREATE TABLE IF NOT EXISTS `line_bars_5m_filled` WITH (KAFKA_TOPIC='line_bars_5m_filled', KEY_FORMAT='KAFKA', VALUE_FORMAT='JSON') AS
 SELECT
   `code_copy` AS `code`,

@@ -24,14 +24,13 @@ CREATE TABLE IF NOT EXISTS `instruments` (
   `name` VARCHAR
 ) WITH (KAFKA_TOPIC='instruments', PARTITIONS=1, KEY_FORMAT='AVRO', VALUE_FORMAT='AVRO');
 
--- Heartbeats close the bars: rows of topic trades that have symbol, time, and NULL in all other columns (so the schema of
--- its values must allow NULL), one for each key and bucket of 1m, at or after the bucket's end + 0 SECONDS. A bucket is a
--- bar only if an event or a heartbeat fell into it.
+-- Heartbeats close the bars: rows of topic trades that have symbol, time, and NULL in all other columns, so the schema of
+-- its values must allow NULL. There is one for each key and bucket of 1m, at the end of the bucket + 0 SECONDS or later. A
+-- bucket is a bar only if an event or a heartbeat fell into it.
 -- Limits: a bar closes when a later row of the same partition comes, and a bar of a larger timeframe one bar of its source
--- later still; a silence longer than 7 DAYS loses the bar before it; events that come late are dropped, but after a
--- restart late ones are taken until a newer row comes; partitions that are read unevenly after an absence make events
--- late.
--- In _final a bar without events has NULL (sums and counts 0); _filled carries the last values on (gaps=carry).
+-- later still. A silence longer than 7 DAYS loses the bar before it. Late events are dropped, but after a restart they are
+-- taken until a newer row comes. Partitions that are read unevenly after an absence make events late.
+-- In _final a bar without events has NULL, its sums and counts 0. In _filled the last values are carried on.
 
 -- Trade beside Instrument.
 CREATE STREAM IF NOT EXISTS `lots_joined` WITH (KAFKA_TOPIC='lots_joined', VALUE_FORMAT='AVRO') AS
@@ -68,7 +67,7 @@ CREATE STREAM IF NOT EXISTS `lots_1m_final_declared` (
   `_last_a1` DECIMAL(18,6)
 ) WITH (KAFKA_TOPIC='lots_1m_final', VALUE_FORMAT='AVRO', TIMESTAMP='`start`');
 
--- Bars of 1m, one change each; in those without events the last values are carried on.
+-- Bars of 1m, one change each, with the last values carried on where nothing happened.
 CREATE TABLE IF NOT EXISTS `lots_1m_filled` WITH (KAFKA_TOPIC='lots_1m_filled', KEY_FORMAT='AVRO', VALUE_FORMAT='AVRO') AS
 SELECT
   `symbol_value` AS `symbol`,
@@ -103,7 +102,7 @@ CREATE STREAM IF NOT EXISTS `lots_5m_final_declared` (
   `_last_a1` DECIMAL(18,6)
 ) WITH (KAFKA_TOPIC='lots_5m_final', VALUE_FORMAT='AVRO', TIMESTAMP='`start`');
 
--- Bars of 5m, one change each; in those without events the last values are carried on.
+-- Bars of 5m, one change each, with the last values carried on where nothing happened.
 CREATE TABLE IF NOT EXISTS `lots_5m_filled` WITH (KAFKA_TOPIC='lots_5m_filled', KEY_FORMAT='AVRO', VALUE_FORMAT='AVRO') AS
 SELECT
   `symbol_copy` AS `symbol`,
