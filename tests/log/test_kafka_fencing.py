@@ -77,7 +77,7 @@ def test_a_process_that_is_fenced_in_the_middle_of_a_commit_is_told_so_and_not_t
     first = Encoded(name, 0, [None], [b""])
     older.commit([first], None)
     newer.open()
-    with pytest.raises(FencedError, match="fenced by a newer instance"):
+    with pytest.raises(FencedError):
         older.commit([first, Encoded(name, 0, [None], Slow()), first], None)
     # It takes its place back with the next commit.
     older.commit([first], None)
