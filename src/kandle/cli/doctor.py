@@ -12,6 +12,7 @@ from kandle.cli.contexts import ContextName, entities_in, load_context, plans_in
 from kandle.cli.data import AsJson, ConfigFile, DataFolder, LogChoice, clock_of, has_log, is_on_kafka, opened_log, options_of
 from kandle.cli.findings import Finding, fine, problem, warning
 from kandle.cli.kafka_checks import access_findings, broker_findings, registry_findings, replay_findings
+from kandle.cli.ksqldb_checks import ksqldb_findings
 from kandle.cli.log_checks import (
     clock_findings,
     folder_findings,
@@ -111,6 +112,8 @@ def _kafka_findings(options: Options, market: Context | None) -> Iterator[Findin
     if found[0].level == "problem":
         return
     yield from registry_findings(options)
+    if options.engine.kind == "ksqldb":
+        yield from ksqldb_findings(options, market)
     yield from replay_findings(options)
     clock = clock_of(options)
     try:

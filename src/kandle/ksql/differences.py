@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 from kandle.ksql.rest.results import Description
 from kandle.ksql.statements import Create, CreateAs
 
 Creating = Create | CreateAs
+
+TOKENS = re.compile(r"`(?:[^`]|``)*`|'(?:[^']|'')*'|\d+(?:\.\d+)?|\w+|\S")
+LEFT_OUT = ("(", ")", "AS", "INNER", "OUTER", ";")
+"""What ksqlDB adds to a query, or takes away, when it writes down how it has understood it."""
 
 
 def differences(statement: Creating, found: Description) -> list[str]:
@@ -55,3 +60,17 @@ def _window(statement: Creating, found: Description) -> Iterator[str]:
     wanted = None if window is None else window.split(" ", 1)[0]
     if (found.window or None) != wanted:
         yield f"its windows are {found.window or 'none'}, not {wanted or 'none'}"
+
+
+def is_same_query(one: str, other: str) -> bool:
+    """Whether two CREATE .. AS SELECT have the same query, one of them perhaps as ksqlDB writes it: names with their sources,
+    parentheses around everything, no AS."""
+    return _words(one) == _words(other)
+
+
+def _words(statement: str) -> list[str]:
+    found = TOKENS.findall(statement[statement.upper().find("SELECT") :])
+    words = [each if each[0] in "`'" else each.upper() for each in found]
+    plain = [word for at, word in enumerate(words) if word not in LEFT_OUT and word != "." and words[at + 1 : at + 2] != ["."]]
+    # A source without an alias has its own name as one.
+    return [word for at, word in enumerate(plain) if not (word[0] == "`" and plain[at - 1 : at] == [word])]

@@ -45,6 +45,8 @@ class StandIn:
         if path == "/info":
             found = {"version": "7.4.0", "kafkaClusterId": "x", "ksqlServiceId": SERVICE, "serverStatus": "RUNNING"}
             return 200, {"KsqlServerInfo": found}
+        if path == "/healthcheck":
+            return 200, {"isHealthy": True, "details": {}, "serverState": "READY"}
         if path == "/ksql" and body is not None:
             return self._statements(body["ksql"])
         return 404, {"@type": "generic_error", "error_code": 40400, "message": f"{method} {path} is not there"}

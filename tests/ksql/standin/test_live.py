@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
@@ -20,28 +20,14 @@ from kandle.model.mapping import mapping
 from kandle.runtime.heartbeat.barrier import QuerySteps
 from kandle.time.clock import SystemClock
 from kandle.time.timeframe import MILLISECOND, SECOND
-from tests.brokers.needed import kafka_or_skip
 from tests.ksql.standin.declarations import Bar, Hours, Tick, market, ticks
 from tests.ksql.standin.running import Faults
 from tests.ksql.standin.server import StandIn, standing_in
-from tests.serde.serving import Server, serving
+from tests.serde.serving import Server
 from tools.kafka.cluster import Cluster
 
 SECONDS = 6
 KEYS = ["venue", "code", "start"]
-
-
-@pytest.fixture(scope="module")
-def cluster() -> Iterator[Cluster]:
-    kafka_or_skip()
-    with Cluster() as cluster:
-        yield cluster
-
-
-@pytest.fixture
-def registry() -> Iterator[Server]:
-    with serving() as server:
-        yield server
 
 
 @dataclass

@@ -1,0 +1,24 @@
+"""What the tests with a stand-in share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.brokers.needed import kafka_or_skip
+from tests.serde.serving import Server, serving
+from tools.kafka.cluster import Cluster
+
+
+@pytest.fixture(scope="package")
+def cluster() -> Iterator[Cluster]:
+    kafka_or_skip()
+    with Cluster() as cluster:
+        yield cluster
+
+
+@pytest.fixture
+def registry() -> Iterator[Server]:
+    with serving() as server:
+        yield server
