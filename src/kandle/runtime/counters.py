@@ -36,7 +36,7 @@ class Counters:
     """Of one query in one process, since it started.
 
     `rejected` records could not be read and are dead letters; of the partitions whose state was `restored`, `warm` ones were
-    ready in a standby.
+    ready in a standby. Queries of ksqlDB that had failed were `recreated`.
     """
 
     events: int = 0
@@ -51,6 +51,7 @@ class Counters:
     warm: int = 0
     fenced: int = 0
     commits: int = 0
+    recreated: int = 0
     timeframes: dict[str, TimeframeCounters] = field(default_factory=dict)
 
 

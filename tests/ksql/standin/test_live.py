@@ -183,6 +183,7 @@ def test_a_query_that_fails_is_made_anew_and_finals_stay_right(cluster: Cluster,
             server.queries[name].fail("Numeric field overflow")
             wait_until(lambda: server.id(name) != before, context)
             ours = found.finals(context)
+            assert context.health().queries[0].counters.recreated == 1
         same(ours, found.expected())
     assert f"query {before}, which fills {name}, is in state ERROR: Numeric field overflow" in caplog.text
     assert "are dropped and made anew" in caplog.text

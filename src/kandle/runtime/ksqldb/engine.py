@@ -158,7 +158,7 @@ class KsqlRuntime:
                 if is_leader:
                     query.is_scheduled()
                 await query.watch.look(client, is_leader=is_leader)
-                running.outside = query.watch.problem
+                running.outside, running.counters.recreated = query.watch.problem, query.watch.recreated
                 if query.watch.failure is not None:
                     running.fail(query.watch.failure)
 
