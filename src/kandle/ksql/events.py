@@ -14,10 +14,14 @@ from kandle.ksql.expressions import condition
 from kandle.ksql.joins import SOURCE, in_session, joined
 from kandle.ksql.names import quoted, source_name
 from kandle.ksql.stage import Rows, Step, columns_of, later_nodes, made, meanings
-from kandle.ksql.statements import Item
+from kandle.ksql.statements import Item, Properties
 from kandle.ksql.terms import Scope
+from kandle.ksql.types import BIGINT, DOUBLE, VARCHAR
 from kandle.query.nodes import AnyNode, Column
 from kandle.query.query import QueryModel
+
+BARE_TYPES = (VARCHAR, BIGINT, DOUBLE)
+"""What keys of the format KAFKA can be, without which ksqlDB makes streams of sources without a key."""
 
 INSIDE = "_inside"
 """In streams that keep heartbeats, 1 where the event is inside of a session."""
@@ -62,7 +66,13 @@ def _joined(query: QueryModel, rows: Rows, heartbeat: AnyNode | None) -> Rows:
     found, key = joined(query, query.join, rows)
     kept = _kept(_where(query, found.scope), None, _beats(heartbeat, found.scope))
     comment = f"{query.source.name} beside {query.join.entity.name}"
-    return made(query, found, Step("joined", comment, (key,), where=kept))
+    return made(query, found, Step("joined", comment, (key,), where=kept, formats=_key_format(query, key)))
+
+
+def _key_format(query: QueryModel, key: Item) -> Properties:
+    """The format of keys of a joined stream, where that of the source, or the usual one, cannot hold them."""
+    is_bare = not query.source.keys or query.source.key_format == "KAFKA"
+    return {"KEY_FORMAT": "JSON"} if is_bare and key.type not in BARE_TYPES else {}
 
 
 def _in_session(query: QueryModel, rows: Rows, heartbeat: AnyNode | None) -> Rows:

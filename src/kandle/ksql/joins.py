@@ -85,7 +85,7 @@ class _Other:
         self.statements: tuple[Statement, ...] = ()
         self.name = source_name(statement.name)
         self.scope = Scope(meanings(join.entity, columns, OTHER))
-        self._is_keyed = len(join.on) > 1 or not all(isinstance(side, Column) for side in join.on[0])
+        self._is_keyed = len(join.on) > 1 or not isinstance(join.on[0][1], Column)
         if self._is_keyed:
             self._by_key(query, join.entity, columns)
         else:
@@ -116,13 +116,16 @@ class _Other:
         self.key = f"{quoted(OTHER)}.{quoted(key)}"
 
     def condition(self, scope: Scope) -> tuple[str, Item]:
-        """The source's side of ON, and the column that is the key of the joined stream."""
+        """The source's side of ON, and the column that is the key of the joined stream: the source's own if it is one."""
         parts = [term(left, scope) for left, _ in self._on]
-        if self._is_keyed:
-            return key_expression(parts), Item(self.key, "_id")
         left = self._on[0][0]
-        assert isinstance(left, Column)
-        return parts[0].text, Item(parts[0].text, left.name)
+        if self._is_keyed:
+            return key_expression(parts), Item(self.key, "_id", VARCHAR)
+        if isinstance(left, Column):
+            return parts[0].text, Item(parts[0].text, left.name, parts[0].type)
+        right = self._on[0][1]
+        assert isinstance(right, Column)
+        return parts[0].text, Item(self.key, right.name, parts[0].type)
 
 
 @dataclass(frozen=True, slots=True)

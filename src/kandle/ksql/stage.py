@@ -9,7 +9,7 @@ from kandle.ksql.declarations import meaning, name_of
 from kandle.ksql.expressions import term
 from kandle.ksql.names import quoted, source_name
 from kandle.ksql.program import ScheduleTable
-from kandle.ksql.statements import CreateAs, Item, Names, Select, Statement
+from kandle.ksql.statements import CreateAs, Item, Names, Properties, Select, Statement
 from kandle.ksql.terms import Scope, Term
 from kandle.model.entity import EntityModel
 from kandle.model.naming import snake_case
@@ -46,6 +46,7 @@ class Step:
     key: tuple[Item, ...] = ()
     extra: tuple[Item, ...] = ()
     where: str | None = None
+    formats: Properties = field(default_factory=dict)
 
 
 def columns_of(nodes: Iterable[Node]) -> list[Column]:
@@ -113,7 +114,7 @@ def made(query: QueryModel, rows: Rows, step: Step) -> Rows:
         projection.add(column, column.name)
     keys = tuple(projection.add(key, f"_k{position}") for position, key in enumerate(query.group_by))
     topic = f"{query.target.topic}_{step.name}"
-    properties = made_properties(topic, query.source)
+    properties = {**made_properties(topic, query.source), **step.formats}
     if query.window is not None:
         # Without a group key all events have the same, as in the engine.
         keys = keys or (quoted(projection.name("CAST(0 AS BIGINT)", "_k0")),)

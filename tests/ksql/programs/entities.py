@@ -336,6 +336,13 @@ class Quote:
     venue: str
 
 
+@kandle.table("holidays")
+@dataclass(frozen=True)
+class Holiday:
+    on: Annotated[date, Key(0)]
+    name: str
+
+
 @kandle.table("factors")
 @dataclass(frozen=True)
 class Factor:

@@ -13,11 +13,14 @@ from tests.ksql.programs.entities import (
     BrokerQuote,
     Enriched,
     Factor,
+    Holiday,
     Instrument,
     InstrumentName,
     LotBar,
     Pair,
     Quote,
+    Reading,
+    SensorPeak,
     Session,
     Tick,
     Trade,
@@ -150,4 +153,16 @@ def with_a_stream_left(q: Query) -> Any:
                 symbol=t.symbol, start=w.start, lots=f.count(o.price), high=f.max(f.coalesce(o.price, t.price))
             )
         )
+    )
+
+
+@case(Reading, Holiday, SensorPeak)
+def by_a_computed_field(q: Query) -> Any:
+    """Events without a key, joined by what is computed of them"""
+    return (
+        q.from_(Reading)
+        .join(Holiday, on=lambda r, h: f.to_date(r.at) == h.on)
+        .tumbling(lambda r, h: r.at, minutes=1)
+        .group_by(lambda r, h: h.name)
+        .select(lambda r, h, w: SensorPeak(sensor=h.name, start=w.start, peak=f.max(r.value)))
     )

@@ -1,0 +1,67 @@
+SET 'auto.offset.reset'='earliest';
+SET 'commit.interval.ms'='200';
+SET 'ksql.streams.__emit.interval.ms.kstreams.windowed.aggregation__'='0';
+
+-- Reading: topic readings.
+CREATE STREAM IF NOT EXISTS `readings` (
+  `sensor` VARCHAR,
+  `at` TIMESTAMP,
+  `value` DOUBLE
+) WITH (KAFKA_TOPIC='readings', PARTITIONS=1, VALUE_FORMAT='AVRO', TIMESTAMP='`at`');
+
+-- Holiday: topic holidays.
+CREATE TABLE IF NOT EXISTS `holidays` (
+  `on` DATE PRIMARY KEY,
+  `name` VARCHAR
+) WITH (KAFKA_TOPIC='holidays', PARTITIONS=1, KEY_FORMAT='AVRO', VALUE_FORMAT='AVRO');
+
+-- Heartbeats close the bars: rows of topic readings that have at, and NULL in all other columns, so the schema of its
+-- values must allow NULL. There is one for each key and bucket of 1m, at the end of the bucket + 0 SECONDS or later. A
+-- bucket is a bar only if an event or a heartbeat fell into it.
+-- Limits: a bar closes when a later row of the same partition comes, and a bar of a larger timeframe one bar of its source
+-- later still. A silence longer than 7 DAYS loses the bar before it. Late events are dropped, but after a restart they are
+-- taken until a newer row comes. Partitions that are read unevenly after an absence make events late.
+-- In _final a bar without events has NULL, its sums and counts 0. In _filled the last values are carried on.
+
+-- Reading beside Holiday.
+CREATE STREAM IF NOT EXISTS `sensor_peaks_joined` WITH (KAFKA_TOPIC='sensor_peaks_joined', VALUE_FORMAT='AVRO', KEY_FORMAT='JSON') AS
+SELECT
+  `o`.`on` AS `on`,
+  `o`.`name` AS `name`,
+  `t`.`at` AS `at`,
+  `t`.`value` AS `value`
+FROM `readings` `t`
+  JOIN `holidays` `o` ON CAST(`t`.`at` AS DATE) = `o`.`on`
+EMIT CHANGES;
+
+-- Finals of 1m.
+CREATE TABLE IF NOT EXISTS `sensor_peaks_1m_final` WITH (KAFKA_TOPIC='sensor_peaks_1m_final', KEY_FORMAT='AVRO', VALUE_FORMAT='AVRO') AS
+SELECT
+  `name` AS `sensor`,
+  AS_VALUE(`name`) AS `sensor_value`,
+  FROM_UNIXTIME(WINDOWSTART) AS `start`,
+  MAX(`value`) AS `peak`,
+  TOPK(CASE WHEN `value` IS NOT NULL THEN FORMAT_TIMESTAMP(`at`, 'yyyyMMddHHmmssSSS') + LPAD(CAST(ROWOFFSET AS VARCHAR), 19, '0') END, `value`, 1)[1]->`col0` AS `_last_a0`
+FROM `sensor_peaks_joined`
+WINDOW TUMBLING (SIZE 1 MINUTES, RETENTION 7 DAYS, GRACE PERIOD 0 SECONDS)
+GROUP BY `name`
+EMIT FINAL;
+
+-- Rows of sensor_peaks_1m_final, at their start.
+CREATE STREAM IF NOT EXISTS `sensor_peaks_1m_final_declared` (
+  `sensor_value` VARCHAR,
+  `start` TIMESTAMP,
+  `peak` DOUBLE,
+  `_last_a0` DOUBLE
+) WITH (KAFKA_TOPIC='sensor_peaks_1m_final', VALUE_FORMAT='AVRO', TIMESTAMP='`start`');
+
+-- Bars of 1m, one change each, with the last values carried on where nothing happened.
+CREATE TABLE IF NOT EXISTS `sensor_peaks_1m_filled` WITH (KAFKA_TOPIC='sensor_peaks_1m_filled', KEY_FORMAT='AVRO', VALUE_FORMAT='AVRO') AS
+SELECT
+  `sensor_value` AS `sensor`,
+  LATEST_BY_OFFSET(`start`, FALSE) AS `start`,
+  COALESCE(LATEST_BY_OFFSET(`peak`, FALSE), LATEST_BY_OFFSET(`_last_a0`)) AS `peak`
+FROM `sensor_peaks_1m_final_declared`
+GROUP BY `sensor_value`
+HAVING LATEST_BY_OFFSET(`_last_a0`) IS NOT NULL
+EMIT CHANGES;
