@@ -29,7 +29,7 @@ class Filling:
         self._query = query
         # In the query with heartbeats everything may be NULL; the original says whether it may be so in an event.
         pairs = zip(aggregates_of(original), aggregates_of(query), strict=True)
-        self._always_known = {node: not any(part.nullable for part in before.arguments) for before, node in pairs}
+        self._always_known = {node: _is_known(before) for before, node in pairs}
         self.events = Aggregate("count", (anchor,), INTEGER, nullable=False)
 
     @cached_property
@@ -104,6 +104,11 @@ class Filling:
         if self._query.having is None:
             return begun
         return f"({begun}) AND ({condition(self._query.having, rows)})"
+
+
+def _is_known(node: Aggregate) -> bool:
+    """Whether the value is there as soon as there is an event; the weights of an average can add up to 0."""
+    return node.function != "weighted_average" and not any(part.nullable for part in node.arguments)
 
 
 def _newest(column: Term) -> Term:

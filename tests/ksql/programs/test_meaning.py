@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -182,3 +183,30 @@ def test_a_join_puts_the_row_of_a_table_beside_each_event(name: str, is_left: bo
             bar[1] = max(bar[1], row["price"])
     assert expected
     assert {(row["symbol"], row["start"]): [row["lots"], row["high"]] for row in shown[live.name]} == expected
+
+
+def test_a_value_that_is_null_in_a_bucket_with_events_is_not_filled() -> None:
+    query = CASES["averages"].query
+    minutes = [(0, 10, 2), (1, 20, 0), (3, 30, 1)]
+    rows = [
+        {
+            **dict.fromkeys(("buyer", "seen")),
+            "symbol": "A", "time": START + timedelta(minutes=minute), "price": Decimal(price), "size": size,
+            "ratio": 1.0, "active": True, "settles": START.date(), "fine": Decimal(0),
+        }
+        for minute, price, size in minutes
+    ]
+    until = {0: Decimal(10), 1: None, 2: Decimal(20), 3: Decimal(30)}
+    engine = {row["start"]: row["weighted"] for row in finals(query, rows)["1m"]}
+    for minute, weighted in until.items():
+        now = START + timedelta(minutes=minute)
+        events_so_far = [row for row in rows if row["time"] <= now]
+        beat = {**dict.fromkeys(rows[0]), "symbol": "A", HEARTBEAT: True}
+        beats = [{**beat, "time": START + timedelta(minutes=number, seconds=59)} for number in range(minute + 2)]
+        shown = run_script(
+            CASES["averages"].script(Role.ALL).text,
+            inputs(query, sorted([*events_so_far, *beats], key=lambda row: row["time"])),
+        )
+        (newest,) = shown["means_1m_filled"]
+        assert (newest["start"], newest["weighted"]) == (now, weighted)
+        assert engine[now] == weighted
