@@ -1,0 +1,49 @@
+"""The example's program over real trades, as a reading of KSQL of its own runs it, gives the independently published bars.
+
+The data are not part of the repository: `KANDLE_SHARED_DATA` names their folder (default: ../shared/data).
+"""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import os
+from datetime import UTC, datetime
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+
+from tests.ksql.server.executing import run_script
+
+DATA = Path(os.environ.get("KANDLE_SHARED_DATA", "../shared/data"))
+TRADES, BARS = DATA / "gold_trades_2013-10-07.csv.gz", DATA / "gold_bars_1m_2013-10-07.csv.gz"
+SCRIPT = Path(__file__).resolve().parents[3] / "examples" / "ksql" / "gold_live.sql"
+PRICES = ("open", "high", "low", "close")
+
+pytestmark = pytest.mark.skipif(not TRADES.exists(), reason=f"no shared data in {DATA} (set KANDLE_SHARED_DATA)")
+
+
+def rows_of(path: Path) -> list[dict[str, str]]:
+    with gzip.open(path, "rt") as file:
+        return list(csv.DictReader(file))
+
+
+def instant(text: str) -> datetime:
+    return datetime.fromisoformat(text).replace(tzinfo=UTC)
+
+
+def test_all_published_bars_come_out_though_many_trades_have_the_same_millisecond() -> None:
+    trades = [
+        {"symbol": row["symbol"], "time": instant(row["time"]), "price": Decimal(row["price"]), "size": int(row["size"])}
+        for row in rows_of(TRADES)
+    ]
+    made = run_script(SCRIPT.read_text(encoding="utf-8"), {"gold_trades": trades})["gold_bars_1m_live"]
+    found = {(row["symbol"], row["bucket_start"]): row for row in made}
+    published = {(row["symbol"], instant(row["bucket_start"])): row for row in rows_of(BARS)}
+    assert found.keys() == published.keys()
+    assert len(found) == 1_500
+    for key, bar in published.items():
+        assert [found[key][price] for price in PRICES] == [Decimal(bar[price]) for price in PRICES]
+    # Five bars of the publisher differ in volume by themselves.
+    assert sum(found[key]["volume"] == int(Decimal(bar["volume"])) for key, bar in published.items()) == 1_495
