@@ -191,8 +191,14 @@ def test_a_value_that_is_null_in_a_bucket_with_events_is_not_filled() -> None:
     rows = [
         {
             **dict.fromkeys(("buyer", "seen")),
-            "symbol": "A", "time": START + timedelta(minutes=minute), "price": Decimal(price), "size": size,
-            "ratio": 1.0, "active": True, "settles": START.date(), "fine": Decimal(0),
+            "symbol": "A",
+            "time": START + timedelta(minutes=minute),
+            "price": Decimal(price),
+            "size": size,
+            "ratio": 1.0,
+            "active": True,
+            "settles": START.date(),
+            "fine": Decimal(0),
         }
         for minute, price, size in minutes
     ]
