@@ -41,6 +41,8 @@ class Admin:
         self._name = name
         self._clock = clock
         self._told = told
+        self._stuck: list[AdminClient] = []
+        """Never let go of, for the same reason."""
         self._client = self._made()
 
     def _made(self) -> AdminClient:
@@ -58,17 +60,21 @@ class Admin:
     def _of_group(self, what: str, ask: Callable[[AdminClient], Mapping[Any, Any]]) -> dict[Any, Any]:
         """What the coordinator of a group says.
 
-        A client that has lost its coordinator in an outage may wait for it for ever (librdkafka's issue 5511), a new one not.
+        A client that has lost its coordinator in an outage may wait for it for ever (librdkafka's issue 5511), a new one not. It
+        is not asked while brokers cannot be reached: where such a question is given up, the library may end the process.
         """
         deadline = self._clock.steady() + self._settings.request
         while True:
             # Kept until the answer is there: a client that nobody holds gives none.
             client = self._client
+            with translated(what):
+                client.list_topics(timeout=COORDINATOR_TIMEOUT)
             try:
                 return self._of(what, ask(client))
             except UnavailableError as error:
                 if not _is_timeout(error):
                     raise
+                self._stuck.append(client)
                 self._client = self._made()
                 if self._clock.steady() > deadline:
                     raise

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import polars as pl
 
-from kandle.errors import UnknownTopicError
+from kandle.errors import UnavailableError, UnknownTopicError
 from kandle.log.kafka.admin import Admin
 from kandle.log.kafka.reading import Codec, Reader
 from kandle.log.kafka.writing import Appender, Encoded
@@ -52,20 +52,26 @@ class SchemaJournal:
     def __init__(self, admin: Admin, reader: Reader, appender: Appender, replication: int) -> None:
         self._admin, self._reader, self._appender = admin, reader, appender
         self._replication = replication
+        self._is_there = False
 
     def append(self, subject: str, text: str) -> None:
         """Keep a record; the topic is made with the first."""
         if self._admin.state(SCHEMAS) is None:
             self._admin.create(TopicSpec(SCHEMAS, (), replication=self._replication))
         self._appender.append([Encoded(SCHEMAS, 0, [subject.encode()], [text.encode()])], None)
+        self._is_there = True
 
     def load(self, offset: int) -> Sequence[Entry]:
         """All records from an offset on."""
         place = TopicPartition(SCHEMAS, 0)
         try:
             end = self._admin.bounds([place])[place][1]
-        except UnknownTopicError:
+        except UnknownTopicError as error:
+            if self._is_there:
+                # Brokers that are just starting do not know their topics yet.
+                raise UnavailableError(f"topic {SCHEMAS} was there, and is not now; was it deleted?") from error
             return []
+        self._is_there = True
         found: list[Entry] = []
         while batches := self._reader.read(_TEXTS, place, offset, end, ROWS_AT_ONCE):
             for batch in batches:
