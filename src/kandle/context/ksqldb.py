@@ -19,6 +19,9 @@ from kandle.sets.host import Host
 from kandle.sets.ksql import Ksql
 from kandle.time.clock import Clock
 
+EXACTLY_ONCE = {"processing.guarantee": "exactly_once_v2"}
+"""Otherwise a ksqlDB that dies adds events up twice that it had not committed."""
+
 
 def ksql_settings(options: Options) -> KsqlSettings:
     """How the server is talked to."""
@@ -38,7 +41,7 @@ def ksql_settings(options: Options) -> KsqlSettings:
 def engine_spec(options: Options) -> EngineSpec:
     """What its queries are made with, and how they are looked after."""
     found = options.ksqldb
-    properties = Role.LIVE.properties | found.properties
+    properties = Role.LIVE.properties | EXACTLY_ONCE | found.properties
     return EngineSpec(ksql_settings(options), properties, found.retention, found.watch, found.on_failure)
 
 

@@ -55,3 +55,5 @@ def _left_to_kandle(query: QueryModel) -> Iterator[str]:
     yield "What is late, gaps and finals are judged by kandle: windows here take late events for days."
     if query.having is not None:
         yield "The condition of having is applied by kandle to finals, since bars that it drops still count in the roll-up."
+    if query.order_by:
+        yield "Bars of a bucket are ordered, and counted off, by kandle."

@@ -23,20 +23,20 @@ WIDTH = 120
 def program(query: QueryModel, role: Role = Role.LIVE, store: WindowStore = USUAL_STORE) -> Program:
     """The program of one query; QueryError or PlanError, naming the entity, for what ksqlDB cannot do."""
     try:
-        _check(query)
-        if query.window is None:
-            return plain_program(query)
-        return live_program(plan(query), store) if role is Role.LIVE else all_program(plan(query), store)
+        if query.window is not None and role is Role.LIVE:
+            return live_program(plan(query), store)
+        _check_order(query)
+        return plain_program(query) if query.window is None else all_program(plan(query), store)
     except QueryError as error:
         raise QueryError(f"query of {query.target.name} on ksqlDB: {error}") from error
 
 
-def _check(query: QueryModel) -> None:
+def _check_order(query: QueryModel) -> None:
     if query.order_by or query.limit is not None:
         clause = "order_by" if query.order_by else "limit"
         raise QueryError(
-            f"{clause}: ksqlDB neither orders the rows of its streams and tables nor counts them off, so {clause} runs on the "
-            "embedded engine only; leave it out, or order what is read"
+            f"{clause}: ksqlDB neither orders the rows of its streams and tables nor counts them off, so {clause} is for "
+            "kandle to apply, to bars of role live; leave it out, or order what is read"
         )
 
 

@@ -171,12 +171,6 @@ def lots(q: Any) -> Any:
 
 QUERIES: list[tuple[str, type, Callable[[Query], Any], str]] = [
     (
-        "order_by",
-        LotBar,
-        lambda q: lots(q.from_(Trade)).select(lot).order_by(lambda b: b.high),
-        "query of LotBar on ksqlDB: order_by: ksqlDB neither orders the rows of its streams and tables nor counts them off",
-    ),
-    (
         "late events",
         LotBar,
         lambda q: q.from_(Trade).tumbling(lambda t: t.time, minutes=1, late=Late.TOPIC).group_by(lambda t: t.symbol).select(lot),
@@ -325,6 +319,14 @@ def test_a_query_that_ksqldb_cannot_run_is_refused(target: type, declare: Callab
     with pytest.raises(QueryError) as error:
         _ = [statement.text for statement in program(model(target, declare)).statements]
     assert message in str(error.value)
+
+
+def test_an_order_is_refused_in_role_all_and_left_to_kandle_in_role_live() -> None:
+    query = model(LotBar, lambda q: lots(q.from_(Trade)).select(lot).order_by(lambda b: b.high).limit(3))
+    message = "query of LotBar on ksqlDB: order_by: ksqlDB neither orders the rows of its streams and tables nor counts them off"
+    with pytest.raises(QueryError, match=message):
+        program(query, Role.ALL)
+    assert "Bars of a bucket are ordered, and counted off, by kandle." in program(query).notes
 
 
 def test_having_with_roll_up_and_without_filling_is_refused_in_role_all() -> None:

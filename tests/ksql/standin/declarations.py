@@ -49,7 +49,7 @@ class Bar:
     ticks: int
 
 
-def market(*, scheduled: bool = False, avro: bool = False, least: int = 0) -> type[Context]:
+def market(*, scheduled: bool = False, avro: bool = False, distinct: bool = False, least: int = 0) -> type[Context]:
     """A context on topics of its own; each call makes another one."""
     name = f"m{uuid4().hex[:8]}"
     form: dict[str, Any] = (
@@ -78,7 +78,7 @@ def market(*, scheduled: bool = False, avro: bool = False, least: int = 0) -> ty
                         last=f.last(t.price),
                         mean=f.avg(t.price),
                         size=f.sum(t.size),
-                        ticks=f.count(),
+                        ticks=f.count_distinct(t.price) if distinct else f.count(),
                     )
                 )
             )

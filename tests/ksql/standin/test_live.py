@@ -13,7 +13,7 @@ import pytest
 
 import kandle
 from kandle import Context
-from kandle.errors import KsqlError, KsqlUnavailableError, OptionsError
+from kandle.errors import KsqlError, KsqlUnavailableError, OptionsError, PlanError
 from kandle.model.columns import to_logical
 from kandle.model.entity import entity_model
 from kandle.model.mapping import mapping
@@ -260,3 +260,11 @@ def test_options_that_do_not_go_together_are_named(cluster: Cluster) -> None:
     kafka = {"log": {"kind": "kafka"}, "kafka": {"bootstrap": cluster.bootstrap}}
     with pytest.raises(OptionsError, match=r"Bar, Tick: AVRO .* give schema_registry.url, or say .* JSON"):
         app.open(**engine, **kafka).__enter__()
+
+
+def test_sets_of_values_are_refused_before_anything_is_made(cluster: Cluster) -> None:
+    with standing_in(cluster.bootstrap) as server:
+        found = play(cluster, server, distinct=True)
+        with pytest.raises(PlanError, match=r"Bar: f.count_distinct\(Tick.price\) needs all the values of a bucket"):
+            found.opened().__enter__()
+        assert not server.asked

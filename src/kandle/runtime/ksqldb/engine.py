@@ -9,13 +9,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from kandle.errors import KandleError, KsqlError, PlanError
-from kandle.ksql.live import live_program
-from kandle.ksql.program import Program, WindowStore
+from kandle.ksql.program import Program, Role, WindowStore
 from kandle.ksql.rest.client import KsqlClient
 from kandle.ksql.rest.settings import KsqlSettings
+from kandle.ksql.script import script
 from kandle.log.port import Log
 from kandle.plan.plan import Plan
-from kandle.query.query import Late
+from kandle.query.describe import describe
+from kandle.query.nodes import aggregates
+from kandle.query.query import QueryModel
 from kandle.runtime.counters import Counters, Health, QueryHealth, State
 from kandle.runtime.heartbeat.barrier import Barrier, Progress, QuerySteps, StepBarrier
 from kandle.runtime.ksqldb.intervals import Intervals, intervals_topic
@@ -49,14 +51,8 @@ class EngineSpec:
 class KsqlQuery:
     """One query: its program, its schedule as ksqlDB joins it, and the watch over its persistent queries."""
 
-    def __init__(self, log: Log, clock: Clock, plan: Plan, spec: EngineSpec) -> None:
-        if plan.query.late is Late.TOPIC:
-            raise PlanError(
-                f"{plan.query.target.name}: late=Late.TOPIC keeps events that come too late, but ksqlDB hands on sums, not "
-                "events; choose Late.DROP (they are counted), or [engine] kind = 'embedded'"
-            )
-        self.plan = plan
-        self.program: Program = live_program(plan, WindowStore(spec.retention, spec.retention - DAY))
+    def __init__(self, log: Log, clock: Clock, plan: Plan, program: Program, spec: EngineSpec) -> None:
+        self.plan, self.program = plan, program
         self._log = log
         self._clock = clock
         self._schedule: ScheduleProvider | None = None
@@ -79,6 +75,26 @@ class KsqlQuery:
         return True
 
 
+def _programs(plans: Sequence[Plan], engine: EngineSpec) -> list[Program]:
+    """The programs of all queries; an error by name for what ksqlDB, or a reader of its topics, cannot do."""
+    queries = [plan.query for plan in plans]
+    for query in queries:
+        _check_sets(query)
+    store = WindowStore(engine.retention, engine.retention - DAY)
+    programs = script([], queries, Role.LIVE, store).programs
+    return [programs[query.target.name] for query in queries]
+
+
+def _check_sets(query: QueryModel) -> None:
+    roots = [item.expression for item in query.projection] + ([query.having] if query.having is not None else [])
+    found = next((node for root in roots for node in aggregates(root) if node.function == "count_distinct"), None)
+    if found is not None:
+        raise PlanError(
+            f"{query.target.name}: {describe(found)} needs all the values of a bucket, which kandle cannot read from a topic of "
+            "ksqlDB; leave it out, or choose [engine] kind = 'embedded'"
+        )
+
+
 class KsqlRuntime:
     """What `Runtime` is for queries that kandle aggregates itself."""
 
@@ -86,7 +102,9 @@ class KsqlRuntime:
         self, log: Log, clock: Clock, plans: Sequence[Plan], spec: RuntimeSpec, engine: EngineSpec, progress: Progress
     ) -> None:
         self._log, self._clock, self._spec, self._engine, self._progress = log, clock, spec, engine, progress
-        self._queries = [KsqlQuery(log, clock, plan, engine) for plan in plans]
+        self._queries = [
+            KsqlQuery(log, clock, plan, found, engine) for plan, found in zip(plans, _programs(plans, engine), strict=True)
+        ]
         self._names = heartbeat_names(list(plans))
         self._inner: Runtime | None = None
         self._stop = threading.Event()
