@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
@@ -36,15 +37,15 @@ class Creation:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Statement:
+class Statement(ABC):
     """Base of all statements; `comment` says what it is for."""
 
     comment: str = ""
 
     @property
+    @abstractmethod
     def text(self) -> str:
         """The statement, with its semicolon."""
-        raise NotImplementedError
 
     @property
     def creates(self) -> Creation | None:
