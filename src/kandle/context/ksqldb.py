@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import polars as pl
+
 from kandle.context.options import Options
 from kandle.errors import OptionsError
 from kandle.ksql.program import Role
@@ -60,7 +62,14 @@ def check_options(options: Options, plans: Sequence[Plan]) -> None:
 def ksql_runtime(options: Options, log: Log, clock: Clock, plans: Sequence[Plan], spec: RuntimeSpec) -> KsqlRuntime:
     """The queries of a context on its ksqlDB."""
     assert isinstance(log, KafkaLog)
+    _register(log, plans)
     return KsqlRuntime(log, clock, plans, spec, engine_spec(options), KafkaProgress(log.admin))
+
+
+def _register(log: KafkaLog, plans: Sequence[Plan]) -> None:
+    """Have the schemas of events registered: ksqlDB would register some of its own, with which ours do not agree."""
+    for topic in dict.fromkeys(source.topic for plan in plans for source in plan.query.sources):
+        log.codec(topic).encode(pl.DataFrame(schema=log.topic(topic).schema))
 
 
 def _check_registry(options: Options, plans: Sequence[Plan]) -> None:

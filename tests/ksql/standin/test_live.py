@@ -148,6 +148,18 @@ def test_avro_with_a_schema_registry_and_live_bars_of_both_makers(cluster: Clust
         assert all(len(bars) for bars in live.values())
 
 
+def test_schemas_of_events_are_registered_before_ksqldb_would_register_some_of_its_own(
+    cluster: Cluster, registry: Server
+) -> None:
+    with standing_in(cluster.bootstrap, registry.url) as server:
+        found = Play(market(avro=True), cluster, server, datetime.now(UTC), [])
+        known: list[str] = []
+        server.refuses = lambda body: known.extend(registry.asked) if "CREATE STREAM" in body else None
+        with found.opened():
+            (topic, *_) = found.app.topics_of_tests  # type: ignore[attr-defined]
+    assert {f"POST /subjects/{topic}-{side}/versions" for side in ("key", "value")} <= set(known)
+
+
 def hours(begin: datetime) -> list[Hours]:
     """A session with a break in the middle of a bucket, and the day after."""
     breaks = begin + timedelta(seconds=2, milliseconds=500), begin + timedelta(seconds=4)
