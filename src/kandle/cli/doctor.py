@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -18,6 +18,7 @@ from kandle.cli.log_checks import (
     folder_findings,
     group_findings,
     integrity_findings,
+    partition_findings,
     schedule_findings,
     topic_findings,
     wanted_topics,
@@ -27,6 +28,7 @@ from kandle.context.context import Context
 from kandle.context.options import DEFAULT_FILE, Options
 from kandle.errors import KandleError
 from kandle.log.embedded import EmbeddedLog
+from kandle.log.port import Log, TopicSpec
 from kandle.log.repair import repair
 from kandle.model.naming import snake_case
 from kandle.runtime.topics import Retentions
@@ -120,8 +122,8 @@ def _kafka_findings(options: Options, market: Context | None) -> Iterator[Findin
         with opened_log(options) as log:
             # A cluster is shared with others: without a context nothing is known to be kandle's.
             if market is not None:
-                specs = list(wanted_topics(log, entities_in(market), plans_in(market), _retentions(options)))
-                yield from topic_findings(log, specs)
+                specs = _wanted(log, options, market)
+                yield from _topics_findings(log, options, market, specs)
                 yield from access_findings(options, specs)
                 yield from schedule_findings(log, plans_in(market))
                 yield from group_findings(log, f"{options.consumer.group or snake_case(type(market).__name__)}-")
@@ -143,7 +145,7 @@ def _log_findings(options: Options, market: Context | None) -> Iterator[Finding]
         found = list(integrity_findings(log))
         yield from found
         if market is not None:
-            yield from topic_findings(log, wanted_topics(log, entities_in(market), plans_in(market), _retentions(options)))
+            yield from _topics_findings(log, options, market, _wanted(log, options, market))
             yield from schedule_findings(log, plans_in(market))
         yield from group_findings(log)
         if all(each.level == "ok" for each in found):
@@ -152,6 +154,18 @@ def _log_findings(options: Options, market: Context | None) -> Iterator[Finding]
         yield problem("log file", str(error), "")
     finally:
         log.close()
+
+
+def _wanted(log: Log, options: Options, market: Context) -> list[TopicSpec]:
+    prefix = options.heartbeat.prefix
+    return list(wanted_topics(log, entities_in(market), plans_in(market), _retentions(options), prefix))
+
+
+def _topics_findings(log: Log, options: Options, market: Context, specs: Sequence[TopicSpec]) -> Iterator[Finding]:
+    yield from topic_findings(log, specs)
+    if options.engine.kind == "embedded":
+        # Those of queries of ksqlDB have the partitions that it gives them.
+        yield from partition_findings(log, plans_in(market), _retentions(options), options.heartbeat.prefix)
 
 
 def _retentions(options: Options) -> Retentions:

@@ -19,8 +19,8 @@ from kandle.log.port import GroupState, Log, TopicSpec
 from kandle.log.schema import differences, merged_columns
 from kandle.log.topics import entity_topic
 from kandle.model.entity import EntityModel
-from kandle.plan.plan import Plan
-from kandle.runtime.topics import Retentions, heartbeat_names, query_topics
+from kandle.plan.plan import HEARTBEATS, Plan
+from kandle.runtime.topics import Retentions, check_partitions, heartbeat_names, query_topics
 from kandle.time.clock import Clock
 from kandle.time.timeframe import SECOND
 
@@ -87,15 +87,28 @@ def _topic(there: TopicSpec | None, wanted: TopicSpec) -> Iterator[Finding]:
 
 
 def wanted_topics(
-    log: Log, entities: Sequence[EntityModel], plans: Sequence[Plan], retentions: Retentions
+    log: Log, entities: Sequence[EntityModel], plans: Sequence[Plan], retentions: Retentions, prefix: str = HEARTBEATS
 ) -> Iterator[TopicSpec]:
     """The topics that a model needs; those of a query are known once the topic of its source is there."""
     made = {each.query.target.topic for each in plans}
     yield from (entity_topic(entity) for entity in entities if entity.topic not in made)
     there = {spec.name for spec in log.topics()}
-    for each, heartbeats in zip(plans, heartbeat_names(list(plans)), strict=True):
+    for each, heartbeats in zip(plans, heartbeat_names(plans, prefix), strict=True):
         if each.query.source.topic in there:
             yield from query_topics(log, each, heartbeats, retentions).specs
+
+
+def partition_findings(log: Log, plans: Sequence[Plan], retentions: Retentions, prefix: str = HEARTBEATS) -> Iterator[Finding]:
+    """Whether topics of a query have the partitions that its tasks need."""
+    there = {spec.name: spec for spec in log.topics()}
+    for each, heartbeats in zip(plans, heartbeat_names(plans, prefix), strict=True):
+        if each.query.source.topic in there:
+            topics = query_topics(log, each, heartbeats, retentions)
+            for spec in topics.specs:
+                try:
+                    check_partitions(topics, there.get(spec.name, spec).partitions, spec)
+                except SchemaError as error:
+                    yield problem("topics", str(error), "")
 
 
 def _differences(there: TopicSpec, wanted: TopicSpec) -> Iterator[Finding]:

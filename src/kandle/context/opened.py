@@ -95,14 +95,14 @@ class Opened:
         else:
             self._runtime = self._embedded(plans, spec) if is_running else None
             if not is_running:
-                prepared_topics(self.log, plans, spec.retentions)
+                prepared_topics(self.log, plans, spec.retentions, spec.heartbeats)
         if self._runtime is not None:
             self._start(self._runtime)
 
     def _embedded(self, plans: Sequence[Plan], spec: RuntimeSpec) -> Runtime:
         for each in plans:
             check_embedded(each.query)
-        return Runtime(self.log, self.clock, prepared_topics(self.log, plans, spec.retentions), spec)
+        return Runtime(self.log, self.clock, prepared_topics(self.log, plans, spec.retentions, spec.heartbeats), spec)
 
     def _on_ksqldb(self, plans: Sequence[Plan], spec: RuntimeSpec) -> Running:
         # The client library of HTTP is only loaded where there is a ksqlDB.
@@ -174,6 +174,7 @@ def _runtime_spec(options: Options, group: str, instance: str) -> RuntimeSpec:
         pace=Pace(runtime.commit_interval, runtime.round_interval, runtime.batch_rows),
         lease=runtime.lease,
         retentions=Retentions(live=runtime.live_retention, heartbeats=heartbeat.retention),
+        heartbeats=heartbeat.prefix,
         backfill=heartbeat.backfill,
         jitter=heartbeat.jitter,
         refresh_at=options.schedule.refresh_at,

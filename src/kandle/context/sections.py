@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PlainValidator, model_validator
 
 from kandle.model.markers import FormatName, PartitionerName
+from kandle.plan.plan import HEARTBEATS
 from kandle.runtime.heartbeat.planner import checked_backfill
 from kandle.serde.registry import Compatibility
 from kandle.time.timeframe import DAY, HOUR, MINUTE, SECOND, parse_duration
@@ -108,7 +109,12 @@ class RuntimeOptions(Section):
 
 
 class HeartbeatOptions(Section):
-    """`backfill`: how far back heartbeats are made up after a start, at most 2m; `jitter`: how much later than due they leave."""
+    """`backfill`: how far back heartbeats are made up after a start, at most 2m; `jitter`: how much later than due they leave.
+
+    `prefix` begins the names of their topics, which contexts with as many partitions may share.
+    """
+
+    prefix: str = Field(default=HEARTBEATS, pattern=r"^[A-Za-z0-9._-]+$", max_length=200)
 
     backfill: Annotated[Duration, AfterValidator(checked_backfill)] = MINUTE
     jitter: Duration = Field(default=5_000, ge=0)

@@ -12,6 +12,9 @@ from kandle.query.query import Hopping, QueryModel, Tumbling
 from kandle.time.buckets import zone_offsets_divide
 from kandle.time.timeframe import Timeframe, Unit
 
+HEARTBEATS = "hb"
+"""What names of topics of heartbeats begin with."""
+
 
 class Role(Enum):
     """What a timeframe does in the plan."""
@@ -65,7 +68,11 @@ class Plan:
     @property
     def heartbeat_topic(self) -> str:
         """Topic of the records that say that a base bucket is over."""
-        return f"hb_{self.base.timeframe}"
+        return self.heartbeats_of(HEARTBEATS)
+
+    def heartbeats_of(self, prefix: str) -> str:
+        """The same where its name is to begin otherwise than usual."""
+        return f"{prefix}_{self.base.timeframe}"
 
 
 def plan(query: QueryModel) -> Plan:

@@ -27,7 +27,10 @@ class Replica:
         self.is_current = True
         """Whether its calendar is the newest one, rather than that of its snapshot."""
         self.pipeline = self._began(None)
-        self._take(self.changelog.restore())
+        found = self.changelog.restore()
+        if found.changes and found.snapshot is None:
+            raise around.topics.state_is_gone(f"partition {partition} begins with a change of a state that is not there")
+        self._take(found)
 
     def follow(self, records: Sequence[Placed]) -> bool:
         """Take what the changelog has `beyond`; False if that does not go on from here: only a new replica helps then."""

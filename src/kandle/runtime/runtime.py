@@ -6,16 +6,16 @@ import asyncio
 import contextlib
 import logging
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import time
 from pathlib import Path
 from typing import Protocol
 
-from kandle.errors import KandleError
+from kandle.errors import KandleError, UnavailableError
 from kandle.log.port import GroupSpec, Log, TopicSpec
 from kandle.log.topics import entity_topic
-from kandle.plan.plan import Plan
+from kandle.plan.plan import HEARTBEATS, Plan
 from kandle.runtime.counters import Counters, Health, QueryHealth, State, TimeframeCounters
 from kandle.runtime.heartbeat.barrier import Barrier
 from kandle.runtime.heartbeat.leadership import Leadership
@@ -25,7 +25,7 @@ from kandle.runtime.heartbeat.sender import Sender
 from kandle.runtime.schedule import ScheduleProvider
 from kandle.runtime.standby import Standby
 from kandle.runtime.surroundings import Surroundings
-from kandle.runtime.topics import QueryTopics, Retentions, heartbeat_names, query_topics
+from kandle.runtime.topics import QueryTopics, Retentions, check_partitions, heartbeat_names, query_topics
 from kandle.runtime.universe import Universe
 from kandle.runtime.worker import Pace, Worker
 from kandle.store.port import Store
@@ -36,7 +36,10 @@ from kandle.time.timeframe import DAY, MILLISECOND, MINUTE, SECOND
 logger = logging.getLogger("kandle")
 
 EXPIRY_WITHOUT_SCHEDULE = 7 * DAY
-MAINTAINED_EVERY = 30
+WATCHED_EVERY = 5
+"""Seconds between looks at whether the topics are there."""
+MAINTAINED_EVERY = 6
+"""Looks between rounds of maintenance."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +55,8 @@ class RuntimeSpec:
     pace: Pace = field(default_factory=Pace)
     lease: int = 5 * SECOND
     retentions: Retentions = field(default_factory=Retentions)
+    heartbeats: str = HEARTBEATS
+    """What the names of the topics of heartbeats begin with."""
     backfill: int = MINUTE
     jitter: int = 5 * MILLISECOND
     refresh_at: time = time(0, 5)
@@ -87,6 +92,8 @@ class QueryRuntime:
         self._beats: _Beats | None = None
         self.outside: str | None = None
         """What is wrong with those that bring events, in words."""
+        self.missing: str | None = None
+        """Which topics are gone, in words."""
 
     def _schedule(self, log: Log) -> ScheduleProvider | None:
         query, spec = self.topics.plan.query, self._spec
@@ -163,6 +170,14 @@ class QueryRuntime:
         if self._store is not None:
             self._store.close()
 
+    def watch(self, there: Collection[str]) -> None:
+        """Say which of the topics are not among those that are there: nothing is written or read until they are."""
+        gone = [name for name in self.topics.every if name not in there]
+        missing = f"{self.group}: there is no topic {', '.join(gone)} any more; was it deleted?" if gone else None
+        if missing is not None and missing != self.missing:
+            logger.error("%s", missing)
+        self.missing = missing
+
     def settle(self) -> bool:
         """Do what is due now, in the caller's thread; False if there was nothing."""
         sent, was_leader = self.counters.heartbeats_sent, self.leadership.is_leader
@@ -177,7 +192,9 @@ class QueryRuntime:
         tasks = list(self.worker.tasks.values())
         observed = self._universe.observed(task.keys for task in tasks)
         calendar = None if self.schedule is None else self.schedule.calendar
-        problem = self.worker.problem or self.outside or (None if self.schedule is None else self.schedule.problem)
+        problem = (
+            self.missing or self.worker.problem or self.outside or (None if self.schedule is None else self.schedule.problem)
+        )
         return QueryHealth(
             query=self.topics.plan.query.target.name,
             group=self.group,
@@ -272,17 +289,28 @@ class Runtime:
         self._maintenance.start()
 
     def _maintain(self) -> None:
-        """Retention and compaction, by whoever leads."""
+        """Look whether the topics are there; retention and compaction, by whoever leads."""
         log = self._log.connect()
+        looks = 0
         try:
-            while not self._maintained.wait(MAINTAINED_EVERY):
-                if any(query.leadership.is_leader for query in self.queries):
-                    try:
+            while not self._maintained.wait(WATCHED_EVERY):
+                looks += 1
+                try:
+                    self._watch(log)
+                    if looks % MAINTAINED_EVERY == 0 and any(query.leadership.is_leader for query in self.queries):
                         log.maintain()
-                    except KandleError as error:
-                        logger.warning("maintenance: %s", error)
+                except UnavailableError:
+                    # Workers say so.
+                    continue
+                except KandleError as error:
+                    logger.warning("maintenance: %s", error)
         finally:
             log.close()
+
+    def _watch(self, log: Log) -> None:
+        there = {spec.name for spec in log.topics()}
+        for query in self.queries:
+            query.watch(there)
 
     def stop(self) -> None:
         """Hand over at once."""
@@ -308,22 +336,37 @@ class Runtime:
         return Health(self._spec.instance, tuple(query.health() for query in self.queries))
 
 
-def prepared_topics(log: Log, plans: Sequence[Plan], retentions: Retentions) -> list[QueryTopics]:
-    """Create what is missing; a topic that differs from its declaration is warned of and left as it is."""
+def prepared_topics(log: Log, plans: Sequence[Plan], retentions: Retentions, heartbeats: str = HEARTBEATS) -> list[QueryTopics]:
+    """Create what is missing; a topic that differs from its declaration is warned of and left as it is.
+
+    SchemaError for one whose number of partitions the tasks of its query cannot work with.
+    """
     for plan in plans:
         schedule = plan.query.schedule
         for entity in [plan.query.source, *([] if schedule is None else [schedule.entity])]:
             ensured(log, entity_topic(entity))
     found = []
-    for plan, name in zip(plans, heartbeat_names(list(plans)), strict=True):
+    for plan, name in zip(plans, heartbeat_names(plans, heartbeats), strict=True):
         topics = query_topics(log, plan, name, retentions)
-        for spec in topics.specs:
-            ensured(log, spec)
+        prepare(log, topics)
         found.append(topics)
     return found
 
 
-def ensured(log: Log, spec: TopicSpec) -> None:
-    """Create a topic if it is missing, and warn of what differs."""
-    for difference in log.ensure(spec).differences:
+def prepare(log: Log, topics: QueryTopics) -> None:
+    """Create what is missing of a query's topics; SchemaError for one that has not the partitions of its tasks."""
+    known = {spec.name: spec for spec in log.topics()}
+    for spec in topics.specs:
+        # Before any is made: a start that is refused leaves nothing behind.
+        check_partitions(topics, known.get(spec.name, spec).partitions, spec)
+    for spec in topics.specs:
+        # Those that others have made on a cluster are known only now.
+        check_partitions(topics, ensured(log, spec).partitions, spec)
+
+
+def ensured(log: Log, spec: TopicSpec) -> TopicSpec:
+    """The topic as it is, created if it was missing; what differs is warned of."""
+    state = log.ensure(spec)
+    for difference in state.differences:
         logger.warning("%s", difference)
+    return state.spec

@@ -249,6 +249,7 @@ class Task:
     def committed(self, offsets: Sequence[int]) -> None:
         """The commit was made, and these are the offsets of the first records of its writes."""
         if offsets:
+            self._check_changelog(offsets[-1])
             self._changelog.committed(offsets[-1])
         now = self._around.clock.now()
         for finals in self._outbox.finals:
@@ -263,6 +264,11 @@ class Task:
         self._journal.clear()
         self._known_keys = 0 if self._pipeline.keys is None else self._pipeline.keys.height
         self._dirty = self._pipeline.has_changes
+
+    def _check_changelog(self, first: int) -> None:
+        """StateError if what was written came to lie before what there was: then the topic is another one."""
+        if self._changelog.is_of_another_topic(first):
+            raise self._topics.state_is_gone(f"partition {self.partition} goes on at {first}, though it had more records before")
 
 
 def _gap_headers(gaps: pl.Series) -> pl.Series | None:

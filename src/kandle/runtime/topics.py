@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import polars as pl
 
+from kandle.errors import SchemaError, StateError
 from kandle.log.port import Column, Log, TopicSpec
 from kandle.log.topics import entity_topic
 from kandle.model.entity import EntityModel
-from kandle.plan.plan import BarPlan, Plan
+from kandle.plan.plan import HEARTBEATS, BarPlan, Plan
 from kandle.query.nodes import Column as SourceColumn
 from kandle.query.query import Late
 from kandle.runtime.ksqldb.aggregated import Aggregated
@@ -53,6 +55,20 @@ class QueryTopics:
         """What the group of the query reads; heartbeats last, so that no event that stands before one is missed."""
         first = () if self.aggregated is not None else (self.source,)
         return tuple(dict.fromkeys((*first, self.events, self.heartbeats)))
+
+    @property
+    def every(self) -> tuple[str, ...]:
+        """All that is read or written."""
+        return tuple(dict.fromkeys((*self.read, *(spec.name for spec in self.specs))))
+
+    def state_is_gone(self, what: str) -> StateError:
+        """The error for a changelog that was deleted, or made again: bars of half a bucket must not come of it."""
+        name = self.plan.query.target.name
+        return StateError(
+            f"the state of {name} is gone: topic {self.changelog}, {what}; was it deleted or made again? What was open "
+            "cannot go on. Restore the topic, or have the bars begin anew: with another consumer.group and another topic for "
+            f"{name}, or delete the topics of its bars and the group"
+        )
 
     def is_written_live(self, bar: BarPlan) -> bool:
         """Whether live bars of a timeframe are kandle's to write: those that ksqlDB aggregates are there already."""
@@ -140,6 +156,21 @@ def heartbeat_topic(name: str, partitions: int, replication: int, retention: int
     return TopicSpec(name, columns, ("start", "grace"), partitions, replication, retention, compacted=True, time="start")
 
 
+def check_partitions(topics: QueryTopics, there: int, wanted: TopicSpec) -> None:
+    """SchemaError where a topic of a query has other partitions than its tasks, each of which works on one of all topics."""
+    if there == wanted.partitions:
+        return
+    name = topics.plan.query.target.name
+    if wanted.name == topics.heartbeats:
+        way = 'give the heartbeats of this context topics of their own: [heartbeat] prefix = "..."'
+    else:
+        way = f"give {name} another topic, or begin anew with topics that are made for {wanted.partitions}"
+    raise SchemaError(
+        f"topic {wanted.name} has {there} partitions, but {topics.events}, from which {name} is made, has {wanted.partitions}, "
+        f"and partition by partition they belong together; {way}"
+    )
+
+
 def own_heartbeats(heartbeats: pl.DataFrame, events: str) -> pl.Series:
     """Which heartbeats are of these events; those of before had no topic's name."""
     return heartbeats["events"].is_null() | (heartbeats["events"] == events)
@@ -153,10 +184,10 @@ def is_keyed_by_group(plan: Plan) -> bool:
     return bool(keys) and grouped.issuperset(keys)
 
 
-def heartbeat_names(plans: list[Plan]) -> list[str]:
+def heartbeat_names(plans: Sequence[Plan], prefix: str = HEARTBEATS) -> list[str]:
     """`hb_1m` for the first query with that base; others say whose heartbeats they are."""
     names: list[str] = []
     for plan in plans:
-        usual = plan.heartbeat_topic
+        usual = plan.heartbeats_of(prefix)
         names.append(usual if usual not in names else f"{plan.query.target.topic}_{usual}")
     return names

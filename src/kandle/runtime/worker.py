@@ -279,14 +279,26 @@ class Worker:
             {each.partition for each in partitions if each.topic in (self._topics.events, self._topics.heartbeats)}
         ):
             if number not in self.tasks:
-                task = Task(self._around, number, self._restored(self._around, number))
-                positions = {each: self._begin(each, committed) for each in (task.events, task.heartbeats)}
-                task.start_at(positions[task.events], positions[task.heartbeats])
-                self._consumer.seek(positions)
-                self.tasks[number] = task
+                self.tasks[number] = self._task(number, committed)
         self._leadership.assigned(partitions, owned)
         if self._leadership.is_leader and self._leadership.partition in partitions:
             logger.info("%s leads: it sends the heartbeats of %s", self._group.member, self._group.group)
+
+    def _task(self, number: int, committed: dict[TopicPartition, int]) -> Task:
+        """The task of a partition as of the last commit; StateError if its positions are there, but its state is not."""
+        assert self._consumer is not None
+        replica = self._restored(self._around, number)
+        task = Task(self._around, number, replica)
+        # The first commit of a task writes a snapshot, whatever it has seen.
+        if not replica.has_state and (task.events in committed or task.heartbeats in committed):
+            raise self._around.topics.state_is_gone(
+                f"partition {number} is empty, but group {self._group.group} has read {task.events.topic} up to "
+                f"{committed.get(task.events, 0)}"
+            )
+        positions = {each: self._begin(each, committed) for each in (task.events, task.heartbeats)}
+        task.start_at(positions[task.events], positions[task.heartbeats])
+        self._consumer.seek(positions)
+        return task
 
     def _begin(self, partition: TopicPartition, committed: dict[TopicPartition, int]) -> int:
         first = self._around.log.first(partition)

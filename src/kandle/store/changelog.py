@@ -105,6 +105,10 @@ class Changelog:
         frame = pl.DataFrame(rows, schema=schema, orient="row")
         return [Write(self.partition.topic, self.partition.partition, Records(frame))]
 
+    def is_of_another_topic(self, first: int) -> bool:
+        """Whether the commit was made, but its first record came to lie before those that are known."""
+        return bool(self._pending) and first < self._next
+
     def committed(self, first: int) -> None:
         """The commit was made, and this is the offset of its first record: keep the copy up to date, forget what is needless."""
         fresh = list(enumerate(self._pending, first))

@@ -25,7 +25,7 @@ from kandle.runtime.ksqldb.ledger import Ledger
 from kandle.runtime.ksqldb.provision import provide
 from kandle.runtime.ksqldb.tables import aggregated
 from kandle.runtime.ksqldb.watch import OnFailure, Watch, Watched
-from kandle.runtime.runtime import QueryRuntime, Runtime, RuntimeSpec, ensured
+from kandle.runtime.runtime import QueryRuntime, Runtime, RuntimeSpec, ensured, prepare
 from kandle.runtime.schedule import ScheduleProvider
 from kandle.runtime.topics import QueryTopics, aggregated_topics, heartbeat_names
 from kandle.time.clock import Clock
@@ -105,7 +105,7 @@ class KsqlRuntime:
         self._queries = [
             KsqlQuery(log, clock, plan, found, engine) for plan, found in zip(plans, _programs(plans, engine), strict=True)
         ]
-        self._names = heartbeat_names(list(plans))
+        self._names = heartbeat_names(plans, spec.heartbeats)
         self._inner: Runtime | None = None
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="kandle-ksqldb", daemon=True)
@@ -123,8 +123,7 @@ class KsqlRuntime:
         topics = asyncio.run(self._provided())
         barriers: dict[str, Barrier] = {}
         for query, found in zip(self._queries, topics, strict=True):
-            for spec in found.specs:
-                ensured(self._log, spec)
+            prepare(self._log, found)
             barriers[found.events] = StepBarrier(QuerySteps(self._progress, query.watch.hops, self._clock))
         inner = Runtime(self._log, self._clock, topics, self._spec, barriers)
         inner.start()

@@ -1,0 +1,105 @@
+"""Topics that do not fit the tasks, and state that is gone: refused by name, before there is a wrong bar."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from kandle.errors import SchemaError, StateError
+from kandle.log.embedded import EmbeddedLog
+from kandle.log.port import TopicPartition
+from kandle.runtime.runtime import prepared_topics
+from kandle.runtime.topics import Retentions
+from kandle.time.clock import ManualClock
+from tests.runtime.building import Parts, Process, parts_of, read, t, tick
+
+TWO = {"bars_1m_final", "bars_1m_live", "bars_changelog", "hb_1m"}
+
+
+def dropped(parts: Parts, topic: str) -> None:
+    """Take a topic away behind kandle's back, as an administrator of a cluster can."""
+    log = parts.log
+    assert isinstance(log, EmbeddedLog)
+    with log.database.transaction():
+        ((number,),) = log.database.rows("SELECT id FROM topic WHERE name = ?", [topic])
+        for table in ("batch", "partition"):
+            log.database.run(f"DELETE FROM {table} WHERE topic = ?", [number])
+        log.database.run("DELETE FROM topic WHERE id = ?", [number])
+        log._changed()
+
+
+@pytest.mark.parametrize("topic", sorted(TWO))
+def test_a_topic_of_other_partitions_is_refused_by_name_and_nothing_is_made(topic: str) -> None:
+    parts = parts_of(partitions=2)
+    assert {spec.name for spec in parts.topics.specs} == TWO
+    fresh = EmbeddedLog(None, ManualClock(t("14:30")))
+    fresh.ensure(parts.log.topic("ticks"))
+    fresh.ensure(replace(parts.log.topic(topic), partitions=3))
+    way = r'\[heartbeat\] prefix = "' if topic == "hb_1m" else "give Bar another topic"
+    with pytest.raises(SchemaError, match=rf"topic {topic} has 3 partitions, but ticks, .* has 2, .*{way}"):
+        prepared_topics(fresh, [parts.plan], Retentions())
+    assert {spec.name for spec in fresh.topics()} == {"ticks", topic}
+
+
+def test_heartbeats_of_another_prefix_are_beside_those_that_do_not_fit() -> None:
+    parts = parts_of(partitions=2)
+    fresh = EmbeddedLog(None, ManualClock(t("14:30")))
+    fresh.ensure(parts.log.topic("ticks"))
+    fresh.ensure(replace(parts.log.topic("hb_1m"), partitions=3))
+    (topics,) = prepared_topics(fresh, [parts.plan], Retentions(), "beats")
+    assert (topics.heartbeats, fresh.topic("beats_1m").partitions) == ("beats_1m", 2)
+
+
+def test_other_settings_that_differ_are_told_and_left(caplog: pytest.LogCaptureFixture) -> None:
+    parts = parts_of()
+    fresh = EmbeddedLog(None, ManualClock(t("14:30")))
+    fresh.ensure(parts.log.topic("ticks"))
+    fresh.ensure(replace(parts.log.topic("bars_1m_final"), retention=1_000_000, compacted=True))
+    prepared_topics(fresh, [parts.plan], Retentions())
+    assert "topic bars_1m_final: retention is 1000000, None is declared; it stays as it is" in caplog.text
+    assert "topic bars_1m_final: compacted is True, False is declared; it stays as it is" in caplog.text
+
+
+def test_a_source_that_was_given_more_partitions_is_refused_with_the_names_of_both() -> None:
+    parts = parts_of()
+    spec = parts.log.topic("ticks")
+    dropped(parts, "ticks")
+    parts.log.ensure(replace(spec, partitions=4))
+    with pytest.raises(SchemaError, match=r"topic bars_1m_live has 1 partitions, but ticks, .* has 4"):
+        prepared_topics(parts.log, [parts.plan], Retentions())
+
+
+def test_state_that_is_gone_is_not_taken_for_none() -> None:
+    parts = parts_of()
+    parts.add(tick("14:30:10"))
+    Process(parts).settle()
+    parts.log.truncate(TopicPartition("bars_changelog", 0), parts.log.ends("bars_changelog")[0])
+    with pytest.raises(StateError, match=r"topic bars_changelog, partition 0 is empty, .* ticks up to 1.*consumer\.group"):
+        Process(parts).worker.step()
+
+
+def test_events_that_were_all_left_out_leave_state_all_the_same() -> None:
+    parts = parts_of()
+    parts.add(tick("14:30:10", None))
+    Process(parts).settle()
+    assert len(read(parts.log, "bars_changelog")) == 1
+    Process(parts).settle()
+    assert parts.counters.restored == 1
+
+
+def test_a_changelog_that_was_made_again_under_a_worker_is_told_at_its_next_commit_and_at_a_restart() -> None:
+    parts = parts_of()
+    parts.add(tick("14:30:10"), tick("14:30:11"))
+    process = Process(parts)
+    for second in range(20, 23):
+        parts.add(tick(f"14:30:{second}"))
+        process.settle()
+    spec = next(spec for spec in parts.topics.specs if spec.name == "bars_changelog")
+    dropped(parts, "bars_changelog")
+    parts.log.ensure(spec)
+    parts.add(tick("14:30:30"))
+    with pytest.raises(StateError, match="bars_changelog, partition 0 goes on at 0, though it had more"):
+        process.settle()
+    with pytest.raises(StateError, match="bars_changelog, partition 0 begins with a change of a state that is not there"):
+        Process(parts).worker.step()
