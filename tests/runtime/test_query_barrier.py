@@ -28,10 +28,10 @@ class Cluster:
     def bounds(self, topics: Collection[str]) -> Mapping[TopicPartition, tuple[int, int]]:
         return {TopicPartition(topic, 0): (0, self.ends[topic]) for topic in topics}
 
-    def committed(self, group: str) -> Mapping[TopicPartition, int]:
+    def committed(self, group: str, places: Collection[TopicPartition]) -> Mapping[TopicPartition, int]:
         if self.is_down:
             raise UnavailableError("the brokers are away")
-        return {TopicPartition(topic, 0): at for topic, at in self.done.items()}
+        return {place: self.done[place.topic] for place in places if place.topic in self.done}
 
     def inner_topics(self, group: str) -> list[str]:
         return [topic for topic in self.ends if topic.startswith(f"{group}-")]

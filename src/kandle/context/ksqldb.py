@@ -63,7 +63,7 @@ def ksql_runtime(options: Options, log: Log, clock: Clock, plans: Sequence[Plan]
     """The queries of a context on its ksqlDB."""
     assert isinstance(log, KafkaLog)
     _register(log, plans)
-    return KsqlRuntime(log, clock, plans, spec, engine_spec(options), KafkaProgress(log.admin))
+    return KsqlRuntime(log, clock, plans, spec, engine_spec(options), KafkaProgress(log.admin, log.positions))
 
 
 def _register(log: KafkaLog, plans: Sequence[Plan]) -> None:

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
-from confluent_kafka import ConsumerGroupTopicPartitions, KafkaError, KafkaException
+from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka import TopicPartition as Place
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.admin._config import ConfigResource
@@ -189,46 +189,6 @@ class Admin:
                 TopicPartition(place.topic, place.partition) for place in member.assignment.topic_partitions
             ]
             for member in found[group].members
-        }
-
-    def committed(self, group: str) -> dict[TopicPartition, tuple[int, str]]:
-        """Next offset of each partition, as far as the group has committed any, and who said so.
-
-        Positions that an open transaction may still change are given as they were before it.
-        """
-        return {place: (each.offset, each.metadata or "") for place, each in self._positions(group, None).items()}
-
-    def settled(self, group: str, places: Collection[TopicPartition]) -> dict[TopicPartition, int]:
-        """Next offsets of partitions, as far as the group has committed any; open transactions are waited for."""
-        deadline = self._clock.steady() + self._settings.patience
-        while True:
-            found = self._positions(group, places)
-            unsettled = sorted(place for place, each in found.items() if each.error is not None)
-            if not unsettled:
-                return {place: each.offset for place, each in found.items()}
-            if self._clock.steady() > deadline:
-                words = ", ".join(f"{topic} {partition}" for topic, partition in unsettled)
-                raise UnavailableError(
-                    f"group {group}: a transaction that moves the positions of {words} has been open for "
-                    f"{self._settings.patience // SECOND} s"
-                )
-            self._clock.pause(CHECKED_EVERY // 4)
-
-    def _positions(self, group: str, places: Collection[TopicPartition] | None) -> dict[TopicPartition, Place]:
-        """What the group has committed; with `places` those only, with an error where a transaction is open."""
-        asked = ConsumerGroupTopicPartitions(group, None if places is None else [Place(*place) for place in places])
-        answers = self._of_group(
-            f"positions of group {group}",
-            lambda client: client.list_consumer_group_offsets(
-                [asked], require_stable=places is not None, request_timeout=COORDINATOR_TIMEOUT
-            ),
-        )
-        found = answers[group].topic_partitions
-        for place in found:
-            if place.error is not None and place.error.code() != KafkaError.UNSTABLE_OFFSET_COMMIT:
-                raise meaning(place.error, f"position of {place.topic}, partition {place.partition}")
-        return {
-            TopicPartition(place.topic, place.partition): place for place in found if place.offset >= 0 or place.error is not None
         }
 
 

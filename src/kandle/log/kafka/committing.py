@@ -25,6 +25,7 @@ AGAIN = {
     # Others have joined or left, and this member has not heard of it; it keeps what it owns until it gives it up.
     KafkaError.ILLEGAL_GENERATION,
     KafkaError.REBALANCE_IN_PROGRESS,
+    KafkaError.STALE_MEMBER_EPOCH,
     # The library's records overtook each other after a commit that was given up; this one was undone as well.
     KafkaError.OUT_OF_ORDER_SEQUENCE_NUMBER,
 }

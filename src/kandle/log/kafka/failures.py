@@ -53,6 +53,8 @@ REFUSED = {
     KafkaError._SSL: "look at security.protocol and ssl.* in the options kafka.properties",
 }
 UNKNOWN = {KafkaError._NOENT, KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC, KafkaError._UNKNOWN_PARTITION}
+UNSENT = {KafkaError._MSG_TIMED_OUT, KafkaError._TIMED_OUT}
+"""What producers say in the end of a topic that was deleted, too."""
 PASSING = {
     KafkaError._TRANSPORT,
     KafkaError._ALL_BROKERS_DOWN,
@@ -109,7 +111,8 @@ def meaning(error: KafkaError, what: str, advice: str | None = None) -> KandleEr
             "larger records; or, if they are small, set batch.size there below it"
         )
     if code in PASSING or error.retriable():
-        return UnavailableError(f"{text}; do the brokers run? Look at kafka.bootstrap as well")
+        there = ", and is the topic still there" if code in UNSENT else ""
+        return UnavailableError(f"{text}; do the brokers run{there}? Look at kafka.bootstrap as well")
     return StorageError(text)
 
 

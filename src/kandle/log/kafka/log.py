@@ -16,6 +16,7 @@ from kandle.log.kafka.catalog import CATALOG, Catalog
 from kandle.log.kafka.codecs import Declarations, Declared, SchemaJournal, codecs_of
 from kandle.log.kafka.failures import Told
 from kandle.log.kafka.member import KafkaConsumer
+from kandle.log.kafka.positions import Positions
 from kandle.log.kafka.reading import SLICE, Codec, Reader
 from kandle.log.kafka.settings import KafkaSettings
 from kandle.log.kafka.writing import Appender, Encoded, Transactions
@@ -68,6 +69,7 @@ class Shared:
 
     told: Told
     admin: Admin
+    positions: Positions
     appender: Appender
     reader: Reader
     catalog: Catalog
@@ -115,6 +117,7 @@ class KafkaLog:
         return Shared(
             told,
             admin,
+            Positions(self.settings, self._name, self.clock, told),
             appender,
             reader,
             catalog,
@@ -129,6 +132,10 @@ class KafkaLog:
     @property
     def admin(self) -> Admin:
         return self._shared.admin
+
+    @property
+    def positions(self) -> Positions:
+        return self._shared.positions
 
     @property
     def claims(self) -> Claims:
@@ -277,14 +284,15 @@ class KafkaLog:
 
     def committed(self, group: str, topic: str) -> dict[int, int]:
         """The group's next offset by partition."""
-        return {place.partition: at for place, at in self.admin.settled(group, self._places(topic)).items()}
+        return {place.partition: at for place, at in self.positions.settled(group, self._places(topic)).items()}
 
     def groups(self, prefix: str = "") -> list[GroupState]:
         """Groups whose names begin so, with their members and positions."""
-        return [self._group(name) for name in self.admin.groups() if name.startswith(prefix)]
+        places = [TopicPartition(spec.name, number) for spec in self.topics() for number in range(spec.partitions)]
+        return [self._group(name, places) for name in self.admin.groups() if name.startswith(prefix)]
 
-    def _group(self, name: str) -> GroupState:
-        positions = {place: at for place, (at, _) in self.admin.committed(name).items()}
+    def _group(self, name: str, places: Collection[TopicPartition]) -> GroupState:
+        positions = {place: at for place, (at, _) in self.positions.committed(name, places).items()}
         owners: dict[TopicPartition, str | None] = {}
         for member, places in self.admin.members(name).items():
             owners |= dict.fromkeys(places, member)
@@ -312,4 +320,5 @@ class KafkaLog:
             with contextlib.suppress(LogError):
                 self._shared.appender.close()
             self._shared.reader.close()
+            self._shared.positions.close()
             self._shared.registry.close()

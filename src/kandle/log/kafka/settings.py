@@ -45,7 +45,8 @@ class KafkaSettings:
     def client(self, name: str) -> dict[str, Any]:
         """What all clients share."""
         # What goes wrong is told once by `Told`, or raised; the library would say it with every attempt.
-        usual = {"log_level": 2, "reconnect.backoff.max.ms": 1_000}
+        # Brokers that make topics for whoever asks make them in their own way, and again when one was deleted.
+        usual = {"log_level": 2, "reconnect.backoff.max.ms": 1_000, "allow.auto.create.topics": False}
         return {"bootstrap.servers": self.bootstrap, "client.id": name, **usual, **self.properties}
 
     def asking(self, name: str) -> dict[str, Any]:
@@ -74,20 +75,32 @@ class KafkaSettings:
             **self.consumer,
         }
 
+    def teller(self, name: str, group: str, isolation: str) -> dict[str, Any]:
+        """A consumer that never joins its group: it only asks for the group's positions."""
+        return {
+            **self.asking(name),
+            "group.id": group,
+            "isolation.level": isolation,
+            # So often open transactions are asked for again; the library would slow down to once a second.
+            "retry.backoff.ms": 5,
+            "retry.backoff.max.ms": 20,
+        }
+
     def member(self, spec: GroupSpec) -> dict[str, Any]:
         """A consumer that shares topics with others: the same name again takes the place of the one before."""
         own = {
             "group.id": spec.group,
-            "group.instance.id": spec.member,
             # Where to begin is found out before; a position that is not there any more must not go unsaid.
             "auto.offset.reset": "error",
             "fetch.wait.max.ms": 100,
         }
         settings = self.reader(spec.member) | own | dict(self.consumer)
         if self.protocol == "consumer":
+            # With a name of its own a member that leaves, and its successor too, would have to wait for the end of its session.
             return settings | {"group.protocol": "consumer"}
         session = self.session if self.session is not None else max(spec.lease, LEAST_SESSION)
         classic = {
+            "group.instance.id": spec.member,
             "partition.assignment.strategy": "cooperative-sticky",
             "session.timeout.ms": session // MILLISECOND,
             "heartbeat.interval.ms": min(max(session // MILLISECOND // 12, 50), SLOWEST_HEARTBEAT),

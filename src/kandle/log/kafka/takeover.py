@@ -36,12 +36,12 @@ class Takeover:
     def committed(self, partitions: Collection[TopicPartition]) -> dict[TopicPartition, int]:
         """The group's next offsets."""
         # Not asked of the library's consumer, which waits for its group, so not while it hears of partitions.
-        return self._log.admin.settled(self._spec.group, partitions) if partitions else {}
+        return self._log.positions.settled(self._spec.group, partitions)
 
     def _end_transactions_of_the_dead(self, partitions: Collection[TopicPartition]) -> None:
         """Who committed for these partitions and is no member any more may have left a transaction open: nobody waits for it."""
-        positions = self._log.admin.committed(self._spec.group)
-        owners = {said for place, (_, said) in positions.items() if place in partitions and said}
+        positions = self._log.positions.committed(self._spec.group, partitions)
+        owners = {said for _, said in positions.values() if said}
         if self._transactions.id in owners:
             # The process before may have been killed within a commit, which would have to be waited for below.
             self._transactions.open()

@@ -95,8 +95,8 @@ class Progress(Protocol):
     def bounds(self, topics: Collection[str]) -> Mapping[TopicPartition, tuple[int, int]]:
         """First and next offset of each partition, open transactions included."""
 
-    def committed(self, group: str) -> Mapping[TopicPartition, int]:
-        """The group's next offset of each partition that it has committed one of."""
+    def committed(self, group: str, places: Collection[TopicPartition]) -> Mapping[TopicPartition, int]:
+        """The group's next offset of those partitions that it has committed one of."""
 
     def inner_topics(self, group: str) -> list[str]:
         """The topics in which a query of Kafka Streams brings records to the partitions of other keys, for itself alone."""
@@ -155,7 +155,7 @@ class QuerySteps:
         if self._asked is not None and 0 <= now - self._asked < ASKED_EVERY:
             return False
         self._asked = now
-        committed = self._progress.committed(group)
+        committed = self._progress.committed(group, bounds)
         is_reached = all(max(committed.get(place, 0), first) >= end for place, (first, end) in bounds.items())
         if is_reached:
             # What comes next may be asked at once.
