@@ -6,9 +6,10 @@ from typing import Any
 
 import pytest
 
-from kandle.errors import UnavailableError
+from kandle.errors import DataError, UnavailableError
 from kandle.log.embedded import EmbeddedLog
 from kandle.runtime.counters import State
+from kandle.runtime.placement import Placement
 from kandle.time.clock import ManualClock
 from tests.runtime.building import (
     FINALS,
@@ -60,6 +61,48 @@ def test_finals_live_bars_state_and_positions_are_kept_together_or_not_at_all(br
     assert found(parts) == [("A", 30, 2)]
     assert positions(parts) == {"ticks": {0: 3}, "hb_1m": {0: 1}}
     assert log.ends("bars_changelog")[0] > before[0]["bars_changelog"][0]
+
+
+@pytest.mark.parametrize("leave", ["close", "flush"])
+def test_after_a_commit_that_failed_nothing_is_written_of_what_was_half_done(leave: str) -> None:
+    """
+    first    reads e0, commit fails, leaves
+    second                              reads e0, commits it once
+    """
+    log = Breaking(None, ManualClock(t("14:30")))
+    parts = Parts(bars_market(minutes=(1, 5)), "14:30", log=log)
+    process = Process(parts).settle()
+    parts.add(tick("14:30:20"))
+    log.breaks_after = 0
+    with pytest.raises(UnavailableError):
+        process.settle()
+    log.breaks_after = None
+    getattr(process.worker, leave)()
+    second = Process(parts).settle()
+    parts.clock.jump(t("14:31"))
+    second.beat()
+    second.settle()
+    assert found(parts) == [("A", 30, 1)]
+
+
+def test_after_an_event_that_cannot_be_processed_nothing_is_written_of_those_with_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    parts = parts_of()
+    parts.add(tick("14:30:05"))
+    process = Process(parts).settle()
+    parts.add(tick("14:30:10"))
+    process.worker.step()
+    assert process.worker.tasks[0].is_dirty
+    with monkeypatch.context() as patched:
+        patched.setattr(Placement, "check", lambda *_: (_ for _ in ()).throw(DataError("in the wrong partition")))
+        parts.add(tick("14:30:20"))
+        with pytest.raises(DataError):
+            process.worker.step()
+        process.worker.close()
+    second = Process(parts).settle()
+    parts.clock.jump(t("14:31"))
+    second.beat()
+    second.settle()
+    assert found(parts) == [("A", 30, 3)]
 
 
 def test_a_process_that_lost_its_partition_writes_nothing_and_goes_back_to_what_was_committed() -> None:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
 
-from kandle.errors import FencedError, KandleError, ReplacedError, UnavailableError
+from kandle.errors import FencedError, KandleError, ReplacedError, UnavailableError, UnknownTopicError
 from kandle.log.group import by_partition
 from kandle.log.port import Consumer, GroupSpec, TopicPartition
 from kandle.log.records import Batch
@@ -101,7 +102,6 @@ class Worker:
             if self.problem is None:
                 logger.error("%s: %s", self._group.group, error)
             self.problem = error
-            self._must_restore = True
             self._stop.wait(RETRY / SECOND)
 
     def _joined_when_ready(self) -> bool:
@@ -180,26 +180,33 @@ class Worker:
             return False
         assert self._consumer is not None
         self._look_at_schedule()
-        try:
+        with self._going_back():
             if self._must_restore:
                 self._restore()
             batches = self._consumer.poll(patience, self._pace.batch_rows)
             self._dispatch(batches)
             if self._is_time_to_commit():
                 self._commit(live=self._is_time_for_live())
+            return bool(batches)
+        return True
+
+    @contextmanager
+    def _going_back(self) -> Iterator[None]:
+        """What fails may be half done, so nothing of it is committed: the work begins anew at the last commit."""
+        try:
+            yield
         except FencedError as error:
             self._forget(error)
-            return True
-        return bool(batches)
+        except BaseException:
+            self._must_restore = True
+            raise
 
     def flush(self) -> None:
-        """Commit whatever is done, at once."""
-        if self._consumer is None:
+        """Commit whatever is done, at once; but not after a failure."""
+        if self._consumer is None or self._must_restore:
             return
-        try:
+        with self._going_back():
             self._commit()
-        except FencedError as error:
-            self._forget(error)
 
     def _look_at_schedule(self) -> None:
         schedule = self._around.schedule
@@ -338,7 +345,7 @@ class Worker:
         """Events of the owned partitions that are not processed yet; while the log cannot be asked, as many as there were."""
         try:
             ends = self._around.log.ends(self._topics.events)
-        except UnavailableError:
+        except (UnavailableError, UnknownTopicError):
             return self._lag
         self._lag = sum(ends[number] - task.event_position for number, task in dict(self.tasks).items())
         return self._lag
