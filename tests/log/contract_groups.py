@@ -283,12 +283,12 @@ class GroupContract(ContractBase):
         settle_on([first, second], partitions_of(name, 2))
         place = next(iter(first.assignment))
         first.commit({place: 4})
-        (state,) = [group for group in log.groups() if group.group == name]
+        (state,) = log.groups(name)
         assert state.owners == {**dict.fromkeys(first.assignment, "one"), **dict.fromkeys(second.assignment, "two")}
         assert state.positions == {place: 4}
         first.close()
         second.close()
-        (state,) = [group for group in log.groups() if group.group == name]
+        (state,) = log.groups(name)
         assert set(state.owners.values()) <= {None}
         assert state.positions == {place: 4}
 

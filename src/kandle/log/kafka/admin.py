@@ -179,17 +179,18 @@ class Admin:
             found = self._client.list_consumer_groups(request_timeout=self._timeout).result(self._timeout * 2)
         return sorted(group.group_id for group in found.valid)
 
-    def members(self, group: str) -> dict[str, list[TopicPartition]]:
-        """What each member of a group owns of the topics that it has subscribed to."""
+    def members(self, group: str) -> list[tuple[str, list[TopicPartition]]]:
+        """The name of each member of a group, and what it owns of the topics that it has subscribed to."""
         found = self._of_group(
             f"group {group}", lambda client: client.describe_consumer_groups([group], request_timeout=COORDINATOR_TIMEOUT)
         )
-        return {
-            member.group_instance_id or member.client_id: [
-                TopicPartition(place.topic, place.partition) for place in member.assignment.topic_partitions
-            ]
+        return [
+            (
+                member.group_instance_id or member.client_id,
+                [TopicPartition(place.topic, place.partition) for place in member.assignment.topic_partitions],
+            )
             for member in found[group].members
-        }
+        ]
 
 
 MISSING = {KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC, KafkaError._UNKNOWN_PARTITION, KafkaError._NOENT}

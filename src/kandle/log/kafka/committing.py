@@ -31,6 +31,9 @@ AGAIN = {
 }
 """Why a commit may be undone that can be made again as it is."""
 
+BY_GROUP = AGAIN | {KafkaError.UNKNOWN_MEMBER_ID, KafkaError.FENCED_MEMBER_EPOCH}
+"""Why a group refuses a commit."""
+
 
 class Committer:
     """Commits for one member, which says what it owns."""
@@ -83,6 +86,15 @@ class Committer:
             raise FencedError(f"{self._spec.member} was not heard of and has lost its partitions: {error}") from error
 
 
+def is_taken_over(error: FencedError) -> bool:
+    """Whether a commit was refused not by the group, but because another process has opened this member's transactions."""
+    return _code(error) not in BY_GROUP
+
+
 def _may_be_made_again(error: KandleError) -> bool:
+    return _code(error) in AGAIN
+
+
+def _code(error: KandleError) -> int | None:
     cause = error.__cause__
-    return isinstance(cause, KafkaException) and cause.args[0].code() in AGAIN
+    return cause.args[0].code() if isinstance(cause, KafkaException) else None

@@ -294,7 +294,7 @@ class KafkaLog:
     def _group(self, name: str, places: Collection[TopicPartition]) -> GroupState:
         positions = {place: at for place, (at, _) in self.positions.committed(name, places).items()}
         owners: dict[TopicPartition, str | None] = {}
-        for member, places in self.admin.members(name).items():
+        for member, places in self.admin.members(name):
             owners |= dict.fromkeys(places, member)
         return GroupState(name, owners, positions)
 

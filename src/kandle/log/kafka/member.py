@@ -16,8 +16,8 @@ from confluent_kafka import Consumer as Client
 from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka import TopicPartition as Place
 
-from kandle.errors import FencedError, ReplacedError, StorageError
-from kandle.log.kafka.committing import Committer
+from kandle.errors import FencedError, ReplacedError, StorageError, UnavailableError
+from kandle.log.kafka.committing import Committer, is_taken_over
 from kandle.log.kafka.failures import is_fatal, meaning, translated
 from kandle.log.kafka.reading import SLICE, acquaint, batch_of, uncollected
 from kandle.log.kafka.takeover import Takeover, check_positions
@@ -346,7 +346,18 @@ class KafkaConsumer:
                     f"{self._spec.group} any more; nothing was written"
                 )
         encoded = self._log.encoded(writes)
-        return self._committer.commit(offsets, encoded)
+        try:
+            return self._committer.commit(offsets, encoded)
+        except FencedError as error:
+            if self._settings.protocol == "consumer" and is_taken_over(error) and self._has_double():
+                self._doubt = ReplacedError(str(error))
+            raise
+
+    def _has_double(self) -> bool:
+        """Whether two members of the group have this one's name, as far as the brokers tell: they do not mind."""
+        with suppress(UnavailableError):
+            return [name for name, _ in self._log.admin.members(self._spec.group)].count(self._spec.member) > 1
+        return False
 
     def close(self) -> None:
         if self._is_closed:

@@ -48,7 +48,7 @@ class Takeover:
         suspects = owners - {self._transactions.id}
         if not suspects:
             return
-        members = {f"{self._spec.group}-{member}" for member in self._log.admin.members(self._spec.group)}
+        members = {f"{self._spec.group}-{member}" for member, _ in self._log.admin.members(self._spec.group)}
         for transactional in sorted(suspects - members):
             logger.info("ending what %s has left open", transactional)
             fence(self._log.settings, transactional, self._log.told)
