@@ -116,16 +116,23 @@ def meaning(error: KafkaError, what: str, advice: str | None = None) -> KandleEr
     return StorageError(text)
 
 
+def _meant(error: KafkaException, what: str, advice: str | None) -> KandleError:
+    found = error.args[0]
+    return meaning(found, what, advice) if isinstance(found, KafkaError) else LogError(f"{what}: {error}")
+
+
 @contextmanager
 def translated(what: str, advice: str | None = None) -> Iterator[None]:
     """Errors of the client library as those of kandle."""
     try:
         yield
     except KafkaException as error:
-        found = error.args[0]
-        if isinstance(found, KafkaError):
-            raise meaning(found, what, advice) from error
-        raise LogError(f"{what}: {error}") from error
+        raise _meant(error, what, advice) from error
+    except SystemError as error:
+        # A client that ends while it calls back says why in the cause only.
+        if not isinstance(error.__cause__, KafkaException):
+            raise
+        raise _meant(error.__cause__, what, advice) from error.__cause__
     except TimeoutError as error:
         raise UnavailableError(f"{what}: the client library gives no answer; do the brokers run?") from error
     except BufferError as error:

@@ -1,0 +1,22 @@
+"""Errors of the client library in our words."""
+
+from __future__ import annotations
+
+import pytest
+from confluent_kafka import KafkaError, KafkaException
+
+from kandle.errors import FencedError
+from kandle.log.kafka.failures import translated
+
+FENCED = KafkaException(KafkaError(KafkaError._FENCED, "fenced by newer producer instance", fatal=True))
+
+
+def test_a_client_that_ends_in_a_callback_is_understood_by_its_cause() -> None:
+    with pytest.raises(FencedError, match="commit: fenced by newer producer instance") as caught, translated("commit"):
+        raise SystemError("a callback returned a result with an exception set") from FENCED
+    assert caught.value.__cause__ is FENCED
+
+
+def test_an_error_of_the_interpreter_stays_what_it_is() -> None:
+    with pytest.raises(SystemError, match="other"), translated("commit"):
+        raise SystemError("other")
