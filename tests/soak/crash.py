@@ -38,6 +38,12 @@ LONGEST = 15 * SECOND
 LEASE = 2 * SECOND
 
 
+def protocol_settings(session: int) -> dict[str, str]:
+    """Properties of brokers, which say how long a session is with the protocol "consumer"."""
+    times = {"session.timeout.ms": session // MILLISECOND, "heartbeat.interval.ms": 250}
+    return {f"group.consumer.{least}{name}": str(time) for name, time in times.items() for least in ("", "min.")}
+
+
 def clock_options(ahead: float) -> tuple[dict[str, Any], Clock]:
     """Options of a clock that says START in so many seconds, and the clock itself."""
     since = from_instant(SystemClock().now()) + timedelta(seconds=ahead)
@@ -65,6 +71,7 @@ class Crash:
     cluster: Cluster | None = None
     kills_broker: bool = False
     standby: bool = False
+    protocol: str = "classic"
 
     @property
     def partitions(self) -> int:
@@ -77,6 +84,7 @@ class Crash:
         if self.cluster is None:
             return options
         kafka = {"bootstrap": self.cluster.bootstrap, "session": LEASE, "replication": self.cluster.brokers}
+        kafka["protocol"] = self.protocol
         topics = {"ticks": {"partitions": self.partitions}}
         return options | {"log": {"kind": "kafka"}, "kafka": kafka, "topics": topics}
 
@@ -194,16 +202,19 @@ def main() -> int:
     parser.add_argument("--standby", action="store_true", help="workers keep the state of each other's partitions ready")
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--brokers", type=int, default=0, choices=[0, 1, 3], help="run on a Kafka of so many brokers")
+    parser.add_argument("--protocol", choices=["classic", "consumer"], default="classic", help="of groups, on a Kafka")
     parser.add_argument("--kill-broker", action="store_true", help="and kill one of them in the middle")
     options = parser.parse_args()
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        cluster = stack.enter_context(Cluster(brokers=options.brokers)) if options.brokers else None
+        brokers = Cluster(brokers=options.brokers or 1, properties=protocol_settings(LEASE))
+        cluster = stack.enter_context(brokers) if options.brokers else None
         crash = Crash(
             *(options.seconds, options.seed, options.state, options.workers),
             cluster=cluster,
             kills_broker=options.kill_broker,
             standby=options.standby,
+            protocol=options.protocol,
         )
         kills, found = run(crash, folder)
     print(f"seed {options.seed}, state {options.state}; kills: {', '.join(f'{name} {n}' for name, n in sorted(kills.items()))}")

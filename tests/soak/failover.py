@@ -26,6 +26,7 @@ from typing import Any
 
 from kandle.time.clock import SystemClock
 from kandle.time.timeframe import SECOND
+from tests.soak.crash import protocol_settings
 from tests.soak.processes import Process, Processes, end_in_order_when_told, owns, processes, wait_until
 from tests.soak.watching import Seen, Watch, longest_silence
 from tools.kafka.cluster import Cluster
@@ -34,10 +35,7 @@ PARTITIONS = 8
 SESSION = 6 * SECOND
 PAUSED = 20 * SECOND
 FINALS = "bars_1s_final"
-BROKERS = {f"group.consumer.{name}": "6000" for name in ("session.timeout.ms", "min.session.timeout.ms")} | {
-    f"group.consumer.{name}": "250" for name in ("heartbeat.interval.ms", "min.heartbeat.interval.ms")
-}
-"""With the protocol "consumer" the brokers say how long a session is."""
+BROKERS = protocol_settings(SESSION)
 
 
 @dataclass(frozen=True, slots=True)
