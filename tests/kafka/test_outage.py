@@ -42,8 +42,10 @@ def outage(cluster: Cluster, said: pytest.LogCaptureFixture, seconds: int) -> No
     with app.context.open(**settings(cluster.bootstrap, patience="90s")) as market:
         market.ticks.add(app.one(1, ahead=ahead))
         wait_until(lambda: market.health().queries[0].counters.events == 1, market)
+        # Made now: how far their time is ahead must not depend on how long each of them waits to be added.
+        ticks = [app.one(10, ahead=ahead) for _ in range(PARTS)]
         cluster.broker(1).kill()
-        adding = threading.Thread(target=lambda: [market.ticks.add(app.one(10, ahead=ahead)) for _ in range(PARTS)])
+        adding = threading.Thread(target=lambda: [market.ticks.add(tick) for tick in ticks])
         adding.start()
         SystemClock().pause(seconds * SECOND)
         cluster.broker(1).start()
