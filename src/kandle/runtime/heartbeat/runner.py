@@ -29,6 +29,7 @@ class Runner:
         self._clock = clock
         self._jitter = jitter
         self._is_running = False
+        self._is_waiting = False
 
     async def run(self) -> None:
         """Go on until cancelled; a second start while it runs is ignored."""
@@ -45,10 +46,14 @@ class Runner:
         """Send what is due now; False if it has to be tried again soon."""
         now = self._clock.now()
         try:
-            return self._sender.send(self._planner.due(now, self._sender.last))
+            is_sent = self._sender.send(self._planner.due(now, self._sender.last))
         except UnavailableError as error:
-            logger.warning("heartbeats wait: %s", error)
+            if not self._is_waiting:
+                logger.warning("heartbeats wait: %s", error)
+            self._is_waiting = True
             return False
+        self._is_waiting = False
+        return is_sent
 
     def _wake_at(self, is_sent: bool) -> int:
         now = self._clock.now()
