@@ -52,8 +52,9 @@ def outage(cluster: Cluster, said: pytest.LogCaptureFixture, seconds: int) -> No
         adding.join()
         wait_until(lambda: summed(market, app)[1] > PARTS, market)
         assert summed(market, app) == (1 + 10 * PARTS, 1 + PARTS)
-    messages = [record.message for record in said.records]
-    assert f"Kafka at {cluster.bootstrap}: back" in messages
+        # Said when nothing more was heard of it for a while.
+        wait_until(lambda: f"Kafka at {cluster.bootstrap}: back" in said.messages, market)
+    messages = said.messages
     # Once, and once more by clients that hear of it late; not with every attempt.
     assert 1 <= sum("brokers are down" in message for message in messages) <= 3
 

@@ -182,8 +182,8 @@ class Transactions:
                 self._tried(producer.commit_transaction)
         except BaseException as error:
             problem = self._give_up(producer, error)
-            if problem is not None and _is_fatal(error):
-                # Once a producer has ended, records are refused without a reason; its last one tells.
+            if problem is not None and (_is_fatal(error) or isinstance(error, SystemError)):
+                # Once a producer has ended, records are refused without a reason, or the library loses it; its last one tells.
                 raise meaning(problem, what) from error
             raise
         if offsets.error is not None:
