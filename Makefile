@@ -14,7 +14,7 @@ help:
 	@echo "make kafka   an Apache Kafka at 127.0.0.1:9092 until Ctrl-C, with its data in kafka-data (needs Java and Maven)"
 	@echo "make test    lint, types, import contracts and all tests"
 	@echo "make lint    ruff, mypy and the import contracts only"
-	@echo "make soak    the long runs: processes killed at random for a minute, a paused worker, endurance"
+	@echo "make soak    the long runs: processes killed at random for a minute, a paused worker, brokers gone, endurance"
 	@echo "make format  let ruff order imports and lay out the code"
 	@echo "make bench   ticks per second beside plain Polars and DuckDB; the log; delays; ten minutes of memory (SECONDS=60: one)"
 	@echo "make bench-kafka  from ticks in Kafka to finals in Kafka beside Flink SQL and Quix Streams; delays (needs Java and Maven)"
@@ -49,7 +49,7 @@ format: setup
 	$(BIN)/ruff format .
 
 soak: setup
-	$(BIN)/pytest -m soak -s tests/soak
+	$(BIN)/pytest -m soak -s tests/soak tests/kafka
 
 bench: setup
 	$(BIN)/python benchmarks/backfill.py

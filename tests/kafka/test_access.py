@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import signal
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +14,7 @@ from confluent_kafka.admin import AclBinding, AclOperation, AclPermissionType, A
 
 from kandle.errors import AccessError, KandleError, OptionsError
 from tests.brokers.needed import kafka_or_skip
+from tests.cli.test_kafka import ADD, Shop
 from tests.kafka.summing import Application, summed, wait_until
 from tools.kafka.cluster import Cluster
 from tools.kafka.ports import HOST, free_ports
@@ -141,3 +144,71 @@ def test_what_is_refused_is_named_with_the_right_that_is_missing(
     guarded.grant_all(app)
     guarded.change(kind, prefix.format(app.name), operation, granted=False)
     refused(app, guarded.settings(), *(word.format(app.name, app.name) for word in words))
+
+
+CONFIGURATION = """
+[kafka]
+bootstrap = "{bootstrap}"
+patience = "2s"
+properties = {{ {properties} }}
+"""
+
+
+class Secret(Shop):
+    """A shop whose kandle.toml has a password; all that its commands say is kept."""
+
+    def __init__(self, folder: Path, guarded: Guarded, password: str = f'"{PASSWORD}"') -> None:
+        super().__init__(folder, guarded.cluster.bootstrap)
+        own = {key: json.dumps(value) for key, value in guarded.cluster.client_properties(USER).items() if key.startswith("s")}
+        properties = ", ".join(f'"{key}" = {value}' for key, value in (own | {"sasl.password": password}).items())
+        text = CONFIGURATION.format(bootstrap=guarded.cluster.bootstrap, properties=properties)
+        (folder / "kandle.toml").write_text(text)
+        self.said = ""
+
+    def run(self, *words: str, code: int = 0) -> str:
+        said = super().run(*words, code=code)
+        self.said += said
+        return said
+
+    def work(self, add: str) -> None:
+        """A worker makes a bar of a tick."""
+        worker = self.start("-m", "kandle.cli", "run", "app:App", "--log", self.log)
+        try:
+            assert worker.stdout is not None
+            worker.stdout.readline()
+            adding = self.start("-c", add, self.log.removeprefix("kafka://"))
+            self.said += "".join(adding.communicate(timeout=60))
+            wait_until(lambda: worker.poll() is not None or bool(self.run("bars", "app:App", "Sum", "1s", "a").splitlines()[1:]))
+        finally:
+            worker.send_signal(signal.SIGTERM)
+            self.said += "".join(worker.communicate(timeout=60))
+        assert worker.returncode == 0, self.said
+
+
+def test_doctor_names_every_right_that_is_missing_and_no_command_shows_the_password(guarded: Guarded, tmp_path: Path) -> None:
+    shop = Secret(tmp_path, guarded)
+    for name in ("_kandle_", shop.name, "hb_"):
+        guarded.change(TOPIC, name, READ, WRITE, CREATE, DESCRIBE, CONFIGS)
+    group = f"app-{shop.name}_sums"
+    guarded.change(GROUP, "app-", READ, DESCRIBE)
+    guarded.change(TRANSACTIONAL, "app-", WRITE, DESCRIBE)
+    shop.work(ADD)
+    said = shop.run("doctor", "app:App")
+    assert "the topics may be read and written" in said and "groups may be joined, and transactions made" in said
+    guarded.change(TOPIC, f"{shop.name}_ticks", WRITE, granted=False)
+    guarded.change(TOPIC, f"{shop.name}_sums_changelog", DESCRIBE, granted=False)
+    guarded.change(GROUP, group, READ, granted=False)
+    guarded.change(TRANSACTIONAL, group, WRITE, granted=False)
+    said = shop.run("doctor", "app:App", code=1)
+    assert f"topic {shop.name}_ticks: this user may not Write" in said
+    assert f"topic {shop.name}_sums_changelog: " in said and "allow this user Read and Describe on it" in said
+    assert f"group {group}: this user may not Read" in said
+    assert f"transactional id {group}-kandle-doctor" in said and "allow this user Write and Describe" in said
+    assert f"transactional id {group}-" in shop.run("run", "app:App", code=2) or f"group {group}" in shop.said
+    assert PASSWORD not in shop.said
+
+
+@pytest.mark.parametrize("written", [f'"{PASSWORD}x"', f'["{PASSWORD}"]'], ids=["wrong", "no text"])
+def test_a_password_that_does_not_do_is_not_shown_either(guarded: Guarded, tmp_path: Path, written: str) -> None:
+    said = Secret(tmp_path, guarded, written).run("doctor", "app:App", code=1)
+    assert "sasl.password" in said and PASSWORD not in said

@@ -38,7 +38,7 @@ def watchful(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def options(cluster: Cluster, app: Application) -> dict[str, Any]:
-    kafka = settings(cluster.bootstrap, patience="2s", transaction="2s")
+    kafka = settings(cluster.bootstrap, patience="1s", transaction="1s")
     return kafka | {"heartbeat": {"prefix": f"{app.name}_hb"}}
 
 

@@ -11,7 +11,13 @@ import typer
 from kandle.cli.contexts import ContextName, entities_in, load_context, plans_in
 from kandle.cli.data import AsJson, ConfigFile, DataFolder, LogChoice, clock_of, has_log, is_on_kafka, opened_log, options_of
 from kandle.cli.findings import Finding, fine, problem, warning
-from kandle.cli.kafka_checks import access_findings, broker_findings, registry_findings, replay_findings
+from kandle.cli.kafka_checks import (
+    broker_findings,
+    group_access_findings,
+    registry_findings,
+    replay_findings,
+    topic_access_findings,
+)
 from kandle.cli.ksqldb_checks import ksqldb_findings
 from kandle.cli.log_checks import (
     clock_findings,
@@ -124,9 +130,10 @@ def _kafka_findings(options: Options, market: Context | None) -> Iterator[Findin
             if market is not None:
                 specs = _wanted(log, options, market)
                 yield from _topics_findings(log, options, market, specs)
-                yield from access_findings(options, specs)
+                yield from topic_access_findings(options, specs)
+                yield from group_access_findings(options, _groups(options, market))
                 yield from schedule_findings(log, plans_in(market))
-                yield from group_findings(log, f"{options.consumer.group or snake_case(type(market).__name__)}-")
+                yield from group_findings(log, f"{_group_name(options, market)}-")
                 there = {spec.name for spec in log.topics()}
                 yield from clock_findings(log, clock, [spec for spec in specs if spec.name in there])
     except KandleError as error:
@@ -154,6 +161,15 @@ def _log_findings(options: Options, market: Context | None) -> Iterator[Finding]
         yield problem("log file", str(error), "")
     finally:
         log.close()
+
+
+def _group_name(options: Options, market: Context) -> str:
+    return options.consumer.group or snake_case(type(market).__name__)
+
+
+def _groups(options: Options, market: Context) -> list[str]:
+    """The groups of the queries."""
+    return [f"{_group_name(options, market)}-{each.query.target.topic}" for each in plans_in(market)]
 
 
 def _wanted(log: Log, options: Options, market: Context) -> list[TopicSpec]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import confluent_kafka
@@ -15,13 +16,17 @@ from kandle.context.kafka import kafka_settings, registry_of
 from kandle.context.options import Options
 from kandle.errors import KandleError
 from kandle.log.kafka.codecs import SCHEMAS
-from kandle.log.kafka.failures import meaning
+from kandle.log.kafka.failures import REFUSED, Told, meaning
+from kandle.log.kafka.writing import Transactions
 from kandle.log.port import TopicSpec
+from kandle.time.clock import SystemClock
+from kandle.time.timeframe import SECOND
 
 PATIENCE = 5.0
 """Seconds for one question."""
 
-NEEDED = (AclOperation.READ, AclOperation.WRITE, AclOperation.DESCRIBE)
+TOPIC_NEEDS = (AclOperation.READ, AclOperation.WRITE, AclOperation.DESCRIBE, AclOperation.DESCRIBE_CONFIGS)
+GROUP_NEEDS = (AclOperation.READ, AclOperation.DESCRIBE)
 
 
 def _client(options: Options) -> AdminClient:
@@ -48,26 +53,77 @@ def broker_findings(options: Options) -> Iterator[Finding]:
         yield problem("replication", what, "start more brokers, or set kafka.replication to less")
 
 
-def access_findings(options: Options, wanted: Iterable[TopicSpec]) -> Iterator[Finding]:
-    """Whether this user may read and write the topics that are there."""
+def topic_access_findings(options: Options, wanted: Iterable[TopicSpec]) -> Iterator[Finding]:
+    """Whether this user may read and write the topics that are there, and whether all their partitions have what they need."""
     names = [spec.name for spec in wanted]
     if not names:
         return
     client = _client(options)
     futures = client.describe_topics(TopicCollection(names), include_authorized_operations=True, request_timeout=PATIENCE)
-    refused = False
-    for name, future in futures.items():
-        try:
-            allowed = future.result(2 * PATIENCE).authorized_operations or []
-        except KafkaException:
-            # A topic that is not there, or may not even be described, is named by the other checks.
-            continue
-        missing = [operation.name.title() for operation in NEEDED if operation not in allowed]
-        if allowed and missing:
-            refused = True
-            yield problem("access", f"topic {name}: this user may not {', '.join(missing)}", "have it allowed by an ACL")
-    if not refused:
-        yield fine("access", "the topics may be read and written")
+    found = [finding for name, future in futures.items() for finding in _topic(name, future)]
+    yield from found or [fine("access", "the topics may be read and written")]
+
+
+def _topic(name: str, future: Any) -> Iterator[Finding]:
+    what = f"topic {name}"
+    try:
+        topic = future.result(2 * PATIENCE)
+    except KafkaException as error:
+        # One that is not there is named by the other checks.
+        if error.args[0].code() in REFUSED:
+            yield problem("access", str(meaning(error.args[0], what)), "")
+        return
+    yield from _missing(what, topic.authorized_operations, TOPIC_NEEDS)
+    down = sorted({broker for each in topic.partitions for broker in _numbers(each.replicas) - _numbers(each.isr)})
+    leaderless = [each.id for each in topic.partitions if each.leader is None or each.leader.id < 0]
+    if leaderless:
+        yield problem("brokers", f"{what}: nobody leads partitions {leaderless}", f"start brokers {down} again")
+    elif down:
+        yield warning("brokers", f"{what}: brokers {down} lag behind or are down", "start them again, or look at their logs")
+
+
+def _numbers(nodes: Iterable[Any]) -> set[int]:
+    return {node.id for node in nodes}
+
+
+def _missing(what: str, allowed: Collection[AclOperation] | None, needed: Collection[AclOperation]) -> Iterator[Finding]:
+    """What is not among what may be done; brokers without access rules say nothing of it."""
+    missing = [operation.name.title().replace("_", "") for operation in needed if operation not in (allowed or needed)]
+    if missing:
+        yield problem("access", f"{what}: this user may not {', '.join(missing)}", "have it allowed by an access rule (ACL)")
+
+
+def group_access_findings(options: Options, groups: Sequence[str]) -> Iterator[Finding]:
+    """Whether this user may join these groups, and commit in their names."""
+    found = [finding for group in groups for finding in (*_group(options, group), *_transactions(options, group))]
+    if groups:
+        yield from found or [fine("access", "groups may be joined, and transactions made")]
+
+
+def _group(options: Options, group: str) -> Iterator[Finding]:
+    client = _client(options)
+    asked = client.describe_consumer_groups([group], include_authorized_operations=True, request_timeout=PATIENCE)
+    try:
+        answer = asked[group].result(2 * PATIENCE)
+    except KafkaException as error:
+        # One that is not there yet is no problem.
+        if error.args[0].code() in REFUSED:
+            yield problem("access", str(meaning(error.args[0], f"group {group}")), "")
+        return
+    yield from _missing(f"group {group}", answer.authorized_operations, GROUP_NEEDS)
+
+
+def _transactions(options: Options, group: str) -> Iterator[Finding]:
+    """Whether there may be transactions of such ids: one of its own is opened, which nobody else uses."""
+    settings = replace(kafka_settings(options), patience=round(PATIENCE * SECOND))
+    clock = SystemClock()
+    probe = Transactions(settings, "kandle-doctor", f"{group}-kandle-doctor", Told(settings.bootstrap, clock))
+    try:
+        probe.open()
+    except KandleError as error:
+        yield problem("access", str(error), "")
+    finally:
+        probe.close()
 
 
 def registry_findings(options: Options) -> Iterator[Finding]:
