@@ -1,0 +1,74 @@
+"""How far a group has come, while a transaction that moves it on is open, on a real broker."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import pytest
+from confluent_kafka import Consumer, Producer
+from confluent_kafka import TopicPartition as Place
+
+from kandle.errors import UnavailableError
+from kandle.log.kafka.log import KafkaLog
+from kandle.log.kafka.settings import KafkaSettings
+from kandle.log.port import TopicPartition
+from kandle.time.clock import SystemClock
+from kandle.time.timeframe import MILLISECOND, SECOND
+from tests.log.building import aside, topic_spec, write
+
+
+@pytest.fixture
+def log(bootstrap: str) -> Iterator[KafkaLog]:
+    found = KafkaLog(KafkaSettings(bootstrap, patience=SECOND))
+    yield found
+    found.close()
+
+
+@dataclass(frozen=True)
+class Moved:
+    """A group that is at 1 in a partition, and is about to come to 2."""
+
+    place: TopicPartition
+    group: str
+    producer: Producer
+
+
+@pytest.fixture
+def moved(log: KafkaLog, bootstrap: str) -> Iterator[Moved]:
+    name = f"positions-{uuid.uuid4().hex[:8]}"
+    log.ensure(topic_spec(name, partitions=2))
+    log.append([write(name, range(2))])
+    reader = Consumer({"bootstrap.servers": bootstrap, "group.id": name})
+    reader.commit(offsets=[Place(name, 0, 1, "who said so")], asynchronous=False)
+    producer = Producer({"bootstrap.servers": bootstrap, "transactional.id": name})
+    producer.init_transactions(10)
+    producer.begin_transaction()
+    producer.send_offsets_to_transaction([Place(name, 0, 2)], reader.consumer_group_metadata(), 10)
+    yield Moved(TopicPartition(name, 0), name, producer)
+    reader.close()
+
+
+def test_positions_are_told_as_they_were_before_an_open_transaction(log: KafkaLog, moved: Moved) -> None:
+    places = [TopicPartition(moved.group, number) for number in range(2)]
+    assert log.positions.committed(moved.group, places) == {moved.place: (1, "who said so")}
+    assert log.positions.committed(f"{moved.group}-other", places) == {}
+    assert log.positions.committed(moved.group, []) == {}
+    (state,) = log.groups(moved.group)
+    assert state.positions == {moved.place: 1}
+
+
+def test_settled_positions_wait_for_an_open_transaction(log: KafkaLog, moved: Moved) -> None:
+    found = aside(lambda: log.committed(moved.group, moved.group))
+    SystemClock().pause(200 * MILLISECOND)
+    assert not found.done()
+    moved.producer.commit_transaction(10)
+    assert found.result(10) == {0: 2}
+
+
+def test_a_transaction_that_stays_open_is_named_when_patience_is_over(log: KafkaLog, moved: Moved) -> None:
+    with pytest.raises(UnavailableError, match=rf"group {moved.group}: a transaction .* {moved.group} 0"):
+        log.committed(moved.group, moved.group)
+    moved.producer.abort_transaction(10)
+    assert log.committed(moved.group, moved.group) == {0: 1}
