@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
 import confluent_kafka
-from confluent_kafka import KafkaException, TopicCollection
+from confluent_kafka import KafkaError, KafkaException, TopicCollection
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.admin._acl import AclOperation
 
@@ -29,21 +29,25 @@ TOPIC_NEEDS = (AclOperation.READ, AclOperation.WRITE, AclOperation.DESCRIBE, Acl
 GROUP_NEEDS = (AclOperation.READ, AclOperation.DESCRIBE)
 
 
-def _client(options: Options) -> AdminClient:
+def _client(options: Options, on_error: Callable[[KafkaError], None] = lambda error: None) -> AdminClient:
     # Without this the library says every failed attempt on standard error.
-    silent: Any = {"error_cb": lambda error: None}
-    return AdminClient(kafka_settings(options).client("kandle-doctor") | silent)
+    heard: Any = {"error_cb": on_error}
+    return AdminClient(kafka_settings(options).client("kandle-doctor") | heard)
 
 
 def broker_findings(options: Options) -> Iterator[Finding]:
     """Whether the brokers can be reached, and are enough."""
     where = options.kafka.bootstrap
     # Kept until the answer is there: a client that nobody holds gives none.
-    client = _client(options)
+    heard: list[KafkaError] = []
+    client = _client(options, heard.append)
     try:
         cluster = client.describe_cluster(request_timeout=PATIENCE).result(2 * PATIENCE)
     except KafkaException as error:
-        yield problem("brokers", str(meaning(error.args[0], f"Kafka at {where}")), "")
+        # Why they close the connection is told on the side.
+        client.poll(0)
+        refusal = next((each for each in heard if each.code() in REFUSED), error.args[0])
+        yield problem("brokers", str(meaning(refusal, f"Kafka at {where}")), "")
         return
     brokers = ", ".join(f"{node.host}:{node.port}" for node in cluster.nodes)
     libraries = f"confluent-kafka {confluent_kafka.__version__}, librdkafka {confluent_kafka.libversion()[0]}"
