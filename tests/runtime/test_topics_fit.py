@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from kandle.cli.log_checks import partition_findings
 from kandle.errors import SchemaError, StateError
 from kandle.log.embedded import EmbeddedLog
 from kandle.log.port import TopicPartition
@@ -40,6 +41,16 @@ def test_a_topic_of_other_partitions_is_refused_by_name_and_nothing_is_made(topi
     with pytest.raises(SchemaError, match=rf"topic {topic} has 3 partitions, but ticks, .* has 2, .*{way}"):
         prepared_topics(fresh, [parts.plan], Retentions())
     assert {spec.name for spec in fresh.topics()} == {"ticks", topic}
+
+
+def test_doctor_calls_other_partitions_a_problem() -> None:
+    parts = parts_of(partitions=2)
+    fresh = EmbeddedLog(None, ManualClock(t("14:30")))
+    fresh.ensure(parts.log.topic("ticks"))
+    fresh.ensure(replace(parts.log.topic("hb_1m"), partitions=3))
+    (found,) = partition_findings(fresh, [parts.plan], Retentions())
+    assert found.level == "problem" and found.what.startswith("topic hb_1m has 3 partitions, but ticks, ")
+    assert list(partition_findings(fresh, [parts.plan], Retentions(), "beats")) == []
 
 
 def test_heartbeats_of_another_prefix_are_beside_those_that_do_not_fit() -> None:
