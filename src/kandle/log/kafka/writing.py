@@ -196,7 +196,17 @@ class Transactions:
         """Make positions part of the transaction."""
         if positions:
             places = [Place(*place, following, self.id) for place, following in positions.items()]
-            self._tried(lambda: producer.send_offsets_to_transaction(places, group, self._settings.transaction / SECOND))
+
+            def add() -> None:
+                producer.send_offsets_to_transaction(places, group, self._settings.transaction / SECOND)
+
+            try:
+                self._tried(add)
+            except KafkaException as error:
+                if error.args[0].code() != KafkaError._STATE:
+                    raise
+                # The transaction has failed meanwhile, because of its records; asked again, it says why.
+                self._tried(add)
 
     def _tried(self, call: Any) -> None:
         """Calls that may be made again as they are, until the library has tried for as long as a transaction may take."""
