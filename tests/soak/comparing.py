@@ -20,6 +20,7 @@ from tests.soak.processes import Processes
 KEYS = ["name", "start"]
 GAP = "_gap"
 BASE = SECOND
+EXAMPLES = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +34,8 @@ class Row:
     missing: int
     different: int
     live: int
+    examples: tuple[str, ...] = ()
+    """Some of those that differ, as they are and as they should be."""
 
     @property
     def wrong(self) -> int:
@@ -71,6 +74,7 @@ class Outcome:
         for row in self.rows:
             bad = f"{row.doubled:>8} {row.missing:>8} {row.different:>10} {row.live:>13}"
             lines.append(f"{row.timeframe:<9} {row.finals:>10,} {row.gaps:>10,} {bad}")
+        lines += [f"{row.timeframe}: {each}" for row in self.rows for each in row.examples]
         return "\n".join([*lines, *self.damage, "all is right" if not self.wrong else f"WRONG: {self.wrong}"])
 
 
@@ -135,15 +139,22 @@ def compared(log: Log, bar: BarPlan, partition: int, right: pl.DataFrame, until:
     once = ended.unique(KEYS, keep="first", maintain_order=True)
     live = frame_of(log, bar.live_topic, partition).unique(KEYS, keep="last", maintain_order=True)
     columns = once.columns
+    different = once.join(right.select(columns), on=columns, how="anti", nulls_equal=True)
     return Row(
         bar.name,
         finals=ended.height,
         gaps=int(ended[GAP].sum()),
         doubled=every.height - every.unique(KEYS).height,
         missing=right.join(once, on=KEYS, how="anti").height,
-        different=once.join(right.select(columns), on=columns, how="anti", nulls_equal=True).height,
+        different=different.height,
         live=every.join(live.select(columns), on=columns, how="anti", nulls_equal=True).height,
+        examples=_examples(partition, different.sort("start").head(EXAMPLES), right),
     )
+
+
+def _examples(partition: int, different: pl.DataFrame, right: pl.DataFrame) -> tuple[str, ...]:
+    both = different.join(right, on=KEYS, how="left", suffix="_right")
+    return tuple(f"partition {partition}: {row}" for row in both.rows(named=True))
 
 
 def outcome(every: Processes, until: int) -> Outcome:
@@ -185,7 +196,8 @@ def _outcome(log: Log, every: Processes, until: int) -> Outcome:
 def _summed(name: str, rows: Iterable[Row]) -> Row:
     fields = ("finals", "gaps", "doubled", "missing", "different", "live")
     found = list(rows)
-    return Row(name, *(sum(getattr(row, each) for row in found) for each in fields))
+    examples = tuple(each for row in found for each in row.examples)
+    return Row(name, *(sum(getattr(row, each) for row in found) for each in fields), examples)
 
 
 def _wrong_beats(beats: list[Batch]) -> int:
