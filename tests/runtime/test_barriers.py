@@ -141,6 +141,26 @@ def test_an_older_heartbeat_opens_nothing_again() -> None:
     assert found(parts) == [("A", 30, 1), ("A", 31, 0), ("A", 32, 0)]
 
 
+def test_an_event_behind_a_heartbeat_that_is_heard_of_later_is_late() -> None:
+    """
+    offsets      0      1         | 2 (late)
+    events      30:10  30:20      | 30:30
+    heartbeat                  30 |             is read after all events
+    """
+    parts = parts_of()
+    process = Process(parts)
+    parts.add(tick("14:30:10"), tick("14:30:20"))
+    process.settle()
+    parts.clock.jump(t("14:31"))
+    position = parts.log.ends("ticks")[0]
+    parts.add(tick("14:30:30"))
+    process.settle()
+    parts.log.append([Write("hb_1m", 0, _records([beat("14:30")], position, "ticks"))])
+    process.settle()
+    assert found(parts) == [("A", 30, 2)]
+    assert parts.counters.late == 1
+
+
 def test_the_times_of_events_close_buckets_without_any_heartbeat() -> None:
     """
     14:30:10   14:31:01   14:31:02 (30 is over with its grace of 2s)   14:30:59 (late)
@@ -152,6 +172,8 @@ def test_the_times_of_events_close_buckets_without_any_heartbeat() -> None:
     process.settle()
     assert found(parts) == []
     parts.add(tick("14:30:50"), tick("14:31:02"), tick("14:30:59"))
+    # No heartbeat comes that could be waited for.
+    parts.clock.jump(t("14:32:01"))
     process.settle()
     assert found(parts) == [("A", 30, 2)]
     assert parts.counters.late == 1

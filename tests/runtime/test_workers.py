@@ -49,6 +49,9 @@ def test_after_a_full_disk_every_event_counts_once(restarts: bool) -> None:
     process.settle()
     parts.add(tick("14:30:20"))
     parts.clock.jump(t("14:30:30") + HOUR)
+    process.worker._round()
+    # No heartbeat comes that could be waited for.
+    parts.clock.jump(t("14:30:31") + HOUR)
     log.is_full = True
     process.worker._round()
     assert str(process.worker.problem) == "the disk is full"
@@ -87,9 +90,12 @@ def test_finals_leave_before_live_bars() -> None:
     parts.clock.jump(t("14:31:01"))
     parts.add(tick("14:30:20"), tick("14:31:00"), tick("14:31:01"))
     worker.step()
+    # No heartbeat comes that could be waited for.
+    parts.clock.jump(t("14:31:02"))
+    worker.step()
     assert found(parts) == [("A", 30, 2)]
     assert [minute for _, minute, _ in found(parts, "bars_1m_live")] == [30, 30]
-    parts.clock.jump(t("14:31:02"))
+    parts.clock.jump(t("14:31:03"))
     worker.step()
     assert found(parts, "bars_1m_live")[2:] == [("A", 31, 2)]
 

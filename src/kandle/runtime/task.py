@@ -12,6 +12,7 @@ from kandle.engine.pipeline import Finals, Processed
 from kandle.log.port import TopicPartition
 from kandle.log.records import HEADERS, Batch, Records, Write
 from kandle.runtime.dead_letters import DeadLetters
+from kandle.runtime.holding import Holding
 from kandle.runtime.intake import intake_of
 from kandle.runtime.placement import Placement
 from kandle.runtime.replica import Replica
@@ -69,6 +70,10 @@ class Task:
         self._outbox = Outbox()
         self._dead = DeadLetters(surroundings.log, surroundings.clock, self._topics, surroundings.counters, self.events)
         self._intake = intake_of(self._topics.aggregated)
+        self._holding = None
+        if self._topics.aggregated is None:
+            closed = self._pipeline.numbers()["closed"]
+            self._holding = Holding(self._topics.plan, self._pipeline.event_time, surroundings.clock, closed)
         self._placement = Placement(self._topics, partition)
         self._placement.skip(self._pipeline.keys)
         self._dirty = False
@@ -121,6 +126,8 @@ class Task:
         self._adopt_schedule()
         for batch in heartbeats:
             self._hear(batch)
+        if self._holding is not None:
+            events = self._holding.ready(events)
         batches = [batch for batch in events if len(batch)]
         end = events[-1].next_offset if events else self._event_position
         for beat in self._due(end):
@@ -144,7 +151,10 @@ class Task:
             own_heartbeats(frame, self._topics.events),
             strict=True,
         )
-        self._beats += [Beat(offset, instant, position) for offset, instant, position, is_own in rows if is_own]
+        fresh = [Beat(offset, instant, position) for offset, instant, position, is_own in rows if is_own]
+        self._beats += fresh
+        if self._holding is not None and fresh:
+            self._holding.heard(max(beat.instant for beat in fresh))
 
     def _due(self, end: int) -> list[Beat]:
         """Heartbeats whose events are all there; of several at the same position the last one does for all."""
