@@ -120,8 +120,14 @@ class Killer:
                 self._kill_broker()
                 broker_at = sys.maxsize
             self._bring_back(clock.now())
-            for process in self._running.values():
-                process.check()
+            for name, process in self._running.items():
+                if process.could_not_begin:
+                    self.kills[f"{name} could not begin"] += 1
+                    self._back[name] = clock.now()
+                else:
+                    process.check()
+            for name in self._back.keys() & self._running.keys():
+                del self._running[name]
             if clock.now() >= following:
                 self._kill(clock.now())
                 following = clock.now() + round(self._chance.uniform(1, 3) * SECOND)

@@ -66,6 +66,11 @@ class Process:
         """AssertionError if it has ended by itself."""
         assert self.is_running, f"{self.name} has ended with {self._process.returncode}:\n{self.said.read_text()[-4_000:]}"
 
+    @property
+    def could_not_begin(self) -> bool:
+        """Whether it has ended before it did anything, since the brokers were away: whoever watches over it starts it again."""
+        return not self.is_running and not self.lines() and "UnavailableError: Kafka at" in self.said.read_text()
+
     def lines(self) -> list[str]:
         """The whole lines of its book or health."""
         text = self.output.read_text() if self.output.exists() else ""
