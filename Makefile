@@ -49,7 +49,7 @@ format: setup
 	$(BIN)/ruff format .
 
 soak: setup
-	$(BIN)/pytest -m soak -s tests/soak tests/kafka
+	$(BIN)/pytest -m soak -s tests/soak tests/kafka tests/brokers
 
 bench: setup
 	$(BIN)/python benchmarks/backfill.py

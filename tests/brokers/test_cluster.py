@@ -110,6 +110,7 @@ def test_a_topic_and_its_records_survive_a_broker_that_is_killed_and_one_that_is
         assert consumed(clients, 2) == [b"1", b"2"]
 
 
+@pytest.mark.soak
 def test_three_brokers_go_on_while_one_is_down_and_take_it_back() -> None:
     # The others notice that a broker is gone when its session is over.
     with Cluster(brokers=3, properties={"broker.session.timeout.ms": "1500"}) as cluster:

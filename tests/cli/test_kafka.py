@@ -106,7 +106,8 @@ def test_bars_are_made_and_read_on_a_cluster(shop: Shop) -> None:
     assert "the topics may be read and written" in shop.run("doctor", "app:App")
 
 
-def test_a_cluster_that_is_not_there_is_named(tmp_path: Path) -> None:
+def test_a_cluster_that_is_not_there_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KANDLE_KAFKA__PATIENCE", "2s")
     (port,) = free_ports(1)
     shop = Shop(tmp_path, f"127.0.0.1:{port}")
     said = shop.run("doctor", "app:App", code=1)

@@ -37,7 +37,7 @@ def test_add_names_the_topic_and_both_limits(bootstrap: str) -> None:
     assert everything(bootstrap, app.ticks) == []
 
 
-@pytest.mark.parametrize("kind", ["sums_1s_final", "sums_changelog"])
+@pytest.mark.parametrize("kind", ["sums_1s_final", pytest.param("sums_changelog", marks=pytest.mark.soak)])
 def test_a_worker_whose_output_is_too_large_ends_with_the_name_and_loses_nothing(bootstrap: str, kind: str) -> None:
     app = Application()
     topic = f"{app.name}_{kind}"
