@@ -62,7 +62,7 @@ def here(folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFi
 def test_a_script_is_printed_and_nothing_else_is_made(here: Here, folder: Path) -> None:
     code, printed, errors = here.run("script", "script_app:App")
     assert (code, errors) == (0, "")
-    assert printed.startswith('-- App on ksqlDB, role live, written by kandle script.\n')
+    assert printed.startswith("-- App on ksqlDB, role live, written by kandle script.\n")
     assert "CREATE TABLE IF NOT EXISTS `means_1m_live`" in printed
     assert check_script(printed) == []
     assert not (folder / "kandle-data").exists()
