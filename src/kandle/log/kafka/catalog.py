@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import json
 import threading
-from collections.abc import Sequence
 
 import polars as pl
 
@@ -83,11 +82,6 @@ class Lines:
 
     def __init__(self, specs: dict[str, TopicSpec]) -> None:
         self._specs = specs
-
-    def encode(
-        self, frame: pl.DataFrame, tombstones: pl.Series | None = None
-    ) -> tuple[Sequence[bytes | None], Sequence[bytes | None]]:
-        raise NotImplementedError
 
     def decode(self, keys: Messages, values: Messages) -> Decoded:
         """Keep the newest spec of each topic; the batch itself is not looked at."""

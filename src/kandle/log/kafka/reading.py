@@ -32,16 +32,20 @@ SLICE = 20 * MILLISECOND
 MOST_ROWS = 100_000
 
 
-class Codec(Protocol):
+class Decoder(Protocol):
+    """Reads the bytes of one topic's records."""
+
+    def decode(self, keys: Messages, values: Messages) -> Decoded:
+        """Rows, and what cannot be read."""
+
+
+class Codec(Decoder, Protocol):
     """Records of one topic as bytes and back."""
 
     def encode(
         self, frame: pl.DataFrame, tombstones: pl.Series | None = None
     ) -> tuple[Sequence[bytes | None], Sequence[bytes | None]]:
         """Keys and values; DataError for a value that does not fit."""
-
-    def decode(self, keys: Messages, values: Messages) -> Decoded:
-        """Rows, and what cannot be read."""
 
 
 @contextmanager
@@ -56,7 +60,7 @@ def uncollected() -> Iterator[None]:
             gc.enable()
 
 
-def batch_of(codec: Codec, place: TopicPartition, messages: Sequence[Any], now: int, end: int | None = None) -> Batch:
+def batch_of(codec: Decoder, place: TopicPartition, messages: Sequence[Any], now: int, end: int | None = None) -> Batch:
     """Messages of one partition as a batch; those that cannot be decoded are its rejects.
 
     Timestamps that a producer has set are not believed where they lie in the future.
@@ -106,7 +110,7 @@ class Reader:
         with configured(settings.bootstrap):
             self._client = Client({**settings.reader(name), "error_cb": told}, logger=logger)
 
-    def read(self, codec: Codec, place: TopicPartition, offset: int, end: int, max_rows: int) -> list[Batch]:
+    def read(self, codec: Decoder, place: TopicPartition, offset: int, end: int, max_rows: int) -> list[Batch]:
         """About `max_rows` records from an offset on; none only if there are none below `end`.
 
         `end` is where the partition ends, open transactions included. What is in one is waited for: it is the state of a process
