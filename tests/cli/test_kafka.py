@@ -106,6 +106,20 @@ def test_bars_are_made_and_read_on_a_cluster(shop: Shop) -> None:
     assert "the topics may be read and written" in shop.run("doctor", "app:App")
 
 
+def test_all_servers_that_are_not_there_are_named_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    broker, registry, ksqldb = free_ports(3)
+    for name, value in {
+        "KAFKA__PATIENCE": "2s",
+        "ENGINE__KIND": "ksqldb",
+        "SCHEMA_REGISTRY__URL": f"http://127.0.0.1:{registry}",
+        "KSQLDB__URL": f"http://127.0.0.1:{ksqldb}",
+    }.items():
+        monkeypatch.setenv(f"KANDLE_{name}", value)
+    said = Shop(tmp_path, f"127.0.0.1:{broker}").run("doctor", "app:App", code=1)
+    problems = [line.split()[1] for line in said.splitlines() if line.startswith("problem")]
+    assert problems == ["brokers", "registry", "ksqldb"]
+
+
 def test_a_cluster_that_is_not_there_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("KANDLE_KAFKA__PATIENCE", "2s")
     (port,) = free_ports(1)

@@ -57,7 +57,8 @@ def doctor_command(
 ) -> None:
     """Find what is wrong and what to do about it.
 
-    Looks at configuration, model, data folder, log, groups, schedule and clock; the exit code is 1 if there is a problem.
+    Looks at configuration, model, data folder or cluster, registry, ksqlDB, log, groups, schedule and clock; the exit code is 1
+    if there is a problem.
     """
     if is_repair:
         _repair(options_of(config, data, log).log.path, as_json=as_json)
@@ -117,11 +118,13 @@ def _kafka_findings(options: Options, market: Context | None) -> Iterator[Findin
     """What is to be said of a cluster."""
     found = list(broker_findings(options))
     yield from found
-    if found[0].level == "problem":
-        return
-    yield from registry_findings(options)
+    are_there = found[0].level != "problem"
+    if are_there or options.schema_registry.url is not None:
+        yield from registry_findings(options)
     if options.engine.kind == "ksqldb":
         yield from ksqldb_findings(options, market)
+    if not are_there:
+        return
     yield from replay_findings(options)
     clock = clock_of(options)
     try:
