@@ -30,7 +30,8 @@ from kandle.log.records import Records, Write
 from kandle.log.topics import entity_topic
 from kandle.model.entity import entity_model
 from kandle.plan.plan import plan
-from kandle.runtime.runtime import Runtime, RuntimeSpec
+from kandle.runtime.runtime import Runtime
+from kandle.runtime.spec import RuntimeSpec
 from kandle.time.clock import ManualClock
 
 START = 1_700_000_000_000_000 // 3_600_000_000 * 3_600_000_000

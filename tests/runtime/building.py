@@ -22,8 +22,8 @@ from kandle.runtime.counters import Counters, TimeframeCounters
 from kandle.runtime.heartbeat.leadership import Leadership
 from kandle.runtime.heartbeat.planner import DueBeat, Planner
 from kandle.runtime.heartbeat.sender import Sender
+from kandle.runtime.preparing import prepared_topics
 from kandle.runtime.replica import Replica
-from kandle.runtime.runtime import prepared_topics
 from kandle.runtime.schedule import ScheduleProvider
 from kandle.runtime.surroundings import Surroundings
 from kandle.runtime.topics import QueryTopics, Retentions

@@ -10,7 +10,7 @@ from kandle.cli.log_checks import partition_findings
 from kandle.errors import SchemaError, StateError
 from kandle.log.embedded import EmbeddedLog
 from kandle.log.port import TopicPartition
-from kandle.runtime.runtime import prepared_topics
+from kandle.runtime.preparing import prepared_topics
 from kandle.runtime.topics import Retentions
 from kandle.time.clock import ManualClock
 from tests.runtime.building import Parts, Process, parts_of, read, t, tick

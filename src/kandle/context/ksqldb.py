@@ -16,7 +16,7 @@ from kandle.log.kafka.progress import KafkaProgress
 from kandle.log.port import Log
 from kandle.plan.plan import Plan
 from kandle.runtime.ksqldb.engine import EngineSpec, KsqlRuntime
-from kandle.runtime.runtime import RuntimeSpec
+from kandle.runtime.spec import RuntimeSpec
 from kandle.sets.host import Host
 from kandle.sets.ksql import Ksql
 from kandle.time.clock import Clock

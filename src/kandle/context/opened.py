@@ -21,7 +21,9 @@ from kandle.model.entity import EntityModel
 from kandle.model.naming import snake_case
 from kandle.plan.plan import Plan, check_embedded
 from kandle.runtime.counters import Health
-from kandle.runtime.runtime import Running, Runtime, RuntimeSpec, prepared_topics
+from kandle.runtime.preparing import prepared_topics
+from kandle.runtime.runtime import Running, Runtime
+from kandle.runtime.spec import RuntimeSpec
 from kandle.runtime.topics import Retentions
 from kandle.runtime.worker import Pace
 from kandle.sets.writing import Gatherer

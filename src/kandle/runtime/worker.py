@@ -4,21 +4,18 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import islice
 
 from kandle.errors import FencedError, KandleError, ReplacedError, UnavailableError, UnknownTopicError
-from kandle.log.group import by_partition
 from kandle.log.port import Consumer, GroupSpec, TopicPartition
-from kandle.log.records import Batch
 from kandle.runtime.counters import State
 from kandle.runtime.heartbeat.leadership import Leadership
-from kandle.runtime.repartition import Repartitioner
 from kandle.runtime.replica import Replica
 from kandle.runtime.surroundings import Surroundings
 from kandle.runtime.task import Task
+from kandle.runtime.tasks import Tasks
 from kandle.time.timeframe import MILLISECOND, SECOND
 
 logger = logging.getLogger("kandle")
@@ -27,6 +24,9 @@ EVENTS_PER_COMMIT = 1_000_000
 """More events than this are not kept uncommitted, however short a time it took to process them."""
 
 RETRY = SECOND
+
+SETTLED = 10 * SECOND
+"""What fails again sooner than this, in microseconds, is the same outage: rounds between two failures may go well."""
 
 SCHEDULE_LOOKED_AT = SECOND
 """How often new schedule rows are looked for, in microseconds."""
@@ -61,20 +61,18 @@ class Worker:
         restored: Callable[[Surroundings, int], Replica] = Replica,
     ) -> None:
         self._around = around
-        self._restored = restored
-        self._topics = around.topics
+        self._tasks = Tasks(around, group.group, restored)
         self._group = group
         self._leadership = leadership
         self._pace = pace if pace is not None else Pace()
         self._consumer: Consumer | None = None
-        self._copies: dict[int, Repartitioner] = {}
+        self._failed_at: int | None = None
         self._committed_at = 0
         self._live_at = 0
         self._looked_at: int | None = None
         self._must_restore = False
         self._lag = 0
         self._stop = threading.Event()
-        self.tasks: dict[int, Task] = {}
         self.state = State.STARTING
         self.problem: BaseException | None = None
 
@@ -99,8 +97,10 @@ class Worker:
             self.step(self._patience())
             self.problem = None
         except UnavailableError as error:
-            if self.problem is None:
+            failed_at = self._around.clock.steady()
+            if self._failed_at is None or failed_at - self._failed_at > SETTLED:
                 logger.error("%s: %s", self._group.group, error)
+            self._failed_at = failed_at
             self.problem = error
             self._stop.wait(RETRY / SECOND)
 
@@ -161,18 +161,10 @@ class Worker:
         """How long a round may wait for records, in microseconds."""
         if self._stop.is_set():
             return 0
-        if not self._is_dirty:
+        if not self._tasks.is_dirty:
             return self._pace.idle
         waited = self._around.clock.steady() - self._committed_at
         return max(0, min(self._pace.commit_interval - waited, self._pace.commit_interval))
-
-    @property
-    def _is_dirty(self) -> bool:
-        return any(each.is_dirty for each in self._every)
-
-    @property
-    def _every(self) -> list[Task | Repartitioner]:
-        return [*self.tasks.values(), *self._copies.values()]
 
     def step(self, patience: int = 0) -> bool:
         """One round: poll, process, and commit if it is time; False if there was nothing to do."""
@@ -184,7 +176,7 @@ class Worker:
             if self._must_restore:
                 self._restore()
             batches = self._consumer.poll(patience, self._pace.batch_rows)
-            self._dispatch(batches)
+            self._tasks.take(batches)
             if self._is_time_to_commit():
                 self._commit(live=self._is_time_for_live())
             return bool(batches)
@@ -215,43 +207,28 @@ class Worker:
             self._looked_at = now
             schedule.refresh()
 
-    def _dispatch(self, batches: Sequence[Batch]) -> None:
-        found = by_partition(batches)
-        for number, copy in self._copies.items():
-            copy.take(found.get(TopicPartition(self._topics.source, number), ()))
-        for task in self.tasks.values():
-            task.take(found.get(task.events, ()), found.get(task.heartbeats, ()))
-
     def _is_time_to_commit(self) -> bool:
-        if not self._is_dirty:
+        if not self._tasks.is_dirty:
             return False
         waited = self._around.clock.steady() - self._committed_at
-        tasks = self.tasks.values()
         return (
             not 0 <= waited < self._pace.commit_interval
-            or any(task.has_finals for task in tasks)
-            or any(copy.is_dirty for copy in self._copies.values())
-            or sum(task.waiting_events for task in tasks) >= EVENTS_PER_COMMIT
+            or self._tasks.is_urgent
+            or self._tasks.waiting_events >= EVENTS_PER_COMMIT
         )
 
     def _is_time_for_live(self) -> bool:
         """Finals go first: live bars follow with the next commit."""
         is_due = not 0 <= self._around.clock.steady() - self._live_at < self._pace.commit_interval
-        return is_due and not any(task.has_finals for task in self.tasks.values())
+        return is_due and not self._tasks.has_finals
 
     def _commit(self, *, live: bool = True) -> None:
         """Outputs, changes of the state and positions of all tasks, all or nothing."""
         assert self._consumer is not None
-        workers = [each for each in self._every if each.is_dirty]
-        if not workers:
+        pending = self._tasks.pending(live=live)
+        if pending is None:
             return
-        every = [each.writes(live=live) for each in workers]
-        offsets: dict[TopicPartition, int] = {}
-        for each in workers:
-            offsets |= each.positions()
-        first = iter(self._consumer.commit(offsets, [write for writes in every for write in writes]))
-        for each, writes in zip(workers, every, strict=True):
-            each.committed(list(islice(first, len(writes))))
+        pending.committed(self._consumer.commit(pending.positions, pending.writes))
         self._around.counters.commits += 1
         self._committed_at = self._around.clock.steady()
         if live:
@@ -266,8 +243,7 @@ class Worker:
     def _restore(self) -> None:
         assert self._consumer is not None
         self._must_restore = False
-        self.tasks.clear()
-        self._copies.clear()
+        self._tasks.clear()
         self.assigned(list(self._consumer.assignment))
 
     def assigned(self, partitions: Collection[TopicPartition]) -> None:
@@ -276,65 +252,28 @@ class Worker:
         owned = self._consumer.assignment
         logger.info("assigned to %s: %s", self._group.member, _words(partitions))
         committed = self._consumer.committed(list(owned))
-        for partition in partitions:
-            if partition.topic == self._topics.source and self._topics.is_repartitioned:
-                self._copies[partition.partition] = Repartitioner(
-                    self._topics, partition.partition, self._around.counters, self._around.log, self._around.clock
-                )
-                self._consumer.seek({partition: self._begin(partition, committed)})
-        for number in sorted(
-            {each.partition for each in partitions if each.topic in (self._topics.events, self._topics.heartbeats)}
-        ):
-            if number not in self.tasks:
-                self.tasks[number] = self._task(number, committed)
+        self._consumer.seek(self._tasks.start(partitions, committed))
         self._leadership.assigned(partitions, owned)
         if self._leadership.is_leader and self._leadership.partition in partitions:
             logger.info("%s leads: it sends the heartbeats of %s", self._group.member, self._group.group)
-
-    def _task(self, number: int, committed: dict[TopicPartition, int]) -> Task:
-        """The task of a partition as of the last commit; StateError if its positions are there, but its state is not."""
-        assert self._consumer is not None
-        replica = self._restored(self._around, number)
-        task = Task(self._around, number, replica)
-        # The first commit of a task writes a snapshot, whatever it has seen.
-        if not replica.has_state and (task.events in committed or task.heartbeats in committed):
-            raise self._around.topics.state_is_gone(
-                f"partition {number} is empty, but group {self._group.group} has read {task.events.topic} up to "
-                f"{committed.get(task.events, 0)}"
-            )
-        positions = {each: self._begin(each, committed) for each in (task.events, task.heartbeats)}
-        task.start_at(positions[task.events], positions[task.heartbeats])
-        self._consumer.seek(positions)
-        return task
-
-    def _begin(self, partition: TopicPartition, committed: dict[TopicPartition, int]) -> int:
-        first = self._around.log.first(partition)
-        if first > committed.get(partition, first):
-            logger.error(
-                "records %d to %d of partition %d of %s are gone (retention) before they were processed",
-                *(committed[partition], first - 1, partition.partition, partition.topic),
-            )
-        return max(first, committed.get(partition, first))
 
     def revoked(self, partitions: Collection[TopicPartition]) -> None:
         """Commit and stop the tasks of partitions that go."""
         self._leadership.revoked(partitions)
         self.flush()
-        self._drop(partitions)
+        self._tasks.drop(partitions)
         logger.info("revoked from %s: %s", self._group.member, _words(partitions))
 
     def lost(self, partitions: Collection[TopicPartition]) -> None:
         """Drop the tasks of partitions that others own by now."""
         self._leadership.revoked(partitions)
-        self._drop(partitions)
+        self._tasks.drop(partitions)
         logger.warning("lost by %s: %s", self._group.member, _words(partitions))
 
-    def _drop(self, partitions: Collection[TopicPartition]) -> None:
-        for partition in partitions:
-            if partition.topic == self._topics.source and self._topics.is_repartitioned:
-                self._copies.pop(partition.partition, None)
-            else:
-                self.tasks.pop(partition.partition, None)
+    @property
+    def tasks(self) -> Mapping[int, Task]:
+        """The tasks that run here, by partition."""
+        return self._tasks.by_partition
 
     @property
     def partitions(self) -> tuple[int, ...]:
@@ -344,7 +283,7 @@ class Worker:
     def lag(self) -> int:
         """Events of the owned partitions that are not processed yet; while the log cannot be asked, as many as there were."""
         try:
-            ends = self._around.log.ends(self._topics.events)
+            ends = self._around.log.ends(self._around.topics.events)
         except (UnavailableError, UnknownTopicError):
             return self._lag
         self._lag = sum(ends[number] - task.event_position for number, task in dict(self.tasks).items())

@@ -25,8 +25,11 @@ from kandle.runtime.ksqldb.ledger import Ledger
 from kandle.runtime.ksqldb.provision import provide
 from kandle.runtime.ksqldb.tables import aggregated
 from kandle.runtime.ksqldb.watch import OnFailure, Watch, Watched
-from kandle.runtime.runtime import QueryRuntime, Runtime, RuntimeSpec, ensured, prepare
+from kandle.runtime.preparing import ensured, prepare
+from kandle.runtime.query_runtime import QueryRuntime
+from kandle.runtime.runtime import Runtime
 from kandle.runtime.schedule import ScheduleProvider
+from kandle.runtime.spec import RuntimeSpec
 from kandle.runtime.topics import QueryTopics, aggregated_topics, heartbeat_names
 from kandle.time.clock import Clock
 from kandle.time.timeframe import DAY, SECOND

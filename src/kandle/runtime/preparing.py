@@ -1,0 +1,49 @@
+"""Topics are there before anything runs on them."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+
+from kandle.log.port import Log, TopicSpec
+from kandle.log.topics import entity_topic
+from kandle.plan.plan import HEARTBEATS, Plan
+from kandle.runtime.topics import QueryTopics, Retentions, check_partitions, heartbeat_names, query_topics
+
+logger = logging.getLogger("kandle")
+
+
+def prepared_topics(log: Log, plans: Sequence[Plan], retentions: Retentions, heartbeats: str = HEARTBEATS) -> list[QueryTopics]:
+    """Create what is missing; a topic that differs from its declaration is warned of and left as it is.
+
+    SchemaError for one whose number of partitions the tasks of its query cannot work with.
+    """
+    for plan in plans:
+        schedule = plan.query.schedule
+        for entity in [plan.query.source, *([] if schedule is None else [schedule.entity])]:
+            ensured(log, entity_topic(entity))
+    found = []
+    for plan, name in zip(plans, heartbeat_names(plans, heartbeats), strict=True):
+        topics = query_topics(log, plan, name, retentions)
+        prepare(log, topics)
+        found.append(topics)
+    return found
+
+
+def prepare(log: Log, topics: QueryTopics) -> None:
+    """Create what is missing of a query's topics; SchemaError for one that has not the partitions of its tasks."""
+    known = {spec.name: spec for spec in log.topics()}
+    for spec in topics.specs:
+        # Before any is made: a start that is refused leaves nothing behind.
+        check_partitions(topics, known.get(spec.name, spec).partitions, spec)
+    for spec in topics.specs:
+        # Those that others have made on a cluster are known only now.
+        check_partitions(topics, ensured(log, spec).partitions, spec)
+
+
+def ensured(log: Log, spec: TopicSpec) -> TopicSpec:
+    """The topic as it is, created if it was missing; what differs is warned of."""
+    state = log.ensure(spec)
+    for difference in state.differences:
+        logger.warning("%s", difference)
+    return state.spec
