@@ -36,7 +36,7 @@ kafka: setup
 	@$(BIN)/python -m tools.kafka
 
 test: lint
-	$(BIN)/pytest
+	$(BIN)/pytest --numprocesses 2 --dist worksteal
 
 lint: setup
 	$(BIN)/ruff check .

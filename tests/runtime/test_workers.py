@@ -11,7 +11,7 @@ from kandle.errors import UnavailableError
 from kandle.log.embedded import EmbeddedLog
 from kandle.time.clock import ManualClock
 from kandle.time.timeframe import HOUR, SECOND
-from tests.runtime.building import Member, Parts, Process, bars, beat, found, parts_of, read, rows, t, tick
+from tests.runtime.building import GROUP, Member, Parts, Process, bars, beat, found, parts_of, read, rows, t, tick
 from tests.runtime.declarations import Declared, VenueBar, bars_market, market
 from tests.testing.stories import told
 
@@ -123,3 +123,21 @@ def test_events_that_are_copied_by_their_group_key_are_copied_once_also_over_res
     for _ in range(2):
         told(BY_VENUE, add, "14:30:20", tmp_path / "log", **options)
     told(BY_VENUE, check, "14:30:20", tmp_path / "log", **options)
+
+
+def test_an_outage_is_told_once_also_when_a_round_within_it_goes_well(caplog: pytest.LogCaptureFixture) -> None:
+    """
+    disk     full   not   full ... not        full
+    told     yes          no                  yes: long after, it is another one
+    """
+    log = Full(None, ManualClock(t("14:30")))
+    parts = Parts(bars_market(minutes=1), "14:30", log=log)
+    process = Process(parts).settle()
+    for second, is_full in [(10, True), (11, False), (12, True), (16, False), (20, False), (24, True)]:
+        parts.clock.jump(t(f"14:30:{second}"))
+        log.is_full = False
+        parts.add(tick(f"14:30:{second}"))
+        log.is_full = is_full
+        process.worker._round()
+        assert (process.worker.problem is not None) == is_full
+    assert [record.message for record in caplog.records if "disk" in record.message] == [f"{GROUP}: the disk is full"] * 2
