@@ -132,7 +132,7 @@ def test_an_outage_is_told_once_also_when_a_round_within_it_goes_well(caplog: py
     """
     log = Full(None, ManualClock(t("14:30")))
     parts = Parts(bars_market(minutes=1), "14:30", log=log)
-    process = Process(parts).settle()
+    process = Process(parts, commit_interval=0).settle()
     for second, is_full in [(10, True), (11, False), (12, True), (16, False), (20, False), (24, True)]:
         parts.clock.jump(t(f"14:30:{second}"))
         log.is_full = False
