@@ -13,8 +13,9 @@ import pytest
 import kandle
 from kandle import Gaps, Key, MaxLength, Precision, Timestamp
 from kandle import functions as f
+from kandle.engine.bars import Finals
 from kandle.engine.calendar import session_calendar
-from kandle.engine.pipeline import Finals, Pipeline
+from kandle.engine.pipeline import Pipeline
 from kandle.errors import DataError, PlanError
 from kandle.model.entity import entity_model
 from kandle.model.mapping import mapping

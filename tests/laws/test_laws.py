@@ -20,8 +20,9 @@ from hypothesis import strategies as st
 
 import kandle
 from kandle import Gaps
+from kandle.engine.bars import Finals
 from kandle.engine.calendar import session_calendar
-from kandle.engine.pipeline import Finals, Pipeline
+from kandle.engine.pipeline import Pipeline
 from kandle.model.columns import to_logical
 from kandle.model.entity import entity_model
 from kandle.model.mapping import mapping

@@ -14,8 +14,9 @@ from kandle.backfill.readers import TickSource, open_ticks
 from kandle.backfill.sinks import FolderSink, MemorySink, Sink
 from kandle.backfill.summary import Summary, TimeframeSummary
 from kandle.context.context import Context
+from kandle.engine.bars import Finals
 from kandle.engine.calendar import session_calendar
-from kandle.engine.pipeline import Finals, Pipeline, Processed
+from kandle.engine.pipeline import Pipeline, Processed
 from kandle.errors import ModelError, TimeframeError
 from kandle.model.entity import EntityModel
 from kandle.plan.plan import Plan, check_embedded, plan

@@ -11,9 +11,10 @@ from kandle.engine.aggregates import FIRST_TIME, LAST_TIME, Argument, carried, l
 from kandle.engine.buffer import KEY, OPENED, START, PartialBuffer
 from kandle.engine.compiled import COMPLETE, GAP, CompiledQuery
 from kandle.engine.keys import KeyTable
-from kandle.plan.plan import BarPlan
+from kandle.plan.plan import BarPlan, Plan
 from kandle.query.query import Gaps
-from kandle.time.slots import HoppingSlots, Slots
+from kandle.time.sessions import SessionCalendar
+from kandle.time.slots import HoppingSlots, Slots, slots
 from kandle.time.timeframe import IntArray
 
 UNSEEN = np.iinfo(np.int64).min
@@ -26,6 +27,13 @@ class Cut:
 
     before: int
     due: int | None = None
+
+
+def bar_slots(plan: Plan, bar: BarPlan, calendar: SessionCalendar | None) -> Slots | HoppingSlots:
+    """Where the buckets of one timeframe of a plan begin and end."""
+    if bar.advance is not None:
+        return HoppingSlots(bar.timeframe, bar.advance, calendar)
+    return slots(bar.timeframe, zone=plan.zone, base=plan.base.timeframe, calendar=calendar, by_trading_day=plan.by_trading_day)
 
 
 class BarOperator:

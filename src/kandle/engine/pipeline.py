@@ -13,18 +13,19 @@ import numpy as np
 import polars as pl
 
 from kandle.engine.aggregates import FIRST_TIME, LAST_TIME, OFFSET, TIME
-from kandle.engine.buffer import KEY, OPENED, START, merged
-from kandle.engine.compiled import COMPLETE, GAP, CompiledQuery
+from kandle.engine.bars import BarMaker, Finals
+from kandle.engine.buffer import KEY, START, merged
+from kandle.engine.compiled import GAP, CompiledQuery
 from kandle.engine.expressions import evaluated
-from kandle.engine.fit import check_fit
 from kandle.engine.journal import Journal
 from kandle.engine.keys import KeyTable
-from kandle.engine.operator import UNSEEN, BarOperator, Cut
+from kandle.engine.live import LiveBars
+from kandle.engine.operator import UNSEEN, BarOperator, Cut, bar_slots
 from kandle.errors import DataError, PlanError
 from kandle.plan.plan import BarPlan, Plan
 from kandle.query.query import Gaps
 from kandle.time.sessions import SessionCalendar
-from kandle.time.slots import HoppingSlots, Slots, check_trading_days, slots
+from kandle.time.slots import HoppingSlots, check_trading_days
 from kandle.time.timeframe import IntArray, from_instant
 from kandle.time.watermark import Watermark
 
@@ -34,18 +35,6 @@ LARGEST_SILENCE = 1_000_000_000
 
 ROWS_AT_ONCE = 1_000_000
 """About how many base bars are closed in one step, so that a long silence does not fill memory with gap bars."""
-
-
-@dataclass(frozen=True, slots=True)
-class Finals:
-    """Bars that came out of one timeframe: the target's physical columns, and beside each bar whether it fills a gap,
-    when its bucket starts and when it is complete (microseconds, without grace)."""
-
-    plan: BarPlan
-    bars: pl.DataFrame
-    gaps: pl.Series
-    starts: pl.Series
-    complete: pl.Series
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,12 +64,12 @@ class Pipeline:
         self._query = CompiledQuery(plan.query)
         self._calendar = calendar
         self._keys = KeyTable(self._query.key_names, calendar, len(plan.query.group_by))
-        self._operators = [BarOperator(bar, _slots(plan, bar, calendar), self._query, expiry) for bar in plan.bars]
-        self._by_name = {operator.plan.name: operator for operator in self._operators}
+        self._operators = [BarOperator(bar, bar_slots(plan, bar, calendar), self._query, expiry) for bar in plan.bars]
+        self._maker = BarMaker(self._query, self._keys)
+        self._live = LiveBars(self._maker, self._keys, self._query.partials)
         self._closed = UNSEEN
         self._newest = UNSEEN
         self._offset = 0
-        self._touched: list[pl.DataFrame] = []
         self._journal = journal
         self._bounds = _bounds(plan)
 
@@ -176,7 +165,7 @@ class Pipeline:
         if self._journal is not None:
             self._journal.partials(partials, in_order=in_order)
         self._ordered_until = max(self._ordered_until, int(prepared[TIME][-1]))
-        self._touched.append(partials.select(KEY, START, FIRST_TIME))
+        self._live.touch(partials)
 
     _ordered_until: int = UNSEEN
 
@@ -196,7 +185,7 @@ class Pipeline:
         if taken.height:
             base.buffer.put(taken)
             self._newest = max(self._newest, int(taken[LAST_TIME].max()))  # type: ignore[arg-type]
-            self._touched.append(taken.select(KEY, START, FIRST_TIME))
+            self._live.touch(taken)
             if self._journal is not None:
                 self._journal.put(taken)
         return Processed(newest.filter(pl.Series(late)), 0, int(len(inside) - inside.sum()))
@@ -252,7 +241,7 @@ class Pipeline:
                 continue
             self._roll_up(operator, rows)
             if operator.plan.is_emitted:
-                finals = self._finals(operator, rows)
+                finals = self._maker.finals(operator.plan, rows)
                 if finals.bars.height:
                     yield finals
 
@@ -271,78 +260,13 @@ class Pipeline:
             adopted = parent.adopt(real, groups)
             parent.buffer.append(merged(adopted, self._query.partials, in_order=True), in_order=True)
 
-    def _finals(self, operator: BarOperator, rows: pl.DataFrame) -> Finals:
-        bars = self._bars(rows.sort(self._order(rows)))
-        gaps = bars[GAP] if GAP in bars.columns else pl.Series(GAP, np.zeros(bars.height, np.bool_))
-        return Finals(operator.plan, bars.select(self._fields), gaps, bars[OPENED], bars[COMPLETE])
-
-    @property
-    def _fields(self) -> list[str]:
-        return [found.name for found in self.plan.query.target.fields]
-
-    def _order(self, rows: pl.DataFrame) -> list[pl.Expr]:
-        ranks = pl.Series("_rank", self._keys.ranks[rows[KEY].to_numpy()])
-        return [pl.col(COMPLETE), pl.col(START), pl.lit(ranks)]
-
-    def _bars(self, rows: pl.DataFrame) -> pl.DataFrame:
-        assert self._keys.frame is not None
-        keys = self._keys.frame[rows[KEY].to_numpy()].drop(KEY)
-        bars = self._query.bars(rows.hstack(keys))
-        check_fit(self.plan.query.target, bars)
-        return self._ranked(bars)
-
-    def _ranked(self, bars: pl.DataFrame) -> pl.DataFrame:
-        query = self.plan.query
-        if not query.order_by:
-            return bars
-        fields = [order.field for order in query.order_by]
-        descending = [order.descending for order in query.order_by]
-        ordered = bars.sort([START, *fields], descending=[False, *descending], maintain_order=True)
-        return ordered if query.limit is None else ordered.group_by(START, maintain_order=True).head(query.limit)
-
-    def changes(self) -> list[tuple[BarPlan, pl.DataFrame]]:
-        """Live bars of the open buckets that got events since the last call, by timeframe, finest first."""
-        if not self._touched:
-            return []
-        touched = pl.concat(self._touched)
-        self._touched = []
-        found = []
-        current: dict[str, pl.DataFrame | None] = {}
-        for operator in self._operators:
-            rows = current[operator.plan.name] = self._current(operator, current)
-            if rows is not None and operator.plan.is_emitted:
-                found.append((operator.plan, self._live(operator, rows, touched)))
-        return [(bar, frame) for bar, frame in found if frame.height]
-
-    def _current(self, operator: BarOperator, current: dict[str, pl.DataFrame | None]) -> pl.DataFrame | None:
-        """All open buckets of a timeframe: what closed bars below gave, and what is open below."""
-        own = operator.buffer.merged()
-        below = current.get(operator.plan.source or "")
-        if below is None:
-            return own
-        below = operator.adopt(below, self._keys.groups[below[KEY].to_numpy()])
-        every = below if own is None else pl.concat([own, below.select(own.columns)])
-        return merged(every.sort(FIRST_TIME, maintain_order=True), self._query.partials, in_order=True)
-
-    def _live(self, operator: BarOperator, rows: pl.DataFrame, touched: pl.DataFrame) -> pl.DataFrame:
-        if operator.plan.source is not None:
-            touched = operator.adopt(touched, self._keys.groups[touched[KEY].to_numpy()])
-        rows = rows.join(touched.select(KEY, START).unique(), on=[KEY, START], how="semi")
-        if rows.is_empty():
-            return rows
-        groups, starts = self._keys.groups[rows[KEY].to_numpy()], rows[START].to_numpy()
-        ends = operator.slots.end(groups, starts)
-        opened = operator.slots.opened(groups, starts)
-        rows = rows.with_columns(pl.Series("_end", ends), pl.Series(COMPLETE, ends), pl.Series(OPENED, opened))
-        return self._bars(rows.sort(self._order(rows))).select(self._fields)
-
     def replace_calendar(self, calendar: SessionCalendar) -> None:
         """Go on with newer schedule rows."""
         check_trading_days(calendar, self.plan.base.timeframe)
         self._calendar = calendar
         self._keys.replace_calendar(calendar)
         for operator in self._operators:
-            operator.slots = _slots(self.plan, operator.plan, calendar)
+            operator.slots = bar_slots(self.plan, operator.plan, calendar)
 
     @property
     def keys(self) -> pl.DataFrame | None:
@@ -352,12 +276,15 @@ class Pipeline:
     @property
     def has_changes(self) -> bool:
         """Whether `changes` may have something to give."""
-        return bool(self._touched)
+        return self._live.has_changes
+
+    def changes(self) -> list[tuple[BarPlan, pl.DataFrame]]:
+        """Live bars of the open buckets that got events since the last call, by timeframe, finest first."""
+        return self._live.changes(self._operators)
 
     def touch(self) -> None:
         """Have `changes` give all open buckets once more."""
-        rows = self._operators[0].buffer.merged()
-        self._touched = [] if rows is None else [rows.select(KEY, START, FIRST_TIME)]
+        self._live.touch_all(self._operators[0])
 
     @property
     def open_rows(self) -> int:
@@ -415,18 +342,6 @@ def _bounds(plan: Plan) -> tuple[int, set[int]] | None:
     """Length of base buckets and all graces, if buckets can only be over at ends of base buckets."""
     size = plan.base.timeframe
     return (size.size, {bar.grace for bar in plan.bars}) if size.is_fixed else None
-
-
-def _slots(plan: Plan, bar: BarPlan, calendar: SessionCalendar | None) -> Slots | HoppingSlots:
-    if bar.advance is not None:
-        return HoppingSlots(bar.timeframe, bar.advance, calendar)
-    return slots(
-        bar.timeframe,
-        zone=plan.zone,
-        base=plan.base.timeframe,
-        calendar=calendar,
-        by_trading_day=plan.by_trading_day,
-    )
 
 
 def _calendar_mismatch(plan: Plan) -> str:

@@ -8,7 +8,8 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import polars as pl
 
-from kandle.engine.pipeline import Finals, Processed
+from kandle.engine.bars import Finals
+from kandle.engine.pipeline import Processed
 from kandle.log.port import TopicPartition
 from kandle.log.records import HEADERS, Batch, Records, Write
 from kandle.runtime.dead_letters import DeadLetters
