@@ -153,8 +153,11 @@ def _between(node: Call, arguments: list[pl.Expr]) -> pl.Expr:
 
 
 def _substring(node: Call, arguments: list[pl.Expr]) -> pl.Expr:
-    offset = arguments[1] - 1
-    return arguments[0].str.slice(offset, arguments[2] if len(arguments) > 2 else None)
+    text, offset = arguments[0], arguments[1] - 1
+    if len(arguments) == 2:
+        return text.str.slice(offset)
+    # Polars takes NULL for "to the end".
+    return pl.when(arguments[2].is_not_null()).then(text.str.slice(offset, arguments[2]))
 
 
 def _index_of(node: Call, arguments: list[pl.Expr]) -> pl.Expr:
@@ -165,7 +168,9 @@ def _index_of(node: Call, arguments: list[pl.Expr]) -> pl.Expr:
 
 def _replace(node: Call, arguments: list[pl.Expr]) -> pl.Expr:
     text, _, new = arguments
-    return pl.when(new.is_not_null()).then(text.str.replace_all(_constant(node, 1), new, literal=True))
+    # Polars wants as many texts as there are new ones, also where the text is a constant.
+    known = pl.when(new.is_not_null()).then(text)
+    return known.str.replace_all(_constant(node, 1), new, literal=True)
 
 
 def _pad(left: bool) -> Builder:
