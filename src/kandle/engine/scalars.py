@@ -168,9 +168,9 @@ def _index_of(node: Call, arguments: list[pl.Expr]) -> pl.Expr:
 
 def _replace(node: Call, arguments: list[pl.Expr]) -> pl.Expr:
     text, _, new = arguments
-    # Polars wants as many texts as there are new ones, also where the text is a constant.
+    # Polars wants as many texts as there are new ones, also where the text is a constant, and no constant NULL.
     known = pl.when(new.is_not_null()).then(text)
-    return known.str.replace_all(_constant(node, 1), new, literal=True)
+    return known.str.replace_all(_constant(node, 1), new.fill_null(""), literal=True)
 
 
 def _pad(left: bool) -> Builder:
