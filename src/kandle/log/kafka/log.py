@@ -4,22 +4,24 @@ from __future__ import annotations
 
 import contextlib
 import difflib
+import logging
 import threading
 import uuid
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
 
-from kandle.errors import FencedError, LogError, UnknownTopicError
+from kandle.errors import LogError, UnknownTopicError
 from kandle.log.blobs import check
 from kandle.log.kafka.admin import EARLIEST, LATEST, Admin, kept_as
 from kandle.log.kafka.catalog import CATALOG, Catalog
+from kandle.log.kafka.claims import Claims
 from kandle.log.kafka.codecs import Declarations, Declared, SchemaJournal, codecs_of
 from kandle.log.kafka.failures import Told
 from kandle.log.kafka.member import KafkaConsumer
 from kandle.log.kafka.positions import Positions
 from kandle.log.kafka.reading import SLICE, Codec, Reader
 from kandle.log.kafka.settings import KafkaSettings
-from kandle.log.kafka.writing import Appender, Encoded, Transactions
+from kandle.log.kafka.writing import Appender, Encoded
 from kandle.log.port import (
     Consumer,
     Fence,
@@ -39,28 +41,13 @@ from kandle.serde.registry_embedded import EmbeddedRegistry
 from kandle.time.clock import Clock, SystemClock
 from kandle.time.timeframe import MILLISECOND
 
+logger = logging.getLogger("kandle.kafka")
+
 MOST_BYTES = 1_000_000
 """Largest record of a broker and of the client library as they are set up by default."""
 
-
 MOST_NAMED = 10
 """Clusters have thousands of topics: so many of them are named where one is not there."""
-
-
-@dataclass(slots=True)
-class Claims:
-    """Which partitions members of this process own, for appends that are made in an owner's name."""
-
-    _held: dict[str, dict[TopicPartition, int]] = field(default_factory=dict)
-
-    def hold(self, group: str, owned: Mapping[TopicPartition, int], gone: Collection[TopicPartition] = ()) -> None:
-        """A member owns these from now on, and no longer those that are gone."""
-        held = {place: epoch for place, epoch in self._held.get(group, {}).items() if place not in gone}
-        self._held[group] = held | dict(owned)
-
-    def holds(self, fence: Fence) -> bool:
-        """Whether a claim still holds as far as this process knows."""
-        return self._held.get(fence.group, {}).get(fence.partition) == fence.epoch
 
 
 @dataclass(slots=True)
@@ -75,7 +62,6 @@ class Shared:
     catalog: Catalog
     registry: Registry
     claims: Claims
-    fenced: dict[Fence, Transactions] = field(default_factory=dict)
     rung: threading.Condition = field(default_factory=threading.Condition)
     users: int = 1
 
@@ -122,7 +108,7 @@ class KafkaLog:
             reader,
             catalog,
             registry,
-            Claims(),
+            Claims(self.settings, self._name, told),
         )
 
     @property
@@ -150,7 +136,10 @@ class KafkaLog:
         """Create the topic if it is missing, else compare it and add new nullable columns."""
         spec = replace(spec, replication=max(spec.replication, self.settings.replication))
         is_there = self.admin.state(spec.name) is not None
-        known = self._shared.catalog.get(spec.name) if is_there else None
+        known = self._shared.catalog.get(spec.name)
+        if known is not None and not is_there:
+            logger.warning("topic %s was deleted; it is made anew, without the records that were in it", spec.name)
+            known = None
         merged = spec if known is None else replace(spec, columns=merged_columns(known, spec))
         # Schemas are checked before anything is made.
         self._make_codec(merged)
@@ -237,27 +226,12 @@ class KafkaLog:
         """Append records; with a claim in a transaction that the next owner of the partition fences."""
         encoded = self.encoded(writes)
         if fence is not None:
-            first = self._fenced(fence).commit(encoded, self.timestamp)
+            first = self.claims.transactions(fence).commit(encoded, self.timestamp)
         else:
             first = self._shared.appender.append(encoded, self.timestamp)
         with self._shared.rung:
             self._shared.rung.notify_all()
         return [each if each >= 0 else self.ends(write.topic)[write.partition] for each, write in zip(first, writes, strict=True)]
-
-    def _fenced(self, fence: Fence) -> Transactions:
-        """The transactions of a claim: those of the owner before cannot be committed any more."""
-        if not self.claims.holds(fence):
-            raise FencedError(
-                f"partition {fence.partition.partition} of {fence.partition.topic} belongs to another member of group "
-                f"{fence.group} by now; nothing was written"
-            )
-        fenced = self._shared.fenced
-        if fence not in fenced:
-            for old in [each for each in fenced if each.partition == fence.partition and each.group == fence.group]:
-                fenced.pop(old).close()
-            name = f"{fence.group}-{fence.partition.topic}-{fence.partition.partition}"
-            fenced[fence] = Transactions(self.settings, self._name, name, self.told)
-        return fenced[fence]
 
     def read(self, partition: TopicPartition, offset: int, max_rows: int, span: tuple[int, int] | None = None) -> list[Batch]:
         """Records from an offset on; the broker does not know of a span of event time, so nothing is left out for it."""
@@ -315,8 +289,7 @@ class KafkaLog:
         self._reader.close()
         self._shared.users -= 1
         if self._shared.users == 0:
-            for each in self._shared.fenced.values():
-                each.close()
+            self._shared.claims.close()
             with contextlib.suppress(LogError):
                 self._shared.appender.close()
             self._shared.reader.close()
