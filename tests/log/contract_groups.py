@@ -1,4 +1,4 @@
-"""The contract of consumer groups: who reads what, and what a commit means."""
+"""The contract of groups: who reads what when members come and go, and that nobody writes for what it lost."""
 
 from __future__ import annotations
 
@@ -8,24 +8,20 @@ from threading import Event as Flag
 
 import pytest
 
-from kandle.errors import FencedError, KandleError, LogError, ReplacedError
+from kandle.errors import FencedError, KandleError, ReplacedError
 from kandle.log.port import Consumer, Log, TopicPartition
-from kandle.log.records import Batch, Records, Write
-from kandle.time.clock import SystemClock
-from kandle.time.timeframe import MILLISECOND
+from kandle.log.records import Batch, Write
 from tests.log.building import (
     PATIENCE,
     Event,
     Recorder,
     aside,
     numbers_of,
-    offsets_of,
     owned,
     partitions_of,
     poll_until,
     positions_of,
     read_all,
-    records,
     settle,
     settle_on,
     topic_spec,
@@ -39,7 +35,7 @@ LONG = PATIENCE * 1_000_000
 
 
 class GroupContract(ContractBase):
-    """Consumers and their groups."""
+    """Members that share partitions."""
 
     def test_a_lone_member_owns_all_partitions_of_its_topics(self, log: Log, name: str, join: Join) -> None:
         topics = [f"{name}.a", f"{name}.b"]
@@ -51,246 +47,6 @@ class GroupContract(ContractBase):
         settle_on([consumer], every)
         assert listener.heard("assigned") == every
         assert {kind for kind, _, _ in listener.events} == {"assigned"}
-
-    def test_a_poll_gives_records_in_the_order_of_each_partition(self, log: Log, name: str, join: Join) -> None:
-        log.ensure(topic_spec(name, partitions=2))
-        for first in range(0, 100, 5):
-            log.append([write(name, range(first, first + 5), partition) for partition in range(2)])
-        consumer = join("one")
-        found = poll_until(consumer, 200, max_rows=7)
-        for partition in range(2):
-            part = [batch for batch in found if batch.partition == partition]
-            assert numbers_of(part) == offsets_of(part) == list(range(100))
-
-    def test_a_poll_takes_a_few_rows_of_each_partition_when_asked_for_few(self, log: Log, name: str, join: Join) -> None:
-        log.ensure(topic_spec(name, partitions=2))
-        for first in range(0, 1000, 10):
-            log.append([write(name, range(first, first + 10), partition) for partition in range(2)])
-        consumer = join("one")
-        settle([consumer], lambda: len(consumer.assignment) == 2, max_rows=1)
-        consumer.seek(dict.fromkeys(consumer.assignment, 0))
-        for _ in range(5):
-            found = poll_until(consumer, 1, max_rows=20)
-            for partition in range(2):
-                assert len(numbers_of(batch for batch in found if batch.partition == partition)) <= 30
-
-    def test_no_partition_is_starved_by_a_busy_one(self, log: Log, name: str, join: Join) -> None:
-        log.ensure(topic_spec(name, partitions=3))
-        for _ in range(50):
-            log.append([write(name, range(100), 0), write(name, range(100), 2)])
-        log.append([write(name, [7], 1)])
-        consumer, seen = join("one"), set[int]()
-
-        def all_seen() -> bool:
-            log.append([write(name, range(100), 0), write(name, range(100), 2)])
-            seen.update(batch.partition for batch in consumer.poll(100_000, 100))
-            return seen == {0, 1, 2}
-
-        wait_until(all_seen)
-
-    def test_a_poll_that_finds_nothing_ends_with_nothing(self, log: Log, name: str, join: Join) -> None:
-        log.ensure(topic_spec(name))
-        consumer = join("one")
-        settle_on([consumer], partitions_of(name, 1))
-        assert consumer.poll(0, 10) == []
-        assert consumer.poll(50_000, 10) == []
-
-    def test_a_waiting_poll_ends_with_the_records_of_an_append(self, log: Log, name: str, join: Join) -> None:
-        log.ensure(topic_spec(name))
-        consumer = join("one")
-        settle_on([consumer], partitions_of(name, 1))
-        for number in range(3):
-            waiting = aside(lambda: consumer.poll(LONG, 10))
-            log.append([write(name, [number])])
-            assert numbers_of(waiting.result(PATIENCE / 2)) == [number]
-
-    def test_a_poll_waits_until_wake_ends_it_from_another_thread(self, log: Log, name: str, join: Join) -> None:
-        log.ensure(topic_spec(name))
-        consumer = join("one")
-        settle_on([consumer], partitions_of(name, 1))
-        waiting = aside(lambda: consumer.poll(LONG, 10))
-        SystemClock().pause(700 * MILLISECOND)
-        assert not waiting.done(), "a poll of a minute ended before anybody woke it"
-        assert woken(consumer, waiting) == []
-        log.append([write(name, [1])])
-        assert numbers_of(poll_until(consumer, 1)) == [1]
-
-    def test_a_thread_that_is_woken_hundreds_of_times_ends_each_poll_at_once(self, log: Log, name: str, join: Join) -> None:
-        """A poll that only looked now and then whether it was woken would need minutes."""
-        log.ensure(topic_spec(name))
-        consumer = join("one")
-        settle_on([consumer], partitions_of(name, 1))
-        waiting = aside(lambda: [consumer.poll(LONG, 10) for _ in range(200)])
-
-        def done() -> bool:
-            consumer.wake()
-            return waiting.done()
-
-        wait_until(done)
-        assert waiting.result() == [[]] * 200
-
-    def test_members_on_one_connection_can_wait_in_threads_of_their_own(self, log: Log, name: str, join: Join) -> None:
-        log.ensure(topic_spec(name, partitions=2))
-        members = [join("one"), join("two")]
-        settle_on(members, partitions_of(name, 2))
-        for number in range(5):
-            waiting = [aside(lambda member=member: member.poll(LONG, 10)) for member in members]
-            log.append([write(name, [number], partition) for partition in range(2)])
-            assert [numbers_of(each.result(PATIENCE / 2)) for each in waiting] == [[number], [number]]
-
-    def test_paused_partitions_are_not_read_and_lose_nothing(self, log: Log, name: str, join: Join) -> None:
-        log.ensure(topic_spec(name, partitions=2))
-        consumer = join("one")
-        settle_on([consumer], partitions_of(name, 2))
-        log.append([write(name, range(100, 110), 0), write(name, [1], 1)])
-        seen = poll_until(consumer, 4, max_rows=3)
-        quiet = TopicPartition(name, 0)
-        consumer.pause([quiet])
-        log.append([write(name, range(110, 120), 0), write(name, [2], 1)])
-        while 2 not in numbers_of(seen):
-            found = poll_until(consumer, 1)
-            assert {batch.partition for batch in found} == {1}
-            seen += found
-        assert consumer.poll(0, 10) == []
-        consumer.resume([quiet])
-        seen += poll_until(consumer, 22 - len(numbers_of(seen)))
-        assert sorted(numbers_of(seen)) == [1, 2, *range(100, 120)]
-
-    def test_a_poll_of_nothing_but_paused_partitions_waits(self, log: Log, name: str, join: Join) -> None:
-        log.ensure(topic_spec(name))
-        consumer = join("one")
-        settle_on([consumer], partitions_of(name, 1))
-        consumer.pause(partitions_of(name, 1))
-        log.append([write(name, [1])])
-        assert consumer.poll(20_000, 10) == []
-        waiting = aside(lambda: consumer.poll(LONG, 10))
-        SystemClock().pause(20 * MILLISECOND)
-        assert not waiting.done()
-        assert woken(consumer, waiting) == []
-
-    def test_seek_goes_back_and_forward(self, log: Log, name: str, join: Join) -> None:
-        log.ensure(topic_spec(name, partitions=2))
-        log.append([write(name, range(10), 0), write(name, range(10), 1)])
-        consumer, place = join("one"), TopicPartition(name, 0)
-        assert len(numbers_of(poll_until(consumer, 20))) == 20
-        consumer.seek({place: 4})
-        assert numbers_of(poll_until(consumer, 6)) == [4, 5, 6, 7, 8, 9]
-        consumer.seek({place: 0})
-        consumer.seek({place: 8})
-        found = poll_until(consumer, 2)
-        assert (numbers_of(found), {batch.partition for batch in found}) == ([8, 9], {0})
-        consumer.seek({place: 10})
-        assert consumer.poll(0, 10) == []
-
-    @pytest.mark.parametrize(("reset", "expected"), [("earliest", [1, 2, 3]), ("latest", [3])])
-    def test_a_new_group_begins_where_reset_says(self, log: Log, name: str, join: Join, reset: str, expected: list[int]) -> None:
-        log.ensure(topic_spec(name))
-        log.append([write(name, [1, 2])])
-        consumer = join("one", reset=reset)
-        first = settle_on([consumer], partitions_of(name, 1))
-        log.append([write(name, [3])])
-        assert numbers_of(first + poll_until(consumer, len(expected) - len(numbers_of(first)))) == expected
-
-    @pytest.mark.parametrize("reset", ["earliest", "latest"])
-    def test_a_group_that_has_committed_goes_on_there_whatever_reset_says(
-        self, log: Log, name: str, join: Join, reset: str
-    ) -> None:
-        log.ensure(topic_spec(name))
-        log.append([write(name, range(5))])
-        first = join("one")
-        poll_until(first, 5)
-        first.commit({TopicPartition(name, 0): 2})
-        first.close()
-        assert numbers_of(poll_until(join("one", reset=reset), 3)) == [2, 3, 4]
-
-    def test_a_commit_of_offset_zero_is_a_commit(self, log: Log, name: str, join: Join) -> None:
-        log.ensure(topic_spec(name))
-        log.append([write(name, [1])])
-        first = join("one")
-        settle_on([first], partitions_of(name, 1))
-        first.commit({TopicPartition(name, 0): 0})
-        first.close()
-        assert numbers_of(poll_until(join("one", reset="latest"), 1)) == [1]
-
-    def test_what_was_not_committed_comes_again(self, log: Log, name: str, join: Join) -> None:
-        log.ensure(topic_spec(name))
-        log.append([write(name, range(5))])
-        first = join("one")
-        assert numbers_of(poll_until(first, 5)) == list(range(5))
-        first.close()
-        assert numbers_of(poll_until(join("two"), 5)) == list(range(5))
-
-    def test_a_group_goes_on_after_a_restart_where_it_committed(self, log: Log, name: str, join: Join) -> None:
-        log.ensure(topic_spec(name))
-        log.append([write(name, range(5))])
-        consumer = join("one")
-        poll_until(consumer, 5)
-        consumer.commit({TopicPartition(name, 0): 3})
-        consumer.close()
-        log = self.reopen(log)
-        assert log.committed(name, name) == {0: 3}
-        again = log.consumer(self.group_spec(name, "one", name))
-        assert numbers_of(poll_until(again, 2)) == [3, 4]
-        again.close()
-
-    def test_offsets_and_records_of_a_commit_are_kept_together(self, log: Log, name: str, join: Join) -> None:
-        results = f"{name}.results"
-        log.ensure(topic_spec(name))
-        log.ensure(topic_spec(results))
-        log.append([write(name, range(5))])
-        consumer = join("one")
-        batches = poll_until(consumer, 5)
-        consumer.commit(positions_of(batches), [write(results, numbers_of(batches))])
-        place = TopicPartition(name, 0)
-        assert consumer.committed([place]) == {place: 5}
-        assert numbers_of(read_all(log, results)) == [0, 1, 2, 3, 4]
-
-    def test_a_commit_with_a_wrong_record_keeps_neither_offsets_nor_records(self, log: Log, name: str, join: Join) -> None:
-        results = f"{name}.results"
-        log.ensure(topic_spec(name))
-        log.ensure(topic_spec(results))
-        log.append([write(name, range(5))])
-        consumer, place = join("one"), TopicPartition(name, 0)
-        poll_until(consumer, 5)
-        wrong = Write(results, 0, Records(records([1]).frame.drop("number")))
-        with pytest.raises(LogError, match="number"):
-            consumer.commit({place: 5}, [write(results, [1]), wrong])
-        assert consumer.committed([place]) == {}
-        assert log.partitions(results)[0].end == 0
-        consumer.commit({place: 5}, [write(results, [2])])
-        assert (consumer.committed([place]), numbers_of(read_all(log, results))) == ({place: 5}, [2])
-
-    def test_partitions_without_a_commit_are_left_out(self, log: Log, name: str, join: Join) -> None:
-        log.ensure(topic_spec(name, partitions=3))
-        consumer = join("one")
-        settle_on([consumer], partitions_of(name, 3))
-        consumer.commit({TopicPartition(name, 1): 0, TopicPartition(name, 2): 7})
-        assert consumer.committed(partitions_of(name, 3)) == {TopicPartition(name, 1): 0, TopicPartition(name, 2): 7}
-        assert log.committed(name, name) == {1: 0, 2: 7}
-        assert log.committed(f"{name}.other", name) == {}
-
-    def test_groups_do_not_know_of_each_other(self, log: Log, name: str, join: Join) -> None:
-        log.ensure(topic_spec(name))
-        log.append([write(name, range(3))])
-        one, other = join("one"), join("one", group=f"{name}.other")
-        assert numbers_of(poll_until(one, 3)) == numbers_of(poll_until(other, 3)) == [0, 1, 2]
-        one.commit({TopicPartition(name, 0): 3})
-        assert log.committed(f"{name}.other", name) == {}
-
-    def test_groups_tell_owners_and_positions(self, log: Log, name: str, join: Join) -> None:
-        log.ensure(topic_spec(name, partitions=2))
-        first, second = join("one"), join("two")
-        settle_on([first, second], partitions_of(name, 2))
-        place = next(iter(first.assignment))
-        first.commit({place: 4})
-        (state,) = log.groups(name)
-        assert state.owners == {**dict.fromkeys(first.assignment, "one"), **dict.fromkeys(second.assignment, "two")}
-        assert state.positions == {place: 4}
-        first.close()
-        second.close()
-        (state,) = log.groups(name)
-        assert set(state.owners.values()) <= {None}
-        assert state.positions == {place: 4}
 
     def test_two_members_share_the_partitions(self, log: Log, name: str, join: Join) -> None:
         log.ensure(topic_spec(name, partitions=4))

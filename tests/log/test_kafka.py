@@ -11,12 +11,14 @@ from kandle.log.kafka.settings import KafkaSettings
 from kandle.log.port import Log
 from kandle.time.timeframe import SECOND
 from tests.log.building import MovedClock
+from tests.log.contract_commits import CommitContract
 from tests.log.contract_groups import GroupContract
+from tests.log.contract_polls import PollContract
 from tests.log.contract_records import RecordContract
 from tests.log.contract_topics import TopicContract
 
 
-class TestKafkaLog(TopicContract, RecordContract, GroupContract):
+class TestKafkaLog(TopicContract, RecordContract, PollContract, CommitContract, GroupContract):
     """What brokers keep, and how long, is theirs; the rest is the contract's."""
 
     lease = 30 * SECOND

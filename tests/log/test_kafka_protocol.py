@@ -28,6 +28,7 @@ from tests.log.building import (
     write,
 )
 from tests.log.contract_base import ContractBase, Join
+from tests.log.contract_commits import CommitContract
 from tests.log.contract_groups import GroupContract
 from tests.log.kafka_member import copy
 from tools.kafka.cluster import Cluster
@@ -89,7 +90,7 @@ class TestProtocolConsumer(ContractBase):
     test_last_commit = GroupContract.test_a_partition_that_is_being_revoked_can_still_be_committed
     test_fencing = GroupContract.test_a_commit_for_a_partition_that_went_to_another_writes_nothing
     test_leaving = GroupContract.test_a_member_that_leaves_hands_over_at_once
-    test_telling = GroupContract.test_groups_tell_owners_and_positions
+    test_telling = CommitContract.test_groups_tell_owners_and_positions
 
     @pytest.fixture
     def log(self, quick: str) -> Iterator[KafkaLog]:

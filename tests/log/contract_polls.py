@@ -1,0 +1,169 @@
+"""The contract of consumers: what a poll gives and when it ends, pauses, and positions that are sought."""
+
+from __future__ import annotations
+
+from concurrent.futures import Future, wait
+
+from kandle.log.port import Consumer, Log, TopicPartition
+from kandle.log.records import Batch
+from kandle.time.clock import SystemClock
+from kandle.time.timeframe import MILLISECOND
+from tests.log.building import (
+    PATIENCE,
+    aside,
+    numbers_of,
+    offsets_of,
+    partitions_of,
+    poll_until,
+    settle,
+    settle_on,
+    topic_spec,
+    wait_until,
+    write,
+)
+from tests.log.contract_base import ContractBase, Join
+
+LONG = PATIENCE * 1_000_000
+"""A timeout in microseconds that no test waits for: a poll that ends before was woken."""
+
+
+class PollContract(ContractBase):
+    """Consumers."""
+
+    def test_a_poll_gives_records_in_the_order_of_each_partition(self, log: Log, name: str, join: Join) -> None:
+        log.ensure(topic_spec(name, partitions=2))
+        for first in range(0, 100, 5):
+            log.append([write(name, range(first, first + 5), partition) for partition in range(2)])
+        consumer = join("one")
+        found = poll_until(consumer, 200, max_rows=7)
+        for partition in range(2):
+            part = [batch for batch in found if batch.partition == partition]
+            assert numbers_of(part) == offsets_of(part) == list(range(100))
+
+    def test_a_poll_takes_a_few_rows_of_each_partition_when_asked_for_few(self, log: Log, name: str, join: Join) -> None:
+        log.ensure(topic_spec(name, partitions=2))
+        for first in range(0, 1000, 10):
+            log.append([write(name, range(first, first + 10), partition) for partition in range(2)])
+        consumer = join("one")
+        settle([consumer], lambda: len(consumer.assignment) == 2, max_rows=1)
+        consumer.seek(dict.fromkeys(consumer.assignment, 0))
+        for _ in range(5):
+            found = poll_until(consumer, 1, max_rows=20)
+            for partition in range(2):
+                assert len(numbers_of(batch for batch in found if batch.partition == partition)) <= 30
+
+    def test_no_partition_is_starved_by_a_busy_one(self, log: Log, name: str, join: Join) -> None:
+        log.ensure(topic_spec(name, partitions=3))
+        for _ in range(50):
+            log.append([write(name, range(100), 0), write(name, range(100), 2)])
+        log.append([write(name, [7], 1)])
+        consumer, seen = join("one"), set[int]()
+
+        def all_seen() -> bool:
+            log.append([write(name, range(100), 0), write(name, range(100), 2)])
+            seen.update(batch.partition for batch in consumer.poll(100_000, 100))
+            return seen == {0, 1, 2}
+
+        wait_until(all_seen)
+
+    def test_a_poll_that_finds_nothing_ends_with_nothing(self, log: Log, name: str, join: Join) -> None:
+        log.ensure(topic_spec(name))
+        consumer = join("one")
+        settle_on([consumer], partitions_of(name, 1))
+        assert consumer.poll(0, 10) == []
+        assert consumer.poll(50_000, 10) == []
+
+    def test_a_waiting_poll_ends_with_the_records_of_an_append(self, log: Log, name: str, join: Join) -> None:
+        log.ensure(topic_spec(name))
+        consumer = join("one")
+        settle_on([consumer], partitions_of(name, 1))
+        for number in range(3):
+            waiting = aside(lambda: consumer.poll(LONG, 10))
+            log.append([write(name, [number])])
+            assert numbers_of(waiting.result(PATIENCE / 2)) == [number]
+
+    def test_a_poll_waits_until_wake_ends_it_from_another_thread(self, log: Log, name: str, join: Join) -> None:
+        log.ensure(topic_spec(name))
+        consumer = join("one")
+        settle_on([consumer], partitions_of(name, 1))
+        waiting = aside(lambda: consumer.poll(LONG, 10))
+        SystemClock().pause(700 * MILLISECOND)
+        assert not waiting.done(), "a poll of a minute ended before anybody woke it"
+        assert woken(consumer, waiting) == []
+        log.append([write(name, [1])])
+        assert numbers_of(poll_until(consumer, 1)) == [1]
+
+    def test_a_thread_that_is_woken_hundreds_of_times_ends_each_poll_at_once(self, log: Log, name: str, join: Join) -> None:
+        """A poll that only looked now and then whether it was woken would need minutes."""
+        log.ensure(topic_spec(name))
+        consumer = join("one")
+        settle_on([consumer], partitions_of(name, 1))
+        waiting = aside(lambda: [consumer.poll(LONG, 10) for _ in range(200)])
+
+        def done() -> bool:
+            consumer.wake()
+            return waiting.done()
+
+        wait_until(done)
+        assert waiting.result() == [[]] * 200
+
+    def test_members_on_one_connection_can_wait_in_threads_of_their_own(self, log: Log, name: str, join: Join) -> None:
+        log.ensure(topic_spec(name, partitions=2))
+        members = [join("one"), join("two")]
+        settle_on(members, partitions_of(name, 2))
+        for number in range(5):
+            waiting = [aside(lambda member=member: member.poll(LONG, 10)) for member in members]
+            log.append([write(name, [number], partition) for partition in range(2)])
+            assert [numbers_of(each.result(PATIENCE / 2)) for each in waiting] == [[number], [number]]
+
+    def test_paused_partitions_are_not_read_and_lose_nothing(self, log: Log, name: str, join: Join) -> None:
+        log.ensure(topic_spec(name, partitions=2))
+        consumer = join("one")
+        settle_on([consumer], partitions_of(name, 2))
+        log.append([write(name, range(100, 110), 0), write(name, [1], 1)])
+        seen = poll_until(consumer, 4, max_rows=3)
+        quiet = TopicPartition(name, 0)
+        consumer.pause([quiet])
+        log.append([write(name, range(110, 120), 0), write(name, [2], 1)])
+        while 2 not in numbers_of(seen):
+            found = poll_until(consumer, 1)
+            assert {batch.partition for batch in found} == {1}
+            seen += found
+        assert consumer.poll(0, 10) == []
+        consumer.resume([quiet])
+        seen += poll_until(consumer, 22 - len(numbers_of(seen)))
+        assert sorted(numbers_of(seen)) == [1, 2, *range(100, 120)]
+
+    def test_a_poll_of_nothing_but_paused_partitions_waits(self, log: Log, name: str, join: Join) -> None:
+        log.ensure(topic_spec(name))
+        consumer = join("one")
+        settle_on([consumer], partitions_of(name, 1))
+        consumer.pause(partitions_of(name, 1))
+        log.append([write(name, [1])])
+        assert consumer.poll(20_000, 10) == []
+        waiting = aside(lambda: consumer.poll(LONG, 10))
+        SystemClock().pause(20 * MILLISECOND)
+        assert not waiting.done()
+        assert woken(consumer, waiting) == []
+
+    def test_seek_goes_back_and_forward(self, log: Log, name: str, join: Join) -> None:
+        log.ensure(topic_spec(name, partitions=2))
+        log.append([write(name, range(10), 0), write(name, range(10), 1)])
+        consumer, place = join("one"), TopicPartition(name, 0)
+        assert len(numbers_of(poll_until(consumer, 20))) == 20
+        consumer.seek({place: 4})
+        assert numbers_of(poll_until(consumer, 6)) == [4, 5, 6, 7, 8, 9]
+        consumer.seek({place: 0})
+        consumer.seek({place: 8})
+        found = poll_until(consumer, 2)
+        assert (numbers_of(found), {batch.partition for batch in found}) == ([8, 9], {0})
+        consumer.seek({place: 10})
+        assert consumer.poll(0, 10) == []
+
+
+def woken(consumer: Consumer, waiting: Future[list[Batch]]) -> list[Batch]:
+    """What a poll in another thread gives that is woken."""
+    consumer.wake()
+    found, _ = wait((waiting,), PATIENCE / 2)
+    assert found, "wake did not end the poll"
+    return waiting.result()
