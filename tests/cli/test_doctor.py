@@ -33,7 +33,7 @@ def test_each_check_is_a_line(here: Here, data: Path) -> None:
 
 def test_the_model_is_compared_with_the_log(here: Here, data: Path) -> None:
     found = findings(here, 1, METERS, "--data", str(data))
-    assert ("context", "ok", "Meters has 3 entities and 1 queries over time") in found
+    assert ("context", "ok", "Meters has Reading, Shift, Mean, and makes bars of Mean") in found
     assert ("topics", "problem", "there is no topic shifts") in found
     assert ("schedule", "problem", "topic shifts has no rows, so Mean has no sessions") in found
 

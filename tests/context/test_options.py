@@ -46,6 +46,7 @@ WRONG = [
         "[topics.a]\npartition = 1\n",
         r"line 2: unknown option 'topics\.a\.partition'; did you mean 'partitions'\? valid are partitions, rep",
     ),
+    ('[runtime]\nlease = "fast"\n', r"line 2: option 'runtime\.lease' = 'fast': 'fast' is not a duration; write numbers with us"),
     ("access = \n", r"kandle\.toml is not TOML"),
 ]
 

@@ -412,3 +412,9 @@ def test_the_file_does_not_grow_for_ever_when_old_records_go(tmp_path: Path) -> 
     assert sum(len(batch) for batch in read_all(log, "bytes")) > 0
     assert size < 30_000_000, f"the files took up {size} bytes"
     log.close()
+
+
+def test_a_file_in_the_place_of_the_folder_is_named(tmp_path: Path) -> None:
+    (tmp_path / "data").touch()
+    with pytest.raises(StorageError, match=r"log .*data: a log is a folder, and there is a file in its place"):
+        EmbeddedLog(tmp_path / "data")

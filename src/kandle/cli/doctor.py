@@ -110,7 +110,9 @@ def _market(context: str | None, options: Options) -> tuple[Context | None, Find
         market = load_context(context, options)(options)
     except KandleError as error:
         return None, problem("context", str(error), "")
-    what = f"{type(market).__name__} has {len(entities_in(market))} entities and {len(plans_in(market))} queries over time"
+    names = ", ".join(entity.name for entity in entities_in(market))
+    bars = ", ".join(plan.query.target.name for plan in plans_in(market)) or "nothing"
+    what = f"{type(market).__name__} has {names or 'no entity'}, and makes bars of {bars}"
     return market, fine("context", what)
 
 

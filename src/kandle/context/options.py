@@ -123,7 +123,9 @@ def _message(error: ValidationError, place: Path | None, text: str) -> str:
     where = _line_of(str(first["loc"][-1]), place, text)
     if first["type"] != "extra_forbidden":
         given = "" if _may_be_secret(key) else f" = {first.get('input')!r}"
-        return f"{where}option {key!r}{given}: {first['msg']}"
+        # Our own validators' words, without what the library puts before them.
+        said = first["ctx"]["error"] if first["type"] == "value_error" else first["msg"]
+        return f"{where}option {key!r}{given}: {said}"
     valid = _valid([str(part) for part in first["loc"][:-1]])
     close = difflib.get_close_matches(str(first["loc"][-1]), valid, 1)
     hint = f"did you mean {close[0]!r}? " if close else ""

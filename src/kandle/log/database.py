@@ -144,7 +144,9 @@ class Database:
         except OSError as error:
             if isinstance(error, StorageError):
                 raise
-            raise StorageError(f"log {self.path}: {error}") from error
+            is_file = isinstance(error, FileExistsError | NotADirectoryError)
+            what = "a log is a folder, and there is a file in its place; name another folder" if is_file else str(error)
+            raise StorageError(f"log {self.path}: {what}") from error
         except UnicodeDecodeError as error:
             # Names or messages that SQLite has read from damaged pages.
             raise StorageError(f"log {self.path}: {_WHAT[sqlite3.SQLITE_CORRUPT]} ({error})") from error
