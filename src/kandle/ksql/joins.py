@@ -10,7 +10,7 @@ from kandle.ksql.expressions import term
 from kandle.ksql.keys import key_expression
 from kandle.ksql.names import quoted, source_name
 from kandle.ksql.program import ScheduleTable, schedule_topic
-from kandle.ksql.stage import Rows, columns_of, later_nodes, made_properties, meanings
+from kandle.ksql.stage import Rows, columns_of, made_properties, meanings
 from kandle.ksql.statements import ColumnDefinition, Create, CreateAs, Item, Names, Select, Statement, duration
 from kandle.ksql.terms import Scope, Term
 from kandle.ksql.types import TIMESTAMP, VARCHAR, array, struct
@@ -31,7 +31,7 @@ def joined(query: QueryModel, join: Join, rows: Rows) -> tuple[Rows, Item]:
     """The source beside what it is joined with, as it stands after FROM, and the column that is then the key."""
     _check(query, join)
     where = [] if query.where is None else [query.where]
-    columns = columns_of([*later_nodes(query), *where, *(side for pair in join.on for side in pair)])
+    columns = columns_of([*rows.columns, *where, *(side for pair in join.on for side in pair)])
     scope = Scope(meanings(query.source, columns, SOURCE))
     other = _Other(query, join, columns)
     left, key = other.condition(scope)

@@ -24,13 +24,14 @@ NESTED_FORMATS = ("AVRO", "JSON", "PROTOBUF")
 class Rows:
     """A stream as it stands after FROM, and what was made so far for it.
 
-    `scope` says where the query's columns stand in it, `keys` which columns are the group key. Where `is_timed`, the time of its
-    records is the time of the query.
+    `scope` says where the query's columns stand in it, `columns` which of those the aggregation reads, `keys` which columns are the
+    group key. Where `is_timed`, the time of its records is the time of the query.
     """
 
     source: str
     scope: Scope
     is_timed: bool
+    columns: tuple[Column, ...] = ()
     keys: tuple[str, ...] = ()
     statements: tuple[Statement, ...] = ()
     declares: Mapping[str, Statement] = field(default_factory=dict)
@@ -110,7 +111,7 @@ def made(query: QueryModel, rows: Rows, step: Step) -> Rows:
     projection = _Projection(rows.scope)
     for item in (*step.key, *step.extra):
         projection.name(item.expression, item.name)
-    for column in columns_of(later_nodes(query)):
+    for column in rows.columns:
         projection.add(column, column.name)
     keys = tuple(projection.add(key, f"_k{position}") for position, key in enumerate(query.group_by))
     topic = f"{query.target.topic}_{step.name}"
