@@ -59,9 +59,7 @@ def _declared(query: QueryModel, heartbeat: AnyNode | None, alias: str = "") -> 
     where = [] if query.where is None else [query.where]
     columns = columns_of([*later_nodes(query), *([] if heartbeat is None else [heartbeat])])
     scope = Scope(meanings(query.source, columns_of([*columns, *where]), alias))
-    return Rows(
-        source_name(statement.name), scope, _is_record_time(query), tuple(columns), declares={statement.name: statement}
-    )
+    return Rows(source_name(statement.name), scope, _is_record_time(query), tuple(columns), declares={statement.name: statement})
 
 
 def _joined(query: QueryModel, rows: Rows, heartbeat: AnyNode | None) -> Rows:

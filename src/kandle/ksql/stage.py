@@ -16,15 +16,15 @@ from kandle.model.naming import snake_case
 from kandle.query.nodes import AnyNode, Column, Node, walk
 from kandle.query.query import QueryModel
 
-NESTED_FORMATS = ("AVRO", "JSON", "PROTOBUF")
-"""Formats that hold values of every type."""
+WHOLE_FORMATS = ("AVRO", "JSON")
+"""Formats that hold values of every type, and NULL."""
 
 
 @dataclass(frozen=True, slots=True)
 class Rows:
     """A stream as it stands after FROM, and what was made so far for it.
 
-    `scope` says where the query's columns stand in it, `columns` which of those the aggregation reads, `keys` which columns are the
+    `scope` says where the query's columns stand in it, `columns` which of those later steps read, `keys` which columns are the
     group key. Where `is_timed`, the time of its records is the time of the query.
     """
 
@@ -136,4 +136,4 @@ def made(query: QueryModel, rows: Rows, step: Step) -> Rows:
 def made_properties(topic: str, source: EntityModel) -> dict[str, str | int]:
     """The topic and the format of what is made from an entity, which may have more columns and other types."""
     own = source.value_format
-    return {"KAFKA_TOPIC": topic, "VALUE_FORMAT": own if own in NESTED_FORMATS else "JSON"}
+    return {"KAFKA_TOPIC": topic, "VALUE_FORMAT": own if own in WHOLE_FORMATS else "JSON"}
