@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -73,8 +74,29 @@ def test_differences_are_named() -> None:
 def test_types_of_declared_columns_are_compared() -> None:
     statement, found = table()
     kinds = [VARCHAR, VARCHAR, TIMESTAMP, *[decimal(18, 6)] * 4, decimal(38, 0)]
-    columns = tuple(ColumnDefinition(item.name, kind) for item, kind in zip(statement.select.items, kinds, strict=True))
+    roles = ["PRIMARY KEY", "PRIMARY KEY", *[""] * 6]
+    columns = tuple(
+        ColumnDefinition(item.name, kind, role) for item, kind, role in zip(statement.select.items, kinds, roles, strict=True)
+    )
     assert differences(Create("table", "RecLive", columns, {}), found) == [
         f"column volume is {BIGINT}, not DECIMAL(38,0)",
         "its windows are TUMBLING, not none",
+    ]
+
+
+def test_the_key_and_the_time_of_declared_records_are_compared() -> None:
+    statement, found = table()
+    kinds = [VARCHAR, VARCHAR, TIMESTAMP, *[decimal(18, 6)] * 4, BIGINT]
+    keys = {"symbol": "PRIMARY KEY"}
+    columns = tuple(
+        ColumnDefinition(item.name, kind, keys.get(item.name, ""))
+        for item, kind in zip(statement.select.items, kinds, strict=True)
+    )
+    declared = Create("table", "RecLive", columns, {"TIMESTAMP": "`start`"})
+    assert differences(declared, replace(found, window=None)) == [
+        "its key is (broker, symbol), not (symbol)",
+        "its TIMESTAMP is that of the records, not start",
+    ]
+    assert differences(replace(declared, properties={}), replace(found, window=None, timestamp="end"))[1:] == [
+        "its TIMESTAMP is end, not that of the records",
     ]

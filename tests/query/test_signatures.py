@@ -11,7 +11,7 @@ from kandle import Precision
 from kandle import functions as f
 from kandle.errors import QueryError
 from kandle.model.entity import entity_model
-from kandle.query.recording import RecordingRow, recorded_node
+from kandle.query.recording import RecordingRow, RecordingWindow, recorded_node
 from tests.query.declarations import Tick
 
 TYPES: list[tuple[Callable[[Any], Any], str, bool]] = [
@@ -69,6 +69,10 @@ REFUSED: list[tuple[Callable[[Any], Any], str]] = [
     (lambda t: f.upper(t.size), r"f\.upper takes a str, not \(Tick\.size: int\)"),
     (lambda t: f.max(t.active), r"f\.max takes numbers, texts, dates, datetimes"),
     (lambda t: f.sum(t.name), r"f\.sum takes a number"),
+    (
+        lambda t: f.max(RecordingWindow().start),
+        r"f\.max\(w\.start\): an aggregate takes what events have.*write w\.start by itself",
+    ),
     (lambda t: f.max(f.min(t.price)), r"an aggregate cannot be inside of another one"),
     (lambda t: f.coalesce(t.name, 1), r"f\.coalesce takes values of one type"),
     (lambda t: f.round(t.price, -1), r"a constant, 0 or more"),

@@ -22,7 +22,8 @@ from kandle.ksql.terms import Scope, Term
 from kandle.ksql.types import BIGINT, column_type
 from kandle.ksql.windows import check_late, hopping, size_of, tumbling
 from kandle.plan.plan import BarPlan, Plan
-from kandle.query.nodes import Node
+from kandle.query.describe import describe
+from kandle.query.nodes import AnyNode, Node, WindowBound, walk
 from kandle.query.query import Gaps
 
 COPIES = ("value", "copy")
@@ -45,7 +46,25 @@ def _check(plan: Plan) -> None:
             f"join of the streams {query.source.name} and {query.join.entity.name}: heartbeats find no partner there, so "
             'nothing would close the bars; use role "live"'
         )
-    if query.having is not None and query.gaps is not Gaps.CARRY and len(plan.emitted) > 1:
+    for entity in (query.source, query.target):
+        if entity.value_format == "PROTOBUF":
+            raise QueryError(
+                f"{entity.name}: value_format = 'PROTOBUF' has no NULL for most types, of which heartbeats and bars without "
+                'events are made; choose AVRO or JSON, or use role "live"'
+            )
+    if query.having is not None and query.gaps is not Gaps.CARRY:
+        _check_having(plan, query.having)
+
+
+def _check_having(plan: Plan, having: AnyNode) -> None:
+    """Where no gaps are filled the condition is that of the windows themselves."""
+    bound = next((found for found in walk(having) if isinstance(found, WindowBound)), None)
+    if bound is not None:
+        raise QueryError(
+            f"having: ksqlDB does not know {describe(bound)} in conditions over windows; choose Gaps.CARRY, where it looks "
+            'at rows, or use role "live"'
+        )
+    if len(plan.emitted) > 1:
         raise QueryError(
             "having: bars that it drops still count in the roll-up, but ksqlDB would roll up those that are left only; "
             'declare one timeframe, or use role "live"'

@@ -2,21 +2,31 @@
 
 from __future__ import annotations
 
+import re
+
 from kandle.errors import QueryError
-from kandle.ksql.names import quoted, text
+from kandle.ksql.names import check_name, quoted, text
 from kandle.ksql.patterns import java_pattern
 from kandle.ksql.statements import ColumnDefinition, Create
 from kandle.ksql.terms import Term
 from kandle.ksql.types import BIGINT, TIMESTAMP, VARCHAR, KsqlType, column_type
 from kandle.model.entity import EntityModel, FieldModel
 from kandle.model.markers import EPOCH_FORMATS
-from kandle.model.types import FloatType, IntegerType, StringMapType, StringType, TimestampType, UuidType
+from kandle.model.types import FloatType, IntegerType, StringType, TimestampType, UuidType
 from kandle.time.timeframe import MILLISECOND
 
 TEXT_FORMATS = ("JSON", "DELIMITED")
 """Formats in which a datetime of a pattern is text, and one of an epoch format its plain number."""
 
 KAFKA_TYPES = (StringType, UuidType, IntegerType, FloatType)
+
+NAMED_FORMATS = ("AVRO", "PROTOBUF")
+"""Formats whose schemas have the names of columns; a key of one column is a bare value there."""
+
+_PLAIN_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+
+NULL_IN_PROTOBUF = ("DECIMAL", "DATE", "TIMESTAMP")
+"""Types whose NULL stays NULL in PROTOBUF; with others it comes back as 0, an empty text or an empty map."""
 
 
 def name_of(topic: str) -> str:
@@ -27,7 +37,7 @@ def name_of(topic: str) -> str:
 def declared(entity: EntityModel) -> Create:
     """The statement that declares the topic of an entity."""
     _check_formats(entity)
-    _check_names(entity)
+    check_names(entity)
     role = "KEY" if entity.kind == "stream" else "PRIMARY KEY"
     keys = [ColumnDefinition(found.name, stored_type(entity, found), role) for found in entity.keys]
     values = [ColumnDefinition(found.name, stored_type(entity, found)) for found in entity.values]
@@ -113,10 +123,11 @@ def meaning(entity: EntityModel, found: FieldModel, column: str) -> Term:
     return Term(f"CASE WHEN {column} IS NOT NULL THEN {value} END" if found.nullable else value, TIMESTAMP, found.nullable)
 
 
-def _check_names(entity: EntityModel) -> None:
-    """ksqlDB finds the fields of Avro and JSON records by their names in any case."""
+def check_names(entity: EntityModel) -> None:
+    """QueryError for names that ksqlDB has itself, or does not tell apart: it finds fields of records by names in any case."""
     found: dict[str, str] = {}
     for each in entity.fields:
+        check_name(each.name, f"{entity.name}: ")
         if found.setdefault(each.name.upper(), each.name) != each.name:
             raise QueryError(
                 f"{entity.name}: the fields {found[each.name.upper()]} and {each.name} differ in the case of letters only, "
@@ -132,9 +143,27 @@ def _check_formats(entity: EntityModel) -> None:
     for side, name, found in (("key", entity.key_format, entity.keys), ("value", entity.value_format, entity.values)):
         if name == "KAFKA" and found:
             _check_kafka(entity, side, found)
-        maps = [each.name for each in found if isinstance(each.type, StringMapType)]
-        if name == "DELIMITED" and maps:
-            raise QueryError(f"{entity.name}: {side}_format = 'DELIMITED' has no maps, but {maps[0]} is one; choose AVRO or JSON")
+        for each in found if side == "value" or len(found) > 1 else ():
+            check_column(entity, Term(each.name, column_type(each.type), each.nullable), side, name)
+
+
+def check_column(entity: EntityModel, column: Term, side: str, name: str) -> None:
+    """QueryError for a column that the format of keys or values cannot hold; the term's text is its name."""
+    if name in NAMED_FORMATS and not _PLAIN_NAME.fullmatch(column.text):
+        raise QueryError(
+            f"{entity.name}: {side}_format = {name!r} has names of ASCII letters, digits and _ only, unlike {column.text}; "
+            "rename the field or choose JSON"
+        )
+    if name == "DELIMITED" and column.type.elements:
+        raise QueryError(
+            f"{entity.name}: {side}_format = 'DELIMITED' has no lists and maps, but {column.text} is {column.type}; "
+            "choose AVRO or JSON"
+        )
+    if name == "PROTOBUF" and column.nullable and column.type.name not in NULL_IN_PROTOBUF:
+        raise QueryError(
+            f"{entity.name}: {side}_format = 'PROTOBUF' has no NULL for {column.type}, which comes back as 0 or empty, but "
+            f"{column.text} may be NULL; choose AVRO or JSON, or a field that is not Optional"
+        )
 
 
 def _check_kafka(entity: EntityModel, side: str, found: tuple[FieldModel, ...]) -> None:

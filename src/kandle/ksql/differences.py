@@ -19,7 +19,8 @@ def differences(statement: Creating, found: Description) -> list[str]:
     """In words, how a stream or table that is there differs from what the statement would create; nothing if it does not."""
     if found.kind != statement.kind.upper():
         return [f"it is a {found.kind.lower()}, not a {statement.kind}"]
-    return [*_topic(statement, found), *_columns(statement, found), *_window(statement, found)]
+    declared = _declared(statement, found) if isinstance(statement, Create) else ()
+    return [*_topic(statement, found), *_columns(statement, found), *declared, *_window(statement, found)]
 
 
 def _topic(statement: Creating, found: Description) -> Iterator[str]:
@@ -46,6 +47,17 @@ def _columns(statement: Creating, found: Description) -> Iterator[str]:
     for name in there:
         if name not in wanted:
             yield f"column {name} is not declared"
+
+
+def _declared(statement: Create, found: Description) -> Iterator[str]:
+    """What decides how records are read: the key, and the time."""
+    wanted = [column.name for column in statement.columns if column.role.endswith("KEY")]
+    there = [column.name for column in found.columns if column.is_key]
+    if wanted != there:
+        yield f"its key is ({', '.join(there)}), not ({', '.join(wanted)})"
+    time = str(statement.properties.get("TIMESTAMP", "")).strip("`")
+    if time != found.timestamp.strip("`"):
+        yield f"its TIMESTAMP is {found.timestamp or 'that of the records'}, not {time or 'that of the records'}"
 
 
 def _wanted(statement: Creating) -> dict[str, str | None]:

@@ -39,7 +39,7 @@ def events(query: QueryModel, heartbeat: AnyNode | None = None) -> Events:
     """The events of a query; where heartbeats are rows of the source, `heartbeat` is true for them, and they are kept."""
     if query.window is not None and query.source.kind != "stream":
         raise QueryError(f"{query.source.name} is a table, whose rows have no place in windows; ksqlDB windows streams only")
-    rows = _declared(query)
+    rows = _declared(query, heartbeat)
     if query.join is not None:
         rows = _joined(query, rows, heartbeat)
     if query.schedule is not None:
@@ -54,11 +54,12 @@ def events(query: QueryModel, heartbeat: AnyNode | None = None) -> Events:
     return Events(made(query, rows, Step("prepared", comment, keys, where=kept)))
 
 
-def _declared(query: QueryModel, alias: str = "") -> Rows:
+def _declared(query: QueryModel, heartbeat: AnyNode | None, alias: str = "") -> Rows:
     statement = declared(query.source)
     where = [] if query.where is None else [query.where]
-    scope = Scope(meanings(query.source, columns_of([*later_nodes(query), *where]), alias))
-    return Rows(source_name(statement.name), scope, _is_record_time(query), declares={statement.name: statement})
+    columns = columns_of([*later_nodes(query), *([] if heartbeat is None else [heartbeat])])
+    scope = Scope(meanings(query.source, columns_of([*columns, *where]), alias))
+    return Rows(source_name(statement.name), scope, _is_record_time(query), tuple(columns), declares={statement.name: statement})
 
 
 def _joined(query: QueryModel, rows: Rows, heartbeat: AnyNode | None) -> Rows:
@@ -78,7 +79,7 @@ def _key_format(query: QueryModel, key: Item) -> Properties:
 def _in_session(query: QueryModel, rows: Rows, heartbeat: AnyNode | None) -> Rows:
     is_first = not rows.statements
     if is_first:
-        rows = _declared(query, SOURCE)
+        rows = _declared(query, heartbeat, SOURCE)
     else:
         columns = {node: replace(value, text=f"{quoted(SOURCE)}.{value.text}") for node, value in rows.scope.columns.items()}
         rows = replace(rows, scope=Scope(columns))

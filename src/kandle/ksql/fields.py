@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from kandle.errors import QueryError
+from kandle.ksql.declarations import check_column, check_names
 from kandle.ksql.expressions import term
 from kandle.ksql.stage import Rows
 from kandle.ksql.statements import Item, Names
-from kandle.ksql.terms import Scope
+from kandle.ksql.terms import Scope, Term
 from kandle.ksql.types import column_type
 from kandle.model.entity import EntityModel
 from kandle.query.nodes import WindowBound
@@ -55,12 +56,19 @@ def bar_properties(query: QueryModel, topic: str, keys: int) -> dict[str, str | 
     """How the topic of bars is made, and the formats of its records."""
     target = query.target
     _check_formats(target, keys)
-    found: dict[str, str | int] = {"KAFKA_TOPIC": topic, "KEY_FORMAT": target.key_format, "VALUE_FORMAT": target.value_format}
+    check_names(target)
+    for found in target.values:
+        check_column(target, Term(found.name, column_type(found.type), found.nullable), "value", target.value_format)
+    properties: dict[str, str | int] = {
+        "KAFKA_TOPIC": topic,
+        "KEY_FORMAT": target.key_format,
+        "VALUE_FORMAT": target.value_format,
+    }
     if target.partitions not in (1, query.source.partitions):
-        found["PARTITIONS"] = target.partitions
+        properties["PARTITIONS"] = target.partitions
     if target.replication > 1:
-        found["REPLICAS"] = target.replication
-    return found
+        properties["REPLICAS"] = target.replication
+    return properties
 
 
 def kept_for(target: EntityModel) -> dict[str, str | int]:

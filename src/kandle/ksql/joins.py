@@ -5,16 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from kandle.errors import QueryError
-from kandle.ksql.declarations import declared, is_event_time, name_of
+from kandle.ksql.declarations import declared, is_event_time, meaning, name_of
 from kandle.ksql.expressions import term
 from kandle.ksql.keys import key_expression
 from kandle.ksql.names import quoted, source_name
 from kandle.ksql.program import ScheduleTable, schedule_topic
-from kandle.ksql.stage import Rows, columns_of, later_nodes, made_properties, meanings
+from kandle.ksql.stage import Rows, columns_of, made_properties, meanings
 from kandle.ksql.statements import ColumnDefinition, Create, CreateAs, Item, Names, Select, Statement, duration
 from kandle.ksql.terms import Scope, Term
 from kandle.ksql.types import TIMESTAMP, VARCHAR, array, struct
 from kandle.model.entity import EntityModel
+from kandle.query.describe import describe
 from kandle.query.nodes import Column, Node
 from kandle.query.query import Join, QueryModel
 from kandle.time.timeframe import DAY
@@ -31,7 +32,7 @@ def joined(query: QueryModel, join: Join, rows: Rows) -> tuple[Rows, Item]:
     """The source beside what it is joined with, as it stands after FROM, and the column that is then the key."""
     _check(query, join)
     where = [] if query.where is None else [query.where]
-    columns = columns_of([*later_nodes(query), *where, *(side for pair in join.on for side in pair)])
+    columns = columns_of([*rows.columns, *where, *(side for pair in join.on for side in pair)])
     scope = Scope(meanings(query.source, columns, SOURCE))
     other = _Other(query, join, columns)
     left, key = other.condition(scope)
@@ -66,30 +67,55 @@ def _check(query: QueryModel, join: Join) -> None:
             f"join: the key of the table {other.name} has {len(other.keys)} parts ({names}), but ksqlDB finds rows of tables "
             "by a key of one column; give the table one key field, for example the parts joined by f.concat"
         )
+    _check_key(join)
     for entity in (source, other) if join.within is not None else ():
         if entity.timestamp is None or not is_event_time(entity, entity.timestamp):
-            stamp = "no field" if entity.timestamp is None else entity.timestamp.name
+            stamp = "a field" if entity.timestamp is None else entity.timestamp.name
             raise QueryError(
                 f"join: events of streams go together by the time of their records, but ksqlDB cannot take {stamp} of "
                 f'{entity.name} for it; mark a datetime field Timestamp(), in milliseconds (DatetimeFormat("epoch_ms"))'
             )
 
 
+def _check_key(join: Join) -> None:
+    """What ksqlDB can look up, and what it would leave out."""
+    other = join.entity
+    for left, right in join.on:
+        if other.kind == "table" and isinstance(right, Column) and not _stands(right, other, OTHER):
+            raise QueryError(
+                f"join: the key {right.name} of the table {other.name} is not a datetime in its topic, but a number or text "
+                "(DatetimeFormat), and ksqlDB finds rows of tables by the key as it stands; leave the DatetimeFormat out, or "
+                "make it an int or a str on both sides"
+            )
+        if join.how == "left" and left.nullable:
+            raise QueryError(
+                f"join: {describe(left)} may be NULL, and ksqlDB drops such events although the join is a left one; write "
+                "f.coalesce(x, ...), or leave them out by how='inner'"
+            )
+
+
+def _stands(column: Column, entity: EntityModel, alias: str) -> bool:
+    """Whether the column stands in the topic with its own type."""
+    shown = f"{quoted(alias)}.{quoted(column.name)}"
+    return meaning(entity, entity.field(column.name), shown).text == shown
+
+
 class _Other:
     """The other side of a join: itself, or a stream with its join key as one column."""
 
     def __init__(self, query: QueryModel, join: Join, columns: list[Column]) -> None:
-        self._on = join.on
+        self._on, self._source = join.on, query.source
         statement = declared(join.entity)
         self.declares: dict[str, Statement] = {statement.name: statement}
         self.statements: tuple[Statement, ...] = ()
         self.name = source_name(statement.name)
         self.scope = Scope(meanings(join.entity, columns, OTHER))
-        self._is_keyed = len(join.on) > 1 or not isinstance(join.on[0][1], Column)
+        right = join.on[0][1]
+        self._is_keyed = len(join.on) > 1 or not (isinstance(right, Column) and _stands(right, join.entity, OTHER))
         if self._is_keyed:
             self._by_key(query, join.entity, columns)
         else:
-            self.key = term(join.on[0][1], self.scope).text
+            self.key = term(right, self.scope).text
 
     def _by_key(self, query: QueryModel, entity: EntityModel, columns: list[Column]) -> None:
         """A stream of the other's columns with its join key as one more."""
@@ -121,7 +147,7 @@ class _Other:
         left = self._on[0][0]
         if self._is_keyed:
             return key_expression(parts), Item(self.key, "_id", VARCHAR)
-        if isinstance(left, Column):
+        if isinstance(left, Column) and _stands(left, self._source, SOURCE):
             return parts[0].text, Item(parts[0].text, left.name, parts[0].type)
         right = self._on[0][1]
         assert isinstance(right, Column)

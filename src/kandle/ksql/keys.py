@@ -15,7 +15,8 @@ from decimal import Decimal
 from typing import Any
 
 from kandle.errors import QueryError
-from kandle.ksql.terms import Term
+from kandle.ksql.terms import Term, plain, strict
+from kandle.ksql.types import VARCHAR
 from kandle.model.types import DataType, DecimalType
 from kandle.time.timeframe import MILLISECOND, to_instant
 
@@ -35,10 +36,11 @@ _EXPRESSIONS: dict[str, str] = {
 
 
 def key_expression(parts: Sequence[Term]) -> str:
-    """The text of a key in ksqlDB."""
+    """The text of a key in ksqlDB, NULL where a part of it is: in a sum of texts NULL would be the word."""
     texts = [_text_of(part) for part in parts]
     escaped = [_escaped(text) if part.type.name == "VARCHAR" else text for text, part in zip(texts[:-1], parts, strict=False)]
-    return f" + '{SEPARATOR}' + ".join([*escaped, texts[-1]])
+    whole = f" + '{SEPARATOR}' + ".join([*escaped, texts[-1]])
+    return plain(strict(whole, VARCHAR, parts)).text
 
 
 def _text_of(part: Term) -> str:
@@ -48,16 +50,16 @@ def _text_of(part: Term) -> str:
 
 
 def _escaped(text: str) -> str:
-    for plain, escape in ESCAPES:
-        text = f"REPLACE({text}, '{plain}', '{escape}')"
+    for sign, escape in ESCAPES:
+        text = f"REPLACE({text}, '{sign}', '{escape}')"
     return text
 
 
 def key_text(values: Sequence[Any], kinds: Sequence[DataType]) -> str:
     """The same text of the same key, from Python values."""
     texts = [_TEXTS[type(value)](value, kind) for value, kind in zip(values, kinds, strict=True)]
-    for plain, escape in ESCAPES:
-        texts[:-1] = [text.replace(plain, escape) for text in texts[:-1]]
+    for sign, escape in ESCAPES:
+        texts[:-1] = [text.replace(sign, escape) for text in texts[:-1]]
     return SEPARATOR.join(texts)
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from kandle.ksql.aggregates import partials, query_scope
-from kandle.ksql.declarations import name_of
+from kandle.ksql.declarations import check_column, name_of
 from kandle.ksql.events import events
 from kandle.ksql.fields import bar_properties, fields, start_of
 from kandle.ksql.levels import with_partials
@@ -26,7 +26,10 @@ def live_program(plan: Plan, store: WindowStore) -> Program:
     found = events(query)
     scope = query_scope(query, replace(found.rows.scope, sequence=ROW_OFFSET))
     bar = fields(query, found.rows, scope)
-    more, columns = with_partials(bar.items, {partial.name: partial.collect for partial in partials(query, scope)})
+    kept = {partial.name: partial.collect for partial in partials(query, scope)}
+    for name, value in kept.items():
+        check_column(query.target, replace(value, text=name), "value", query.target.value_format)
+    more, columns = with_partials(bar.items, kept)
     table = CreateAs(
         "table",
         name_of(base.live_topic),

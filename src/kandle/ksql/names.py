@@ -14,9 +14,16 @@ _SOURCE = re.compile(r"[A-Za-z0-9_-]+")
 
 def quoted(name: str) -> str:
     """A column's name in backticks, which keep its case and make every word usable."""
-    if name.upper() in RESERVED:
-        raise QueryError(f"no column of ksqlDB can be called {name!r}: it has a column of its own of that name; rename the field")
+    check_name(name)
     return _in_backticks(name)
+
+
+def check_name(name: str, where: str = "") -> None:
+    """QueryError for a name that no column can have; `where` says whose it is."""
+    if name.upper() in RESERVED:
+        raise QueryError(
+            f"{where}no column of ksqlDB can be called {name!r}: it has a column of its own of that name; rename the field"
+        )
 
 
 def source_name(name: str) -> str:

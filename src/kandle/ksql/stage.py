@@ -16,21 +16,22 @@ from kandle.model.naming import snake_case
 from kandle.query.nodes import AnyNode, Column, Node, walk
 from kandle.query.query import QueryModel
 
-NESTED_FORMATS = ("AVRO", "JSON", "PROTOBUF")
-"""Formats that hold values of every type."""
+WHOLE_FORMATS = ("AVRO", "JSON")
+"""Formats that hold values of every type, and NULL."""
 
 
 @dataclass(frozen=True, slots=True)
 class Rows:
     """A stream as it stands after FROM, and what was made so far for it.
 
-    `scope` says where the query's columns stand in it, `keys` which columns are the group key. Where `is_timed`, the time of its
-    records is the time of the query.
+    `scope` says where the query's columns stand in it, `columns` which of those later steps read, `keys` which columns are the
+    group key. Where `is_timed`, the time of its records is the time of the query.
     """
 
     source: str
     scope: Scope
     is_timed: bool
+    columns: tuple[Column, ...] = ()
     keys: tuple[str, ...] = ()
     statements: tuple[Statement, ...] = ()
     declares: Mapping[str, Statement] = field(default_factory=dict)
@@ -110,7 +111,7 @@ def made(query: QueryModel, rows: Rows, step: Step) -> Rows:
     projection = _Projection(rows.scope)
     for item in (*step.key, *step.extra):
         projection.name(item.expression, item.name)
-    for column in columns_of(later_nodes(query)):
+    for column in rows.columns:
         projection.add(column, column.name)
     keys = tuple(projection.add(key, f"_k{position}") for position, key in enumerate(query.group_by))
     topic = f"{query.target.topic}_{step.name}"
@@ -135,4 +136,4 @@ def made(query: QueryModel, rows: Rows, step: Step) -> Rows:
 def made_properties(topic: str, source: EntityModel) -> dict[str, str | int]:
     """The topic and the format of what is made from an entity, which may have more columns and other types."""
     own = source.value_format
-    return {"KAFKA_TOPIC": topic, "VALUE_FORMAT": own if own in NESTED_FORMATS else "JSON"}
+    return {"KAFKA_TOPIC": topic, "VALUE_FORMAT": own if own in WHOLE_FORMATS else "JSON"}

@@ -78,9 +78,12 @@ def _ends(value: Term, part: Term, node: Call) -> Condition:
 
 
 def _holds_part(value: Term, part: Term, node: Call) -> Condition:
+    found = compared(">", call("INSTR", value, part), number(0))
+    if _constant(node, 1):
+        return found
     # INSTR finds no empty text anywhere.
     empty = compared("=", part, Term("''", VARCHAR, nullable=False))
-    return any_of(compared(">", call("INSTR", value, part), number(0)), empty)
+    return any_of(found, empty)
 
 
 def _matching(pattern: str, general: Callable[[Term, Term, Call], Condition]) -> Builder:

@@ -27,7 +27,7 @@ from kandle.model.types import (
 )
 from kandle.query import rules
 from kandle.query.describe import OPERATORS, describe
-from kandle.query.nodes import Aggregate, AnyNode, Call, Constant, aggregates
+from kandle.query.nodes import Aggregate, AnyNode, Call, Constant, WindowBound, aggregates, walk
 from kandle.query.rules import Arguments
 
 Result = Callable[[Arguments], DataType | None]
@@ -227,10 +227,16 @@ def call(function: str, *arguments: AnyNode) -> Call:
 
 
 def aggregate(function: str, *arguments: AnyNode) -> Aggregate:
-    """A checked aggregate; aggregates do not nest."""
+    """A checked aggregate of events; aggregates do not nest."""
     for argument in arguments:
         if aggregates(argument):
             raise QueryError(f"f.{function}({describe(argument)}): an aggregate cannot be inside of another one")
+        bound = next((found for found in walk(argument) if isinstance(found, WindowBound)), None)
+        if bound is not None:
+            raise QueryError(
+                f"f.{function}({describe(argument)}): an aggregate takes what events have, and {describe(bound)} is what "
+                f"the bucket has; write {describe(bound)} by itself"
+            )
     signature = AGGREGATES[function]
     kind = _checked(function, signature, arguments)
     return Aggregate(function, arguments, kind, signature.nullable(arguments))

@@ -39,6 +39,16 @@ def no_key_at_all(q: Query) -> Any:
     )
 
 
+@case(Reading, Peak)
+def no_key_and_no_bars_in_gaps(q: Query) -> Any:
+    """One series of all, without bars where nothing happens"""
+    return (
+        q.from_(Reading)
+        .tumbling(lambda r: r.at, minutes=1, gaps=Gaps.SKIP)
+        .select(lambda r, w: Peak(start=w.start, peak=f.max(r.value), readings=f.count(r.value)))
+    )
+
+
 @case(Reading, SensorPeak)
 def a_field_becomes_the_key(q: Query) -> Any:
     """Events without a key, grouped by a field"""

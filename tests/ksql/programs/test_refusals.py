@@ -143,13 +143,56 @@ class Newest:
     price: int
 
 
+@kandle.stream("messages", value_format="PROTOBUF")
+@dataclass(frozen=True)
+class Message:
+    name: Annotated[str, Key(0)]
+    time: Annotated[datetime, Timestamp()]
+    price: Annotated[Decimal | None, Precision(18, 6)]
+    note: str | None
+
+
+@kandle.stream("sizes")
+@dataclass(frozen=True)
+class Size:
+    name: Annotated[str, Key(0)]
+    größe: int  # noqa: PLC2401
+
+
+@kandle.stream("plain_messages", value_format="PROTOBUF")
+@dataclass(frozen=True)
+class PlainMessage:
+    symbol: Annotated[str, Key(0)]
+    time: Annotated[datetime, Timestamp()]
+    size: int
+
+
+@kandle.stream("line_lots", value_format="DELIMITED")
+@dataclass(frozen=True)
+class LineLots:
+    symbol: Annotated[str, Key(0)]
+    start: Annotated[datetime, Timestamp(), Key(1)]
+    buyers: int
+
+
+@kandle.stream("both_cases")
+@dataclass(frozen=True)
+class BothCases:
+    symbol: Annotated[str, Key(0)]
+    start: Annotated[datetime, Timestamp(), Key(1)]
+    o: Annotated[Decimal, Precision(18, 6)]
+    O: Annotated[Decimal, Precision(18, 6)]  # noqa: E741
+
+
 ENTITIES: list[tuple[type, str]] = [
     (Keyless, "Keyless is a table without a key, which ksqlDB cannot have; mark its key fields"),
     (TwoBareKeys, "TwoBareKeys: key_format = 'KAFKA' holds one column, but there are 2 (one, two); choose AVRO or JSON"),
     (BareDate, "BareDate: key_format = 'KAFKA' holds a str, UUID, int or float, but on is date; choose AVRO or JSON"),
-    (Tagged, "Tagged: value_format = 'DELIMITED' has no maps, but tags is one; choose AVRO or JSON"),
+    (Tagged, "Tagged: value_format = 'DELIMITED' has no lists and maps, but tags is MAP<VARCHAR, VARCHAR>; choose AVRO or JSON"),
+    (Message, "Message: value_format = 'PROTOBUF' has no NULL for VARCHAR, which comes back as 0 or empty, but note may be NULL"),
+    (Size, "Size: value_format = 'AVRO' has names of ASCII letters, digits and _ only, unlike größe; rename the field or"),
     (Doubled, "Doubled: the fields price and Price differ in the case of letters only"),
-    (RowTime, "no column of ksqlDB can be called 'rowtime': it has a column of its own of that name; rename the field"),
+    (RowTime, "RowTime: no column of ksqlDB can be called 'rowtime': it has a column of its own of that name; rename the field"),
 ]
 
 
@@ -306,6 +349,22 @@ QUERIES: list[tuple[str, type, Callable[[Query], Any], str]] = [
         "KafkaBar: value_format = 'KAFKA' holds one column, but bars have more; choose AVRO or JSON",
     ),
     (
+        "lists in lines of text",
+        LineLots,
+        lambda q: lots(q.from_(Trade)).select(
+            lambda t, w: LineLots(symbol=t.symbol, start=w.start, buyers=f.count_distinct(t.buyer))
+        ),
+        "LineLots: value_format = 'DELIMITED' has no lists and maps, but _distinct_a0 is ARRAY<VARCHAR>; choose AVRO or JSON",
+    ),
+    (
+        "fields of bars that differ in case only",
+        BothCases,
+        lambda q: lots(q.from_(Trade)).select(
+            lambda t, w: BothCases(symbol=t.symbol, start=w.start, o=f.first(t.price), O=f.last(t.price))
+        ),
+        "BothCases: the fields o and O differ in the case of letters only",
+    ),
+    (
         "finer than milliseconds",
         LotBar,
         lambda q: q.from_(Trade).tumbling(lambda t: t.time, minutes=1, grace="7d1us").group_by(lambda t: t.symbol).select(lot),
@@ -342,6 +401,36 @@ def test_having_with_roll_up_and_without_filling_is_refused_in_role_all() -> Non
     )
     assert "The condition of having is applied by kandle" in " ".join(program(query).notes)
     with pytest.raises(QueryError, match=r'having: bars that it drops still count in the roll-up.*use role "live"'):
+        program(query, Role.ALL)
+
+
+def test_bounds_of_windows_in_having_are_refused_in_role_all_where_no_gaps_are_filled() -> None:
+    def declare(q: Query, gaps: Gaps) -> Any:
+        return (
+            q.from_(Trade)
+            .tumbling(lambda t: t.time, minutes=1, gaps=gaps)
+            .group_by(lambda t: t.symbol)
+            .having(lambda t, w: f.hour(w.start) > 8)
+            .select(lot)
+        )
+
+    with pytest.raises(QueryError, match=r'having: ksqlDB does not know w\.start in conditions over windows; .* use role "live"'):
+        program(model(LotBar, lambda q: declare(q, Gaps.SKIP)), Role.ALL)
+    filled = model(LotBar, lambda q: declare(q, Gaps.CARRY))
+    assert check_script(script([entity_model(Trade)], [filled], Role.ALL).text) == []
+
+
+def test_messages_without_null_are_refused_in_role_all() -> None:
+    query = model(
+        LotBar,
+        lambda q: lots(q.from_(PlainMessage)).select(
+            lambda t, w: LotBar(symbol=t.symbol, start=w.start, lots=f.sum(t.size), high=f.cast(f.max(t.size), Precision(18, 6)))
+        ),
+    )
+    assert check_script(script([entity_model(PlainMessage)], [query]).text) == []
+    with pytest.raises(
+        QueryError, match="PlainMessage: value_format = 'PROTOBUF' has no NULL for most types, of which heartbeats"
+    ):
         program(query, Role.ALL)
 
 
@@ -451,6 +540,8 @@ def test_a_key_of_several_parts_is_one_text_that_no_other_key_has() -> None:
     assert key_expression([two, one]) == "CAST(`b` AS VARCHAR) + '|' + `a`"
     flag = Term("`c`", BOOLEAN, nullable=False)
     assert key_expression([flag, two]) == "CASE WHEN `c` THEN 'true' ELSE 'false' END + '|' + CAST(`b` AS VARCHAR)"
+    maybe = Term("`u`", VARCHAR, nullable=True)
+    assert key_expression([two, maybe]) == "CASE WHEN `u` IS NOT NULL THEN CAST(`b` AS VARCHAR) + '|' + `u` END"
     with pytest.raises(QueryError, match="`d` is DOUBLE, which cannot be a part of a key"):
         key_expression([Term("`d`", DOUBLE, nullable=False), one])
 

@@ -29,7 +29,8 @@ SELECT
   `o`.`on` AS `on`,
   `o`.`name` AS `name`,
   `t`.`at` AS `at`,
-  `t`.`value` AS `value`
+  `t`.`value` AS `value`,
+  `t`.`sensor` AS `sensor`
 FROM `readings` `t`
   JOIN `holidays` `o` ON CAST(`t`.`at` AS DATE) = `o`.`on`
 EMIT CHANGES;

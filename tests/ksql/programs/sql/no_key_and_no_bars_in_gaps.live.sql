@@ -1,0 +1,34 @@
+SET 'auto.offset.reset'='earliest';
+SET 'commit.interval.ms'='200';
+
+-- Reading: topic readings.
+CREATE STREAM IF NOT EXISTS `readings` (
+  `sensor` VARCHAR,
+  `at` TIMESTAMP,
+  `value` DOUBLE
+) WITH (KAFKA_TOPIC='readings', PARTITIONS=1, VALUE_FORMAT='AVRO', TIMESTAMP='`at`');
+
+-- What is late, gaps and finals are judged by kandle: windows here take late events for days.
+
+-- The parts of the group key as columns, at the time of the query.
+CREATE STREAM IF NOT EXISTS `peaks_prepared` WITH (KAFKA_TOPIC='peaks_prepared', VALUE_FORMAT='AVRO') AS
+SELECT
+  `at`,
+  `value`,
+  CAST(0 AS BIGINT) AS `_k0`
+FROM `readings`
+EMIT CHANGES;
+
+-- Peak of 1m while they are open, with what kandle needs to close and roll up.
+CREATE TABLE IF NOT EXISTS `peaks_1m_live` WITH (KAFKA_TOPIC='peaks_1m_live', KEY_FORMAT='AVRO', VALUE_FORMAT='AVRO') AS
+SELECT
+  `_k0`,
+  FROM_UNIXTIME(WINDOWSTART) AS `start`,
+  MAX(`value`) AS `peak`,
+  COUNT(*) AS `readings`,
+  MIN(UNIX_TIMESTAMP(`at`)) AS `_first_time`,
+  MAX(UNIX_TIMESTAMP(`at`)) AS `_last_time`
+FROM `peaks_prepared`
+WINDOW TUMBLING (SIZE 1 MINUTES, RETENTION 7 DAYS, GRACE PERIOD 6 DAYS)
+GROUP BY `_k0`
+EMIT CHANGES;
