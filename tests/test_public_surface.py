@@ -6,8 +6,8 @@ import sys
 import kandle
 
 SURFACE = [
-    "Alias", "Backfill", "Context", "DatetimeFormat", "EventSet", "Gaps", "Health", "Ignore", "KandleError", "Key", "Late",
-    "MaxLength", "Message", "ModelBuilder", "Options", "Period", "Precision", "TableSet", "TimeBucket", "Timeframe",
+    "Alias", "Backfill", "Context", "DatetimeFormat", "EventSet", "Gaps", "Header", "Health", "Ignore", "KandleError", "Key",
+    "Late", "MaxLength", "Message", "ModelBuilder", "Options", "Period", "Precision", "TableSet", "TimeBucket", "Timeframe",
     "Timestamp", "backfill", "explain", "functions", "plan", "stream", "table", "testing",
 ]  # fmt: skip
 

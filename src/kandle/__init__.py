@@ -9,6 +9,7 @@ from kandle.errors import KandleError
 from kandle.model.markers import (
     Alias,
     DatetimeFormat,
+    Header,
     Ignore,
     Key,
     MaxLength,
@@ -36,6 +37,7 @@ __all__ = [
     "DatetimeFormat",
     "EventSet",
     "Gaps",
+    "Header",
     "Health",
     "Ignore",
     "KandleError",

@@ -13,13 +13,28 @@ import pytest
 from confluent_kafka import Producer
 
 import kandle
-from kandle import Context, EventSet, Key, Timestamp
+from kandle import Context, EventSet, Header, Key, Timestamp
 from kandle import functions as f
 from kandle.errors import DataError
+from kandle.log.port import TopicPartition
 from kandle.time.clock import SystemClock
-from kandle.time.timeframe import MILLISECOND, SECOND
+from kandle.time.timeframe import MILLISECOND, SECOND, from_instant, to_instant
 from tests.kafka.reading import everything
 from tools.kafka.cluster import Cluster
+
+
+@kandle.stream("traced", key_format="KAFKA", value_format="JSON")
+@dataclass(frozen=True)
+class Traced:
+    at: Annotated[datetime, Timestamp()]
+    code: Annotated[str, Key(0)]
+    amount: int
+    source: Annotated[str | None, Header("source-id")] = None
+
+
+class Traces(Context):
+    traced: EventSet[Traced]
+
 
 CODES = ["alpha", "beta", "gamma", "delta", "epsilon", "zeta", "eta", "theta"]
 
@@ -140,3 +155,19 @@ def test_murmur2_is_read_as_it_is_and_another_partitioner_is_found_out(cluster: 
         with pytest.raises(AssertionError, match=r'by murmur2.* partitioner="other"'):
             wait_until(lambda: False, market)
         assert isinstance(market.problem, DataError)
+
+
+def test_a_field_in_a_header_is_what_others_write_there_and_read_there(cluster: Cluster) -> None:
+    now = from_instant(SystemClock().now() // MILLISECOND * MILLISECOND)
+    with Traces.open(**settings(cluster)) as market:
+        market.traced.add_many([Traced(now, "own", 1, "us"), Traced(now, "none", 2)])
+        producer = Producer({"bootstrap.servers": cluster.bootstrap})
+        value = json.dumps({"at": to_instant(now) // MILLISECOND, "amount": 3}).encode()
+        headers: list[tuple[str, str | bytes | None]] = [("source-id", b"old"), ("other", b"x"), ("source-id", "für".encode())]
+        producer.produce("traced", key=b"theirs", value=value, headers=headers)
+        assert producer.flush(30) == 0
+        (batch,) = market.log.read(TopicPartition("traced", 0), 0, 10)
+        assert batch.records.frame["source"].to_list() == ["us", None, "für"]
+    first, second, _ = everything(cluster.bootstrap, "traced")
+    assert (first.headers(), second.headers()) == ([("source-id", b"us")], None)
+    assert set(json.loads(first.value())) == {"at", "amount"}

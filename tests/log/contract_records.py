@@ -192,6 +192,23 @@ class RecordContract(ContractBase):
         assert numbers_of(found) == [0, 1, 2, 3, 4]
         assert headers_of(found) == [{}, {"source": "feed", "trace": "ü🚀"}, {}, {"source": ""}, {}]
 
+    def test_a_column_of_a_header_is_written_there_and_read_from_there(self, log: Log, name: str) -> None:
+        traced = Column("traced", "string", pl.String(), nullable=True, header="trace")
+        log.ensure(topic_spec(name, columns=(*COLUMNS, traced)))
+        frame = records([1, 2, 3]).frame
+        said = frame.with_columns(pl.Series("traced", ["a", None, "ü"], pl.String))
+        headed = header_column([{"trace": "b", "source": "feed"}, None, {"source": "feed"}])
+        log.append([write(name, [0]), Write(name, 0, Records(said)), Write(name, 0, Records(frame, headed))])
+        log.append([Write(name, 0, Records(said, headed))])
+        found = read_all(log, name)
+        log.append([Write(name, 0, each.records) for each in found[-1:]])
+        (again,) = read_all(log, name, offset=len(frame_of(found)))
+        assert again.records.headers is not None and found[-1].records.headers is not None
+        assert again.records.headers.to_list() == found[-1].records.headers.to_list()[-len(again) :]
+        assert frame_of(found)["traced"].to_list() == [None, "a", None, "ü", "b", None, None, "a", None, "ü"]
+        assert [each.get("trace") for each in headers_of(found)] == frame_of(found)["traced"].to_list()
+        assert [each.get("source") for each in headers_of(found)][-3:] == ["feed", None, "feed"]
+
     def test_tombstones_stay_tombstones_and_other_records_are_none(self, log: Log, name: str) -> None:
         log.ensure(topic_spec(name))
         marked = Records(records([1, 2, 3]).frame, tombstones=pl.Series([False, True, False]))

@@ -215,6 +215,8 @@ OBJECTS: list[tuple[dict[str, Any], str]] = [
     ({"amount": Decimal("0.000001")}, r"has 6 digits behind the point \(Decimal\(18, 5\)\)"),
     ({"amount": Decimal(10) ** 13}, r"too many digits before the point"),
     ({"amount": 1.5}, r"is not a finite Decimal"),
+    ({"real": float("nan")}, r"Row\.real = nan is not a finite number"),
+    ({"real": "1.5"}, r"is not a float or int"),
     ({"whole": 2**63}, r"does not fit 64 bits"),
     ({"whole": True}, r"is not an int"),
     ({"flag": 1}, r"is not a bool"),

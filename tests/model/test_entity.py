@@ -13,7 +13,7 @@ import pytest
 from pydantic import BaseModel
 
 import kandle
-from kandle import Alias, DatetimeFormat, Ignore, Key, MaxLength, Precision, Timestamp
+from kandle import Alias, DatetimeFormat, Header, Ignore, Key, MaxLength, Precision, Timestamp
 from kandle.errors import ModelError
 from kandle.model.entity import EntityModel, entity_model
 from kandle.model.naming import bar_topic, snake_case
@@ -114,6 +114,12 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"x": Annotated[int, Timestamp()]}, r"Timestamp goes with datetime, not with int"),
     ({"x": Annotated[int, Precision(3, 1)]}, r"Precision goes with Decimal"),
     ({"x": Annotated[int, MaxLength(3)]}, r"MaxLength goes with str"),
+    ({"x": Annotated[bytes | None, Header("x")]}, r"Header goes with str, not with bytes"),
+    ({"x": Annotated[str, Header("x")]}, r"a record may come without the header; write Annotated\[str \| None, Header"),
+    (
+        {"x": Annotated[str | None, Header("h")], "y": Annotated[str | None, Header("h")]},
+        r"headers 'h', 'h' are not all",
+    ),
     ({"x": Annotated[datetime, DatetimeFormat("epoch_days")]}, r"'epoch_days' is no datetime format; .* epoch_s, epoch_ms"),
     ({"x": Annotated[int, Ignore()]}, r"Wrong\.x is ignored, so it needs a default"),
     ({"x": int, "y": Annotated[int, Alias("x")]}, r"x names more than one field or alias"),

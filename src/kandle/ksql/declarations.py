@@ -9,7 +9,7 @@ from kandle.ksql.names import check_name, quoted, text
 from kandle.ksql.patterns import java_pattern
 from kandle.ksql.statements import ColumnDefinition, Create
 from kandle.ksql.terms import Term
-from kandle.ksql.types import BIGINT, TIMESTAMP, VARCHAR, KsqlType, column_type
+from kandle.ksql.types import BIGINT, BYTES, TIMESTAMP, VARCHAR, KsqlType, column_type
 from kandle.model.entity import EntityModel, FieldModel
 from kandle.model.markers import EPOCH_FORMATS
 from kandle.model.types import FloatType, IntegerType, StringType, TimestampType, UuidType
@@ -41,10 +41,10 @@ def declared(entity: EntityModel) -> Create:
     role = "KEY" if entity.kind == "stream" else "PRIMARY KEY"
     keys = [ColumnDefinition(found.name, stored_type(entity, found), role) for found in entity.keys]
     values = [ColumnDefinition(found.name, stored_type(entity, found)) for found in entity.values]
+    headers = [ColumnDefinition(found.name, BYTES, f"HEADER({text(found.header or '')})") for found in entity.headers]
     properties = topic_properties(entity) | formats(entity) | _time(entity)
-    return Create(
-        entity.kind, name_of(entity.topic), (*keys, *values), properties, comment=f"{entity.name}: topic {entity.topic}"
-    )
+    columns = (*keys, *values, *headers)
+    return Create(entity.kind, name_of(entity.topic), columns, properties, comment=f"{entity.name}: topic {entity.topic}")
 
 
 def topic_properties(entity: EntityModel) -> dict[str, str | int]:
@@ -103,6 +103,8 @@ def _to_milliseconds(entity: EntityModel, found: FieldModel) -> str | None:
 
 def stored_type(entity: EntityModel, found: FieldModel) -> KsqlType:
     """The type of the column as it stands in the topic."""
+    if found.header is not None:
+        return BYTES
     if isinstance(found.type, TimestampType):
         if _to_milliseconds(entity, found) is not None:
             return BIGINT
@@ -113,6 +115,8 @@ def stored_type(entity: EntityModel, found: FieldModel) -> KsqlType:
 
 def meaning(entity: EntityModel, found: FieldModel, column: str) -> Term:
     """The value of a field whose column is referred to by this text."""
+    if found.header is not None:
+        return Term(f"FROM_BYTES({column}, 'utf8')", VARCHAR, nullable=True)
     stored = stored_type(entity, found)
     if not isinstance(found.type, TimestampType) or stored == TIMESTAMP:
         return Term(column, stored, found.nullable)
@@ -121,6 +125,12 @@ def meaning(entity: EntityModel, found: FieldModel, column: str) -> Term:
     else:
         value = f"FROM_UNIXTIME({column}{_to_milliseconds(entity, found)})"
     return Term(f"CASE WHEN {column} IS NOT NULL THEN {value} END" if found.nullable else value, TIMESTAMP, found.nullable)
+
+
+def check_written(entity: EntityModel) -> None:
+    """QueryError for an entity whose records ksqlDB cannot write."""
+    for found in entity.headers:
+        raise QueryError(f"{entity.name}.{found.name} is a header, and ksqlDB writes none; leave Header out in what queries make")
 
 
 def check_names(entity: EntityModel) -> None:

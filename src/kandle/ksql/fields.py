@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from kandle.errors import QueryError
-from kandle.ksql.declarations import check_column, check_names
+from kandle.ksql.declarations import check_column, check_names, check_written
 from kandle.ksql.expressions import term
 from kandle.ksql.stage import Rows
 from kandle.ksql.statements import Item, Names
@@ -57,6 +57,7 @@ def bar_properties(query: QueryModel, topic: str, keys: int) -> dict[str, str | 
     target = query.target
     _check_formats(target, keys)
     check_names(target)
+    check_written(target)
     for found in target.values:
         check_column(target, Term(found.name, column_type(found.type), found.nullable), "value", target.value_format)
     properties: dict[str, str | int] = {

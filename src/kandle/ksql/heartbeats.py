@@ -32,6 +32,12 @@ class Beating:
 def with_heartbeats(query: QueryModel) -> Beating:
     """The query such that heartbeats reach the windows and add nothing to their aggregates."""
     kept = kept_fields(query)
+    for found in query.source.headers:
+        if found.name in kept:
+            raise QueryError(
+                f"role all writes heartbeats into {query.source.name} with all that makes its key, but ksqlDB writes no headers, "
+                f'and {found.name} is one; group by another field, or use role "live"'
+            )
     anchors = [found for found in query.source.values if not found.nullable and found.name not in kept]
     if not anchors:
         raise QueryError(

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from kandle.errors import QueryError
 from kandle.ksql.aggregates import query_scope
-from kandle.ksql.declarations import is_event_time, name_of
+from kandle.ksql.declarations import check_written, is_event_time, name_of
 from kandle.ksql.events import Events, events
 from kandle.ksql.expressions import condition, term
 from kandle.ksql.fields import bar_properties, fields, kept_for
@@ -76,6 +76,7 @@ def _rows(query: QueryModel, found: Events) -> CreateAs:
         items.append(Item(f"AS_VALUE({text})" if text in used else text, name))
         used |= {text} & {*keys, *current}
     _check_values(query)
+    check_written(query.target)
     if kind == "table" and sorted(keys) != sorted(current):
         raise QueryError(
             f"select: the key of {target.name} is ({', '.join(key.name for key in target.keys)}), but a table made from "

@@ -141,9 +141,14 @@ def _completed(spec: TopicSpec, frame: pl.DataFrame) -> pl.DataFrame:
 def spec_text(spec: TopicSpec) -> tuple[str, bytes]:
     """A spec as text, and its column types as an empty batch."""
     content = asdict(spec)
-    content["columns"] = [{"name": each.name, "kind": each.kind, "nullable": each.nullable} for each in spec.columns]
+    content["columns"] = [_column_text(each) for each in spec.columns]
     empty = packed(pl.DataFrame(schema=spec.schema))
     return json.dumps(content | {"checksum": _checksum(content, empty)}), empty
+
+
+def _column_text(column: Column) -> dict[str, Any]:
+    found: dict[str, Any] = {"name": column.name, "kind": column.kind, "nullable": column.nullable}
+    return found if column.header is None else found | {"header": column.header}
 
 
 def _checksum(content: dict[str, Any], empty: bytes) -> int:

@@ -19,6 +19,7 @@ from kandle.log.blobs import RESERVED, Stored, batch_of, check, packed, span_of,
 from kandle.log.compaction import maintain
 from kandle.log.database import Database, Durability
 from kandle.log.group import EmbeddedConsumer
+from kandle.log.header_columns import header_columns, with_columns, with_headers
 from kandle.log.port import (
     Consumer,
     Fence,
@@ -157,7 +158,8 @@ class EmbeddedLog:
         number, spec = self._known(write.topic)
         if not 0 <= write.partition < spec.partitions:
             raise LogError(f"topic {spec.name} has partitions 0 to {spec.partitions - 1}, not {write.partition}")
-        frame = check(spec, write.records)
+        headers = header_columns(spec.columns)
+        frame = check(spec, with_columns(with_headers(write.records, headers), headers))
         blob = packed(frame)
         low, high = span_of(spec, frame)
         return (number, write.partition), Stored(0, 0, frame.height, 0, low, high, zlib.crc32(blob), blob)

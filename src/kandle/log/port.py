@@ -23,12 +23,16 @@ class TopicPartition(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """One column of a topic: `kind` is its type in words (`decimal(18, 6)`), which must not change; `physical` that of frames."""
+    """One column of a topic: `kind` is its type in words (`decimal(18, 6)`), which must not change; `physical` that of frames.
+
+    With `header` it is the text of that header of each record.
+    """
 
     name: str
     kind: str
     physical: pl.DataType
     nullable: bool = False
+    header: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from kandle.errors import SchemaError
 from kandle.log.port import Column, TopicSpec
 
@@ -32,7 +34,7 @@ def _check_same(topic: str, old: Column, new: Column | None) -> None:
         raise SchemaError(
             f"topic {topic} has the column {old.name}, which is not declared; declare it again or use another topic"
         )
-    if (old.kind, old.physical, old.nullable) != (new.kind, new.physical, new.nullable):
+    if replace(old, name=new.name) != new:
         raise SchemaError(
             f"topic {topic}, column {old.name}: it is {_words(old)} in the topic and {_words(new)} in the declaration; "
             "a column cannot change: use another topic or another column"
@@ -40,7 +42,8 @@ def _check_same(topic: str, old: Column, new: Column | None) -> None:
 
 
 def _words(column: Column) -> str:
-    return f"{column.kind} | None" if column.nullable else column.kind
+    words = f"{column.kind} | None" if column.nullable else column.kind
+    return words if column.header is None else f"{words} of the header {column.header!r}"
 
 
 SETTINGS = ("partitions", "replication", "retention", "retention_bytes", "compacted", "time")

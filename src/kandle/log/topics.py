@@ -10,7 +10,9 @@ from kandle.model.entity import EntityModel
 
 def entity_topic(entity: EntityModel, name: str | None = None) -> TopicSpec:
     """The topic of an entity: its fields in their physical types; a table is compacted."""
-    columns = tuple(Column(found.name, str(found.type), found.type.physical, found.nullable) for found in entity.fields)
+    columns = tuple(
+        Column(found.name, str(found.type), found.type.physical, found.nullable, found.header) for found in entity.fields
+    )
     keys = entity.keys
     return TopicSpec(
         name=entity.topic if name is None else name,

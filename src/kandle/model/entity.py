@@ -22,6 +22,7 @@ from kandle.model.markers import (
     DatetimeFormat,
     EntityOptions,
     FormatName,
+    Header,
     Ignore,
     Key,
     MaxLength,
@@ -82,6 +83,8 @@ class FieldModel:
     default: Any = MISSING
     datetime_format: str | None = None
     aliases: tuple[str, ...] = ()
+    header: str | None = None
+    """The header of the record that holds the field."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,8 +112,13 @@ class EntityModel:
 
     @property
     def values(self) -> tuple[FieldModel, ...]:
-        """Fields that are not parts of the key."""
-        return tuple(found for found in self.fields if found.key_order is None)
+        """Fields of the record's value: neither parts of the key nor headers."""
+        return tuple(found for found in self.fields if found.key_order is None and found.header is None)
+
+    @property
+    def headers(self) -> tuple[FieldModel, ...]:
+        """Fields that stand in headers."""
+        return tuple(found for found in self.fields if found.header is not None)
 
     @property
     def timestamp(self) -> FieldModel | None:
@@ -211,6 +219,7 @@ def _field(cls: type, name: str, hint: Any, default: Any) -> FieldModel | None:
         default=default,
         datetime_format=None if pattern is None else pattern.pattern,
         aliases=found[Alias].names if Alias in found else (),
+        header=found[Header].name if Header in found else None,
     )
 
 
@@ -253,6 +262,7 @@ def _check_markers(where: str, kind: DataType, nullable: bool, markers: dict[typ
         (MaxLength, StringType, "str"),
         (DatetimeFormat, TimestampType, "datetime"),
         (Timestamp, TimestampType, "datetime"),
+        (Header, StringType, "str"),
     ]
     for marker, wanted, name in misplaced:
         if marker in markers and not isinstance(kind, wanted):
@@ -262,6 +272,8 @@ def _check_markers(where: str, kind: DataType, nullable: bool, markers: dict[typ
         raise ModelError(f"{where}: a field marked {marker_name} cannot be Optional")
     if Key in markers and isinstance(kind, FloatType | StringMapType):
         raise ModelError(f"{where}: {kind} cannot be a part of a key, since equal keys must be equal to the last bit")
+    if Header in markers and (Key in markers or not nullable):
+        raise ModelError(f"{where}: a record may come without the header; write Annotated[str | None, Header(...)], and no Key")
     pattern = markers.get(DatetimeFormat)
     if pattern is not None and "%" not in pattern.pattern and pattern.pattern not in EPOCH_FORMATS:
         raise ModelError(
@@ -278,6 +290,9 @@ def _check(model: EntityModel) -> None:
     stamps = [found.name for found in model.fields if found.is_timestamp]
     if len(stamps) > 1:
         raise ModelError(f"{model.name} has {len(stamps)} fields marked Timestamp ({', '.join(stamps)}); mark one")
+    headers = [found.header for found in model.headers]
+    if len(set(headers)) < len(headers):
+        raise ModelError(f"{model.name}: headers {', '.join(map(repr, headers))} are not all different; one field for each")
     names = [name for found in model.fields for name in (found.name, *found.aliases)]
     doubles = sorted({name for name in names if names.count(name) > 1})
     if doubles:

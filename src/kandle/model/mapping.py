@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -152,6 +153,12 @@ def _integer(kind: DataType, value: Any) -> str | None:
     return None if -(2**63) <= value < 2**63 else "does not fit 64 bits"
 
 
+def _float(kind: DataType, value: Any) -> str | None:
+    if not isinstance(value, float | int) or isinstance(value, bool):
+        return "is not a float or int"
+    return None if math.isfinite(value) else "is not a finite number"
+
+
 def _decimal(kind: DataType, value: Any) -> str | None:
     assert isinstance(kind, DecimalType)
     if not isinstance(value, Decimal) or not value.is_finite():
@@ -193,7 +200,7 @@ def _string_map(kind: DataType, value: Any) -> str | None:
 _CHECKS: dict[type[DataType], Callable[[DataType, Any], str | None]] = {
     BooleanType: _boolean,
     IntegerType: _integer,
-    FloatType: _instance(float, int),
+    FloatType: _float,
     DecimalType: _decimal,
     StringType: _string,
     UuidType: _instance(uuid.UUID),

@@ -70,6 +70,13 @@ class Alias:
 
 
 @dataclass(frozen=True, slots=True)
+class Header:
+    """The field stands in the header of this name beside the record, not in it; a text, or None where there is no such header."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
 class Ignore:
     """The field is not part of the entity's records; it needs a default."""
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import polars as pl
@@ -14,12 +14,16 @@ from kandle.time.timeframe import IntArray
 class TopicCodec:
     """Keys and values of a topic whose frames have these columns; `key` is None where records have no key.
 
-    A value that is None is a tombstone where there is a key, and cannot be read where there is none.
+    A value that is None is a tombstone where there is a key, and cannot be read where there is none. `headers` names the headers
+    in which columns stand: they are in neither, and NULL when they are read.
     """
 
-    def __init__(self, columns: Sequence[str], key: Format | None, value: Format) -> None:
+    def __init__(
+        self, columns: Sequence[str], key: Format | None, value: Format, headers: Mapping[str, str] | None = None
+    ) -> None:
         self._columns = list(columns)
         self._key, self._value = key, value
+        self.headers: Mapping[str, str] = {} if headers is None else headers
 
     def encode(self, frame: pl.DataFrame, tombstones: pl.Series | None = None) -> tuple[list[bytes | None], list[bytes | None]]:
         """Keys and values of physical rows; the value columns of tombstones are not looked at and need not be there."""
@@ -47,6 +51,8 @@ class TopicCodec:
         frames = [_rows(part, len(values), kept) for part in parts]
         # A frame without columns has no rows either.
         frame = pl.concat([each for each in frames if each.width], how="horizontal")
+        if self.headers:
+            frame = frame.with_columns(pl.lit(None, dtype=pl.String).alias(name) for name in self.headers)
         return Decoded(frame.select(self._columns), _merged(rejects), _marks(gone[kept]))
 
     def _alive(self, values: Messages, gone: BoolArray) -> Decoded:

@@ -88,11 +88,12 @@ def topic_codec(
     """
     chosen = Formats() if formats is None else formats
     fields = {each.name: each for each in column_fields(columns, entity)}
+    headers = {column.name: column.header for column in columns if column.header is not None}
     key_fields = tuple(fields[name] for name in keys)
-    value_fields = tuple(each for name, each in fields.items() if name not in keys)
+    value_fields = tuple(each for name, each in fields.items() if name not in keys and name not in headers)
     key = _key(_Wanted(topic, "key", key_fields, chosen, registry)) if keys else None
     value = _FORMATS[chosen.value](_Wanted(topic, "value", value_fields, chosen, registry))
-    return TopicCodec(list(fields), key, value)
+    return TopicCodec(list(fields), key, value, headers)
 
 
 def _key(wanted: _Wanted) -> Format:

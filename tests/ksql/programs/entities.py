@@ -10,7 +10,7 @@ from uuid import UUID
 
 import kandle
 from kandle import Key, Precision, Timestamp
-from kandle.model.markers import Alias, DatetimeFormat, MaxLength
+from kandle.model.markers import Alias, DatetimeFormat, Header, MaxLength
 
 Price = Annotated[Decimal, Precision(18, 6)]
 
@@ -355,6 +355,27 @@ class Factor:
 class Weighted:
     code: Annotated[str, Key(0)]
     weight: float | None
+
+
+@kandle.stream("traced")
+@dataclass(frozen=True)
+class Traced:
+    """Events whose source stands in a header."""
+
+    time: Annotated[datetime, Timestamp()]
+    name: Annotated[str, Key(0)]
+    price: Price
+    source: Annotated[str | None, Header("source-id")] = None
+
+
+@kandle.stream("traced_bars")
+@dataclass(frozen=True)
+class TracedBar:
+    name: Annotated[str, Key(0)]
+    start: Annotated[datetime, Timestamp(), Key(1)]
+    highest: Price
+    sources: int
+    last_source: str | None
 
 
 @kandle.stream("stamped", value_format="JSON")

@@ -101,4 +101,6 @@ def _stored(entity: EntityModel, field: FieldModel, value: Any) -> Any:
             return pl.Series([value]).dt.strftime(str(field.datetime_format))[0]
         if kind == BIGINT:
             return round(value.timestamp() * UNITS[str(field.datetime_format)])
+    if field.header is not None:
+        return None if value is None else value.encode()
     return str(value) if isinstance(value, uuid.UUID) else value

@@ -25,6 +25,8 @@ from tests.ksql.programs.entities import (
     SensorPeak,
     Stamped,
     StampedBar,
+    Traced,
+    TracedBar,
     Trade,
 )
 
@@ -165,4 +167,20 @@ def times_as_text_in_json(q: Query) -> Any:
         .tumbling(lambda x: x.time, minutes=(1, 5))
         .group_by(lambda x: x.code)
         .select(lambda x, w: StampedBar(code=x.code, start=w.start, last_sent=f.last(x.sent), price=f.last(x.price)))
+    )
+
+
+@case(Traced, TracedBar)
+def a_header_of_the_events(q: Query) -> Any:
+    """A field that stands in a header of the records"""
+    return (
+        q.from_(Traced)
+        .where(lambda t: f.coalesce(t.source, "unknown") != "test")
+        .tumbling(lambda t: t.time, minutes=(1, 5))
+        .group_by(lambda t: t.name)
+        .select(
+            lambda t, w: TracedBar(
+                name=t.name, start=w.start, highest=f.max(t.price), sources=f.count(t.source), last_source=f.last(t.source)
+            )
+        )
     )

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import pytest
 
 import kandle
-from kandle import Gaps, Key, Late, Precision, Timestamp
+from kandle import Gaps, Header, Key, Late, Precision, Timestamp
 from kandle import functions as f
 from kandle.errors import KandleError, QueryError
 from kandle.ksql.keys import key_expression, key_text
@@ -39,6 +39,7 @@ from tests.ksql.programs.entities import (
     Session,
     Tick,
     Total,
+    Traced,
     Trade,
 )
 from tests.ksql.programs.over_time import bar, lot
@@ -182,6 +183,15 @@ class BothCases:
     start: Annotated[datetime, Timestamp(), Key(1)]
     o: Annotated[Decimal, Precision(18, 6)]
     O: Annotated[Decimal, Precision(18, 6)]  # noqa: E741
+
+
+@kandle.stream("headed_lots")
+@dataclass(frozen=True)
+class HeadedLots:
+    symbol: Annotated[str, Key(0)]
+    start: Annotated[datetime, Timestamp(), Key(1)]
+    lots: int
+    buyer: Annotated[str | None, Header("buyer")]
 
 
 ENTITIES: list[tuple[type, str]] = [
@@ -357,6 +367,14 @@ QUERIES: list[tuple[str, type, Callable[[Query], Any], str]] = [
         "LineLots: value_format = 'DELIMITED' has no lists and maps, but _distinct_a0 is ARRAY<VARCHAR>; choose AVRO or JSON",
     ),
     (
+        "headers of bars",
+        HeadedLots,
+        lambda q: lots(q.from_(Trade)).select(
+            lambda t, w: HeadedLots(symbol=t.symbol, start=w.start, lots=f.count(), buyer=f.last(t.buyer))
+        ),
+        "HeadedLots.buyer is a header, and ksqlDB writes none; leave Header out in what queries make",
+    ),
+    (
         "fields of bars that differ in case only",
         BothCases,
         lambda q: lots(q.from_(Trade)).select(
@@ -431,6 +449,20 @@ def test_messages_without_null_are_refused_in_role_all() -> None:
     with pytest.raises(
         QueryError, match="PlainMessage: value_format = 'PROTOBUF' has no NULL for most types, of which heartbeats"
     ):
+        program(query, Role.ALL)
+
+
+def test_a_group_key_that_is_a_header_is_refused_in_role_all() -> None:
+    query = model(
+        LotBar,
+        lambda q: (
+            q.from_(Traced)
+            .tumbling(lambda t: t.time, minutes=1)
+            .group_by(lambda t: f.coalesce(t.source, ""))
+            .select(lambda t, w: LotBar(symbol=f.coalesce(t.source, ""), start=w.start, lots=f.count(), high=f.max(t.price)))
+        ),
+    )
+    with pytest.raises(QueryError, match="but ksqlDB writes no headers, and source is one; group by another field"):
         program(query, Role.ALL)
 
 

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator, Callable, Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta, timezone
 from decimal import Decimal
-from typing import Any
+from typing import Annotated, Any
 from uuid import UUID
 
 import pytest
 
+import kandle
+from kandle import Header, Key
 from kandle.errors import DataError, KsqlError, KsqlUnavailableError, ModelError, QueryError
 from kandle.ksql.rest.client import KsqlClient
 from tests.ksql.rest.declarations import Everything, Tick
@@ -86,6 +88,20 @@ def test_objects_are_sent_with_names_in_backticks_and_values_that_lose_nothing()
             "`note`": None,
         },
     ]
+
+
+@kandle.stream("traced")
+@dataclass(frozen=True)
+class Traced:
+    name: Annotated[str, Key(0)]
+    source: Annotated[str | None, Header("source-id")] = None
+
+
+def test_headers_are_no_columns_that_can_be_inserted() -> None:
+    _, (asked,) = inserted([Traced("a")])
+    assert lines(asked)[1] == {"`name`": "a"}
+    with pytest.raises(DataError, match=r"Traced\.source is a header, which ksqlDB does not write; add the row to the topic"):
+        inserted([Traced("a", "feed")])
 
 
 def test_mappings_are_sent_by_column() -> None:

@@ -98,8 +98,13 @@ def _line(row: Any, number: int) -> bytes:
 def _values(row: Any) -> Mapping[str, Any]:
     if isinstance(row, Mapping):
         return row
-    plan = mapping(entity_model(type(row)))
-    return plan.combine(plan.extract(row))
+    entity = entity_model(type(row))
+    plan = mapping(entity)
+    values = plan.combine(plan.extract(row))
+    for found in entity.headers:
+        if values.pop(found.name) is not None:
+            raise DataError(f"{entity.name}.{found.name} is a header, which ksqlDB does not write; add the row to the topic")
+    return values
 
 
 class _Insertion:

@@ -11,7 +11,7 @@ import polars as pl
 from kandle.errors import UnavailableError, UnknownTopicError
 from kandle.log.blobs import spec_of, spec_text
 from kandle.log.kafka.admin import Admin
-from kandle.log.kafka.reading import Reader
+from kandle.log.kafka.reading import NO_HEADERS, Reader
 from kandle.log.kafka.writing import Appender, Encoded
 from kandle.log.port import TopicPartition, TopicSpec
 from kandle.serde.port import Decoded, Messages
@@ -79,6 +79,8 @@ class Catalog:
 
 class Lines:
     """Reads the catalog's records into specs as they come."""
+
+    headers = NO_HEADERS
 
     def __init__(self, specs: dict[str, TopicSpec]) -> None:
         self._specs = specs

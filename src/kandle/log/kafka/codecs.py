@@ -9,7 +9,7 @@ import polars as pl
 
 from kandle.errors import UnavailableError, UnknownTopicError
 from kandle.log.kafka.admin import Admin
-from kandle.log.kafka.reading import Codec, Reader
+from kandle.log.kafka.reading import NO_HEADERS, Codec, Reader
 from kandle.log.kafka.writing import Appender, Encoded
 from kandle.log.port import TopicPartition, TopicSpec
 from kandle.model.entity import EntityModel
@@ -83,6 +83,8 @@ class SchemaJournal:
 
 class _Texts:
     """Records whose key and value are text."""
+
+    headers = NO_HEADERS
 
     def encode(
         self, frame: pl.DataFrame, tombstones: pl.Series | None = None

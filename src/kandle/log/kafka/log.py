@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 
 from kandle.errors import LogError, UnknownTopicError
 from kandle.log.blobs import check
+from kandle.log.header_columns import with_headers
 from kandle.log.kafka.admin import EARLIEST, LATEST, Admin, kept_as
 from kandle.log.kafka.catalog import CATALOG, Catalog
 from kandle.log.kafka.claims import Claims
@@ -214,10 +215,10 @@ class KafkaLog:
         if not 0 <= write.partition < spec.partitions:
             raise LogError(f"topic {spec.name} has partitions 0 to {spec.partitions - 1}, not {write.partition}")
         check(spec, write.records)
-        keys, values = self.codec(write.topic).encode(write.records.frame, write.records.tombstones)
-        headers = None
-        if write.records.headers is not None:
-            headers = [list(row.items()) for row in header_rows(write.records)]
+        codec = self.codec(write.topic)
+        records = with_headers(write.records, codec.headers)
+        keys, values = codec.encode(records.frame, records.tombstones)
+        headers = None if records.headers is None else [list(row.items()) for row in header_rows(records)]
         encoded = Encoded(write.topic, write.partition, keys, values, headers)
         encoded.check(int(self.settings.producer.get("message.max.bytes", MOST_BYTES)))
         return encoded

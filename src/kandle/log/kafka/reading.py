@@ -5,8 +5,9 @@ from __future__ import annotations
 import gc
 import logging
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from types import MappingProxyType
 from typing import Any, Protocol
 
 import numpy as np
@@ -16,6 +17,7 @@ from confluent_kafka import KafkaError
 from confluent_kafka import TopicPartition as Place
 
 from kandle.errors import UnavailableError
+from kandle.log.header_columns import with_columns
 from kandle.log.kafka.failures import Told, configured, meaning, translated
 from kandle.log.kafka.settings import KafkaSettings
 from kandle.log.port import TopicPartition
@@ -31,9 +33,14 @@ SLICE = 20 * MILLISECOND
 
 MOST_ROWS = 100_000
 
+NO_HEADERS: Mapping[str, str] = MappingProxyType({})
+
 
 class Decoder(Protocol):
-    """Reads the bytes of one topic's records."""
+    """Reads the bytes of one topic's records; `headers` names the headers in which columns stand."""
+
+    @property
+    def headers(self) -> Mapping[str, str]: ...
 
     def decode(self, keys: Messages, values: Messages) -> Decoded:
         """Rows, and what cannot be read."""
@@ -78,9 +85,8 @@ def batch_of(codec: Decoder, place: TopicPartition, messages: Sequence[Any], now
     timestamps = np.array([message.timestamp()[1] for message in messages], np.int64) * MILLISECOND
     timestamps = np.where(timestamps < 0, now, np.minimum(timestamps, now))
     headers = _headers([message.headers() for message in messages])
-    return Batch(
-        place.topic, place.partition, offsets, timestamps, Records(decoded.frame, headers, decoded.tombstones), end, rejects
-    )
+    records = with_columns(Records(decoded.frame, headers, decoded.tombstones), codec.headers)
+    return Batch(place.topic, place.partition, offsets, timestamps, records, end, rejects)
 
 
 def _headers(every: Sequence[list[tuple[str, bytes | None]] | None]) -> pl.Series | None:
