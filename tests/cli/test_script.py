@@ -101,6 +101,12 @@ def test_what_ksqldb_cannot_do_is_one_line_with_the_way_out(here: Here, folder: 
     assert "'soon' is not a duration" in here.failure("script", "script_app:App", "--grace", "soon")
 
 
+@pytest.mark.parametrize("more", [["--drop"], ["--out", "all.sql"]])
+def test_a_comparison_writes_nothing_and_says_so(here: Here, folder: Path, more: list[str]) -> None:
+    message = here.failure("script", "script_app:App", "--diff", *more)
+    assert "--diff only compares and prints; leave --drop and --out out" in message
+
+
 def test_a_script_that_cannot_be_written_says_where(here: Here, folder: Path) -> None:
     (folder / "taken").write_text("")
     assert "taken/all.sql cannot be written" in here.failure("script", "script_app:App", "--out", "taken/all.sql")

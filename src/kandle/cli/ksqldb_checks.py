@@ -19,10 +19,13 @@ def ksqldb_findings(options: Options, market: Context | None) -> Iterator[Findin
     """Whether the server answers, is well, and runs the queries of the model."""
     try:
         info, health, queries = asyncio.run(_asked(options))
+        doubt = info.doubt
     except KandleError as error:
         yield problem("ksqldb", str(error), "")
         return
     yield fine("ksqldb", f"version {info.version} at {options.ksqldb.url}, service {info.service_id}")
+    if doubt is not None:
+        yield warning("ksqldb", doubt, "")
     if not health.is_healthy:
         ill = [name for name, is_well in health.parts.items() if not is_well]
         yield problem("ksqldb", f"it is not well: {', '.join(ill) or health.state}", "look at its log")

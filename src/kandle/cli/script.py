@@ -10,6 +10,7 @@ import typer
 from kandle.cli.contexts import ContextName, load_context
 from kandle.cli.files import written
 from kandle.context.options import Options
+from kandle.errors import OptionsError
 from kandle.ksql.program import USUAL_STORE, Role, WindowStore
 from kandle.ksql.script import Script, script
 from kandle.time.timeframe import DAY, parse_duration
@@ -43,6 +44,8 @@ def script_command(  # noqa: PLR0913 - the options of a command
     It needs the model only: no server, no log and no configuration. The statements can be run as they stand; what limits them is
     said in their comments, and what ksqlDB cannot do is refused by name.
     """
+    if diff and (drop or out is not None):
+        raise OptionsError("--diff only compares and prints; leave --drop and --out out, or ask for them in a second call")
     market = load_context(context)
     model = market.model()
     store = WindowStore(parse_duration(retention), parse_duration(grace))

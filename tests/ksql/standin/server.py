@@ -32,6 +32,7 @@ class StandIn:
     registry: str = ""
     faults: Faults = field(default_factory=Faults)
     url: str = ""
+    version: str = "7.4.0"
     asked: list[str] = field(default_factory=list)
     refuses: Callable[[str], tuple[int, Json] | None] = lambda statements: None
     sources: Server = field(default_factory=Server)
@@ -43,7 +44,7 @@ class StandIn:
         if (refused := self.refuses("" if body is None else body["ksql"])) is not None:
             return refused
         if path == "/info":
-            found = {"version": "7.4.0", "kafkaClusterId": "x", "ksqlServiceId": SERVICE, "serverStatus": "RUNNING"}
+            found = {"version": self.version, "kafkaClusterId": "x", "ksqlServiceId": SERVICE, "serverStatus": "RUNNING"}
             return 200, {"KsqlServerInfo": found}
         if path == "/healthcheck":
             return 200, {"isHealthy": True, "details": {}, "serverState": "READY"}

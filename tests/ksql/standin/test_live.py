@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
@@ -13,7 +13,10 @@ import pytest
 
 import kandle
 from kandle import Context
-from kandle.errors import KsqlError, KsqlUnavailableError, OptionsError, PlanError
+from kandle.errors import KsqlError, KsqlUnavailableError, OptionsError, PlanError, SchemaError
+from kandle.log.kafka.log import KafkaLog
+from kandle.log.kafka.settings import KafkaSettings
+from kandle.log.topics import entity_topic
 from kandle.model.columns import to_logical
 from kandle.model.entity import entity_model
 from kandle.model.mapping import mapping
@@ -262,6 +265,32 @@ def test_a_server_that_is_away_is_named(cluster: Cluster) -> None:
         found = play(cluster, server)
     with pytest.raises(KsqlUnavailableError, match=r"ksqlDB at http://127.0.0.1:\d+, .*: cannot be reached"):
         found.opened().__enter__()
+
+
+def test_a_server_of_no_known_version_is_named_before_anything_is_made(
+    cluster: Cluster, caplog: pytest.LogCaptureFixture
+) -> None:
+    with standing_in(cluster.bootstrap) as server:
+        found = play(cluster, server)
+        server.version = "unknown"
+        with pytest.raises(KsqlError, match="ksqlDB says that its version is 'unknown', which is none"):
+            found.opened().__enter__()
+        assert not [each for each in server.asked if each.startswith("CREATE")]
+        server.version = "8.0.1"
+        with found.opened():
+            assert "ksqlDB is of version 8.0.1; kandle was proven on 7.4" in caplog.text
+
+
+def test_a_topic_of_other_columns_is_named_before_anything_is_made(cluster: Cluster) -> None:
+    with standing_in(cluster.bootstrap) as server:
+        found = Play(market(), cluster, server, datetime.now(UTC), [])
+        topic = entity_topic(entity_model(Tick), next(iter(found.app.topics_of_tests)))  # type: ignore[attr-defined]
+        log = KafkaLog(KafkaSettings(cluster.bootstrap))
+        log.ensure(replace(topic, columns=tuple(each for each in topic.columns if each.name != "price")))
+        log.close()
+        with pytest.raises(SchemaError, match=f"topic {topic.name} has no column price; a new column must be nullable"):
+            found.opened().__enter__()
+        assert not [each for each in server.asked if each.startswith("CREATE")]
 
 
 def test_options_that_do_not_go_together_are_named(cluster: Cluster) -> None:

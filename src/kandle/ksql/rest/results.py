@@ -16,6 +16,10 @@ SUCCESS, ERROR, TERMINATED = "SUCCESS", "ERROR", "TERMINATED"
 FINISHED = (SUCCESS, ERROR, TERMINATED)
 
 
+PROVEN = (7, 4)
+"""The release on which the statements of kandle were proven."""
+
+
 @dataclass(frozen=True, slots=True)
 class ServerInfo:
     """Who the server is; `service_id` is a part of the names of its topics and consumer groups."""
@@ -32,6 +36,16 @@ class ServerInfo:
         if found is None:
             raise KsqlError(f"ksqlDB says that its version is {self.version!r}, which is none; check what stands under the url")
         return tuple(map(int, found[1].split(".")))
+
+    @property
+    def doubt(self) -> str | None:
+        """What is to be said of another release than that on which kandle's statements were proven."""
+        if self.release[: len(PROVEN)] == PROVEN:
+            return None
+        proven = ".".join(map(str, PROVEN))
+        return (
+            f"ksqlDB is of version {self.version}; kandle was proven on {proven}: compare some finals with `kandle backfill`"
+        )
 
 
 @dataclass(frozen=True, slots=True)

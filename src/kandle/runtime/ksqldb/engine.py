@@ -136,8 +136,10 @@ class KsqlRuntime:
         """The topics of all queries, once ksqlDB has its streams, tables and queries."""
         found = []
         async with KsqlClient(self._engine.server, self._clock) as client:
-            release = await client.info()
-            logger.info("ksqlDB %s, service %s", release.version, release.service_id)
+            info = await client.info()
+            logger.info("ksqlDB %s, service %s", info.version, info.service_id)
+            if info.doubt is not None:
+                logger.warning("%s", info.doubt)
             await provide(client, Ledger(self._log), [query.program for query in self._queries], self._engine.properties)
             for query, name in zip(self._queries, self._names, strict=True):
                 table = query.program.live
