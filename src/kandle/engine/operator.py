@@ -74,7 +74,12 @@ class BarOperator:
             starts = self.slots.starts(times)
             rows = rows[np.repeat(np.arange(rows.height), starts.shape[1])]
             return rows.with_columns(pl.Series(START, starts.ravel()))
-        return rows.with_columns(pl.Series(START, self.slots.start(groups, times)))
+        return rows.with_columns(pl.Series(START, self.start(groups, times)))
+
+    def start(self, groups: IntArray, times: IntArray) -> IntArray:
+        """Start of the one bucket that each time is in; hopping buckets overlap and are made only by `adopt`."""
+        assert not isinstance(self.slots, HoppingSlots)
+        return self.slots.start(groups, times)
 
     def complete(self, groups: IntArray, starts: IntArray) -> IntArray:
         """When each bucket can be over at the earliest, without grace."""

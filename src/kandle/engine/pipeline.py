@@ -12,29 +12,25 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
+from kandle.engine.admission import Admission
 from kandle.engine.aggregates import FIRST_TIME, LAST_TIME, OFFSET, TIME
 from kandle.engine.bars import BarMaker, Finals
 from kandle.engine.buffer import KEY, START, merged
+from kandle.engine.closing import ClosingSteps
 from kandle.engine.compiled import GAP, CompiledQuery
 from kandle.engine.expressions import evaluated
 from kandle.engine.journal import Journal
 from kandle.engine.keys import KeyTable
 from kandle.engine.live import LiveBars
 from kandle.engine.operator import UNSEEN, BarOperator, Cut, bar_slots
-from kandle.errors import DataError, PlanError
+from kandle.errors import PlanError
 from kandle.plan.plan import BarPlan, Plan
-from kandle.query.query import Gaps
 from kandle.time.sessions import SessionCalendar
-from kandle.time.slots import HoppingSlots, check_trading_days
-from kandle.time.timeframe import IntArray, from_instant
+from kandle.time.slots import check_trading_days
+from kandle.time.timeframe import IntArray
 from kandle.time.watermark import Watermark
 
 FAR = np.iinfo(np.int64).max
-LARGEST_SILENCE = 1_000_000_000
-"""More base bars than this are not filled in one go; a single wrong time would fill a disk."""
-
-ROWS_AT_ONCE = 1_000_000
-"""About how many base bars are closed in one step, so that a long silence does not fill memory with gap bars."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,16 +58,16 @@ class Pipeline:
             check_trading_days(calendar, plan.base.timeframe)
         self.plan = plan
         self._query = CompiledQuery(plan.query)
-        self._calendar = calendar
         self._keys = KeyTable(self._query.key_names, calendar, len(plan.query.group_by))
         self._operators = [BarOperator(bar, bar_slots(plan, bar, calendar), self._query, expiry) for bar in plan.bars]
+        self._admission = Admission(self._operators[0], calendar)
+        self._steps = ClosingSteps(plan, self._operators[0], self._keys)
         self._maker = BarMaker(self._query, self._keys)
         self._live = LiveBars(self._maker, self._keys, self._query.partials)
         self._closed = UNSEEN
         self._newest = UNSEEN
         self._offset = 0
         self._journal = journal
-        self._bounds = _bounds(plan)
 
     @property
     def newest(self) -> int:
@@ -108,12 +104,12 @@ class Pipeline:
             return Processed(passing, filtered, 0)
         prepared = self._prepared(passing)
         groups = self._keys.groups[prepared[KEY].to_numpy()]
-        inside = self._inside(prepared, groups)
+        times = prepared[TIME].to_numpy()
+        inside = self._admission.inside(groups, times)
         known = np.full(passing.height, self._closed)
         if watermark is not None:
-            times = prepared[TIME].to_numpy()
             known = np.maximum(known, watermark.observe(times if ceilings is None else np.minimum(times, ceilings)))
-        late = self._late(prepared, groups, inside, known)
+        late = self._admission.late(groups, times, inside, known)
         taken = inside & ~late
         self._newest = max(self._newest, int(prepared[TIME].max()))  # type: ignore[arg-type]
         self._collect(prepared, groups, taken)
@@ -131,30 +127,13 @@ class Pipeline:
             self._offset = end
         return prepared.drop(self._query.key_names).with_columns(numbers)
 
-    def _inside(self, prepared: pl.DataFrame, groups: IntArray) -> np.ndarray:
-        if self._calendar is None:
-            return np.ones(len(groups), np.bool_)
-        return self._calendar.locate(groups, prepared[TIME].to_numpy()) >= 0
-
-    def _late(self, prepared: pl.DataFrame, groups: IntArray, inside: np.ndarray, known: IntArray) -> np.ndarray:
-        times = prepared[TIME].to_numpy()
-        # A bucket is complete only after each of its events, so most events need no closer look.
-        suspects = np.flatnonzero(inside & (known > times))
-        late = np.zeros(len(times), np.bool_)
-        if len(suspects):
-            base = self._operators[0]
-            groups, times = groups[suspects], times[suspects]
-            complete = base.complete(groups, _start(base, groups, times))
-            late[suspects] = complete + base.plan.grace <= known[suspects]
-        return late
-
     def _collect(self, prepared: pl.DataFrame, groups: IntArray, taken: np.ndarray) -> None:
         if not taken.all():
             prepared, groups = prepared.filter(pl.Series(taken)), groups[taken]
         if prepared.is_empty():
             return
         base = self._operators[0]
-        starts = _start(base, groups, prepared[TIME].to_numpy())
+        starts = base.start(groups, prepared[TIME].to_numpy())
         prepared = prepared.with_columns(pl.Series(START, starts))
         if not prepared[TIME].is_sorted():
             prepared = prepared.sort(TIME, maintain_order=True)
@@ -178,12 +157,11 @@ class Pipeline:
         partials = rows.select(START, *(partial.name for partial in self._query.partials)).with_columns(numbers)
         newest = partials.unique([KEY, START], keep="last", maintain_order=True)
         groups = self._keys.groups[newest[KEY].to_numpy()]
-        inside = self._inside(newest.select(pl.col(FIRST_TIME).alias(TIME)), groups)
-        base = self._operators[0]
-        late = inside & (base.complete(groups, newest[START].to_numpy()) + base.plan.grace <= self._closed)
+        inside = self._admission.inside(groups, newest[FIRST_TIME].to_numpy())
+        late = inside & self._admission.over(groups, newest[START].to_numpy(), self._closed)
         taken = newest.filter(pl.Series(inside & ~late)).select(KEY, START, pl.exclude(KEY, START))
         if taken.height:
-            base.buffer.put(taken)
+            self._operators[0].buffer.put(taken)
             self._newest = max(self._newest, int(taken[LAST_TIME].max()))  # type: ignore[arg-type]
             self._live.touch(taken)
             if self._journal is not None:
@@ -192,47 +170,20 @@ class Pipeline:
 
     def advance(self, instant: int) -> Iterator[Finals]:
         """Close every bucket that is complete, with its grace, by an instant (microseconds); finals in the order of time."""
-        if instant <= self._closed or not self._crosses(instant):
+        if instant <= self._closed or not self._steps.crosses(self._closed, instant):
             return
         if self._journal is not None:
             self._journal.closed(instant)
-        for step in self._steps(instant):
+        for step in self._steps.up_to(instant):
             yield from self._close(Cut(step, step))
         self._closed = instant
 
-    def _crosses(self, instant: int) -> bool:
-        """Whether a bucket can have ended, with some grace, since the last closing."""
-        if self._bounds is None or self._closed == UNSEEN:
-            return True
-        size, graces = self._bounds
-        return any((instant - grace) // size != (self._closed - grace) // size for grace in graces)
-
     def finish(self, before: int) -> Iterator[Finals]:
         """Close every bucket that starts before an instant, whether it is complete or not: the end of all input."""
-        for step in self._steps(before):
+        for step in self._steps.up_to(before):
             yield from self._close(Cut(step, step))
         yield from self._close(Cut(before))
         self._closed = FAR
-
-    def _steps(self, instant: int) -> Iterator[int]:
-        """Instants on the way to `instant`, so near to each other that no step closes much more than ROWS_AT_ONCE."""
-        base = self._operators[0]
-        start = base.oldest
-        if self._query.query.gaps is not Gaps.SKIP and start is not None:
-            self._check_silence(start, instant)
-            length = max(1, ROWS_AT_ONCE // max(1, len(self._keys))) * base.plan.timeframe.nominal
-            yield from range(start + length, instant, length)
-        yield instant
-
-    def _check_silence(self, start: int, instant: int) -> None:
-        """Raise DataError if so many bars were to be filled that the time of some event must be wrong."""
-        bars = (instant - start) // self._operators[0].plan.timeframe.nominal * len(self._keys)
-        if self._calendar is None and bars > LARGEST_SILENCE:
-            span = f"{from_instant(start).isoformat()} and {from_instant(instant).isoformat()}"
-            raise DataError(
-                f"between {span} {bars:,} bars of {self.plan.base.name} would have to be filled; is the time of an event wrong? "
-                "Leave it out with where, or choose gaps=Gaps.SKIP, or give a schedule"
-            )
 
     def _close(self, cut: Cut) -> Iterator[Finals]:
         for operator in self._operators:
@@ -263,7 +214,7 @@ class Pipeline:
     def replace_calendar(self, calendar: SessionCalendar) -> None:
         """Go on with newer schedule rows."""
         check_trading_days(calendar, self.plan.base.timeframe)
-        self._calendar = calendar
+        self._admission.replace_calendar(calendar)
         self._keys.replace_calendar(calendar)
         for operator in self._operators:
             operator.slots = bar_slots(self.plan, operator.plan, calendar)
@@ -331,17 +282,6 @@ class Pipeline:
             prefix = f"{operator.plan.name}/"
             own = {name.removeprefix(prefix): frame for name, frame in frames.items() if name.startswith(prefix)}
             operator.restore(own)
-
-
-def _start(operator: BarOperator, groups: IntArray, times: IntArray) -> IntArray:
-    assert not isinstance(operator.slots, HoppingSlots)
-    return operator.slots.start(groups, times)
-
-
-def _bounds(plan: Plan) -> tuple[int, set[int]] | None:
-    """Length of base buckets and all graces, if buckets can only be over at ends of base buckets."""
-    size = plan.base.timeframe
-    return (size.size, {bar.grace for bar in plan.bars}) if size.is_fixed else None
 
 
 def _calendar_mismatch(plan: Plan) -> str:
