@@ -5,58 +5,19 @@ A lambda is called once. Whatever it does that cannot be recorded is an error th
 
 from __future__ import annotations
 
-import dis
 import sys
-import uuid
 from collections.abc import Callable
-from datetime import date, datetime
-from decimal import Decimal
-from types import FrameType
+from datetime import datetime
 from typing import Any, NoReturn
 
 from kandle.errors import QueryError
 from kandle.model.entity import EntityModel, unknown
-from kandle.model.types import (
-    BOOLEAN,
-    BYTES,
-    DATE,
-    FLOAT,
-    INTEGER,
-    STRING,
-    TIMESTAMP,
-    UUID,
-    DataType,
-    DecimalType,
-)
+from kandle.model.types import INTEGER, STRING
+from kandle.query.advice import NEW_TARGET, attribute_advice, truth_advice
+from kandle.query.constants import constant_type
 from kandle.query.describe import describe
 from kandle.query.nodes import AnyNode, Column, Constant, WindowBound
 from kandle.query.signatures import call
-
-WAYS_OUT = (
-    "write & for `and`, | for `or`, f.not_(x) for `not`, (a < b) & (b < c) for `a < b < c`, f.is_in(x, ys) for `x in ys`, "
-    "f.case(...) or f.if_(...) for `if`, f.greatest and f.least for max() and min()"
-)
-NEW_TARGET = "a class that looks at its values when it is built is written f.new(Class, field=...)"
-CONSTRUCTORS = ("__init__", "__post_init__", "__attrs_post_init__", "__new__")
-METHODS = {
-    "upper": "f.upper(x)",
-    "lower": "f.lower(x)",
-    "strip": "f.trim(x)",
-    "replace": "f.replace(x, old, new)",
-    "startswith": "f.starts_with(x, prefix)",
-    "endswith": "f.ends_with(x, suffix)",
-    "find": "f.index_of(x, part)",
-    "ljust": "f.right_pad(x, length)",
-    "rjust": "f.left_pad(x, length)",
-    "zfill": 'f.left_pad(x, length, "0")',
-    "quantize": "f.round(x, digits)",
-    "date": "f.to_date(x)",
-    "strftime": "f.format_timestamp(x, pattern)",
-    "timestamp": "f.epoch_millis(x)",
-    "weekday": "f.day_of_week(x)",
-    "isoweekday": "f.day_of_week(x)",
-    **{part: f"f.{part}(x)" for part in ("year", "month", "day", "hour", "minute", "second")},
-}
 
 
 class Recorded:
@@ -156,7 +117,7 @@ class Recorded:
     # Everything else cannot be recorded.
 
     def __bool__(self) -> bool:
-        self._refuse(_truth_advice(sys._getframe(1)))
+        self._refuse(truth_advice(sys._getframe(1)))
 
     def __invert__(self) -> NoReturn:
         self._refuse("~ cannot be recorded; write f.not_(x)")
@@ -194,35 +155,10 @@ class Recorded:
     def __getattr__(self, name: str) -> NoReturn:
         if name.startswith("__") and name.endswith("__"):
             raise AttributeError(name)
-        advice = METHODS.get(name)
-        way_out = f"write {advice}" if advice else "use the functions of kandle.functions"
-        self._refuse(f"its attribute .{name} cannot be recorded; {way_out}")
+        self._refuse(attribute_advice(name))
 
     def _refuse(self, what: str) -> NoReturn:
         raise QueryError(f"{describe(self._node)}: {what}")
-
-
-def _truth_advice(frame: FrameType) -> str:
-    """What to write in the place of the construct that asked for the truth of an expression."""
-    if frame.f_code.co_name in CONSTRUCTORS:
-        return NEW_TARGET
-    instructions = list(dis.get_instructions(frame.f_code))
-    at = next((i for i, each in enumerate(instructions) if each.offset == frame.f_lasti), None)
-    name = instructions[at].opname if at is not None else ""
-    before = [each.opname for each in instructions[max(0, (at or 0) - 2) : at]]
-    if name == "UNARY_NOT":
-        return "`not` cannot be recorded; write f.not_(x)"
-    if name == "CONTAINS_OP":
-        return "`in` cannot be recorded; write f.is_in(x, values)"
-    if before == ["COPY", "COMPARE_OP"] and "JUMP" in name:
-        return "a chained comparison cannot be recorded; write (a < b) & (b < c)"
-    if name.startswith("JUMP_IF_FALSE_OR_POP"):
-        return "`and` cannot be recorded; write (a) & (b)"
-    if name.startswith("JUMP_IF_TRUE_OR_POP"):
-        return "`or` cannot be recorded; write (a) | (b)"
-    if name.startswith(("CALL", "PRECALL")):
-        return "max(), min(), any() and the like cannot be recorded; write f.greatest(a, b), f.least(a, b)"
-    return f"an expression has no truth value while its query is recorded; {WAYS_OUT}"
 
 
 def _binary(function: str, left: Any, right: Any) -> Recorded:
@@ -252,44 +188,7 @@ def node_of(value: Any) -> AnyNode:
         return node
     if isinstance(value, RecordingRow):
         raise QueryError(f"a whole {value!r} stands where a value is expected; name one of its fields")
-    return Constant(value, _constant_type(value))
-
-
-def _constant_type(value: Any) -> DataType:
-    if isinstance(value, Decimal):
-        return _decimal_type(value)
-    if isinstance(value, datetime):
-        if value.tzinfo is None:
-            raise QueryError(f"the constant {value!r} has no time zone; write datetime(..., tzinfo=timezone.utc)")
-        return TIMESTAMP
-    if isinstance(value, int) and not isinstance(value, bool) and not -(2**63) <= value < 2**63:
-        raise QueryError(f"the constant {value} does not fit 64 bits; write Decimal({str(value)!r})")
-    for kind, found in _CONSTANTS.items():
-        if type(value) is kind:
-            return found
-    raise QueryError(
-        f"a constant of type {type(value).__name__} cannot stand in a query: {value!r}; use "
-        "str, int, float, bool, Decimal, datetime, date, UUID or bytes"
-    )
-
-
-_CONSTANTS: dict[type, DataType] = {
-    bool: BOOLEAN,
-    int: INTEGER,
-    float: FLOAT,
-    str: STRING,
-    date: DATE,
-    uuid.UUID: UUID,
-    bytes: BYTES,
-}
-
-
-def _decimal_type(value: Decimal) -> DecimalType:
-    if not value.is_finite():
-        raise QueryError(f"the constant {value} is not a finite number")
-    _, digits, exponent = value.as_tuple()
-    scale = max(0, -int(exponent))
-    return DecimalType(max(1, scale, len(digits) + max(0, int(exponent))), scale)
+    return Constant(value, constant_type(value))
 
 
 class RecordingRow:
