@@ -7,10 +7,12 @@ from dataclasses import replace
 from itertools import combinations
 from typing import Any
 
+import polars as pl
 import pytest
 
 from kandle import functions as f
 from kandle.engine.expressions import compiled, evaluated
+from kandle.engine.scalars import SCALARS
 from kandle.model.entity import entity_model
 from kandle.model.mapping import mapping
 from kandle.query.nodes import AnyNode, Branch, Call, Case, Cast, Column, Constant
@@ -27,12 +29,13 @@ IN_COLUMNS: list[tuple[str, Function]] = [
     ("ends_with", lambda t: f.ends_with(t.s, t.u)),
     ("contains", lambda t: f.contains(t.s, t.u)),
     ("index_of", lambda t: f.index_of(t.s, f.substring(t.u, 1, 1))),
+    ("less_equal", lambda t: t.n <= t.m),
     ("between", lambda t: f.between(t.n, t.j, t.m)),
     ("is_in", lambda t: f.is_in(t.n, [t.m, t.m])),
     ("power", lambda t: f.power(t.i, t.d)),
     ("add_milliseconds", lambda t: f.add_milliseconds(t.t, t.i)),
 ]
-"""Where `CASES` have constants."""
+"""Where `CASES` have constants, or nothing."""
 
 EVERY = [*[case[:2] for case in CASES], *IN_COLUMNS]
 ABOUT_NULL = {"is_null", "is_not_null", "coalesce", "null_if", "and", "or", "between", "case", "if_"}
@@ -72,22 +75,34 @@ def node_of(function: Function) -> AnyNode:
 
 def found(node: AnyNode, *rows: Row) -> list[Any]:
     frame = mapping(entity_model(Row)).to_frame(rows)
-    return evaluated(frame, [compiled(node).alias("x")]).to_series().to_list()
+    # Beside a column, as in a select: constants alone would have one row.
+    return evaluated(frame, [compiled(node).alias("x"), pl.col("i")])["x"].to_list()
+
+
+def functions(node: Any) -> set[str]:
+    """Names of all functions of an expression."""
+    own = {node.function} if isinstance(node, Call) else set()
+    return own.union(*(functions(child) for child in node.children))
 
 
 def mixtures(node: AnyNode) -> Iterator[tuple[str, ...]]:
-    """Every choice of some of the columns, but not of all: a frame of constants alone has one row."""
+    """Every choice of some of the columns, or of all."""
     names = sorted(columns(node))
-    for count in range(1, len(names)):
+    for count in range(1, len(names) + 1):
         yield from combinations(names, count)
+
+
+def test_every_function_of_the_language_is_among_them() -> None:
+    assert set().union(*(functions(node_of(function)) for _, function in EVERY)) == set(SCALARS)
 
 
 @pytest.mark.parametrize("function", [each for _, each in EVERY], ids=[name for name, _ in EVERY])
 def test_a_constant_gives_what_a_column_of_it_gives(function: Function) -> None:
-    node, rows = node_of(function), [Row(), Row(), Row()]
-    expected = found(node, *rows)
-    for names in mixtures(node):
-        assert found(with_constants(node, {name: getattr(Row(), name) for name in names}), *rows) == expected, names
+    node = node_of(function)
+    for rows in ([], [Row()] * 3):
+        expected = found(node, *rows)
+        for names in mixtures(node):
+            assert found(with_constants(node, {name: getattr(Row(), name) for name in names}), *rows) == expected, names
 
 
 @pytest.mark.parametrize("function", [each for _, each in STRICT], ids=[name for name, _ in STRICT])
@@ -95,5 +110,4 @@ def test_null_in_any_argument_gives_null(function: Function) -> None:
     node = node_of(function)
     for name in columns(node):
         assert found(node, replace(Row(), **{name: None}), Row())[0] is None, name
-        if len(columns(node)) > 1:
-            assert found(with_constants(node, {name: None}), Row(), Row()) == [None, None], name
+        assert found(with_constants(node, {name: None}), Row(), Row()) == [None, None], name

@@ -33,7 +33,13 @@ def compiled(node: AnyNode, scope: Scope = SOURCE) -> pl.Expr:
     """The Polars expression that computes the node on a physical frame."""
     if node in scope.columns:
         return pl.col(scope.columns[node])
-    return _VISITORS[type(node)](node, scope)
+    column = _VISITORS[type(node)](node, scope)
+    # Polars spreads a constant over all rows, but no longer what Python computed of one.
+    return column.first() if node.children and _is_constant(node) else column
+
+
+def _is_constant(node: Node) -> bool:
+    return all(_is_constant(child) for child in node.children) if node.children else isinstance(node, Constant)
 
 
 def evaluated(frame: pl.DataFrame, expressions: list[pl.Expr]) -> pl.DataFrame:
