@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from kandle.errors import UnavailableError
 from kandle.log.embedded import EmbeddedLog
 from kandle.time.clock import ManualClock
 from kandle.time.timeframe import HOUR, SECOND
-from tests.runtime.building import Member, Parts, Process, bars, beat, found, parts_of, read, rows, t, tick
+from tests.runtime.building import Member, Parts, Process, at, bars, beat, found, parts_of, read, rows, t, tick
 from tests.runtime.declarations import Declared, VenueBar, bars_market, market
 from tests.testing.stories import told
 
@@ -122,4 +123,24 @@ def test_events_that_are_copied_by_their_group_key_are_copied_once_also_over_res
     options = {"topics": {"ticks": {"partitions": 4}}}
     for _ in range(2):
         told(BY_VENUE, add, "14:30:20", tmp_path / "log", **options)
+    told(BY_VENUE, check, "14:30:20", tmp_path / "log", **options)
+
+
+def test_a_backlog_is_copied_by_group_key_partition_by_partition_and_none_of_it_is_late(tmp_path: Path) -> None:
+    """```
+    source 0   A 14:20 .. A 14:29   all of it is copied first
+    source 1   B 14:20 .. B 14:29   then all of this, into the same partition
+    ```"""
+    minutes = [at("14:20") + timedelta(minutes=number) for number in range(10)]
+
+    async def add(market: Any) -> None:
+        await market.ticks.add_many([tick(minute, symbol=symbol, venue="north") for minute in minutes for symbol in "ABCDEF"])
+
+    async def check(market: Any) -> None:
+        await market.clock.advance("1m")
+        assert [bar.ticks for bar in await market.finals(VenueBar, "1m")] == [6] * 10 + [0]
+        assert market.health().queries[0].counters.late == 0
+
+    options = {"topics": {"ticks": {"partitions": 4}}}
+    told(BY_VENUE, add, "14:30:20", tmp_path / "log", access="write_only", **options)
     told(BY_VENUE, check, "14:30:20", tmp_path / "log", **options)
