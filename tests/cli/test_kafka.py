@@ -10,6 +10,7 @@ from pathlib import Path
 from uuid import uuid4
 
 import pytest
+from confluent_kafka import Producer
 
 from kandle.time.clock import SystemClock
 from kandle.time.timeframe import MILLISECOND, SECOND
@@ -104,6 +105,18 @@ def test_bars_are_made_and_read_on_a_cluster(shop: Shop) -> None:
     listed = [line.split() for line in shop.run("topics", "list").splitlines() if line.startswith(f"{shop.name}_ticks ")]
     assert [row[:4] for row in listed] == [[f"{shop.name}_ticks", "1", "1", "-"]]
     assert "the topics may be read and written" in shop.run("doctor", "app:App")
+
+
+def test_records_that_cannot_be_read_are_told_beside_those_that_can(shop: Shop) -> None:
+    bootstrap = shop.log.removeprefix("kafka://")
+    assert shop.start("-c", ADD, bootstrap).wait(60) == 0
+    producer = Producer({"bootstrap.servers": bootstrap})
+    producer.produce(f"{shop.name}_ticks", key=b"torn", value=b"torn")
+    assert producer.flush(30) == 0
+    said = shop.run("topics", "tail", f"{shop.name}_ticks").splitlines()
+    assert [line.split()[:2] for line in said[:2]] == [["partition", "offset"], ["0", "0"]]
+    what = f"kandle: 1 of the records of {shop.name}_ticks cannot be read; the first, partition 0, offset 1: "
+    assert said[2].startswith(what) and said[2].endswith('context = "app:Market"')
 
 
 def test_all_servers_that_are_not_there_are_named_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -61,6 +61,21 @@ def test_records_that_cannot_be_read_are_dead_letters_and_the_others_count(caplo
     assert found(parts) == [("A", 30, 2)]
 
 
+def test_dead_letters_are_told_once_a_minute_and_all_of_them(caplog: pytest.LogCaptureFixture) -> None:
+    parts = torn_parts()
+    process = Process(parts, commit_interval=1)
+    for second in range(3):
+        parts.add(tick(f"14:30:1{second}", size=TORN), tick(f"14:30:1{second}", size=TORN))
+        process.settle()
+    told = [message.split(" records of")[0] for message in caplog.messages if "cannot be read" in message]
+    assert told == ["2"]
+    parts.clock.jump(t("14:31:30"))
+    process.beat()
+    process.settle()
+    (_, rest) = [message for message in caplog.messages if "cannot be read" in message]
+    assert rest.startswith("4 records of ticks, ") and "the first, at offset 2:" in rest
+
+
 def test_dead_letters_alone_are_committed_too_and_only_once() -> None:
     parts = torn_parts()
     parts.add(tick("14:30:20", size=TORN), tick("14:30:21", size=TORN))

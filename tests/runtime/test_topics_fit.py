@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from kandle.cli.log_checks import partition_findings
+from kandle.cli.log_checks import missing_of_before, partition_findings
 from kandle.errors import SchemaError, StateError
 from kandle.log.embedded import EmbeddedLog
 from kandle.log.port import TopicPartition
@@ -114,3 +114,30 @@ def test_a_changelog_that_was_made_again_under_a_worker_is_told_at_its_next_comm
         process.settle()
     with pytest.raises(StateError, match="bars_changelog, partition 0 begins with a change of a state that is not there"):
         Process(parts).worker.step()
+
+
+DELETED = {
+    "bars_1m_final": "final 1m bars so far",
+    "bars_1m_live": "live 1m bars, until they change again",
+    "hb_1m": "heartbeats that were not read yet",
+    "ticks": "events that were not read yet",
+}
+
+
+@pytest.mark.parametrize("topic", DELETED)
+def test_a_topic_that_was_deleted_while_nothing_ran_is_told_when_it_is_made_anew(
+    topic: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    parts = parts_of()
+    prepared_topics(parts.log, [parts.plan], Retentions())
+    parts.add(tick("14:30:10"))
+    Process(parts).settle()
+    prepared_topics(parts.log, [parts.plan], Retentions())
+    assert not caplog.messages
+    dropped(parts, topic)
+    what = f"there is no topic {topic}, though Bar was made before; if it was deleted, what is lost: {DELETED[topic]}"
+    assert missing_of_before(parts.log, [parts.plan], Retentions()) == {topic: what}
+    prepared_topics(parts.log, [parts.plan], Retentions())
+    assert caplog.messages == [f"{what}; it is made anew"]
+    prepared_topics(parts.log, [parts.plan], Retentions())
+    assert len(caplog.messages) == 1

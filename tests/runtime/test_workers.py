@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from kandle.errors import UnavailableError
 from kandle.log.embedded import EmbeddedLog
 from kandle.time.clock import ManualClock
 from kandle.time.timeframe import HOUR, SECOND
-from tests.runtime.building import GROUP, Member, Parts, Process, bars, beat, found, parts_of, read, rows, t, tick
+from tests.runtime.building import GROUP, Member, Parts, Process, at, bars, beat, found, parts_of, read, rows, t, tick
 from tests.runtime.declarations import Declared, VenueBar, bars_market, market
 from tests.testing.stories import told
 
@@ -141,3 +142,23 @@ def test_an_outage_is_told_once_also_when_a_round_within_it_goes_well(caplog: py
         process.worker._round()
         assert (process.worker.problem is not None) == is_full
     assert [record.message for record in caplog.records if "disk" in record.message] == [f"{GROUP}: the disk is full"] * 2
+
+
+def test_a_backlog_is_copied_by_group_key_partition_by_partition_and_none_of_it_is_late(tmp_path: Path) -> None:
+    """```
+    source 0   A 14:20 .. A 14:29   all of it is copied first
+    source 1   B 14:20 .. B 14:29   then all of this, into the same partition
+    ```"""
+    minutes = [at("14:20") + timedelta(minutes=number) for number in range(10)]
+
+    async def add(market: Any) -> None:
+        await market.ticks.add_many([tick(minute, symbol=symbol, venue="north") for minute in minutes for symbol in "ABCDEF"])
+
+    async def check(market: Any) -> None:
+        await market.clock.advance("1m")
+        assert [bar.ticks for bar in await market.finals(VenueBar, "1m")] == [6] * 10 + [0]
+        assert market.health().queries[0].counters.late == 0
+
+    options = {"topics": {"ticks": {"partitions": 4}}}
+    told(BY_VENUE, add, "14:30:20", tmp_path / "log", access="write_only", **options)
+    told(BY_VENUE, check, "14:30:20", tmp_path / "log", **options)

@@ -24,6 +24,7 @@ from kandle.cli.log_checks import (
     folder_findings,
     group_findings,
     integrity_findings,
+    missing_of_before,
     partition_findings,
     schedule_findings,
     topic_findings,
@@ -183,10 +184,11 @@ def _wanted(log: Log, options: Options, market: Context) -> list[TopicSpec]:
 
 
 def _topics_findings(log: Log, options: Options, market: Context, specs: Sequence[TopicSpec]) -> Iterator[Finding]:
-    yield from topic_findings(log, specs)
+    plans, retentions, prefix = plans_in(market), _retentions(options), options.heartbeat.prefix
+    yield from topic_findings(log, specs, missing_of_before(log, plans, retentions, prefix))
     if options.engine.kind == "embedded":
         # Those of queries of ksqlDB have the partitions that it gives them.
-        yield from partition_findings(log, plans_in(market), _retentions(options), options.heartbeat.prefix)
+        yield from partition_findings(log, plans, retentions, prefix)
 
 
 def _retentions(options: Options) -> Retentions:

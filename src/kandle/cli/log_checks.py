@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from kandle.cli.data import has_log
@@ -20,7 +20,8 @@ from kandle.log.schema import differences, merged_columns
 from kandle.log.topics import entity_topic
 from kandle.model.entity import EntityModel
 from kandle.plan.plan import HEARTBEATS, Plan
-from kandle.runtime.topics import Retentions, check_partitions, heartbeat_names, query_topics
+from kandle.runtime.deleted import deleted_topics
+from kandle.runtime.topics import Retentions, check_partitions, heartbeat_names, query_topics, read_entities
 from kandle.time.clock import Clock
 from kandle.time.timeframe import SECOND
 
@@ -71,19 +72,33 @@ def integrity_findings(log: EmbeddedLog) -> Iterator[Finding]:
         yield fine("log file", f"{rows:,} records in {len(log.topics())} topics are sound")
 
 
-def topic_findings(log: Log, wanted: Iterable[TopicSpec]) -> Iterator[Finding]:
-    """Whether the topics of the model are there and as declared."""
+def topic_findings(log: Log, wanted: Iterable[TopicSpec], deleted: Mapping[str, str] | None = None) -> Iterator[Finding]:
+    """Whether the topics of the model are there and as declared; `deleted` says more of those that have been there."""
     there = {spec.name: spec for spec in log.topics()}
-    specs = list(wanted)
-    found = [finding for spec in specs for finding in _topic(there.get(spec.name), spec)]
+    specs, known = list(wanted), deleted if deleted is not None else {}
+    found = [finding for spec in specs for finding in _topic(there.get(spec.name), spec, known)]
     yield from found or [fine("topics", f"{len(specs)} topics are as the model declares them")]
 
 
-def _topic(there: TopicSpec | None, wanted: TopicSpec) -> Iterator[Finding]:
-    if there is None:
-        yield problem("topics", f"there is no topic {wanted.name}", "`kandle run` makes it")
-    else:
+def _topic(there: TopicSpec | None, wanted: TopicSpec, deleted: Mapping[str, str]) -> Iterator[Finding]:
+    if there is not None:
         yield from _differences(there, wanted)
+    elif wanted.name in deleted:
+        yield problem("topics", deleted[wanted.name], "`kandle run` makes it anew; restore it before that if you can")
+    else:
+        yield problem("topics", f"there is no topic {wanted.name}", "`kandle run` makes it")
+
+
+def missing_of_before(log: Log, plans: Sequence[Plan], retentions: Retentions, prefix: str = HEARTBEATS) -> dict[str, str]:
+    """By topic what is to be said of those that queries have had and that are not there."""
+    there = {spec.name for spec in log.topics()}
+    found: dict[str, str] = {}
+    for each, heartbeats in zip(plans, heartbeat_names(plans, prefix), strict=True):
+        wanted = [entity.topic for entity in read_entities(each)]
+        if each.query.source.topic in there:
+            wanted += [spec.name for spec in query_topics(log, each, heartbeats, retentions).specs]
+        found |= deleted_topics(log, each, wanted, there)
+    return found
 
 
 def wanted_topics(

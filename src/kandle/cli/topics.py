@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 import typer
@@ -10,7 +11,9 @@ from kandle.cli.columns import Columns
 from kandle.cli.data import AsJson, ConfigFile, DataFolder, LogChoice, opened_log, options_of
 from kandle.cli.tail import Tail, newest, records
 from kandle.cli.values import cell, json_line, printable
+from kandle.context.options import DEFAULT_FILE, Options
 from kandle.log.port import Log, TopicSpec
+from kandle.log.records import Batch
 from kandle.time.timeframe import DAY, HOUR, MINUTE, SECOND
 
 topics_app = typer.Typer()
@@ -68,15 +71,32 @@ def tail_command(  # noqa: PLR0913 - options of a command line
     as_json: AsJson = False,
 ) -> None:
     """The newest records of a topic. With partition, offset, timestamp and headers."""
-    with opened_log(options_of(config, data, log_choice)) as log:
+    options = options_of(config, data, log_choice)
+    with opened_log(options) as log:
         spec = log.topic(topic)
         printer = _RecordPrinter(spec, as_json=as_json)
         tail = Tail.at_end(log, [topic])
         # Positions are noted first, so nothing falls between the two; what both have is shown once.
-        printer.show(records(log, newest(log, topic, count))[-count:] if count else [])
+        found = newest(log, topic, count) if count else []
+        printer.show(records(log, found)[-count:])
+        _tell_unreadable(found, options)
         if follow:
             for batches in tail.follow():
                 printer.show(records(log, batches))
+                _tell_unreadable(batches, options)
+
+
+def _tell_unreadable(batches: Sequence[Batch], options: Options) -> None:
+    """Say that there are records which the formats that are known here do not fit."""
+    found = [(batch, reject) for batch in batches for reject in batch.rejects]
+    if not found:
+        return
+    batch, first = found[0]
+    what = f"{len(found)} of the records of {batch.topic} cannot be read; the first, partition {batch.partition}"
+    way = (
+        "" if options.context is not None else f'; {DEFAULT_FILE} may name the context that declares them: context = "app:Market"'
+    )
+    typer.echo(f"kandle: {what}, offset {first.offset}: {first.reason}{way}", err=True)
 
 
 class _RecordPrinter:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import socket
 from collections.abc import Iterable, Sequence
@@ -21,16 +20,14 @@ from kandle.model.entity import EntityModel
 from kandle.model.naming import snake_case
 from kandle.plan.plan import Plan, check_embedded
 from kandle.runtime.counters import Health
-from kandle.runtime.preparing import prepared_topics
+from kandle.runtime.preparing import ensured, prepared_topics
 from kandle.runtime.runtime import Running, Runtime
 from kandle.runtime.spec import RuntimeSpec
-from kandle.runtime.topics import Retentions
+from kandle.runtime.topics import Retentions, read_entities
 from kandle.runtime.worker import Pace
 from kandle.sets.writing import Gatherer
 from kandle.time.clock import Clock, ScaledClock, SystemClock
 from kandle.time.timeframe import to_instant
-
-logger = logging.getLogger("kandle")
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,26 +82,29 @@ class Opened:
             # A reader makes nothing; a topic that is not there is an error when it is read.
             return
         spec = _runtime_spec(self._options, self._name, self.instance)
-        made = {plan.query.target.cls for plan in plans}
-        for entity in model.entities.values():
-            if entity.cls not in made:
-                for difference in self.log.ensure(entity_topic(entity)).differences:
-                    logger.warning("%s", difference)
         is_running = bool(plans) and _runs(self._options)
+        made = {plan.query.target.cls for plan in plans}
         if self._options.engine.kind == "ksqldb":
             # The topics of open bars are ksqlDB's to make.
+            self._ensure(entity for entity in model.entities.values() if entity.cls not in made)
             self._runtime = self._on_ksqldb(plans, spec) if is_running else None
         else:
-            self._runtime = self._embedded(plans, spec) if is_running else None
-            if not is_running:
-                prepared_topics(self.log, plans, spec.retentions, spec.heartbeats)
+            self._runtime = self._embedded(plans, spec, is_running=is_running)
+            read = {entity.cls for plan in plans for entity in read_entities(plan)}
+            self._ensure(entity for entity in model.entities.values() if entity.cls not in made | read)
         if self._runtime is not None:
             self._start(self._runtime)
 
-    def _embedded(self, plans: Sequence[Plan], spec: RuntimeSpec) -> Runtime:
-        for each in plans:
-            check_embedded(each.query)
-        return Runtime(self.log, self.clock, prepared_topics(self.log, plans, spec.retentions, spec.heartbeats), spec)
+    def _ensure(self, entities: Iterable[EntityModel]) -> None:
+        for entity in entities:
+            ensured(self.log, entity_topic(entity))
+
+    def _embedded(self, plans: Sequence[Plan], spec: RuntimeSpec, *, is_running: bool) -> Runtime | None:
+        if is_running:
+            for each in plans:
+                check_embedded(each.query)
+        topics = prepared_topics(self.log, plans, spec.retentions, spec.heartbeats)
+        return Runtime(self.log, self.clock, topics, spec) if is_running else None
 
     def _on_ksqldb(self, plans: Sequence[Plan], spec: RuntimeSpec) -> Running:
         # The client library of HTTP is only loaded where there is a ksqlDB.

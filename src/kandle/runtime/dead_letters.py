@@ -43,6 +43,8 @@ class DeadLetters:
         self._spec = dead_letter_topic(topics)
         self._source = source
         self._waiting: list[Reject] = []
+        self._first: Reject | None = None
+        self._unsaid = 0
         self._said_at: int | None = None
 
     def __bool__(self) -> bool:
@@ -63,16 +65,20 @@ class DeadLetters:
         return [Write(self._spec.name, self._source.partition % self._spec.partitions, Records(frame))]
 
     def committed(self) -> None:
-        """They are written."""
-        if not self._waiting:
-            return
+        """They are written; it is said once a minute, of all that have come since."""
         self._counters.rejected += len(self._waiting)
-        now = self._clock.steady()
-        if self._said_at is None or not 0 <= now - self._said_at < SAID_EVERY:
-            self._said_at = now
-            first = self._waiting[0]
-            logger.warning(
-                "%d records of %s, partition %d, cannot be read and are in topic %s; the first, at offset %d: %s",
-                len(self._waiting), self._source.topic, self._source.partition, self._spec.name, first.offset, first.reason,
-            )  # fmt: skip
+        if self._waiting and self._unsaid == 0:
+            self._first = self._waiting[0]
+        self._unsaid += len(self._waiting)
         self._waiting = []
+        now = self._clock.steady()
+        if self._unsaid and (self._said_at is None or not 0 <= now - self._said_at < SAID_EVERY):
+            self._say()
+            self._said_at, self._unsaid = now, 0
+
+    def _say(self) -> None:
+        assert self._first is not None
+        logger.warning(
+            "%d records of %s, partition %d, cannot be read and are in topic %s; the first, at offset %d: %s",
+            self._unsaid, self._source.topic, self._source.partition, self._spec.name, self._first.offset, self._first.reason,
+        )  # fmt: skip

@@ -11,6 +11,7 @@ import polars as pl
 from kandle.engine.pipeline import Pipeline, Processed
 from kandle.log.records import Batch
 from kandle.runtime.ksqldb.aggregated import Aggregated
+from kandle.runtime.topics import QueryTopics
 from kandle.time.watermark import Watermark
 
 
@@ -22,25 +23,36 @@ class Intake(Protocol):
 
 
 class EventIntake:
-    """Events of the source."""
+    """Events of the source as they stand there."""
 
     def take(self, pipeline: Pipeline, watermark: Watermark, batches: Sequence[Batch]) -> Processed:
-        frames = [batch.records.frame for batch in batches]
-        times = np.concatenate([batch.timestamps for batch in batches])
-        return pipeline.process(*_without_tombstones(batches, pl.concat(frames), watermark, times))
+        frame, times = _events(batches)
+        return pipeline.process(frame, watermark, times)
 
 
-def _without_tombstones(
-    batches: Sequence[Batch], frame: pl.DataFrame, watermark: Watermark, times: np.ndarray
-) -> tuple[pl.DataFrame, Watermark, np.ndarray]:
-    """A stream's tombstones are no events."""
+class CopiedIntake:
+    """Events of the source that were copied to the partition of their group key.
+
+    Behind those of one partition of the source stand those of another, which may be older by as much as was waiting there to
+    be copied. So they prove nothing of time: buckets close by heartbeats alone, which wait for what is not copied yet.
+    """
+
+    def take(self, pipeline: Pipeline, watermark: Watermark, batches: Sequence[Batch]) -> Processed:
+        frame, _ = _events(batches)
+        return pipeline.process(frame)
+
+
+def _events(batches: Sequence[Batch]) -> tuple[pl.DataFrame, np.ndarray]:
+    """Rows, and when each was appended; a stream's tombstones are no events."""
+    frame = pl.concat([batch.records.frame for batch in batches])
+    times = np.concatenate([batch.timestamps for batch in batches])
     gone = [batch.records.tombstones for batch in batches]
     if all(mask is None for mask in gone):
-        return frame, watermark, times
+        return frame, times
     kept = pl.concat(
         [pl.Series([True] * len(batch)) if mask is None else ~mask for batch, mask in zip(batches, gone, strict=True)]
     )
-    return frame.filter(kept), watermark, times[kept.to_numpy()]
+    return frame.filter(kept), times[kept.to_numpy()]
 
 
 class AggregatedIntake:
@@ -60,6 +72,8 @@ class AggregatedIntake:
         return pipeline.put(self._aggregated.rows(pl.concat([records.frame for records in alive])))
 
 
-def intake_of(aggregated: Aggregated | None) -> Intake:
+def intake_of(topics: QueryTopics) -> Intake:
     """The intake of what tasks read."""
-    return EventIntake() if aggregated is None else AggregatedIntake(aggregated)
+    if topics.aggregated is not None:
+        return AggregatedIntake(topics.aggregated)
+    return CopiedIntake() if topics.is_repartitioned else EventIntake()

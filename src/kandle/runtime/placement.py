@@ -38,9 +38,9 @@ class Placement:
             key = ", ".join(str(part) for part in fresh.row(int(wrong[0])))
             source = self._topics.plan.query.source
             raise DataError(
-                f"topic {source.topic}: the key {key} is in partition {self._partition}, but by murmur2, as kandle and Java's "
-                f"producers choose, it belongs to partition {numbers[wrong[0]]}; if its producer chooses otherwise, say "
-                f'partitioner="other" in @kandle.{source.kind} or in [topics.{source.topic}], and events of a key are brought '
-                "together first"
+                f"topic {source.topic}: the key {key} is in partition {self._partition}, but by murmur2 of its values it belongs "
+                f"to partition {numbers[wrong[0]]}; if its producer chooses otherwise (as most do with keys in Avro or JSON, "
+                f'whose bytes they hash), say partitioner="other" in @kandle.{source.kind} or in [topics.{source.topic}], and '
+                "events of a key are brought together first"
             )
         self._checked = keys.height

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 from kandle.log.port import Log, TopicSpec
 from kandle.log.topics import entity_topic
 from kandle.plan.plan import HEARTBEATS, Plan
-from kandle.runtime.topics import QueryTopics, Retentions, check_partitions, heartbeat_names, query_topics
+from kandle.runtime.deleted import deleted_topics
+from kandle.runtime.topics import QueryTopics, Retentions, check_partitions, heartbeat_names, query_topics, read_entities
 
 logger = logging.getLogger("kandle")
 
@@ -18,9 +19,10 @@ def prepared_topics(log: Log, plans: Sequence[Plan], retentions: Retentions, hea
 
     SchemaError for one whose number of partitions the tasks of its query cannot work with.
     """
+    there = {spec.name for spec in log.topics()}
     for plan in plans:
-        schedule = plan.query.schedule
-        for entity in [plan.query.source, *([] if schedule is None else [schedule.entity])]:
+        warn_of_deleted(log, plan, [entity.topic for entity in read_entities(plan)], there)
+        for entity in read_entities(plan):
             ensured(log, entity_topic(entity))
     found = []
     for plan, name in zip(plans, heartbeat_names(plans, heartbeats), strict=True):
@@ -30,12 +32,19 @@ def prepared_topics(log: Log, plans: Sequence[Plan], retentions: Retentions, hea
     return found
 
 
+def warn_of_deleted(log: Log, plan: Plan, wanted: Iterable[str], there: Collection[str]) -> None:
+    """Tell of topics that the query has had before and that are not there."""
+    for what in deleted_topics(log, plan, wanted, there).values():
+        logger.warning("%s; it is made anew", what)
+
+
 def prepare(log: Log, topics: QueryTopics) -> None:
     """Create what is missing of a query's topics; SchemaError for one that has not the partitions of its tasks."""
     known = {spec.name: spec for spec in log.topics()}
     for spec in topics.specs:
         # Before any is made: a start that is refused leaves nothing behind.
         check_partitions(topics, known.get(spec.name, spec).partitions, spec)
+    warn_of_deleted(log, topics.plan, [spec.name for spec in topics.specs], known)
     for spec in topics.specs:
         # Those that others have made on a cluster are known only now.
         check_partitions(topics, ensured(log, spec).partitions, spec)

@@ -70,7 +70,7 @@ class Task:
         self._changes_size = 0
         self._outbox = Outbox()
         self._dead = DeadLetters(surroundings.log, surroundings.clock, self._topics, surroundings.counters, self.events)
-        self._intake = intake_of(self._topics.aggregated)
+        self._intake = intake_of(self._topics)
         self._holding = None
         if self._topics.aggregated is None:
             closed = self._pipeline.numbers()["closed"]

@@ -82,9 +82,9 @@ def aggregated_topics(plan: Plan, heartbeats: str, retentions: Retentions, aggre
     specs = (
         *(spec for spec in bars if spec.name != table.name),
         heartbeat_topic(heartbeats, table.partitions, target.replication, retentions.heartbeats),
-        changelog_topic(f"{target.topic}_changelog", table.partitions, target.replication),
+        changelog_topic(changelog_name(plan), table.partitions, target.replication),
     )
-    source, changelog = plan.query.source.topic, f"{target.topic}_changelog"
+    source, changelog = plan.query.source.topic, changelog_name(plan)
     return QueryTopics(plan, source, table.name, heartbeats, changelog, None, table.partitions, specs, aggregated)
 
 
@@ -96,20 +96,30 @@ def query_topics(log: Log, plan: Plan, heartbeats: str, retentions: Retentions) 
     partitions = query.target.partitions if query.target.partitions > 1 else source.partitions
     is_together = is_keyed_by_group(plan) and query.source.partitioner == "murmur2"
     repartitioned = partitions != source.partitions or (partitions > 1 and not is_together)
-    target = query.target.topic
     events = repartition_name(plan) if repartitioned else source.name
     late = late_name(plan) if query.late is Late.TOPIC else None
     specs = [
         *(spec for bar in plan.emitted for spec in bar_topics(query.target, bar, partitions, retentions)),
         heartbeat_topic(heartbeats, partitions, query.target.replication, retentions.heartbeats),
-        changelog_topic(f"{target}_changelog", partitions, query.target.replication),
+        changelog_topic(changelog_name(plan), partitions, query.target.replication),
     ]
     copy = replace(entity_topic(query.source), partitions=partitions, compacted=False, replication=query.target.replication)
     if repartitioned:
         specs.append(replace(copy, name=events, retention=retentions.repartition))
     if late is not None:
         specs.append(replace(copy, name=late))
-    return QueryTopics(plan, source.name, events, heartbeats, f"{target}_changelog", late, partitions, tuple(specs))
+    return QueryTopics(plan, source.name, events, heartbeats, changelog_name(plan), late, partitions, tuple(specs))
+
+
+def read_entities(plan: Plan) -> list[EntityModel]:
+    """The source of a query, and its schedule if it has one."""
+    schedule = plan.query.schedule
+    return [plan.query.source, *([] if schedule is None else [schedule.entity])]
+
+
+def changelog_name(plan: Plan) -> str:
+    """The topic of a query's state."""
+    return f"{plan.query.target.topic}_changelog"
 
 
 def repartition_name(plan: Plan) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import difflib
-import logging
 import threading
 import uuid
 from collections.abc import Collection, Sequence
@@ -41,8 +40,6 @@ from kandle.serde.registry import Compatibility, Registry
 from kandle.serde.registry_embedded import EmbeddedRegistry
 from kandle.time.clock import Clock, SystemClock
 from kandle.time.timeframe import MILLISECOND
-
-logger = logging.getLogger("kandle.kafka")
 
 MOST_BYTES = 1_000_000
 """Largest record of a broker and of the client library as they are set up by default."""
@@ -137,10 +134,7 @@ class KafkaLog:
         """Create the topic if it is missing, else compare it and add new nullable columns."""
         spec = replace(spec, replication=max(spec.replication, self.settings.replication))
         is_there = self.admin.state(spec.name) is not None
-        known = self._shared.catalog.get(spec.name)
-        if known is not None and not is_there:
-            logger.warning("topic %s was deleted; it is made anew, without the records that were in it", spec.name)
-            known = None
+        known = self._shared.catalog.get(spec.name) if is_there else None
         merged = spec if known is None else replace(spec, columns=merged_columns(known, spec))
         # Schemas are checked before anything is made.
         self._make_codec(merged)
