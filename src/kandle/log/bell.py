@@ -15,6 +15,11 @@ import uuid
 from collections.abc import Iterable
 from pathlib import Path
 
+from kandle.log.database import Database
+
+BELLS = "bells"
+"""The folder of the pipes, inside of the log's."""
+
 LONGEST_WAIT = 500_000
 """Microseconds after which a waiting reader looks for itself, whatever the bell says."""
 
@@ -130,6 +135,70 @@ class Ringer:
         for pipe in self._pipes.values():
             os.close(pipe)
         self._pipes.clear()
+
+
+class Bells:
+    """The bells of one connection to the log, and the means to ring those of all."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._folder = None if database.path is None else database.path / BELLS
+        self._in_memory = MemoryBells()
+        self._ringer = None if self._folder is None else Ringer(self._folder)
+        self._own: list[Bell | MemoryBell] = []
+        self._of_thread = threading.local()
+
+    def listed(self) -> list[str]:
+        """The bells of all connections; asked inside of a transaction, those that its commit must ring."""
+        return [] if self._folder is None else [row[0] for row in self._database.rows("SELECT name FROM bell")]
+
+    def ring(self, names: list[str]) -> None:
+        """Ring the bells that were listed, and forget those whose readers are gone."""
+        if self._ringer is None:
+            self._in_memory.ring()
+        else:
+            gone = self._ringer.ring(names)
+            if gone:
+                marks = ", ".join("?" * len(gone))
+                self._database.run(f"DELETE FROM bell WHERE name IN ({marks})", gone)
+
+    def ring_all(self) -> None:
+        """Wake all readers in all processes."""
+        self.ring(self.listed())
+
+    def hang(self) -> Bell | MemoryBell:
+        """A new bell that rings with every append in any process."""
+        bell: Bell | MemoryBell
+        if self._folder is None:
+            bell = MemoryBell(self._in_memory)
+        else:
+            with self._database.translated():
+                bell = Bell(self._folder)
+            self._database.run("INSERT INTO bell (name) VALUES (?)", [bell.name])
+        self._own.append(bell)
+        return bell
+
+    def forget(self, bell: Bell | MemoryBell) -> None:
+        """The bell is not needed any more."""
+        self._own.remove(bell)
+        if isinstance(bell, Bell):
+            self._database.run("DELETE FROM bell WHERE name = ?", [bell.name])
+        bell.close()
+
+    def wait(self, timeout: int) -> bool:
+        """Wait for the next append in any process; a thread's first call returns at once, since it may have missed one."""
+        if not hasattr(self._of_thread, "bell"):
+            self._of_thread.bell = self.hang()
+            return True
+        found: bool = self._of_thread.bell.wait(min(timeout, LONGEST_WAIT))
+        return found
+
+    def close(self) -> None:
+        """Take this connection's bells away; those of others stay."""
+        for bell in list(self._own):
+            self.forget(bell)
+        if self._ringer is not None:
+            self._ringer.close()
 
 
 def _ring(pipe: int) -> None:

@@ -28,6 +28,9 @@ TOMBSTONE = "__tombstone"
 COMPRESSED_ROWS = 500
 """Smaller batches are not worth the time of a compressor."""
 
+STORED = "first, last, rows, appended, low, high, checksum, blob"
+"""Columns of a batch in the order of `Stored`."""
+
 
 @dataclass(frozen=True, slots=True)
 class Stored:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
-from kandle.log.blobs import HEADER, OFFSET, TIMESTAMP, TOMBSTONE, Stored, batch_of, packed, span_of, whole
+from kandle.log.blobs import HEADER, OFFSET, STORED, TIMESTAMP, TOMBSTONE, Stored, batch_of, packed, span_of, whole
 from kandle.log.port import Maintenance, TopicSpec
 from kandle.log.records import Batch
 
@@ -79,11 +79,12 @@ def _remove(log: EmbeddedLog, place: tuple[int, int], last: int | None) -> Maint
     with log.database.transaction():
         rows, size = log.database.rows(f"SELECT coalesce(sum(rows), 0), coalesce(sum(bytes), 0) {where}", [*place, last])[0]
         log.database.run(f"DELETE {where}", [*place, last])
-        _set_first(log, place)
+        set_first(log, place)
     return Maintenance(rows, size)
 
 
-def _set_first(log: EmbeddedLog, place: tuple[int, int]) -> None:
+def set_first(log: EmbeddedLog, place: tuple[int, int]) -> None:
+    """A partition begins where its first batch does; to be called inside of the transaction that takes batches away."""
     log.database.run(
         "UPDATE partition SET first = coalesce((SELECT min(first) FROM batch WHERE topic = ?1 AND partition = ?2), next) "
         "WHERE topic = ?1 AND number = ?2",
@@ -135,9 +136,6 @@ def _compacted(log: EmbeddedLog, spec: TopicSpec, place: tuple[int, int], listed
     return removed
 
 
-_COLUMNS = "first, last, rows, appended, low, high, checksum, blob"
-
-
 def _chunks(log: EmbeddedLog, spec: TopicSpec, place: tuple[int, int], listed: Listed) -> Iterator[tuple[list[int], list[Batch]]]:
     """Numbers and contents of batches, so many at a time that they can be rewritten in one transaction."""
     every = list(listed)
@@ -149,7 +147,7 @@ def _chunks(log: EmbeddedLog, spec: TopicSpec, place: tuple[int, int], listed: L
             ids.append(number)
             rows += count
         marks = ", ".join("?" * len(ids))
-        found = log.database.rows(f"SELECT {_COLUMNS} FROM batch WHERE id IN ({marks}) ORDER BY last", ids)
+        found = log.database.rows(f"SELECT {STORED} FROM batch WHERE id IN ({marks}) ORDER BY last", ids)
         yield ids, [batch_of(spec, place, Stored(*row)) for row in found]
 
 
@@ -183,7 +181,7 @@ def _rewrite(log: EmbeddedLog, spec: TopicSpec, place: tuple[int, int], ids: lis
         log.database.run(f"DELETE FROM batch WHERE id IN ({marks})", ids)
         for each in (found.sealed(*place) for found in stored):
             log.database.run(
-                f"INSERT INTO batch (topic, partition, {_COLUMNS}, bytes) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                f"INSERT INTO batch (topic, partition, {STORED}, bytes) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 [
                     *place,
                     each.first,
@@ -197,7 +195,7 @@ def _rewrite(log: EmbeddedLog, spec: TopicSpec, place: tuple[int, int], ids: lis
                     len(each.blob),
                 ],
             )
-        _set_first(log, place)
+        set_first(log, place)
     return Maintenance(rows - kept.height, size - sum(len(each.blob) for each in stored))
 
 

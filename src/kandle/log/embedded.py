@@ -6,17 +6,17 @@ of a log is in one file, so that a power loss can only take away the newest tran
 
 from __future__ import annotations
 
-import threading
 import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from kandle.errors import FencedError, LogError, SchemaError, StorageError, UnknownTopicError
-from kandle.log.bell import LONGEST_WAIT, Bell, MemoryBell, MemoryBells, Ringer
-from kandle.log.blobs import RESERVED, Stored, batch_of, check, packed, span_of, spec_of, spec_text
-from kandle.log.compaction import maintain
+from kandle.errors import FencedError, LogError, StorageError
+from kandle.log.bell import Bells
+from kandle.log.blobs import STORED, Stored, batch_of, check, packed, span_of
+from kandle.log.catalog import Catalog
+from kandle.log.compaction import maintain, set_first
 from kandle.log.database import Database, Durability
 from kandle.log.group import EmbeddedConsumer
 from kandle.log.header_columns import header_columns, with_columns, with_headers
@@ -33,16 +33,9 @@ from kandle.log.port import (
     TopicState,
 )
 from kandle.log.records import Batch, Write
-from kandle.log.schema import differences, merged_columns
 from kandle.time.clock import Clock, SystemClock
 
-BELLS = "bells"
-TOPICS = "\0topics"
-"""The generation that counts changes of topics; no group can have this name."""
-
 BATCHES_AT_ONCE = 256
-STORED = "first, last, rows, appended, low, high, checksum, blob"
-"""Columns of a batch in the order of `Stored`."""
 
 
 class EmbeddedLog:
@@ -53,69 +46,25 @@ class EmbeddedLog:
         self.clock: Clock = clock if clock is not None else SystemClock()
         self.database = Database(path, durability)
         self._durability: Durability = durability
-        self._topics: dict[str, tuple[int, TopicSpec]] = {}
-        self._generation = -1
-        self._memory_bells = MemoryBells()
-        self._own: list[Bell | MemoryBell] = []
-        self._own_bells = threading.local()
-        self._ringer = None if path is None else Ringer(path / BELLS)
+        self.catalog = Catalog(self.database)
+        self.bells = Bells(self.database)
         self._users = 1
 
     def ensure(self, spec: TopicSpec) -> TopicState:
         """Create the topic if it is missing, else compare it and add new nullable columns."""
-        _check_names(spec)
-        with self.database.transaction():
-            found = self.database.rows("SELECT id, spec, empty FROM topic WHERE name = ?", [spec.name])
-            if not found:
-                self._create(spec)
-                return TopicState(spec)
-            number, text, empty = found[0]
-            there = spec_of(text, empty)
-            grown = replace(there, columns=merged_columns(there, spec))
-            if grown != there:
-                self.database.run("UPDATE topic SET spec = ?, empty = ? WHERE id = ?", [*spec_text(grown), number])
-                self._changed()
-        return TopicState(grown, differences(grown, spec))
-
-    def _create(self, spec: TopicSpec) -> None:
-        text, empty = spec_text(spec)
-        number = self.database.run("INSERT INTO topic (name, spec, empty) VALUES (?, ?, ?)", [spec.name, text, empty]).lastrowid
-        assert number is not None
-        for partition in range(spec.partitions):
-            self.database.run("INSERT INTO partition (topic, number) VALUES (?, ?)", [number, partition])
-        self._changed()
-
-    def _changed(self) -> None:
-        """Have all connections look at the topics again."""
-        self.database.run(
-            "INSERT INTO generation (name, number) VALUES (?, 1) ON CONFLICT (name) DO UPDATE SET number = number + 1", [TOPICS]
-        )
+        return self.catalog.ensure(spec)
 
     def topic(self, name: str) -> TopicSpec:
         """A topic as it is now."""
-        return self._known(name)[1]
-
-    def _known(self, name: str) -> tuple[int, TopicSpec]:
-        generation = self.database.value("SELECT number FROM generation WHERE name = ?", [TOPICS])
-        if generation != self._generation:
-            self._topics.clear()
-            self._generation = generation
-        if name not in self._topics:
-            found = self.database.rows("SELECT id, spec, empty FROM topic WHERE name = ?", [name])
-            if not found:
-                every = [row[0] for row in self.database.rows("SELECT name FROM topic ORDER BY name")]
-                raise UnknownTopicError(f"there is no topic {name!r}; there are {', '.join(every) or 'none'}")
-            number, text, empty = found[0]
-            self._topics[name] = (number, spec_of(text, empty))
-        return self._topics[name]
+        return self.catalog.known(name)[1]
 
     def topics(self) -> list[TopicSpec]:
         """All topics, by name."""
-        return [spec_of(text, empty) for text, empty in self.database.rows("SELECT spec, empty FROM topic ORDER BY name")]
+        return self.catalog.all()
 
     def partitions(self, topic: str) -> list[PartitionState]:
         """Where each partition begins and ends."""
-        number, _ = self._known(topic)
+        number, _ = self.catalog.known(topic)
         found = self.database.rows(
             "SELECT p.first, p.next, coalesce(sum(b.rows), 0), coalesce(sum(b.bytes), 0) FROM partition p "
             "LEFT JOIN batch b ON b.topic = p.topic AND b.partition = p.number WHERE p.topic = ? "
@@ -126,12 +75,12 @@ class EmbeddedLog:
 
     def ends(self, topic: str) -> list[int]:
         """The next offset of each partition."""
-        number, _ = self._known(topic)
+        number, _ = self.catalog.known(topic)
         return [row[0] for row in self.database.rows("SELECT next FROM partition WHERE topic = ? ORDER BY number", [number])]
 
     def first(self, partition: TopicPartition) -> int:
         """The least offset that can still be read."""
-        number, _ = self._known(partition.topic)
+        number, _ = self.catalog.known(partition.topic)
         place = [number, partition.partition]
         return int(self.database.value("SELECT first FROM partition WHERE topic = ? AND number = ?", place))
 
@@ -142,8 +91,8 @@ class EmbeddedLog:
             if fence is not None:
                 self._check_fence(fence)
             first = self.write(prepared)
-            bells = self._bells()
-        self._ring(bells)
+            bells = self.bells.listed()
+        self.bells.ring(bells)
         return first
 
     def write(self, prepared: Sequence[tuple[tuple[int, int], Stored]]) -> list[int]:
@@ -155,7 +104,7 @@ class EmbeddedLog:
         return [self._prepared(write) for write in writes]
 
     def _prepared(self, write: Write) -> tuple[tuple[int, int], Stored]:
-        number, spec = self._known(write.topic)
+        number, spec = self.catalog.known(write.topic)
         if not 0 <= write.partition < spec.partitions:
             raise LogError(f"topic {spec.name} has partitions 0 to {spec.partitions - 1}, not {write.partition}")
         headers = header_columns(spec.columns)
@@ -192,52 +141,13 @@ class EmbeddedLog:
         if epoch != fence.epoch:
             raise FencedError(f"partition {partition} of {topic} belongs to another member of group {fence.group} by now")
 
-    def _bells(self) -> list[str]:
-        return [] if self.path is None else [row[0] for row in self.database.rows("SELECT name FROM bell")]
-
-    def _ring(self, names: list[str]) -> None:
-        if self._ringer is None:
-            self._memory_bells.ring()
-        else:
-            gone = self._ringer.ring(names)
-            if gone:
-                marks = ", ".join("?" * len(gone))
-                self.database.run(f"DELETE FROM bell WHERE name IN ({marks})", gone)
-
-    def ring(self) -> None:
-        """Wake all readers in all processes."""
-        self._ring(self._bells())
-
-    def bell(self) -> Bell | MemoryBell:
-        """A new bell that rings with every append in any process."""
-        bell: Bell | MemoryBell
-        if self.path is None:
-            bell = MemoryBell(self._memory_bells)
-        else:
-            with self.database.translated():
-                bell = Bell(self.path / BELLS)
-            self.database.run("INSERT INTO bell (name) VALUES (?)", [bell.name])
-        self._own.append(bell)
-        return bell
-
-    def forget_bell(self, bell: Bell | MemoryBell) -> None:
-        """The bell is not needed any more."""
-        self._own.remove(bell)
-        if isinstance(bell, Bell):
-            self.database.run("DELETE FROM bell WHERE name = ?", [bell.name])
-        bell.close()
-
     def wait(self, timeout: int) -> bool:
         """Wait for the next append in any process; a thread's first call returns at once, since it may have missed one."""
-        if not hasattr(self._own_bells, "bell"):
-            self._own_bells.bell = self.bell()
-            return True
-        found: bool = self._own_bells.bell.wait(min(timeout, LONGEST_WAIT))
-        return found
+        return self.bells.wait(timeout)
 
     def read(self, partition: TopicPartition, offset: int, max_rows: int, span: tuple[int, int] | None = None) -> list[Batch]:
         """Records from an offset on, about `max_rows`."""
-        number, spec = self._known(partition.topic)
+        number, spec = self.catalog.known(partition.topic)
         statement = f"SELECT {STORED} FROM batch WHERE topic = ? AND partition = ? AND last >= ?"
         values = [number, partition.partition, offset]
         if span is not None:
@@ -268,20 +178,16 @@ class EmbeddedLog:
 
     def truncate(self, partition: TopicPartition, before: int) -> None:
         """Forget whole batches below an offset."""
-        number, _ = self._known(partition.topic)
-        place = [number, partition.partition]
+        number, _ = self.catalog.known(partition.topic)
+        place = (number, partition.partition)
         with self.database.transaction():
             self.database.run("DELETE FROM batch WHERE topic = ? AND partition = ? AND last < ?", [*place, before])
-            self.database.run(
-                "UPDATE partition SET first = coalesce((SELECT min(first) FROM batch WHERE topic = ?1 AND partition = ?2), next) "
-                "WHERE topic = ?1 AND number = ?2",
-                place,
-            )
+            set_first(self, place)
 
     def consumer(self, spec: GroupSpec, listener: Listener | None = None) -> Consumer:
         """Join a group."""
         for topic in spec.topics:
-            self._known(topic)
+            self.catalog.known(topic)
         return EmbeddedConsumer(self, spec, listener)
 
     def committed(self, group: str, topic: str) -> dict[int, int]:
@@ -309,7 +215,7 @@ class EmbeddedLog:
     def check(self) -> list[str]:
         """What is wrong with the file, in words; nothing if it is sound."""
         problems = self._said(lambda: [row[0] for row in self.database.rows("PRAGMA integrity_check") if row[0] != "ok"])
-        for name in [row[0] for row in self.database.rows("SELECT name FROM topic ORDER BY name")]:
+        for name in self.catalog.names():
             problems += self._said(partial(self._damaged, name))
         return problems
 
@@ -323,7 +229,7 @@ class EmbeddedLog:
 
     def _damaged(self, name: str) -> list[str]:
         """Batches of a topic whose bytes have changed."""
-        number, _ = self._known(name)
+        number, _ = self.catalog.known(name)
         problems = []
         statement = f"SELECT partition, {STORED} FROM batch WHERE topic = ? ORDER BY partition, last"
         with self.database.translated():
@@ -346,20 +252,5 @@ class EmbeddedLog:
         self._users -= 1
         if self._users:
             return
-        for bell in list(self._own):
-            self.forget_bell(bell)
-        if self._ringer is not None:
-            self._ringer.close()
+        self.bells.close()
         self.database.close()
-
-
-def _check_names(spec: TopicSpec) -> None:
-    names = [column.name for column in spec.columns]
-    for name in names:
-        if name.startswith(RESERVED):
-            raise SchemaError(f"topic {spec.name}: column {name!r} must not begin with {RESERVED!r}")
-    unknown = [key for key in spec.keys if key not in names]
-    if unknown:
-        raise SchemaError(f"topic {spec.name}: the key {unknown[0]!r} is not a column; there are {', '.join(names)}")
-    if spec.partitions < 1:
-        raise LogError(f"topic {spec.name} needs at least one partition, not {spec.partitions}")

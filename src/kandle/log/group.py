@@ -42,7 +42,7 @@ class EmbeddedConsumer:
         self._is_closed = False
         self._is_woken = False
         # It is there before the first look for records, so that none can come unheard.
-        self._bell = log.bell()
+        self._bell = log.bells.hang()
 
     @property
     def assignment(self) -> Mapping[TopicPartition, int]:
@@ -114,7 +114,7 @@ class EmbeddedConsumer:
                 )
             first = self._log.write(prepared)
         if any(len(write.records) for write in writes):
-            self._log.ring()
+            self._log.bells.ring_all()
         return first
 
     def _check_owned(self, partition: TopicPartition) -> None:
@@ -153,7 +153,7 @@ class EmbeddedConsumer:
             self._generation = self._group_generation()
         self._renewed = now
         if self._generation != before:
-            self._log.ring()
+            self._log.bells.ring_all()
         self._drop(lost)
         self._give_up([partition for partition in self._owned if partition not in target])
         self._owned.update(taken)
@@ -286,7 +286,7 @@ class EmbeddedConsumer:
                 self._owned.pop(partition, None)
                 self._positions.pop(partition, None)
             self._changed()
-        self._log.ring()
+        self._log.bells.ring_all()
 
     def close(self) -> None:
         if self._is_closed:
@@ -299,8 +299,8 @@ class EmbeddedConsumer:
                 [self._spec.group, self._spec.member, self._session],
             )
             self._changed()
-        self._log.ring()
-        self._log.forget_bell(self._bell)
+        self._log.bells.ring_all()
+        self._log.bells.forget(self._bell)
 
 
 def shared(held: Mapping[int, str | None], members: Sequence[str]) -> dict[int, str]:
