@@ -44,10 +44,10 @@ def broker_findings(options: Options) -> Iterator[Finding]:
     try:
         cluster = client.describe_cluster(request_timeout=PATIENCE).result(2 * PATIENCE)
     except KafkaException as error:
-        # Why they close the connection is told on the side.
+        # Why they cannot be reached is told on the side, with their addresses.
         client.poll(0)
-        refusal = next((each for each in heard if each.code() in REFUSED), error.args[0])
-        yield problem("brokers", str(meaning(refusal, f"Kafka at {where}")), "")
+        cause = next((each for each in heard if each.code() in REFUSED), next(iter(heard), error.args[0]))
+        yield problem("brokers", str(meaning(cause, f"Kafka at {where}")), "")
         return
     brokers = ", ".join(f"{node.host}:{node.port}" for node in cluster.nodes)
     libraries = f"confluent-kafka {confluent_kafka.__version__}, librdkafka {confluent_kafka.libversion()[0]}"
