@@ -144,6 +144,16 @@ def test_a_cluster_that_is_not_there_is_named(tmp_path: Path, monkeypatch: pytes
     assert f"Kafka at 127.0.0.1:{port}" in shop.run("topics", "list", code=2)
 
 
+@pytest.mark.parametrize("section", ["properties", "consumer", "producer"])
+def test_doctor_names_a_setting_that_the_client_library_does_not_know(
+    shop: Shop, section: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(f"KANDLE_KAFKA__{section.upper()}", '{"no.such.setting": "secret"}')
+    said = shop.run("doctor", "app:App", code=1)
+    (problem,) = [line for line in said.splitlines() if line.startswith("problem")]
+    assert '"no.such.setting"; look at the options kafka.properties, ' in problem and "secret" not in said
+
+
 def test_a_log_that_there_is_not_is_refused_with_the_valid_ones(tmp_path: Path) -> None:
     shop = Shop(tmp_path, "")
     assert "--log kafka:// is not known; there are embedded, kafka and kafka://HOST:PORT" in shop.run("topics", "list", code=2)
