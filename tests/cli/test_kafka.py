@@ -138,8 +138,20 @@ def test_a_cluster_that_is_not_there_is_named(tmp_path: Path, monkeypatch: pytes
     (port,) = free_ports(1)
     shop = Shop(tmp_path, f"127.0.0.1:{port}")
     said = shop.run("doctor", "app:App", code=1)
-    assert f"problem  brokers        Kafka at 127.0.0.1:{port}: " in said and "kafka.bootstrap" in said
+    (problem,) = [line for line in said.splitlines() if line.startswith("problem")]
+    assert problem.startswith(f"problem  brokers        Kafka at 127.0.0.1:{port}: ") and "kafka.bootstrap" in problem
+    assert "refused" in problem and "topic" not in problem
     assert f"Kafka at 127.0.0.1:{port}" in shop.run("topics", "list", code=2)
+
+
+@pytest.mark.parametrize("section", ["properties", "consumer", "producer"])
+def test_doctor_names_a_setting_that_the_client_library_does_not_know(
+    shop: Shop, section: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(f"KANDLE_KAFKA__{section.upper()}", '{"no.such.setting": "secret"}')
+    said = shop.run("doctor", "app:App", code=1)
+    (problem,) = [line for line in said.splitlines() if line.startswith("problem")]
+    assert '"no.such.setting"; look at the options kafka.properties, ' in problem and "secret" not in said
 
 
 def test_a_log_that_there_is_not_is_refused_with_the_valid_ones(tmp_path: Path) -> None:

@@ -103,8 +103,8 @@ def written(cluster: Cluster, topic: str, partitioner: str, rows: list[tuple[byt
 
 
 def readings(now: int) -> list[tuple[bytes, bytes | None]]:
-    """Forty ticks of the last second, as a foreign client writes them."""
-    values = [{"at": now // MILLISECOND - number, "amount": number} for number in range(40)]
+    """Forty ticks, one of each second until now, as a foreign client writes them."""
+    values = [{"at": (now - (39 - number) * SECOND) // MILLISECOND, "amount": number} for number in range(40)]
     return [(CODES[number % 8].encode(), json.dumps(value).encode()) for number, value in enumerate(values)]
 
 

@@ -317,6 +317,7 @@ def test_state_of_another_query_is_told_once_and_is_an_error_for_who_takes_it_ov
     committed(parts).worker.close()
     other = Parts(bars_market(minutes=2), "14:30", log=parts.log)  # type: ignore[arg-type]
     standby = standby_of(other)
+    # Its topics are new.
     caplog.clear()
     with caplog.at_level(logging.WARNING):
         standby._round()

@@ -14,9 +14,9 @@ from confluent_kafka.admin._acl import AclOperation
 from kandle.cli.findings import Finding, fine, problem, warning
 from kandle.context.kafka import kafka_settings, registry_of
 from kandle.context.options import Options
-from kandle.errors import KandleError
+from kandle.errors import KandleError, OptionsError
 from kandle.log.kafka.codecs import SCHEMAS
-from kandle.log.kafka.failures import REFUSED, Told, meaning
+from kandle.log.kafka.failures import REFUSED, Told, configured, meaning
 from kandle.log.kafka.writing import Transactions
 from kandle.log.port import TopicSpec
 from kandle.time.clock import SystemClock
@@ -32,7 +32,8 @@ GROUP_NEEDS = (AclOperation.READ, AclOperation.DESCRIBE)
 def _client(options: Options, on_error: Callable[[KafkaError], None] = lambda error: None) -> AdminClient:
     # Without this the library says every failed attempt on standard error.
     heard: Any = {"error_cb": on_error}
-    return AdminClient(kafka_settings(options).client("kandle-doctor") | heard)
+    with configured(options.kafka.bootstrap):
+        return AdminClient(kafka_settings(options).client("kandle-doctor") | heard)
 
 
 def broker_findings(options: Options) -> Iterator[Finding]:
@@ -40,14 +41,18 @@ def broker_findings(options: Options) -> Iterator[Finding]:
     where = options.kafka.bootstrap
     # Kept until the answer is there: a client that nobody holds gives none.
     heard: list[KafkaError] = []
-    client = _client(options, heard.append)
+    try:
+        client = _client(options, heard.append)
+    except OptionsError as error:
+        yield problem("brokers", str(error), "")
+        return
     try:
         cluster = client.describe_cluster(request_timeout=PATIENCE).result(2 * PATIENCE)
     except KafkaException as error:
-        # Why they close the connection is told on the side.
+        # Why they cannot be reached is told on the side, with their addresses.
         client.poll(0)
-        refusal = next((each for each in heard if each.code() in REFUSED), error.args[0])
-        yield problem("brokers", str(meaning(refusal, f"Kafka at {where}")), "")
+        cause = next((each for each in heard if each.code() in REFUSED), next(iter(heard), error.args[0]))
+        yield problem("brokers", str(meaning(cause, f"Kafka at {where}")), "")
         return
     brokers = ", ".join(f"{node.host}:{node.port}" for node in cluster.nodes)
     libraries = f"confluent-kafka {confluent_kafka.__version__}, librdkafka {confluent_kafka.libversion()[0]}"
