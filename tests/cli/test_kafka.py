@@ -13,7 +13,7 @@ import pytest
 from confluent_kafka import Producer
 
 from kandle.time.clock import SystemClock
-from kandle.time.timeframe import MILLISECOND, SECOND
+from kandle.time.timeframe import HOUR, MILLISECOND, SECOND
 from tests.serde.serving import serving
 from tools.kafka.ports import free_ports
 
@@ -165,3 +165,16 @@ def test_doctor_looks_for_the_registry(shop: Shop, monkeypatch: pytest.MonkeyPat
         assert "the schema registry answers" in shop.run("doctor", "app:App", code=1)
     said = shop.run("doctor", "app:App", code=1)
     assert "problem  registry" in said and "schema_registry.url" in said
+
+
+def test_doctor_names_the_topic_whose_records_are_of_the_future(shop: Shop) -> None:
+    bootstrap = shop.log.removeprefix("kafka://")
+    assert shop.start("-c", ADD, bootstrap).wait(60) == 0
+    assert ", after all records" in shop.run("doctor", "app:App")
+    # What others have written, by a clock that is an hour ahead.
+    later = SystemClock().now() // MILLISECOND + HOUR // MILLISECOND
+    producer = Producer({"bootstrap.servers": bootstrap})
+    producer.produce(f"{shop.name}_ticks", key=b"a", value=b"", timestamp=later)
+    assert producer.flush(30) == 0
+    said = shop.run("doctor", "app:App", code=1)
+    assert f"a record of topic {shop.name}_ticks was written 3,59" in said

@@ -14,6 +14,7 @@ from kandle.cli.log_checks import (
     folder_findings,
     group_findings,
     integrity_findings,
+    newest_times,
     schedule_findings,
     topic_findings,
     wanted_topics,
@@ -107,10 +108,11 @@ def test_groups_are_shown_with_members_and_lag(log: EmbeddedLog) -> None:
 
 
 def test_a_clock_behind_the_newest_record_is_a_problem(tmp_path: Path, log: EmbeddedLog, clock: ManualClock) -> None:
-    assert said(clock_findings(log, clock, log.topics())) == [("ok", "it is 2024-03-08T12:00:00.000Z, after all records")]
-    ((level, what),) = said(clock_findings(log, ManualClock(to_instant(NOON) - MINUTE), log.topics()))
+    times = newest_times(log, log.topics())
+    assert said(clock_findings(clock, times)) == [("ok", "it is 2024-03-08T12:00:00.000Z, after all records")]
+    ((level, what),) = said(clock_findings(ManualClock(to_instant(NOON) - MINUTE), times | {"later": times["latest"] + MINUTE}))
     assert level == "problem"
-    assert what == "it is 2024-03-08T11:59:00.000Z, but a record was written 60.0 s later than that"
+    assert what == "it is 2024-03-08T11:59:00.000Z, but a record of topic later was written 120.0 s later than that"
 
 
 def test_the_topics_of_a_model_are_those_of_its_entities_and_queries(log: EmbeddedLog, tmp_path: Path) -> None:

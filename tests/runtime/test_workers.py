@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+import kandle.runtime.worker
 from kandle.errors import UnavailableError
 from kandle.log.embedded import EmbeddedLog
 from kandle.time.clock import ManualClock
@@ -66,6 +68,24 @@ def test_after_a_full_disk_every_event_counts_once(restarts: bool) -> None:
     process.settle()
     assert found(parts)[:2] == [("A", 30, 2), ("A", 31, 0)]
     assert max(bar.ticks for bar in bars(parts.log, "bars_1m_live")) == 2
+
+
+def test_a_long_outage_is_two_lines_its_beginning_and_its_end(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(kandle.runtime.worker, "RETRY", 0)
+    caplog.set_level(logging.INFO)
+    log = Full(None, ManualClock(t("14:30")))
+    parts = Parts(bars_market(minutes=1), "14:30", log=log)
+    process = Process(parts, commit_interval=0, idle=0).settle()
+    parts.add(tick("14:30:10"))
+    caplog.clear()
+    for second in range(60):
+        parts.clock.jump(t("14:30") + second * SECOND)
+        log.is_full = second < 30
+        process.worker._round()
+        assert (process.worker.problem is not None) == log.is_full
+    assert [record.message for record in caplog.records] == [f"{GROUP}: the disk is full", f"{GROUP}: goes on"]
 
 
 def test_of_heartbeats_at_one_position_the_newest_instant_counts_in_whatever_order_they_stand() -> None:

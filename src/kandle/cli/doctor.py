@@ -16,6 +16,7 @@ from kandle.cli.kafka_checks import (
     group_access_findings,
     registry_findings,
     replay_findings,
+    times_of_topics,
     topic_access_findings,
 )
 from kandle.cli.ksqldb_checks import ksqldb_findings
@@ -25,6 +26,7 @@ from kandle.cli.log_checks import (
     group_findings,
     integrity_findings,
     missing_of_before,
+    newest_times,
     partition_findings,
     schedule_findings,
     topic_findings,
@@ -140,8 +142,9 @@ def _kafka_findings(options: Options, market: Context | None) -> Iterator[Findin
                 yield from group_access_findings(options, _groups(options, market))
                 yield from schedule_findings(log, plans_in(market))
                 yield from group_findings(log, f"{_group_name(options, market)}-")
-                there = {spec.name for spec in log.topics()}
-                yield from clock_findings(log, clock, [spec for spec in specs if spec.name in there])
+                wanted = {spec.name for spec in specs}
+                there = [spec for spec in log.topics() if spec.name in wanted]
+                yield from clock_findings(clock, times_of_topics(options, there))
     except KandleError as error:
         yield problem("log", str(error), "")
 
@@ -162,7 +165,7 @@ def _log_findings(options: Options, market: Context | None) -> Iterator[Finding]
             yield from schedule_findings(log, plans_in(market))
         yield from group_findings(log)
         if all(each.level == "ok" for each in found):
-            yield from clock_findings(log, clock, log.topics())
+            yield from clock_findings(clock, newest_times(log, log.topics()))
     except KandleError as error:
         yield problem("log file", str(error), "")
     finally:

@@ -8,8 +8,10 @@ from typing import Any
 
 import confluent_kafka
 from confluent_kafka import KafkaError, KafkaException, TopicCollection
+from confluent_kafka import TopicPartition as Place
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.admin._acl import AclOperation
+from confluent_kafka.admin._listoffsets import OffsetSpec
 
 from kandle.cli.findings import Finding, fine, problem, warning
 from kandle.context.kafka import kafka_settings, registry_of
@@ -20,7 +22,7 @@ from kandle.log.kafka.failures import REFUSED, Told, configured, meaning
 from kandle.log.kafka.writing import Transactions
 from kandle.log.port import TopicSpec
 from kandle.time.clock import SystemClock
-from kandle.time.timeframe import SECOND
+from kandle.time.timeframe import MILLISECOND, SECOND
 
 PATIENCE = 5.0
 """Seconds for one question."""
@@ -148,6 +150,29 @@ def registry_findings(options: Options) -> Iterator[Finding]:
         yield problem("registry", str(error), "")
     else:
         yield fine("registry", "the schema registry answers")
+
+
+def times_of_topics(options: Options, topics: Iterable[TopicSpec]) -> dict[str, int]:
+    """The latest time at which a record of each topic was written, as its producer or broker said it; in microseconds.
+
+    Records themselves do not tell: read, those of the future have the time at which they were read.
+    """
+    places = [Place(spec.name, number) for spec in topics for number in range(spec.partitions)]
+    if not places:
+        return {}
+    found: dict[str, int] = {}
+    client = _client(options)
+    newest: OffsetSpec = OffsetSpec.max_timestamp()  # type: ignore[no-untyped-call]
+    asked = client.list_offsets(dict.fromkeys(places, newest), request_timeout=PATIENCE)
+    for place, future in asked.items():
+        try:
+            time = future.result(2 * PATIENCE).timestamp * MILLISECOND
+        except KafkaException:
+            # Topics that may not be read, are gone or have no leader are named by the other checks.
+            continue
+        if time >= 0:
+            found[place.topic] = max(time, found.get(place.topic, time))
+    return found
 
 
 def replay_findings(options: Options) -> Iterator[Finding]:

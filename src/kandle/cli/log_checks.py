@@ -181,13 +181,27 @@ def schedule_findings(log: Log, plans: Sequence[Plan]) -> Iterator[Finding]:
             yield problem("schedule", f"topic {topic} has no rows, so {query.target.name} has no sessions", "add its rows")
 
 
-def clock_findings(log: Log, clock: Clock, topics: Iterable[TopicSpec]) -> Iterator[Finding]:
-    """Whether the clock has gone on since the newest record of these topics."""
+def newest_times(log: Log, topics: Iterable[TopicSpec]) -> dict[str, int]:
+    """When the newest record of each topic that has one was written, in microseconds."""
+    found = {spec.name: newest(log, spec.name, 1) for spec in topics}
+    times = {name: [int(batch.timestamps[-1]) for batch in batches if len(batch)] for name, batches in found.items()}
+    return {name: max(each) for name, each in times.items() if each}
+
+
+def clock_findings(clock: Clock, times: Mapping[str, int]) -> Iterator[Finding]:
+    """Whether the clock is behind the newest record of some topic.
+
+    To be asked once the times are known: others go on writing while they are looked for.
+    """
     now = clock.now()
-    stamps = [int(batch.timestamps[-1]) for spec in topics for batch in newest(log, spec.name, 1) if len(batch)]
-    if stamps and max(stamps) > now + CLOCK_TOLERANCE:
-        ahead = (max(stamps) - now) / SECOND
-        what = f"it is {iso_instant(now)}, but a record was written {ahead:,.1f} s later than that"
-        yield problem("clock", what, "set the clock of this machine, or wait; was this data written with another [clock]?")
+    topic = max(times, key=times.__getitem__, default="")
+    if topic and times[topic] > now + CLOCK_TOLERANCE:
+        ahead = (times[topic] - now) / SECOND
+        what = f"it is {iso_instant(now)}, but a record of topic {topic} was written {ahead:,.1f} s later than that"
+        yield problem(
+            "clock",
+            what,
+            "set the clock of this machine or of the one that wrote it, or wait; was it written with another [clock]?",
+        )
     else:
         yield fine("clock", f"it is {iso_instant(now)}, after all records")

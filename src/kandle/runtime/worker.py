@@ -96,13 +96,19 @@ class Worker:
         try:
             self.step(self._patience())
             self.problem = None
+            if self._is_over():
+                logger.info("%s: goes on", self._group.group)
+                self._failed_at = None
         except UnavailableError as error:
-            failed_at = self._around.clock.steady()
-            if self._failed_at is None or failed_at - self._failed_at > SETTLED:
+            if self._failed_at is None or self._is_over():
                 logger.error("%s: %s", self._group.group, error)
-            self._failed_at = failed_at
+            self._failed_at = self._around.clock.steady()
             self.problem = error
             self._stop.wait(RETRY / SECOND)
+
+    def _is_over(self) -> bool:
+        """Whether the last failure is so long ago that another one is not of the same outage."""
+        return self._failed_at is not None and self._around.clock.steady() - self._failed_at > SETTLED
 
     def _joined_when_ready(self) -> bool:
         """Join the group, once there is a schedule where one is needed; False if it was stopped before."""
@@ -244,18 +250,22 @@ class Worker:
         assert self._consumer is not None
         self._must_restore = False
         self._tasks.clear()
-        self.assigned(list(self._consumer.assignment))
+        self._begin(list(self._consumer.assignment))
 
     def assigned(self, partitions: Collection[TopicPartition]) -> None:
         """Restore the tasks of partitions that have come."""
+        logger.info("assigned to %s: %s", self._group.member, _words(partitions))
+        self._begin(partitions)
+        if self._leadership.is_leader and self._leadership.partition in partitions:
+            logger.info("%s leads: it sends the heartbeats of %s", self._group.member, self._group.group)
+
+    def _begin(self, partitions: Collection[TopicPartition]) -> None:
+        """Begin the tasks of owned partitions as of the last commit, and read on from there."""
         assert self._consumer is not None
         owned = self._consumer.assignment
-        logger.info("assigned to %s: %s", self._group.member, _words(partitions))
         committed = self._consumer.committed(list(owned))
         self._consumer.seek(self._tasks.start(partitions, committed))
         self._leadership.assigned(partitions, owned)
-        if self._leadership.is_leader and self._leadership.partition in partitions:
-            logger.info("%s leads: it sends the heartbeats of %s", self._group.member, self._group.group)
 
     def revoked(self, partitions: Collection[TopicPartition]) -> None:
         """Commit and stop the tasks of partitions that go."""
