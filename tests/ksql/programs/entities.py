@@ -398,6 +398,26 @@ class StampedBar:
     price: Annotated[Decimal, Precision(9, 2)]
 
 
+@kandle.stream("2-probes.raw", partitions=2, value_format="JSON")
+@dataclass(frozen=True)
+class Probe:
+    """A topic whose name no Avro schema can have; times as text with an offset."""
+
+    plant: Annotated[str, Key(0)]
+    line: Annotated[int, Key(1)]
+    taken: Annotated[datetime, Timestamp(), DatetimeFormat("%Y-%m-%dT%H:%M:%S.%3f%z")]
+    value: Annotated[Decimal, Precision(9, 2)]
+
+
+@kandle.stream("probe-bars")
+@dataclass(frozen=True)
+class ProbeBar:
+    plant: Annotated[str, Key(0)]
+    line: Annotated[int, Key(1)]
+    start: Annotated[datetime, Timestamp(), Key(2)]
+    value: Annotated[Decimal, Precision(9, 2)]
+
+
 @kandle.stream("broker_quotes", partitions=2)
 @dataclass(frozen=True)
 class BrokerQuote:
