@@ -357,6 +357,22 @@ class Weighted:
     weight: float | None
 
 
+@kandle.table("funds")
+@dataclass(frozen=True)
+class Fund:
+    fund: Annotated[str, Key(0)]
+    market: str
+    shares: int
+
+
+@kandle.table("fund_weights")
+@dataclass(frozen=True)
+class FundWeight:
+    fund: Annotated[str, Key(0)]
+    market: str
+    weight: float | None
+
+
 @kandle.stream("traced")
 @dataclass(frozen=True)
 class Traced:
