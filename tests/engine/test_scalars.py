@@ -246,6 +246,14 @@ def test_doubles_of_decimals_are_the_nearest_ones() -> None:
     assert values(lambda t: f.cast(t.n, float), *rows) == [float(text) for text in texts]
 
 
+def test_constants_of_more_than_28_digits_are_taken_as_they_are() -> None:
+    # Python's own decimal context rounds to 28 digits.
+    wide = Decimal("12345678901234567890.0123456789")
+    assert values(lambda t: t.wide == wide, Row(wide=wide), Row(wide=Decimal("12345678901234567890.01234568"))) == [True, False]
+    assert values(lambda t: f.is_in(t.wide, [wide, Decimal(1)]), Row(wide=wide)) == [True]
+    assert values(lambda t: t.wide - wide, Row(wide=wide)) == [Decimal(0)]
+
+
 def test_columns_keep_their_length_when_all_arguments_are_constants() -> None:
     found = values(lambda t: f.coalesce(t.s, "none"), Row(), EMPTY, Row(s=""))
     assert found == ["Hello", "none", ""]

@@ -8,7 +8,7 @@ import pytest
 
 from kandle import functions as f
 from kandle.ksql.expressions import term
-from kandle.ksql.patterns import LETTERS, TEXTS, java_pattern
+from kandle.ksql.patterns import LETTERS, TEXTS, has_offset, java_pattern
 from tests.ksql.rows import COLUMNS, ROW, Row, engine_values, node, server_row
 from tests.ksql.server.expressing import evaluate
 
@@ -34,3 +34,9 @@ def test_text_in_a_pattern_stands_in_quotes_only_where_it_must() -> None:
     assert java_pattern("%Y-%m-%dT%H:%M:%SZ") == "yyyy-MM-dd'T'HH:mm:ss'Z'"
     assert java_pattern("%Y/%m/%d") == "yyyy/MM/dd"
     assert java_pattern("it's %H") == "'it''s 'HH"
+
+
+def test_only_letters_of_a_pattern_read_an_offset() -> None:
+    assert has_offset(java_pattern("%Y-%m-%dT%H:%M:%S%z"))
+    assert has_offset(java_pattern("%H:%M%:z"))
+    assert not has_offset(java_pattern("%Hx%M, extra"))

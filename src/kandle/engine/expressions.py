@@ -11,7 +11,7 @@ from kandle.engine import decimals
 from kandle.engine.scalars import SCALARS
 from kandle.errors import DataError, KandleError, PlanError
 from kandle.model.columns import logical_decimal
-from kandle.model.types import BooleanType, DataType, DecimalType, FloatType, IntegerType, StringType, UuidType
+from kandle.model.types import EXACT, BooleanType, DataType, DecimalType, FloatType, IntegerType, StringType, UuidType
 from kandle.query.describe import describe
 from kandle.query.nodes import Aggregate, AnyNode, Call, Case, Cast, Column, Constant, Node, WindowBound
 
@@ -60,7 +60,7 @@ def _column(node: Column, scope: Scope) -> pl.Expr:
 
 def _constant(node: Constant, scope: Scope) -> pl.Expr:
     if isinstance(node.type, DecimalType) and node.value is not None:
-        return pl.lit(int(node.value.scaleb(node.type.scale)), dtype=node.type.physical)
+        return pl.lit(int(node.value.scaleb(node.type.scale, EXACT)), dtype=node.type.physical)
     if isinstance(node.type, UuidType) and node.value is not None:
         return pl.lit(str(node.value), dtype=pl.String)
     return pl.lit(node.value, dtype=node.type.physical)

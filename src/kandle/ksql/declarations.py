@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 
 from kandle.errors import QueryError
 from kandle.ksql.names import check_name, quoted, text
-from kandle.ksql.patterns import java_pattern
+from kandle.ksql.patterns import has_offset, java_pattern
 from kandle.ksql.statements import ColumnDefinition, Create
 from kandle.ksql.terms import Term
 from kandle.ksql.types import BIGINT, BYTES, TIMESTAMP, VARCHAR, KsqlType, column_type
@@ -24,14 +25,20 @@ NAMED_FORMATS = ("AVRO", "PROTOBUF")
 """Formats whose schemas have the names of columns; a key of one column is a bare value there."""
 
 _PLAIN_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_OTHER_SIGNS = re.compile(r"[^A-Za-z0-9_]")
+_BEGINS_WITH_LETTER = re.compile(r"_*[A-Za-z]")
 
 NULL_IN_PROTOBUF = ("DECIMAL", "DATE", "TIMESTAMP")
 """Types whose NULL stays NULL in PROTOBUF; with others it comes back as 0, an empty text or an empty map."""
 
 
 def name_of(topic: str) -> str:
-    """The stream's or table's name for a topic: ksqlDB's names have no dots."""
-    return topic.replace(".", "_")
+    """The stream's or table's name for a topic, made of letters, digits and _, with a letter before the first digit.
+
+    ksqlDB's names have no dots, and it calls the Avro schema of a key of several columns after the stream or table.
+    """
+    name = _OTHER_SIGNS.sub("_", topic)
+    return name if _BEGINS_WITH_LETTER.match(name) else f"t_{name}"
 
 
 def declared(entity: EntityModel) -> Create:
@@ -44,7 +51,8 @@ def declared(entity: EntityModel) -> Create:
     headers = [ColumnDefinition(found.name, BYTES, f"HEADER({text(found.header or '')})") for found in entity.headers]
     properties = topic_properties(entity) | formats(entity) | _time(entity)
     columns = (*keys, *values, *headers)
-    return Create(entity.kind, name_of(entity.topic), columns, properties, comment=f"{entity.name}: topic {entity.topic}")
+    comment = f"{entity.name}: topic {entity.topic}{_local_time(properties)}"
+    return Create(entity.kind, name_of(entity.topic), columns, properties, comment=comment)
 
 
 def topic_properties(entity: EntityModel) -> dict[str, str | int]:
@@ -71,6 +79,14 @@ def _time(entity: EntityModel) -> dict[str, str | int]:
     if stored_type(entity, stamp) == VARCHAR:
         found["TIMESTAMP_FORMAT"] = java_pattern(stamp.datetime_format or "")
     return found
+
+
+def _local_time(properties: Mapping[str, str | int]) -> str:
+    """What must be known of times as text: by themselves they are not of UTC."""
+    pattern = properties.get("TIMESTAMP_FORMAT")
+    if pattern is None or has_offset(str(pattern)):
+        return ""
+    return ", whose times ksqlDB takes for local ones of its computer: that must have the time zone UTC"
 
 
 def is_event_time(entity: EntityModel, found: FieldModel) -> bool:

@@ -13,7 +13,7 @@ from kandle.ksql.program import ScheduleTable, schedule_topic
 from kandle.ksql.stage import Rows, columns_of, made_properties, meanings
 from kandle.ksql.statements import ColumnDefinition, Create, CreateAs, Item, Names, Select, Statement, duration
 from kandle.ksql.terms import Scope, Term
-from kandle.ksql.types import TIMESTAMP, VARCHAR, array, struct
+from kandle.ksql.types import TIMESTAMP, VARCHAR, array, column_type, struct
 from kandle.model.entity import EntityModel
 from kandle.query.describe import describe
 from kandle.query.nodes import Column, Node
@@ -68,6 +68,8 @@ def _check(query: QueryModel, join: Join) -> None:
             "by a key of one column; give the table one key field, for example the parts joined by f.concat"
         )
     _check_key(join)
+    if source.kind == "table":
+        _check_tables(source, join)
     for entity in (source, other) if join.within is not None else ():
         if entity.timestamp is None or not is_event_time(entity, entity.timestamp):
             stamp = "a field" if entity.timestamp is None else entity.timestamp.name
@@ -92,6 +94,22 @@ def _check_key(join: Join) -> None:
                 f"join: {describe(left)} may be NULL, and ksqlDB drops such events although the join is a left one; write "
                 "f.coalesce(x, ...), or leave them out by how='inner'"
             )
+
+
+def _check_tables(source: EntityModel, join: Join) -> None:
+    """Rows of two tables go together by the key of the one and a field of the other."""
+    if len(source.keys) != 1:
+        names = ", ".join(key.name for key in source.keys)
+        raise QueryError(
+            f"join: the key of the table {source.name} has {len(source.keys)} parts ({names}); ksqlDB was only seen to join "
+            "tables that have a key of one column; give it one key field, for example the parts joined by f.concat"
+        )
+    left = join.on[0][0]
+    if not (isinstance(left, Column) and _stands(left, source, SOURCE)):
+        raise QueryError(
+            f"join: {describe(left)} is computed, or stands in its topic in another form; ksqlDB was only seen to join tables by "
+            f"a field as it stands; give {source.name} such a field"
+        )
 
 
 def _stands(column: Column, entity: EntityModel, alias: str) -> bool:
@@ -147,6 +165,10 @@ class _Other:
         left = self._on[0][0]
         if self._is_keyed:
             return key_expression(parts), Item(self.key, "_id", VARCHAR)
+        if self._source.kind == "table":
+            # Rows of a table keep its key, also where they are joined by another field.
+            own = self._source.keys[0]
+            return parts[0].text, Item(f"{quoted(SOURCE)}.{quoted(own.name)}", own.name, column_type(own.type))
         if isinstance(left, Column) and _stands(left, self._source, SOURCE):
             return parts[0].text, Item(parts[0].text, left.name, parts[0].type)
         right = self._on[0][1]

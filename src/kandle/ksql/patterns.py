@@ -36,13 +36,16 @@ LETTERS = {
     "D": "MM/dd/yy",
     "x": "MM/dd/yy",
     "R": "HH:mm",
+    "z": "xx",
+    ":z": "xxx",
 }
 """Without those whose text depends on the region of ksqlDB's computer: names of months and days, AM and PM, weeks."""
 
-TEXTS = {"z": "+0000", ":z": "+00:00", "Z": "UTC", "%": "%", "n": "\n", "t": "\t"}
+TEXTS = {"Z": "UTC", "%": "%", "n": "\n", "t": "\t"}
 """What is always the same, since the instants are in UTC."""
 
 _DIRECTIVE = re.compile(r"%([-.:]?[0-9]?[A-Za-z%])")
+_LITERAL = re.compile(r"'[^']*'")
 _SYNTAX = re.compile(r"[A-Za-z'\[\]{}#]")
 
 
@@ -56,6 +59,11 @@ def java_pattern(pattern: str) -> str:
         else:
             literal += TEXTS[part] if position % 2 else _plain(part, pattern)
     return written + _quoted(literal)
+
+
+def has_offset(pattern: str) -> bool:
+    """Whether a pattern of java.time, as `java_pattern` gives it, reads the offset from UTC."""
+    return "x" in _LITERAL.sub("", pattern)
 
 
 def _plain(part: str, pattern: str) -> str:

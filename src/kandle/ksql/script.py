@@ -146,8 +146,8 @@ def _check_names(result: Script) -> None:
             continue
         if creation.name.upper() in found:
             raise QueryError(
-                f"two statements make a stream or table {creation.name!r} (a dot in a topic's name is _ there, and names that "
-                "differ in the case of letters only are refused here); rename a topic"
+                f"two statements make a stream or table {creation.name!r} (what is neither letter nor digit in a topic's "
+                "name is _ there, and names that differ in the case of letters only are refused here); rename a topic"
             )
         found[creation.name.upper()] = statement
 

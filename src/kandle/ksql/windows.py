@@ -30,7 +30,7 @@ def size_of(plan: Plan, bar: BarPlan, role: str) -> int:
     way_out = (
         'use role "live", in which kandle makes them'
         if role == "all"
-        else "declare a finer timeframe beside it, for example days=1 or hours=1, from which kandle makes it"
+        else f"declare a finer timeframe beside it, for example {_finer(plan)}, from which kandle makes it"
     )
     raise QueryError(f"{plan.query.target.name}: ksqlDB cannot make bars of {timeframe}: {reason}; {way_out}")
 
@@ -41,6 +41,10 @@ def _why_not(plan: Plan, timeframe: Timeframe) -> str | None:
     if timeframe.unit is not Unit.DAY:
         return "its longest unit of time is the day"
     return None if plan.zone == "UTC" else f"its days are those of UTC, not of {plan.zone}"
+
+
+def _finer(plan: Plan) -> str:
+    return "hours=1" if plan.by_trading_day or plan.zone != "UTC" else "days=1 or hours=1"
 
 
 def tumbling(size: int, retention: int, grace: int) -> str:

@@ -8,6 +8,7 @@ decimals are Polars decimals. All other types look the same in both.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from decimal import Context
 
 import polars as pl
 
@@ -18,6 +19,9 @@ MAX_PRECISION = 38
 
 NARROW_PRECISION = 18
 """Digits that fit a 64-bit integer."""
+
+EXACT = Context(prec=2 * MAX_PRECISION)
+"""For operations on Python decimals: Python's own context rounds to 28 digits without a word."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -274,6 +274,8 @@ def substring(x: str, start: int, length: int | None = None) -> str:
     first_character: object = start
     if isinstance(first_character, int) and first_character < 1:
         raise QueryError(f"f.substring({describe(node_of(x))}, {start}): characters are counted from 1")
+    if isinstance(length, int) and length < 0:
+        raise QueryError(f"f.substring({describe(node_of(x))}, {start}, {length}): a text has 0 characters or more")
     return typed(str, _call("substring", x, start) if length is None else _call("substring", x, start, length))
 
 
@@ -309,15 +311,25 @@ def index_of(x: str, part: str) -> int:
 
 
 def left_pad(x: str, length: int, fill: str = " ") -> str:
-    """The text filled up at its beginning, or cut, to a constant length."""
-    _constants("left_pad", length, fill)
-    return typed(str, _call("left_pad", x, length, fill))
+    """The text filled up at its beginning with one character, or cut, to a constant length."""
+    return typed(str, _pad("left_pad", x, length, fill))
 
 
 def right_pad(x: str, length: int, fill: str = " ") -> str:
-    """The text filled up at its end, or cut, to a constant length."""
-    _constants("right_pad", length, fill)
-    return typed(str, _call("right_pad", x, length, fill))
+    """The text filled up at its end with one character, or cut, to a constant length."""
+    return typed(str, _pad("right_pad", x, length, fill))
+
+
+def _pad(function: str, x: str, length: int, fill: str) -> Recorded:
+    _constants(function, length, fill)
+    if isinstance(length, int) and length < 0:
+        raise QueryError(f"f.{function}({describe(node_of(x))}, {length}): a text has 0 characters or more")
+    if isinstance(fill, str) and len(fill) != 1:
+        raise QueryError(
+            f"f.{function}({describe(node_of(x))}, {length}, {fill!r}): it is filled up with one character; for a longer text "
+            "write f.concat(x, ...)"
+        )
+    return _call(function, x, length, fill)
 
 
 def _constants(function: str, *values: object) -> None:

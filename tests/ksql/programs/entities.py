@@ -357,6 +357,22 @@ class Weighted:
     weight: float | None
 
 
+@kandle.table("funds")
+@dataclass(frozen=True)
+class Fund:
+    fund: Annotated[str, Key(0)]
+    market: str
+    shares: int
+
+
+@kandle.table("fund_weights")
+@dataclass(frozen=True)
+class FundWeight:
+    fund: Annotated[str, Key(0)]
+    market: str
+    weight: float | None
+
+
 @kandle.stream("traced")
 @dataclass(frozen=True)
 class Traced:
@@ -396,6 +412,26 @@ class StampedBar:
     start: Annotated[datetime, Timestamp(), Key(1)]
     last_sent: datetime | None
     price: Annotated[Decimal, Precision(9, 2)]
+
+
+@kandle.stream("2-probes.raw", partitions=2, value_format="JSON")
+@dataclass(frozen=True)
+class Probe:
+    """A topic whose name no Avro schema can have; times as text with an offset."""
+
+    plant: Annotated[str, Key(0)]
+    line: Annotated[int, Key(1)]
+    taken: Annotated[datetime, Timestamp(), DatetimeFormat("%Y-%m-%dT%H:%M:%S.%3f%z")]
+    value: Annotated[Decimal, Precision(9, 2)]
+
+
+@kandle.stream("probe-bars")
+@dataclass(frozen=True)
+class ProbeBar:
+    plant: Annotated[str, Key(0)]
+    line: Annotated[int, Key(1)]
+    start: Annotated[datetime, Timestamp(), Key(2)]
+    value: Annotated[Decimal, Precision(9, 2)]
 
 
 @kandle.stream("broker_quotes", partitions=2)

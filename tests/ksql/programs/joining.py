@@ -13,6 +13,8 @@ from tests.ksql.programs.entities import (
     BrokerQuote,
     Enriched,
     Factor,
+    Fund,
+    FundWeight,
     Holiday,
     Instrument,
     InstrumentName,
@@ -137,6 +139,16 @@ def two_tables(q: Query) -> Any:
         .join(Factor, on=lambda i, x: i.code == x.code)
         .where(lambda i, x: x.factor > 0)
         .select(lambda i, x: Weighted(code=i.code, weight=x.factor * i.lot))
+    )
+
+
+@case(Fund, Factor, FundWeight)
+def two_tables_by_another_field(q: Query) -> Any:
+    """Rows of a table, beside those of another that a field of theirs names"""
+    return (
+        q.from_(Fund)
+        .join(Factor, on=lambda y, x: y.market == x.code, how="left")
+        .select(lambda y, x: FundWeight(fund=y.fund, market=y.market, weight=x.factor * y.shares))
     )
 
 

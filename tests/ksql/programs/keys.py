@@ -18,6 +18,8 @@ from tests.ksql.programs.entities import (
     Order,
     OrderBar,
     Peak,
+    Probe,
+    ProbeBar,
     Reading,
     Reserved,
     ReservedBar,
@@ -167,6 +169,17 @@ def times_as_text_in_json(q: Query) -> Any:
         .tumbling(lambda x: x.time, minutes=(1, 5))
         .group_by(lambda x: x.code)
         .select(lambda x, w: StampedBar(code=x.code, start=w.start, last_sent=f.last(x.sent), price=f.last(x.price)))
+    )
+
+
+@case(Probe, ProbeBar)
+def topics_with_dashes(q: Query) -> Any:
+    """Topics with dashes and a first digit, times with their offset from UTC"""
+    return (
+        q.from_(Probe)
+        .tumbling(lambda p: p.taken, minutes=(1, 5))
+        .group_by(lambda p: (p.plant, p.line))
+        .select(lambda p, w: ProbeBar(plant=p.plant, line=p.line, start=w.start, value=f.max(p.value)))
     )
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from kandle.errors import QueryError
+from kandle.ksql.declarations import name_of
 from kandle.ksql.program import Role
 from tests.cli.commands import Here
 from tests.ksql.programs.cases import Case
@@ -43,6 +44,14 @@ def test_a_program_is_the_one_in_its_file_and_a_server_takes_it(case: Case, role
     assert check_script(text) == []
     comments = [line for line in text.splitlines() if line.startswith("--")]
     assert not set("".join(comments)) & set("'\"`;")
+
+
+@pytest.mark.parametrize(
+    ("topic", "name"),
+    [("market.ticks", "market_ticks"), ("a-b", "a_b"), ("2024", "t_2024"), ("_2b", "t__2b"), ("_b2", "_b2"), ("Raw", "Raw")],
+)
+def test_a_topic_has_a_name_that_ksqldb_and_avro_take(topic: str, name: str) -> None:
+    assert name_of(topic) == name
 
 
 def test_there_is_no_file_without_a_program() -> None:

@@ -8,16 +8,19 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
+import polars as pl
 import pytest
 
 from kandle import Gaps
 from kandle.engine.calendar import session_calendar
 from kandle.engine.pipeline import Pipeline
+from kandle.ksql.declarations import name_of
 from kandle.ksql.heartbeats import kept_fields
 from kandle.ksql.keys import key_text
 from kandle.ksql.program import Role
 from kandle.model.columns import to_logical, to_physical
 from kandle.model.entity import entity_model
+from kandle.model.parsing import timestamp_from_text
 from kandle.plan.plan import plan
 from kandle.query.nodes import WindowBound
 from kandle.query.query import Hopping, QueryModel, Tumbling
@@ -86,7 +89,7 @@ def comparable(value: Any) -> Any:
 
 def inputs(query: QueryModel, rows: list[Row]) -> dict[str, list[Row]]:
     """What ksqlDB finds in the topics."""
-    found = {query.source.topic.replace(".", "_"): server_rows(query.source, rows)}
+    found = {name_of(query.source.topic): server_rows(query.source, rows)}
     if query.schedule is not None:
         events_only = [row for row in rows if HEARTBEAT not in row]
         found["sessions_by_key"] = intervals(query, schedule_rows(events_only))
@@ -137,7 +140,7 @@ def test_finals_inside_of_ksqldb_are_those_of_the_engine(name: str) -> None:
     expected = finals(replace(query, gaps=Gaps.SKIP, having=having), rows)
     shown = run_script(CLOSED[name].script(Role.ALL).text, inputs(query, with_heartbeats(query, rows)))
     for bar in plan(query).emitted:
-        found = by_key(query, shown[bar.final_topic.replace(".", "_")])
+        found = by_key(query, shown[name_of(bar.final_topic)])
         wanted = by_key(query, expected[bar.name])
         if query.gaps is Gaps.SKIP:
             # Bars of larger timeframes wait for the next one with events.
@@ -161,7 +164,7 @@ def check_gaps(query: QueryModel, expected: Mapping[str, list[Row]], shown: Mapp
     for bar in plan(query).emitted:
         # Larger ones have events in their last bucket.
         if bar.timeframe.nominal <= 5 * MINUTE:
-            assert newest(shown[f"{query.target.topic}_{bar.name}_filled"]) == newest(expected[bar.name])
+            assert newest(shown[name_of(f"{query.target.topic}_{bar.name}_filled")]) == newest(expected[bar.name])
 
 
 @pytest.mark.parametrize(("name", "is_left"), [("with_a_table", False), ("with_a_table_left", True)])
@@ -183,6 +186,17 @@ def test_a_join_puts_the_row_of_a_table_beside_each_event(name: str, is_left: bo
             bar[1] = max(bar[1], row["price"])
     assert expected
     assert {(row["symbol"], row["start"]): [row["lots"], row["high"]] for row in shown[live.name]} == expected
+
+
+def test_times_as_text_with_other_offsets_are_the_instants_that_the_engine_reads() -> None:
+    case = CASES["topics_with_dashes"]
+    texts = ["2026-03-08T10:00:00.250+0000", "2026-03-08T12:30:59.999+0230", "2026-03-08T02:01:00.000-0800"]
+    # The engine's reading of the same texts.
+    pattern = case.query.source.field("taken").datetime_format
+    minutes = [at.replace(second=0, microsecond=0) for at in timestamp_from_text(pl.Series(texts), pattern).to_list()]
+    rows = [{"plant": "a", "line": line, "taken": text, "value": Decimal(line)} for line, text in enumerate(texts)]
+    shown = run_script(case.script(Role.LIVE).text, {"t_2_probes_raw": rows})["probe_bars_1m_live"]
+    assert [row["start"] for row in shown] == minutes == [START, START, START + timedelta(minutes=1)]
 
 
 def test_a_value_that_is_null_in_a_bucket_with_events_is_not_filled() -> None:

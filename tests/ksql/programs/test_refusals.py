@@ -28,6 +28,9 @@ from kandle.query.stages import Query, build
 from tests.ksql.programs.entities import (
     Bar,
     Copy,
+    Factor,
+    Fund,
+    FundWeight,
     Instrument,
     InstrumentName,
     LargeTrade,
@@ -239,7 +242,28 @@ QUERIES: list[tuple[str, type, Callable[[Query], Any], str]] = [
         "zone",
         LotBar,
         lambda q: q.from_(Trade).tumbling(lambda t: t.time, days=1, tz="Asia/Tokyo").group_by(lambda t: t.symbol).select(lot),
-        "ksqlDB cannot make bars of 1d: its days are those of UTC, not of Asia/Tokyo; declare a finer timeframe",
+        "ksqlDB cannot make bars of 1d: its days are those of UTC, not of Asia/Tokyo; declare a finer timeframe beside it, "
+        "for example hours=1, from which",
+    ),
+    (
+        "tables by a computed field",
+        FundWeight,
+        lambda q: (
+            q.from_(Fund)
+            .join(Factor, on=lambda y, x: f.upper(y.market) == x.code)
+            .select(lambda y, x: FundWeight(fund=y.fund, market=y.market, weight=x.factor))
+        ),
+        "f.upper(Fund.market) is computed, or stands in its topic in another form; ksqlDB was only seen to join tables by",
+    ),
+    (
+        "tables, one with two keys",
+        FundWeight,
+        lambda q: (
+            q.from_(Place)
+            .join(Factor, on=lambda y, x: y.code == x.code)
+            .select(lambda y, x: FundWeight(fund=y.code, market=y.code, weight=x.factor))
+        ),
+        "the key of the table Place has 2 parts (code, floor); ksqlDB was only seen to join tables that have a key of one column",
     ),
     (
         "window over a table",

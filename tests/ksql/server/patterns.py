@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
-from datetime import date, datetime, timedelta, tzinfo
-from itertools import groupby
+from datetime import date, datetime, timedelta, timezone, tzinfo
 from zoneinfo import ZoneInfo
 
 from tests.ksql.server.errors import RowFailedError, UnreadError
@@ -141,11 +140,12 @@ PARSED = {
     "S": "fraction",
     "h": "half",
     "a": "noon",
+    "x": "offset",
 }
 
 
 def parsed(text: str, pattern: str) -> datetime:
-    """A moment without a zone; parts that the pattern does not have are the least ones."""
+    """A moment, of a zone only where the text has an offset; parts that the pattern does not have are the least ones."""
     match = re.fullmatch("".join(_expected(*piece) for piece in pieces(pattern)), text)
     if match is None:
         raise RowFailedError(f"Failed to parse '{text}' with '{pattern}'")
@@ -163,6 +163,7 @@ def parsed(text: str, pattern: str) -> datetime:
             int(parts.get("minute") or 0),
             int(parts.get("second") or 0),
             int((parts.get("fraction") or "0").ljust(6, "0")[:6]),
+            _offset_of(parts["offset"]) if "offset" in parts else None,
         )
     except ValueError as error:
         raise RowFailedError(f"Failed to parse '{text}': {error}") from error
@@ -172,8 +173,10 @@ def _expected(letter: str, count: int, text: str) -> str:
     """The regular expression of one piece."""
     if not letter:
         return re.escape(text)
-    if letter not in PARSED:
+    if letter not in PARSED or (letter == "x" and count not in (2, 3)):
         raise UnreadError(f"the pattern letter {letter!r} is not known to this reading when it parses")
+    if letter == "x":
+        return rf"(?P<offset>[+-]\d\d{':' if count == 3 else ''}\d\d)"
     digits = r"\d{1,2}" if count == 1 else rf"\d{{{count}}}"
     if letter in "yu" and count == 1:
         digits = r"\d{1,4}"
@@ -182,10 +185,10 @@ def _expected(letter: str, count: int, text: str) -> str:
     return f"(?P<{PARSED[letter]}>{'AM|PM' if letter == 'a' else digits})"
 
 
+def _offset_of(text: str) -> timezone:
+    hours, minutes = int(text[1:3]), int(text[-2:])
+    return timezone((-1 if text[0] == "-" else 1) * timedelta(hours=hours, minutes=minutes))
+
+
 def _month(text: str) -> int:
     return int(text) if text.isdigit() else 1 + next(place for place, name in enumerate(MONTHS) if name.startswith(text))
-
-
-def has_zone(pattern: str) -> bool:
-    """Whether a pattern reads a zone or an offset of its own."""
-    return any(letter in "XxZVz" for letter, _ in groupby(piece[0] for piece in pieces(pattern)) if letter)

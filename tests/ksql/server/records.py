@@ -42,7 +42,8 @@ def event_time(source: StreamOrTable, values: Mapping[str, Any], time: int | Non
         return time
     value = values[source.timestamp]
     if isinstance(value, str):
-        value = parsed(value, str(source.timestamp_format)).replace(tzinfo=UTC)
+        moment = parsed(value, str(source.timestamp_format))
+        value = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
     return milliseconds_of(value) if isinstance(value, datetime) else value
 
 

@@ -97,6 +97,8 @@ def check_columns(source: StreamOrTable) -> None:
         raise RefusedError("The projection contains no value columns.")
     _check_format("Key", source.key_format, keys)
     _check_format("Value", source.value_format, values)
+    if source.key_format == "AVRO" and len(keys) > 1:
+        _check_avro_name("".join(word.capitalize() for word in source.name.split("_")) + "Key")
     if source.timestamp is not None:
         _check_timestamp(source)
 
@@ -121,6 +123,13 @@ def _check_format(part: str, name: str, columns: Iterable[SourceColumn]) -> None
             raise RefusedError(
                 f"{part} format does not support schema. reason: The '{name}' format does not support type '{column.type}'"
             )
+
+
+def _check_avro_name(name: str) -> None:
+    """Of the record of a key, which is called after its stream or table."""
+    if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
+        what = "initial character" if re.match(r"[A-Za-z_]", name) is None else "character in"
+        raise RefusedError(f"Schema is not compatible with Avro: Illegal {what}: {name}")
 
 
 def column_named(text: str) -> str:

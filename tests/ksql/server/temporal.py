@@ -8,7 +8,7 @@ from typing import Any
 
 from tests.ksql.server.cursor import MILLISECONDS
 from tests.ksql.server.errors import RowFailedError, UnreadError
-from tests.ksql.server.patterns import formatted, has_zone, parsed, pieces, zone
+from tests.ksql.server.patterns import formatted, parsed, pieces, zone
 from tests.ksql.server.values import milliseconds_of, timestamp_at
 
 EPOCH_DAY = date(1970, 1, 1)
@@ -19,10 +19,9 @@ def _format_timestamp(moment: datetime, pattern: str, name: str = "UTC") -> str:
 
 
 def _parse_timestamp(text: str, pattern: str, name: str = "UTC") -> datetime:
-    """Local time in the zone; a time that a clock change skips is taken with the offset before it."""
-    if has_zone(pattern):
-        raise UnreadError(f"parsing the zone of {pattern!r}")
-    return parsed(text, pattern).replace(tzinfo=zone(name)).astimezone(UTC)
+    """Local time in the zone, or at the text's own offset; one that a clock change skips is taken with the offset before it."""
+    moment = parsed(text, pattern)
+    return (moment if moment.tzinfo else moment.replace(tzinfo=zone(name))).astimezone(UTC)
 
 
 def _format_date(day: date, pattern: str) -> str:

@@ -159,6 +159,8 @@ REFUSED = {
     "CREATE STREAM X AS SELECT M.BROKER, M.O AS V FROM M1W M JOIN SCHED S ON M.BROKER = S.ID;": "with non-windowed",
     "CREATE STREAM X AS SELECT S.ID, BROKER, B FROM TICKS T JOIN SCHED S ON T.BROKER = S.ID;": "cannot be resolved",
     "CREATE STREAM X AS SELECT O.ID, ID AS V FROM ONE O JOIN SCHED S ON O.ID = S.ID;": "'ID' cannot be resolved",
+    "CREATE STREAM `a-b` (A INT KEY, B INT KEY, V INT) WITH (KAFKA_TOPIC='x', FORMAT='AVRO');": "Illegal character in: A-bKey",
+    "CREATE STREAM `_2b` (A INT KEY, B INT KEY, V INT) WITH (KAFKA_TOPIC='x', FORMAT='AVRO');": "initial character: 2bKey",
     # dropping
     "DROP STREAM TICKS;": "read from this source",
     "DROP TABLE COPY;": "Incompatible data source",
@@ -178,6 +180,7 @@ def test_what_the_server_refuses_is_refused_with_its_reason(text: str, server: S
 
 
 ACCEPTED = (
+    "CREATE STREAM `a-b` (A VARCHAR KEY, V INT) WITH (KAFKA_TOPIC='x', FORMAT='AVRO');",
     "CREATE STREAM X (A VARCHAR KEY, B VARCHAR KEY, V INT) WITH (KAFKA_TOPIC='x', PARTITIONS=1, FORMAT='DELIMITED');",
     "CREATE STREAM X (A VARCHAR, T VARCHAR) WITH (KAFKA_TOPIC='x', VALUE_FORMAT='JSON', TIMESTAMP='T',"
     " TIMESTAMP_FORMAT='yyyy-MM-dd');",

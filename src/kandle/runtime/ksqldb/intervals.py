@@ -13,7 +13,7 @@ from kandle.ksql.keys import key_text
 from kandle.ksql.program import ScheduleTable
 from kandle.log.port import Column, Log, TopicPartition, TopicSpec
 from kandle.log.records import Records, Write
-from kandle.model.types import DataType, DecimalType
+from kandle.model.types import EXACT, DataType, DecimalType
 from kandle.query.query import QueryModel
 from kandle.serde.keys import partition_numbers
 from kandle.time.sessions import SessionCalendar
@@ -57,7 +57,7 @@ class Intervals:
 
     def _id(self, key: tuple[Any, ...]) -> str:
         parts = [
-            Decimal(part).scaleb(-kind.scale) if isinstance(kind, DecimalType) else part
+            Decimal(part).scaleb(-kind.scale, EXACT) if isinstance(kind, DecimalType) else part
             for part, kind in zip(key, self._types, strict=True)
         ]
         return key_text(parts, self._types)

@@ -3,7 +3,7 @@ SET 'commit.interval.ms'='200';
 SET 'ksql.streams.__emit.interval.ms.kstreams.windowed.aggregation__'='0';
 
 -- MixedCase: topic Market.Ticks-v2.
-CREATE STREAM IF NOT EXISTS `Market_Ticks-v2` (
+CREATE STREAM IF NOT EXISTS `Market_Ticks_v2` (
   `SYMBOL` VARCHAR KEY,
   `eventTime` TIMESTAMP,
   `lastPrice` DECIMAL(18,6)
@@ -24,7 +24,7 @@ SELECT
   AS_VALUE(`SYMBOL`) AS `SYMBOL_value`,
   FROM_UNIXTIME(WINDOWSTART) AS `Start`,
   TOPK(CASE WHEN `lastPrice` IS NOT NULL THEN FORMAT_TIMESTAMP(`eventTime`, 'yyyyMMddHHmmssSSS') + LPAD(CAST(ROWOFFSET AS VARCHAR), 19, '0') END, `lastPrice`, 1)[1]->`col0` AS `lastPrice`
-FROM `Market_Ticks-v2`
+FROM `Market_Ticks_v2`
 WINDOW TUMBLING (SIZE 1 MINUTES, RETENTION 7 DAYS, GRACE PERIOD 0 SECONDS)
 GROUP BY `SYMBOL`
 HAVING COUNT(`lastPrice`) > 0

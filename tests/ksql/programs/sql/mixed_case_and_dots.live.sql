@@ -2,7 +2,7 @@ SET 'auto.offset.reset'='earliest';
 SET 'commit.interval.ms'='200';
 
 -- MixedCase: topic Market.Ticks-v2.
-CREATE STREAM IF NOT EXISTS `Market_Ticks-v2` (
+CREATE STREAM IF NOT EXISTS `Market_Ticks_v2` (
   `SYMBOL` VARCHAR KEY,
   `eventTime` TIMESTAMP,
   `lastPrice` DECIMAL(18,6)
@@ -19,7 +19,7 @@ SELECT
   TOPK(FORMAT_TIMESTAMP(`eventTime`, 'yyyyMMddHHmmssSSS') + LPAD(CAST(ROWOFFSET AS VARCHAR), 19, '0'), `lastPrice`, 1)[1]->`col0` AS `lastPrice`,
   MIN(UNIX_TIMESTAMP(`eventTime`)) AS `_first_time`,
   MAX(UNIX_TIMESTAMP(`eventTime`)) AS `_last_time`
-FROM `Market_Ticks-v2`
+FROM `Market_Ticks_v2`
 WINDOW TUMBLING (SIZE 1 MINUTES, RETENTION 7 DAYS, GRACE PERIOD 6 DAYS)
 GROUP BY `SYMBOL`
 EMIT CHANGES;

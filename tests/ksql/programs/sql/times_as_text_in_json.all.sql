@@ -2,7 +2,7 @@ SET 'auto.offset.reset'='earliest';
 SET 'commit.interval.ms'='200';
 SET 'ksql.streams.__emit.interval.ms.kstreams.windowed.aggregation__'='0';
 
--- Stamped: topic stamped.
+-- Stamped: topic stamped, whose times ksqlDB takes for local ones of its computer: that must have the time zone UTC.
 CREATE STREAM IF NOT EXISTS `stamped` (
   `code` VARCHAR KEY,
   `time` VARCHAR,

@@ -1,7 +1,7 @@
 SET 'auto.offset.reset'='earliest';
 SET 'commit.interval.ms'='200';
 
--- Stamped: topic stamped.
+-- Stamped: topic stamped, whose times ksqlDB takes for local ones of its computer: that must have the time zone UTC.
 CREATE STREAM IF NOT EXISTS `stamped` (
   `code` VARCHAR KEY,
   `time` VARCHAR,
