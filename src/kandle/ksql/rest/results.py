@@ -43,9 +43,7 @@ class ServerInfo:
         if self.release[: len(PROVEN)] == PROVEN:
             return None
         proven = ".".join(map(str, PROVEN))
-        return (
-            f"ksqlDB is of version {self.version}; kandle was proven on {proven}: compare some finals with `kandle backfill`"
-        )
+        return f"ksqlDB is of version {self.version}; kandle was proven on {proven}: compare some finals with `kandle backfill`"
 
 
 @dataclass(frozen=True, slots=True)
