@@ -211,7 +211,7 @@ def _built(cls: type[Context], options: Options) -> Model:
     builder = ModelBuilder(entities_of(list(declared_sets(cls).values())), cls.__name__)
     # The hook must not depend on the state of an instance, and none exists yet.
     cls.on_model_creating(cls.__new__(cls), builder)
-    builder.apply(options.topics)
+    builder.apply(options.topics, options.place_of)
     return checked_model(builder.entities, builder.queries(), options.validation)
 
 
