@@ -96,7 +96,9 @@ class Context:
         declared = {} if found is None else {bar.name: bar for bar in found.emitted}
         wanted = str(timeframe) if str(timeframe) in declared else str(as_timeframe(timeframe))
         if wanted not in declared:
-            raise ModelError(f"{entity.__name__} has no bars of {wanted}; declared are {', '.join(declared) or 'none'}")
+            if found is None:
+                raise ModelError(f"{entity.__name__} has no query with a window, so there are no bars of it")
+            raise ModelError(f"{entity.__name__} has no bars of {wanted}; declared are {', '.join(declared)}")
         return declared[wanted]
 
     def _set_of(self, entity: type, timeframe: Timeframe | None) -> Any:
