@@ -5,13 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass, fields, replace
 from datetime import datetime
 from decimal import Decimal
+from pathlib import Path
 from typing import Annotated, Any
 
 import polars as pl
 import pytest
 
 import kandle.testing
-from kandle import Context, EventSet, Key, Period, Timestamp
+from kandle import Context, EventSet, Key, Options, Period, Timestamp
 from kandle.errors import AccessError, DataError, ModelError, OptionsError, StateError, TimeframeError
 from tests.runtime.building import hours, t, tick
 from tests.runtime.declarations import Bar, Tick, bars_market
@@ -199,6 +200,18 @@ def test_a_context_that_is_not_open_says_how_to_open_it() -> None:
     market = kandle.testing.context(PLAIN, start="2024-03-08T14:30Z")
     with pytest.raises(StateError, match="the context is not open; write `async with"):
         market.health()
+
+
+@pytest.mark.parametrize("was_open", [False, True])
+def test_a_script_that_writes_outside_of_with_is_told_at_once(was_open: bool, tmp_path: Path) -> None:
+    """Without an error the call would give a coroutine that nobody awaits, and the event would be lost without a word."""
+    market = PLAIN(Options(access="write_only", log={"path": tmp_path}))
+    if was_open:
+        with market:
+            market.ticks.add(GOOD)
+    for call in (lambda: market.ticks.add(GOOD), lambda: market.ticks.add_many([GOOD])):
+        with pytest.raises(StateError, match="the context is not open"):
+            call()
 
 
 def test_an_event_is_no_row_of_a_table() -> None:
