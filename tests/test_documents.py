@@ -13,6 +13,9 @@ ROOT = Path(__file__).resolve().parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 SNIPPET = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
 
+NAMED = re.compile(r"# (\w+\.py)\n")
+"""A snippet that begins with the name of its file; those after it may import from it."""
+
 
 def snippets(page: Path) -> list[tuple[int, str]]:
     """Line number and text of every Python snippet of a page."""
@@ -25,14 +28,25 @@ def test_every_snippet_runs(page: Path, monkeypatch: pytest.MonkeyPatch, tmp_pat
     module = types.ModuleType(f"page_{page.stem.replace('-', '_').lower()}")
     monkeypatch.setitem(sys.modules, module.__name__, module)
     monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
     for line, source in snippets(page):
+        if (name := NAMED.match(source)) is not None:
+            (tmp_path / name[1]).write_text(source, encoding="utf-8")
+            monkeypatch.delitem(sys.modules, name[1].removesuffix(".py"), raising=False)
         # Blank lines in front make the line numbers of an error those of the page.
         exec(compile("\n" * line + source, str(page), "exec"), module.__dict__)
 
 
 def test_there_are_snippets_to_run() -> None:
     with_snippets = {page.name for page in PAGES if snippets(page)}
-    assert with_snippets >= {"README.md", "entities.md", "query-language.md", "time-and-sessions.md", "backfill.md"}
+    assert with_snippets >= {
+        "README.md",
+        "entities.md",
+        "query-language.md",
+        "time-and-sessions.md",
+        "backfill.md",
+        "first-steps.md",
+    }
 
 
 def test_every_link_between_pages_leads_somewhere() -> None:

@@ -124,6 +124,16 @@ def test_version_and_help_are_there(folder: Path) -> None:
     assert "--complete-only" in run(folder, "backfill", "--help").stdout
 
 
+def test_the_list_of_commands_cuts_no_sentence_off(folder: Path) -> None:
+    _, _, commands = run(folder, "--help").stdout.partition("Commands:")
+    assert "backfill" in commands and "..." not in commands
+
+
+def test_wrong_arguments_lead_to_the_help_of_their_command(folder: Path) -> None:
+    assert failure(folder, "explain", "--dta", "x").endswith("; see kandle explain --help")
+    assert failure(folder, "explane") == "No such command 'explane'. Did you mean 'explain'; see kandle --help"
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [

@@ -72,6 +72,7 @@ def test_a_missing_class_is_named_with_the_contexts_that_there_are(folder: Path)
         ("import nowhere_at_all\n", r"ModuleNotFoundError: No module named 'nowhere_at_all' \(broken\.py, line 1\)"),
         ("x = 1\ndef f(:\n", r"SyntaxError: .* \(broken\.py, line 2\)"),
         ("import json\n\njson.loads('{')\n", r"JSONDecodeError: .* \(.*json.*, line \d+\)|\(broken\.py, line 3\)"),
+        ("import sys\n\nsys.exit(3)\n", r"cannot be imported: it ends the program \(exit code 3\); .* \(broken\.py, line 3\)"),
         (
             "import kandle\nfrom kandle.model.entity import entity_model\nclass A: ...\n\nentity_model(A)\n",
             r"cannot be imported: A is not an entity: .* \(broken\.py, line 5\)",

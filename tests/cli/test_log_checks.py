@@ -55,6 +55,8 @@ def test_a_finding_is_one_line_with_advice_or_plain_values() -> None:
 def test_a_folder_must_be_there_with_a_log_in_it(tmp_path: Path, log: EmbeddedLog) -> None:
     ((level, what),) = said(folder_findings(tmp_path / "none"))
     assert (level, what) == ("problem", f"{tmp_path / 'none'} does not exist")
+    (tmp_path / "file").touch()
+    assert said(folder_findings(tmp_path / "file")) == [("problem", f"{tmp_path / 'file'} is a file, and a log is a folder")]
     (tmp_path / "empty").mkdir()
     assert said(folder_findings(tmp_path / "empty")) == [("problem", f"{tmp_path / 'empty'} has no log")]
     assert said(folder_findings(tmp_path))[0] == ("ok", f"{tmp_path} can be written")

@@ -119,6 +119,13 @@ def test_bars_that_are_not_there_are_one_line(running: Running, here: Here, argu
     assert here.failure("bars", MARKET, *arguments, "--data", str(folder)).startswith(message)
 
 
+def test_a_key_without_bars_is_said_beside_the_output(running: Running, here: Here) -> None:
+    code, out, errors = here.run("bars", MARKET, "Bar", "1s", "NOBODY", "--data", str(running.folder))
+    assert (code, len(out.splitlines())) == (0, 1)
+    assert errors == "kandle: there are no such bars yet; --live shows those that are not over\n"
+    assert here.run("bars", MARKET, "Bar", "1s", "NOBODY", "--json", "--data", str(running.folder)) == (0, "", "")
+
+
 def test_a_signal_hands_over_and_ends_it_well(running: Running) -> None:
     folder, command = running.folder, running.process
     began = CLOCK.steady()

@@ -10,11 +10,12 @@ import pytest
 from kandle.cli.columns import Columns
 from kandle.cli.key_values import key_values
 from kandle.cli.log_output import JsonFormatter, TextFormatter
-from kandle.cli.topics import duration_text, size_text
+from kandle.cli.topics import size_text
 from kandle.cli.values import cell, decimal_of, iso, json_line
 from kandle.errors import DataError
 from kandle.model.entity import entity_model
 from kandle.model.types import DecimalType
+from kandle.time.timeframe import duration_text
 from tests.cli.keyed import Keyed
 
 

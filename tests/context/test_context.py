@@ -103,7 +103,7 @@ def test_an_unknown_entity_or_timeframe_is_named_with_the_valid_ones() -> None:
         site.set(int)
     with pytest.raises(ModelError, match=r"Page has no bars of 1h; declared are 1m, 5m"):
         site.set(Page, Period.hours(1))
-    with pytest.raises(ModelError, match=r"Hit has no bars of 1m; declared are none"):
+    with pytest.raises(ModelError, match=r"Hit has no query with a window, so there are no bars of it"):
         site.set(Hit, "1m")
 
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from kandle import Options
-from kandle.errors import OptionsError
+from kandle import Context, Options
+from kandle.errors import ModelError, OptionsError
 
 
 @pytest.fixture(autouse=True)
@@ -48,6 +48,24 @@ WRONG = [
     ),
     ('[runtime]\nlease = "fast"\n', r"line 2: option 'runtime\.lease' = 'fast': 'fast' is not a duration; write numbers with us"),
     ("access = \n", r"kandle\.toml is not TOML"),
+    (
+        '[topics.a]\nretention = "7d"\n[heartbeat]\nretention = "soon"\n',
+        r"kandle\.toml, line 4: option 'heartbeat\.retention' = 'soon': 'soon' is not a duration",
+    ),
+    (
+        '[universe]\nkeys = [\n  ["a"],\n  "b",\n]\n',
+        r"kandle\.toml, line 2: option 'universe\.keys\.1' = 'b': this is a list: write it in brackets",
+    ),
+    (
+        '[topics."a.b"]\npartitions = "x"\n',
+        r"kandle\.toml, line 2: option 'topics\.a\.b\.partitions' = 'x': this is a whole number",
+    ),
+    ("heartbeat = {retention = 5, jiter = 2}\n", r"line 1: unknown option 'heartbeat\.jiter'; did you mean 'jitter'\?"),
+    ("runtime.lease = 5\n", r"line 1: option 'runtime\.lease' = 5: give a duration of at least 100ms, as a text such as \"1s\""),
+    ('log = "here"\n', r"line 1: option 'log' = 'here': this is a section of options: write them below a line \[log\]"),
+    ("[log]\npath = 5\n", r"line 2: option 'log\.path' = 5: this is a path: write it as a text"),
+    ("[bogus]\na = 1\n", r"line 1: unknown option 'bogus'; valid are validation, access"),
+    ('[topics.a]\nretention = "soon"\n', r"line 2: option 'topics\.a\.retention' = 'soon': 'soon' is not a duration"),
 ]
 
 
@@ -61,7 +79,7 @@ def test_a_wrong_option_is_named_with_file_and_line(text: str, message: str) -> 
 def test_a_wrong_option_of_the_environment_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     written('access = "read_only"\n')
     monkeypatch.setenv("KANDLE_VALIDATION", "lax")
-    with pytest.raises(OptionsError, match=r"environment: option 'validation' = 'lax'"):
+    with pytest.raises(OptionsError, match=r"environment, KANDLE_VALIDATION: option 'validation' = 'lax'"):
         Options.load()
 
 
@@ -73,3 +91,21 @@ def test_a_wrong_option_in_code_is_named() -> None:
 def test_a_file_that_was_asked_for_must_be_there() -> None:
     with pytest.raises(OptionsError, match=r"there is no configuration file other\.toml"):
         Options.load("other.toml")
+
+
+def test_an_option_of_the_environment_is_not_taken_for_one_of_the_same_name_in_the_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    written('[runtime]\nlease = "5s"\n')
+    monkeypatch.setenv("KANDLE_RUNTIME__LEASE", "fast")
+    with pytest.raises(OptionsError, match=r"^environment, KANDLE_RUNTIME__LEASE: option 'runtime\.lease' = 'fast'"):
+        Options.load()
+    with pytest.raises(OptionsError, match=r"^option 'runtime\.lease' = 'slow'"):
+        Options.load(runtime={"lease": "slow"})
+
+
+def test_settings_of_a_topic_that_the_context_has_not_are_named_with_file_and_line() -> None:
+    class Empty(Context):
+        """No sets."""
+
+    written('access = "read_only"\n[topics.nowhere]\npartitions = 3\n')
+    with pytest.raises(ModelError, match=r"^kandle\.toml, line 2: topics\.nowhere: Empty has no such topic"):
+        Empty.open()

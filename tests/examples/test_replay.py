@@ -34,8 +34,12 @@ def physical(path: Path, entity: type) -> pl.DataFrame:
     return to_physical(entity_model(entity), pl.read_csv(path, infer_schema=False))
 
 
+def logical(path: Path, entity: type) -> pl.DataFrame:
+    return to_logical(entity_model(entity), physical(path, entity))
+
+
 def published(name: str, entity: type) -> pl.DataFrame:
-    return to_logical(entity_model(entity), physical(DATA / name, entity))
+    return logical(DATA / name, entity)
 
 
 async def replayed(
@@ -59,7 +63,7 @@ async def replayed(
 
 @pytest.mark.anyio
 async def test_quotes_through_the_log_give_the_published_bars_and_those_of_a_backfill() -> None:
-    ticks = physical(QUOTES, Quote)
+    ticks = logical(QUOTES, Quote)
     finals = await replayed(Fx, "quotes", ticks, QuoteBar, "10m")
     keys = ["broker", "symbol", "bucket_start"]
     for timeframe, rows in (("1s", 67_195), ("1m", 5_608)):
@@ -67,7 +71,7 @@ async def test_quotes_through_the_log_give_the_published_bars_and_those_of_a_bac
         ours = finals[timeframe].join(theirs, on=keys, how="semi")
         assert ours.height == rows
         assert ours.sort(keys).equals(theirs.select(ours.columns).sort(keys))
-    whole = kandle.backfill(Fx, ticks=to_logical(entity_model(Quote), ticks))
+    whole = kandle.backfill(Fx, ticks=ticks)
     for timeframe, found in finals.items():
         filled = whole[timeframe]
         # After the last tick the running system goes on to fill gaps; a backfill ends there.
@@ -77,7 +81,7 @@ async def test_quotes_through_the_log_give_the_published_bars_and_those_of_a_bac
 
 @pytest.mark.anyio
 async def test_trades_through_the_log_give_the_published_bars() -> None:
-    finals = await replayed(Gold, "trades", physical(TRADES, Trade), TradeBar, "10m")
+    finals = await replayed(Gold, "trades", logical(TRADES, Trade), TradeBar, "10m")
     theirs = published(f"gold_bars_1m_{GOLD_DAY}.csv.gz", TradeBar)
     keys = [found.name for found in entity_model(TradeBar).keys]
     ours = finals["1m"].join(theirs, on=keys, how="semi").sort(keys)
@@ -93,7 +97,7 @@ LENGTH = timedelta(minutes=10)
 
 
 def test_quotes_at_fifty_times_their_speed_through_real_processes_give_the_published_bars(tmp_path: Path) -> None:
-    ticks = physical(QUOTES, Quote).filter(pl.col("time").is_between(BEGIN, BEGIN + LENGTH, closed="left"))
+    ticks = logical(QUOTES, Quote).filter(pl.col("time").is_between(BEGIN, BEGIN + LENGTH, closed="left"))
     since = from_instant(SystemClock().now()) + timedelta(seconds=4)
     clock = {"start": BEGIN.isoformat(), "since": since.isoformat(), "speed": SPEED}
     variables = {f"KANDLE_CLOCK__{name.upper()}": str(value) for name, value in clock.items()}

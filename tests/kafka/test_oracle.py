@@ -41,6 +41,10 @@ def physical(path: Path, entity: type) -> pl.DataFrame:
     return to_physical(entity_model(entity), pl.read_csv(path, infer_schema=False))
 
 
+def logical(path: Path, entity: type) -> pl.DataFrame:
+    return to_logical(entity_model(entity), physical(path, entity))
+
+
 @dataclass(frozen=True)
 class Day:
     """Ticks of one topic, and when the clock says it is afterwards."""
@@ -71,7 +75,7 @@ def finals(day: Day, topic: str, cluster: Cluster, registry: Server) -> pl.DataF
 
 
 def test_quotes_through_kafka_give_the_published_bars(cluster: Cluster, registry: Server) -> None:
-    ticks = physical(QUOTES, Quote).filter(pl.col("time").is_between(BEGIN, BEGIN + LENGTH, closed="left"))
+    ticks = logical(QUOTES, Quote).filter(pl.col("time").is_between(BEGIN, BEGIN + LENGTH, closed="left"))
     ours = finals(Day(Fx, "quotes", ticks, BEGIN + LENGTH + SOON), "quote_bars_1m_final", cluster, registry)
     theirs = to_logical(entity_model(QuoteBar), physical(DATA / f"fx_bars_1m_{FX_DAY}.csv.gz", QuoteBar))
     theirs = theirs.filter(pl.col("bucket_start").is_between(BEGIN, BEGIN + LENGTH, closed="left"))
@@ -84,7 +88,7 @@ def test_quotes_through_kafka_give_the_published_bars(cluster: Cluster, registry
 
 def test_trades_through_kafka_give_the_published_bars(cluster: Cluster, registry: Server) -> None:
     """Five bars of the publisher differ in volume by themselves."""
-    day = Day(Gold, "trades", physical(TRADES, Trade), datetime(2013, 10, 8, tzinfo=UTC) + SOON)
+    day = Day(Gold, "trades", logical(TRADES, Trade), datetime(2013, 10, 8, tzinfo=UTC) + SOON)
     ours = finals(day, "gold_bars_1m_final", cluster, registry)
     theirs = to_logical(entity_model(TradeBar), physical(DATA / f"gold_bars_1m_{GOLD_DAY}.csv.gz", TradeBar))
     keys = [found.name for found in entity_model(TradeBar).keys]

@@ -214,7 +214,7 @@ OBJECTS: list[tuple[dict[str, Any], str]] = [
     ({"at": datetime(2024, 1, 1)}, r"Row\.at = .* has no time zone"),
     ({"amount": Decimal("0.000001")}, r"has 6 digits behind the point \(Decimal\(18, 5\)\)"),
     ({"amount": Decimal(10) ** 13}, r"too many digits before the point"),
-    ({"amount": 1.5}, r"is not a finite Decimal"),
+    ({"amount": 1.5}, r"is of type float, not Decimal; write Decimal\('1\.5'\)"),
     ({"real": float("nan")}, r"Row\.real = nan is not a finite number"),
     ({"real": "1.5"}, r"is not a float or int"),
     ({"whole": 2**63}, r"does not fit 64 bits"),
@@ -237,5 +237,5 @@ def test_an_object_that_does_not_fit_names_entity_field_and_value(changes: dict[
 
 
 def test_an_object_of_another_class_is_refused() -> None:
-    with pytest.raises(DataError, match="object 0: 5 is of type int, not a Row"):
+    with pytest.raises(DataError, match="object 0: 5 is of type int, not Row"):
         mapping(MODEL).to_frame([5])

@@ -38,6 +38,14 @@ def test_rows_become_a_calendar_by_their_keys() -> None:
     assert found == {"A": [False, True, False], "B": [True, False, False], "C": [False] * 3}
 
 
+def test_keys_are_counted_also_where_their_sessions_are_the_same(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "kandle")
+    parts = parts_of()
+    parts.add(hours("14:30", "21:00"), hours("14:30", "21:00", "B"))
+    parts.provider().refresh()
+    assert [record.message for record in caplog.records] == ["schedule of Bar: sessions of 2 keys in topic hours"]
+
+
 def test_the_open_is_inside_and_the_close_is_not() -> None:
     parts = parts_of()
     parts.add(hours("14:30", "21:00"))

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, fields, replace
 from datetime import datetime
 from decimal import Decimal
-from typing import Any
+from pathlib import Path
+from typing import Annotated, Any
 
+import polars as pl
 import pytest
 
 import kandle.testing
-from kandle import Period
+from kandle import Context, EventSet, Key, Options, Period, Timestamp
 from kandle.errors import AccessError, DataError, ModelError, OptionsError, StateError, TimeframeError
 from tests.runtime.building import hours, t, tick
 from tests.runtime.declarations import Bar, Tick, bars_market
@@ -18,6 +20,23 @@ from tests.testing.stories import told
 
 PLAIN = bars_market(minutes=(1, 5))
 GOOD = tick("14:30:10", 5)
+
+
+@kandle.stream("pings")
+@dataclass(frozen=True)
+class Ping:
+    """A value that is a float."""
+
+    at: Annotated[datetime, Timestamp()]
+    host: Annotated[str, Key(0)]
+    millis: float
+
+
+class Site(Context):
+    """Events without a query."""
+
+    pings: EventSet[Ping]
+
 
 BAD_EVENTS = [
     (replace(GOOD, time=None), "Tick.time is None, but the field is not Optional"),  # type: ignore[arg-type]
@@ -28,9 +47,11 @@ BAD_EVENTS = [
     ),
     (replace(GOOD, price=Decimal(10) ** 12), "has too many digits before the point (Decimal(18, 6))"),
     (replace(GOOD, price=Decimal("0.0000001")), "Tick.price = Decimal('1E-7') has 7 digits behind the point"),
-    (replace(GOOD, price=1.5), "Tick.price = 1.5 is not a finite Decimal"),  # type: ignore[arg-type]
+    (replace(GOOD, price=1.5), "Tick.price = 1.5 is of type float, not Decimal; write Decimal('1.5')"),  # type: ignore[arg-type]
+    (replace(GOOD, price=Decimal("NaN")), "Tick.price = Decimal('NaN') is not a finite Decimal"),
+    (replace(GOOD, symbol="a\ud800"), "Tick.symbol = 'a\\ud800' is not text that UTF-8 can hold"),
     (replace(GOOD, size=2**63), "Tick.size = 9223372036854775808 does not fit 64 bits"),
-    (hours("14:30", "15:00"), "is of type Hours, not a Tick"),
+    (hours("14:30", "15:00"), "is of type Hours, not Tick"),
 ]
 
 
@@ -47,6 +68,40 @@ def test_an_event_that_does_not_fit_names_field_and_value_and_is_not_kept(event:
         await market.ticks.add(GOOD)
         await market.clock.set(t("14:31"))
         assert [bar.ticks for bar in await market.finals(Bar, "1m")] == [1]
+
+    told(PLAIN, story)
+
+
+def test_a_frame_whose_columns_have_the_types_of_storage_is_looked_at_like_any_other() -> None:
+    """Decimals are kept as scaled integers; an integer of the user is still a whole number, not so many millionths."""
+
+    async def story(market: Any) -> None:
+        rows = pl.DataFrame({found.name: [getattr(GOOD, found.name)] for found in fields(Tick)})
+        whole = rows.with_columns(price=pl.lit(10, pl.Int64))
+        await market.ticks.add_many(whole)
+        assert [kept.price for kept in await market.ticks.to_list()] == [Decimal(10)]
+        with pytest.raises(DataError, match=r"frame, row 2, column symbol: there is no value.*Tick\.symbol"):
+            await market.ticks.add_many(pl.concat([whole, whole.with_columns(symbol=pl.lit(None, pl.String))]))
+        assert sum(market.log.ends("ticks")) == 1
+
+    told(PLAIN, story)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_frame_with_a_float_that_is_no_number_is_refused(value: float) -> None:
+    async def story(site: Any) -> None:
+        with pytest.raises(DataError, match=r"frame, row 1, column millis: .* is not a finite number"):
+            await site.pings.add_many(pl.DataFrame({"at": [GOOD.time], "host": ["a"], "millis": [value]}))
+        assert site.log.ends("pings") == [0]
+
+    told(Site, story)
+
+
+@pytest.mark.parametrize("objects", [5, None, GOOD])
+def test_what_is_neither_objects_nor_a_frame_is_named(objects: Any) -> None:
+    async def story(market: Any) -> None:
+        with pytest.raises(DataError, match=f"add_many takes objects of Tick or a Polars frame, not a {type(objects).__name__}"):
+            await market.ticks.add_many(objects)
 
     told(PLAIN, story)
 
@@ -147,9 +202,21 @@ def test_a_context_that_is_not_open_says_how_to_open_it() -> None:
         market.health()
 
 
+@pytest.mark.parametrize("was_open", [False, True])
+def test_a_script_that_writes_outside_of_with_is_told_at_once(was_open: bool, tmp_path: Path) -> None:
+    """Without an error the call would give a coroutine that nobody awaits, and the event would be lost without a word."""
+    market = PLAIN(Options(access="write_only", log={"path": tmp_path}))
+    if was_open:
+        with market:
+            market.ticks.add(GOOD)
+    for call in (lambda: market.ticks.add(GOOD), lambda: market.ticks.add_many([GOOD])):
+        with pytest.raises(StateError, match="the context is not open"):
+            call()
+
+
 def test_an_event_is_no_row_of_a_table() -> None:
     async def story(market: Any) -> None:
-        with pytest.raises(DataError, match="not a Hours"):
+        with pytest.raises(DataError, match="not Hours"):
             await market.hours.add(GOOD)
         assert await market.hours.to_list() == []
 

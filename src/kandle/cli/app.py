@@ -78,7 +78,7 @@ def backfill_command(  # noqa: PLR0913, each is an option of the command line
     as_json: Annotated[bool, typer.Option("--json", help="Print the summary as one JSON object.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress bar.")] = False,
 ) -> None:
-    """Make final bars of every timeframe from files of events."""
+    """Make final bars from files of events."""
     name, paths = _told_apart(context, [*ticks, *(more_ticks or [])])
     market = load_context(name)
     with progress_bar(input_size(paths), is_wanted=not (quiet or as_json)) as progress:
@@ -110,7 +110,10 @@ def _told_apart(context: str | None, paths: list[str]) -> tuple[str | None, list
 
 @app.command("explain")
 def explain_command(context: ContextName = None) -> None:
-    """Print what is made from what: queries, timeframes, grace, topics, and how each field rolls up."""
+    """Print what is made from what.
+
+    Queries, timeframes, grace, topics, and how each field rolls up.
+    """
     market = load_context(context)
     plans = [explain(plan(query)) for query in market.model().queries.values() if query.has_tumbling]
     if not plans:
@@ -133,7 +136,7 @@ def _run(arguments: list[str], *, is_debug: bool) -> int:
     except (KandleError, typer.TyperException) as error:
         if is_debug:
             traceback.print_exc()
-        message = str(error) if isinstance(error, KandleError) else f"{error.format_message().rstrip('.')}; see kandle --help"
+        message = str(error) if isinstance(error, KandleError) else _of_usage(error)
         typer.echo(f"kandle: error: {' '.join(message.split())}", err=True)
         return FAILED
     except (typer.Abort, KeyboardInterrupt):
@@ -144,6 +147,12 @@ def _run(arguments: list[str], *, is_debug: bool) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return FAILED
     return code if isinstance(code, int) else 0
+
+
+def _of_usage(error: typer.TyperException) -> str:
+    """What is wrong with the arguments, and where to read on."""
+    found = getattr(error, "ctx", None)
+    return f"{error.format_message().rstrip('.?')}; see {'kandle' if found is None else found.command_path} --help"
 
 
 def _show_warning(message: Warning | str, *details: object, **others: object) -> None:

@@ -36,9 +36,10 @@ def avro_command(
     out: Annotated[Path | None, typer.Option("--out", metavar="DIR", help="Folder for one file <subject>.avsc each.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object of schemas by subject.")] = False,
 ) -> None:
-    """Print the Avro schemas of a context: keys and values of entities, live and final bars, heartbeats and late events.
+    """Print the Avro schemas of a context.
 
-    It needs the model only. Keys and values in other formats have none; a key of one field is its bare value.
+    Of keys and values of entities, live and final bars, heartbeats and late events. It needs the model only.
+    Keys and values in other formats have none; a key of one field is its bare value.
     """
     market = load_context(context)
     schemas = {subject: json.loads(text) for subject, text in _schemas(market.model())}

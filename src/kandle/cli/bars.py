@@ -68,7 +68,10 @@ def bars_command(  # noqa: PLR0913, each is an option of the command line
         tail = reader.tail()
         count = last if last is not None else None if start is not None else DEFAULT_LAST
         printer = BarPrinter(reader.entity, is_live=live, as_json=as_json, is_stream=follow)
-        printer.show(reader.bars(begin, end, count))
+        found = reader.bars(begin, end, count)
+        printer.show(found)
+        if found.is_empty() and not (follow or as_json):
+            typer.echo(f"kandle: there are no such bars yet{'' if live else '; --live shows those that are not over'}", err=True)
         if follow:
             for batches in tail.follow():
                 printer.show(reader.frame_of(batches))

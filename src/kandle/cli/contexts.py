@@ -67,6 +67,9 @@ def _imported(name: str) -> ModuleType:
         if error.name is not None and (name == error.name or name.startswith(f"{error.name}.")):
             raise ModelError(_missing(name, error.name)) from error
         raise ModelError(_failed(name, error)) from error
+    except SystemExit as error:
+        what = f'it ends the program (exit code {error.code}); put what is not a declaration below `if __name__ == "__main__":`'
+        raise ModelError(f"module {name!r} cannot be imported: {what}{_place(error)}") from error
     except Exception as error:
         raise ModelError(_failed(name, error)) from error
 
@@ -87,7 +90,7 @@ def _failed(name: str, error: Exception) -> str:
     return f"module {name!r} cannot be imported: {kind}{message}{_place(error)}"
 
 
-def _place(error: Exception) -> str:
+def _place(error: BaseException) -> str:
     if isinstance(error, SyntaxError) and error.filename is not None:
         return f" ({_short(error.filename)}, line {error.lineno})"
     frames = [

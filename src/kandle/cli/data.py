@@ -85,7 +85,7 @@ def check_log(options: Options) -> None:
         return
     folder = options.log.path
     if not has_log(folder):
-        what = "has no log" if folder.is_dir() else "does not exist"
+        what = "has no log" if folder.is_dir() else "is a file" if folder.exists() else "does not exist"
         raise StorageError(f"the data folder {folder} {what}; name another with --data, or make it with `kandle run`")
 
 

@@ -36,6 +36,9 @@ GREAT_LAG = 100_000
 
 def folder_findings(folder: Path) -> Iterator[Finding]:
     """Whether the data folder is there, can be written, and has room."""
+    if folder.exists() and not folder.is_dir():
+        yield problem("data folder", f"{folder} is a file, and a log is a folder", "name another with --data")
+        return
     if not folder.is_dir():
         yield problem("data folder", f"{folder} does not exist", "`kandle run` makes it; or name another with --data")
         return

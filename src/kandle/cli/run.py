@@ -73,8 +73,9 @@ class _Announcement:
         yield f"{found['context']} runs as {found['instance']}, {found['log']}"
         for query in found["queries"]:
             yield f"{query['target']} <- {query['source']}"
+            width = max(len(bar["timeframe"]) for bar in query["bars"])
             for bar in query["bars"]:
-                yield f"  {bar['timeframe']:<4} {bar['live']}, {bar['final']}"
+                yield f"  {bar['timeframe']:<{width}}  {bar['live']}, {bar['final']}"
         yield "Ctrl-C stops it"
 
 

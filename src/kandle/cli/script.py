@@ -39,10 +39,10 @@ def script_command(  # noqa: PLR0913 - the options of a command
         typer.Option("--grace", metavar="TIME", help="How long open bars of role live take late events, as kandle reads them."),
     ] = USUAL_GRACE,
 ) -> None:
-    """Print the KSQL of a context: what its streams, tables and queries are on ksqlDB.
+    """Print the KSQL of a context.
 
-    It needs the model only: no server, no log and no configuration. The statements can be run as they stand; what limits them is
-    said in their comments, and what ksqlDB cannot do is refused by name.
+    What its streams, tables and queries are on ksqlDB. It needs the model only: no server, no log and no configuration. The
+    statements can be run as they stand; what limits them is said in their comments, and what ksqlDB cannot do is refused by name.
     """
     if diff and (drop or out is not None):
         raise OptionsError("--diff only compares and prints; leave --drop and --out out, or ask for them in a second call")

@@ -14,12 +14,11 @@ from kandle.cli.values import cell, json_line, printable
 from kandle.context.options import DEFAULT_FILE, Options
 from kandle.log.port import Log, TopicSpec
 from kandle.log.records import Batch
-from kandle.time.timeframe import DAY, HOUR, MINUTE, SECOND
+from kandle.time.timeframe import duration_text
 
 topics_app = typer.Typer()
 
 TopicName = Annotated[str, typer.Argument(help="Name of the topic.")]
-UNITS = ((DAY, "d"), (HOUR, "h"), (MINUTE, "m"), (SECOND, "s"), (1000, "ms"), (1, "us"))
 SIZES = ("B", "KiB", "MiB", "GiB", "TiB")
 
 
@@ -177,15 +176,6 @@ def _described(found: dict[str, Any]) -> list[str]:
         "",
         *Columns(("partition", "start", "end", "records", "bytes"), right=range(5)).lines(offsets),
     ]
-
-
-def duration_text(duration: int) -> str:
-    """Microseconds in the coarsest units that say it exactly, such as `1d12h`."""
-    parts = []
-    for unit, name in UNITS:
-        count, duration = divmod(duration, unit)
-        parts += [f"{count}{name}"] if count else []
-    return "".join(parts) or "0s"
 
 
 def size_text(size: int) -> str:

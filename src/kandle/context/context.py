@@ -96,7 +96,9 @@ class Context:
         declared = {} if found is None else {bar.name: bar for bar in found.emitted}
         wanted = str(timeframe) if str(timeframe) in declared else str(as_timeframe(timeframe))
         if wanted not in declared:
-            raise ModelError(f"{entity.__name__} has no bars of {wanted}; declared are {', '.join(declared) or 'none'}")
+            if found is None:
+                raise ModelError(f"{entity.__name__} has no query with a window, so there are no bars of it")
+            raise ModelError(f"{entity.__name__} has no bars of {wanted}; declared are {', '.join(declared)}")
         return declared[wanted]
 
     def _set_of(self, entity: type, timeframe: Timeframe | None) -> Any:
@@ -211,7 +213,7 @@ def _built(cls: type[Context], options: Options) -> Model:
     builder = ModelBuilder(entities_of(list(declared_sets(cls).values())), cls.__name__)
     # The hook must not depend on the state of an instance, and none exists yet.
     cls.on_model_creating(cls.__new__(cls), builder)
-    builder.apply(options.topics)
+    builder.apply(options.topics, options.place_of)
     return checked_model(builder.entities, builder.queries(), options.validation)
 
 

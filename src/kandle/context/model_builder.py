@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Generic, Self, TypeVar
 
@@ -43,12 +43,13 @@ class ModelBuilder:
             raise ModelError(f"{cls.__name__} has a query already")
         self._declarations[cls] = query
 
-    def apply(self, topics: Mapping[str, TopicOptions]) -> None:
+    def apply(self, topics: Mapping[str, TopicOptions], place_of: Callable[[Sequence[str]], str] = lambda path: "") -> None:
         """Settings of the configuration, by topic, in the place of those of the entities."""
         by_topic = {found.topic: cls for cls, found in self._entities.items()}
         for topic, options in topics.items():
             if topic not in by_topic:
-                raise ModelError(unknown(f"topics.{topic}: {self._context} has no such topic", topic, list(by_topic)))
+                what = f"{place_of(['topics', topic])}topics.{topic}: {self._context} has no such topic"
+                raise ModelError(unknown(what, topic, list(by_topic)))
             given = {name: value for name, value in options.model_dump().items() if value is not None}
             if "retention" in given:
                 given["retention"] = parse_duration(given["retention"])

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import difflib
-import re
 import tomllib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import (
-    Field,
-    ValidationError,
-)
+from pydantic import Field, PrivateAttr, ValidationError
 from pydantic_settings import BaseSettings, InitSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
+from kandle.context.option_errors import LEVEL, PREFIX, Origin, message
 from kandle.context.sections import (
     ClockOptions,
     ConsumerOptions,
@@ -25,7 +22,6 @@ from kandle.context.sections import (
     RuntimeOptions,
     ScheduleOptions,
     SchemaRegistryOptions,
-    Section,
     StateOptions,
     TopicOptions,
     UniverseOptions,
@@ -33,7 +29,6 @@ from kandle.context.sections import (
 from kandle.errors import OptionsError
 
 DEFAULT_FILE = "kandle.toml"
-PREFIX = "KANDLE_"
 
 
 class Options(BaseSettings):
@@ -44,7 +39,7 @@ class Options(BaseSettings):
     topic. The sections are documented at their classes.
     """
 
-    model_config = SettingsConfigDict(env_prefix=PREFIX, env_nested_delimiter="__", extra="forbid", frozen=True)
+    model_config = SettingsConfigDict(env_prefix=PREFIX, env_nested_delimiter=LEVEL, extra="forbid", frozen=True)
 
     validation: Literal["strict", "relaxed"] = "strict"
     access: Literal["read_write", "read_only", "write_only"] = "read_write"
@@ -63,11 +58,17 @@ class Options(BaseSettings):
     engine: EngineOptions = EngineOptions()
     ksqldb: KsqlDbOptions = KsqlDbOptions()
 
+    _origin: Origin = PrivateAttr(default_factory=Origin)
+
     def __init__(self, **values: Any) -> None:
         try:
             super().__init__(**values)
         except ValidationError as error:
-            raise OptionsError(_message(error, None, "")) from error
+            raise OptionsError(message(error, Options, Origin(values))) from error
+
+    def place_of(self, path: Sequence[str]) -> str:
+        """Where an option was said, such as `kandle.toml, line 3: `, to begin a message with; nothing if it was code."""
+        return self._origin.place_of(path)
 
     @classmethod
     def settings_customise_sources(
@@ -94,12 +95,15 @@ class Options(BaseSettings):
             content = tomllib.loads(text)
         except tomllib.TOMLDecodeError as error:
             raise OptionsError(f"{place} is not TOML: {error}") from error
+        origin = Origin(values, place, text)
         try:
-            return _with_file(cls, content)(**values)
+            options = _with_file(cls, content)(**values)
         except OptionsError as error:
             if isinstance(error.__cause__, ValidationError):
-                raise OptionsError(_message(error.__cause__, place, text)) from error.__cause__
+                raise OptionsError(message(error.__cause__, Options, origin)) from error.__cause__
             raise
+        options._origin = origin
+        return options
 
 
 def _with_file(cls: type[Options], content: dict[str, Any]) -> type[Options]:
@@ -114,52 +118,3 @@ def _with_file(cls: type[Options], content: dict[str, Any]) -> type[Options]:
             return *usual, InitSettingsSource(settings_cls, init_kwargs=content)
 
     return WithFile
-
-
-def _message(error: ValidationError, place: Path | None, text: str) -> str:
-    """The first problem: file and line, key, what was given, what is valid."""
-    first = error.errors()[0]
-    key = ".".join(str(part) for part in first["loc"])
-    where = _line_of(str(first["loc"][-1]), place, text)
-    if first["type"] != "extra_forbidden":
-        given = "" if _may_be_secret(key) else f" = {first.get('input')!r}"
-        # Our own validators' words, without what the library puts before them.
-        said = first["ctx"]["error"] if first["type"] == "value_error" else first["msg"]
-        return f"{where}option {key!r}{given}: {said}"
-    valid = _valid([str(part) for part in first["loc"][:-1]])
-    close = difflib.get_close_matches(str(first["loc"][-1]), valid, 1)
-    hint = f"did you mean {close[0]!r}? " if close else ""
-    return f"{where}unknown option {key!r}; {hint}valid are {', '.join(valid)}"
-
-
-def _may_be_secret(key: str) -> bool:
-    """Whether what was given under a key must not be printed."""
-    secret = (
-        "kafka.properties",
-        "kafka.consumer",
-        "kafka.producer",
-        "schema_registry",
-        "ksqldb.password",
-        "ksqldb.key_password",
-        "ksqldb.properties",
-    )
-    return key.startswith(secret)
-
-
-def _valid(section: list[str]) -> list[str]:
-    """The options that there are in a section."""
-    if not section:
-        return list(Options.model_fields)
-    if section[0] == "topics":
-        return list(TopicOptions.model_fields)
-    kind = Options.model_fields[section[0]].annotation
-    return list(kind.model_fields) if isinstance(kind, type) and issubclass(kind, Section) else []
-
-
-def _line_of(key: str, place: Path | None, text: str) -> str:
-    """File and line of a key; a key that is not in the file comes from the environment."""
-    if place is None:
-        return ""
-    pattern = re.compile(rf"""^\s*(["']?{re.escape(key)}["']?\s*=|\[.*\b{re.escape(key)}\b.*\])""")
-    lines = [number for number, line in enumerate(text.splitlines(), 1) if pattern.search(line)]
-    return f"{place}, line {lines[0]}: " if lines else "environment: "

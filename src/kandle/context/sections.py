@@ -18,6 +18,15 @@ Duration = Annotated[int, BeforeValidator(lambda value: value if isinstance(valu
 """Microseconds, written as a text such as `100ms`."""
 
 
+def _checked_duration(text: str) -> str:
+    parse_duration(text)
+    return text
+
+
+DurationText = Annotated[str, AfterValidator(_checked_duration)]
+"""A duration that stays a text."""
+
+
 def _expiry(value: Any) -> int | str:
     if value in ("auto", "never"):
         return str(value)
@@ -42,7 +51,7 @@ class TopicOptions(Section):
 
     partitions: int | None = Field(default=None, ge=1)
     replication: int | None = Field(default=None, ge=1)
-    retention: str | None = None
+    retention: DurationText | None = None
     key_format: FormatName | None = None
     value_format: FormatName | None = None
     partitioner: PartitionerName | None = None
@@ -200,8 +209,8 @@ class KsqlDbOptions(Section):
     key_password: str | None = Field(default=None, repr=False)
     verify: bool = True
     http: Literal["1.1", "2"] = "2"
-    timeout: str = "30s"
-    patience: str = "60s"
+    timeout: DurationText = "30s"
+    patience: DurationText = "60s"
     properties: dict[str, str | int | bool] = Field(default_factory=dict, repr=False)
     retention: Duration = Field(default=7 * DAY, ge=DAY)
     watch: Duration = Field(default=5 * SECOND, ge=100_000)

@@ -73,7 +73,7 @@ class EntityMapping:
         """The physical values of one object; DataError names its number, if given, and a field whose value does not fit."""
         place = "" if number is None else f"object {number}: "
         if not isinstance(obj, self.entity.cls):
-            raise DataError(f"{place}{obj!r} is of type {type(obj).__name__}, not a {self.entity.name}")
+            raise DataError(f"{place}{obj!r} is of type {type(obj).__name__}, not {self.entity.name}")
         try:
             return tuple(_physical(found, self._checked(found, getattr(obj, found.name))) for found in self.entity.fields)
         except DataError as error:
@@ -161,7 +161,9 @@ def _float(kind: DataType, value: Any) -> str | None:
 
 def _decimal(kind: DataType, value: Any) -> str | None:
     assert isinstance(kind, DecimalType)
-    if not isinstance(value, Decimal) or not value.is_finite():
+    if not isinstance(value, Decimal):
+        return f"is of type {type(value).__name__}, not Decimal; write Decimal({str(value)!r})"
+    if not value.is_finite():
         return "is not a finite Decimal"
     _, digits, exponent = value.as_tuple()
     text = "".join(map(str, digits)).rstrip("0")
@@ -175,7 +177,19 @@ def _string(kind: DataType, value: Any) -> str | None:
     assert isinstance(kind, StringType)
     if not isinstance(value, str):
         return "is not a str"
+    if not _is_unicode(value):
+        return "is not text that UTF-8 can hold: it has half of a surrogate pair"
     return None if kind.max_length is None or len(value) <= kind.max_length else f"is longer than {kind.max_length} characters"
+
+
+def _is_unicode(text: str) -> bool:
+    if text.isascii():
+        return True
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _datetime(kind: DataType, value: Any) -> str | None:
@@ -193,8 +207,10 @@ def _boolean(kind: DataType, value: Any) -> str | None:
 
 
 def _string_map(kind: DataType, value: Any) -> str | None:
-    good = isinstance(value, dict) and all(isinstance(part, str) for item in value.items() for part in item)
-    return None if good else "is not a dict of str to str"
+    if not isinstance(value, dict) or not all(isinstance(part, str) for item in value.items() for part in item):
+        return "is not a dict of str to str"
+    is_text = all(_is_unicode(part) for item in value.items() for part in item)
+    return None if is_text else "holds text that UTF-8 cannot hold: it has half of a surrogate pair"
 
 
 _CHECKS: dict[type[DataType], Callable[[DataType, Any], str | None]] = {

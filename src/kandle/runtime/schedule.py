@@ -96,7 +96,9 @@ class ScheduleProvider:
         if changed:
             self.calendar = calendar
             self.positions = dict(self._positions)
-            logger.info("schedule of %s: %d sessions of %s", self._query.target.name, len(calendar.opens), self._topic)
+            logger.info(
+                "schedule of %s: sessions of %d keys in topic %s", self._query.target.name, len(calendar.keys), self._topic
+            )
         return changed
 
     def _say(self, now: int, problem: str) -> None:

@@ -86,11 +86,19 @@ def portable(method: Callable[P, Coroutine[Any, Any, T]]) -> Callable[P, Corouti
     @wraps(method)
     def call(*arguments: P.args, **options: P.kwargs) -> Any:
         portal = arguments[0]._host.portal  # type: ignore[attr-defined]
+        if portal is None:
+            # Where nothing is open nobody awaits what is returned, and the call would do nothing without a word.
+            _check_open(arguments[0]._host)  # type: ignore[attr-defined]
         if portal is None or portal.is_inside:
             return method(*arguments, **options)
         return portal.call(lambda: method(*arguments, **options))
 
     return call
+
+
+def _check_open(host: Host) -> None:
+    """StateError if the context of a set is not open."""
+    _ = host.log
 
 
 def check_loop(host: Host) -> None:

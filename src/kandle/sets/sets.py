@@ -206,9 +206,14 @@ def _parts(key: Any) -> Sequence[Any]:
 def _frames(entity: EntityModel, objects: Any) -> Iterator[pl.DataFrame]:
     """Physical frames of objects or of a frame, so many rows at a time."""
     if isinstance(objects, pl.DataFrame):
+        first_row = 1
         for part in objects.iter_slices(ROWS_AT_ONCE):
-            yield part if part.schema == pl.Schema(physical_schema(entity)) else to_physical(entity, part)
+            # Also where the types are the columns' own: an integer may be a decimal of the user, and each value is looked at.
+            yield to_physical(entity, part, first_row=first_row, source="frame")
+            first_row += part.height
         return
+    if not isinstance(objects, Iterable):
+        raise DataError(f"add_many takes objects of {entity.name} or a Polars frame, not a {type(objects).__name__}")
     rows: list[tuple[Any, ...]] = []
     whole = mapping(entity)
     for number, obj in enumerate(objects):

@@ -167,6 +167,15 @@ def parse_duration(value: str | timedelta) -> int:
     return duration
 
 
+def duration_text(duration: int) -> str:
+    """Microseconds in the coarsest units that say it exactly, such as `1d12h`."""
+    parts = []
+    for name, unit in reversed(DURATION_UNITS.items()):
+        count, duration = divmod(duration, unit)
+        parts += [f"{count}{name}"] if count else []
+    return "".join(parts) or "0s"
+
+
 def to_instant(moment: datetime) -> int:
     """Microseconds since the epoch of an aware datetime."""
     if moment.utcoffset() is None:
