@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import threading
 from collections.abc import Callable, Coroutine
+from concurrent.futures import wait
 from functools import wraps
 from typing import Any, Literal, ParamSpec, Protocol, TypeVar
 
+from anyio import CancelScope
 from anyio.from_thread import BlockingPortal
 
 from kandle.errors import StateError
@@ -71,9 +72,24 @@ class Portal:
         return threading.get_ident() == self._thread
 
     def call(self, call: Callable[[], Coroutine[Any, Any, T]]) -> T:
-        """Run a coroutine there and wait for its result."""
-        result: T = self._portal.call(call)
-        return result
+        """Run a coroutine there and wait for its result; what interrupts the wait, such as Ctrl-C, ends the coroutine first."""
+        scopes: list[CancelScope] = []
+
+        async def run() -> list[T]:
+            with CancelScope() as scope:
+                scopes.append(scope)
+                return [await call()]
+            return []
+
+        future = self._portal.start_task_soon(run)
+        try:
+            return future.result()[0]
+        except BaseException:
+            if not future.done():
+                # The coroutine has begun by then, since the loop takes one after the other.
+                self._portal.call(lambda: scopes[0].cancel())
+                wait([future])
+            raise
 
 
 async def _this_thread() -> int:
@@ -85,10 +101,11 @@ def portable(method: Callable[P, Coroutine[Any, Any, T]]) -> Callable[P, Corouti
 
     @wraps(method)
     def call(*arguments: P.args, **options: P.kwargs) -> Any:
-        portal = arguments[0]._host.portal  # type: ignore[attr-defined]
+        host: Host = arguments[0]._host  # type: ignore[attr-defined]
+        portal = host.portal
         if portal is None:
-            # Where nothing is open nobody awaits what is returned, and the call would do nothing without a word.
-            _check_open(arguments[0]._host)  # type: ignore[attr-defined]
+            # Without it a context that nobody has opened would give a coroutine that nobody awaits.
+            _ = host.log
         if portal is None or portal.is_inside:
             return method(*arguments, **options)
         return portal.call(lambda: method(*arguments, **options))
@@ -96,15 +113,9 @@ def portable(method: Callable[P, Coroutine[Any, Any, T]]) -> Callable[P, Corouti
     return call
 
 
-def _check_open(host: Host) -> None:
-    """StateError if the context of a set is not open."""
-    _ = host.log
-
-
-def check_loop(host: Host) -> None:
-    """StateError where neither an event loop nor a portal is there."""
+def check_blocking(host: Host) -> None:
+    """StateError in a context that was not opened by plain `with`."""
     if host.portal is None:
-        try:
-            asyncio.get_running_loop()
-        except RuntimeError as error:
-            raise StateError("this context was opened with `async with`; open it with `with` to use it without await") from error
+        raise StateError(
+            "a plain `for` or `with` needs a context that was opened by plain `with`; write `async for` or `async with`"
+        )

@@ -17,7 +17,7 @@ from kandle.log.port import Consumer, GroupSpec, TopicPartition
 from kandle.log.records import Batch, Reject, header_rows
 from kandle.model.entity import EntityModel
 from kandle.model.mapping import mapping
-from kandle.sets.host import Host, portable
+from kandle.sets.host import Host, check_blocking, portable
 from kandle.time.timeframe import MILLISECOND, from_instant
 
 T = TypeVar("T")
@@ -76,11 +76,17 @@ class MessageStream(Generic[T]):
                 await self._finish()
 
     def __iter__(self) -> Iterator[Message[T]]:
+        check_blocking(self._host)
+        return self._iterate_blocking()
+
+    def _iterate_blocking(self) -> Iterator[Message[T]]:
         try:
             while True:
                 yield self._next()  # type: ignore[misc]
         finally:
-            self._close()  # type: ignore[unused-coroutine]
+            # A loop that was left open when its context was closed has nothing to close any more.
+            if self._host.portal is not None:
+                self._close()  # type: ignore[unused-coroutine]
 
     @portable
     async def _next(self) -> Message[T]:
@@ -184,6 +190,7 @@ class MessageStream(Generic[T]):
             await self._finish()
 
     def __enter__(self) -> Self:
+        check_blocking(self._host)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:

@@ -89,6 +89,9 @@ class TimeBucket(Generic[T]):
     timeframe: Timeframe
     _bar: BarPlan
 
+    def __repr__(self) -> str:
+        return f"TimeBucket({self.entity.name}, {self._bar.name})"
+
     @portable
     async def to_list(
         self,

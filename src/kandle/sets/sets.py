@@ -38,6 +38,10 @@ class EntitySet(Generic[T]):
     is_live: bool = False
     newest: int | None = None
 
+    def __repr__(self) -> str:
+        of = "" if self.timeframe is None else f", {self.timeframe}"
+        return f"{type(self).__name__}({self.entity.name}{of}{', live' if self.is_live else ''})"
+
     @property
     def can_read(self) -> bool:
         return self.access != "write_only"
@@ -96,7 +100,7 @@ class EntitySet(Generic[T]):
         await self._host.write(self.entity.topic, row)
 
     @portable
-    async def add_many(self, objects: Iterable[T] | pl.DataFrame) -> int:
+    async def add_many(self, objects: Iterable[T] | pl.DataFrame | pl.LazyFrame) -> int:
         """Append objects, or the rows of a Polars frame with the entity's columns; gives their number.
 
         Batches of some ten thousand rows are committed one after the other, so an error leaves those before it.
@@ -205,6 +209,8 @@ def _parts(key: Any) -> Sequence[Any]:
 
 def _frames(entity: EntityModel, objects: Any) -> Iterator[pl.DataFrame]:
     """Physical frames of objects or of a frame, so many rows at a time."""
+    if isinstance(objects, pl.LazyFrame):
+        objects = objects.collect()
     if isinstance(objects, pl.DataFrame):
         first_row = 1
         for part in objects.iter_slices(ROWS_AT_ONCE):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -11,9 +11,11 @@ from kandle.context.context import Context
 from kandle.context.opened import Opened
 from kandle.context.options import Options
 from kandle.context.sections import LogOptions
+from kandle.errors import ModelError
 from kandle.log.embedded import EmbeddedLog
 from kandle.log.port import Log
 from kandle.runtime.runtime import Running
+from kandle.sets.host import Host, portable
 from kandle.time.clock import ManualClock
 from kandle.time.timeframe import Timeframe, parse_instant, to_instant
 
@@ -22,17 +24,27 @@ T = TypeVar("T")
 
 
 class TestClock(ManualClock):
-    """A clock that is moved by hand: `await market.clock.advance("1m")`, after which all that fell due has been done."""
+    """A clock that is moved by hand: `await market.clock.advance("1m")`, after which all that fell due has been done.
+
+    In a context that was opened by plain `with` the same methods block.
+    """
 
     __test__ = False
+    _host: Host
 
     def __init__(self, start: int) -> None:
         super().__init__(start)
         self.settle: Callable[[], None] = lambda: None
 
-    async def set(self, instant: int) -> None:
-        """Move on to an instant, in microseconds."""
-        await super().set(instant)
+    @portable
+    async def advance(self, duration: str | timedelta) -> None:
+        """Move on by a duration such as `1m`."""
+        await super().advance(duration)
+
+    @portable
+    async def set(self, instant: int | str | datetime) -> None:
+        """Move on to an instant: an ISO 8601 text, an aware datetime, or microseconds."""
+        await super().set(instant if isinstance(instant, int) else _instant(instant))
         self.settle()
 
     def jump(self, instant: int) -> None:
@@ -72,11 +84,17 @@ def context(cls: type[C], start: datetime | str, **values: Any) -> C:
     `log={"path": folder}` the log outlives the context. Beside what the class itself has, the context has `clock`
     (a `TestClock`), `finals(Bar, "1m")` and `live(Bar, "1m")`.
     """
-    instant = parse_instant(start) if isinstance(start, str) else to_instant(start)
+    if not (isinstance(cls, type) and issubclass(cls, Context)):
+        raise ModelError(f"a context for tests is made of a subclass of kandle.Context, not of {cls!r}")
     folder = LogOptions.model_validate(values["log"]).path if "log" in values else None
-    made = type(cls.__name__, (_ForTests, cls), {"_clock_of_tests": TestClock(instant), "_folder_of_tests": folder})
+    made = type(cls.__name__, (_ForTests, cls), {"_clock_of_tests": TestClock(_instant(start)), "_folder_of_tests": folder})
     opened: C = made(Options(**({"access": "read_write"} | values)))
+    opened.clock._host = opened  # type: ignore[attr-defined]
     return opened
+
+
+def _instant(moment: datetime | str) -> int:
+    return parse_instant(moment) if isinstance(moment, str) else to_instant(moment)
 
 
 class _ForTests(Context):
