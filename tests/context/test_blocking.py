@@ -45,7 +45,7 @@ def test_ctrl_c_ends_a_call_that_waits_and_the_context_after_it() -> None:
 def test_a_loop_of_the_other_kind_is_refused_with_the_right_one() -> None:
     async def story() -> None:
         async with Site.open(**NO_QUERIES) as site:
-            with pytest.raises(StateError, match=r"opened by plain `with`; write `async for` or `async with`"):
+            with pytest.raises(StateError, match=r"opened by `with`; write `async for` and `async with`"):
                 next(iter(site.hits))
             with pytest.raises(StateError, match=r"write `async for`"):
                 iter(site.hits.messages())
@@ -55,9 +55,9 @@ def test_a_loop_of_the_other_kind_is_refused_with_the_right_one() -> None:
 
 def test_a_context_that_nobody_opened_says_so_at_once() -> None:
     site: Any = Site()
-    for call in (lambda: site.hits.to_list(), lambda: site.hits.add(Hit("/", NOON)), lambda: next(iter(site.hits))):
+    for call in (site.hits.to_list, lambda: site.hits.add(Hit("/", NOON)), lambda: next(iter(site.hits))):
         with pytest.raises(
-            StateError, match=r"the context is not open; write `async with Site.open\(\) as context:`|plain `with`"
+            StateError, match=r"the context is not open; write `async with Site.open\(\) as context:`|opened by `with`"
         ):
             call()
 
@@ -75,7 +75,7 @@ def test_a_context_for_tests_blocks_as_well() -> None:
 
 
 def test_a_context_for_tests_is_made_of_a_context() -> None:
-    with pytest.raises(ModelError, match="a context for tests is made of a subclass of kandle.Context, not of"):
+    with pytest.raises(ModelError, match=r"a context for tests is made of a subclass of kandle\.Context, not of"):
         kandle.testing.context(Hit, start=NOON)  # type: ignore[type-var]
 
 

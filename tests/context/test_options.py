@@ -83,6 +83,16 @@ def test_a_wrong_option_of_the_environment_is_named(monkeypatch: pytest.MonkeyPa
         Options.load()
 
 
+def test_a_variable_of_a_section_that_there_is_not_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KANDLE_OF_MY_OWN", "1")
+    assert Options.load().access == "read_write"
+    monkeypatch.setenv("KANDLE_RUNTIM__LEASE", "5s")
+    with pytest.raises(
+        OptionsError, match=r"environment, KANDLE_RUNTIM__LEASE: unknown option 'runtim'; did you mean 'runtime'\?"
+    ):
+        Options.load()
+
+
 def test_a_wrong_option_in_code_is_named() -> None:
     with pytest.raises(OptionsError, match=r"unknown option 'acces'; did you mean 'access'\?"):
         Options(acces="read_only")

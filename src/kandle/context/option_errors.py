@@ -78,10 +78,23 @@ def message(error: ValidationError, options: type[BaseModel], origin: Origin) ->
     if first["type"] != "extra_forbidden":
         given = "" if key.startswith(SECRETS) else f" = {first.get('input')!r}"
         return f"{where}option {key!r}{given}: {_said(first, options)}"
+    return f"{where}{_unknown(path, options)}"
+
+
+def unknown_variable(options: type[BaseModel]) -> str | None:
+    """What is wrong with a variable of the environment that says an option of a section which there is not, if there is one."""
+    for name in sorted(os.environ):
+        section, level, _ = name.upper().removeprefix(PREFIX).lower().partition(LEVEL.lower())
+        if name.upper().startswith(PREFIX) and level and section not in options.model_fields:
+            return f"environment, {name}: {_unknown([section], options)}"
+    return None
+
+
+def _unknown(path: Sequence[str], options: type[BaseModel]) -> str:
     valid = list(_fields(options, path[:-1]))
     close = difflib.get_close_matches(path[-1], valid, 1)
     hint = f"did you mean {close[0]!r}? " if close else ""
-    return f"{where}unknown option {key!r}; {hint}valid are {', '.join(valid)}"
+    return f"unknown option {'.'.join(path)!r}; {hint}valid are {', '.join(valid)}"
 
 
 def _said(problem: Mapping[str, Any], options: type[BaseModel]) -> str:

@@ -10,7 +10,7 @@ from typing import Any, Literal
 from pydantic import Field, PrivateAttr, ValidationError
 from pydantic_settings import BaseSettings, InitSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
-from kandle.context.option_errors import LEVEL, PREFIX, Origin, message
+from kandle.context.option_errors import LEVEL, PREFIX, Origin, message, unknown_variable
 from kandle.context.sections import (
     ClockOptions,
     ConsumerOptions,
@@ -85,6 +85,8 @@ class Options(BaseSettings):
     @classmethod
     def load(cls, path: str | Path = DEFAULT_FILE, **values: Any) -> Options:
         """Options from a file as well, where neither code nor environment says otherwise; a missing default file is no file."""
+        if (wrong := unknown_variable(Options)) is not None:
+            raise OptionsError(wrong)
         place = Path(path)
         if not place.exists():
             if str(path) == DEFAULT_FILE:

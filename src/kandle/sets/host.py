@@ -87,7 +87,7 @@ class Portal:
         except BaseException:
             if not future.done():
                 # The coroutine has begun by then, since the loop takes one after the other.
-                self._portal.call(lambda: scopes[0].cancel())
+                self._portal.call(scopes[0].cancel)
                 wait([future])
             raise
 
@@ -116,6 +116,4 @@ def portable(method: Callable[P, Coroutine[Any, Any, T]]) -> Callable[P, Corouti
 def check_blocking(host: Host) -> None:
     """StateError in a context that was not opened by plain `with`."""
     if host.portal is None:
-        raise StateError(
-            "a plain `for` or `with` needs a context that was opened by plain `with`; write `async for` or `async with`"
-        )
+        raise StateError("`for` and `with` need a context that was opened by `with`; write `async for` and `async with`")
