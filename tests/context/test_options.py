@@ -88,7 +88,7 @@ def test_a_variable_of_a_section_that_there_is_not_is_named(monkeypatch: pytest.
     assert Options.load().access == "read_write"
     monkeypatch.setenv("KANDLE_RUNTIM__LEASE", "5s")
     with pytest.raises(
-        OptionsError, match=r"environment, KANDLE_RUNTIM__LEASE: unknown option 'runtim'; did you mean 'runtime'\?"
+        OptionsError, match=r"environment, KANDLE_RUNTIM__LEASE: unknown option 'runtim'; did you mean 'runtime'"
     ):
         Options.load()
 
