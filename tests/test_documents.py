@@ -9,6 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from kandle import Options
+from kandle.context.sections import TopicOptions
+
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 SNIPPET = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
@@ -47,6 +50,22 @@ def test_there_are_snippets_to_run() -> None:
         "backfill.md",
         "first-steps.md",
     }
+
+
+def test_every_option_is_in_the_page_of_the_configuration() -> None:
+    text = (ROOT / "docs" / "configuration.md").read_text(encoding="utf-8")
+    tables = {
+        found[1]: found[2] for found in re.finditer(r"^\[(\w+)(?:\.\w+)?\](.*?)(?=^\[|^```)", text, re.MULTILINE | re.DOTALL)
+    }
+    tables["clock"] = text.partition("`[clock]`")[2]
+    sections = {name: found.annotation for name, found in Options.model_fields.items()} | {"topics": TopicOptions}
+    missing = [
+        f"{name}.{option}"
+        for name, section in sections.items()
+        for option in getattr(section, "model_fields", {})
+        if not re.search(rf"\b{option}\b", tables[name])
+    ]
+    assert missing == []
 
 
 def test_every_link_between_pages_leads_somewhere() -> None:

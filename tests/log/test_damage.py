@@ -6,6 +6,7 @@ import random
 import shutil
 import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -418,3 +419,13 @@ def test_a_file_in_the_place_of_the_folder_is_named(tmp_path: Path) -> None:
     (tmp_path / "data").touch()
     with pytest.raises(StorageError, match=r"log .*data: a log is a folder, and there is a file in its place"):
         EmbeddedLog(tmp_path / "data")
+
+
+def test_a_database_of_something_else_is_refused_and_left_as_it_is(tmp_path: Path) -> None:
+    with closing(sqlite3.connect(tmp_path / "log.db")) as other:
+        other.execute("CREATE TABLE theirs (value)")
+        other.commit()
+    with pytest.raises(StorageError, match=r"its log\.db is a database of something else, not a log; name another folder"):
+        EmbeddedLog(tmp_path)
+    with closing(sqlite3.connect(tmp_path / "log.db")) as other:
+        assert other.execute("SELECT name FROM sqlite_master").fetchall() == [("theirs",)]

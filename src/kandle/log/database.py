@@ -88,6 +88,8 @@ class Database:
         with self.transaction():
             version = self.value("PRAGMA user_version")
             if version == 0:
+                if self.value("SELECT count(*) FROM sqlite_master"):
+                    raise StorageError(f"{self.path}: its {FILE} is a database of something else, not a log; name another folder")
                 for statement in TABLES.split(";\n"):
                     run(statement)
                 run(f"PRAGMA user_version = {VERSION}")
