@@ -320,7 +320,7 @@ def right_pad(x: str, length: int, fill: str = " ") -> str:
     return typed(str, _pad("right_pad", x, length, fill))
 
 
-def _pad(function: str, x: str, length: int, fill: str) -> Recorded:
+def _pad(function: str, x: str, length: int, fill: str) -> Any:
     _constants(function, length, fill)
     if isinstance(length, int) and length < 0:
         raise QueryError(f"f.{function}({describe(node_of(x))}, {length}): a text has 0 characters or more")
