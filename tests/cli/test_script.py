@@ -101,6 +101,25 @@ def test_what_ksqldb_cannot_do_is_one_line_with_the_way_out(here: Here, folder: 
     assert "'soon' is not a duration" in here.failure("script", "script_app:App", "--grace", "soon")
 
 
+@pytest.mark.parametrize(
+    ("given", "window"),
+    [
+        ([], "RETENTION 7 DAYS, GRACE PERIOD 6 DAYS"),
+        (["--retention", "30d"], "RETENTION 30 DAYS, GRACE PERIOD 29 DAYS"),
+        (["--retention", "30d", "--grace", "2h"], "RETENTION 30 DAYS, GRACE PERIOD 2 HOURS"),
+        (["--retention", "12h"], "RETENTION 12 HOURS, GRACE PERIOD 0 SECONDS"),
+    ],
+)
+def test_windows_take_late_events_until_a_day_before_they_go(here: Here, given: list[str], window: str) -> None:
+    assert window in "\n".join(here.output("script", "script_app:App", *given))
+
+
+def test_late_events_cannot_be_taken_for_longer_than_their_windows_are_kept(here: Here) -> None:
+    message = here.failure("script", "script_app:App", "--retention", "3d", "--grace", "6d")
+    assert "--grace 6d is not shorter than the time that windows are kept, --retention 3d" in message
+    assert "--grace 8d is not shorter" in here.failure("script", "script_app:App", "--grace", "8d")
+
+
 @pytest.mark.parametrize("more", [["--drop"], ["--out", "all.sql"]])
 def test_a_comparison_writes_nothing_and_says_so(here: Here, folder: Path, more: list[str]) -> None:
     message = here.failure("script", "script_app:App", "--diff", *more)

@@ -13,9 +13,8 @@ from kandle.context.options import Options
 from kandle.errors import OptionsError
 from kandle.ksql.program import USUAL_STORE, Role, WindowStore
 from kandle.ksql.script import Script, script
-from kandle.time.timeframe import DAY, parse_duration
-
-USUAL_RETENTION, USUAL_GRACE = f"{USUAL_STORE.retention // DAY}d", f"{USUAL_STORE.grace // DAY}d"
+from kandle.ksql.statements import duration
+from kandle.time.timeframe import parse_duration
 
 
 def script_command(  # noqa: PLR0913 - the options of a command
@@ -32,12 +31,21 @@ def script_command(  # noqa: PLR0913 - the options of a command
         bool, typer.Option("--diff", help="What a server has of it: what would be created, is left, or differs ([ksqldb] url).")
     ] = False,
     retention: Annotated[
-        str, typer.Option("--retention", metavar="TIME", help="How long windows are kept: longer than the longest silence.")
-    ] = USUAL_RETENTION,
+        str | None,
+        typer.Option(
+            "--retention",
+            metavar="TIME",
+            help="How long windows are kept: longer than the longest silence (7d; with --diff that of [ksqldb]).",
+        ),
+    ] = None,
     grace: Annotated[
-        str,
-        typer.Option("--grace", metavar="TIME", help="How long open bars of role live take late events, as kandle reads them."),
-    ] = USUAL_GRACE,
+        str | None,
+        typer.Option(
+            "--grace",
+            metavar="TIME",
+            help="How long open bars of role live take late events, as kandle reads them (a day less than --retention).",
+        ),
+    ] = None,
 ) -> None:
     """Print the KSQL of a context.
 
@@ -48,7 +56,7 @@ def script_command(  # noqa: PLR0913 - the options of a command
         raise OptionsError("--diff only compares and prints; leave --drop and --out out, or ask for them in a second call")
     market = load_context(context)
     model = market.model()
-    store = WindowStore(parse_duration(retention), parse_duration(grace))
+    store = _store(retention, grace, USUAL_STORE.retention if not diff else Options.load().ksqldb.retention)
     made = script(list(model.entities.values()), list(model.queries.values()), role, store)
     if diff:
         _print_differences(made)
@@ -61,6 +69,18 @@ def script_command(  # noqa: PLR0913 - the options of a command
     else:
         written(out, text)
         typer.echo(f"{len(made.drops if drop else made.statements)} statements are in {out}")
+
+
+def _store(retention: str | None, grace: str | None, usual: int) -> WindowStore:
+    found = WindowStore.of(
+        usual if retention is None else parse_duration(retention), None if grace is None else parse_duration(grace)
+    )
+    if found.grace >= found.retention:
+        raise OptionsError(
+            f"--grace {grace} is not shorter than the time that windows are kept, --retention {retention or duration(usual)}: a "
+            "late event needs its window; make one shorter or the other longer"
+        )
+    return found
 
 
 def _print_differences(made: Script) -> None:

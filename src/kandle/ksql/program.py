@@ -41,6 +41,11 @@ class WindowStore:
     retention: int = 7 * DAY
     grace: int = 6 * DAY
 
+    @classmethod
+    def of(cls, retention: int, grace: int | None = None) -> WindowStore:
+        """The store of a retention; late events are taken until a day before a window goes, where nothing else is said."""
+        return cls(retention, max(retention - DAY, 0) if grace is None else grace)
+
 
 USUAL_STORE = WindowStore()
 

@@ -53,6 +53,21 @@ def test_the_script_beside_a_server_says_what_would_be_created_and_what_is_left(
         assert "differs" in printed("script", f"{MODULE}:Market", "--diff", code=1)
 
 
+def test_the_script_beside_a_server_has_the_retention_that_is_configured(
+    server: StandIn, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = play(cluster, server)
+    module = type(sys)(MODULE)
+    module.Market = found.app  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, MODULE, module)
+    monkeypatch.setenv("KANDLE_KSQLDB__RETENTION", "30d")
+    with found.opened():
+        assert "RETENTION 30 DAYS, GRACE PERIOD 29 DAYS" in "".join(server.texts.values())
+        lines = printed("script", f"{MODULE}:Market", "--diff", code=1).splitlines()
+        assert [line.split()[0] for line in lines if "_1s_live" in line] == ["leave"]
+        assert "differs" in printed("script", f"{MODULE}:Market", "--diff", "--retention", "7d", code=1)
+
+
 def test_doctor_looks_at_the_server(server: StandIn, cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("KANDLE_KAFKA__BOOTSTRAP", cluster.bootstrap)
     monkeypatch.setenv("KANDLE_ENGINE__KIND", "ksqldb")

@@ -83,7 +83,7 @@ def _programs(plans: Sequence[Plan], engine: EngineSpec) -> list[Program]:
     queries = [plan.query for plan in plans]
     for query in queries:
         _check_sets(query)
-    store = WindowStore(engine.retention, engine.retention - DAY)
+    store = WindowStore.of(engine.retention)
     programs = script([], queries, Role.LIVE, store).programs
     return [programs[query.target.name] for query in queries]
 
