@@ -87,9 +87,7 @@ def test_a_variable_of_a_section_that_there_is_not_is_named(monkeypatch: pytest.
     monkeypatch.setenv("KANDLE_OF_MY_OWN", "1")
     assert Options.load().access == "read_write"
     monkeypatch.setenv("KANDLE_RUNTIM__LEASE", "5s")
-    with pytest.raises(
-        OptionsError, match=r"environment, KANDLE_RUNTIM__LEASE: unknown option 'runtim'; did you mean 'runtime'"
-    ):
+    with pytest.raises(OptionsError, match=r"environment, KANDLE_RUNTIM__LEASE: unknown option 'runtim'; did you mean 'runtime'"):
         Options.load()
 
 
