@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from confluent_kafka import KafkaError, KafkaException
 
-from kandle.errors import FencedError
+from kandle.errors import FencedError, UnavailableError
 from kandle.log.kafka.failures import translated
 
 FENCED = KafkaException(KafkaError(KafkaError._FENCED, "fenced by newer producer instance", fatal=True))
@@ -20,3 +20,9 @@ def test_a_client_that_ends_in_a_callback_is_understood_by_its_cause() -> None:
 def test_an_error_of_the_interpreter_stays_what_it_is() -> None:
     with pytest.raises(SystemError, match="other"), translated("commit"):
         raise SystemError("other")
+
+
+def test_a_commit_whose_records_were_not_delivered_is_worth_trying_again() -> None:
+    undelivered = KafkaException(KafkaError(KafkaError._INCONSISTENT, "1 message(s) failed delivery", txn_requires_abort=True))
+    with pytest.raises(UnavailableError, match="commit: 1 message"), translated("commit"):
+        raise undelivered

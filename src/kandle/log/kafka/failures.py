@@ -87,6 +87,8 @@ PASSING = {
     KafkaError.KAFKA_STORAGE_ERROR,
     KafkaError.OUT_OF_ORDER_SEQUENCE_NUMBER,
     KafkaError.UNKNOWN_PRODUCER_ID,
+    # Of a commit: records were not delivered, and nothing was written. Each record's report says why.
+    KafkaError._INCONSISTENT,
 }
 
 
@@ -143,6 +145,12 @@ def is_fatal(error: KandleError) -> bool:
     """Whether the client of the library has ended because of it, or had before."""
     cause = error.__cause__
     return isinstance(cause, KafkaException) and bool(cause.args[0].code() == KafkaError._FATAL)
+
+
+def is_undelivered(error: BaseException) -> bool:
+    """Whether a commit failed since its records did, whose reports then say why."""
+    cause = error.__cause__
+    return isinstance(cause, KafkaException) and bool(cause.args[0].code() == KafkaError._INCONSISTENT)
 
 
 @contextmanager

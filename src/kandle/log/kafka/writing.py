@@ -12,7 +12,7 @@ from confluent_kafka import KafkaError, KafkaException, Producer
 from confluent_kafka import TopicPartition as Place
 
 from kandle.errors import DataError, FencedError, KandleError, UnavailableError
-from kandle.log.kafka.failures import Told, configured, meaning, translated
+from kandle.log.kafka.failures import Told, configured, is_undelivered, meaning, translated
 from kandle.log.kafka.reading import acquaint
 from kandle.log.kafka.settings import KafkaSettings
 from kandle.log.port import TopicPartition
@@ -185,6 +185,8 @@ class Transactions:
             if problem is not None and (_is_fatal(error) or isinstance(error, SystemError)):
                 # Once a producer has ended, records are refused without a reason, or the library loses it; its last one tells.
                 raise meaning(problem, what) from error
+            if offsets.error is not None and is_undelivered(error):
+                raise meaning(offsets.error, what) from error
             raise
         if offsets.error is not None:
             # A transaction with a failed record cannot be committed; should it ever be, nobody may take it for whole.
