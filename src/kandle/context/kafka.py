@@ -30,6 +30,7 @@ def kafka_settings(options: Options) -> KafkaSettings:
         session=kafka.session,
         transaction=kafka.transaction,
         patience=kafka.patience,
+        statistics=kafka.statistics,
         replication=kafka.replication,
     )
 

@@ -75,7 +75,8 @@ class KafkaOptions(Section):
     `properties` go to all clients as they are (`security.protocol`, `sasl.password`, ...), those of `consumer` and `producer` to
     theirs; docs/kafka.md. `protocol` is that of groups: "consumer" is the one of KIP-848. A process that is not heard of for a
     `session` is taken for dead (default: the lease of the runtime, at least 6s). A transaction that a dead process left open ends
-    after `transaction`. `replication` is the least of any topic that is made.
+    after `transaction`. `replication` is the least of any topic that is made. Every `statistics` the client library's figures
+    become metrics, "0s" is never.
     """
 
     bootstrap: str = "127.0.0.1:9092"
@@ -86,6 +87,7 @@ class KafkaOptions(Section):
     session: Duration | None = None
     transaction: Duration = Field(default=10 * SECOND, ge=SECOND)
     patience: Duration = Field(default=30 * SECOND, ge=SECOND)
+    statistics: Duration = Field(default=10 * SECOND, ge=0)
     replication: int = Field(default=1, ge=1)
 
 

@@ -62,6 +62,10 @@ class EmbeddedConsumer:
             pause = min(left, self._spec.lease // RENEWALS, LONGEST_WAIT)
             waited += 0 if self._bell.wait(pause) else pause
 
+    @property
+    def statistics(self) -> Mapping[str, int]:
+        return {}
+
     def wake(self) -> None:
         self._is_woken = True
         self._bell.ring()

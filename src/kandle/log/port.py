@@ -123,6 +123,10 @@ class Consumer(Protocol):
     def assignment(self) -> Mapping[TopicPartition, int]:
         """Owned partitions with their epochs, which grow with each change of owner."""
 
+    @property
+    def statistics(self) -> Mapping[str, int]:
+        """Figures of the client library behind it, by name; nothing where there is none."""
+
     def poll(self, timeout: int, max_rows: int) -> list[Batch]:
         """Records after the positions, which move on; waits up to `timeout` microseconds for the first.
 

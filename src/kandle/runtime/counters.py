@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from enum import Enum
 from typing import Any
@@ -60,7 +61,7 @@ class QueryHealth:
     """One query in one process; `lag` counts events of the owned partitions that are not processed yet.
 
     `silent_keys` are configured or scheduled, but have not had an event in the owned partitions. `standby` are partitions of
-    others whose state is kept ready here.
+    others whose state is kept ready here. `client` are figures of the client library of Kafka.
     """
 
     query: str
@@ -76,6 +77,7 @@ class QueryHealth:
     problem: str | None
     counters: Counters
     standby: tuple[int, ...] = ()
+    client: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -172,6 +172,7 @@ class QueryRuntime:
             problem=None if problem is None else str(problem),
             counters=self.counters,
             standby=() if self._standby is None else self._standby.partitions,
+            client=self.worker.statistics,
         )
 
 

@@ -286,6 +286,12 @@ class Worker:
         return self._tasks.by_partition
 
     @property
+    def statistics(self) -> Mapping[str, int]:
+        """Figures of the client library of the log, if there is one."""
+        consumer = self._consumer
+        return {} if consumer is None else consumer.statistics
+
+    @property
     def partitions(self) -> tuple[int, ...]:
         """Partitions whose tasks run here."""
         return tuple(sorted(self.tasks))

@@ -20,6 +20,7 @@ from kandle.log.kafka.failures import translated
 from kandle.log.kafka.fetching import Fetcher, listening
 from kandle.log.kafka.reading import SLICE, acquaint, uncollected
 from kandle.log.kafka.rebalancing import Rebalancing, shared_alike
+from kandle.log.kafka.statistics import Statistics
 from kandle.log.kafka.takeover import Takeover
 from kandle.log.kafka.writing import Transactions
 from kandle.log.port import GroupSpec, Listener, TopicPartition
@@ -39,7 +40,8 @@ class KafkaConsumer:
         self._log = log
         self._spec = spec
         self._settings = log.settings
-        self._transactions = Transactions(log.settings, spec.member, f"{spec.group}-{spec.member}", log.told)
+        self._statistics = Statistics()
+        self._transactions = Transactions(log.settings, spec.member, f"{spec.group}-{spec.member}", log.told, self._statistics)
         alike = shared_alike(log, spec.topics)
         self._takeover = Takeover(log, spec, self._transactions)
         self._assignment = Assignment(spec.group, log.claims, log.clock)
@@ -52,7 +54,8 @@ class KafkaConsumer:
         log, spec = self._log, self._spec
         with translated(f"group {spec.group}"):
             settings = log.settings.member(spec)
-            self._client = Client({**settings, "error_cb": log.told}, logger=logger)
+            callbacks = {"error_cb": log.told, "stats_cb": self._statistics.of("consumer")}
+            self._client = Client({**settings, **callbacks}, logger=logger)
             self._assignment.belong_to(self._client)
             self._committer = Committer(self._client, spec, log, self._transactions)
             self._fetcher = Fetcher(self._client, log, spec, self._assignment, self._rebalancing)
@@ -64,6 +67,10 @@ class KafkaConsumer:
     @property
     def assignment(self) -> Mapping[TopicPartition, int]:
         return self._assignment.epochs
+
+    @property
+    def statistics(self) -> Mapping[str, int]:
+        return self._statistics.figures
 
     def poll(self, timeout: int, max_rows: int) -> list[Batch]:
         deadline = self._log.clock.steady() + timeout

@@ -15,6 +15,7 @@ from kandle.errors import DataError, FencedError, KandleError, UnavailableError
 from kandle.log.kafka.failures import Told, configured, is_undelivered, meaning, translated
 from kandle.log.kafka.reading import acquaint
 from kandle.log.kafka.settings import KafkaSettings
+from kandle.log.kafka.statistics import Statistics
 from kandle.log.port import TopicPartition
 from kandle.time.timeframe import MILLISECOND, SECOND
 
@@ -136,8 +137,11 @@ class Appender:
 class Transactions:
     """Writes and positions, all or nothing, under one id: whoever takes the id over ends what its owner has left open."""
 
-    def __init__(self, settings: KafkaSettings, name: str, transactional: str, told: Told) -> None:
+    def __init__(
+        self, settings: KafkaSettings, name: str, transactional: str, told: Told, statistics: Statistics | None = None
+    ) -> None:
         self._settings = settings
+        self._statistics = statistics if statistics is not None else Statistics()
         self._name = name
         self.id = transactional
         self._told = told
@@ -148,7 +152,9 @@ class Transactions:
         """The producer; made, and older ones of the id fenced, when it is first needed."""
         if self._producer is None:
             with translated(f"transactional id {self.id}"):
-                producer = Producer({**self._settings.transactional(self._name, self.id), "error_cb": self._told}, logger=logger)
+                settings = self._settings.transactional(self._name, self.id)
+                callbacks = {"error_cb": self._told, "stats_cb": self._statistics.of("producer")}
+                producer = Producer({**settings, **callbacks}, logger=logger)
                 self._tried(lambda: producer.init_transactions(self._settings.patience / SECOND))
             self._producer = producer
             self._known.clear()
