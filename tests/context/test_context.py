@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass
 from datetime import datetime
+from pathlib import Path
 from typing import Annotated, Any
 
 import pytest
@@ -13,7 +14,7 @@ import kandle
 from kandle import Context, EventSet, Key, ModelBuilder, Options, Period, TableSet, Timestamp
 from kandle import functions as f
 from kandle.context.sections import TopicOptions
-from kandle.errors import KandleError, ModelError, QueryError
+from kandle.errors import KandleError, ModelError, QueryError, SchemaError
 
 
 @kandle.stream("hits")
@@ -182,3 +183,12 @@ def test_what_is_doubtful_is_an_error_or_by_choice_a_warning(annotations: Any, c
 def test_an_unknown_topic_in_the_options_is_named() -> None:
     with pytest.raises(KandleError, match=r"topics\.hitz: Site has no such topic; did you mean 'hits'\?"):
         Site(Options(topics={"hitz": TopicOptions(partitions=2)}))
+
+
+def test_topics_that_are_kept_otherwise_than_declared_are_refused_where_the_options_say_so(tmp_path: Path) -> None:
+    log = {"path": tmp_path}
+    with Site.open(log=log, access="write_only"):
+        pass
+    kept = {"log": log | {"differences": "refuse"}, "topics": {"hits": {"retention": "1d"}}, "access": "write_only"}
+    with pytest.raises(SchemaError, match=r"topic hits: retention is None, 86400000000 is declared; change the topic"):
+        Site.open(**kept).__enter__()

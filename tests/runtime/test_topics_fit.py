@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 
 import pytest
@@ -70,6 +71,20 @@ def test_other_settings_that_differ_are_told_and_left(caplog: pytest.LogCaptureF
     prepared_topics(fresh, [parts.plan], Retentions())
     assert "topic bars_1m_final: retention is 1000000, None is declared; it stays as it is" in caplog.text
     assert "topic bars_1m_final: compacted is True, False is declared; it stays as it is" in caplog.text
+
+
+def test_settings_that_differ_are_refused_where_that_is_asked_for() -> None:
+    parts = parts_of()
+    fresh = EmbeddedLog(None, ManualClock(t("14:30")))
+    fresh.ensure(parts.log.topic("ticks"))
+    fresh.ensure(replace(parts.log.topic("bars_1m_final"), retention=1_000_000, compacted=True))
+    said = (
+        "topic bars_1m_final: retention is 1000000, None is declared; topic bars_1m_final: compacted is True, False is declared; "
+        'change the topic or its declaration, or let it be: log.differences = "warn"'
+    )
+    with pytest.raises(SchemaError, match=re.escape(said)):
+        prepared_topics(fresh, [parts.plan], Retentions(), refuses=True)
+    prepared_topics(parts.log, [parts.plan], Retentions(), refuses=True)
 
 
 def test_a_source_that_was_given_more_partitions_is_refused_with_the_names_of_both() -> None:

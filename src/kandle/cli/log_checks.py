@@ -136,7 +136,7 @@ def _differences(there: TopicSpec, wanted: TopicSpec) -> Iterator[Finding]:
         yield problem("topics", str(error), "")
         return
     for difference in differences(there, wanted):
-        yield warning("topics", difference, "declare it as it is, or begin with another data folder")
+        yield warning("topics", f"{difference}; it stays as it is", "declare it as it is, or begin with another data folder")
 
 
 def group_findings(log: Log, prefix: str = "") -> Iterator[Finding]:

@@ -97,13 +97,13 @@ class Opened:
 
     def _ensure(self, entities: Iterable[EntityModel]) -> None:
         for entity in entities:
-            ensured(self.log, entity_topic(entity))
+            ensured(self.log, entity_topic(entity), refuses=self._options.log.differences == "refuse")
 
     def _embedded(self, plans: Sequence[Plan], spec: RuntimeSpec, *, is_running: bool) -> Runtime | None:
         if is_running:
             for each in plans:
                 check_embedded(each.query)
-        topics = prepared_topics(self.log, plans, spec.retentions, spec.heartbeats)
+        topics = prepared_topics(self.log, plans, spec.retentions, spec.heartbeats, refuses=spec.refuses_differences)
         return Runtime(self.log, self.clock, topics, spec) if is_running else None
 
     def _on_ksqldb(self, plans: Sequence[Plan], spec: RuntimeSpec) -> Running:
@@ -175,6 +175,7 @@ def _runtime_spec(options: Options, group: str, instance: str) -> RuntimeSpec:
         group=options.consumer.group or group,
         pace=Pace(runtime.commit_interval, runtime.round_interval, runtime.batch_rows),
         lease=runtime.lease,
+        refuses_differences=options.log.differences == "refuse",
         retentions=Retentions(live=runtime.live_retention, heartbeats=heartbeat.retention),
         heartbeats=heartbeat.prefix,
         backfill=heartbeat.backfill,

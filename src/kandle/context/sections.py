@@ -60,6 +60,7 @@ class TopicOptions(Section):
 class LogOptions(Section):
     """Where records are: `embedded` is a folder (`path`) on this machine, `kafka` the cluster of the section `kafka`.
 
+    Topics that differ from their declaration in how they are kept are warned of, or refused with `differences = "refuse"`.
     With `durability = "full"` a commit waits until the disk has it, so that not even a power loss takes an acknowledged
     record away; "normal" survives the end of any process.
     """
@@ -67,6 +68,7 @@ class LogOptions(Section):
     kind: Literal["embedded", "kafka"] = "embedded"
     path: Path = Path("kandle-data")
     durability: Literal["normal", "full"] = "normal"
+    differences: Literal["warn", "refuse"] = "warn"
 
 
 class KafkaOptions(Section):

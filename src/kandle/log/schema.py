@@ -52,7 +52,7 @@ SETTINGS = ("partitions", "replication", "retention", "retention_bytes", "compac
 def differences(there: TopicSpec, wanted: TopicSpec) -> tuple[str, ...]:
     """Settings that differ from those wanted, in words."""
     return tuple(
-        f"topic {there.name}: {name} is {getattr(there, name)}, {getattr(wanted, name)} is declared; it stays as it is"
+        f"topic {there.name}: {name} is {getattr(there, name)}, {getattr(wanted, name)} is declared"
         for name in SETTINGS
         if getattr(there, name) != getattr(wanted, name)
     )

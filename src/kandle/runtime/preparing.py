@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Collection, Iterable, Sequence
 
+from kandle.errors import SchemaError
 from kandle.log.port import Log, TopicSpec
 from kandle.log.topics import entity_topic
 from kandle.plan.plan import HEARTBEATS, Plan
@@ -14,20 +15,22 @@ from kandle.runtime.topics import QueryTopics, Retentions, check_partitions, hea
 logger = logging.getLogger("kandle")
 
 
-def prepared_topics(log: Log, plans: Sequence[Plan], retentions: Retentions, heartbeats: str = HEARTBEATS) -> list[QueryTopics]:
-    """Create what is missing; a topic that differs from its declaration is warned of and left as it is.
+def prepared_topics(
+    log: Log, plans: Sequence[Plan], retentions: Retentions, heartbeats: str = HEARTBEATS, *, refuses: bool = False
+) -> list[QueryTopics]:
+    """Create what is missing; a topic that differs from its declaration is warned of and left as it is, or is refused.
 
-    SchemaError for one whose number of partitions the tasks of its query cannot work with.
+    SchemaError also for one whose number of partitions the tasks of its query cannot work with.
     """
     there = {spec.name for spec in log.topics()}
     for plan in plans:
         warn_of_deleted(log, plan, [entity.topic for entity in read_entities(plan)], there)
         for entity in read_entities(plan):
-            ensured(log, entity_topic(entity))
+            ensured(log, entity_topic(entity), refuses=refuses)
     found = []
     for plan, name in zip(plans, heartbeat_names(plans, heartbeats), strict=True):
         topics = query_topics(log, plan, name, retentions)
-        prepare(log, topics)
+        prepare(log, topics, refuses=refuses)
         found.append(topics)
     return found
 
@@ -38,7 +41,7 @@ def warn_of_deleted(log: Log, plan: Plan, wanted: Iterable[str], there: Collecti
         logger.warning("%s; it is made anew", what)
 
 
-def prepare(log: Log, topics: QueryTopics) -> None:
+def prepare(log: Log, topics: QueryTopics, *, refuses: bool = False) -> None:
     """Create what is missing of a query's topics; SchemaError for one that has not the partitions of its tasks."""
     known = {spec.name: spec for spec in log.topics()}
     for spec in topics.specs:
@@ -47,12 +50,15 @@ def prepare(log: Log, topics: QueryTopics) -> None:
     warn_of_deleted(log, topics.plan, [spec.name for spec in topics.specs], known)
     for spec in topics.specs:
         # Those that others have made on a cluster are known only now.
-        check_partitions(topics, ensured(log, spec).partitions, spec)
+        check_partitions(topics, ensured(log, spec, refuses=refuses).partitions, spec)
 
 
-def ensured(log: Log, spec: TopicSpec) -> TopicSpec:
-    """The topic as it is, created if it was missing; what differs is warned of."""
+def ensured(log: Log, spec: TopicSpec, *, refuses: bool = False) -> TopicSpec:
+    """The topic as it is, created if it was missing; what differs is warned of, or refused by SchemaError."""
     state = log.ensure(spec)
+    if state.differences and refuses:
+        way = 'change the topic or its declaration, or let it be: log.differences = "warn"'
+        raise SchemaError(f"{'; '.join(state.differences)}; {way}")
     for difference in state.differences:
-        logger.warning("%s", difference)
+        logger.warning("%s; it stays as it is", difference)
     return state.spec

@@ -25,6 +25,8 @@ class RuntimeSpec:
     pace: Pace = field(default_factory=Pace)
     lease: int = 5 * SECOND
     retentions: Retentions = field(default_factory=Retentions)
+    refuses_differences: bool = False
+    """Whether a topic that is kept otherwise than declared is an error."""
     heartbeats: str = HEARTBEATS
     """What the names of the topics of heartbeats begin with."""
     backfill: int = MINUTE

@@ -126,7 +126,7 @@ class KsqlRuntime:
         topics = asyncio.run(self._provided())
         barriers: dict[str, Barrier] = {}
         for query, found in zip(self._queries, topics, strict=True):
-            prepare(self._log, found)
+            prepare(self._log, found, refuses=self._spec.refuses_differences)
             barriers[found.events] = StepBarrier(QuerySteps(self._progress, query.watch.hops, self._clock))
         inner = Runtime(self._log, self._clock, topics, self._spec, barriers)
         inner.start()
