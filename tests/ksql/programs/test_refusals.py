@@ -490,6 +490,29 @@ def test_a_group_key_that_is_a_header_is_refused_in_role_all() -> None:
         program(query, Role.ALL)
 
 
+@kandle.stream("offene_bars")
+@dataclass(frozen=True)
+class GermanBar:
+    größe: Annotated[str, Key(0)]  # noqa: PLC2401
+    broker: Annotated[str, Key(1)]
+    start: Annotated[datetime, Timestamp(), Key(2)]
+    events: int
+
+
+def test_names_in_keys_of_bars_must_be_those_that_avro_has() -> None:
+    query = model(
+        GermanBar,
+        lambda q: (
+            q.from_(Tick)
+            .tumbling(lambda t: t.time, minutes=1)
+            .group_by(lambda t: (t.symbol, t.broker))
+            .select(lambda t, w: GermanBar(größe=t.symbol, broker=t.broker, start=w.start, events=f.count()))
+        ),
+    )
+    with pytest.raises(QueryError, match="GermanBar: key_format = 'AVRO' has names of ASCII letters.*, unlike größe"):
+        program(query)
+
+
 def test_topics_whose_names_are_the_same_there_are_refused() -> None:
     with pytest.raises(QueryError, match="two statements make a stream or table 'market_ticks'"):
         script([entity_model(Dotted), entity_model(Underlined)], [])
