@@ -17,6 +17,7 @@ from kandle.ksql.levels import Level, State, aggregates_of, with_partials
 from kandle.ksql.names import quoted
 from kandle.ksql.partials import ROW_OFFSET
 from kandle.ksql.program import Program, WindowStore
+from kandle.ksql.stage import columns_of
 from kandle.ksql.statements import CreateAs, Item, Names, Select, Statement, duration
 from kandle.ksql.terms import Scope, Term
 from kandle.ksql.types import BIGINT, column_type
@@ -24,7 +25,7 @@ from kandle.ksql.windows import check_late, hopping, size_of, tumbling
 from kandle.plan.plan import BarPlan, Plan
 from kandle.query.describe import describe
 from kandle.query.nodes import AnyNode, Node, WindowBound, walk
-from kandle.query.query import Gaps
+from kandle.query.query import Gaps, QueryModel
 
 COPIES = ("value", "copy")
 """How columns that repeat the key are called, by turns: a query cannot give a column the name that it reads it by."""
@@ -54,6 +55,20 @@ def _check(plan: Plan) -> None:
             )
     if query.having is not None and query.gaps is not Gaps.CARRY:
         _check_having(plan, query.having)
+    if query.gaps is not Gaps.SKIP:
+        _check_keys(query)
+
+
+def _check_keys(query: QueryModel) -> None:
+    """A heartbeat has the key of the events whose gaps it fills."""
+    assert query.window is not None
+    times = set(columns_of([query.window.time]))
+    for node in query.group_by:
+        if times.intersection(columns_of([node])):
+            raise QueryError(
+                f"gaps={query.gaps.value}: {describe(node)} of the group key is made of the time, so that heartbeats have other "
+                'keys than the events before them, and fill none of their gaps; choose Gaps.SKIP, or use role "live"'
+            )
 
 
 def _check_having(plan: Plan, having: AnyNode) -> None:

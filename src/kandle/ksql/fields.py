@@ -58,8 +58,13 @@ def bar_properties(query: QueryModel, topic: str, keys: int) -> dict[str, str | 
     _check_formats(target, keys)
     check_names(target)
     check_written(target)
-    for found in target.values:
-        check_column(target, Term(found.name, column_type(found.type), found.nullable), "value", target.value_format)
+    starts = [item.field for item in query.projection if item.expression == WindowBound("start")]
+    for found in target.fields:
+        column = Term(found.name, column_type(found.type), found.nullable)
+        if found.key_order is None or found.name in starts:
+            check_column(target, column, "value", target.value_format)
+        elif keys > 1:
+            check_column(target, column, "key", target.key_format)
     properties: dict[str, str | int] = {
         "KAFKA_TOPIC": topic,
         "KEY_FORMAT": target.key_format,

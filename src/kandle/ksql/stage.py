@@ -99,7 +99,7 @@ class _Projection:
         """The column of a node; where two entities have fields of one name, the second is called after its entity too."""
         if node not in self.columns:
             value = term(node, self._scope)
-            taken = any(item.name == wanted and item.expression != value.text for item in self.items)
+            taken = any(item.name.upper() == wanted.upper() and item.expression != value.text for item in self.items)
             if taken and isinstance(node, Column):
                 wanted = f"{snake_case(node.entity)}_{wanted}"
             self.columns[node] = column_term(self.name(value.text, wanted), value)

@@ -169,16 +169,19 @@ class Drop(Statement):
 
 @dataclass(frozen=True, slots=True)
 class Names:
-    """Column names that are taken, so that others can be told apart from them."""
+    """Column names that are taken, so that others can be told apart from them: also by ksqlDB, which finds fields in any case."""
 
     taken: set[str] = field(default_factory=set)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "taken", {name.upper() for name in self.taken})
 
     def free(self, wanted: str) -> str:
         """The wanted name, or one like it that is free; from now on it is taken."""
         name = wanted
-        while name in self.taken:
+        while name.upper() in self.taken:
             name += "_"
-        self.taken.add(name)
+        self.taken.add(name.upper())
         return name
 
 

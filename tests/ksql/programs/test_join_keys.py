@@ -113,3 +113,33 @@ def test_a_table_is_not_found_by_an_instant_that_stands_as_text() -> None:
         QueryError, match="join: the key due of the table Day is not a datetime in its topic, but a number or text"
     ):
         text_of(lambda q: q.from_(Order).join(Day, on=lambda o, d: o.due == d.due).select(done))
+
+
+@kandle.stream("asks")
+@dataclass(frozen=True)
+class Ask:
+    code: Annotated[str, Key(0)]
+    time: Annotated[datetime, Timestamp()]
+    Size: int
+
+
+@kandle.stream("bids")
+@dataclass(frozen=True)
+class Bid:
+    code: Annotated[str, Key(0)]
+    time: Annotated[datetime, Timestamp()]
+    size: int
+
+
+def test_fields_of_two_entities_that_differ_in_case_are_told_apart_in_records() -> None:
+    query = build(
+        entity_model(Done),
+        lambda q: (
+            q.from_(Ask)
+            .join(Bid, on=lambda a, b: a.code == b.code, within="5s")
+            .select(lambda a, b: Done(code=a.code, time=a.time, size=a.Size - b.size))
+        ),
+    )
+    text = script([entity_model(Ask), entity_model(Bid), entity_model(Done)], [query]).text
+    assert check_script(text) == []
+    assert "`Size` - `bid_size` AS `size`" in text

@@ -490,6 +490,51 @@ def test_a_group_key_that_is_a_header_is_refused_in_role_all() -> None:
         program(query, Role.ALL)
 
 
+def test_gaps_of_keys_that_are_made_of_the_time_are_refused_in_role_all() -> None:
+    def by_day(gaps: Gaps) -> QueryModel:
+        return model(
+            LotBar,
+            lambda q: (
+                q.from_(Trade)
+                .tumbling(lambda t: t.time, minutes=1, gaps=gaps)
+                .group_by(lambda t: f.format_timestamp(t.time, "%Y-%m-%d"))
+                .select(
+                    lambda t, w: LotBar(
+                        symbol=f.format_timestamp(t.time, "%Y-%m-%d"), start=w.start, lots=f.count(), high=f.max(t.price)
+                    )
+                )
+            ),
+        )
+
+    with pytest.raises(QueryError, match=r"of the group key is made of the time, .* fill none of their gaps; choose Gaps.SKIP"):
+        program(by_day(Gaps.CARRY), Role.ALL)
+    assert program(by_day(Gaps.SKIP), Role.ALL).statements
+    assert program(by_day(Gaps.CARRY), Role.LIVE).statements
+
+
+@kandle.stream("offene_bars")
+@dataclass(frozen=True)
+class GermanBar:
+    größe: Annotated[str, Key(0)]  # noqa: PLC2401
+    broker: Annotated[str, Key(1)]
+    start: Annotated[datetime, Timestamp(), Key(2)]
+    events: int
+
+
+def test_names_in_keys_of_bars_must_be_those_that_avro_has() -> None:
+    query = model(
+        GermanBar,
+        lambda q: (
+            q.from_(Tick)
+            .tumbling(lambda t: t.time, minutes=1)
+            .group_by(lambda t: (t.symbol, t.broker))
+            .select(lambda t, w: GermanBar(größe=t.symbol, broker=t.broker, start=w.start, events=f.count()))
+        ),
+    )
+    with pytest.raises(QueryError, match=r"GermanBar: key_format = 'AVRO' has names of ASCII letters.*, unlike größe"):
+        program(query)
+
+
 def test_topics_whose_names_are_the_same_there_are_refused() -> None:
     with pytest.raises(QueryError, match="two statements make a stream or table 'market_ticks'"):
         script([entity_model(Dotted), entity_model(Underlined)], [])

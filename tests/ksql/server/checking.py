@@ -44,6 +44,7 @@ def house_problems(statement: Statement) -> Iterator[str]:
         yield f"names without backticks: {', '.join(statement.unquoted)}"
     if isinstance(statement, Create):
         yield from _create_problems(statement)
+        yield from _case_problems(statement)
     query = statement.query if isinstance(statement, Create | InsertInto) else None
     if query is not None:
         yield from _query_problems(query)
@@ -57,6 +58,21 @@ def _create_problems(statement: Create) -> Iterator[str]:
         yield "KAFKA_TOPIC is not written out"
     if statement.query is None and not statement.columns:
         yield "columns are not declared: inferred ones are upper-cased"
+
+
+def _case_problems(statement: Create) -> Iterator[str]:
+    """The server takes such columns, and then finds the wrong one in a record."""
+    names = [each.name for each in statement.columns]
+    if statement.query is not None:
+        names = [each.alias or _last_name(each) for each in statement.query.items]
+    seen: dict[str, str] = {}
+    for name in names:
+        if seen.setdefault(name.upper(), name) != name:
+            yield f"the columns {seen[name.upper()]} and {name} differ in the case of letters only"
+
+
+def _last_name(item: SelectItem) -> str:
+    return item.expression.name.rpartition(".")[2] if isinstance(item.expression, Name) else ""
 
 
 def _query_problems(query: Query) -> Iterator[str]:
