@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 import threading
 from collections.abc import Iterator
@@ -30,7 +31,7 @@ def _ctrl_c() -> Iterator[None]:
 def interrupt(value: object) -> None:
     """Ctrl-C, while the main thread waits."""
     assert threading.current_thread() is not threading.main_thread()
-    signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)  # type: ignore[arg-type]
+    os.kill(os.getpid(), signal.SIGINT)
 
 
 @pytest.mark.usefixtures("_ctrl_c")

@@ -14,7 +14,7 @@ import kandle
 from kandle import Context, EventSet, Key, ModelBuilder, Options, Period, TableSet, Timestamp
 from kandle import functions as f
 from kandle.context.sections import TopicOptions
-from kandle.errors import KandleError, ModelError, QueryError, SchemaError
+from kandle.errors import KandleError, ModelError, QueryError, SchemaError, TimeframeError
 
 
 @kandle.stream("hits")
@@ -104,7 +104,7 @@ def test_an_unknown_entity_or_timeframe_is_named_with_the_valid_ones() -> None:
         site.set(int)
     with pytest.raises(ModelError, match=r"Page has no bars of 1h; declared are 1m, 5m"):
         site.set(Page, Period.hours(1))
-    with pytest.raises(ModelError, match=r"Hit has no query with a window, so there are no bars of it"):
+    with pytest.raises(ModelError, match=r"Hit has no query with a window, so there are no bars of it \(bars there are: Page\)"):
         site.set(Hit, "1m")
 
 
@@ -170,6 +170,20 @@ DOUBTS: list[tuple[dict[str, Any], Any, str]] = [
         "reads Hit, for which the context has no set",
     ),
 ]
+
+
+@pytest.mark.parametrize("name", ["log", "clock", "health", "set", "time_bucket"])
+def test_a_set_cannot_have_the_name_of_something_of_the_context(name: str) -> None:
+    with pytest.raises(ModelError, match=rf"Wrong\.{name}: every context has a '{name}' of its own; give the set another name"):
+        built({name: EventSet[Hit]})
+
+
+def test_a_wrong_duration_in_a_query_names_its_entity() -> None:
+    def wrong(self: Context, model: ModelBuilder) -> None:
+        model.entity(Page).to_query(lambda q: q.from_(Hit).tumbling(lambda h: h.at, minutes=1, grace="half"))  # type: ignore[arg-type,return-value]
+
+    with pytest.raises(TimeframeError, match=r"query of Page: 'half' is not a duration"):
+        built({"hits": EventSet[Hit], "pages": EventSet[Page]}, wrong)
 
 
 @pytest.mark.parametrize(("annotations", "creating", "message"), DOUBTS)

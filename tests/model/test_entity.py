@@ -154,3 +154,13 @@ def test_an_unknown_field_is_named_with_one_that_is_close() -> None:
 def test_names() -> None:
     assert [snake_case(name) for name in ("QuoteBar", "HTTPLog", "bar", "Bar5m")] == ["quote_bar", "http_log", "bar", "bar5m"]
     assert bar_topic("bars", "5m", "final") == "bars_5m_final"
+
+
+def test_a_precision_that_cannot_be_names_the_field() -> None:
+    @kandle.stream("wide")
+    @dataclass(frozen=True)
+    class Wide:
+        price: Annotated[Decimal, Precision(50, 3)]
+
+    with pytest.raises(ModelError, match=r"Wide\.price: decimal precision 50 is outside 1\.\.38"):
+        entity_model(Wide)

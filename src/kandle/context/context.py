@@ -95,9 +95,12 @@ class Context:
         found = self._plans.get(entity)
         declared = {} if found is None else {bar.name: bar for bar in found.emitted}
         wanted = str(timeframe) if str(timeframe) in declared else str(as_timeframe(timeframe))
+        if not declared:
+            those = ", ".join(each.__name__ for each in self._plans) or "none"
+            raise ModelError(
+                f"{entity.__name__} has no query with a window, so there are no bars of it (bars there are: {those})"
+            )
         if wanted not in declared:
-            if found is None:
-                raise ModelError(f"{entity.__name__} has no query with a window, so there are no bars of it")
             raise ModelError(f"{entity.__name__} has no bars of {wanted}; declared are {', '.join(declared)}")
         return declared[wanted]
 
@@ -227,6 +230,8 @@ def declared_sets(cls: type[Context]) -> dict[str, type]:
     sets = {name: (kind, arguments[0]) for name, (kind, arguments) in found.items() if kind in (EventSet, TableSet)}
     entities = entities_of([entity for _, entity in sets.values()])
     for name, (kind, entity) in sets.items():
+        if hasattr(Context, name):
+            raise ModelError(f"{cls.__name__}.{name}: every context has a {name!r} of its own; give the set another name")
         if SETS[entities[entity].kind] is not kind:
             right = SETS[entities[entity].kind].__name__
             raise ModelError(

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any, Generic, Self, TypeVar
 
 from kandle.context.sections import TopicOptions
-from kandle.errors import ModelError, QueryError
+from kandle.errors import ModelError, QueryError, TimeframeError
 from kandle.model.entity import EntityModel, entity_model, unknown
 from kandle.model.naming import checked_topic
 from kandle.query.query import QueryModel
@@ -68,8 +68,8 @@ class ModelBuilder:
         target = self._entities[cls]
         try:
             query: QueryModel = build(target, declaration)
-        except QueryError as error:
-            raise QueryError(f"query of {target.name}: {error}") from error
+        except (QueryError, TimeframeError) as error:
+            raise type(error)(f"query of {target.name}: {error}") from error
         return replace(
             query,
             source=self._settled(query.source),

@@ -245,7 +245,10 @@ def _type(where: str, hint: Any, markers: dict[type, Any]) -> DataType:
     if hint is Decimal:
         if Precision not in markers:
             raise ModelError(f"{where} is a Decimal without precision: write Annotated[Decimal, Precision(18, 6)]")
-        return DecimalType(markers[Precision].precision, markers[Precision].scale)
+        try:
+            return DecimalType(markers[Precision].precision, markers[Precision].scale)
+        except ModelError as error:
+            raise ModelError(f"{where}: {error}") from error
     if hint is str and MaxLength in markers:
         return StringType(markers[MaxLength].characters)
     if hint not in SIMPLE_TYPES:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Coroutine
-from concurrent.futures import wait
+from concurrent.futures import Future, wait
 from functools import wraps
 from typing import Any, Literal, ParamSpec, Protocol, TypeVar
 
@@ -18,6 +18,9 @@ from kandle.time.clock import Clock
 
 P = ParamSpec("P")
 T = TypeVar("T")
+
+LOOK_EVERY = 0.2
+"""Seconds after which a blocked thread sees a signal, at the latest."""
 
 Access = Literal["read_write", "read_only", "write_only"]
 
@@ -83,13 +86,23 @@ class Portal:
 
         future = self._portal.start_task_soon(run)
         try:
-            return future.result()[0]
+            return _result(future)[0]
         except BaseException:
             if not future.done():
                 # The coroutine has begun by then, since the loop takes one after the other.
                 self._portal.call(scopes[0].cancel)
                 wait([future])
             raise
+
+
+def _result(future: Future[T]) -> T:
+    """What a future gives; looks up now and then, since a signal that another thread has taken wakes nobody who only waits."""
+    while True:
+        try:
+            return future.result(LOOK_EVERY)
+        except TimeoutError:
+            if future.done():
+                return future.result()
 
 
 async def _this_thread() -> int:
