@@ -56,6 +56,11 @@ def _grace(join: Join) -> int:
 
 def _check(query: QueryModel, join: Join) -> None:
     source, other = query.source, join.entity
+    if source.topic == other.topic:
+        raise QueryError(
+            f"join: {source.name} and {other.name} have the same topic {source.topic!r}, and ksqlDB joins nothing with itself; "
+            f"make {other.name} by a query, from_({source.name}).select(...), in a topic of its own"
+        )
     if source.partitions != other.partitions:
         raise QueryError(
             f"join: {source.name} has {source.partitions} partitions and {other.name} {other.partitions}; ksqlDB joins topics "

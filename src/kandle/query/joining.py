@@ -31,7 +31,7 @@ def join_of(
     if other.name == source.name:
         raise QueryError(
             f"join: {source.name} cannot be joined with itself, since its columns could not be told apart; "
-            "declare a second class for the same topic"
+            f"make rows of a second class of it by a query, from_({source.name}).select(...), and join that"
         )
     if how not in HOW:
         raise QueryError(f"join: how = {how!r}; there are {', '.join(map(repr, HOW))}")

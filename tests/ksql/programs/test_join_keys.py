@@ -143,3 +143,46 @@ def test_fields_of_two_entities_that_differ_in_case_are_told_apart_in_records() 
     text = script([entity_model(Ask), entity_model(Bid), entity_model(Done)], [query]).text
     assert check_script(text) == []
     assert "`Size` - `bid_size` AS `size`" in text
+
+
+@kandle.stream("asks", partitions=1)
+@dataclass(frozen=True)
+class OtherAsk:
+    code: Annotated[str, Key(0)]
+    time: Annotated[datetime, Timestamp()]
+    Size: int
+
+
+@kandle.stream("copied_asks")
+@dataclass(frozen=True)
+class CopiedAsk:
+    code: Annotated[str, Key(0)]
+    time: Annotated[datetime, Timestamp()]
+    size: int
+
+
+def test_a_topic_is_joined_with_itself_by_way_of_a_copy_only() -> None:
+    done = entity_model(Done)
+    direct = build(
+        done,
+        lambda q: (
+            q.from_(Ask)
+            .join(OtherAsk, on=lambda a, b: a.code == b.code, within="5s")
+            .select(lambda a, b: Done(code=a.code, time=a.time, size=a.Size - b.Size))
+        ),
+    )
+    message = r"Ask and OtherAsk have the same topic 'asks', .* make OtherAsk by a query, from_\(Ask\)\.select\(\.\.\.\)"
+    with pytest.raises(QueryError, match=message):
+        script([], [direct])
+    copy = build(
+        entity_model(CopiedAsk), lambda q: q.from_(Ask).select(lambda a: CopiedAsk(code=a.code, time=a.time, size=a.Size))
+    )
+    over = build(
+        done,
+        lambda q: (
+            q.from_(Ask)
+            .join(CopiedAsk, on=lambda a, b: a.code == b.code, within="5s")
+            .select(lambda a, b: Done(code=a.code, time=a.time, size=a.Size - b.size))
+        ),
+    )
+    assert check_script(script([entity_model(Ask)], [over, copy]).text) == []
