@@ -6,7 +6,6 @@ from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 from confluent_kafka import Consumer as Client
-from confluent_kafka import KafkaException
 from confluent_kafka import TopicPartition as Place
 
 from kandle.log.kafka.claims import Claims
@@ -28,10 +27,12 @@ class Assignment:
         self._paused: set[TopicPartition] = set()
         self._is_assigning = False
         self._is_ended = False
+        self._is_abandoned = False
 
     def belong_to(self, client: Client) -> None:
         """What is assigned is read by this client from now on."""
         self._client = client
+        self._is_abandoned = False
 
     def __contains__(self, partition: object) -> bool:
         return partition in self._owned
@@ -58,8 +59,12 @@ class Assignment:
         return self._is_ended
 
     def end(self) -> None:
-        """Nothing is to come any more, and the client may have let go of everything by itself."""
+        """Nothing is to come any more."""
         self._is_ended = True
+
+    def abandon(self) -> None:
+        """The client is about to be closed: it lets go of everything by itself and, asked meanwhile, may never answer."""
+        self._is_abandoned = True
 
     def add(self, partitions: Collection[TopicPartition], begin: Mapping[TopicPartition, int]) -> None:
         """Own these from now on; they are read only when `start` says so, so that they can still be sought."""
@@ -81,13 +86,9 @@ class Assignment:
             self._owned.pop(place, None)
             self._positions.pop(place, None)
         self._claims.hold(self._group, self._owned, gone=partitions)
-        try:
-            assigned = {(place.topic, place.partition) for place in self._client.assignment()}
-        except KafkaException:
-            if not self._is_ended:
-                raise
-            # The client is on its way out, and has let go of everything.
+        if self._is_abandoned:
             return
+        assigned = {(place.topic, place.partition) for place in self._client.assignment()}
         places = [Place(*place) for place in partitions if place in assigned]
         if places:
             # The library would remember a pause until the partition comes back.

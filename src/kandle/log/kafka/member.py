@@ -108,6 +108,7 @@ class KafkaConsumer:
                 f"give each process a name of its own (option runtime.instance): {error}"
             ) from error
         logger.warning("group %s: %s joins anew: %s", self._spec.group, self._spec.member, error)
+        self._assignment.abandon()
         self._client.close()
         # The old client has told of what it let go of, which is known.
         self._rebalancing.forget_problem()
@@ -158,6 +159,7 @@ class KafkaConsumer:
             if self._doubt is None:
                 self._leave()
         finally:
+            self._assignment.abandon()
             self._assignment.drop(list(self._assignment))
             self._client.close()
             self._transactions.close()
