@@ -73,6 +73,10 @@ def test_after_a_full_disk_every_event_counts_once(restarts: bool) -> None:
 def test_a_long_outage_is_two_lines_its_beginning_and_its_end(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """```
+    disk     full, and each attempt takes 15 s        not, and ticks come
+    told     yes                                      that it goes on
+    ```"""
     monkeypatch.setattr(kandle.runtime.worker, "RETRY", 0)
     caplog.set_level(logging.INFO)
     log = Full(None, ManualClock(t("14:30")))
@@ -80,11 +84,16 @@ def test_a_long_outage_is_two_lines_its_beginning_and_its_end(
     process = Process(parts, commit_interval=0, idle=0).settle()
     parts.add(tick("14:30:10"))
     caplog.clear()
-    for second in range(60):
-        parts.clock.jump(t("14:30") + second * SECOND)
-        log.is_full = second < 30
+    log.is_full = True
+    for attempt in range(20):
+        parts.clock.jump(t("14:31") + attempt * 15 * SECOND)
         process.worker._round()
-        assert (process.worker.problem is not None) == log.is_full
+    assert [record.message for record in caplog.records] == [f"{GROUP}: the disk is full"]
+    log.is_full = False
+    for minute in range(37, 40):
+        parts.clock.jump(t(f"14:{minute}"))
+        parts.add(tick(f"14:{minute}:00"))
+        process.worker._round()
     assert [record.message for record in caplog.records] == [f"{GROUP}: the disk is full", f"{GROUP}: goes on"]
 
 

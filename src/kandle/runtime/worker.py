@@ -12,6 +12,7 @@ from kandle.errors import FencedError, KandleError, ReplacedError, UnavailableEr
 from kandle.log.port import Consumer, GroupSpec, TopicPartition
 from kandle.runtime.counters import State
 from kandle.runtime.heartbeat.leadership import Leadership
+from kandle.runtime.outage import Outage
 from kandle.runtime.replica import Replica
 from kandle.runtime.surroundings import Surroundings
 from kandle.runtime.task import Task
@@ -24,9 +25,6 @@ EVENTS_PER_COMMIT = 1_000_000
 """More events than this are not kept uncommitted, however short a time it took to process them."""
 
 RETRY = SECOND
-
-SETTLED = 10 * SECOND
-"""What fails again sooner than this, in microseconds, is the same outage: rounds between two failures may go well."""
 
 SCHEDULE_LOOKED_AT = SECOND
 """How often new schedule rows are looked for, in microseconds."""
@@ -66,7 +64,7 @@ class Worker:
         self._leadership = leadership
         self._pace = pace if pace is not None else Pace()
         self._consumer: Consumer | None = None
-        self._failed_at: int | None = None
+        self._outage = Outage(group.group, around.clock)
         self._committed_at = 0
         self._live_at = 0
         self._looked_at: int | None = None
@@ -96,19 +94,10 @@ class Worker:
         try:
             self.step(self._patience())
             self.problem = None
-            if self._is_over():
-                logger.info("%s: goes on", self._group.group)
-                self._failed_at = None
         except UnavailableError as error:
-            if self._failed_at is None or self._is_over():
-                logger.error("%s: %s", self._group.group, error)
-            self._failed_at = self._around.clock.steady()
+            self._outage.failed(error)
             self.problem = error
             self._stop.wait(RETRY / SECOND)
-
-    def _is_over(self) -> bool:
-        """Whether the last failure is so long ago that another one is not of the same outage."""
-        return self._failed_at is not None and self._around.clock.steady() - self._failed_at > SETTLED
 
     def _joined_when_ready(self) -> bool:
         """Join the group, once there is a schedule where one is needed; False if it was stopped before."""
@@ -239,6 +228,7 @@ class Worker:
         self._committed_at = self._around.clock.steady()
         if live:
             self._live_at = self._committed_at
+        self._outage.written()
 
     def _forget(self, error: FencedError) -> None:
         """Others own what this process worked on: nothing of it was written, so go back to what was."""
