@@ -1,6 +1,7 @@
 """`kandle run` and `kandle bars` as processes, on ticks that the test adds."""
 
 import json
+import logging
 import signal
 import subprocess
 from collections.abc import Iterator
@@ -13,8 +14,10 @@ from typing import Any
 import pytest
 
 from kandle.cli.demo_market import Market, Tick
+from kandle.cli.run import Report
 from kandle.context.options import Options
 from kandle.log.embedded import EmbeddedLog
+from kandle.runtime.counters import Counters, Health, QueryHealth, State, TimeframeCounters
 from kandle.time.clock import SystemClock
 from kandle.time.timeframe import SECOND, from_instant
 from tests.cli.commands import Here, Processes, failure, run
@@ -135,7 +138,7 @@ def test_a_signal_hands_over_and_ends_it_well(running: Running) -> None:
     assert CLOCK.steady() - began < 3 * SECOND
     events = [json.loads(line) for line in errors.splitlines()]
     assert [event["level"] for event in events] == ["info"] * len(events)
-    assert [event["event"].split()[0] for event in events] == ["assigned", "one", "revoked"]
+    assert [event["event"].split()[0] for event in events] == ["assigned", "one", "Bar:", "revoked"]
     log = EmbeddedLog(folder)
     (group,) = log.groups()
     assert set(group.owners.values()) == {None}
@@ -205,3 +208,21 @@ def test_what_cannot_run_is_one_line(tmp_path: Path) -> None:
     missing = "the data folder missing does not exist; name another with --data, or make it with `kandle run`"
     assert failure(tmp_path, "bars", MARKET, "Bar", "1s", "--data", "missing") == missing
     assert run(tmp_path, "run", "--help").returncode == 0
+
+
+def test_what_was_done_is_told_when_there_is_something_new(caplog: pytest.LogCaptureFixture) -> None:
+    frames = {"1s": TimeframeCounters(finals=1200, gaps=3), "5s": TimeframeCounters(finals=10)}
+
+    def health(**counted: int) -> Health:
+        counters = Counters(timeframes=frames, **counted)
+        query = QueryHealth("Bar", "market-bars", State.RUNNING, True, (0,), 7, 2, 0, 1, None, None, counters)
+        return Health("one", (query,))
+
+    report = Report()
+    with caplog.at_level(logging.INFO, "kandle"):
+        report.tell(health())
+        for events in (5000, 5000, 5001):
+            report.tell(health(events=events, late=2, commits=9))
+    first, second = [record.getMessage() for record in caplog.records]
+    assert first == "Bar: 5,000 events, 2 late; 1,210 finals, 3 of them gaps; lag 7"
+    assert second.startswith("Bar: 5,001 events")

@@ -113,3 +113,14 @@ def test_the_configuration_names_the_folder(here: Here, data: str, tmp_path: Pat
         "the data folder kandle-data does not exist; name another with --data, or make it with `kandle run`"
     )
     assert here.failure("topics", "list", "--config", "none.toml") == "there is no configuration file none.toml"
+
+
+def test_a_long_value_is_cut_in_the_table_and_whole_as_json(here: Here, tmp_path: Path) -> None:
+    text, folder = "x" * 500, tmp_path / "long"
+    log = readings_log(folder)
+    log.append([write(0, [text], [100])])
+    log.close()
+    tail = ("topics", "tail", "readings", "--data", str(folder))
+    table = here.output(*tail)
+    assert any("xxx... (500)" in line for line in table) and max(map(len, table)) < 200
+    assert any(text in line for line in here.output(*tail, "--json"))

@@ -129,7 +129,8 @@ class _Reader:
 
     def tail(self) -> Tail:
         """The end of the topics as it is now."""
-        topics = [self._bar.final_topic, *([self._bar.live_topic] if self._is_live else [])]
+        # Finals are read last, so that no bar is shown as live after it was shown as final.
+        topics = [*([self._bar.live_topic] if self._is_live else []), self._bar.final_topic]
         return Tail.at_end(self._market.log, topics)
 
     def frame_of(self, batches: Sequence[Batch]) -> pl.DataFrame:

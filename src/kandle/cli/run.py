@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Iterator
 from typing import Annotated, Any
 
@@ -10,15 +11,22 @@ import typer
 
 from kandle.cli.contexts import ContextName, load_context, plans_in
 from kandle.cli.data import AsJson, ConfigFile, DataFolder, LogChoice, options_of, place_of, with_section
-from kandle.cli.log_output import log_to_standard_error
+from kandle.cli.log_output import LOGGER, log_to_standard_error
 from kandle.cli.signals import stop_signals
 from kandle.cli.values import json_line
 from kandle.context.context import Context
 from kandle.errors import ModelError, StateError
 from kandle.plan.plan import Plan
+from kandle.runtime.counters import Health, QueryHealth
+from kandle.time.timeframe import MINUTE
 
 LOOK_EVERY = 0.5
 """Seconds between two looks at the health of what runs."""
+
+REPORT_EVERY = MINUTE
+"""How often what was done is told, if anything was."""
+
+logger = logging.getLogger(LOGGER)
 
 
 def run_command(
@@ -79,14 +87,51 @@ class _Announcement:
         yield "Ctrl-C stops it"
 
 
+class Report:
+    """Tells the log what queries have done since the start, when there is something new."""
+
+    def __init__(self) -> None:
+        self._told: dict[str, str] = {}
+
+    def tell(self, health: Health) -> None:
+        """One line for each query that has done something since the last time."""
+        for query in health.queries:
+            text = _done(query)
+            if text != self._told.get(query.query, text if query.counters.commits == 0 else ""):
+                logger.info("%s", text)
+            self._told[query.query] = text
+
+
+def _done(query: QueryHealth) -> str:
+    counters = query.counters
+    frames = counters.timeframes.values()
+    finals, gaps = sum(each.finals for each in frames), sum(each.gaps for each in frames)
+    dropped = [
+        f"{count:,} {what}"
+        for count, what in (
+            (counters.late, "late"),
+            (counters.outside_sessions, "outside of sessions"),
+            (counters.rejected, "that cannot be read"),
+        )
+        if count
+    ]
+    events = ", ".join([f"{counters.events:,} events", *dropped])
+    return f"{query.query}: {events}; {finals:,} finals, {gaps:,} of them gaps; lag {query.lag:,}"
+
+
 async def _serve(market: Context, announcement: _Announcement) -> None:
     """Run until a signal comes or the worker fails; leaving the context hands everything over."""
     with stop_signals() as stopped:
         async with market:
             announcement.show(market.health().instance)
+            report, due = Report(), market.clock.steady() + REPORT_EVERY
             while not stopped.is_set():
                 _check(market)
                 await _wait(stopped)
+                if market.clock.steady() >= due:
+                    report.tell(market.health())
+                    due += REPORT_EVERY
+            report.tell(market.health())
 
 
 async def _wait(stopped: asyncio.Event) -> None:

@@ -19,6 +19,8 @@ from kandle.time.timeframe import duration_text
 topics_app = typer.Typer()
 
 TopicName = Annotated[str, typer.Argument(help="Name of the topic.")]
+LONGEST_CELL = 60
+"""Characters of a value in a table."""
 SIZES = ("B", "KiB", "MiB", "GiB", "TiB")
 
 
@@ -116,7 +118,7 @@ class _RecordPrinter:
             typer.echo(line)
 
     def _row(self, row: dict[str, Any]) -> list[str]:
-        values = [cell(row["value"].get(name)) for name in self._names]
+        values = [_shortened(cell(row["value"].get(name))) for name in self._names]
         headers = printable(" ".join(f"{name}={value}" for name, value in row["headers"].items()))
         gone = ["(removed)"] if row["tombstone"] else []
         return [str(row["partition"]), str(row["offset"]), row["timestamp"], *values, " ".join([*gone, headers])]
@@ -176,6 +178,11 @@ def _described(found: dict[str, Any]) -> list[str]:
         "",
         *Columns(("partition", "start", "end", "records", "bytes"), right=range(5)).lines(offsets),
     ]
+
+
+def _shortened(text: str) -> str:
+    """The beginning of a long text; `--json` prints all of it."""
+    return text if len(text) <= LONGEST_CELL else f"{text[:LONGEST_CELL]}... ({len(text):,})"
 
 
 def size_text(size: int) -> str:
