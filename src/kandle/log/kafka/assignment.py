@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 from confluent_kafka import Consumer as Client
+from confluent_kafka import KafkaException
 from confluent_kafka import TopicPartition as Place
 
 from kandle.log.kafka.claims import Claims
@@ -88,7 +89,13 @@ class Assignment:
         self._claims.hold(self._group, self._owned, gone=partitions)
         if self._is_abandoned:
             return
-        assigned = {(place.topic, place.partition) for place in self._client.assignment()}
+        try:
+            assigned = {(place.topic, place.partition) for place in self._client.assignment()}
+        except KafkaException:
+            if not self._is_ended:
+                raise
+            # The client has failed, and has let go of everything.
+            return
         places = [Place(*place) for place in partitions if place in assigned]
         if places:
             # The library would remember a pause until the partition comes back.

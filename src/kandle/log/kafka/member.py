@@ -159,8 +159,8 @@ class KafkaConsumer:
             if self._doubt is None:
                 self._leave()
         finally:
-            self._assignment.abandon()
             self._assignment.drop(list(self._assignment))
+            self._assignment.abandon()
             self._client.close()
             self._transactions.close()
         self._rebalancing.raise_problem()
