@@ -216,6 +216,7 @@ OBJECTS: list[tuple[dict[str, Any], str]] = [
     ({"amount": Decimal(10) ** 13}, r"too many digits before the point"),
     ({"amount": 1.5}, r"is of type float, not Decimal; write Decimal\('1\.5'\)"),
     ({"real": float("nan")}, r"Row\.real = nan is not a finite number"),
+    ({"real": 10**400}, r"is too large for a float"),
     ({"real": "1.5"}, r"is not a float or int"),
     ({"whole": 2**63}, r"does not fit 64 bits"),
     ({"whole": True}, r"is not an int"),

@@ -156,7 +156,10 @@ def _integer(kind: DataType, value: Any) -> str | None:
 def _float(kind: DataType, value: Any) -> str | None:
     if not isinstance(value, float | int) or isinstance(value, bool):
         return "is not a float or int"
-    return None if math.isfinite(value) else "is not a finite number"
+    try:
+        return None if math.isfinite(value) else "is not a finite number"
+    except OverflowError:
+        return "is too large for a float"
 
 
 def _decimal(kind: DataType, value: Any) -> str | None:

@@ -40,7 +40,7 @@ class KafkaConsumer:
         self._log = log
         self._spec = spec
         self._settings = log.settings
-        self._statistics = Statistics()
+        self._statistics = Statistics(log.settings.statistics)
         self._transactions = Transactions(log.settings, spec.member, f"{spec.group}-{spec.member}", log.told, self._statistics)
         alike = shared_alike(log, spec.topics)
         self._takeover = Takeover(log, spec, self._transactions)
@@ -54,8 +54,7 @@ class KafkaConsumer:
         log, spec = self._log, self._spec
         with translated(f"group {spec.group}"):
             settings = log.settings.member(spec)
-            callbacks = {"error_cb": log.told, "stats_cb": self._statistics.of("consumer")}
-            self._client = Client({**settings, **callbacks}, logger=logger)
+            self._client = Client({**self._statistics.of("consumer"), **settings, "error_cb": log.told}, logger=logger)
             self._assignment.belong_to(self._client)
             self._committer = Committer(self._client, spec, log, self._transactions)
             self._fetcher = Fetcher(self._client, log, spec, self._assignment, self._rebalancing)

@@ -99,7 +99,7 @@ class KafkaSettings:
         settings = self.reader(spec.member) | own | dict(self.consumer)
         if self.protocol == "consumer":
             # With a name of its own a member that leaves, and its successor too, would have to wait for the end of its session.
-            return self._telling() | settings | {"group.protocol": "consumer"}
+            return settings | {"group.protocol": "consumer"}
         session = self.session if self.session is not None else max(spec.lease, LEAST_SESSION)
         classic = {
             "group.instance.id": spec.member,
@@ -107,10 +107,7 @@ class KafkaSettings:
             "session.timeout.ms": session // MILLISECOND,
             "heartbeat.interval.ms": min(max(session // MILLISECOND // 12, 50), SLOWEST_HEARTBEAT),
         }
-        return self._telling() | classic | settings
-
-    def _telling(self) -> dict[str, Any]:
-        return {"statistics.interval.ms": self.statistics // MILLISECOND}
+        return classic | settings
 
     def appender(self, name: str) -> dict[str, Any]:
         """A producer whose retries neither double nor reorder."""
@@ -129,8 +126,7 @@ class KafkaSettings:
     def transactional(self, name: str, transactional: str) -> dict[str, Any]:
         """A producer of transactions; the next one of the same id fences it."""
         return (
-            self._telling()
-            | self.asking(name)
+            self.asking(name)
             | self.appender(name)
             | {
                 "transactional.id": transactional,

@@ -3,25 +3,32 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
-MILLISECONDS = 1_000
+from kandle.time.timeframe import MILLISECOND
+
+GREATEST = ("round_trip", "throttled")
+"""Figures of which the greatest of all clients counts, not the sum."""
 
 
 class Statistics:
-    """The newest figures of each client of a member; names and units are those of librdkafka's STATISTICS.md."""
+    """The newest figures of each client of a member, told `every` so many microseconds, never if that is 0.
 
-    def __init__(self) -> None:
+    Names and units of what is told are those of librdkafka's STATISTICS.md.
+    """
+
+    def __init__(self, every: int) -> None:
+        self._every = every
         self._clients: dict[str, dict[str, int]] = {}
 
-    def of(self, client: str) -> Callable[[str], None]:
-        """The callback of a client, which the library gives its figures as JSON; a new client takes the place of the old one."""
+    def of(self, client: str) -> dict[str, Any]:
+        """Settings that have a client tell its figures; a new client of the name takes the place of the old one."""
 
         def take(text: str) -> None:
             self._clients[client] = _figures(json.loads(text))
 
-        return take
+        return {"statistics.interval.ms": self._every // MILLISECOND, "stats_cb": take}
 
     @property
     def figures(self) -> Mapping[str, int]:
@@ -29,9 +36,6 @@ class Statistics:
         every = list(self._clients.values())
         names = dict.fromkeys(name for each in every for name in each)
         return {name: (max if name in GREATEST else sum)(each.get(name, 0) for each in every) for name in names}
-
-
-GREATEST = ("round_trip", "throttled")
 
 
 def _figures(told: Mapping[str, Any]) -> dict[str, int]:
@@ -44,5 +48,5 @@ def _figures(told: Mapping[str, Any]) -> dict[str, int]:
         "records_queued": told.get("msg_cnt", 0),
         "request_errors": sum(each.get("txerrs", 0) + each.get("rxerrs", 0) + each.get("req_timeouts", 0) for each in brokers),
         "round_trip": max((each.get("rtt", {}).get("avg", 0) for each in brokers), default=0),
-        "throttled": max((each.get("throttle", {}).get("avg", 0) for each in brokers), default=0) * MILLISECONDS,
+        "throttled": max((each.get("throttle", {}).get("avg", 0) for each in brokers), default=0) * MILLISECOND,
     }

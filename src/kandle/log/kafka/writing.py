@@ -141,7 +141,7 @@ class Transactions:
         self, settings: KafkaSettings, name: str, transactional: str, told: Told, statistics: Statistics | None = None
     ) -> None:
         self._settings = settings
-        self._statistics = statistics if statistics is not None else Statistics()
+        self._telling = {} if statistics is None else statistics.of("producer")
         self._name = name
         self.id = transactional
         self._told = told
@@ -153,8 +153,7 @@ class Transactions:
         if self._producer is None:
             with translated(f"transactional id {self.id}"):
                 settings = self._settings.transactional(self._name, self.id)
-                callbacks = {"error_cb": self._told, "stats_cb": self._statistics.of("producer")}
-                producer = Producer({**settings, **callbacks}, logger=logger)
+                producer = Producer({**self._telling, **settings, "error_cb": self._told}, logger=logger)
                 self._tried(lambda: producer.init_transactions(self._settings.patience / SECOND))
             self._producer = producer
             self._known.clear()

@@ -65,15 +65,18 @@ class KsqlQuery:
             self._intervals = Intervals(log, plan.query, self.program.schedule)
         self.watch = Watch(Watched(self.program, spec.properties, spec.on_failure), Ledger(log), clock)
 
-    def is_scheduled(self) -> bool:
-        """Have ksqlDB's sessions up to date; False if there are none yet, without which it would drop all events."""
+    def is_scheduled(self, *, refuses: bool) -> bool:
+        """Have ksqlDB's sessions up to date; False if there are none yet, without which it would drop all events.
+
+        `refuses` has a topic of them that is kept otherwise than declared be an error.
+        """
         if self._schedule is None:
             return True
         self._schedule.refresh()
         if self._schedule.calendar is None:
             return False
         assert self.program.schedule is not None and self._intervals is not None
-        ensured(self._log, intervals_topic(self.program.schedule, self.plan.query.source.replication))
+        ensured(self._log, intervals_topic(self.program.schedule, self.plan.query.source.replication), refuses=refuses)
         self._intervals.write(self._schedule.calendar)
         return True
 
@@ -120,7 +123,7 @@ class KsqlRuntime:
         self._thread.start()
 
     def _begin(self) -> None:
-        waiting = [query.plan.query for query in self._queries if not query.is_scheduled()]
+        waiting = [query.plan.query for query in self._queries if not query.is_scheduled(refuses=self._spec.refuses_differences)]
         if waiting:
             return
         topics = asyncio.run(self._provided())
@@ -178,7 +181,7 @@ class KsqlRuntime:
             for query, running in zip(self._queries, runtimes, strict=True):
                 is_leader = running.leadership.is_leader
                 if is_leader:
-                    query.is_scheduled()
+                    query.is_scheduled(refuses=self._spec.refuses_differences)
                 await query.watch.look(client, is_leader=is_leader)
                 running.outside, running.counters.recreated = query.watch.problem, query.watch.recreated
                 if query.watch.failure is not None:

@@ -1,0 +1,111 @@
+"""Members on a real broker whose polls, takeovers and farewells go wrong in the middle: nothing is lost, and none hangs."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from kandle.errors import UnavailableError
+from kandle.log.kafka.log import KafkaLog
+from kandle.log.kafka.settings import KafkaSettings
+from kandle.log.kafka.takeover import Takeover
+from kandle.log.port import Consumer, GroupSpec, TopicPartition
+from tests.log.building import Recorder, numbers_of, partitions_of, poll_until, settle_on, topic_spec, write
+
+
+@pytest.fixture
+def name() -> str:
+    return f"rebalancing-{uuid.uuid4().hex[:8]}"
+
+
+@pytest.fixture
+def log(bootstrap: str, name: str) -> Iterator[KafkaLog]:
+    found = KafkaLog(KafkaSettings(bootstrap))
+    found.ensure(topic_spec(name, partitions=2))
+    yield found
+    found.close()
+
+
+def failing_once(monkeypatch: pytest.MonkeyPatch, owner: Any, name: str) -> list[str]:
+    """Have a method fail at its first call, as if the brokers were away; gives what was called."""
+    called: list[str] = []
+    real = getattr(owner, name)
+
+    def call(*arguments: Any, **options: Any) -> Any:
+        called.append(name)
+        if len(called) == 1:
+            raise UnavailableError("the brokers are away")
+        return real(*arguments, **options)
+
+    monkeypatch.setattr(owner, name, call)
+    return called
+
+
+def failed(consumer: Consumer) -> None:
+    """Poll until it fails."""
+    with pytest.raises(UnavailableError, match="the brokers are away"):
+        for _ in range(100):
+            consumer.poll(100_000, 100)
+
+
+def test_records_of_a_poll_that_failed_come_again(log: KafkaLog, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    log.append([write(name, range(5), 0), write(name, range(5, 9), 1)])
+    consumer = log.consumer(GroupSpec("g-" + name, (name,), "one"))
+    settle_on([consumer], partitions_of(name, 2))
+    consumer.seek(dict.fromkeys(partitions_of(name, 2), 0))
+    failing_once(monkeypatch, log, "codec")
+    failed(consumer)
+    assert sorted(numbers_of(poll_until(consumer, 9))) == list(range(9))
+    consumer.close()
+
+
+def test_partitions_whose_takeover_failed_are_taken_over_with_the_next_poll(
+    log: KafkaLog, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log.append([write(name, range(5), 0)])
+    called, listener = failing_once(monkeypatch, Takeover, "begin"), Recorder("one")
+    consumer = log.consumer(GroupSpec("g-" + name, (name,), "one"), listener)
+    failed(consumer)
+    assert not consumer.assignment
+    assert numbers_of(poll_until(consumer, 5)) == list(range(5))
+    assert listener.heard("assigned") == set(consumer.assignment) == partitions_of(name, 2)
+    assert len(called) == 2
+    consumer.close()
+
+
+def test_a_partition_is_still_paused_when_it_comes_back(log: KafkaLog, name: str) -> None:
+    """
+    one     owns 0 1, pauses both | owns one of them            | owns 0 1
+    two                             joins, owns the other, leaves
+    """
+    every = partitions_of(name, 2)
+    one = log.consumer(GroupSpec("g-" + name, (name,), "one"))
+    settle_on([one], every)
+    one.pause(every)
+    two = log.consumer(GroupSpec("g-" + name, (name,), "two"))
+    settle_on([one, two], every)
+    two.close()
+    settle_on([one], every)
+    log.append([write(name, range(5), 0), write(name, range(5, 9), 1)])
+    assert one.poll(1_000_000, 100) == []
+    one.resume(every)
+    assert sorted(numbers_of(poll_until(one, 9))) == list(range(9))
+    one.close()
+
+
+def test_a_member_that_cannot_leave_in_time_closes_all_the_same(bootstrap: str, name: str) -> None:
+    impatient = KafkaLog(KafkaSettings(bootstrap))
+    topics = [f"{name}.a", f"{name}.b"]
+    for topic in topics:
+        impatient.ensure(topic_spec(topic, partitions=3))
+    consumer = impatient.consumer(GroupSpec("g-" + name, tuple(topics), "one"))
+    every: set[TopicPartition] = partitions_of(topics[0], 3) | partitions_of(topics[1], 3)
+    settle_on([consumer], every)
+    consumer._settings = replace(impatient.settings, request=0)  # type: ignore[attr-defined]
+    consumer.close()
+    assert not consumer.assignment
+    impatient.close()
