@@ -76,3 +76,14 @@ def case(*entities: type, refused: str = "") -> Callable[[Callable[[Query], Any]
         return declare
 
     return add
+
+
+def model(target: type, declare: Callable[[Query], Any]) -> QueryModel:
+    """The query that makes an entity."""
+    found: QueryModel = build(entity_model(target), declare)
+    return found
+
+
+def lots(q: Any) -> Any:
+    """Trades by the minute and symbol."""
+    return q.tumbling(lambda t: t.time, minutes=1).group_by(lambda t: t.symbol)

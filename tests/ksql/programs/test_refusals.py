@@ -11,20 +11,13 @@ from typing import Annotated, Any
 import pytest
 
 import kandle
-from kandle import Gaps, Header, Key, Late, Precision, Timestamp
+from kandle import Header, Key, Late, Precision, Timestamp
 from kandle import functions as f
-from kandle.errors import KandleError, QueryError
-from kandle.ksql.keys import key_expression, key_text
-from kandle.ksql.program import Role, WindowStore
+from kandle.errors import QueryError
 from kandle.ksql.script import program, script
-from kandle.ksql.statements import duration
-from kandle.ksql.terms import Term
-from kandle.ksql.types import BIGINT, BOOLEAN, DOUBLE, VARCHAR
 from kandle.model.entity import entity_model
-from kandle.model.types import BOOLEAN as BOOL
-from kandle.model.types import BYTES, DATE, INTEGER, STRING, TIMESTAMP, DecimalType
-from kandle.query.query import QueryModel
-from kandle.query.stages import Query, build
+from kandle.query.stages import Query
+from tests.ksql.programs.cases import lots, model
 from tests.ksql.programs.entities import (
     Bar,
     Copy,
@@ -32,7 +25,6 @@ from tests.ksql.programs.entities import (
     Fund,
     FundWeight,
     Instrument,
-    InstrumentName,
     LargeTrade,
     LotBar,
     LotsByName,
@@ -41,12 +33,9 @@ from tests.ksql.programs.entities import (
     Quote,
     Session,
     Tick,
-    Total,
-    Traced,
     Trade,
 )
 from tests.ksql.programs.over_time import bar, lot
-from tests.ksql.server.checking import check_script
 
 
 @kandle.table("places")
@@ -96,18 +85,6 @@ class Doubled:
 @dataclass(frozen=True)
 class RowTime:
     rowtime: int
-
-
-@kandle.stream("market.ticks")
-@dataclass(frozen=True)
-class Dotted:
-    price: int
-
-
-@kandle.stream("market_ticks")
-@dataclass(frozen=True)
-class Underlined:
-    price: int
 
 
 @kandle.stream("bare_bars", key_format="KAFKA")
@@ -163,14 +140,6 @@ class Size:
     größe: int  # noqa: PLC2401
 
 
-@kandle.stream("plain_messages", value_format="PROTOBUF")
-@dataclass(frozen=True)
-class PlainMessage:
-    symbol: Annotated[str, Key(0)]
-    time: Annotated[datetime, Timestamp()]
-    size: int
-
-
 @kandle.stream("line_lots", value_format="DELIMITED")
 @dataclass(frozen=True)
 class LineLots:
@@ -214,15 +183,6 @@ def test_an_entity_that_ksqldb_cannot_read_is_refused(cls: type, message: str) -
     with pytest.raises(QueryError) as error:
         _ = script([entity_model(cls)], []).text
     assert message in str(error.value)
-
-
-def model(target: type, declare: Callable[[Query], Any]) -> QueryModel:
-    found: QueryModel = build(entity_model(target), declare)
-    return found
-
-
-def lots(q: Any) -> Any:
-    return q.tumbling(lambda t: t.time, minutes=1).group_by(lambda t: t.symbol)
 
 
 QUERIES: list[tuple[str, type, Callable[[Query], Any], str]] = [
@@ -422,96 +382,6 @@ def test_a_query_that_ksqldb_cannot_run_is_refused(target: type, declare: Callab
     assert message in str(error.value)
 
 
-def test_an_order_is_refused_in_role_all_and_left_to_kandle_in_role_live() -> None:
-    query = model(LotBar, lambda q: lots(q.from_(Trade)).select(lot).order_by(lambda b: b.high).limit(3))
-    message = "query of LotBar on ksqlDB: order_by: ksqlDB neither orders the rows of its streams and tables nor counts them off"
-    with pytest.raises(QueryError, match=message):
-        program(query, Role.ALL)
-    assert "Bars of a bucket are ordered, and counted off, by kandle." in program(query).notes
-
-
-def test_having_with_roll_up_and_without_filling_is_refused_in_role_all() -> None:
-    query = model(
-        LotBar,
-        lambda q: (
-            q.from_(Trade)
-            .tumbling(lambda t: t.time, minutes=(1, 5), gaps=Gaps.SKIP)
-            .group_by(lambda t: t.symbol)
-            .having(lambda t, w: f.count() > 1)
-            .select(lot)
-        ),
-    )
-    assert "The condition of having is applied by kandle" in " ".join(program(query).notes)
-    with pytest.raises(QueryError, match=r'having: bars that it drops still count in the roll-up.*use role "live"'):
-        program(query, Role.ALL)
-
-
-def test_bounds_of_windows_in_having_are_refused_in_role_all_where_no_gaps_are_filled() -> None:
-    def declare(q: Query, gaps: Gaps) -> Any:
-        return (
-            q.from_(Trade)
-            .tumbling(lambda t: t.time, minutes=1, gaps=gaps)
-            .group_by(lambda t: t.symbol)
-            .having(lambda t, w: f.hour(w.start) > 8)
-            .select(lot)
-        )
-
-    with pytest.raises(QueryError, match=r'having: ksqlDB does not know w\.start in conditions over windows; .* use role "live"'):
-        program(model(LotBar, lambda q: declare(q, Gaps.SKIP)), Role.ALL)
-    filled = model(LotBar, lambda q: declare(q, Gaps.CARRY))
-    assert check_script(script([entity_model(Trade)], [filled], Role.ALL).text) == []
-
-
-def test_messages_without_null_are_refused_in_role_all() -> None:
-    query = model(
-        LotBar,
-        lambda q: lots(q.from_(PlainMessage)).select(
-            lambda t, w: LotBar(symbol=t.symbol, start=w.start, lots=f.sum(t.size), high=f.cast(f.max(t.size), Precision(18, 6)))
-        ),
-    )
-    assert check_script(script([entity_model(PlainMessage)], [query]).text) == []
-    with pytest.raises(
-        QueryError, match="PlainMessage: value_format = 'PROTOBUF' has no NULL for most types, of which heartbeats"
-    ):
-        program(query, Role.ALL)
-
-
-def test_a_group_key_that_is_a_header_is_refused_in_role_all() -> None:
-    query = model(
-        LotBar,
-        lambda q: (
-            q.from_(Traced)
-            .tumbling(lambda t: t.time, minutes=1)
-            .group_by(lambda t: f.coalesce(t.source, ""))
-            .select(lambda t, w: LotBar(symbol=f.coalesce(t.source, ""), start=w.start, lots=f.count(), high=f.max(t.price)))
-        ),
-    )
-    with pytest.raises(QueryError, match="but ksqlDB writes no headers, and source is one; group by another field"):
-        program(query, Role.ALL)
-
-
-def test_gaps_of_keys_that_are_made_of_the_time_are_refused_in_role_all() -> None:
-    def by_day(gaps: Gaps) -> QueryModel:
-        return model(
-            LotBar,
-            lambda q: (
-                q.from_(Trade)
-                .tumbling(lambda t: t.time, minutes=1, gaps=gaps)
-                .group_by(lambda t: f.format_timestamp(t.time, "%Y-%m-%d"))
-                .select(
-                    lambda t, w: LotBar(
-                        symbol=f.format_timestamp(t.time, "%Y-%m-%d"), start=w.start, lots=f.count(), high=f.max(t.price)
-                    )
-                )
-            ),
-        )
-
-    with pytest.raises(QueryError, match=r"of the group key is made of the time, .* fill none of their gaps; choose Gaps.SKIP"):
-        program(by_day(Gaps.CARRY), Role.ALL)
-    assert program(by_day(Gaps.SKIP), Role.ALL).statements
-    assert program(by_day(Gaps.CARRY), Role.LIVE).statements
-
-
 @kandle.stream("offene_bars")
 @dataclass(frozen=True)
 class GermanBar:
@@ -533,122 +403,3 @@ def test_names_in_keys_of_bars_must_be_those_that_avro_has() -> None:
     )
     with pytest.raises(QueryError, match=r"GermanBar: key_format = 'AVRO' has names of ASCII letters.*, unlike größe"):
         program(query)
-
-
-def test_topics_whose_names_are_the_same_there_are_refused() -> None:
-    with pytest.raises(QueryError, match="two statements make a stream or table 'market_ticks'"):
-        script([entity_model(Dotted), entity_model(Underlined)], [])
-
-
-def test_queries_may_read_what_others_make_of_events_but_not_their_bars() -> None:
-    large = model(
-        LargeTrade, lambda q: q.from_(Trade).select(lambda t: LargeTrade(symbol=t.symbol, time=t.time, value=t.price * 2))
-    )
-    over = model(
-        LotBar,
-        lambda q: lots(q.from_(LargeTrade)).select(
-            lambda t, w: LotBar(symbol=t.symbol, start=w.start, lots=f.count(), high=f.cast(f.max(t.value), Precision(18, 6)))
-        ),
-    )
-    entities = [entity_model(cls) for cls in (LotBar, LargeTrade, Trade)]
-    made = script(entities, [over, large])
-    assert [each.creates.name for each in made.statements if each.creates] == ["trades", "large_trades", "lots_1m_live"]
-    assert check_script(made.text) == []
-    total = model(
-        Total,
-        lambda q: (
-            q.from_(LotBar)
-            .group_by(lambda b: b.symbol)
-            .select(lambda b: Total(symbol=b.symbol, trades=f.count(), volume=f.sum(b.lots), newest=f.last(b.high)))
-        ),
-    )
-    with pytest.raises(
-        QueryError, match="it reads LotBar, whose bars are in a topic for each timeframe; read what they are made"
-    ):
-        script(entities, [over, large, total])
-
-
-def test_queries_in_a_circle_are_refused() -> None:
-    one = model(InstrumentName, lambda q: q.from_(Total).select(lambda t: InstrumentName(code=t.symbol, label=t.symbol)))
-    other = model(
-        Total,
-        lambda q: q.from_(InstrumentName).select(lambda i: Total(symbol=i.code, trades=1, volume=1, newest=Decimal(1))),
-    )
-    with pytest.raises(QueryError, match="in a circle: InstrumentName -> Total -> InstrumentName"):
-        script([], [one, other])
-
-
-def test_queries_that_need_different_tables_of_one_schedule_are_refused() -> None:
-    @kandle.stream("by_broker")
-    @dataclass(frozen=True)
-    class BrokerBar:
-        broker: Annotated[str, Key(0)]
-        start: Annotated[datetime, Timestamp(), Key(1)]
-        volume: int
-
-    def sessions(q: Query) -> Any:
-        return q.from_(Tick).based_on(Session, open=lambda s: s.open_at, close=lambda s: s.close_at)
-
-    one = model(
-        Bar, lambda q: sessions(q).tumbling(lambda t: t.time, minutes=1).group_by(lambda t: (t.broker, t.symbol)).select(bar)
-    )
-    other = model(
-        BrokerBar,
-        lambda q: (
-            sessions(q)
-            .tumbling(lambda t: t.time, minutes=1)
-            .group_by(lambda t: t.broker)
-            .select(lambda t, w: BrokerBar(broker=t.broker, start=w.start, volume=f.sum(t.size)))
-        ),
-    )
-    with pytest.raises(QueryError, match="the queries of Bar and BrokerBar are both based on Session"):
-        script([], [one, other])
-
-
-def test_what_takes_a_program_away_goes_from_readers_to_what_they_read() -> None:
-    query = model(LotBar, lambda q: lots(q.from_(Trade)).select(lot))
-    drops = [drop.text for drop in script([entity_model(Trade)], [query], Role.ALL).drops]
-    assert drops == [
-        "DROP TABLE IF EXISTS `lots_1m_filled` DELETE TOPIC;",
-        "DROP STREAM IF EXISTS `lots_1m_final_declared`;",
-        "DROP TABLE IF EXISTS `lots_1m_final` DELETE TOPIC;",
-        "DROP STREAM IF EXISTS `trades`;",
-    ]
-
-
-def test_windows_are_kept_as_long_as_is_said_and_never_less_than_they_need() -> None:
-    query = model(LotBar, lambda q: lots(q.from_(Trade)).select(lot))
-    hour = 3_600_000_000
-    text = program(query, Role.LIVE, WindowStore(48 * hour, hour)).statements[-1].text
-    assert "RETENTION 2 DAYS, GRACE PERIOD 1 HOURS" in text
-    text = program(query, Role.LIVE, WindowStore(hour, hour)).statements[-1].text
-    assert "RETENTION 61 MINUTES, GRACE PERIOD 1 HOURS" in text
-
-
-def test_a_key_of_several_parts_is_one_text_that_no_other_key_has() -> None:
-    kinds = [STRING, STRING]
-    keys = [("a|b", "c"), ("a", "b|c"), ("a%7Cb", "c"), ("a%257Cb", "c"), ("a", "b%7Cc")]
-    assert len({key_text(key, kinds) for key in keys}) == len(keys)
-    assert key_text(("b", "A"), kinds) == "b|A"
-    assert key_text(("100%", "x|y"), kinds) == "100%25|x|y"
-    others = (True, 7, Decimal("1.5"), date(2026, 3, 8), datetime.fromisoformat("2026-03-08T00:00:00.250Z"), b"\xff")
-    assert (
-        key_text(others, [BOOL, INTEGER, DecimalType(9, 2), DATE, TIMESTAMP, BYTES])
-        == "true|7|1.50|2026-03-08|1772928000250|/w=="
-    )
-    one, two = Term("`a`", VARCHAR, nullable=False), Term("`b`", BIGINT, nullable=False)
-    assert key_expression([one]) == "`a`"
-    assert key_expression([two, one]) == "CAST(`b` AS VARCHAR) + '|' + `a`"
-    flag = Term("`c`", BOOLEAN, nullable=False)
-    assert key_expression([flag, two]) == "CASE WHEN `c` THEN 'true' ELSE 'false' END + '|' + CAST(`b` AS VARCHAR)"
-    maybe = Term("`u`", VARCHAR, nullable=True)
-    assert key_expression([two, maybe]) == "CASE WHEN `u` IS NOT NULL THEN CAST(`b` AS VARCHAR) + '|' + `u` END"
-    with pytest.raises(QueryError, match="`d` is DOUBLE, which cannot be a part of a key"):
-        key_expression([Term("`d`", DOUBLE, nullable=False), one])
-
-
-def test_durations_are_written_in_the_largest_unit_that_divides_them() -> None:
-    texts = {0: "0 SECONDS", 1_000: "1 MILLISECONDS", 90_000_000: "90 SECONDS", 86_400_000_000: "1 DAYS"}
-    assert {value: duration(value) for value in texts} == texts
-    with pytest.raises(KandleError, match="counts time in milliseconds"):
-        duration(1)

@@ -30,9 +30,10 @@ OPEN = datetime(2026, 3, 8, 10, tzinfo=UTC)
 Fine = Annotated[Decimal, Precision(38, 10)]
 
 
-@kandle.stream("lots")
 @dataclass(frozen=True)
-class Lot:
+class Parts:
+    """Key parts of every type."""
+
     fine: Annotated[Fine, Key(0)]
     day: Annotated[date, Key(1)]
     moment: Annotated[datetime, Key(2)]
@@ -40,20 +41,18 @@ class Lot:
     active: Annotated[bool, Key(4)]
     seal: Annotated[bytes, Key(5)]
     name: Annotated[str, Key(6)]
+
+
+@kandle.stream("lots")
+@dataclass(frozen=True)
+class Lot(Parts):
     time: Annotated[datetime, Timestamp()]
     size: int
 
 
 @kandle.table("hours")
 @dataclass(frozen=True)
-class Hours:
-    fine: Annotated[Fine, Key(0)]
-    day: Annotated[date, Key(1)]
-    moment: Annotated[datetime, Key(2)]
-    number: Annotated[UUID, Key(3)]
-    active: Annotated[bool, Key(4)]
-    seal: Annotated[bytes, Key(5)]
-    name: Annotated[str, Key(6)]
+class Hours(Parts):
     session: Annotated[int, Key(7)]
     opens: datetime
     closes: datetime
@@ -61,14 +60,7 @@ class Hours:
 
 @kandle.stream("lot_bars")
 @dataclass(frozen=True)
-class LotBar:
-    fine: Annotated[Fine, Key(0)]
-    day: Annotated[date, Key(1)]
-    moment: Annotated[datetime, Key(2)]
-    number: Annotated[UUID, Key(3)]
-    active: Annotated[bool, Key(4)]
-    seal: Annotated[bytes, Key(5)]
-    name: Annotated[str, Key(6)]
+class LotBar(Parts):
     start: Annotated[datetime, Timestamp(), Key(7)]
     size: int
 
