@@ -229,3 +229,22 @@ def test_with_nulls_in_gaps_the_fields_must_be_optional() -> None:
 
 def test_public_entities_of_the_tests_are_valid() -> None:
     assert built(lambda q: tumbling().group_by(lambda t: t.name).select(bar)).target.cls is Bar
+
+
+@pytest.mark.parametrize(
+    ("select", "message"),
+    [
+        (
+            lambda t, w: Bar(name=t.name, start=w.start, high=1, total=1, extra=2),
+            r"unexpected keyword argument 'extra'$",
+        ),
+        (lambda t, w: Bar(name=t.name, start=w.start), r"missing 2 required positional arguments: 'high' and 'total'$"),
+        (
+            lambda t, w: f.maximum(t.price),
+            r"'maximum'; did you mean '\w+'\? \(there are: first, last, .*format_timestamp\)$",
+        ),
+    ],
+)
+def test_a_wrong_argument_or_function_is_named_without_advice_for_something_else(select: Any, message: str) -> None:
+    with pytest.raises(QueryError, match=message):
+        built(lambda q: tumbling().group_by(lambda t: t.name).select(select))

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dis
-from types import FrameType
+from types import FrameType, ModuleType
+
+from kandle.model.entity import unknown
 
 WAYS_OUT = (
     "write & for `and`, | for `or`, f.not_(x) for `not`, (a < b) & (b < c) for `a < b < c`, f.is_in(x, ys) for `x in ys`, "
@@ -30,6 +32,15 @@ METHODS = {
     "isoweekday": "f.day_of_week(x)",
     **{part: f"f.{part}(x)" for part in ("year", "month", "day", "hour", "minute", "second")},
 }
+
+
+def failure_advice(error: Exception, stage: str) -> str:
+    """What helps with an error of the user's code, as the end of a message; nothing where it says enough itself."""
+    if isinstance(error, AttributeError) and isinstance(error.obj, ModuleType):
+        own = {name for name, value in vars(error.obj).items() if getattr(value, "__module__", None) == error.obj.__name__}
+        return unknown("", error.name or "", [name for name in vars(error.obj) if name in own and name[0].islower()])
+    names_an_argument = isinstance(error, TypeError) and "argument" in str(error)
+    return f"; {NEW_TARGET}" if stage == "select" and not names_an_argument else ""
 
 
 def truth_advice(frame: FrameType) -> str:

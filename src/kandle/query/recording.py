@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 from kandle.errors import QueryError
 from kandle.model.entity import EntityModel, unknown
 from kandle.model.types import INTEGER, STRING
-from kandle.query.advice import NEW_TARGET, attribute_advice, truth_advice
+from kandle.query.advice import attribute_advice, failure_advice, truth_advice
 from kandle.query.constants import constant_type
 from kandle.query.describe import describe
 from kandle.query.nodes import AnyNode, Column, Constant, WindowBound
@@ -243,9 +243,8 @@ def recorded(stage: str, function: Callable[..., Any], *rows: Any) -> Any:
         raise QueryError(f"{stage}: {error}") from error
     except Exception as error:
         # It is the user's code that runs here, and any class may refuse to be built from expressions.
-        hint = f"; {NEW_TARGET}" if stage == "select" else ""
         what = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
-        raise QueryError(f"{stage}: the function cannot be recorded: {what}{hint}") from error
+        raise QueryError(f"{stage}: the function cannot be recorded: {what}{failure_advice(error, stage)}") from error
 
 
 def recorded_node(stage: str, function: Callable[..., Any], *rows: Any) -> AnyNode:
