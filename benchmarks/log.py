@@ -13,10 +13,10 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.declarations import Tick, ticks
-from kandle.log.embedded import EmbeddedLog
+from kandle.log.embedded.log import EmbeddedLog
 from kandle.log.port import TopicPartition
 from kandle.log.records import Records, Write
-from kandle.log.topics import entity_topic
+from kandle.log.schema import entity_topic
 from kandle.model.entity import entity_model
 
 BATCHES = (1, 10, 100, 1_000, 20_000, 100_000)

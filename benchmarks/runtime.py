@@ -24,14 +24,14 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.declarations import GRACE, Market, Tick, ticks
-from kandle.log.embedded import EmbeddedLog
+from kandle.log.embedded.log import EmbeddedLog
 from kandle.log.port import TopicPartition
 from kandle.log.records import Records, Write
-from kandle.log.topics import entity_topic
+from kandle.log.schema import entity_topic
 from kandle.model.entity import entity_model
 from kandle.plan.plan import plan
+from kandle.runtime.query_runtime import RuntimeSpec
 from kandle.runtime.runtime import Runtime
-from kandle.runtime.spec import RuntimeSpec
 from kandle.time.clock import ManualClock
 
 START = 1_700_000_000_000_000 // 3_600_000_000 * 3_600_000_000

@@ -18,9 +18,8 @@ import polars as pl
 
 from kandle.model.types import INTEGER, STRING, TIMESTAMP, DecimalType
 from kandle.serde.avro import HEADER, AvroFormat
-from kandle.serde.fields import RecordField
-from kandle.serde.json_records import JsonFormat
-from kandle.serde.port import Format
+from kandle.serde.json import JsonFormat
+from kandle.serde.port import Format, RecordField
 from kandle.serde.registry_embedded import EmbeddedRegistry, MemoryJournal
 
 PRICE = DecimalType(18, 6)

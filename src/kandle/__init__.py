@@ -3,7 +3,7 @@
 from kandle import testing
 from kandle.backfill.backfill import Backfill, backfill
 from kandle.context.context import Context
-from kandle.context.model_builder import ModelBuilder
+from kandle.context.model import ModelBuilder
 from kandle.context.options import Options
 from kandle.errors import KandleError
 from kandle.model.markers import (

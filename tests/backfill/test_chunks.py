@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kandle.backfill.chunks import ByteFile, first_record_end, last_record_end, record_chunks
+from kandle.backfill.text import ByteFile, first_record_end, last_record_end, record_chunks
 from kandle.errors import InputError
 
 

@@ -13,8 +13,7 @@ from hypothesis import strategies as st
 
 from kandle.backfill import writers
 from kandle.backfill.readers import open_ticks
-from kandle.backfill.text_values import csv_values, ndjson_lines
-from kandle.backfill.writers import FORMATS, OutputFolder
+from kandle.backfill.writers import FORMATS, OutputFolder, csv_values, ndjson_lines
 from kandle.errors import DataError, OutputError
 from kandle.model.columns import logical_schema, to_logical
 from kandle.model.mapping import mapping

@@ -6,7 +6,7 @@ from typing import Any
 
 import polars as pl
 
-from kandle.log.embedded import EmbeddedLog
+from kandle.log.embedded.log import EmbeddedLog
 from kandle.log.port import Column, TopicSpec
 from kandle.log.records import Records, Write, header_column
 from kandle.time.clock import ManualClock

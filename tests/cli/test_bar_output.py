@@ -7,7 +7,7 @@ import pytest
 from rich.console import Console
 
 from kandle.cli import bar_output
-from kandle.cli.bar_output import BarPrinter
+from kandle.cli.bars import BarPrinter
 from kandle.cli.demo_market import Bar
 from kandle.model.columns import logical_schema
 from kandle.model.entity import entity_model

@@ -3,7 +3,7 @@ from datetime import UTC, datetime, timedelta
 import polars as pl
 
 from kandle.cli.demo_checks import bars_of_bars, bars_of_ticks, check, checks, is_late
-from kandle.cli.demo_ticks import OLDEST, STEP, SYMBOLS, Walks
+from kandle.cli.demo_market import OLDEST, STEP, SYMBOLS, Walks
 from kandle.time.timeframe import SECOND, Period, to_instant
 
 NOON = datetime(2024, 3, 8, 12, tzinfo=UTC)

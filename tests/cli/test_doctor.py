@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from kandle.log.embedded import EmbeddedLog
+from kandle.log.embedded.log import EmbeddedLog
 from tests.cli.commands import Here
 from tests.cli.logs import readings_log
 

@@ -20,10 +20,10 @@ from kandle.cli.log_checks import (
     wanted_topics,
 )
 from kandle.context.options import Options
-from kandle.log.embedded import EmbeddedLog
+from kandle.log.embedded.log import EmbeddedLog
 from kandle.log.port import Column, GroupSpec, TopicPartition
 from kandle.log.records import Records, Write
-from kandle.log.topics import entity_topic
+from kandle.log.schema import entity_topic
 from kandle.model.entity import entity_model
 from kandle.runtime.topics import Retentions
 from kandle.time.clock import ManualClock

@@ -5,9 +5,8 @@ from decimal import Decimal
 import polars as pl
 from rich.console import Console
 
-from kandle.backfill.summary import Summary, TimeframeSummary
-from kandle.cli.progress import progress_bar
-from kandle.cli.report import console, counts, frame_table, hints, show_summary
+from kandle.backfill.backfill import Summary, TimeframeSummary
+from kandle.cli.output import console, counts, frame_table, hints, progress_bar, show_summary
 
 SUMMARY = Summary(
     "t.csv", 2.0, 10_000, 1, 2, 3, 4, [TimeframeSummary("1m", 12_345_678, 1234, 12, "a/very[bold]/deep/bars_1m_final.csv")]

@@ -16,7 +16,7 @@ import pytest
 from kandle.cli.demo_market import Market, Tick
 from kandle.cli.run import Report
 from kandle.context.options import Options
-from kandle.log.embedded import EmbeddedLog
+from kandle.log.embedded.log import EmbeddedLog
 from kandle.runtime.counters import Counters, Health, QueryHealth, State, TimeframeCounters
 from kandle.time.clock import SystemClock
 from kandle.time.timeframe import SECOND, from_instant

@@ -5,8 +5,8 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from kandle.cli.tail import Tail, newest, records, whole
-from kandle.log.embedded import EmbeddedLog
+from kandle.cli.topics import Tail, newest, records, whole
+from kandle.log.embedded.log import EmbeddedLog
 from kandle.log.records import Records, Write
 from tests.cli.logs import LATEST, READINGS, readings_log, write
 

@@ -7,11 +7,10 @@ from uuid import UUID
 
 import pytest
 
-from kandle.cli.columns import Columns
-from kandle.cli.key_values import key_values
-from kandle.cli.log_output import JsonFormatter, TextFormatter
+from kandle.cli.bars import key_values
+from kandle.cli.output import Columns, cell, decimal_of, iso, json_line
+from kandle.cli.run import JsonFormatter, TextFormatter
 from kandle.cli.topics import size_text
-from kandle.cli.values import cell, decimal_of, iso, json_line
 from kandle.errors import DataError
 from kandle.model.entity import entity_model
 from kandle.model.types import DecimalType

@@ -14,8 +14,8 @@ from anyio.from_thread import start_blocking_portal
 import kandle
 from kandle import Context, Key, TableSet
 from kandle.errors import KsqlError, OptionsError, StateError
-from tests.ksql.rest.serving import Asked, Reply, Served, Then, serving
-from tests.ksql.rest.talking import rows
+from tests.ksqldb.serving import Asked, Reply, Served, Then, serving
+from tests.ksqldb.talking import rows
 
 
 @kandle.table("words")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import polars as pl
 
 from kandle.engine.aggregates import FIRST_TIME, LAST_TIME
-from kandle.engine.buffer import KEY, START, PartialBuffer
+from kandle.engine.compiled import KEY, START, PartialBuffer
 
 
 def rows(*buckets: tuple[int, int]) -> pl.DataFrame:

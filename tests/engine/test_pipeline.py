@@ -14,7 +14,7 @@ import kandle
 from kandle import Gaps, Key, MaxLength, Precision, Timestamp
 from kandle import functions as f
 from kandle.engine.bars import Finals
-from kandle.engine.calendar import session_calendar
+from kandle.engine.compiled import session_calendar
 from kandle.engine.pipeline import Pipeline
 from kandle.errors import DataError, PlanError
 from kandle.model.entity import entity_model
@@ -272,7 +272,7 @@ def test_a_schedule_must_be_given_just_where_the_query_has_one() -> None:
 
 
 def test_a_long_silence_is_filled_in_steps(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("kandle.engine.closing.ROWS_AT_ONCE", 10)
+    monkeypatch.setattr("kandle.engine.pipeline.ROWS_AT_ONCE", 10)
     pipeline = Pipeline(plan(tumbling(minutes=(1, 5))))
     pipeline.process(hits(("a", 0), ("b", 0)))
     pipeline.process(hits(("a", 6000)))

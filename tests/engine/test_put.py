@@ -6,7 +6,7 @@ import polars as pl
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kandle.engine.journal import Journal
+from kandle.engine.operator import Journal
 from kandle.engine.pipeline import Pipeline
 from kandle.plan.plan import plan
 from tests.engine.test_pipeline import at, hits, shown, tumbling

@@ -15,10 +15,9 @@ from kandle import functions as f
 from kandle.errors import QueryError
 from kandle.ksql.aggregates import query_scope
 from kandle.ksql.expressions import term
-from kandle.ksql.partials import ROW_OFFSET
+from kandle.ksql.sums import ROW_OFFSET
 from kandle.ksql.terms import Scope
-from kandle.query.describe import describe
-from kandle.query.nodes import Aggregate, AnyNode, Call, Case, Cast
+from kandle.query.nodes import Aggregate, AnyNode, Call, Case, Cast, describe
 from kandle.query.query import Projection
 from tests.ksql.bars import BASE
 from tests.ksql.rows import ROW, node

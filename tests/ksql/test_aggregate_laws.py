@@ -1,6 +1,6 @@
 """Any aggregate over any events has in ksqlDB the value, and the partial columns, that it has in our engine.
 
-ksqlDB is read by `tests.ksql.server`, which is checked against recordings of a real one.
+ksqlDB is read by `tests.ksqldb.server`, which is checked against recordings of a real one.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from kandle.engine.compiled import CompiledQuery
 from kandle.errors import QueryError
 from kandle.ksql.aggregates import accumulator, partials, query_scope
 from kandle.ksql.expressions import term
-from kandle.ksql.partials import Partial
+from kandle.ksql.sums import Partial
 from kandle.ksql.terms import Scope, Term
 from kandle.ksql.types import BIGINT
 from kandle.model.columns import logical_decimal
@@ -34,9 +34,9 @@ from kandle.query.nodes import Aggregate
 from kandle.query.query import Projection, QueryModel
 from tests.ksql.bars import BASE
 from tests.ksql.rows import COLUMNS, MODEL, ROW, Row, node, server_row, server_type
-from tests.ksql.server import types
-from tests.ksql.server.expressing import aggregate, evaluate
 from tests.ksql.test_expression_laws import AMOUNTS, FLOATS, INTEGERS, TEXT, or_none
+from tests.ksqldb.server import types
+from tests.ksqldb.server.expressing import aggregate, evaluate
 
 PRICES = st.decimals(-1000, 1000, places=6, allow_nan=False)
 START = datetime(2026, 3, 8, 6, 30, tzinfo=UTC)

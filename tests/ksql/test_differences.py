@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 
-from kandle.ksql.differences import differences, is_same_query
-from kandle.ksql.rest import answers
-from kandle.ksql.rest.results import Description
 from kandle.ksql.statements import ColumnDefinition, Create, CreateAs, Item, Select
 from kandle.ksql.types import BIGINT, TIMESTAMP, VARCHAR, decimal
+from kandle.ksqldb import results as answers
+from kandle.ksqldb.provision import differences, is_same_query
+from kandle.ksqldb.results import Description
 
 DATA = Path(os.environ.get("KANDLE_SHARED_DATA", "../shared/data"))
 RECORDED = DATA / "ksqldb_rest.jsonl"

@@ -1,6 +1,6 @@
 """Any expression over any rows has in ksqlDB the value that it has in our engine, NULL included.
 
-ksqlDB is read by `tests.ksql.server`, which is checked against recordings of a real one.
+ksqlDB is read by `tests.ksqldb.server`, which is checked against recordings of a real one.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from kandle.ksql.expressions import condition, term
 from kandle.query.nodes import AnyNode
 from kandle.query.recording import Recorded
 from tests.ksql.rows import COLUMNS, NOTHING, ROW, Row, engine_values, node, server_row, server_type
-from tests.ksql.server.expressing import evaluate, type_of
+from tests.ksqldb.server.expressing import evaluate, type_of
 
 Values = st.SearchStrategy[Any]
 TEXT = st.text("aAb %_'|", max_size=4)

@@ -13,9 +13,8 @@ from kandle import Precision
 from kandle import functions as f
 from kandle.errors import PlanError, QueryError
 from kandle.ksql.expressions import condition, term
-from kandle.ksql.names import quoted, source_name, text
 from kandle.ksql.terms import Scope, Term
-from kandle.ksql.types import BIGINT, TIMESTAMP, VARCHAR, array, column_type, decimal, mapping, struct
+from kandle.ksql.types import BIGINT, TIMESTAMP, VARCHAR, array, column_type, decimal, mapping, quoted, source_name, struct, text
 from kandle.model.types import FLOAT, INTEGER, STRING, STRING_MAP, UUID, DecimalType
 from kandle.query.nodes import Call, Constant, WindowBound
 from tests.ksql.rows import ROW, node

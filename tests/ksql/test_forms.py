@@ -10,9 +10,9 @@ import pytest
 from kandle.errors import QueryError
 from kandle.ksql.aggregates import AGGREGATES as AGGREGATE_ROWS
 from kandle.ksql.aggregates import query_scope
+from kandle.ksql.expressions import SCALARS as SCALAR_ROWS
 from kandle.ksql.expressions import term
-from kandle.ksql.functions import table
-from kandle.ksql.scalars import SCALARS as SCALAR_ROWS
+from kandle.ksql.operators import table
 from kandle.ksql.terms import Scope, Term
 from kandle.ksql.types import BIGINT, column_type
 from kandle.query.nodes import AnyNode, aggregates
@@ -21,8 +21,8 @@ from kandle.query.signatures import AGGREGATES, SCALARS
 from tests.ksql import forms
 from tests.ksql.bars import BASE
 from tests.ksql.rows import COLUMNS, node, server_type
-from tests.ksql.server import types
-from tests.ksql.server.expressing import aggregate_type_of, type_of
+from tests.ksqldb.server import types
+from tests.ksqldb.server.expressing import aggregate_type_of, type_of
 
 PAGE = Path(__file__).parents[2] / "docs" / "ksql-functions.md"
 EXPRESSIONS = [node(each) for section in forms.SECTIONS.values() for _, found in section for each in found]

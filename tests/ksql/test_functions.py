@@ -17,8 +17,7 @@ import pytest
 
 from kandle.errors import QueryError
 from kandle.ksql.constants import number
-from kandle.ksql.functions import accepted
-from kandle.ksql.operators import arithmetic_type, cast
+from kandle.ksql.operators import accepted, arithmetic_type, cast
 from kandle.ksql.terms import Term
 from kandle.ksql.types import BIGINT, BOOLEAN, DATE, DOUBLE, INTEGER, TIMESTAMP, VARCHAR, KsqlType, array, decimal
 

@@ -8,7 +8,7 @@ from decimal import Decimal
 import pytest
 
 from kandle.errors import KandleError, QueryError
-from kandle.ksql.keys import key_expression, key_text
+from kandle.ksql.joins import key_expression, key_text
 from kandle.ksql.statements import duration
 from kandle.ksql.terms import Term
 from kandle.ksql.types import BIGINT, BOOLEAN, DOUBLE, VARCHAR

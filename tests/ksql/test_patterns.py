@@ -8,9 +8,9 @@ import pytest
 
 from kandle import functions as f
 from kandle.ksql.expressions import term
-from kandle.ksql.patterns import LETTERS, TEXTS, has_offset, java_pattern
+from kandle.ksql.times import LETTERS, TEXTS, has_offset, java_pattern
 from tests.ksql.rows import COLUMNS, ROW, Row, engine_values, node, server_row
-from tests.ksql.server.expressing import evaluate
+from tests.ksqldb.server.expressing import evaluate
 
 ROWS = [
     Row(time=datetime(2026, 3, 8, 6, 30, 15, 250_000, UTC)),

@@ -11,14 +11,13 @@ import pytest
 from kandle import functions as f
 from kandle.errors import QueryError
 from kandle.ksql.expressions import term
-from kandle.query.describe import describe
-from kandle.query.nodes import AnyNode, aggregates
+from kandle.query.nodes import AnyNode, aggregates, describe
 from kandle.query.recording import Recorded
 from tests.ksql import forms
 from tests.ksql.rows import COLUMNS, NOTHING, ROW, Row, engine_values, node, server_row
-from tests.ksql.server.expressing import evaluate
 from tests.ksql.test_aggregate_laws import check_value
 from tests.ksql.test_expression_laws import same
+from tests.ksqldb.server.expressing import evaluate
 
 ROWS = [
     Row(),

@@ -16,7 +16,7 @@ PRELUDE = """
 import sys
 from pathlib import Path
 from kandle.errors import FencedError, StorageError
-from kandle.log.embedded import EmbeddedLog
+from kandle.log.embedded.log import EmbeddedLog
 from kandle.log.port import Fence, GroupSpec, TopicPartition
 from kandle.log.records import Records, Write
 from tests.log.building import *

@@ -8,12 +8,12 @@ import sys
 
 import polars as pl
 
-from kandle.log.blobs import packed, unpacked
+from kandle.log.embedded.blobs import packed, unpacked
 
 PACKING = """
 import threading
 import polars as pl
-from kandle.log.blobs import packed
+from kandle.log.embedded.blobs import packed
 
 frame = pl.DataFrame({"number": range(1_000)})
 thread = threading.Thread(target=lambda: [packed(frame) for _ in range(500)], daemon=True)

@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 
 from kandle.errors import StorageError
-from kandle.log.embedded import EmbeddedLog
+from kandle.log.embedded.log import EmbeddedLog
+from kandle.log.embedded.repair import repair
 from kandle.log.port import GroupSpec, TopicPartition
-from kandle.log.repair import repair
 from kandle.time.timeframe import MINUTE
 from tests.log.building import MovedClock, numbers_of, offsets_of, partitions_of, read_all, settle_on, topic_spec, write
 from tests.log.processes import Process

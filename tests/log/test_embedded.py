@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kandle.errors import FencedError, SchemaError
-from kandle.log.embedded import EmbeddedLog
+from kandle.log.embedded.log import EmbeddedLog
 from kandle.log.port import Column, Consumer, GroupSpec, Log, TopicPartition
 from kandle.log.records import Batch, Write
 from kandle.time.timeframe import SECOND

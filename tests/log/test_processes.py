@@ -10,7 +10,7 @@ from signal import SIGCONT, SIGSTOP
 
 import pytest
 
-from kandle.log.embedded import EmbeddedLog
+from kandle.log.embedded.log import EmbeddedLog
 from kandle.log.port import Consumer, GroupSpec, TopicPartition
 from kandle.time.clock import SystemClock
 from kandle.time.timeframe import MILLISECOND, MINUTE

@@ -15,8 +15,7 @@ from pydantic import BaseModel
 import kandle
 from kandle import Alias, DatetimeFormat, Header, Ignore, Key, MaxLength, Precision, Timestamp
 from kandle.errors import ModelError
-from kandle.model.entity import EntityModel, entity_model
-from kandle.model.naming import bar_topic, snake_case
+from kandle.model.entity import EntityModel, bar_topic, entity_model, snake_case
 
 
 @kandle.stream("everything", partitions=3, replication=2, retention="7d")

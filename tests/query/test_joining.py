@@ -15,7 +15,7 @@ import kandle
 from kandle import Context, EventSet, Key, Precision, TableSet, Timestamp
 from kandle import functions as f
 from kandle.errors import PlanError, QueryError
-from kandle.query.describe import describe
+from kandle.query.nodes import describe
 from kandle.query.query import Join
 from kandle.query.stages import Query
 from kandle.testing import context

@@ -12,7 +12,7 @@ import pytest
 
 from kandle import functions as f
 from kandle.errors import QueryError
-from kandle.query.describe import describe
+from kandle.query.nodes import describe
 from kandle.query.stages import Query
 from tests.query.declarations import Tick
 

@@ -6,9 +6,8 @@ from dataclasses import replace
 from typing import Any
 
 from kandle import functions as f
-from kandle.query.describe import describe
-from kandle.query.nodes import Column
-from kandle.query.rewriting import over_one_row, rewritten_query
+from kandle.query.nodes import Column, describe
+from kandle.query.query import over_one_row, rewritten_query
 from tests.query.declarations import Bar, Tick, bar, built
 from tests.query.test_joining import Quote
 

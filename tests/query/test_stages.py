@@ -15,7 +15,7 @@ import kandle
 from kandle import Gaps, Key, Timeframe, Timestamp
 from kandle import functions as f
 from kandle.errors import KandleError, QueryError
-from kandle.query.describe import describe
+from kandle.query.nodes import describe
 from kandle.query.query import Tumbling
 from kandle.query.stages import Query
 from tests.query.declarations import Bar, Price, Session, Tick, bar, built, selecting, tumbling

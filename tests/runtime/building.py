@@ -11,20 +11,19 @@ from typing import Any
 import polars as pl
 
 from kandle.context.context import Context
-from kandle.log.embedded import EmbeddedLog
+from kandle.log.embedded.log import EmbeddedLog
 from kandle.log.port import Consumer, GroupSpec, Log, TopicPartition
 from kandle.log.records import Batch, Records, Write, header_rows
-from kandle.log.topics import entity_topic
+from kandle.log.schema import entity_topic
 from kandle.model.entity import entity_model
 from kandle.model.mapping import mapping
 from kandle.plan.plan import Plan, plan
 from kandle.runtime.counters import Counters, TimeframeCounters
-from kandle.runtime.heartbeat.leadership import Leadership
-from kandle.runtime.heartbeat.planner import DueBeat, Planner
-from kandle.runtime.heartbeat.sender import Sender
+from kandle.runtime.heartbeats import Leadership, Sender
+from kandle.runtime.planner import DueBeat, Planner
 from kandle.runtime.preparing import prepared_topics
-from kandle.runtime.replica import Replica
 from kandle.runtime.schedule import ScheduleProvider
+from kandle.runtime.state import Replica
 from kandle.runtime.surroundings import Surroundings
 from kandle.runtime.topics import QueryTopics, Retentions
 from kandle.runtime.worker import Pace, Worker

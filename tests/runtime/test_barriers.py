@@ -6,7 +6,7 @@ import polars as pl
 
 from kandle import Late
 from kandle.log.records import Records, Write
-from kandle.runtime.heartbeat.sender import _records
+from kandle.runtime.heartbeats import _records
 from tests.runtime.building import (
     FINALS,
     Member,

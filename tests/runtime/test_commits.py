@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from kandle.errors import DataError, UnavailableError
-from kandle.log.embedded import EmbeddedLog
+from kandle.log.embedded.log import EmbeddedLog
 from kandle.runtime.counters import State
-from kandle.runtime.placement import Placement
+from kandle.runtime.intake import Placement
 from kandle.time.clock import ManualClock
 from tests.runtime.building import (
     FINALS,

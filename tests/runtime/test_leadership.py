@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from kandle.log.port import Fence, TopicPartition
-from kandle.runtime.heartbeat.leadership import Leadership
+from kandle.runtime.heartbeats import Leadership
 from kandle.time.timeframe import SECOND
 from tests.runtime.building import GROUP, Member, Parts
 from tests.runtime.declarations import bars_market

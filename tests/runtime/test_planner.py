@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from kandle.errors import OptionsError
-from kandle.runtime.heartbeat.planner import DueBeat, Planner, checked_backfill
+from kandle.runtime.planner import DueBeat, Planner, checked_backfill
 from kandle.time.sessions import SessionCalendar
 from kandle.time.timeframe import DAY, HOUR, MINUTE, SECOND, Timeframe, from_instant, parse_instant
 from tests.time.schedules import Row, calendar_of, row, schedules

@@ -9,7 +9,7 @@ import pytest
 
 from kandle.errors import UnavailableError
 from kandle.log.port import TopicPartition
-from kandle.runtime.heartbeat.barrier import ASKED_EVERY, Hop, QuerySteps, StepBarrier
+from kandle.runtime.barrier import ASKED_EVERY, Hop, QuerySteps, StepBarrier
 from kandle.time.clock import ManualClock
 from tests.runtime.building import beat, t
 

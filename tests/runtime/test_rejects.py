@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from kandle.errors import DataError, ModelError
-from kandle.log.embedded import EmbeddedLog
+from kandle.log.embedded.log import EmbeddedLog
 from kandle.log.port import TopicPartition
 from kandle.log.records import Batch, Records, Reject
 from kandle.model.markers import stream

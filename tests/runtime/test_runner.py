@@ -8,10 +8,10 @@ from collections.abc import Awaitable, Callable
 import pytest
 
 from kandle.errors import UnavailableError
-from kandle.log.embedded import EmbeddedLog
+from kandle.log.embedded.log import EmbeddedLog
 from kandle.log.port import Fence, TopicPartition
 from kandle.log.records import Write
-from kandle.runtime.heartbeat.runner import LONGEST_SLEEP, Runner
+from kandle.runtime.heartbeats import LONGEST_SLEEP, Runner
 from kandle.time.clock import ManualClock
 from kandle.time.timeframe import HOUR, MILLISECOND, MINUTE, SECOND, from_instant
 from tests.runtime.building import Member, Parts, instants, t, tick

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import pytest
 
 from kandle.errors import FencedError
-from kandle.log.embedded import EmbeddedLog
+from kandle.log.embedded.log import EmbeddedLog
 from kandle.log.port import Fence, TopicPartition
 from kandle.log.records import Write
 from kandle.time.clock import ManualClock

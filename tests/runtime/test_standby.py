@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 import kandle.runtime.task
 from kandle.engine.pipeline import Pipeline
 from kandle.errors import StateError
-from kandle.log.embedded import EmbeddedLog
+from kandle.log.embedded.log import EmbeddedLog
 from kandle.log.port import TopicPartition
-from kandle.runtime.replica import Replica
 from kandle.runtime.standby import Standby
+from kandle.runtime.state import Replica
 from kandle.runtime.surroundings import Surroundings
 from kandle.store.memory import MemoryStore
 from kandle.time.clock import ManualClock

@@ -9,7 +9,7 @@ import pytest
 
 from kandle.cli.log_checks import missing_of_before, partition_findings
 from kandle.errors import SchemaError, StateError
-from kandle.log.embedded import EmbeddedLog
+from kandle.log.embedded.log import EmbeddedLog
 from kandle.log.port import TopicPartition
 from kandle.runtime.preparing import prepared_topics
 from kandle.runtime.topics import Retentions

@@ -14,7 +14,7 @@ from kandle import Context
 from kandle.errors import OptionsError
 from kandle.plan.plan import plan
 from kandle.runtime.counters import QueryHealth
-from kandle.runtime.universe import Universe
+from kandle.runtime.schedule import Universe
 from tests.runtime.building import at, hours, tick
 from tests.runtime.declarations import Bar, bars_market
 from tests.time.schedules import calendar_of, row

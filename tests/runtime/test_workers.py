@@ -11,7 +11,7 @@ import pytest
 
 import kandle.runtime.worker
 from kandle.errors import UnavailableError
-from kandle.log.embedded import EmbeddedLog
+from kandle.log.embedded.log import EmbeddedLog
 from kandle.time.clock import ManualClock
 from kandle.time.timeframe import HOUR, SECOND
 from tests.runtime.building import GROUP, Member, Parts, Process, at, bars, beat, found, parts_of, read, rows, t, tick

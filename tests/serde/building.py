@@ -27,8 +27,7 @@ from kandle.model.types import (
     DecimalType,
 )
 from kandle.serde.avro import AvroFormat
-from kandle.serde.fields import RecordField
-from kandle.serde.port import Decoded
+from kandle.serde.port import Decoded, RecordField
 from kandle.serde.registry_embedded import EmbeddedRegistry, MemoryJournal
 
 PRICE = DecimalType(18, 6)

@@ -13,7 +13,7 @@ from polars.testing import assert_frame_equal
 
 from kandle.model.types import BOOLEAN, INTEGER, STRING, STRING_MAP
 from kandle.serde.avro import AvroFormat
-from kandle.serde.fields import RecordField
+from kandle.serde.port import RecordField
 from tests.serde.building import PRICE, TICK, avro, message, record, records, registry, ticks
 
 Table = tuple[tuple[RecordField, ...], pl.DataFrame]

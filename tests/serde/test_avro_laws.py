@@ -11,7 +11,7 @@ from polars.testing import assert_frame_equal
 
 from kandle.model.types import BOOLEAN, BYTES, FLOAT, INTEGER, STRING, DecimalType
 from kandle.serde.avro import AvroFormat
-from kandle.serde.fields import RecordField
+from kandle.serde.port import RecordField
 from kandle.serde.schema import decimal_bytes
 from tests.serde.building import (
     TEXTS,

@@ -25,7 +25,7 @@ from kandle.model.types import (
     StringType,
 )
 from kandle.serde.avro import AvroFormat
-from kandle.serde.fields import RecordField
+from kandle.serde.port import RecordField
 from kandle.serde.schema import Shape
 from tests.serde.building import PRICE, SOME_UUID, TICK, avro, datum, decoded, message, record, registry, ticks
 

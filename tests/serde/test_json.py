@@ -27,8 +27,8 @@ from kandle.model.types import (
     FloatType,
     StringType,
 )
-from kandle.serde.fields import RecordField
-from kandle.serde.json_records import JsonFormat
+from kandle.serde.json import JsonFormat
+from kandle.serde.port import RecordField
 from kandle.serde.schema import Shape
 from tests.serde.building import PRICE, SOME_DAY, SOME_UUID, TICK, records, ticks
 

@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kandle.errors import SchemaError
-from kandle.serde.avro_types import parse_schema
 from kandle.serde.registry import Compatibility
-from kandle.serde.resolution import incompatibilities, unreadable
+from kandle.serde.registry_embedded import incompatibilities, unreadable
+from kandle.serde.schema import parse_schema
 from tests.serde.building import record
 
 OPTIONAL = ["null", "int"]

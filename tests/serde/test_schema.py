@@ -16,10 +16,10 @@ from hypothesis import strategies as st
 import kandle
 from kandle.errors import SchemaError
 from kandle.log.port import Column
-from kandle.log.topics import entity_topic
+from kandle.log.schema import entity_topic
 from kandle.model.entity import entity_model
 from kandle.model.types import INTEGER, STRING, TIMESTAMP, DecimalType
-from kandle.serde.fields import RecordField, column_fields, entity_field, physical_default, scaled
+from kandle.serde.port import RecordField, column_fields, entity_field, physical_default, scaled
 from kandle.serde.schema import avro_schema, canonical, decimal_bytes, fingerprint, record_name
 from tests.serde.building import SOME_UUID
 

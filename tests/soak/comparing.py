@@ -9,7 +9,7 @@ import numpy as np
 import polars as pl
 
 from kandle.engine.pipeline import Pipeline
-from kandle.log.embedded import EmbeddedLog
+from kandle.log.embedded.log import EmbeddedLog
 from kandle.log.port import Log, TopicPartition
 from kandle.log.records import Batch, header_rows
 from kandle.plan.plan import BarPlan, Plan

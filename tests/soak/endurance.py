@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from kandle.log.embedded import EmbeddedLog
+from kandle.log.embedded.log import EmbeddedLog
 from kandle.time.clock import SystemClock
 from kandle.time.timeframe import SECOND
 from tests.soak.declaration import PARTITIONS

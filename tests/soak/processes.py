@@ -15,7 +15,7 @@ from typing import Any
 
 from kandle.context.kafka import declarations, kafka_log
 from kandle.context.options import Options
-from kandle.log.embedded import EmbeddedLog
+from kandle.log.embedded.log import EmbeddedLog
 from kandle.log.port import Log
 from kandle.plan.plan import Plan as BarsPlan
 from kandle.plan.plan import plan

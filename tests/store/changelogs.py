@@ -6,7 +6,7 @@ from typing import Any
 
 import polars as pl
 
-from kandle.log.embedded import EmbeddedLog
+from kandle.log.embedded.log import EmbeddedLog
 from kandle.log.port import Log, TopicPartition
 from kandle.store.changelog import Changelog, changelog_topic
 from kandle.store.port import Store

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from kandle.log.embedded import EmbeddedLog
+from kandle.log.embedded.log import EmbeddedLog
 from kandle.log.port import Log, TopicPartition
 from kandle.log.records import Batch
 from kandle.store.changelog import CHANGE, PIECE, SNAPSHOT, Changelog, Restored, changelog_topic

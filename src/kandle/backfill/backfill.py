@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -11,11 +11,10 @@ from typing import Any
 import polars as pl
 
 from kandle.backfill.readers import TickSource, open_ticks
-from kandle.backfill.sinks import FolderSink, MemorySink, Sink
-from kandle.backfill.summary import Summary, TimeframeSummary
+from kandle.backfill.writers import FolderSink, MemorySink, Sink
 from kandle.context.context import Context
 from kandle.engine.bars import Finals
-from kandle.engine.calendar import session_calendar
+from kandle.engine.compiled import session_calendar
 from kandle.engine.pipeline import Pipeline, Processed
 from kandle.errors import ModelError, TimeframeError
 from kandle.model.entity import EntityModel
@@ -24,6 +23,48 @@ from kandle.query.query import Gaps, Late, QueryModel
 from kandle.time.clock import SystemClock
 from kandle.time.timeframe import parse_instant, to_instant
 from kandle.time.watermark import Watermark
+
+
+@dataclass(slots=True)
+class TimeframeSummary:
+    """Bars of one timeframe: how many, how many of them fill gaps, how many the input does not cover whole.
+
+    `incomplete` counts bars whether they were left out (`complete_only`) or not.
+    """
+
+    timeframe: str
+    bars: int = 0
+    gaps: int = 0
+    incomplete: int = 0
+    path: str | None = None
+
+    def add(self, bars: int, gaps: int, incomplete: int) -> None:
+        self.bars += bars
+        self.gaps += gaps
+        self.incomplete += incomplete
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """Counts of events read and left out, and of bars made; seconds are wall time."""
+
+    source: str
+    seconds: float
+    ticks_read: int
+    late: int
+    filtered: int
+    outside_sessions: int
+    outside_range: int
+    timeframes: list[TimeframeSummary] = field(default_factory=list)
+
+    @property
+    def ticks_per_second(self) -> float:
+        return self.ticks_read / self.seconds if self.seconds > 0 else 0.0
+
+    def to_dict(self) -> dict[str, Any]:
+        """The summary as plain values, as `--json` prints it."""
+        return asdict(self) | {"ticks_per_second": round(self.ticks_per_second)}
+
 
 Instant = datetime | str
 Progress = Callable[[int, int], None]

@@ -10,7 +10,7 @@ from typing import Any
 
 import polars as pl
 
-from kandle.backfill.chunks import ByteFile
+from kandle.backfill.text import ByteFile
 from kandle.errors import InputError
 from kandle.model.columns import source_columns
 from kandle.model.entity import EntityModel

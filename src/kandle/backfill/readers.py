@@ -17,8 +17,7 @@ from kandle.backfill.columnar import (
     lazy_frames,
     parquet_frames,
 )
-from kandle.backfill.text import csv_frames
-from kandle.backfill.text_json import ndjson_frames
+from kandle.backfill.text import csv_frames, ndjson_frames
 from kandle.errors import InputError
 from kandle.model.columns import physical_schema, to_logical, to_physical
 from kandle.model.entity import EntityModel

@@ -4,17 +4,100 @@ from __future__ import annotations
 
 import codecs
 import csv
+import gzip
 import io
-from collections.abc import Iterator
+import json
+import zlib
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from types import TracebackType
+from typing import Any, BinaryIO, Self
 
 import numpy as np
 import polars as pl
 
-from kandle.backfill.chunks import ByteFile, first_record_end, record_chunks
 from kandle.errors import InputError
 from kandle.model.columns import source_columns
-from kandle.model.entity import EntityModel
+from kandle.model.entity import EntityModel, FieldModel
+
+CHUNK_BYTES = 16 * 1024 * 1024
+"""Bytes of text that are parsed at once: large enough to keep all cores busy, small beside any memory."""
+
+LONGEST_RECORD = 4
+"""Chunks that one record may span before an unclosed quote is assumed."""
+
+
+class ByteFile:
+    """A file's bytes, unpacked if its name ends with .gz; what goes wrong is an InputError that names the file."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        try:
+            self._file = path.open("rb")
+        except OSError as error:
+            raise InputError(f"{path}: cannot be read: {error.strerror}") from error
+        self._is_packed = path.suffix.lower() == ".gz"
+        self._stream: BinaryIO | gzip.GzipFile = gzip.GzipFile(fileobj=self._file) if self._is_packed else self._file
+
+    @property
+    def position(self) -> int:
+        """Bytes of the file itself that have been read."""
+        return self._file.tell()
+
+    def read(self, size: int) -> bytes:
+        """The next `size` unpacked bytes, or what is left."""
+        try:
+            return self._stream.read(size)
+        except EOFError as error:
+            raise InputError(f"{self._path}: the gzip data end too early; the file is truncated") from error
+        except gzip.BadGzipFile as error:
+            raise InputError(f"{self._path}: is not gzip data, though its name ends with .gz") from error
+        except zlib.error as error:
+            raise InputError(f"{self._path}: the gzip data are damaged ({error})") from error
+        except OSError as error:
+            raise InputError(f"{self._path}: cannot be read: {error.strerror or error}") from error
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._stream.close()
+        self._file.close()
+
+
+def record_chunks(file: ByteFile, source: str, *, has_quotes: bool, size: int = CHUNK_BYTES) -> Iterator[bytes]:
+    """The file's bytes, cut where a record ends, which with `has_quotes` is never inside of quotes."""
+    rest = b""
+    while data := file.read(size):
+        buffer = rest + data
+        end = last_record_end(buffer) if has_quotes else buffer.rfind(b"\n") + 1
+        if not end and len(buffer) > LONGEST_RECORD * size:
+            raise InputError(f"{source}: a record of more than {len(buffer):,} bytes; is a quote or a line not closed?")
+        if end:
+            yield buffer[:end]
+        rest = buffer[end:]
+    if rest:
+        yield rest
+
+
+def last_record_end(buffer: bytes) -> int:
+    """Where the last whole record ends, in bytes from the start, which is outside of quotes; 0 if none ends."""
+    end = buffer.rfind(b"\n") + 1
+    is_inside = buffer.count(b'"', 0, end) % 2 == 1
+    while is_inside and end:
+        previous = buffer.rfind(b"\n", 0, end - 1) + 1
+        is_inside ^= buffer.count(b'"', previous, end) % 2 == 1
+        end = previous
+    return end
+
+
+def first_record_end(buffer: bytes) -> int:
+    """Where the first record ends, its line break included; the whole buffer if nothing follows it."""
+    end = buffer.find(b"\n") + 1
+    while end and buffer.count(b'"', 0, end) % 2 == 1:
+        end = buffer.find(b"\n", end) + 1
+    return end or len(buffer)
+
 
 COMMA, QUOTE = ord(","), ord('"')
 COLUMN = "column_{}"
@@ -121,3 +204,91 @@ def separators(body: bytes) -> int:
         is_inside = np.bitwise_xor.accumulate(octets == QUOTE)
         commas &= ~is_inside
     return int(np.count_nonzero(commas))
+
+
+PLAIN = {str, type(None)}
+WORDS = {True: "true", False: "false"}
+
+
+def ndjson_frames(path: Path, entity: EntityModel) -> Iterator[tuple[pl.DataFrame, int]]:
+    """Frames of the fields that the entity needs, as text, each with the bytes of the file read so far."""
+    source = str(path)
+    with ByteFile(path) as file:
+        table = JsonLines(source, entity)
+        for chunk in record_chunks(file, source, has_quotes=False):
+            yield table.parse(chunk), file.position
+        if not file.position:
+            raise InputError(f"{source}: the file is empty; an NDJSON file has one object a line")
+
+
+class JsonLines:
+    """The fields of one NDJSON file and the lines of it that have been parsed."""
+
+    def __init__(self, source: str, entity: EntityModel) -> None:
+        self._source = source
+        self._entity = entity
+        self._lines = 0
+        self._columns: dict[str, str] = {}
+        self._decoder = json.JSONDecoder(parse_float=str, parse_int=str, parse_constant=_refuse_constant)
+
+    def parse(self, body: bytes) -> pl.DataFrame:
+        """Whole lines as a frame of text; InputError names the first line that is malformed."""
+        objects: list[dict[str, Any]] = []
+        numbers: list[int] = []
+        for number, line in enumerate(body.split(b"\n"), self._lines + 1):
+            if stripped := line.strip():
+                objects.append(self._object(stripped, number))
+                numbers.append(number)
+        self._lines += body.count(b"\n")
+        columns = [self._column(found, objects, numbers) for found in self._entity.fields] if objects else []
+        return pl.DataFrame(columns) if columns else pl.DataFrame(schema=self._empty())
+
+    def _empty(self) -> dict[str, pl.DataType]:
+        return {found.name: pl.String() for found in self._entity.fields}
+
+    def _object(self, line: bytes, number: int) -> dict[str, Any]:
+        place = f"{self._source}, line {number}"
+        try:
+            value = self._decoder.decode(line.decode("utf-8-sig" if number == 1 else "utf-8"))
+        except UnicodeDecodeError as error:
+            raise InputError(f"{place}: not UTF-8 text (byte {line[error.start]:#04x})") from error
+        except (ValueError, RecursionError) as error:
+            raise InputError(f"{place}: not JSON: {error}") from error
+        if not isinstance(value, dict):
+            raise InputError(f"{place}: every line must be a JSON object, but this is {_kind(value)}")
+        return value
+
+    def _column(self, found: FieldModel, objects: Sequence[dict[str, Any]], numbers: Sequence[int]) -> pl.Series:
+        name = self._name(found, objects)
+        values = [each.get(name) for each in objects]
+        if not PLAIN.issuperset(map(type, values)):
+            values = [self._plain(name, *pair) for pair in zip(values, numbers, strict=True)]
+        return pl.Series(found.name, values, dtype=pl.String)
+
+    def _name(self, found: FieldModel, objects: Sequence[dict[str, Any]]) -> str:
+        """The name or alias that holds the field; a field that may be missing need not be in any object."""
+        for name in (found.name, *found.aliases):
+            if any(name in each for each in objects):
+                self._columns[found.name] = name
+                return name
+        if found.name not in self._columns and not found.nullable:
+            there = list(dict.fromkeys(name for each in objects for name in each))
+            optional = [each.name for each in self._entity.fields if each.nullable]
+            source_columns(self._entity, [*there, *optional], self._source)
+        return self._columns.get(found.name, found.name)
+
+    def _plain(self, name: str, value: Any, number: int) -> str | None:
+        if isinstance(value, bool):
+            return WORDS[value]
+        if isinstance(value, dict | list):
+            place = f"{self._source}, line {number}"
+            raise InputError(f"{place}: field {name!r} is {_kind(value)}; values must be text, numbers, true, false or null")
+        return value  # type: ignore[no-any-return]
+
+
+def _kind(value: object) -> str:
+    return {dict: "an object", list: "an array", str: "a single value", bool: "a single value"}.get(type(value), "null")
+
+
+def _refuse_constant(name: str) -> str:
+    raise ValueError(f"{name} is no JSON number")

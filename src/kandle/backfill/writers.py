@@ -2,19 +2,88 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO, Protocol
+from types import TracebackType
+from typing import BinaryIO, Protocol, Self
 
 import polars as pl
 
-from kandle.backfill.text_values import csv_values, ndjson_lines
-from kandle.errors import OutputError
-from kandle.model.columns import logical_schema
-from kandle.model.entity import EntityModel
+from kandle.errors import DataError, OutputError
+from kandle.model.columns import logical_schema, to_logical
+from kandle.model.entity import EntityModel, FieldModel
+from kandle.model.types import BytesType, DateType, FloatType, StringMapType, StringType, TimestampType, UuidType
+from kandle.plan.plan import BarPlan, Plan
+from kandle.query.query import Late, QueryModel
+
+MILLISECONDS, MICROSECONDS = "%Y-%m-%dT%H:%M:%S%.3fZ", "%Y-%m-%dT%H:%M:%S%.6fZ"
+
+
+def csv_values(entity: EntityModel, frame: pl.DataFrame) -> pl.DataFrame:
+    """The frame with instants, bytes and maps as text; all else is written right as it is."""
+    return frame.select(_TEXTS.get(type(found.type), _itself)(pl.col(found.name)) for found in entity.fields)
+
+
+def ndjson_lines(entity: EntityModel, frame: pl.DataFrame) -> pl.Series:
+    """One JSON object per row, in the order of the fields."""
+    for found in entity.fields:
+        if isinstance(found.type, FloatType) and not frame[found.name].is_finite().all():
+            raise DataError(f"{entity.name}.{found.name} is infinite or no number, which JSON cannot say; use csv or parquet")
+    parts: list[pl.Expr] = []
+    for position, found in enumerate(entity.fields):
+        start = "{" if position == 0 else ","
+        parts += [pl.lit(f"{start}{json.dumps(found.name)}:"), _json_value(found).fill_null("null")]
+    return frame.select(line=pl.concat_str([*parts, pl.lit("}")])).to_series()
+
+
+def _json_value(found: FieldModel) -> pl.Expr:
+    column = pl.col(found.name)
+    text = _TEXTS.get(type(found.type), _itself)(column)
+    if isinstance(found.type, StringType | UuidType):
+        return _json_text(text)
+    if isinstance(found.type, TimestampType | DateType | BytesType):
+        return pl.concat_str(pl.lit('"'), text.cast(pl.String), pl.lit('"'))
+    return text.cast(pl.String)
+
+
+def _json_text(column: pl.Expr) -> pl.Expr:
+    """Text with quotes and escapes, by way of an object that holds nothing else."""
+    encoded = pl.struct(column.alias("v")).struct.json_encode()
+    return pl.when(column.is_not_null()).then(encoded.str.strip_prefix('{"v":').str.strip_suffix("}"))
+
+
+def _instant(column: pl.Expr) -> pl.Expr:
+    """Milliseconds where they are enough, else microseconds."""
+    is_coarse = column.dt.timestamp("us") % 1000 == 0
+    return pl.when(is_coarse).then(column.dt.strftime(MILLISECONDS)).otherwise(column.dt.strftime(MICROSECONDS))
+
+
+def _base64(column: pl.Expr) -> pl.Expr:
+    return column.bin.encode("base64")
+
+
+def _map(column: pl.Expr) -> pl.Expr:
+    return column.map_elements(_json_object, return_dtype=pl.String)
+
+
+def _json_object(entries: pl.Series) -> str:
+    return json.dumps({entry["key"]: entry["value"] for entry in entries}, ensure_ascii=False)
+
+
+def _itself(column: pl.Expr) -> pl.Expr:
+    return column
+
+
+_TEXTS: dict[type, Callable[[pl.Expr], pl.Expr]] = {
+    TimestampType: _instant,
+    BytesType: _base64,
+    StringMapType: _map,
+}
+
 
 PART_ROWS = 250_000
 """Rows that are gathered before a part of a Parquet file is written."""
@@ -196,3 +265,96 @@ def writing(path: Path) -> Iterator[None]:
     except (OSError, pl.exceptions.ComputeError) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else error
         raise OutputError(f"{path} cannot be written: {reason}") from error
+
+
+class Sink(Protocol):
+    """Takes bars (physical columns) and late events; `commit` makes them visible and gives the files by timeframe."""
+
+    @property
+    def frames(self) -> dict[str, pl.DataFrame]: ...
+
+    @property
+    def late_events(self) -> pl.DataFrame | None: ...
+
+    def put(self, bar: BarPlan, bars: pl.DataFrame) -> None: ...
+
+    def late(self, events: pl.DataFrame) -> None: ...
+
+    def commit(self) -> dict[str, Path]: ...
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None: ...
+
+
+class MemorySink:
+    """Keeps all bars as logical frames."""
+
+    def __init__(self, query: QueryModel, plan: Plan) -> None:
+        self._query = query
+        self._bars: dict[str, list[pl.DataFrame]] = {bar.name: [] for bar in plan.emitted}
+        self._late: list[pl.DataFrame] = []
+
+    @property
+    def frames(self) -> dict[str, pl.DataFrame]:
+        empty = pl.DataFrame(schema=logical_schema(self._query.target))
+        return {name: pl.concat([empty, *found]) for name, found in self._bars.items()}
+
+    @property
+    def late_events(self) -> pl.DataFrame | None:
+        return pl.concat(self._late) if self._late else None
+
+    def put(self, bar: BarPlan, bars: pl.DataFrame) -> None:
+        self._bars[bar.name].append(to_logical(self._query.target, bars))
+
+    def late(self, events: pl.DataFrame) -> None:
+        self._late.append(to_logical(self._query.source, events))
+
+    def commit(self) -> dict[str, Path]:
+        return {}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        return None
+
+
+class FolderSink:
+    """Writes one file per timeframe, and one of late events if the query keeps them."""
+
+    def __init__(self, query: QueryModel, plan: Plan, folder: Path, format: str) -> None:
+        self._query = query
+        self._folder = OutputFolder(folder, format)
+        self._writers: dict[str, FinalWriter] = {}
+        for bar in plan.emitted:
+            self._writers[bar.name] = self._folder.writer(bar.final_topic, query.target)
+        self._late_writer: FinalWriter | None = None
+        if query.late is Late.TOPIC:
+            self._late_writer = self._folder.writer(f"{query.target.topic}_late", query.source)
+
+    @property
+    def frames(self) -> dict[str, pl.DataFrame]:
+        return {}
+
+    @property
+    def late_events(self) -> pl.DataFrame | None:
+        return None
+
+    def put(self, bar: BarPlan, bars: pl.DataFrame) -> None:
+        self._writers[bar.name].write(to_logical(self._query.target, bars))
+
+    def late(self, events: pl.DataFrame) -> None:
+        assert self._late_writer is not None
+        self._late_writer.write(to_logical(self._query.source, events))
+
+    def commit(self) -> dict[str, Path]:
+        self._folder.commit()
+        return {name: writer.path for name, writer in self._writers.items()}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if error is not None:
+            self._folder.abort()

@@ -21,8 +21,7 @@ from kandle.cli.bars import bars_command
 from kandle.cli.contexts import ContextName, is_context_name, load_context
 from kandle.cli.demo import demo_command
 from kandle.cli.doctor import doctor_command
-from kandle.cli.progress import progress_bar
-from kandle.cli.report import console, show_summary
+from kandle.cli.output import console, progress_bar, show_summary
 from kandle.cli.run import run_command
 from kandle.cli.script import script_command
 from kandle.cli.topics import topics_app

@@ -10,11 +10,11 @@ from typing import Annotated
 import typer
 
 from kandle.cli.contexts import ContextName, load_context
-from kandle.cli.files import written
+from kandle.cli.output import written
 from kandle.context.model import Model
 from kandle.errors import ModelError
 from kandle.log.port import TopicSpec
-from kandle.log.topics import entity_topic
+from kandle.log.schema import entity_topic
 from kandle.model.entity import EntityModel
 from kandle.plan.plan import Plan, plan
 from kandle.query.query import Late
@@ -27,8 +27,7 @@ from kandle.runtime.topics import (
     late_name,
     repartition_name,
 )
-from kandle.serde.formats import Formats
-from kandle.serde.subjects import topic_schemas
+from kandle.serde.formats import Formats, topic_schemas
 
 
 def avro_command(

@@ -2,27 +2,112 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime
+from decimal import Decimal
 from typing import Annotated, Any, cast
+from uuid import UUID
 
 import polars as pl
 import typer
 
-from kandle.cli.bar_output import BarPrinter
-from kandle.cli.contexts import is_context_name, load_context, plans_in
-from kandle.cli.data import AsJson, ConfigFile, DataFolder, LogChoice, check_log, for_reading, options_of
-from kandle.cli.key_values import key_values, series_key
-from kandle.cli.tail import Tail
-from kandle.cli.values import logical
+from kandle.cli.contexts import (
+    AsJson,
+    ConfigFile,
+    DataFolder,
+    LogChoice,
+    check_log,
+    for_reading,
+    is_context_name,
+    load_context,
+    options_of,
+    plans_in,
+)
+from kandle.cli.output import Columns, cell, console, frame_table, json_line, logical
+from kandle.cli.topics import Tail
 from kandle.context.context import Context
-from kandle.errors import ModelError, OptionsError, TimeframeError
+from kandle.errors import DataError, ModelError, OptionsError, TimeframeError
 from kandle.log.records import Batch
-from kandle.model.entity import EntityModel, unknown
+from kandle.model.entity import EntityModel, FieldModel, unknown
+from kandle.model.types import BooleanType, BytesType, DataType, DateType, DecimalType, IntegerType, TimestampType, UuidType
 from kandle.plan.plan import BarPlan, Plan
 from kandle.sets.reading import TimeBucket
 from kandle.time.timeframe import Timeframe, from_instant, parse_instant, to_instant
+
+STATE = "_state"
+"""Column that says whether a bar is final or live."""
+
+
+class BarPrinter:
+    """Prints frames of bars; what was final when it was printed is not printed again."""
+
+    def __init__(self, entity: EntityModel, *, is_live: bool, as_json: bool, is_stream: bool) -> None:
+        self._names = [found.name for found in entity.fields] + ([STATE] if is_live else [])
+        right = [position for position, found in enumerate(entity.fields) if found.type.is_numeric]
+        self._titles = {name: "state" if name == STATE else name for name in self._names}
+        self._columns = Columns(list(self._titles.values()), right)
+        self._keys = [found.name for found in entity.keys]
+        self._as_json = as_json
+        self._console = console()
+        self._has_table = self._console.is_terminal and not (is_stream or as_json)
+        self._final = pl.DataFrame()
+
+    def show(self, bars: pl.DataFrame) -> None:
+        """Print those that are new."""
+        fresh = self._fresh(bars)
+        if self._has_table:
+            self._console.print(frame_table(self._console, fresh.select(self._names).rename(self._titles)))
+            return
+        for line in self._lines(fresh):
+            typer.echo(line)
+
+    def _fresh(self, bars: pl.DataFrame) -> pl.DataFrame:
+        """Bars that were not final before; of those that are, the newest batch is remembered."""
+        known = self._final
+        fresh = bars if known.is_empty() else bars.join(known, on=self._keys, how="anti", maintain_order="left")
+        self._final = bars.filter(pl.col(STATE) == "final").select(self._keys)
+        return fresh
+
+    def _lines(self, bars: pl.DataFrame) -> Iterator[str]:
+        if self._as_json:
+            yield from map(json_line, bars.select(self._names).iter_rows(named=True))
+        else:
+            yield from self._columns.lines([cell(value) for value in row] for row in bars.select(self._names).iter_rows())
+
+
+WORDS = {"true": True, "false": False}
+READERS: dict[type[DataType], Callable[[str], Any]] = {
+    BooleanType: lambda text: WORDS[text.lower()],
+    IntegerType: int,
+    DecimalType: Decimal,
+    DateType: date.fromisoformat,
+    TimestampType: lambda text: from_instant(parse_instant(text)),
+    UuidType: UUID,
+    BytesType: str.encode,
+}
+
+
+def series_key(entity: EntityModel) -> tuple[FieldModel, ...]:
+    """The key of a series of bars: without the start of the bucket."""
+    return tuple(found for found in entity.keys if not found.is_timestamp)
+
+
+def key_values(entity: EntityModel, texts: Sequence[str]) -> list[Any]:
+    """Values of the first parts of the key; DataError names the part that cannot be read."""
+    parts = series_key(entity)
+    if len(texts) > len(parts):
+        names = ", ".join(part.name for part in parts) or "no parts"
+        raise DataError(f"the key of {entity.name} is {names}, so {texts[len(parts)]!r} is too much")
+    return [_value(entity, part, text) for part, text in zip(parts, texts, strict=False)]
+
+
+def _value(entity: EntityModel, part: FieldModel, text: str) -> Any:
+    try:
+        return READERS.get(type(part.type), str)(text)
+    except (ValueError, ArithmeticError, KeyError) as error:
+        raise DataError(f"{text!r} is no value of {entity.name}.{part.name}, which is {part.type}") from error
+
 
 DEFAULT_LAST = 20
 FIRST_REACH, GROWTH = 4, 8

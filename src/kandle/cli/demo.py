@@ -2,34 +2,142 @@
 
 from __future__ import annotations
 
+import json
+import os
 import shutil
+import signal
+import subprocess
+import sys
 import tempfile
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Annotated
+from types import FrameType
+from typing import IO, Annotated
 
 import typer
 from rich.console import Console
 
-from kandle.cli.contexts import plans_in
-from kandle.cli.data import has_log
+from kandle.cli.contexts import has_log, plans_in
 from kandle.cli.demo_checks import Check, checks, is_late
-from kandle.cli.demo_market import Bar, Market, Tick
-from kandle.cli.demo_processes import CONFIG, Children, children, write_config
-from kandle.cli.demo_ticks import SYMBOLS
+from kandle.cli.demo_market import SYMBOLS, Bar, Market, Tick
 from kandle.cli.demo_view import Seen, View, view_on
-from kandle.cli.report import console, show_line, table_of
-from kandle.cli.tail import Tail, whole
-from kandle.cli.values import iso_instant
+from kandle.cli.output import console, iso_instant, show_line, table_of
+from kandle.cli.topics import Tail, whole
 from kandle.context.options import Options
 from kandle.context.sections import LogOptions
 from kandle.errors import OptionsError, StateError, UnknownTopicError
-from kandle.log.embedded import EmbeddedLog
+from kandle.log.embedded.log import EmbeddedLog
 from kandle.log.port import Log
 from kandle.plan.plan import Plan
 from kandle.time.clock import Clock, ScaledClock, SystemClock
 from kandle.time.timeframe import MILLISECOND, SECOND
+
+CONFIG = "kandle.toml"
+PATIENCE = 10.0
+"""Seconds that a process has to stop by itself."""
+
+
+class Child:
+    """One process; what it says goes into a file of its name."""
+
+    def __init__(self, name: str, command: Sequence[str], folder: Path) -> None:
+        self.name = name
+        self._output = folder / f"{name}.log"
+        with self._output.open("wb") as output:
+            self._process = _started(command, folder, output)
+
+    @property
+    def pid(self) -> int:
+        """Number of the process."""
+        return self._process.pid
+
+    def check(self) -> None:
+        """StateError if it has ended by itself."""
+        if (code := self._process.poll()) is not None:
+            raise StateError(f"the {self.name} process has ended with exit code {code}: {self._last_line()} (see {self._output})")
+
+    def stop(self) -> int:
+        """Ask it to end, kill it if it does not, and give its exit code."""
+        if self._process.poll() is None:
+            self._process.send_signal(signal.SIGTERM)
+        try:
+            return self._process.wait(PATIENCE)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            return self._process.wait()
+
+    def _last_line(self) -> str:
+        lines = self._output.read_text(encoding="utf-8", errors="replace").split("\n")
+        said = [line.removeprefix("kandle: error: ") for line in lines if line.strip()]
+        return said[-1] if said else "it said nothing"
+
+
+def _started(command: Sequence[str], folder: Path, output: IO[bytes]) -> subprocess.Popen[bytes]:
+    """A process that finds the same modules, but no configuration other than that of the demo."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("KANDLE_")}
+    environment["PYTHONPATH"] = os.pathsep.join(str(Path(each).absolute()) for each in sys.path if each)
+    return subprocess.Popen(
+        [sys.executable, "-m", *command],
+        cwd=folder,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=output,
+        stderr=subprocess.STDOUT,
+    )
+
+
+class Children:
+    """All processes of the demo."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._running: dict[str, Child] = {}
+
+    def start(self, name: str, *command: str) -> None:
+        """Start a process: a module and its arguments."""
+        self._running[name] = Child(name, command, self._folder)
+
+    def check(self) -> None:
+        """StateError if any has ended by itself."""
+        for child in self._running.values():
+            child.check()
+
+    def stop(self, name: str) -> None:
+        """Stop one; StateError unless it ends well."""
+        child = self._running.pop(name)
+        if (code := child.stop()) != 0:
+            raise StateError(f"the {name} process ended with exit code {code} when it was stopped")
+
+    def stop_all(self) -> None:
+        """Stop what still runs, whatever it says."""
+        for name in list(self._running):
+            self._running.pop(name).stop()
+
+
+@contextmanager
+def children(folder: Path) -> Iterator[Children]:
+    """Processes that are stopped at the end, also if this one is told to end."""
+    found = Children(folder)
+    before = signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        yield found
+    finally:
+        found.stop_all()
+        signal.signal(signal.SIGTERM, before)
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+def write_config(folder: Path, clock: dict[str, str | float]) -> Path:
+    """The configuration file that all processes share."""
+    lines = ['context = "kandle.cli.demo_market:Market"', "[log]", f"path = {json.dumps(str(folder.absolute()))}", "[clock]"]
+    path = folder / CONFIG
+    path.write_text("\n".join([*lines, *(f"{name} = {json.dumps(value)}" for name, value in clock.items())]) + "\n")
+    return path
+
 
 __all__ = ["Bar", "Market", "Tick", "demo_command"]
 

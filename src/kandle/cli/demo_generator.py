@@ -5,9 +5,8 @@ from __future__ import annotations
 import asyncio
 import sys
 
-from kandle.cli.demo_market import Market
-from kandle.cli.demo_ticks import Walks
-from kandle.cli.signals import stop_signals
+from kandle.cli.demo_market import Market, Walks
+from kandle.cli.run import stop_signals
 from kandle.context.options import Options
 from kandle.errors import KandleError
 from kandle.time.timeframe import MILLISECOND

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
 from typing import Annotated
 
+import numpy as np
+import polars as pl
+
 import kandle
 from kandle import Context, EventSet, Key, Precision, Timestamp
 from kandle import functions as f
+from kandle.time.timeframe import MILLISECOND, SECOND
 
 Price = Annotated[Decimal, Precision(18, 2)]
 
@@ -67,3 +72,85 @@ class Market(Context):
                 )
             )
         )
+
+
+STEP = 50 * MILLISECOND
+"""How far the walks go at a time."""
+
+OLDEST = 4 * STEP
+"""A generator that was held up for longer leaves out what it should have written: ticks come in time or not at all."""
+
+TICKS = pl.Schema({"symbol": pl.String(), "time": pl.Datetime("us", "UTC"), "price": pl.Decimal(18, 2), "size": pl.Int64()})
+HUNDREDTH = pl.Series(["0.01"]).cast(pl.Decimal(38, 2))
+
+
+@dataclass(frozen=True, slots=True)
+class Symbol:
+    """A symbol: its first price in hundredths, its ticks in a second, and when it is silent: the last `pause` of each `every`."""
+
+    name: str
+    price: int
+    per_second: float
+    every: int = SECOND
+    pause: int = 0
+
+    def is_silent(self, elapsed: int) -> bool:
+        """Whether no ticks come at this time since the beginning."""
+        return elapsed % self.every >= self.every - self.pause
+
+
+SYMBOLS = (
+    Symbol("ALPHA", 10_450, 60),
+    Symbol("BRAVO", 2_310, 20, every=7 * SECOND, pause=3 * SECOND),
+    Symbol("DELTA", 48_200, 35, every=16 * SECOND, pause=10 * SECOND),
+    Symbol("OMEGA", 193_000, 1),
+)
+
+
+@dataclass(slots=True)
+class Walks:
+    """All symbols' random walks, from an instant on; `_done` counts the steps that have been made."""
+
+    seed: int
+    start: int
+    symbols: tuple[Symbol, ...] = SYMBOLS
+    _random: np.random.Generator = field(init=False)
+    _prices: list[int] = field(init=False)
+    _done: int = 0
+
+    def __post_init__(self) -> None:
+        self._random = np.random.default_rng(self.seed)
+        self._prices = [symbol.price for symbol in self.symbols]
+
+    @property
+    def next_end(self) -> int:
+        """When the next step is over."""
+        return self.start + (self._done + 1) * STEP
+
+    def until(self, now: int) -> pl.DataFrame:
+        """The ticks of all steps that are over by now, in the order of time; those that are too old are left out."""
+        parts: list[tuple[str, int, int, int]] = []
+        while self.next_end <= now:
+            step = sorted(self._step(), key=lambda tick: tick[1])
+            if self.next_end > now - OLDEST:
+                parts += step
+            self._done += 1
+        names, times, prices, sizes = zip(*parts, strict=True) if parts else ((), (), (), ())
+        columns = {"symbol": names, "time": times, "price": prices, "size": sizes}
+        frame = pl.DataFrame(columns, schema={"symbol": pl.String, "time": pl.Int64, "price": pl.Int64, "size": pl.Int64})
+        hundredths = pl.col("price").cast(pl.Decimal(38, 0)) * pl.lit(HUNDREDTH)
+        return frame.with_columns(price=hundredths).cast(TICKS)
+
+    def _step(self) -> Iterator[tuple[str, int, int, int]]:
+        """The ticks of one step; random numbers are drawn in a pause too, so that walks do not depend on each other."""
+        elapsed = self._done * STEP
+        for position, symbol in enumerate(self.symbols):
+            count = int(self._random.poisson(symbol.per_second * STEP / SECOND))
+            times = np.sort(self._random.integers(0, STEP, count)).tolist()
+            moves = np.rint(self._random.normal(0.0, symbol.price * 0.0002, count)).astype(np.int64).tolist()
+            sizes = self._random.geometric(0.05, count).tolist()
+            if symbol.is_silent(elapsed):
+                continue
+            for time, move, size in zip(times, moves, sizes, strict=True):
+                self._prices[position] = max(self._prices[position] + move, 1)
+                yield symbol.name, self.start + elapsed + time, self._prices[position], size

@@ -16,7 +16,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from kandle.cli.values import logical
+from kandle.cli.output import logical
 from kandle.log.port import Log
 from kandle.log.records import Batch
 from kandle.plan.plan import BarPlan

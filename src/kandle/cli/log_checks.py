@@ -7,20 +7,18 @@ import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from kandle.cli.data import has_log
+from kandle.cli.contexts import has_log
 from kandle.cli.findings import Finding, fine, problem, warning
-from kandle.cli.tail import bounds, newest
-from kandle.cli.topics import size_text
-from kandle.cli.values import iso_instant
+from kandle.cli.output import iso_instant
+from kandle.cli.topics import bounds, newest, size_text
 from kandle.errors import SchemaError
-from kandle.log.database import FILE
-from kandle.log.embedded import EmbeddedLog
+from kandle.log.embedded.database import FILE
+from kandle.log.embedded.log import EmbeddedLog
 from kandle.log.port import GroupState, Log, TopicSpec
-from kandle.log.schema import differences, merged_columns
-from kandle.log.topics import entity_topic
+from kandle.log.schema import differences, entity_topic, merged_columns
 from kandle.model.entity import EntityModel
 from kandle.plan.plan import HEARTBEATS, Plan
-from kandle.runtime.deleted import deleted_topics
+from kandle.runtime.preparing import deleted_topics
 from kandle.runtime.topics import Retentions, check_partitions, heartbeat_names, query_topics, read_entities
 from kandle.time.clock import Clock
 from kandle.time.timeframe import SECOND

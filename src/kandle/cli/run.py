@@ -3,22 +3,109 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
+import signal
+import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
 from typing import Annotated, Any
 
 import typer
 
-from kandle.cli.contexts import ContextName, load_context, plans_in
-from kandle.cli.data import AsJson, ConfigFile, DataFolder, LogChoice, options_of, place_of, with_section
-from kandle.cli.log_output import LOGGER, log_to_standard_error
-from kandle.cli.signals import stop_signals
-from kandle.cli.values import json_line
+from kandle.cli.contexts import (
+    AsJson,
+    ConfigFile,
+    ContextName,
+    DataFolder,
+    LogChoice,
+    load_context,
+    options_of,
+    place_of,
+    plans_in,
+    with_section,
+)
+from kandle.cli.output import iso_instant, json_line, json_value
 from kandle.context.context import Context
 from kandle.errors import ModelError, StateError
 from kandle.plan.plan import Plan
 from kandle.runtime.counters import Health, QueryHealth
-from kandle.time.timeframe import MINUTE
+from kandle.time.timeframe import MINUTE, SECOND
+
+LOGGER = "kandle"
+USUAL = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime", "taskName"}
+"""Attributes that each record has; all others are what the caller gave with `extra`."""
+
+
+class TextFormatter(logging.Formatter):
+    """Time, level, message, then what else is known as `name=value`."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        details = " ".join(f"{name}={_text(value)}" for name, value in _details(record).items())
+        return f"{_time(record)} {record.levelname.lower():<7} {record.getMessage()} {details}".rstrip()
+
+
+class JsonFormatter(logging.Formatter):
+    """The same as one JSON object."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        usual = {"time": _time(record), "level": record.levelname.lower(), "event": record.getMessage()}
+        return json.dumps(usual | json_value(_details(record)), ensure_ascii=False, default=str)
+
+
+def log_to_standard_error(*, as_json: bool) -> None:
+    """Show what kandle logs from level INFO on."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(JsonFormatter() if as_json else TextFormatter())
+    logger = logging.getLogger(LOGGER)
+    logger.handlers = [handler]
+    logger.setLevel(logging.INFO)
+    logger.propagate = False
+    threading.excepthook = _log_error
+
+
+def _log_error(what: threading.ExceptHookArgs) -> None:
+    """An error that ended a thread is one line as well."""
+    name = "a thread" if what.thread is None else what.thread.name
+    logging.getLogger(LOGGER).error("%s has ended", name, extra={"error": f"{what.exc_type.__name__}: {what.exc_value}"})
+
+
+def _time(record: logging.LogRecord) -> str:
+    return iso_instant(round(record.created * 1000) * (SECOND // 1000))
+
+
+def _details(record: logging.LogRecord) -> dict[str, Any]:
+    """What the caller gave, and the error if there is one."""
+    given = {name: value for name, value in vars(record).items() if name not in USUAL}
+    error = record.exc_info[1] if record.exc_info else None
+    return given if error is None else given | {"error": f"{type(error).__name__}: {error}"}
+
+
+def _text(value: object) -> str:
+    text = value if isinstance(value, str) else json.dumps(json_value(value), ensure_ascii=False, default=str)
+    return json.dumps(text, ensure_ascii=False) if isinstance(value, str) and (" " in text or "\n" in text) else text
+
+
+@contextmanager
+def stop_signals() -> Iterator[asyncio.Event]:
+    """An event of the running loop that is set when one of the signals comes; the same signal again does what it usually does."""
+    stopped = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        signal.signal(number, before[signal.Signals(number)])
+        loop.call_soon_threadsafe(stopped.set)
+
+    for number in before:
+        signal.signal(number, stop)
+    try:
+        yield stopped
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
 
 LOOK_EVERY = 0.5
 """Seconds between two looks at the health of what runs."""

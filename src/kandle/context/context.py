@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar, get_args, get_origin
 from anyio import CancelScope, to_thread
 from anyio.from_thread import start_blocking_portal
 
-from kandle.context.model import Model, checked_model
-from kandle.context.model_builder import ModelBuilder, entities_of
+from kandle.context.model import Model, ModelBuilder, checked_model, entities_of
 from kandle.context.opened import Opened
 from kandle.context.options import DEFAULT_FILE, Options
 from kandle.errors import AccessError, ModelError, StateError
@@ -28,7 +27,7 @@ from kandle.time.clock import Clock
 from kandle.time.timeframe import Timeframe, as_timeframe
 
 if TYPE_CHECKING:
-    from kandle.sets.ksql import Ksql
+    from kandle.ksqldb.facade import Ksql
 
 T = TypeVar("T")
 

@@ -9,16 +9,16 @@ import polars as pl
 from kandle.context.options import Options
 from kandle.errors import OptionsError
 from kandle.ksql.program import Role
-from kandle.ksql.rest.client import KsqlClient
-from kandle.ksql.rest.settings import KsqlSettings, TlsSettings
+from kandle.ksqldb.client import KsqlClient
+from kandle.ksqldb.engine import EngineSpec, KsqlRuntime
+from kandle.ksqldb.facade import Ksql
+from kandle.ksqldb.settings import KsqlSettings, TlsSettings
 from kandle.log.kafka.log import KafkaLog
 from kandle.log.kafka.progress import KafkaProgress
 from kandle.log.port import Log
 from kandle.plan.plan import Plan
-from kandle.runtime.ksqldb.engine import EngineSpec, KsqlRuntime
-from kandle.runtime.spec import RuntimeSpec
+from kandle.runtime.query_runtime import RuntimeSpec
 from kandle.sets.host import Host
-from kandle.sets.ksql import Ksql
 from kandle.time.clock import Clock
 
 EXACTLY_ONCE = {"processing.guarantee": "exactly_once_v2"}

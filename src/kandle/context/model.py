@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Generic, Literal, Self, TypeVar
 
-from kandle.errors import ModelError
-from kandle.model.entity import EntityModel
+from kandle.context.sections import TopicOptions
+from kandle.errors import ModelError, QueryError, TimeframeError
+from kandle.model.entity import EntityModel, checked_topic, entity_model, unknown
 from kandle.query.query import QueryModel
+from kandle.query.stages import Limited, Query, build
+from kandle.time.timeframe import parse_duration
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,3 +61,104 @@ def _query_doubts(query: QueryModel, entities: Mapping[type, EntityModel]) -> It
             yield f"the query of {query.target.name} reads {entity.name}, for which the context has no set; add one"
     if query.window is not None and not query.target.keys:
         yield f"{query.target.name} has no key; mark the group key and w.start Key(0), Key(1) .."
+
+
+T = TypeVar("T")
+
+
+class ModelBuilder:
+    """Gathers the entities of a context and their queries."""
+
+    def __init__(self, declared: Mapping[type, EntityModel], context: str) -> None:
+        self._entities = dict(declared)
+        self._declarations: dict[type, Callable[[Query], Any]] = {}
+        self._context = context
+
+    def entity(self, cls: type[T]) -> EntityBuilder[T]:
+        """The entity of a class for which the context has a set."""
+        if cls not in self._entities:
+            name = getattr(cls, "__name__", repr(cls))
+            names = [found.name for found in self._entities.values()]
+            raise ModelError(unknown(f"{self._context} has no set of {name}; declare `name: EventSet[{name}]`", name, names))
+        return EntityBuilder(self, cls)
+
+    def change(self, cls: type, **changes: Any) -> None:
+        """Other topic settings for an entity."""
+        self._entities[cls] = replace(self._entities[cls], **changes)
+
+    def declare(self, cls: type, query: Callable[[Query], Any]) -> None:
+        """Remember the query of an entity; it is built when all entities have their settings."""
+        if cls in self._declarations:
+            raise ModelError(f"{cls.__name__} has a query already")
+        self._declarations[cls] = query
+
+    def apply(self, topics: Mapping[str, TopicOptions], place_of: Callable[[Sequence[str]], str] = lambda path: "") -> None:
+        """Settings of the configuration, by topic, in the place of those of the entities."""
+        by_topic = {found.topic: cls for cls, found in self._entities.items()}
+        for topic, options in topics.items():
+            if topic not in by_topic:
+                what = f"{place_of(['topics', topic])}topics.{topic}: {self._context} has no such topic"
+                raise ModelError(unknown(what, topic, list(by_topic)))
+            given = {name: value for name, value in options.model_dump().items() if value is not None}
+            if "retention" in given:
+                given["retention"] = parse_duration(given["retention"])
+            self.change(by_topic[topic], **given)
+
+    @property
+    def entities(self) -> dict[type, EntityModel]:
+        """All entities by class."""
+        return self._entities
+
+    def queries(self) -> dict[type, QueryModel]:
+        """All queries by class of their target, built now."""
+        return {cls: self._built(cls, declaration) for cls, declaration in self._declarations.items()}
+
+    def _built(self, cls: type, declaration: Callable[[Query], Any]) -> QueryModel:
+        target = self._entities[cls]
+        try:
+            query: QueryModel = build(target, declaration)
+        except (QueryError, TimeframeError) as error:
+            raise type(error)(f"query of {target.name}: {error}") from error
+        return replace(
+            query,
+            source=self._settled(query.source),
+            join=None if query.join is None else replace(query.join, entity=self._settled(query.join.entity)),
+            schedule=None if query.schedule is None else replace(query.schedule, entity=self._settled(query.schedule.entity)),
+        )
+
+    def _settled(self, entity: EntityModel) -> EntityModel:
+        """The entity with the topic settings of this model."""
+        return self._entities.get(entity.cls, entity)
+
+
+class EntityBuilder(Generic[T]):
+    """Settings of one entity; each call gives the builder back."""
+
+    def __init__(self, builder: ModelBuilder, cls: type[T]) -> None:
+        self._builder = builder
+        self._cls = cls
+
+    def to_query(self, declare: Callable[[Query], Limited[T]]) -> Self:
+        """The query that makes this entity."""
+        self._builder.declare(self._cls, declare)
+        return self
+
+    def topic(self, name: str) -> Self:
+        """Another topic."""
+        self._builder.change(self._cls, topic=checked_topic(name))
+        return self
+
+    def partitions(self, count: int) -> Self:
+        """Another number of partitions."""
+        self._builder.change(self._cls, partitions=count)
+        return self
+
+    def replication(self, count: int) -> Self:
+        """Another replication."""
+        self._builder.change(self._cls, replication=count)
+        return self
+
+
+def entities_of(classes: list[type]) -> dict[type, EntityModel]:
+    """Entity metadata by class."""
+    return {cls: entity_model(cls) for cls in classes}

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import difflib
+import os
+import re
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
-from pydantic import Field, PrivateAttr, ValidationError
+from pydantic import BaseModel, BeforeValidator, Field, PrivateAttr, ValidationError
 from pydantic_settings import BaseSettings, InitSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
-from kandle.context.option_errors import LEVEL, PREFIX, Origin, message, unknown_variable
 from kandle.context.sections import (
     ClockOptions,
     ConsumerOptions,
@@ -27,6 +30,170 @@ from kandle.context.sections import (
     UniverseOptions,
 )
 from kandle.errors import OptionsError
+from kandle.time.timeframe import duration_text
+
+PREFIX = "KANDLE_"
+LEVEL = "__"
+
+SECRETS = (
+    "kafka.properties",
+    "kafka.consumer",
+    "kafka.producer",
+    "schema_registry",
+    "ksqldb.password",
+    "ksqldb.key_password",
+    "ksqldb.properties",
+)
+"""Options that begin so are never printed."""
+
+WORDS = {
+    "model_type": "is a section of options: write them below a line [{name}], or as {{option = value}}",
+    "dict_type": "is a section of options: write them below a line [{name}], or as {{option = value}}",
+    "tuple_type": 'is a list: write it in brackets, such as ["north", "ACME"]',
+    "path_type": 'is a path: write it as a text, such as "kandle-data"',
+    "int_parsing": "is a whole number",
+    "int_type": "is a whole number",
+    "string_type": "is a text: write it in quotes",
+}
+"""What an option is, by the kind of error that the library reports."""
+
+KEY = re.compile(r"\s*([^=#]+?)\s*=")
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where options were said: in code, or in the text of a file; else in the environment."""
+
+    code: Mapping[str, Any] = field(default_factory=dict)
+    file: Path | None = None
+    text: str = ""
+
+    def place_of(self, path: Sequence[str]) -> str:
+        """Where an option was said, to begin a message with; nothing if it was code."""
+        if _holds(self.code, path):
+            return ""
+        if variable := _variable(path):
+            return f"environment, {variable}: "
+        line = self._line_of(tuple(path))
+        return f"{self.file}, line {line}: " if line is not None else ""
+
+    def _line_of(self, path: tuple[str, ...]) -> int | None:
+        """The line of an option, or of the list or table that it is a part of."""
+        found = [
+            (len(said), number)
+            for number, said, is_value in _lines(self.text)
+            if said == path or (is_value and said == path[: len(said)])
+        ]
+        return max(found, key=lambda each: (each[0], -each[1]))[1] if found else None
+
+
+def message(error: ValidationError, options: type[BaseModel], origin: Origin) -> str:
+    """The first problem: place, option, what was given, what is valid."""
+    first = error.errors()[0]
+    path = [str(part) for part in first["loc"]]
+    where, key = origin.place_of(path), ".".join(path)
+    if first["type"] != "extra_forbidden":
+        given = "" if key.startswith(SECRETS) else f" = {first.get('input')!r}"
+        return f"{where}option {key!r}{given}: {_said(first, options)}"
+    return f"{where}{_unknown(path, options)}"
+
+
+def unknown_variable(options: type[BaseModel]) -> str | None:
+    """What is wrong with a variable of the environment that says an option of a section which there is not, if there is one."""
+    for name in sorted(os.environ):
+        section, level, _ = name.upper().removeprefix(PREFIX).lower().partition(LEVEL.lower())
+        if name.upper().startswith(PREFIX) and level and section not in options.model_fields:
+            return f"environment, {name}: {_unknown([section], options)}"
+    return None
+
+
+def _unknown(path: Sequence[str], options: type[BaseModel]) -> str:
+    valid = list(_fields(options, path[:-1]))
+    close = difflib.get_close_matches(path[-1], valid, 1)
+    hint = f"did you mean {close[0]!r}? " if close else ""
+    return f"unknown option {'.'.join(path)!r}; {hint}valid are {', '.join(valid)}"
+
+
+def _said(problem: Mapping[str, Any], options: type[BaseModel]) -> str:
+    """What is wrong with a value."""
+    kind, path = problem["type"], [str(part) for part in problem["loc"]]
+    if kind == "value_error":
+        # Our own validators' words, without what the library puts before them.
+        return str(problem["ctx"]["error"])
+    if kind == "greater_than_equal" and _is_duration(options, path):
+        return f'give a duration of at least {duration_text(problem["ctx"]["ge"])}, as a text such as "1s"'
+    if kind in WORDS:
+        return f"this {WORDS[kind].format(name='.'.join(path))}"
+    return str(problem["msg"])
+
+
+def _fields(options: type[BaseModel], path: Sequence[str]) -> Mapping[str, Any]:
+    """The options that there are at a place."""
+    place: type[BaseModel] | None = options
+    sections: type[BaseModel] | None = None
+    for name in path:
+        if sections is not None:
+            # Any name is one of the user's.
+            place, sections = sections, None
+            continue
+        kind = place.model_fields[name].annotation if place is not None and name in place.model_fields else None
+        place, sections = _section(kind), next(filter(None, map(_section, get_args(kind))), None)
+    return {} if place is None else place.model_fields
+
+
+def _section(kind: Any) -> type[BaseModel] | None:
+    return kind if isinstance(kind, type) and issubclass(kind, BaseModel) else None
+
+
+def _is_duration(options: type[BaseModel], path: Sequence[str]) -> bool:
+    """Whether an option is a duration, which is kept in microseconds."""
+    found = _fields(options, path[:-1]).get(path[-1])
+    return found is not None and any(isinstance(each, BeforeValidator) for each in found.metadata)
+
+
+def _holds(values: Any, path: Sequence[str]) -> bool:
+    """Whether values that code gave say anything of an option."""
+    for name in path:
+        if not isinstance(values, Mapping):
+            return True
+        if name not in values:
+            return False
+        values = values[name]
+    return True
+
+
+def _variable(path: Sequence[str]) -> str | None:
+    """The variable of the environment that says an option, if there is one."""
+    there = {name.upper(): name for name in os.environ}
+    names = (PREFIX + LEVEL.join(path[:length]).upper() for length in range(len(path), 0, -1))
+    return next((there[name] for name in names if name in there), None)
+
+
+def _lines(text: str) -> Iterator[tuple[int, tuple[str, ...], bool]]:
+    """Number, full name, and whether it has a value, of each line that begins a table or says an option."""
+    table: tuple[str, ...] = ()
+    for number, line in enumerate(text.splitlines(), 1):
+        if line.lstrip().startswith("[") and (found := _name(line)) is not None:
+            table = found
+            yield number, table, False
+        elif (key := KEY.match(line)) is not None and (found := _name(f"{key[1]} = 0")) is not None:
+            yield number, table + found, True
+
+
+def _name(line: str) -> tuple[str, ...] | None:
+    """The dotted name on a line of TOML; None if it is in the middle of a value."""
+    try:
+        content: Any = tomllib.loads(line)
+    except tomllib.TOMLDecodeError:
+        return None
+    names: list[str] = []
+    while isinstance(content, dict) and len(content) == 1:
+        ((name, content),) = content.items()
+        names.append(name)
+        if isinstance(content, list):
+            break
+    return tuple(names)
+
 
 DEFAULT_FILE = "kandle.toml"
 

@@ -10,7 +10,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from kandle.model.markers import FormatName, PartitionerName
 from kandle.plan.plan import HEARTBEATS
-from kandle.runtime.heartbeat.planner import checked_backfill
+from kandle.runtime.planner import checked_backfill
 from kandle.serde.registry import Compatibility
 from kandle.time.timeframe import DAY, HOUR, MINUTE, SECOND, parse_duration
 

@@ -21,8 +21,7 @@ from kandle.engine import decimals
 from kandle.engine.decimals import HALVES, WIDE, digits, is_exact, narrowed, wide
 from kandle.engine.expressions import converted
 from kandle.model.types import NARROW_PRECISION, DataType, DecimalType, FloatType, IntegerType
-from kandle.query.describe import describe
-from kandle.query.nodes import Aggregate
+from kandle.query.nodes import Aggregate, describe
 
 TIME = "_time"
 OFFSET = "_offset"

@@ -2,16 +2,60 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NoReturn
 
 import numpy as np
 import polars as pl
 
-from kandle.engine.buffer import KEY, OPENED, START
-from kandle.engine.compiled import COMPLETE, GAP, CompiledQuery
-from kandle.engine.fit import check_fit
-from kandle.engine.keys import KeyTable
+from kandle.engine.aggregates import FIRST_TIME, Partial
+from kandle.engine.compiled import COMPLETE, GAP, KEY, OPENED, START, CompiledQuery, merged
+from kandle.engine.operator import BarOperator, KeyTable
+from kandle.errors import DataError
+from kandle.model.entity import EntityModel, FieldModel
+from kandle.model.types import DecimalType, StringType
 from kandle.plan.plan import BarPlan
+
+
+def check_fit(entity: EntityModel, bars: pl.DataFrame) -> None:
+    """Raise DataError for the first value that is too large, too long or missing; names entity, field, value and bar."""
+    if bars.is_empty():
+        return
+    for found in entity.fields:
+        if not found.nullable and bars[found.name].null_count():
+            _refuse(entity, found, "is NULL, but the field is not Optional", bars.filter(pl.col(found.name).is_null()))
+        if isinstance(found.type, DecimalType):
+            _check_digits(entity, found, bars)
+        if isinstance(found.type, StringType) and found.type.max_length is not None:
+            too_long = bars[found.name].str.len_chars() > found.type.max_length
+            if too_long.any():
+                _refuse(entity, found, f"is longer than {found.type.max_length} characters", bars.filter(too_long))
+
+
+def _check_digits(entity: EntityModel, found: FieldModel, bars: pl.DataFrame) -> None:
+    assert isinstance(found.type, DecimalType)
+    values = bars[found.name]
+    # Two extremes are found faster than each value is compared, and almost always that is all.
+    low, high = values.min(), values.max()
+    bound = 10**found.type.precision
+    if low is None or (-bound < low and high < bound):
+        return
+    limit = pl.lit(bound, dtype=pl.Int128)
+    _refuse(entity, found, f"does not fit {found.type}", bars.filter(pl.col(found.name).cast(pl.Int128).abs() >= limit))
+
+
+def _refuse(entity: EntityModel, found: FieldModel, why: str, bad: pl.DataFrame) -> NoReturn:
+    raise DataError(_message(entity, found, why, bad.head(1)))
+
+
+def _message(entity: EntityModel, found: FieldModel, why: str, bar: pl.DataFrame) -> str:
+    value = bar[found.name][0]
+    if isinstance(found.type, DecimalType) and value is not None:
+        value = f"{value} * 10**-{found.type.scale}"
+    keys = {key.name: bar[key.name][0] for key in entity.keys}
+    where = ", ".join(f"{name}={key}" for name, key in keys.items())
+    return f"{entity.name}.{found.name} = {value} {why}" + (f" (bar {where})" if where else "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,3 +105,62 @@ class BarMaker:
         descending = [order.descending for order in query.order_by]
         ordered = bars.sort([START, *fields], descending=[False, *descending], maintain_order=True)
         return ordered if query.limit is None else ordered.group_by(START, maintain_order=True).head(query.limit)
+
+
+class LiveBars:
+    """Remembers which base buckets got events, and gives bars of these and of the buckets above them when it is asked."""
+
+    def __init__(self, maker: BarMaker, keys: KeyTable, partials: Sequence[Partial]) -> None:
+        self._maker = maker
+        self._keys = keys
+        self._partials = partials
+        self._touched: list[pl.DataFrame] = []
+
+    @property
+    def has_changes(self) -> bool:
+        """Whether `changes` may have something to give."""
+        return bool(self._touched)
+
+    def touch(self, rows: pl.DataFrame) -> None:
+        """These base buckets, by `_key` and `_start`, got events."""
+        self._touched.append(rows.select(KEY, START, FIRST_TIME))
+
+    def touch_all(self, base: BarOperator) -> None:
+        """All open base buckets are as if they had got events, and no others."""
+        rows = base.buffer.merged()
+        self._touched = [] if rows is None else [rows.select(KEY, START, FIRST_TIME)]
+
+    def changes(self, operators: Sequence[BarOperator]) -> list[tuple[BarPlan, pl.DataFrame]]:
+        """Bars of the open buckets that got events since the last call, by timeframe, finest first."""
+        if not self._touched:
+            return []
+        touched = pl.concat(self._touched)
+        self._touched = []
+        found = []
+        current: dict[str, pl.DataFrame | None] = {}
+        for operator in operators:
+            rows = current[operator.plan.name] = self._current(operator, current)
+            if rows is not None and operator.plan.is_emitted:
+                found.append((operator.plan, self._live(operator, rows, touched)))
+        return [(bar, frame) for bar, frame in found if frame.height]
+
+    def _current(self, operator: BarOperator, current: dict[str, pl.DataFrame | None]) -> pl.DataFrame | None:
+        """All open buckets of a timeframe: what closed bars below gave, and what is open below."""
+        own = operator.buffer.merged()
+        below = current.get(operator.plan.source or "")
+        if below is None:
+            return own
+        below = operator.adopt(below, self._keys.groups[below[KEY].to_numpy()])
+        every = below if own is None else pl.concat([own, below.select(own.columns)])
+        return merged(every.sort(FIRST_TIME, maintain_order=True), self._partials, in_order=True)
+
+    def _live(self, operator: BarOperator, rows: pl.DataFrame, touched: pl.DataFrame) -> pl.DataFrame:
+        if operator.plan.source is not None:
+            touched = operator.adopt(touched, self._keys.groups[touched[KEY].to_numpy()])
+        rows = rows.join(touched.select(KEY, START).unique(), on=[KEY, START], how="semi")
+        if rows.is_empty():
+            return rows
+        groups, starts = self._keys.groups[rows[KEY].to_numpy()], rows[START].to_numpy()
+        ends = operator.slots.end(groups, starts)
+        opened = operator.slots.opened(groups, starts)
+        return self._maker.live(rows.with_columns(pl.Series("_end", ends), pl.Series(COMPLETE, ends), pl.Series(OPENED, opened)))

@@ -2,17 +2,76 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
 import polars as pl
 
 from kandle.engine.aggregates import AGGREGATES, TIMES, Accumulator, Argument, Partial, last_partials
-from kandle.engine.buffer import OPENED, START
 from kandle.engine.expressions import Scope, compiled, evaluated
 from kandle.query.nodes import Aggregate, AnyNode, Branch, Call, Case, Constant, Node, aggregates
 from kandle.query.query import Gaps, QueryModel
 from kandle.query.signatures import call
+from kandle.time.sessions import SessionCalendar, SessionRows
+
+KEY = "_key"
+START = "_start"
+OPENED = "_opened"
+COMPACT_ROWS = 100_000
+"""Pending rows below this are not merged before somebody asks; above it, when they outnumber the merged ones."""
+
+
+class PartialBuffer:
+    """Partials by (key, bucket start), in the order in which their events came."""
+
+    def __init__(self, partials: Sequence[Partial]) -> None:
+        self._partials = partials
+        self._frames: list[pl.DataFrame] = []
+        self._pending = 0
+        self._in_order = True
+
+    def append(self, frame: pl.DataFrame, *, in_order: bool) -> None:
+        """Add partials; `in_order` says that none of their events is earlier than one that came before."""
+        if frame.is_empty():
+            return
+        self._in_order = self._in_order and in_order
+        self._frames.append(frame)
+        self._pending += frame.height
+        if self._pending > COMPACT_ROWS and self._pending > 2 * self._frames[0].height:
+            self.merged()
+
+    def merged(self) -> pl.DataFrame | None:
+        """One row per open bucket, or None if there is none."""
+        if len(self._frames) > 1:
+            self.replace(merged(pl.concat(self._frames), self._partials, in_order=self._in_order))
+        return self._frames[0] if self._frames else None
+
+    @property
+    def buckets(self) -> int:
+        """How many buckets are open; changes nothing, so that any thread may ask."""
+        frames = list(self._frames)
+        return pl.concat([frame.select(KEY, START) for frame in frames]).n_unique() if frames else 0
+
+    def put(self, frame: pl.DataFrame) -> None:
+        """Add rows, one per bucket, in the place of what was there of the same buckets."""
+        rows = self.merged()
+        if rows is not None:
+            kept = rows.join(frame, on=[KEY, START], how="anti")
+            frame = pl.concat([kept, frame.select(kept.columns)])
+        self.replace(frame)
+
+    def replace(self, frame: pl.DataFrame) -> None:
+        """Keep just these rows, one per bucket."""
+        self._frames = [] if frame.is_empty() else [frame]
+        self._pending = 0
+        self._in_order = True
+
+
+def merged(frame: pl.DataFrame, partials: Sequence[Partial], *, in_order: bool) -> pl.DataFrame:
+    """Partials of the same bucket become one row."""
+    return frame.group_by(KEY, START).agg([partial.merged(in_order=in_order) for partial in partials])
+
 
 GAP = "_gap"
 COMPLETE = "_complete"
@@ -129,3 +188,30 @@ class CompiledQuery:
         columns: dict[Node, str] = dict(zip(self.query.group_by, self.key_names, strict=False))
         columns |= {node: f"_v{position}" for position, node in enumerate(self._accumulators)}
         return Scope(columns)
+
+
+def session_calendar(query: QueryModel, frames: Iterable[pl.DataFrame], *, is_whole: bool = False) -> SessionCalendar:
+    """The calendar of the query's schedule, from physical frames of the schedule's entity; whole if no more rows will come."""
+    schedule = query.schedule
+    assert schedule is not None
+    names = [key.name for key in schedule.entity.keys[: len(query.group_by)]]
+    columns = [
+        compiled(schedule.open).cast(pl.Int64).alias("_open"),
+        compiled(schedule.close).cast(pl.Int64).alias("_close"),
+    ]
+    if schedule.day is not None:
+        columns.append(compiled(schedule.day).cast(pl.Int32).alias("_day"))
+    rows = pl.concat([frame.select(names).hstack(evaluated(frame, columns)) for frame in frames])
+    distinct = rows.select(names).unique(maintain_order=True).with_row_index("_key")
+    numbers = rows.join(distinct, on=names, how="left", maintain_order="left")["_key"].cast(pl.Int64)
+    days = rows["_day"].to_numpy() if schedule.day is not None else None
+    return SessionCalendar(
+        SessionRows(
+            keys=distinct.select(names).rows(),
+            key_ids=numbers.to_numpy().astype(np.int64),
+            opens=rows["_open"].to_numpy(),
+            closes=rows["_close"].to_numpy(),
+            days=days,
+        ),
+        is_whole=is_whole,
+    )

@@ -12,8 +12,7 @@ from kandle.engine.scalars import SCALARS
 from kandle.errors import DataError, KandleError, PlanError
 from kandle.model.columns import logical_decimal
 from kandle.model.types import EXACT, BooleanType, DataType, DecimalType, FloatType, IntegerType, StringType, UuidType
-from kandle.query.describe import describe
-from kandle.query.nodes import Aggregate, AnyNode, Call, Case, Cast, Column, Constant, Node, WindowBound
+from kandle.query.nodes import Aggregate, AnyNode, Call, Case, Cast, Column, Constant, Node, WindowBound, describe
 
 WINDOW_COLUMNS = {"start": "_opened", "end": "_end"}
 

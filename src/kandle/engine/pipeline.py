@@ -12,23 +12,102 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
-from kandle.engine.admission import Admission
 from kandle.engine.aggregates import FIRST_TIME, LAST_TIME, OFFSET, TIME
-from kandle.engine.bars import BarMaker, Finals
-from kandle.engine.buffer import KEY, START, merged
-from kandle.engine.closing import ClosingSteps
-from kandle.engine.compiled import GAP, CompiledQuery
+from kandle.engine.bars import BarMaker, Finals, LiveBars
+from kandle.engine.compiled import GAP, KEY, START, CompiledQuery, merged
 from kandle.engine.expressions import evaluated
-from kandle.engine.journal import Journal
-from kandle.engine.keys import KeyTable
-from kandle.engine.live import LiveBars
-from kandle.engine.operator import UNSEEN, BarOperator, Cut, bar_slots
-from kandle.errors import PlanError
+from kandle.engine.operator import UNSEEN, BarOperator, Cut, Journal, KeyTable, bar_slots
+from kandle.errors import DataError, PlanError
 from kandle.plan.plan import BarPlan, Plan
+from kandle.query.query import Gaps
 from kandle.time.sessions import SessionCalendar
 from kandle.time.slots import check_trading_days
-from kandle.time.timeframe import IntArray
+from kandle.time.timeframe import IntArray, from_instant
 from kandle.time.watermark import Watermark
+
+LARGEST_SILENCE = 1_000_000_000
+"""More base bars than this are not filled in one go; a single wrong time would fill a disk."""
+
+ROWS_AT_ONCE = 1_000_000
+"""About how many base bars are closed in one step, so that a long silence does not fill memory with gap bars."""
+
+
+class ClosingSteps:
+    """The way from one closing to the next, for all keys of a table; instants are microseconds."""
+
+    def __init__(self, plan: Plan, base: BarOperator, keys: KeyTable) -> None:
+        self._plan = plan
+        self._base = base
+        self._keys = keys
+        self._bounds = _bounds(plan)
+
+    def crosses(self, closed: int, instant: int) -> bool:
+        """Whether a bucket can have ended, with some grace, between the last closing and an instant."""
+        if self._bounds is None or closed == UNSEEN:
+            return True
+        size, graces = self._bounds
+        return any((instant - grace) // size != (closed - grace) // size for grace in graces)
+
+    def up_to(self, instant: int) -> Iterator[int]:
+        """Instants on the way to `instant`, so near to each other that no step closes much more than ROWS_AT_ONCE.
+
+        DataError if so many bars were to be filled that the time of some event must be wrong.
+        """
+        start = self._base.oldest
+        if self._plan.query.gaps is not Gaps.SKIP and start is not None:
+            self._check_silence(start, instant)
+            length = max(1, ROWS_AT_ONCE // max(1, len(self._keys))) * self._base.plan.timeframe.nominal
+            yield from range(start + length, instant, length)
+        yield instant
+
+    def _check_silence(self, start: int, instant: int) -> None:
+        bars = (instant - start) // self._base.plan.timeframe.nominal * len(self._keys)
+        if self._plan.query.schedule is None and bars > LARGEST_SILENCE:
+            span = f"{from_instant(start).isoformat()} and {from_instant(instant).isoformat()}"
+            raise DataError(
+                f"between {span} {bars:,} bars of {self._plan.base.name} would have to be filled; is the time of an event wrong? "
+                "Leave it out with where, or choose gaps=Gaps.SKIP, or give a schedule"
+            )
+
+
+def _bounds(plan: Plan) -> tuple[int, set[int]] | None:
+    """Length of base buckets and all graces, if buckets can only be over at ends of base buckets."""
+    size = plan.base.timeframe
+    return (size.size, {bar.grace for bar in plan.bars}) if size.is_fixed else None
+
+
+class Admission:
+    """Looks at events, or at buckets of the base timeframe, by their schedule groups and times (microseconds)."""
+
+    def __init__(self, base: BarOperator, calendar: SessionCalendar | None) -> None:
+        self._base = base
+        self._calendar = calendar
+
+    def replace_calendar(self, calendar: SessionCalendar) -> None:
+        """Go on with newer schedule rows."""
+        self._calendar = calendar
+
+    def inside(self, groups: IntArray, times: IntArray) -> np.ndarray:
+        """Which times are in a session of their group; all are without a schedule."""
+        if self._calendar is None:
+            return np.ones(len(groups), np.bool_)
+        return self._calendar.locate(groups, times) >= 0
+
+    def late(self, groups: IntArray, times: IntArray, inside: np.ndarray, known: IntArray) -> np.ndarray:
+        """Which events inside sessions came after their bucket, with grace, was over by the instant known to each."""
+        # A bucket is complete only after each of its events, so most events need no closer look.
+        suspects = np.flatnonzero(inside & (known > times))
+        late = np.zeros(len(times), np.bool_)
+        if len(suspects):
+            groups, times = groups[suspects], times[suspects]
+            late[suspects] = self.over(groups, self._base.start(groups, times), known[suspects])
+        return late
+
+    def over(self, groups: IntArray, starts: IntArray, known: IntArray | int) -> np.ndarray:
+        """Which buckets are complete, with grace, by the instants."""
+        over: np.ndarray = self._base.complete(groups, starts) + self._base.plan.grace <= known
+        return over
+
 
 FAR = np.iinfo(np.int64).max
 

@@ -15,8 +15,7 @@ import polars as pl
 from kandle.engine import decimals
 from kandle.engine.decimals import digits, exact, fits_wide, narrowed, rescaled, wide
 from kandle.model.types import MAX_PRECISION, DataType, DecimalType, FloatType, IntegerType
-from kandle.query.describe import describe
-from kandle.query.nodes import Call, Constant
+from kandle.query.nodes import Call, Constant, describe
 
 Builder = Callable[[Call, list[pl.Expr]], pl.Expr]
 

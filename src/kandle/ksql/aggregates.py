@@ -12,29 +12,32 @@ from kandle.errors import QueryError
 from kandle.ksql.constants import number
 from kandle.ksql.expressions import naming, term
 from kandle.ksql.operators import arithmetic, call, cast
-from kandle.ksql.partials import (
+from kandle.ksql.sums import (
     Accumulator,
     Argument,
     Columns,
+    Moments,
     Partial,
     count_of,
+    exact_deviation,
     first_partials,
     first_value,
     folded,
     greatest_by,
     last_partials,
     last_value,
+    mean,
     merged_by,
     order_of_arrival,
+    squares_of,
+    sum_of,
     times,
     where_known,
 )
-from kandle.ksql.sums import Moments, exact_deviation, mean, squares_of, sum_of
 from kandle.ksql.terms import Scope, Term
 from kandle.ksql.types import BIGINT, BYTES, VARCHAR, KsqlType
 from kandle.model.types import NARROW_PRECISION, DataType, DecimalType, IntegerType
-from kandle.query.describe import describe
-from kandle.query.nodes import Aggregate, AnyNode, Branch, Call, Case, Constant, Node, aggregates
+from kandle.query.nodes import Aggregate, AnyNode, Branch, Call, Case, Constant, Node, aggregates, describe
 from kandle.query.query import Gaps, QueryModel
 from kandle.query.signatures import call as recorded_call
 

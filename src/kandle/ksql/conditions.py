@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from kandle.ksql.logic import FALSE, Condition, all_of, any_of, negated
 from kandle.ksql.operators import call, compared
-from kandle.ksql.terms import Term, Truth, boolean, known, truth_of, unknown
+from kandle.ksql.terms import FALSE, Condition, Term, Truth, all_of, any_of, boolean, known, negated, truth_of, unknown
 from kandle.ksql.types import BOOLEAN, BYTES, VARCHAR
 from kandle.query.nodes import Call, Constant
 

@@ -9,12 +9,22 @@ from datetime import UTC, date, datetime
 from decimal import Decimal
 from typing import Any
 
-from kandle.ksql.logic import FALSE, TRUE
-from kandle.ksql.names import text
 from kandle.ksql.operators import null
-from kandle.ksql.refusal import RefusedError
-from kandle.ksql.terms import Level, Term, Truth, boolean
-from kandle.ksql.types import BIGINT, BYTES, DATE, DOUBLE, INTEGER, TIMESTAMP, VARCHAR, KsqlType, column_type, decimal
+from kandle.ksql.terms import FALSE, TRUE, Level, Term, Truth, boolean
+from kandle.ksql.types import (
+    BIGINT,
+    BYTES,
+    DATE,
+    DOUBLE,
+    INTEGER,
+    TIMESTAMP,
+    VARCHAR,
+    KsqlType,
+    RefusedError,
+    column_type,
+    decimal,
+    text,
+)
 from kandle.model.types import (
     BooleanType,
     BytesType,

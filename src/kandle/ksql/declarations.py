@@ -6,11 +6,10 @@ import re
 from collections.abc import Mapping
 
 from kandle.errors import QueryError
-from kandle.ksql.names import check_name, quoted, text
-from kandle.ksql.patterns import has_offset, java_pattern
 from kandle.ksql.statements import ColumnDefinition, Create
 from kandle.ksql.terms import Term
-from kandle.ksql.types import BIGINT, BYTES, TIMESTAMP, VARCHAR, KsqlType, column_type
+from kandle.ksql.times import has_offset, java_pattern
+from kandle.ksql.types import BIGINT, BYTES, TIMESTAMP, VARCHAR, KsqlType, check_name, column_type, quoted, text
 from kandle.model.entity import EntityModel, FieldModel
 from kandle.model.markers import EPOCH_FORMATS
 from kandle.model.types import FloatType, IntegerType, StringType, TimestampType, UuidType

@@ -12,11 +12,10 @@ from kandle.errors import QueryError
 from kandle.ksql.declarations import declared, is_event_time, meaning
 from kandle.ksql.expressions import condition
 from kandle.ksql.joins import SOURCE, in_session, joined
-from kandle.ksql.names import quoted, source_name
 from kandle.ksql.stage import Rows, Step, columns_of, later_nodes, made, meanings
 from kandle.ksql.statements import Item, Properties
 from kandle.ksql.terms import Scope
-from kandle.ksql.types import BIGINT, DOUBLE, VARCHAR
+from kandle.ksql.types import BIGINT, DOUBLE, VARCHAR, quoted, source_name
 from kandle.query.nodes import AnyNode, Column
 from kandle.query.query import QueryModel
 

@@ -2,22 +2,72 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
 from kandle.errors import PlanError, QueryError
+from kandle.ksql.conditions import CONDITIONS, holds
 from kandle.ksql.constants import constant
-from kandle.ksql.logic import Condition, Shape
-from kandle.ksql.names import quoted
-from kandle.ksql.operators import call, cast
-from kandle.ksql.refusal import RefusedError
-from kandle.ksql.scalars import SCALARS
-from kandle.ksql.terms import Scope, Term, Truth, checks_of, plain, truth_of
-from kandle.ksql.types import BIGINT, BOOLEAN, DOUBLE, VARCHAR, KsqlType, column_type
-from kandle.query.describe import describe
-from kandle.query.nodes import Aggregate, AnyNode, Call, Case, Cast, Column, Constant, Node, WindowBound
+from kandle.ksql.numbers import NUMBERS
+from kandle.ksql.operators import call, call_of_plain, cast
+from kandle.ksql.terms import (
+    Check,
+    Condition,
+    Scope,
+    Shape,
+    Term,
+    Truth,
+    checks_of,
+    guarded,
+    negated,
+    only_where,
+    plain,
+    truth_of,
+)
+from kandle.ksql.texts import TEXTS
+from kandle.ksql.times import TIMES
+from kandle.ksql.types import BIGINT, BOOLEAN, BYTES, DOUBLE, VARCHAR, KsqlType, RefusedError, column_type, quoted
+from kandle.query.nodes import Aggregate, AnyNode, Call, Case, Cast, Column, Constant, Node, WindowBound, describe
+
+Builder = Callable[[Call, Sequence[Term]], Term]
+
+
+def _coalesce(node: Call, terms: Sequence[Term]) -> Term:
+    return call_of_plain("COALESCE", *(cast(term, column_type(node.type)) for term in terms))
+
+
+def _null_if(node: Call, terms: Sequence[Term]) -> Term:
+    value, other = terms
+    same = holds("=", value, other)
+    return plain(only_where(Check(negated(same), same), value))
+
+
+def _extreme(name: str) -> Builder:
+    def build(node: Call, terms: Sequence[Term]) -> Term:
+        kind = column_type(node.type)
+        if kind == BYTES:
+            raise RefusedError(
+                'ksqlDB takes bytes for signed numbers when it orders them; use role "live" with f.max or f.min of each'
+            )
+        found = call(name, *(cast(term, kind) for term in terms))
+        return guarded(found.text, kind, terms)
+
+    return build
+
+
+SCALARS: dict[str, Builder] = {
+    **CONDITIONS,
+    **NUMBERS,
+    **TEXTS,
+    **TIMES,
+    "coalesce": _coalesce,
+    "null_if": _null_if,
+    "greatest": _extreme("GREATEST"),
+    "least": _extreme("LEAST"),
+}
+
 
 SOURCE = Scope()
 """The scope of source events: columns by their own names."""

@@ -6,9 +6,8 @@ from collections.abc import Callable, Sequence
 
 from kandle.ksql.conditions import holds
 from kandle.ksql.constants import number, power_of_ten
-from kandle.ksql.logic import Condition, all_of, any_of
 from kandle.ksql.operators import arithmetic, call, cast, compared, digits, negative
-from kandle.ksql.terms import Check, Level, Term, only_where, plain, strict
+from kandle.ksql.terms import Check, Condition, Level, Term, all_of, any_of, only_where, plain, strict
 from kandle.ksql.types import BIGINT, DOUBLE, INTEGER, column_type, decimal
 from kandle.model.types import DataType, DecimalType, FloatType, IntegerType
 from kandle.query.nodes import Call, Constant

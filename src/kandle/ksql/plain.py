@@ -9,14 +9,13 @@ from kandle.ksql.aggregates import query_scope
 from kandle.ksql.declarations import check_written, is_event_time, name_of
 from kandle.ksql.events import Events, events
 from kandle.ksql.expressions import condition, term
-from kandle.ksql.fields import bar_properties, fields, kept_for
-from kandle.ksql.names import quoted
-from kandle.ksql.partials import ROW_OFFSET
 from kandle.ksql.program import Program
+from kandle.ksql.stage import bar_properties, fields, kept_for
 from kandle.ksql.statements import CreateAs, Item, Kind, Select
+from kandle.ksql.sums import ROW_OFFSET
 from kandle.ksql.terms import Scope
-from kandle.query.describe import describe
-from kandle.query.nodes import Aggregate, Column, aggregates
+from kandle.ksql.types import quoted
+from kandle.query.nodes import Aggregate, Column, aggregates, describe
 from kandle.query.query import QueryModel, Tumbling
 
 BY_TIME = ("first", "last")

@@ -8,8 +8,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from kandle.errors import QueryError
-from kandle.ksql.names import quoted, source_name, text
-from kandle.ksql.types import KsqlType
+from kandle.ksql.types import KsqlType, quoted, source_name, text
 from kandle.time.timeframe import DAY, HOUR, MILLISECOND, MINUTE, SECOND
 
 Kind = Literal["stream", "table"]

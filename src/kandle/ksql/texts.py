@@ -7,12 +7,9 @@ from functools import reduce
 from typing import Any
 
 from kandle.ksql.constants import number
-from kandle.ksql.logic import Condition, all_of, any_of, negated
-from kandle.ksql.names import text
 from kandle.ksql.operators import arithmetic, call, cast, compared, joined
-from kandle.ksql.refusal import RefusedError
-from kandle.ksql.terms import Level, Term, Truth, boolean, guarded, known, within
-from kandle.ksql.types import INTEGER, VARCHAR
+from kandle.ksql.terms import Condition, Level, Term, Truth, all_of, any_of, boolean, guarded, known, negated, within
+from kandle.ksql.types import INTEGER, VARCHAR, RefusedError, text
 from kandle.query.nodes import Call, Constant
 
 Builder = Callable[[Call, Sequence[Term]], Term]

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from kandle.ksql.names import quoted
+from kandle.errors import QueryError
 from kandle.model.types import (
     BooleanType,
     BytesType,
@@ -19,6 +20,41 @@ from kandle.model.types import (
     TimestampType,
     UuidType,
 )
+
+RESERVED = ("ROWTIME", "ROWPARTITION", "ROWOFFSET", "WINDOWSTART", "WINDOWEND")
+"""Names of ksqlDB's own columns, in every case of letters."""
+
+_SOURCE = re.compile(r"[A-Za-z0-9_-]+")
+
+
+def quoted(name: str) -> str:
+    """A column's name in backticks, which keep its case and make every word usable."""
+    check_name(name)
+    return _in_backticks(name)
+
+
+def check_name(name: str, where: str = "") -> None:
+    """QueryError for a name that no column can have; `where` says whose it is."""
+    if name.upper() in RESERVED:
+        raise QueryError(
+            f"{where}no column of ksqlDB can be called {name!r}: it has a column of its own of that name; rename the field"
+        )
+
+
+def source_name(name: str) -> str:
+    """A stream's or table's name in backticks."""
+    if not _SOURCE.fullmatch(name):
+        raise QueryError(f"ksqlDB cannot have a stream or table {name!r}: names are made of letters, digits, _ and -")
+    return _in_backticks(name)
+
+
+def text(value: str) -> str:
+    """A text literal."""
+    return "'" + value.replace("'", "''") + "'"
+
+
+def _in_backticks(name: str) -> str:
+    return "`" + name.replace("`", "``") + "`"
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,3 +136,7 @@ _COLUMN_TYPES: dict[type[DataType], KsqlType] = {
 def column_type(kind: DataType) -> KsqlType:
     """The type of a column that holds values of `kind`; instants have milliseconds there."""
     return decimal(kind.precision, kind.scale) if isinstance(kind, DecimalType) else _COLUMN_TYPES[type(kind)]
+
+
+class RefusedError(QueryError):
+    """A reason and a way out, without the expression."""

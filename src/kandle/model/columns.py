@@ -14,7 +14,6 @@ import polars as pl
 from kandle.errors import DataError
 from kandle.model.entity import EntityModel, FieldModel, unknown
 from kandle.model.markers import EPOCH_FORMATS
-from kandle.model.parsing import decimal_from_text, exact_double, timestamp_from_text
 from kandle.model.types import (
     BooleanType,
     BytesType,
@@ -27,6 +26,9 @@ from kandle.model.types import (
     StringType,
     TimestampType,
     UuidType,
+    decimal_from_text,
+    exact_double,
+    timestamp_from_text,
 )
 
 LONGEST_SHOWN = 40

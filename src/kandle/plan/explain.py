@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from kandle.plan.plan import BarPlan, Plan
-from kandle.query.describe import describe
-from kandle.query.nodes import AnyNode, Cast, aggregates
+from kandle.query.nodes import AnyNode, Cast, aggregates, describe
 from kandle.query.query import Hopping, Join, QueryModel
 from kandle.query.signatures import AGGREGATES
 from kandle.time.timeframe import SECOND

@@ -7,7 +7,7 @@ from enum import Enum
 from itertools import pairwise
 
 from kandle.errors import PlanError
-from kandle.model.naming import bar_topic
+from kandle.model.entity import bar_topic
 from kandle.query.query import Hopping, QueryModel, Tumbling
 from kandle.time.buckets import zone_offsets_divide
 from kandle.time.timeframe import Timeframe, Unit

@@ -15,8 +15,7 @@ from typing import cast as typed
 from kandle.errors import QueryError
 from kandle.model.markers import Precision
 from kandle.model.types import FLOAT, INTEGER, STRING, DataType, DecimalType, FloatType, IntegerType, StringType
-from kandle.query.describe import describe
-from kandle.query.nodes import AnyNode, Branch, Case, Cast, Constant
+from kandle.query.nodes import AnyNode, Branch, Case, Cast, Constant, describe
 from kandle.query.recording import Recorded, node_of
 from kandle.query.rules import common_type
 from kandle.query.signatures import aggregate, call

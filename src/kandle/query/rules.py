@@ -20,8 +20,7 @@ from kandle.model.types import (
     TimestampType,
     UuidType,
 )
-from kandle.query.describe import describe
-from kandle.query.nodes import AnyNode, Constant
+from kandle.query.nodes import AnyNode, Constant, describe
 
 Arguments = Sequence[AnyNode]
 

@@ -26,8 +26,7 @@ from kandle.model.types import (
     TimestampType,
 )
 from kandle.query import rules
-from kandle.query.describe import OPERATORS, describe
-from kandle.query.nodes import Aggregate, AnyNode, Call, Constant, WindowBound, aggregates, walk
+from kandle.query.nodes import OPERATORS, Aggregate, AnyNode, Call, Constant, WindowBound, aggregates, describe, walk
 from kandle.query.rules import Arguments
 
 Result = Callable[[Arguments], DataType | None]

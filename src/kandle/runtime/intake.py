@@ -8,10 +8,18 @@ from typing import Protocol
 import numpy as np
 import polars as pl
 
+from kandle.engine.expressions import evaluated
 from kandle.engine.pipeline import Pipeline, Processed
+from kandle.errors import DataError
 from kandle.log.records import Batch
-from kandle.runtime.ksqldb.aggregated import Aggregated
+from kandle.plan.plan import Plan
+from kandle.query.nodes import Column
+from kandle.runtime.aggregated import Aggregated
 from kandle.runtime.topics import QueryTopics
+from kandle.serde.keys import partition_numbers
+from kandle.time.buckets import buckets
+from kandle.time.clock import Clock
+from kandle.time.timeframe import SECOND
 from kandle.time.watermark import Watermark
 
 
@@ -77,3 +85,87 @@ def intake_of(topics: QueryTopics) -> Intake:
     if topics.aggregated is not None:
         return AggregatedIntake(topics.aggregated)
     return CopiedIntake() if topics.is_repartitioned else EventIntake()
+
+
+LONGEST = SECOND
+"""Heartbeats are not on their way for longer. None comes where nobody leads, or outside of sessions."""
+
+
+class Holding:
+    """The batches of one partition that wait, in their order."""
+
+    def __init__(self, plan: Plan, event_time: pl.Expr, clock: Clock, heard: int) -> None:
+        self._buckets = buckets(plan.base.timeframe, plan.zone)
+        self._grace = plan.base.grace
+        self._event_time = event_time
+        self._clock = clock
+        self._heard = heard
+        self._held: list[Batch] = []
+        self._since: int | None = None
+
+    def heard(self, instant: int) -> None:
+        """A heartbeat was read: what is over by it is known."""
+        self._heard = max(self._heard, instant)
+
+    def ready(self, batches: Sequence[Batch]) -> list[Batch]:
+        """Those of the held and the new batches that may be processed; the others are held."""
+        every = [*self._held, *batches]
+        count = next((at for at, batch in enumerate(every) if self._is_waiting(batch)), len(every))
+        self._held = every[count:]
+        if not self._held:
+            self._since = None
+        return every[:count]
+
+    def _is_waiting(self, batch: Batch) -> bool:
+        """Whether some event's bucket is over by the clock, but no heartbeat has said so yet."""
+        now = self._clock.now()
+        if not len(batch) or self._heard >= now:
+            return False
+        times = evaluated(batch.records.frame, [self._event_time.alias("time")])["time"].drop_nulls().to_numpy()
+        over = self._buckets.next(times) + self._grace
+        return bool(((over <= now) & (over > self._heard)).any()) and not self._is_enough(now)
+
+    def _is_enough(self, now: int) -> bool:
+        """Whether it was waited for long enough; then what is over by now is not waited for again."""
+        steady = self._clock.steady()
+        if self._since is None:
+            self._since = steady
+        if 0 <= steady - self._since < LONGEST:
+            return False
+        self._heard = now
+        return True
+
+
+class Placement:
+    """Looks at each new group key of one partition, once."""
+
+    def __init__(self, topics: QueryTopics, partition: int) -> None:
+        self._topics = topics
+        self._partition = partition
+        query = topics.plan.query
+        grouped = [node.name if isinstance(node, Column) else None for node in query.group_by]
+        self._is_needed = topics.partitions > 1 and topics.events == topics.source
+        self._parts = [grouped.index(key.name) for key in query.source.keys] if self._is_needed else []
+        self._checked = 0
+
+    def skip(self, keys: pl.DataFrame | None) -> None:
+        """These were looked at before."""
+        self._checked = 0 if keys is None else keys.height
+
+    def check(self, keys: pl.DataFrame | None) -> None:
+        """DataError for a key that belongs to another partition."""
+        if not self._is_needed or keys is None or keys.height == self._checked:
+            return
+        fresh = keys.slice(self._checked).select(keys.columns[part] for part in self._parts)
+        numbers = partition_numbers(fresh, self._topics.partitions)
+        wrong = np.flatnonzero(numbers != self._partition)
+        if len(wrong):
+            key = ", ".join(str(part) for part in fresh.row(int(wrong[0])))
+            source = self._topics.plan.query.source
+            raise DataError(
+                f"topic {source.topic}: the key {key} is in partition {self._partition}, but by murmur2 of its values it belongs "
+                f"to partition {numbers[wrong[0]]}; if its producer chooses otherwise (as most do with keys in Avro or JSON, "
+                f'whose bytes they hash), say partitioner="other" in @kandle.{source.kind} or in [topics.{source.topic}], and '
+                "events of a key are brought together first"
+            )
+        self._checked = keys.height

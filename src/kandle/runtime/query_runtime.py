@@ -7,25 +7,55 @@ import contextlib
 import logging
 import threading
 from collections.abc import Callable, Collection
+from dataclasses import dataclass, field
+from datetime import time
+from pathlib import Path
 
 from kandle.log.port import GroupSpec, Log
+from kandle.plan.plan import HEARTBEATS
+from kandle.runtime.barrier import Barrier
 from kandle.runtime.counters import Counters, QueryHealth, State, TimeframeCounters
-from kandle.runtime.heartbeat.barrier import Barrier
-from kandle.runtime.heartbeat.leadership import Leadership
-from kandle.runtime.heartbeat.planner import Planner
-from kandle.runtime.heartbeat.runner import Runner
-from kandle.runtime.heartbeat.sender import Sender
-from kandle.runtime.schedule import ScheduleProvider
-from kandle.runtime.spec import RuntimeSpec
+from kandle.runtime.heartbeats import Leadership, Runner, Sender
+from kandle.runtime.planner import Planner
+from kandle.runtime.schedule import ScheduleProvider, Universe
 from kandle.runtime.standby import Standby
 from kandle.runtime.surroundings import Surroundings
-from kandle.runtime.topics import QueryTopics
-from kandle.runtime.universe import Universe
-from kandle.runtime.worker import Worker
+from kandle.runtime.topics import QueryTopics, Retentions
+from kandle.runtime.worker import Pace, Worker
 from kandle.store.port import Store
 from kandle.store.rocks import RocksStore
 from kandle.time.clock import Clock
-from kandle.time.timeframe import DAY
+from kandle.time.timeframe import DAY, MILLISECOND, MINUTE, SECOND
+
+
+@dataclass(frozen=True, slots=True)
+class RuntimeSpec:
+    """How queries run; durations in microseconds.
+
+    `instance` names the process in its groups, `group` begins the names of these. `expiry` is how long a key may be silent
+    before it gets no more gap bars: 0 is for ever, -1 is for ever with a schedule and seven days without one.
+    """
+
+    instance: str
+    group: str
+    pace: Pace = field(default_factory=Pace)
+    lease: int = 5 * SECOND
+    retentions: Retentions = field(default_factory=Retentions)
+    refuses_differences: bool = False
+    """Whether a topic that is kept otherwise than declared is an error."""
+    heartbeats: str = HEARTBEATS
+    """What the names of the topics of heartbeats begin with."""
+    backfill: int = MINUTE
+    jitter: int = 5 * MILLISECOND
+    refresh_at: time = time(0, 5)
+    schedule_retry: int = 10 * SECOND
+    expiry: int = -1
+    universe: tuple[tuple[str, ...], ...] = ()
+    state_folder: Path | None = None
+    """Where RocksDB keeps a copy of the state; None keeps it in memory and the log only."""
+    standby: bool = False
+    """Whether the state of partitions that other processes own is kept ready here."""
+
 
 logger = logging.getLogger("kandle")
 

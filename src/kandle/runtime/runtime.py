@@ -9,10 +9,9 @@ from typing import Protocol
 
 from kandle.errors import KandleError, UnavailableError
 from kandle.log.port import Log
+from kandle.runtime.barrier import Barrier
 from kandle.runtime.counters import Health, State
-from kandle.runtime.heartbeat.barrier import Barrier
-from kandle.runtime.query_runtime import QueryRuntime
-from kandle.runtime.spec import RuntimeSpec
+from kandle.runtime.query_runtime import QueryRuntime, RuntimeSpec
 from kandle.runtime.topics import QueryTopics
 from kandle.time.clock import Clock
 

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, time, timedelta
 
 import polars as pl
 
-from kandle.engine.calendar import session_calendar
-from kandle.errors import ScheduleError
+from kandle.engine.compiled import session_calendar
+from kandle.errors import OptionsError, ScheduleError
 from kandle.log.port import Log, TopicPartition
+from kandle.plan.plan import Plan
 from kandle.query.query import QueryModel
+from kandle.serde.keys import key_text
 from kandle.time.clock import Clock
 from kandle.time.sessions import SessionCalendar
 from kandle.time.timeframe import SECOND, from_instant, to_instant
@@ -131,3 +133,27 @@ def _next_time(now: int, at: time) -> int:
     moment = from_instant(now)
     today = datetime.combine(moment.date(), at, UTC)
     return to_instant(today if today > moment else today + timedelta(days=1))
+
+
+class Universe:
+    """Compares keys as texts of their parts, so that configuration can write all of them as text."""
+
+    def __init__(self, plan: Plan, configured: Sequence[Sequence[str]] = ()) -> None:
+        width = len(plan.query.group_by)
+        wrong = [key for key in configured if len(key) != width]
+        if wrong:
+            raise OptionsError(
+                f"universe.keys: {list(wrong[0])!r} has {len(wrong[0])} parts, "
+                f"the group key of {plan.query.target.name} has {width}"
+            )
+        self._width = width
+        self._configured = {key_text(key) for key in configured}
+
+    def observed(self, frames: Iterable[pl.DataFrame | None]) -> set[str]:
+        """Keys that had events, of the tasks' key tables."""
+        return {key_text(row[: self._width]) for frame in frames if frame is not None for row in frame.iter_rows()}
+
+    def silent(self, observed: Collection[str], calendar: SessionCalendar | None) -> set[str]:
+        """Keys that are configured or scheduled, but had no event."""
+        scheduled = set() if calendar is None else {key_text(key) for key in calendar.keys}
+        return (self._configured | scheduled).difference(observed)

@@ -13,8 +13,8 @@ from dataclasses import replace
 
 from kandle.errors import KandleError
 from kandle.log.port import Log
-from kandle.runtime.replica import Replica
 from kandle.runtime.schedule import ScheduleProvider
+from kandle.runtime.state import Replica
 from kandle.runtime.surroundings import Surroundings
 from kandle.time.timeframe import SECOND
 

@@ -13,11 +13,8 @@ from kandle.engine.pipeline import Processed
 from kandle.log.port import TopicPartition
 from kandle.log.records import HEADERS, Batch, Records, Write
 from kandle.runtime.dead_letters import DeadLetters
-from kandle.runtime.holding import Holding
-from kandle.runtime.intake import intake_of
-from kandle.runtime.placement import Placement
-from kandle.runtime.replica import Replica
-from kandle.runtime.state import change_frames, snapshot_frames
+from kandle.runtime.intake import Holding, Placement, intake_of
+from kandle.runtime.state import Replica, change_frames, snapshot_frames
 from kandle.runtime.surroundings import Surroundings
 from kandle.runtime.topics import own_heartbeats
 from kandle.store.changelog import CHANGE, SNAPSHOT

@@ -7,11 +7,11 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
-from kandle.log.group import by_partition
+from kandle.log.embedded.group import by_partition
 from kandle.log.port import TopicPartition
 from kandle.log.records import Batch, Write
 from kandle.runtime.repartition import Repartitioner
-from kandle.runtime.replica import Replica
+from kandle.runtime.state import Replica
 from kandle.runtime.surroundings import Surroundings
 from kandle.runtime.task import Task
 

@@ -9,12 +9,12 @@ import polars as pl
 
 from kandle.errors import SchemaError, StateError
 from kandle.log.port import Column, Log, TopicSpec
-from kandle.log.topics import entity_topic
+from kandle.log.schema import entity_topic
 from kandle.model.entity import EntityModel
 from kandle.plan.plan import HEARTBEATS, BarPlan, Plan
 from kandle.query.nodes import Column as SourceColumn
 from kandle.query.query import Late
-from kandle.runtime.ksqldb.aggregated import Aggregated
+from kandle.runtime.aggregated import Aggregated
 from kandle.store.changelog import changelog_topic
 from kandle.time.timeframe import DAY, HOUR
 

@@ -10,10 +10,9 @@ from dataclasses import dataclass
 
 from kandle.errors import FencedError, KandleError, ReplacedError, UnavailableError, UnknownTopicError
 from kandle.log.port import Consumer, GroupSpec, TopicPartition
-from kandle.runtime.counters import State
-from kandle.runtime.heartbeat.leadership import Leadership
-from kandle.runtime.outage import Outage
-from kandle.runtime.replica import Replica
+from kandle.runtime.counters import Outage, State
+from kandle.runtime.heartbeats import Leadership
+from kandle.runtime.state import Replica
 from kandle.runtime.surroundings import Surroundings
 from kandle.runtime.task import Task
 from kandle.runtime.tasks import Tasks

@@ -2,21 +2,180 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import re
+import uuid
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from datetime import date, datetime
+from decimal import Context, Decimal, Inexact, InvalidOperation, Overflow
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from kandle.serde.fields import RecordField
+from kandle.errors import SchemaError
+from kandle.model.entity import MISSING, Default, EntityModel, FieldModel
+from kandle.model.types import (
+    BOOLEAN,
+    BYTES,
+    DATE,
+    FLOAT,
+    INTEGER,
+    MAX_PRECISION,
+    STRING,
+    STRING_MAP,
+    TIMESTAMP,
+    UUID,
+    BooleanType,
+    BytesType,
+    DataType,
+    DateType,
+    DecimalType,
+    FloatType,
+    IntegerType,
+    StringMapType,
+    StringType,
+    TimestampType,
+    UuidType,
+)
 from kandle.time.timeframe import IntArray
+
+FINE = ("epoch_us", "epoch_ns")
+"""Datetime formats that ask for microseconds; kandle has nothing finer."""
+
+
+class ColumnLike(Protocol):
+    """A column of a topic."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def kind(self) -> str: ...
+    @property
+    def physical(self) -> pl.DataType: ...
+    @property
+    def nullable(self) -> bool: ...
+    @property
+    def header(self) -> str | None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class RecordField:
+    """One field of a key or value record.
+
+    `default` is a Python value, used where a writer's schema has no such field. `datetime_format` is that of the entity: one of
+    the epoch formats says what plain integers of foreign records mean, and `epoch_us` and `epoch_ns` keep microseconds.
+    """
+
+    name: str
+    type: DataType
+    nullable: bool = False
+    default: Any = MISSING
+    aliases: tuple[str, ...] = ()
+    datetime_format: str | None = None
+
+    @property
+    def words(self) -> str:
+        """The type for messages: `Decimal(18, 6) | None`."""
+        return f"{self.type} | None" if self.nullable else str(self.type)
+
+    @property
+    def is_fine(self) -> bool:
+        """Whether instants are kept to the microsecond, not to the millisecond."""
+        return self.datetime_format in FINE
+
+
+def entity_field(found: FieldModel) -> RecordField:
+    """The field of an entity; defaults that are made anew for each object are none for a schema, except empty maps."""
+    default = {} if found.default is dict else found.default
+    kept = found.default is MISSING or default is None or isinstance(default, _PYTHON[type(found.type)])
+    return RecordField(found.name, found.type, found.nullable, default if kept else MISSING, found.aliases, found.datetime_format)
+
+
+_PYTHON: dict[type[DataType], type | tuple[type, ...]] = {
+    BooleanType: bool,
+    IntegerType: int,
+    FloatType: (int, float),
+    DecimalType: (int, Decimal),
+    StringType: str,
+    UuidType: uuid.UUID,
+    BytesType: bytes,
+    DateType: date,
+    TimestampType: datetime,
+    StringMapType: dict,
+}
+
+
+def column_fields(columns: Iterable[ColumnLike], entity: EntityModel | None = None) -> tuple[RecordField, ...]:
+    """The fields of a topic's columns; what the entity knows beyond them (defaults, aliases, formats) is taken from it.
+
+    Columns that are not of an entity keep their instants to the microsecond.
+    """
+    known = {} if entity is None else {found.name: found for found in entity.fields}
+    return tuple(_column_field(column, known.get(column.name)) for column in columns)
+
+
+def _column_field(column: ColumnLike, found: FieldModel | None) -> RecordField:
+    kind = _data_type(column)
+    if found is not None and found.type.physical == column.physical and str(found.type) == column.kind:
+        return entity_field(found)
+    fine = "epoch_us" if kind == TIMESTAMP and column.kind != str(TIMESTAMP) else None
+    return RecordField(column.name, kind, column.nullable, datetime_format=fine)
+
+
+_BY_PHYSICAL: dict[pl.DataType, DataType] = {
+    kind.physical: kind for kind in (BOOLEAN, INTEGER, FLOAT, STRING, BYTES, DATE, TIMESTAMP, STRING_MAP)
+}
+_DECIMAL = re.compile(r"Decimal\((\d+), (\d+)\)")
+
+
+def _data_type(column: ColumnLike) -> DataType:
+    if found := _DECIMAL.fullmatch(column.kind):
+        return DecimalType(int(found[1]), int(found[2]))
+    if column.kind == str(UUID):
+        return UUID
+    if column.physical in _BY_PHYSICAL:
+        return _BY_PHYSICAL[column.physical]
+    raise SchemaError(f"column {column.name}: {column.kind} ({column.physical}) has no form in Avro, JSON or KAFKA")
+
+
+# Exact or not at all; as it keeps numbers in their short form, exponents of millions cost nothing.
+_EXACT = Context(prec=4 * MAX_PRECISION, traps=[InvalidOperation, Inexact, Overflow])
+_ONE = Decimal(1)
+LONGEST_SHOWN = 60
+
+
+def scaled(value: Decimal | int, scale: int) -> int:
+    """A decimal as a multiple of 10**-scale; ValueError if it has more digits."""
+    try:
+        return int(_EXACT.quantize(_EXACT.scaleb(Decimal(value), scale), _ONE))
+    except (ArithmeticError, ValueError):
+        what = f"is too large, has more than {scale} digits behind the point or is not a number"
+        raise ValueError(f"{str(value)[:LONGEST_SHOWN]} {what}") from None
+
+
+def physical_default(found: RecordField) -> Any:
+    """The default as a value of physical frames."""
+    value = None if found.default is MISSING else found.default
+    if value is None:
+        return None
+    if isinstance(found.type, DecimalType):
+        return scaled(value, found.type.scale)
+    if isinstance(found.type, UuidType):
+        return str(value)
+    if isinstance(found.type, StringMapType):
+        return [{"key": key, "value": text} for key, text in value.items()]
+    return value
+
+
+def has_default(found: RecordField) -> bool:
+    """Whether records without the field can be read."""
+    return found.nullable or not isinstance(found.default, Default)
+
 
 Messages = Sequence[bytes | None]
 BoolArray = npt.NDArray[np.bool_]
-
-LONGEST_SHOWN = 60
 
 
 class Reject(NamedTuple):

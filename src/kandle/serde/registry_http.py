@@ -13,8 +13,7 @@ import httpx2
 
 from kandle.errors import AccessError, OptionsError, SchemaError, UnavailableError
 from kandle.serde.registry import Compatibility, Registered
-from kandle.serde.registry_embedded import incompatible
-from kandle.serde.resolution import incompatibilities
+from kandle.serde.registry_embedded import incompatibilities, incompatible
 
 # A library of the client's shows every user a warning that is meant for the client's authors.
 with warnings.catch_warnings(record=True):

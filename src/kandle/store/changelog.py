@@ -17,7 +17,7 @@ from itertools import pairwise
 
 import polars as pl
 
-from kandle.log.blobs import packed, unpacked
+from kandle.log.embedded.blobs import packed, unpacked
 from kandle.log.port import Column, Log, TopicPartition, TopicSpec
 from kandle.log.records import Batch, Records, Write
 from kandle.store.port import Store

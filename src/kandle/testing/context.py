@@ -12,7 +12,7 @@ from kandle.context.opened import Opened
 from kandle.context.options import Options
 from kandle.context.sections import LogOptions
 from kandle.errors import ModelError
-from kandle.log.embedded import EmbeddedLog
+from kandle.log.embedded.log import EmbeddedLog
 from kandle.log.port import Log
 from kandle.runtime.runtime import Running
 from kandle.sets.host import Host, portable

@@ -17,7 +17,7 @@ from tests.cli.commands import Here
 from tests.ksql.programs.cases import Case
 from tests.ksql.programs.catalogue import CASES
 from tests.ksql.programs.page import page
-from tests.ksql.server.checking import check_script
+from tests.ksqldb.server.checking import check_script
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent.parent

@@ -12,15 +12,15 @@ import polars as pl
 import pytest
 
 from kandle import Gaps
-from kandle.engine.calendar import session_calendar
+from kandle.engine.compiled import session_calendar
 from kandle.engine.pipeline import Pipeline
+from kandle.ksql.all import kept_fields
 from kandle.ksql.declarations import name_of
-from kandle.ksql.heartbeats import kept_fields
-from kandle.ksql.keys import key_text
+from kandle.ksql.joins import key_text
 from kandle.ksql.program import Role
 from kandle.model.columns import to_logical, to_physical
 from kandle.model.entity import entity_model
-from kandle.model.parsing import timestamp_from_text
+from kandle.model.types import timestamp_from_text
 from kandle.plan.plan import plan
 from kandle.query.nodes import WindowBound
 from kandle.query.query import Hopping, QueryModel, Tumbling
@@ -28,7 +28,7 @@ from kandle.time.timeframe import DAY, MINUTE, from_instant, to_instant
 from tests.ksql.programs.catalogue import CASES
 from tests.ksql.programs.entities import Session
 from tests.ksql.programs.events import START, Row, events, frame, server_rows
-from tests.ksql.server.executing import run_script
+from tests.ksqldb.server.executing import run_script
 
 SEEDS = (1, 2)
 OVER_TIME = {name: case for name, case in CASES.items() if case.query.window is not None and case.query.join is None}

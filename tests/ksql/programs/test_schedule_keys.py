@@ -14,17 +14,17 @@ from uuid import UUID
 import kandle
 from kandle import Key, Precision, Timestamp
 from kandle import functions as f
-from kandle.engine.calendar import session_calendar
+from kandle.engine.compiled import session_calendar
 from kandle.ksql.program import Role
 from kandle.ksql.script import script
-from kandle.log.embedded import EmbeddedLog
+from kandle.ksqldb.intervals import ROW, Intervals, intervals_topic
+from kandle.log.embedded.log import EmbeddedLog
 from kandle.log.port import TopicPartition
 from kandle.model.entity import entity_model
 from kandle.model.mapping import mapping
 from kandle.query.stages import build
-from kandle.runtime.ksqldb.intervals import ROW, Intervals, intervals_topic
 from kandle.time.timeframe import MILLISECOND, from_instant
-from tests.ksql.server.executing import run_script
+from tests.ksqldb.server.executing import run_script
 
 OPEN = datetime(2026, 3, 8, 10, tzinfo=UTC)
 Fine = Annotated[Decimal, Precision(38, 10)]

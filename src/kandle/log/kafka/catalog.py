@@ -9,7 +9,7 @@ import threading
 import polars as pl
 
 from kandle.errors import UnavailableError, UnknownTopicError
-from kandle.log.blobs import spec_of, spec_text
+from kandle.log.embedded.blobs import spec_of, spec_text
 from kandle.log.kafka.admin import Admin
 from kandle.log.kafka.reading import NO_HEADERS, Reader
 from kandle.log.kafka.writing import Appender, Encoded

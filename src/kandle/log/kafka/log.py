@@ -10,8 +10,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
 
 from kandle.errors import LogError, UnknownTopicError
-from kandle.log.blobs import check
-from kandle.log.header_columns import with_headers
+from kandle.log.embedded.blobs import check
 from kandle.log.kafka.admin import EARLIEST, LATEST, Admin, kept_as
 from kandle.log.kafka.catalog import CATALOG, Catalog
 from kandle.log.kafka.claims import Claims
@@ -35,7 +34,7 @@ from kandle.log.port import (
     TopicState,
 )
 from kandle.log.records import Batch, Write, header_rows
-from kandle.log.schema import differences, merged_columns
+from kandle.log.schema import differences, merged_columns, with_headers
 from kandle.serde.registry import Compatibility, Registry
 from kandle.serde.registry_embedded import EmbeddedRegistry
 from kandle.time.clock import Clock, SystemClock

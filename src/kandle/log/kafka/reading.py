@@ -17,11 +17,11 @@ from confluent_kafka import KafkaError
 from confluent_kafka import TopicPartition as Place
 
 from kandle.errors import UnavailableError
-from kandle.log.header_columns import with_columns
 from kandle.log.kafka.failures import Told, configured, meaning, translated
 from kandle.log.kafka.settings import KafkaSettings
 from kandle.log.port import TopicPartition
 from kandle.log.records import HEADERS, Batch, Records, Reject
+from kandle.log.schema import with_columns
 from kandle.serde.port import Decoded, Messages
 from kandle.time.clock import Clock
 from kandle.time.timeframe import MILLISECOND, SECOND

@@ -1,0 +1,223 @@
+"""Summaries and frames as tables, with lines and colours on a terminal and as plain text elsewhere."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import UTC, date, datetime
+from decimal import Decimal
+from math import isfinite
+from pathlib import Path
+from typing import IO, Any
+
+import polars as pl
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from kandle.backfill.backfill import Summary
+from kandle.errors import OutputError
+from kandle.log.port import TopicSpec
+from kandle.model.columns import logical_decimal
+from kandle.model.types import DecimalType
+from kandle.time.timeframe import from_instant
+
+PLAIN_WIDTH = 200
+"""Columns of text that goes to a file or another program, where no terminal limits them."""
+
+
+def console(file: IO[str] | None = None) -> Console:
+    """A console on standard output (or the file), wide enough when it is not a terminal."""
+    found = Console(file=file, highlight=False, markup=False, emoji=False)
+    if not found.is_terminal:
+        found.width = PLAIN_WIDTH
+    return found
+
+
+def summary_table(target: Console, summary: Summary) -> Table:
+    """One line per timeframe."""
+    table = table_of(target, ["timeframe", "bars", "gaps filled", "incomplete", "file"], {"bars", "gaps filled", "incomplete"})
+    for each in summary.timeframes:
+        table.add_row(each.timeframe, f"{each.bars:,}", f"{each.gaps:,}", f"{each.incomplete:,}", Path(each.path or "").name)
+    return table
+
+
+def counts(summary: Summary) -> str:
+    """What was read and what was left out, in one line."""
+    read = f"{summary.ticks_read:,} ticks read in {summary.seconds:.2f} s ({summary.ticks_per_second:,.0f} per second)"
+    others = {
+        "late": summary.late,
+        "filtered": summary.filtered,
+        "outside sessions": summary.outside_sessions,
+        "outside the range": summary.outside_range,
+    }
+    return ", ".join([read, *(f"{count:,} {name}" for name, count in others.items())])
+
+
+def hints(summary: Summary) -> Iterator[str]:
+    """What to do about events that were left out in a way that is rarely meant."""
+    if summary.late:
+        yield "Late events came after their bucket was over: sort the input by time, or give the query more grace."
+    if summary.ticks_read and summary.outside_sessions == summary.ticks_read:
+        yield "No event was inside of a session: do the keys and the times of the schedule match those of the events?"
+
+
+def show_summary(target: Console, summary: Summary) -> None:
+    """Counts, the table, hints, and the folder of the files."""
+    show_line(target, counts(summary))
+    target.print(summary_table(target, summary))
+    for hint in hints(summary):
+        show_line(target, hint)
+    folders = {str(Path(each.path).parent) for each in summary.timeframes if each.path is not None}
+    if folders:
+        show_line(target, f"Files are in {', '.join(sorted(folders))}")
+
+
+def show_line(target: Console, text: str) -> None:
+    """One line that only the terminal itself may break, so that what is in it can be copied."""
+    target.print(text, soft_wrap=True)
+
+
+def frame_table(target: Console, frame: pl.DataFrame, title: str | None = None) -> Table:
+    """A small frame of bars as it is, numbers to the right."""
+    numeric = {name for name, kind in frame.schema.items() if kind.is_numeric()}
+    table = table_of(target, frame.columns, numeric, title)
+    for row in frame.iter_rows():
+        table.add_row(*map(_cell, row))
+    return table
+
+
+def table_of(target: Console, columns: Iterable[str], right: set[str], title: str | None = None) -> Table:
+    """An empty table with these columns, those of `right` to the right."""
+    box = SIMPLE_HEAD if target.is_terminal else None
+    table = Table(title=title, box=box, title_justify="left", title_style="bold", pad_edge=False)
+    for name in columns:
+        table.add_column(name, justify="right" if name in right else "left", no_wrap=True)
+    return table
+
+
+def _cell(value: object) -> str:
+    if isinstance(value, datetime):
+        return value.strftime("%Y-%m-%d %H:%M:%S")
+    return "" if value is None else str(value)
+
+
+class Columns:
+    """Lines whose cells stand below each other; the head comes before the first of them. Widths grow when they must."""
+
+    def __init__(self, names: Sequence[str], right: Collection[int] = ()) -> None:
+        self._names = list(names)
+        self._right = frozenset(right)
+        self._widths = [len(name) for name in names]
+        self._has_head = False
+
+    def lines(self, rows: Iterable[Sequence[str]]) -> list[str]:
+        """The rows as lines, numbers (columns of `right`) to the right."""
+        table = [list(row) for row in rows]
+        self._widths = [max(width, *(len(row[i]) for row in table), 0) for i, width in enumerate(self._widths)]
+        head = [] if self._has_head else [self._line(self._names)]
+        self._has_head = True
+        return [*head, *map(self._line, table)]
+
+    def _line(self, row: Sequence[str]) -> str:
+        cells = [
+            text.rjust(width) if i in self._right else text.ljust(width)
+            for i, (text, width) in enumerate(zip(row, self._widths, strict=True))
+        ]
+        return "  ".join(cells).rstrip()
+
+
+def iso(moment: datetime) -> str:
+    """An instant in UTC: milliseconds, or microseconds where there are some."""
+    digits = "milliseconds" if moment.microsecond % 1000 == 0 else "microseconds"
+    return moment.astimezone(UTC).isoformat(timespec=digits).replace("+00:00", "Z")
+
+
+def iso_instant(instant: int) -> str:
+    """Microseconds since the epoch as text."""
+    return iso(from_instant(instant))
+
+
+def cell(value: object) -> str:
+    """A value in a table; NULL is nothing."""
+    if value is None:
+        return ""
+    if isinstance(value, datetime):
+        return iso(value)
+    if isinstance(value, bytes | list | dict):
+        return json.dumps(json_value(value), ensure_ascii=False)
+    return printable(str(value))
+
+
+def printable(text: str) -> str:
+    """Text without control characters, which could move the cursor or change colours."""
+    return text if text.isprintable() else "".join(each if each.isprintable() else repr(each)[1:-1] for each in text)
+
+
+def json_value(value: Any) -> Any:
+    """What JSON can say of a value: decimals and times as text, bytes in base64."""
+    if isinstance(value, datetime):
+        return iso(value)
+    if isinstance(value, Decimal | date):
+        return str(value)
+    if isinstance(value, bytes):
+        return base64.b64encode(value).decode()
+    if isinstance(value, float) and not isfinite(value):
+        return str(value)
+    if isinstance(value, list):
+        return [json_value(each) for each in value]
+    if isinstance(value, Mapping):
+        return {str(name): json_value(each) for name, each in value.items()}
+    return value
+
+
+def json_line(values: Mapping[str, Any]) -> str:
+    """One JSON object on one line."""
+    return json.dumps(json_value(values), ensure_ascii=False)
+
+
+def logical(spec: TopicSpec, frame: pl.DataFrame) -> pl.DataFrame:
+    """A frame of a topic with its decimals, which it holds as scaled integers, as decimals."""
+    return frame.with_columns(
+        logical_decimal(frame[column.name], kind)
+        for column in spec.columns
+        if column.name in frame.columns and (kind := decimal_of(column.kind)) is not None
+    )
+
+
+def decimal_of(kind: str) -> DecimalType | None:
+    """The decimal type that the words `Decimal(18, 6)` stand for, None for other types."""
+    name, _, rest = kind.strip().lower().partition("(")
+    if name != "decimal":
+        return None
+    precision, _, scale = rest.rstrip(")").partition(",")
+    return DecimalType(int(precision), int(scale))
+
+
+Report = Callable[[int, int], None]
+"""Takes the rows and bytes that have been read."""
+
+
+@contextmanager
+def progress_bar(total_bytes: int | None, *, is_wanted: bool) -> Iterator[Report | None]:
+    """What is to be told of progress; None where nobody would see it."""
+    terminal = Console(stderr=True)
+    if not (is_wanted and terminal.is_terminal):
+        yield None
+        return
+    columns = (TextColumn("reading"), BarColumn(), TaskProgressColumn(), TextColumn("{task.fields[rows]:,} ticks"))
+    with Progress(*columns, TimeRemainingColumn(), console=terminal, transient=True) as progress:
+        task = progress.add_task("reading", total=total_bytes, rows=0)
+        yield lambda rows, read: progress.update(task, completed=read, rows=rows)
+
+
+def written(path: Path, text: str) -> None:
+    """Write a text file, in folders that are made; OutputError names the path."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise OutputError(f"{path} cannot be written: {error.strerror or error}") from error

@@ -1,0 +1,87 @@
+"""The topics of the embedded log, as all its connections know them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from kandle.errors import LogError, SchemaError, UnknownTopicError
+from kandle.log.embedded.blobs import RESERVED, spec_of, spec_text
+from kandle.log.embedded.database import Database
+from kandle.log.port import TopicSpec, TopicState
+from kandle.log.schema import differences, merged_columns
+
+TOPICS = "\0topics"
+"""The generation that counts changes of topics; no group can have this name."""
+
+
+class Catalog:
+    """Of one connection, which remembers topics until one changes."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._topics: dict[str, tuple[int, TopicSpec]] = {}
+        self._generation = -1
+
+    def ensure(self, spec: TopicSpec) -> TopicState:
+        """Create the topic if it is missing, else compare it and add new nullable columns."""
+        _check_names(spec)
+        with self._database.transaction():
+            found = self._database.rows("SELECT id, spec, empty FROM topic WHERE name = ?", [spec.name])
+            if not found:
+                self._create(spec)
+                return TopicState(spec)
+            number, text, empty = found[0]
+            there = spec_of(text, empty)
+            grown = replace(there, columns=merged_columns(there, spec))
+            if grown != there:
+                self._database.run("UPDATE topic SET spec = ?, empty = ? WHERE id = ?", [*spec_text(grown), number])
+                self.changed()
+        return TopicState(grown, differences(grown, spec))
+
+    def _create(self, spec: TopicSpec) -> None:
+        text, empty = spec_text(spec)
+        number = self._database.run("INSERT INTO topic (name, spec, empty) VALUES (?, ?, ?)", [spec.name, text, empty]).lastrowid
+        assert number is not None
+        for partition in range(spec.partitions):
+            self._database.run("INSERT INTO partition (topic, number) VALUES (?, ?)", [number, partition])
+        self.changed()
+
+    def changed(self) -> None:
+        """Have all connections look at the topics again."""
+        self._database.run(
+            "INSERT INTO generation (name, number) VALUES (?, 1) ON CONFLICT (name) DO UPDATE SET number = number + 1", [TOPICS]
+        )
+
+    def known(self, name: str) -> tuple[int, TopicSpec]:
+        """A topic as it is now, after its number in the tables; UnknownTopicError names those that there are."""
+        generation = self._database.value("SELECT number FROM generation WHERE name = ?", [TOPICS])
+        if generation != self._generation:
+            self._topics.clear()
+            self._generation = generation
+        if name not in self._topics:
+            found = self._database.rows("SELECT id, spec, empty FROM topic WHERE name = ?", [name])
+            if not found:
+                raise UnknownTopicError(f"there is no topic {name!r}; there are {', '.join(self.names()) or 'none'}")
+            number, text, empty = found[0]
+            self._topics[name] = (number, spec_of(text, empty))
+        return self._topics[name]
+
+    def names(self) -> list[str]:
+        """Names of all topics, in their order; they can be read where descriptions are damaged."""
+        return [row[0] for row in self._database.rows("SELECT name FROM topic ORDER BY name")]
+
+    def all(self) -> list[TopicSpec]:
+        """All topics, by name."""
+        return [spec_of(text, empty) for text, empty in self._database.rows("SELECT spec, empty FROM topic ORDER BY name")]
+
+
+def _check_names(spec: TopicSpec) -> None:
+    names = [column.name for column in spec.columns]
+    for name in names:
+        if name.startswith(RESERVED):
+            raise SchemaError(f"topic {spec.name}: column {name!r} must not begin with {RESERVED!r}")
+    unknown = [key for key in spec.keys if key not in names]
+    if unknown:
+        raise SchemaError(f"topic {spec.name}: the key {unknown[0]!r} is not a column; there are {', '.join(names)}")
+    if spec.partitions < 1:
+        raise LogError(f"topic {spec.name} needs at least one partition, not {spec.partitions}")
