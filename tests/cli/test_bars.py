@@ -6,7 +6,7 @@ import polars as pl
 import pytest
 from rich.console import Console
 
-from kandle.cli import bar_output
+import kandle.cli.bars
 from kandle.cli.bars import BarPrinter
 from kandle.cli.demo_market import Bar
 from kandle.model.columns import logical_schema
@@ -43,7 +43,7 @@ def test_what_was_shown_as_final_is_not_shown_again(capsys: pytest.CaptureFixtur
 
 def test_a_terminal_gets_a_table(monkeypatch: pytest.MonkeyPatch) -> None:
     terminal = Console(file=io.StringIO(), width=100, force_terminal=True, color_system=None, markup=False)
-    monkeypatch.setattr(bar_output, "console", lambda: terminal)
+    monkeypatch.setattr(kandle.cli.bars, "console", lambda: terminal)
     BarPrinter(ENTITY, is_live=False, as_json=False, is_stream=False).show(bars(("A", 0, "final")))
     assert isinstance(terminal.file, io.StringIO)
     assert "──" in terminal.file.getvalue()
