@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 
 from kandle.ksql.program import Role
 from kandle.plan.explain import explain
@@ -11,30 +11,37 @@ from tests.ksql.programs.cases import Case
 
 HEAD = """# Queries and their KSQL, side by side
 
-Each query as it is written, as `kandle explain` tells it, and as `kandle script` compiles it for ksqlDB. Role all is shown
-of some of those that ksqlDB can do all by itself; of the others the reason stands there.
+Each query as it is written, and as `kandle script` compiles it for ksqlDB in role live, in which kandle closes the bars, fills
+gaps and rolls up. Some are shown with what `kandle explain` tells of them, and in role all, in which ksqlDB does everything;
+where it cannot, the reason is given. Streams and tables that the queries read are [at the end](#what-the-queries-read).
 
 This page is made from the tests (`tests/ksql/programs/`), in which the same programs are run and compared with the engine.
 """
 
+END = """## What the queries read
+
+`kandle script` prints the declarations of what a query reads before its statements.
+"""
 
 BOTH = ("bars", "bars_in_sessions", "averages", "gaps_skipped", "ends_of_every_type")
-"""Cases of which both roles are shown."""
+"""Cases of which both roles are shown, and what `kandle explain` tells."""
 
 
-def page(cases: Iterable[Case]) -> str:
-    """The page as Markdown."""
-    return "\n".join([HEAD, *(line for case in cases for line in _section(case))]).rstrip() + "\n"
+def page(cases: Sequence[Case]) -> str:
+    """Return the page as Markdown."""
+    declared = {statement.text: None for case in cases for statement in case.script(Role.LIVE).declarations}
+    sections = [line for case in cases for line in _section(case)]
+    return "\n".join([HEAD, *sections, END, *_block("sql", "\n\n".join(declared))]).rstrip() + "\n"
 
 
 def _section(case: Case) -> Iterator[str]:
     yield f"## {case.title}"
     yield ""
     yield from _block("py", case.text)
-    if case.query.window is not None:
+    if case.name in BOTH:
         yield from _block("text", explain(plan(case.query)))
     for role in case.roles if case.name in BOTH else case.roles[:1]:
-        if case.query.window is not None:
+        if case.name in BOTH:
             yield f"Role {role.value}:\n"
         yield from _block("sql", _statements(case, role))
     if case.refused:
@@ -42,10 +49,8 @@ def _section(case: Case) -> Iterator[str]:
 
 
 def _statements(case: Case, role: Role) -> str:
-    made = case.script(role)
-    declared = made.declarations if role is Role.LIVE else ()
-    program = made.programs[case.query.target.name]
-    return "\n\n".join(statement.text for statement in (*declared, *program.statements))
+    program = case.script(role).programs[case.query.target.name]
+    return "\n\n".join(statement.text for statement in program.statements)
 
 
 def _block(language: str, text: str) -> Iterator[str]:

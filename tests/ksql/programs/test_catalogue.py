@@ -16,6 +16,7 @@ from kandle.ksql.program import Role
 from tests.cli.commands import Here
 from tests.ksql.programs.cases import Case
 from tests.ksql.programs.catalogue import CASES
+from tests.ksql.programs.golden import whole, written
 from tests.ksql.programs.page import page
 from tests.ksqldb.server.checking import check_script
 
@@ -33,14 +34,30 @@ def kept(path: Path, text: str) -> str:
     return path.read_text(encoding="utf-8")
 
 
-def path_of(case: Case, role: Role) -> Path:
-    return HERE / "sql" / f"{case.name}.{role.value}.sql"
+def file_of(case: Case, role: Role) -> str:
+    return f"{case.name}.{role.value}.sql"
+
+
+def text_of(case: Case, role: Role) -> str:
+    return f"{case.script(role).text}\n"
+
+
+@pytest.fixture(scope="module")
+def files() -> dict[str, str]:
+    """Content of each file of expected programs; all are written first where that is asked for."""
+    folder = HERE / "sql"
+    if os.environ.get("KANDLE_REWRITE"):
+        for path in folder.iterdir():
+            path.unlink()
+        for name, text in written({file_of(case, role): text_of(case, role) for case, role in PROGRAMS}).items():
+            (folder / name).write_text(text, encoding="utf-8")
+    return {path.name: path.read_text(encoding="utf-8") for path in folder.iterdir()}
 
 
 @pytest.mark.parametrize(("case", "role"), PROGRAMS, ids=lambda each: each.name if isinstance(each, Case) else each.value)
-def test_a_program_is_the_one_in_its_file_and_a_server_takes_it(case: Case, role: Role) -> None:
-    text = f"{case.script(role).text}\n"
-    assert kept(path_of(case, role), text) == text
+def test_a_program_is_the_one_in_its_file_and_a_server_takes_it(case: Case, role: Role, files: dict[str, str]) -> None:
+    text = text_of(case, role)
+    assert whole(files[file_of(case, role)], files["shared.sql"]) == text
     assert check_script(text) == []
     comments = [line for line in text.splitlines() if line.startswith("--")]
     assert not set("".join(comments)) & set("'\"`;")
@@ -54,8 +71,8 @@ def test_a_topic_has_a_name_that_ksqldb_and_avro_take(topic: str, name: str) -> 
     assert name_of(topic) == name
 
 
-def test_there_is_no_file_without_a_program() -> None:
-    assert {path.name for path in (HERE / "sql").iterdir()} == {path_of(case, role).name for case, role in PROGRAMS}
+def test_a_block_of_several_programs_is_written_once_and_there_is_no_file_without_a_program(files: dict[str, str]) -> None:
+    assert files == written({file_of(case, role): text_of(case, role) for case, role in PROGRAMS})
 
 
 @pytest.mark.parametrize("case", [case for case in CASES.values() if case.refused], ids=lambda case: case.name)
@@ -68,7 +85,7 @@ def test_what_cannot_be_closed_inside_of_ksqldb_is_refused_with_the_reason(case:
 
 
 def test_the_page_of_both_readings_is_up_to_date() -> None:
-    text = page(CASES.values())
+    text = page(list(CASES.values()))
     assert kept(ROOT / "docs" / "ksql-models.md", text) == text
 
 

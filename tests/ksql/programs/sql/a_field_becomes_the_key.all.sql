@@ -1,13 +1,6 @@
-SET 'auto.offset.reset'='earliest';
-SET 'commit.interval.ms'='200';
-SET 'ksql.streams.__emit.interval.ms.kstreams.windowed.aggregation__'='0';
+@settings_2
 
--- Reading: topic readings.
-CREATE STREAM IF NOT EXISTS `readings` (
-  `sensor` VARCHAR,
-  `at` TIMESTAMP,
-  `value` DOUBLE
-) WITH (KAFKA_TOPIC='readings', PARTITIONS=1, VALUE_FORMAT='AVRO', TIMESTAMP='`at`');
+@readings
 
 -- Heartbeats close the bars: rows of topic readings that have sensor, at, and NULL in all other columns, so the schema of
 -- its values must allow NULL. There is one for each key and bucket of 1m, at the end of the bucket + 0 SECONDS or later. A

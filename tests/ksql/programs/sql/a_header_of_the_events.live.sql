@@ -1,5 +1,4 @@
-SET 'auto.offset.reset'='earliest';
-SET 'commit.interval.ms'='200';
+@settings
 
 -- Traced: topic traced.
 CREATE STREAM IF NOT EXISTS `traced` (
@@ -9,8 +8,7 @@ CREATE STREAM IF NOT EXISTS `traced` (
   `source` BYTES HEADER('source-id')
 ) WITH (KAFKA_TOPIC='traced', PARTITIONS=1, KEY_FORMAT='AVRO', VALUE_FORMAT='AVRO', TIMESTAMP='`time`');
 
--- What is late, gaps and finals are judged by kandle: windows here take late events for days.
--- Bars of 5m are made by kandle from those of 1m.
+@what_is_late_2
 
 -- TracedBar of 1m while they are open, with what kandle needs to close and roll up.
 CREATE TABLE IF NOT EXISTS `traced_bars_1m_live` WITH (KAFKA_TOPIC='traced_bars_1m_live', KEY_FORMAT='AVRO', VALUE_FORMAT='AVRO') AS

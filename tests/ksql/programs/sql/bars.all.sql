@@ -1,17 +1,6 @@
-SET 'auto.offset.reset'='earliest';
-SET 'commit.interval.ms'='200';
-SET 'ksql.streams.__emit.interval.ms.kstreams.windowed.aggregation__'='0';
+@settings_2
 
--- Tick: topic ticks.
-CREATE STREAM IF NOT EXISTS `ticks` (
-  `broker` VARCHAR KEY,
-  `symbol` VARCHAR KEY,
-  `time` TIMESTAMP,
-  `bid` DECIMAL(18,6),
-  `size` BIGINT,
-  `note` VARCHAR,
-  `fee` DECIMAL(10,2)
-) WITH (KAFKA_TOPIC='ticks', PARTITIONS=2, KEY_FORMAT='AVRO', VALUE_FORMAT='AVRO', TIMESTAMP='`time`');
+@ticks
 
 -- Heartbeats close the bars: rows of topic ticks that have broker, symbol, time, and NULL in all other columns, so the
 -- schema of its values must allow NULL. There is one for each key and bucket of 1m, at the end of the bucket + 5 SECONDS

@@ -1,19 +1,8 @@
-SET 'auto.offset.reset'='earliest';
-SET 'commit.interval.ms'='200';
+@settings
 
--- Tick: topic ticks.
-CREATE STREAM IF NOT EXISTS `ticks` (
-  `broker` VARCHAR KEY,
-  `symbol` VARCHAR KEY,
-  `time` TIMESTAMP,
-  `bid` DECIMAL(18,6),
-  `size` BIGINT,
-  `note` VARCHAR,
-  `fee` DECIMAL(10,2)
-) WITH (KAFKA_TOPIC='ticks', PARTITIONS=2, KEY_FORMAT='AVRO', VALUE_FORMAT='AVRO', TIMESTAMP='`time`');
+@ticks
 
--- What is late, gaps and finals are judged by kandle: windows here take late events for days.
--- Bars of 5m are made by kandle from those of 1m.
+@what_is_late_2
 
 -- Bar of 1m while they are open, with what kandle needs to close and roll up.
 CREATE TABLE IF NOT EXISTS `bars_1m_live` WITH (KAFKA_TOPIC='bars_1m_live', KEY_FORMAT='AVRO', VALUE_FORMAT='AVRO') AS

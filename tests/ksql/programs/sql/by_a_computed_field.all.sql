@@ -1,13 +1,6 @@
-SET 'auto.offset.reset'='earliest';
-SET 'commit.interval.ms'='200';
-SET 'ksql.streams.__emit.interval.ms.kstreams.windowed.aggregation__'='0';
+@settings_2
 
--- Reading: topic readings.
-CREATE STREAM IF NOT EXISTS `readings` (
-  `sensor` VARCHAR,
-  `at` TIMESTAMP,
-  `value` DOUBLE
-) WITH (KAFKA_TOPIC='readings', PARTITIONS=1, VALUE_FORMAT='AVRO', TIMESTAMP='`at`');
+@readings
 
 -- Holiday: topic holidays.
 CREATE TABLE IF NOT EXISTS `holidays` (

@@ -1,12 +1,6 @@
-SET 'auto.offset.reset'='earliest';
-SET 'commit.interval.ms'='200';
+@settings
 
--- Reading: topic readings.
-CREATE STREAM IF NOT EXISTS `readings` (
-  `sensor` VARCHAR,
-  `at` TIMESTAMP,
-  `value` DOUBLE
-) WITH (KAFKA_TOPIC='readings', PARTITIONS=1, VALUE_FORMAT='AVRO', TIMESTAMP='`at`');
+@readings
 
 -- Holiday: topic holidays.
 CREATE TABLE IF NOT EXISTS `holidays` (
@@ -14,7 +8,7 @@ CREATE TABLE IF NOT EXISTS `holidays` (
   `name` VARCHAR
 ) WITH (KAFKA_TOPIC='holidays', PARTITIONS=1, KEY_FORMAT='AVRO', VALUE_FORMAT='AVRO');
 
--- What is late, gaps and finals are judged by kandle: windows here take late events for days.
+@what_is_late
 
 -- Reading beside Holiday.
 CREATE STREAM IF NOT EXISTS `sensor_peaks_joined` WITH (KAFKA_TOPIC='sensor_peaks_joined', VALUE_FORMAT='AVRO', KEY_FORMAT='JSON') AS

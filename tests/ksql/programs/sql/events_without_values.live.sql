@@ -1,5 +1,4 @@
-SET 'auto.offset.reset'='earliest';
-SET 'commit.interval.ms'='200';
+@settings
 
 -- Ping: topic pings.
 CREATE STREAM IF NOT EXISTS `pings` (
@@ -8,7 +7,7 @@ CREATE STREAM IF NOT EXISTS `pings` (
   `note` VARCHAR
 ) WITH (KAFKA_TOPIC='pings', PARTITIONS=1, KEY_FORMAT='AVRO', VALUE_FORMAT='AVRO', TIMESTAMP='`time`');
 
--- What is late, gaps and finals are judged by kandle: windows here take late events for days.
+@what_is_late
 
 -- PingBar of 1m while they are open, with what kandle needs to close and roll up.
 CREATE TABLE IF NOT EXISTS `ping_bars_1m_live` WITH (KAFKA_TOPIC='ping_bars_1m_live', KEY_FORMAT='AVRO', VALUE_FORMAT='AVRO') AS

@@ -1,5 +1,4 @@
-SET 'auto.offset.reset'='earliest';
-SET 'commit.interval.ms'='200';
+@settings
 
 -- Everything: topic everything.
 CREATE STREAM IF NOT EXISTS `everything` (
@@ -28,7 +27,7 @@ CREATE STREAM IF NOT EXISTS `everything` (
   `maybe_tags` MAP<VARCHAR, VARCHAR>
 ) WITH (KAFKA_TOPIC='everything', PARTITIONS=1, KEY_FORMAT='JSON', VALUE_FORMAT='JSON', TIMESTAMP='`time`');
 
--- What is late, gaps and finals are judged by kandle: windows here take late events for days.
+@what_is_late
 
 -- EverythingBar of 1m while they are open, with what kandle needs to close and roll up.
 CREATE TABLE IF NOT EXISTS `everything_bars_1m_live` WITH (KAFKA_TOPIC='everything_bars_1m_live', KEY_FORMAT='JSON', VALUE_FORMAT='JSON') AS

@@ -1,20 +1,6 @@
-SET 'auto.offset.reset'='earliest';
-SET 'commit.interval.ms'='200';
-SET 'ksql.streams.__emit.interval.ms.kstreams.windowed.aggregation__'='0';
+@settings_2
 
--- Trade: topic trades.
-CREATE STREAM IF NOT EXISTS `trades` (
-  `symbol` VARCHAR KEY,
-  `time` TIMESTAMP,
-  `price` DECIMAL(18,6),
-  `size` BIGINT,
-  `buyer` VARCHAR,
-  `ratio` DOUBLE,
-  `active` BOOLEAN,
-  `settles` DATE,
-  `seen` TIMESTAMP,
-  `fine` DECIMAL(30,12)
-) WITH (KAFKA_TOPIC='trades', PARTITIONS=1, KEY_FORMAT='AVRO', VALUE_FORMAT='AVRO', TIMESTAMP='`time`');
+@trades
 
 -- Heartbeats close the bars: rows of topic trades that have symbol, time, and NULL in all other columns, so the schema of
 -- its values must allow NULL. There is one for each key and bucket of 1m, at the end of the bucket + 1500 MILLISECONDS or
@@ -38,26 +24,9 @@ WINDOW TUMBLING (SIZE 1 MINUTES, RETENTION 7 DAYS, GRACE PERIOD 1500 MILLISECOND
 GROUP BY `symbol`
 EMIT FINAL;
 
--- Rows of lots_1m_final, at their start.
-CREATE STREAM IF NOT EXISTS `lots_1m_final_declared` (
-  `symbol_value` VARCHAR,
-  `start` TIMESTAMP,
-  `lots` BIGINT,
-  `high` DECIMAL(18,6),
-  `_last_a1` DECIMAL(18,6)
-) WITH (KAFKA_TOPIC='lots_1m_final', VALUE_FORMAT='AVRO', TIMESTAMP='`start`');
+@lots_1m_final_declared
 
--- Bars of 1m, one change each, with the last values carried on where nothing happened.
-CREATE TABLE IF NOT EXISTS `lots_1m_filled` WITH (KAFKA_TOPIC='lots_1m_filled', KEY_FORMAT='AVRO', VALUE_FORMAT='AVRO') AS
-SELECT
-  `symbol_value` AS `symbol`,
-  LATEST_BY_OFFSET(`start`, FALSE) AS `start`,
-  LATEST_BY_OFFSET(`lots`, FALSE) AS `lots`,
-  COALESCE(LATEST_BY_OFFSET(`high`, FALSE), LATEST_BY_OFFSET(`_last_a1`)) AS `high`
-FROM `lots_1m_final_declared`
-GROUP BY `symbol_value`
-HAVING LATEST_BY_OFFSET(`_last_a1`) IS NOT NULL
-EMIT CHANGES;
+@lots_1m_filled
 
 -- Finals of 1h.
 CREATE TABLE IF NOT EXISTS `lots_1h_final` WITH (KAFKA_TOPIC='lots_1h_final', KEY_FORMAT='AVRO', VALUE_FORMAT='AVRO') AS

@@ -1,28 +1,8 @@
-SET 'auto.offset.reset'='earliest';
-SET 'commit.interval.ms'='200';
-SET 'ksql.streams.__emit.interval.ms.kstreams.windowed.aggregation__'='0';
+@settings_2
 
--- Trade: topic trades.
-CREATE STREAM IF NOT EXISTS `trades` (
-  `symbol` VARCHAR KEY,
-  `time` TIMESTAMP,
-  `price` DECIMAL(18,6),
-  `size` BIGINT,
-  `buyer` VARCHAR,
-  `ratio` DOUBLE,
-  `active` BOOLEAN,
-  `settles` DATE,
-  `seen` TIMESTAMP,
-  `fine` DECIMAL(30,12)
-) WITH (KAFKA_TOPIC='trades', PARTITIONS=1, KEY_FORMAT='AVRO', VALUE_FORMAT='AVRO', TIMESTAMP='`time`');
+@trades
 
--- Heartbeats close the bars: rows of topic trades that have symbol, time, and NULL in all other columns, so the schema of
--- its values must allow NULL. There is one for each key and bucket of 1m, at the end of the bucket + 0 SECONDS or later. A
--- bucket is a bar only if an event or a heartbeat fell into it.
--- Limits: a bar closes when a later row of the same partition comes, and a bar of a larger timeframe one bar of its source
--- later still. A silence longer than 7 DAYS loses the bar before it. Late events are dropped, but after a restart they are
--- taken until a newer row comes. Partitions that are read unevenly after an absence make events late.
--- In _final a bar without events has NULL, its sums and counts 0. In _filled the last values are carried on.
+@heartbeats_close_the
 
 -- Finals of 1m.
 CREATE TABLE IF NOT EXISTS `lots_1m_final` WITH (KAFKA_TOPIC='lots_1m_final', KEY_FORMAT='AVRO', VALUE_FORMAT='AVRO') AS
@@ -38,14 +18,7 @@ WINDOW TUMBLING (SIZE 1 MINUTES, RETENTION 7 DAYS, GRACE PERIOD 0 SECONDS)
 GROUP BY `symbol`
 EMIT FINAL;
 
--- Rows of lots_1m_final, at their start.
-CREATE STREAM IF NOT EXISTS `lots_1m_final_declared` (
-  `symbol_value` VARCHAR,
-  `start` TIMESTAMP,
-  `lots` BIGINT,
-  `high` DECIMAL(18,6),
-  `_last_a1` DECIMAL(18,6)
-) WITH (KAFKA_TOPIC='lots_1m_final', VALUE_FORMAT='AVRO', TIMESTAMP='`start`');
+@lots_1m_final_declared
 
 -- Bars of 1m, one change each, with the last values carried on where nothing happened.
 CREATE TABLE IF NOT EXISTS `lots_1m_filled` WITH (KAFKA_TOPIC='lots_1m_filled', KEY_FORMAT='AVRO', VALUE_FORMAT='AVRO') AS
@@ -59,28 +32,9 @@ GROUP BY `symbol_value`
 HAVING (LATEST_BY_OFFSET(`_last_a1`) IS NOT NULL) AND (LATEST_BY_OFFSET(`lots`, FALSE) > 5)
 EMIT CHANGES;
 
--- Finals of 5m.
-CREATE TABLE IF NOT EXISTS `lots_5m_final` WITH (KAFKA_TOPIC='lots_5m_final', KEY_FORMAT='AVRO', VALUE_FORMAT='AVRO') AS
-SELECT
-  `symbol_value` AS `symbol`,
-  AS_VALUE(`symbol_value`) AS `symbol_copy`,
-  FROM_UNIXTIME(WINDOWSTART) AS `start`,
-  SUM(`lots`) AS `lots`,
-  MAX(`high`) AS `high`,
-  LATEST_BY_OFFSET(`_last_a1`) AS `_last_a1`
-FROM `lots_1m_final_declared`
-WINDOW TUMBLING (SIZE 5 MINUTES, RETENTION 7 DAYS, GRACE PERIOD 0 SECONDS)
-GROUP BY `symbol_value`
-EMIT FINAL;
+@lots_5m_final
 
--- Rows of lots_5m_final, at their start.
-CREATE STREAM IF NOT EXISTS `lots_5m_final_declared` (
-  `symbol_copy` VARCHAR,
-  `start` TIMESTAMP,
-  `lots` BIGINT,
-  `high` DECIMAL(18,6),
-  `_last_a1` DECIMAL(18,6)
-) WITH (KAFKA_TOPIC='lots_5m_final', VALUE_FORMAT='AVRO', TIMESTAMP='`start`');
+@lots_5m_final_declared
 
 -- Bars of 5m, one change each, with the last values carried on where nothing happened.
 CREATE TABLE IF NOT EXISTS `lots_5m_filled` WITH (KAFKA_TOPIC='lots_5m_filled', KEY_FORMAT='AVRO', VALUE_FORMAT='AVRO') AS

@@ -1,20 +1,6 @@
-SET 'auto.offset.reset'='earliest';
-SET 'commit.interval.ms'='200';
-SET 'ksql.streams.__emit.interval.ms.kstreams.windowed.aggregation__'='0';
+@settings_2
 
--- Trade: topic trades.
-CREATE STREAM IF NOT EXISTS `trades` (
-  `symbol` VARCHAR KEY,
-  `time` TIMESTAMP,
-  `price` DECIMAL(18,6),
-  `size` BIGINT,
-  `buyer` VARCHAR,
-  `ratio` DOUBLE,
-  `active` BOOLEAN,
-  `settles` DATE,
-  `seen` TIMESTAMP,
-  `fine` DECIMAL(30,12)
-) WITH (KAFKA_TOPIC='trades', PARTITIONS=1, KEY_FORMAT='AVRO', VALUE_FORMAT='AVRO', TIMESTAMP='`time`');
+@trades
 
 -- Heartbeats close the bars: rows of topic trades that have symbol, time, and NULL in all other columns, so the schema of
 -- its values must allow NULL. There is one for each key and bucket of 5m_every_1m, at the end of the bucket + 2 SECONDS or

@@ -1,6 +1,4 @@
-SET 'auto.offset.reset'='earliest';
-SET 'commit.interval.ms'='200';
-SET 'ksql.streams.__emit.interval.ms.kstreams.windowed.aggregation__'='0';
+@settings_2
 
 -- MixedCase: topic Market.Ticks-v2.
 CREATE STREAM IF NOT EXISTS `Market_Ticks_v2` (

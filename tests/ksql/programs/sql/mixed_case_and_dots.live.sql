@@ -1,5 +1,4 @@
-SET 'auto.offset.reset'='earliest';
-SET 'commit.interval.ms'='200';
+@settings
 
 -- MixedCase: topic Market.Ticks-v2.
 CREATE STREAM IF NOT EXISTS `Market_Ticks_v2` (
@@ -8,8 +7,7 @@ CREATE STREAM IF NOT EXISTS `Market_Ticks_v2` (
   `lastPrice` DECIMAL(18,6)
 ) WITH (KAFKA_TOPIC='Market.Ticks-v2', PARTITIONS=1, KEY_FORMAT='AVRO', VALUE_FORMAT='AVRO', TIMESTAMP='`eventTime`');
 
--- What is late, gaps and finals are judged by kandle: windows here take late events for days.
--- Bars of 5m are made by kandle from those of 1m.
+@what_is_late_2
 
 -- MixedCaseBar of 1m while they are open, with what kandle needs to close and roll up.
 CREATE TABLE IF NOT EXISTS `Market_Bars_1m_live` WITH (KAFKA_TOPIC='Market.Bars_1m_live', KEY_FORMAT='AVRO', VALUE_FORMAT='AVRO') AS

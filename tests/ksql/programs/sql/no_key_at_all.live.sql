@@ -1,15 +1,8 @@
-SET 'auto.offset.reset'='earliest';
-SET 'commit.interval.ms'='200';
+@settings
 
--- Reading: topic readings.
-CREATE STREAM IF NOT EXISTS `readings` (
-  `sensor` VARCHAR,
-  `at` TIMESTAMP,
-  `value` DOUBLE
-) WITH (KAFKA_TOPIC='readings', PARTITIONS=1, VALUE_FORMAT='AVRO', TIMESTAMP='`at`');
+@readings
 
--- What is late, gaps and finals are judged by kandle: windows here take late events for days.
--- Bars of 5m are made by kandle from those of 1m.
+@what_is_late_2
 
 -- The parts of the group key as columns, at the time of the query.
 CREATE STREAM IF NOT EXISTS `peaks_prepared` WITH (KAFKA_TOPIC='peaks_prepared', VALUE_FORMAT='AVRO') AS

@@ -1,5 +1,4 @@
-SET 'auto.offset.reset'='earliest';
-SET 'commit.interval.ms'='200';
+@settings
 
 -- Reserved: topic reserved.
 CREATE STREAM IF NOT EXISTS `reserved` (
@@ -10,8 +9,7 @@ CREATE STREAM IF NOT EXISTS `reserved` (
   `values` VARCHAR
 ) WITH (KAFKA_TOPIC='reserved', PARTITIONS=1, KEY_FORMAT='AVRO', VALUE_FORMAT='AVRO', TIMESTAMP='`timestamp`');
 
--- What is late, gaps and finals are judged by kandle: windows here take late events for days.
--- Bars of 5m are made by kandle from those of 1m.
+@what_is_late_2
 
 -- ReservedBar of 1m while they are open, with what kandle needs to close and roll up.
 CREATE TABLE IF NOT EXISTS `reserved_bars_1m_live` WITH (KAFKA_TOPIC='reserved_bars_1m_live', KEY_FORMAT='AVRO', VALUE_FORMAT='AVRO') AS

@@ -1,28 +1,8 @@
-SET 'auto.offset.reset'='earliest';
-SET 'commit.interval.ms'='200';
-SET 'ksql.streams.__emit.interval.ms.kstreams.windowed.aggregation__'='0';
+@settings_2
 
--- Trade: topic trades.
-CREATE STREAM IF NOT EXISTS `trades` (
-  `symbol` VARCHAR KEY,
-  `time` TIMESTAMP,
-  `price` DECIMAL(18,6),
-  `size` BIGINT,
-  `buyer` VARCHAR,
-  `ratio` DOUBLE,
-  `active` BOOLEAN,
-  `settles` DATE,
-  `seen` TIMESTAMP,
-  `fine` DECIMAL(30,12)
-) WITH (KAFKA_TOPIC='trades', PARTITIONS=1, KEY_FORMAT='AVRO', VALUE_FORMAT='AVRO', TIMESTAMP='`time`');
+@trades
 
--- Heartbeats close the bars: rows of topic trades that have symbol, time, and NULL in all other columns, so the schema of
--- its values must allow NULL. There is one for each key and bucket of 1m, at the end of the bucket + 0 SECONDS or later. A
--- bucket is a bar only if an event or a heartbeat fell into it.
--- Limits: a bar closes when a later row of the same partition comes, and a bar of a larger timeframe one bar of its source
--- later still. A silence longer than 7 DAYS loses the bar before it. Late events are dropped, but after a restart they are
--- taken until a newer row comes. Partitions that are read unevenly after an absence make events late.
--- In _final a bar without events has NULL, its sums and counts 0. In _filled the last values are carried on.
+@heartbeats_close_the
 
 -- Finals of 1m.
 CREATE TABLE IF NOT EXISTS `sums_1m_final` WITH (KAFKA_TOPIC='sums_1m_final', KEY_FORMAT='AVRO', VALUE_FORMAT='AVRO') AS

@@ -1,22 +1,8 @@
-SET 'auto.offset.reset'='earliest';
-SET 'commit.interval.ms'='200';
+@settings
 
--- Trade: topic trades.
-CREATE STREAM IF NOT EXISTS `trades` (
-  `symbol` VARCHAR KEY,
-  `time` TIMESTAMP,
-  `price` DECIMAL(18,6),
-  `size` BIGINT,
-  `buyer` VARCHAR,
-  `ratio` DOUBLE,
-  `active` BOOLEAN,
-  `settles` DATE,
-  `seen` TIMESTAMP,
-  `fine` DECIMAL(30,12)
-) WITH (KAFKA_TOPIC='trades', PARTITIONS=1, KEY_FORMAT='AVRO', VALUE_FORMAT='AVRO', TIMESTAMP='`time`');
+@trades
 
--- What is late, gaps and finals are judged by kandle: windows here take late events for days.
--- Bars of 5m are made by kandle from those of 1m.
+@what_is_late_2
 
 -- Texts of 1m while they are open, with what kandle needs to close and roll up.
 CREATE TABLE IF NOT EXISTS `texts_1m_live` WITH (KAFKA_TOPIC='texts_1m_live', KEY_FORMAT='AVRO', VALUE_FORMAT='AVRO') AS

@@ -1,5 +1,4 @@
-SET 'auto.offset.reset'='earliest';
-SET 'commit.interval.ms'='200';
+@settings
 
 -- Order: topic orders.
 CREATE STREAM IF NOT EXISTS `orders` (
@@ -10,8 +9,7 @@ CREATE STREAM IF NOT EXISTS `orders` (
   `placed` TIMESTAMP
 ) WITH (KAFKA_TOPIC='orders', PARTITIONS=3, REPLICAS=2, RETENTION_MS=2592000000, KEY_FORMAT='AVRO', VALUE_FORMAT='AVRO', TIMESTAMP='`placed`');
 
--- What is late, gaps and finals are judged by kandle: windows here take late events for days.
--- Bars of 5m are made by kandle from those of 1m.
+@what_is_late_2
 
 -- OrderBar of 1m while they are open, with what kandle needs to close and roll up.
 CREATE TABLE IF NOT EXISTS `order_bars_1m_live` WITH (KAFKA_TOPIC='order_bars_1m_live', KEY_FORMAT='AVRO', VALUE_FORMAT='AVRO', PARTITIONS=6, REPLICAS=2) AS

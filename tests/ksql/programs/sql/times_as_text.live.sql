@@ -1,5 +1,4 @@
-SET 'auto.offset.reset'='earliest';
-SET 'commit.interval.ms'='200';
+@settings
 
 -- Line: topic lines, whose times ksqlDB takes for local ones of its computer: that must have the time zone UTC.
 CREATE STREAM IF NOT EXISTS `lines` (
@@ -8,8 +7,7 @@ CREATE STREAM IF NOT EXISTS `lines` (
   `price` DECIMAL(9,2)
 ) WITH (KAFKA_TOPIC='lines', PARTITIONS=1, KEY_FORMAT='KAFKA', VALUE_FORMAT='DELIMITED', TIMESTAMP='`time`', TIMESTAMP_FORMAT='dd.MM.yyyy HH:mm:ss');
 
--- What is late, gaps and finals are judged by kandle: windows here take late events for days.
--- Bars of 5m are made by kandle from those of 1m.
+@what_is_late_2
 
 -- LineBar of 1m while they are open, with what kandle needs to close and roll up.
 CREATE TABLE IF NOT EXISTS `line_bars_1m_live` WITH (KAFKA_TOPIC='line_bars_1m_live', KEY_FORMAT='KAFKA', VALUE_FORMAT='JSON') AS

@@ -1,6 +1,4 @@
-SET 'auto.offset.reset'='earliest';
-SET 'commit.interval.ms'='200';
-SET 'ksql.streams.__emit.interval.ms.kstreams.windowed.aggregation__'='0';
+@settings_2
 
 -- Stamped: topic stamped, whose times ksqlDB takes for local ones of its computer: that must have the time zone UTC.
 CREATE STREAM IF NOT EXISTS `stamped` (

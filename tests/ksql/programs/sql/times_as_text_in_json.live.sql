@@ -1,5 +1,4 @@
-SET 'auto.offset.reset'='earliest';
-SET 'commit.interval.ms'='200';
+@settings
 
 -- Stamped: topic stamped, whose times ksqlDB takes for local ones of its computer: that must have the time zone UTC.
 CREATE STREAM IF NOT EXISTS `stamped` (
@@ -9,8 +8,7 @@ CREATE STREAM IF NOT EXISTS `stamped` (
   `price` DECIMAL(9,2)
 ) WITH (KAFKA_TOPIC='stamped', PARTITIONS=1, KEY_FORMAT='AVRO', VALUE_FORMAT='JSON', TIMESTAMP='`time`', TIMESTAMP_FORMAT='yyyy-MM-dd''T''HH:mm:ss.SSS''Z''');
 
--- What is late, gaps and finals are judged by kandle: windows here take late events for days.
--- Bars of 5m are made by kandle from those of 1m.
+@what_is_late_2
 
 -- StampedBar of 1m while they are open, with what kandle needs to close and roll up.
 CREATE TABLE IF NOT EXISTS `stamped_bars_1m_live` WITH (KAFKA_TOPIC='stamped_bars_1m_live', KEY_FORMAT='AVRO', VALUE_FORMAT='JSON') AS

@@ -1,5 +1,4 @@
-SET 'auto.offset.reset'='earliest';
-SET 'commit.interval.ms'='200';
+@settings
 
 -- Micros: topic micros.
 CREATE STREAM IF NOT EXISTS `micros` (
@@ -8,7 +7,7 @@ CREATE STREAM IF NOT EXISTS `micros` (
   `price` DECIMAL(9,2)
 ) WITH (KAFKA_TOPIC='micros', PARTITIONS=1, KEY_FORMAT='AVRO', VALUE_FORMAT='AVRO');
 
--- What is late, gaps and finals are judged by kandle: windows here take late events for days.
+@what_is_late
 
 -- The parts of the group key as columns, at the time of the query.
 CREATE STREAM IF NOT EXISTS `line_bars_prepared` WITH (KAFKA_TOPIC='line_bars_prepared', VALUE_FORMAT='AVRO', TIMESTAMP='`time`') AS

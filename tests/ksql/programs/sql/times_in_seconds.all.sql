@@ -1,6 +1,4 @@
-SET 'auto.offset.reset'='earliest';
-SET 'commit.interval.ms'='200';
-SET 'ksql.streams.__emit.interval.ms.kstreams.windowed.aggregation__'='0';
+@settings_2
 
 -- Seconds: topic seconds.
 CREATE STREAM IF NOT EXISTS `seconds` (
@@ -38,20 +36,6 @@ WINDOW TUMBLING (SIZE 1 MINUTES, RETENTION 7 DAYS, GRACE PERIOD 0 SECONDS)
 GROUP BY `code`
 EMIT FINAL;
 
--- Rows of line_bars_1m_final, at their start.
-CREATE STREAM IF NOT EXISTS `line_bars_1m_final_declared` (
-  `code_value` VARCHAR,
-  `start` TIMESTAMP,
-  `price` DECIMAL(9,2)
-) WITH (KAFKA_TOPIC='line_bars_1m_final', VALUE_FORMAT='JSON', TIMESTAMP='`start`');
+@line_bars_1m_final_declared
 
--- Bars of 1m, one change each, with the last values carried on where nothing happened.
-CREATE TABLE IF NOT EXISTS `line_bars_1m_filled` WITH (KAFKA_TOPIC='line_bars_1m_filled', KEY_FORMAT='KAFKA', VALUE_FORMAT='JSON') AS
-SELECT
-  `code_value` AS `code`,
-  LATEST_BY_OFFSET(`start`, FALSE) AS `start`,
-  LATEST_BY_OFFSET(`price`) AS `price`
-FROM `line_bars_1m_final_declared`
-GROUP BY `code_value`
-HAVING LATEST_BY_OFFSET(`price`) IS NOT NULL
-EMIT CHANGES;
+@line_bars_1m_filled

@@ -1,5 +1,4 @@
-SET 'auto.offset.reset'='earliest';
-SET 'commit.interval.ms'='200';
+@settings
 
 -- Seconds: topic seconds.
 CREATE STREAM IF NOT EXISTS `seconds` (
@@ -8,7 +7,7 @@ CREATE STREAM IF NOT EXISTS `seconds` (
   `price` DECIMAL(9,2)
 ) WITH (KAFKA_TOPIC='seconds', PARTITIONS=1, KEY_FORMAT='AVRO', VALUE_FORMAT='JSON');
 
--- What is late, gaps and finals are judged by kandle: windows here take late events for days.
+@what_is_late
 
 -- The parts of the group key as columns, at the time of the query.
 CREATE STREAM IF NOT EXISTS `line_bars_prepared` WITH (KAFKA_TOPIC='line_bars_prepared', VALUE_FORMAT='JSON', TIMESTAMP='`time`') AS

@@ -1,5 +1,4 @@
-SET 'auto.offset.reset'='earliest';
-SET 'commit.interval.ms'='200';
+@settings
 
 -- Probe: topic 2-probes.raw.
 CREATE STREAM IF NOT EXISTS `t_2_probes_raw` (
@@ -9,8 +8,7 @@ CREATE STREAM IF NOT EXISTS `t_2_probes_raw` (
   `value` DECIMAL(9,2)
 ) WITH (KAFKA_TOPIC='2-probes.raw', PARTITIONS=2, KEY_FORMAT='AVRO', VALUE_FORMAT='JSON', TIMESTAMP='`taken`', TIMESTAMP_FORMAT='yyyy-MM-dd''T''HH:mm:ss.SSSxx');
 
--- What is late, gaps and finals are judged by kandle: windows here take late events for days.
--- Bars of 5m are made by kandle from those of 1m.
+@what_is_late_2
 
 -- ProbeBar of 1m while they are open, with what kandle needs to close and roll up.
 CREATE TABLE IF NOT EXISTS `probe_bars_1m_live` WITH (KAFKA_TOPIC='probe-bars_1m_live', KEY_FORMAT='AVRO', VALUE_FORMAT='AVRO') AS

@@ -1,33 +1,10 @@
-SET 'auto.offset.reset'='earliest';
-SET 'commit.interval.ms'='200';
+@settings
 
--- Tick: topic ticks.
-CREATE STREAM IF NOT EXISTS `ticks` (
-  `broker` VARCHAR KEY,
-  `symbol` VARCHAR KEY,
-  `time` TIMESTAMP,
-  `bid` DECIMAL(18,6),
-  `size` BIGINT,
-  `note` VARCHAR,
-  `fee` DECIMAL(10,2)
-) WITH (KAFKA_TOPIC='ticks', PARTITIONS=2, KEY_FORMAT='AVRO', VALUE_FORMAT='AVRO', TIMESTAMP='`time`');
+@ticks
 
--- Session: topic sessions.
-CREATE TABLE IF NOT EXISTS `sessions` (
-  `broker` VARCHAR PRIMARY KEY,
-  `symbol` VARCHAR PRIMARY KEY,
-  `trading_date` DATE PRIMARY KEY,
-  `open_at` TIMESTAMP,
-  `close_at` TIMESTAMP
-) WITH (KAFKA_TOPIC='sessions', PARTITIONS=1, KEY_FORMAT='AVRO', VALUE_FORMAT='AVRO');
+@sessions
 
--- Sessions of Session by key, written by kandle: the parts of the key with | between them (in all but the last % is %25
--- and | is %7C), all sessions, and since when there are some, for ksqlDB takes records in the order of their times.
-CREATE TABLE IF NOT EXISTS `sessions_by_key` (
-  `id` VARCHAR PRIMARY KEY,
-  `since` TIMESTAMP,
-  `intervals` ARRAY<STRUCT<`open` TIMESTAMP, `close` TIMESTAMP>>
-) WITH (KAFKA_TOPIC='sessions_by_key', PARTITIONS=2, KEY_FORMAT='KAFKA', VALUE_FORMAT='JSON', TIMESTAMP='`since`');
+@sessions_by_key
 
 -- What is late, gaps and finals are judged by kandle: windows here take late events for days.
 -- Bars of 1h, 1d, 1wk, 1mo are made by kandle from those of 1m.

@@ -1,13 +1,6 @@
-SET 'auto.offset.reset'='earliest';
-SET 'commit.interval.ms'='200';
+@settings
 
--- Instrument: topic instruments.
-CREATE TABLE IF NOT EXISTS `instruments` (
-  `code` VARCHAR PRIMARY KEY,
-  `lot` BIGINT,
-  `time` TIMESTAMP,
-  `name` VARCHAR
-) WITH (KAFKA_TOPIC='instruments', PARTITIONS=1, KEY_FORMAT='AVRO', VALUE_FORMAT='AVRO');
+@instruments
 
 -- Factor: topic factors.
 CREATE TABLE IF NOT EXISTS `factors` (

@@ -1,5 +1,4 @@
-SET 'auto.offset.reset'='earliest';
-SET 'commit.interval.ms'='200';
+@settings
 
 -- Fund: topic funds.
 CREATE TABLE IF NOT EXISTS `funds` (

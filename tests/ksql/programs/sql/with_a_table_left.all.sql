@@ -1,36 +1,10 @@
-SET 'auto.offset.reset'='earliest';
-SET 'commit.interval.ms'='200';
-SET 'ksql.streams.__emit.interval.ms.kstreams.windowed.aggregation__'='0';
+@settings_2
 
--- Trade: topic trades.
-CREATE STREAM IF NOT EXISTS `trades` (
-  `symbol` VARCHAR KEY,
-  `time` TIMESTAMP,
-  `price` DECIMAL(18,6),
-  `size` BIGINT,
-  `buyer` VARCHAR,
-  `ratio` DOUBLE,
-  `active` BOOLEAN,
-  `settles` DATE,
-  `seen` TIMESTAMP,
-  `fine` DECIMAL(30,12)
-) WITH (KAFKA_TOPIC='trades', PARTITIONS=1, KEY_FORMAT='AVRO', VALUE_FORMAT='AVRO', TIMESTAMP='`time`');
+@trades
 
--- Instrument: topic instruments.
-CREATE TABLE IF NOT EXISTS `instruments` (
-  `code` VARCHAR PRIMARY KEY,
-  `lot` BIGINT,
-  `time` TIMESTAMP,
-  `name` VARCHAR
-) WITH (KAFKA_TOPIC='instruments', PARTITIONS=1, KEY_FORMAT='AVRO', VALUE_FORMAT='AVRO');
+@instruments
 
--- Heartbeats close the bars: rows of topic trades that have symbol, time, and NULL in all other columns, so the schema of
--- its values must allow NULL. There is one for each key and bucket of 1m, at the end of the bucket + 0 SECONDS or later. A
--- bucket is a bar only if an event or a heartbeat fell into it.
--- Limits: a bar closes when a later row of the same partition comes, and a bar of a larger timeframe one bar of its source
--- later still. A silence longer than 7 DAYS loses the bar before it. Late events are dropped, but after a restart they are
--- taken until a newer row comes. Partitions that are read unevenly after an absence make events late.
--- In _final a bar without events has NULL, its sums and counts 0. In _filled the last values are carried on.
+@heartbeats_close_the
 
 -- Trade beside Instrument.
 CREATE STREAM IF NOT EXISTS `lots_joined` WITH (KAFKA_TOPIC='lots_joined', VALUE_FORMAT='AVRO') AS
@@ -58,23 +32,6 @@ WINDOW TUMBLING (SIZE 1 MINUTES, RETENTION 7 DAYS, GRACE PERIOD 0 SECONDS)
 GROUP BY `symbol`
 EMIT FINAL;
 
--- Rows of lots_1m_final, at their start.
-CREATE STREAM IF NOT EXISTS `lots_1m_final_declared` (
-  `symbol_value` VARCHAR,
-  `start` TIMESTAMP,
-  `lots` BIGINT,
-  `high` DECIMAL(18,6),
-  `_last_a1` DECIMAL(18,6)
-) WITH (KAFKA_TOPIC='lots_1m_final', VALUE_FORMAT='AVRO', TIMESTAMP='`start`');
+@lots_1m_final_declared
 
--- Bars of 1m, one change each, with the last values carried on where nothing happened.
-CREATE TABLE IF NOT EXISTS `lots_1m_filled` WITH (KAFKA_TOPIC='lots_1m_filled', KEY_FORMAT='AVRO', VALUE_FORMAT='AVRO') AS
-SELECT
-  `symbol_value` AS `symbol`,
-  LATEST_BY_OFFSET(`start`, FALSE) AS `start`,
-  LATEST_BY_OFFSET(`lots`, FALSE) AS `lots`,
-  COALESCE(LATEST_BY_OFFSET(`high`, FALSE), LATEST_BY_OFFSET(`_last_a1`)) AS `high`
-FROM `lots_1m_final_declared`
-GROUP BY `symbol_value`
-HAVING LATEST_BY_OFFSET(`_last_a1`) IS NOT NULL
-EMIT CHANGES;
+@lots_1m_filled

@@ -1,29 +1,10 @@
-SET 'auto.offset.reset'='earliest';
-SET 'commit.interval.ms'='200';
+@settings
 
--- Trade: topic trades.
-CREATE STREAM IF NOT EXISTS `trades` (
-  `symbol` VARCHAR KEY,
-  `time` TIMESTAMP,
-  `price` DECIMAL(18,6),
-  `size` BIGINT,
-  `buyer` VARCHAR,
-  `ratio` DOUBLE,
-  `active` BOOLEAN,
-  `settles` DATE,
-  `seen` TIMESTAMP,
-  `fine` DECIMAL(30,12)
-) WITH (KAFKA_TOPIC='trades', PARTITIONS=1, KEY_FORMAT='AVRO', VALUE_FORMAT='AVRO', TIMESTAMP='`time`');
+@trades
 
--- Instrument: topic instruments.
-CREATE TABLE IF NOT EXISTS `instruments` (
-  `code` VARCHAR PRIMARY KEY,
-  `lot` BIGINT,
-  `time` TIMESTAMP,
-  `name` VARCHAR
-) WITH (KAFKA_TOPIC='instruments', PARTITIONS=1, KEY_FORMAT='AVRO', VALUE_FORMAT='AVRO');
+@instruments
 
--- What is late, gaps and finals are judged by kandle: windows here take late events for days.
+@what_is_late
 
 -- Trade beside Instrument.
 CREATE STREAM IF NOT EXISTS `lots_joined` WITH (KAFKA_TOPIC='lots_joined', VALUE_FORMAT='AVRO') AS
