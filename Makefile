@@ -1,9 +1,11 @@
-# Everything runs in a virtual environment of its own (.venv), made on first use from exact, hashed versions.
+# Everything runs in a virtual environment of its own (.venv), made on first use from exact, hashed versions, and made anew
+# when PYTHON names another version: `make test PYTHON=python3.13`.
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-STAMP := $(VENV)/.installed
+VERSION := $(shell $(PYTHON) -c 'import platform; print(platform.python_version())')
+STAMP := $(VENV)/.installed-$(VERSION)
 SECONDS ?= 600
 
 .DEFAULT_GOAL := help
@@ -18,12 +20,14 @@ help:
 	@echo "make format  let ruff order imports and lay out the code"
 	@echo "make bench   ticks per second beside plain Polars and DuckDB; the log; delays; ten minutes of memory (SECONDS=60: one)"
 	@echo "make bench-kafka  from ticks in Kafka to finals in Kafka beside Flink SQL and Quix Streams; delays (needs Java and Maven)"
+	@echo "              each takes PYTHON=python3.12 to run with another Python than python3"
 	@echo "make lock    renew constraints.txt from pyproject.toml"
 	@echo "make clean   remove the virtual environment and what tools left behind"
 
 setup: $(STAMP)
 
 $(STAMP): constraints.txt pyproject.toml
+	@test -n "$(VERSION)" || { echo "make: '$(PYTHON)' is no Python that runs here; give another with PYTHON=python3.12" >&2; exit 1; }
 	$(PYTHON) -m venv --clear $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
