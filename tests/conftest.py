@@ -1,5 +1,12 @@
-"""What tests of all folders share."""
+"""What tests of all folders share: the Kafka of a run, and the settings of property tests."""
+
+from hypothesis import HealthCheck, settings
 
 from tests.brokers.running import bootstrap
 
 __all__ = ["bootstrap"]
+
+# The same examples on every run, however busy the machine is. `pytest --hypothesis-profile=explore` looks for new ones.
+settings.register_profile("kandle", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("explore", settings.get_profile("kandle"), derandomize=False, print_blob=True)
+settings.load_profile("kandle")

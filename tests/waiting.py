@@ -1,0 +1,143 @@
+"""Waits that end by their condition, and fail after minutes with what was seen last.
+
+A test must pass on a machine that is busy with something else, so nothing here expects a time: `LIMIT` is only there so that
+a run whose condition never comes true ends at all.
+"""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Callable
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as NotInTime
+from signal import Signals
+from threading import Thread
+from time import monotonic, sleep
+from typing import TypeVar
+
+Value = TypeVar("Value")
+
+LIMIT = 300
+"""Seconds after which a wait gives up."""
+
+Text = subprocess.Popen[str]
+"""A process whose streams are text."""
+
+
+def wait_until(
+    done: Callable[[], object],
+    what: str = "the condition",
+    *,
+    seen: Callable[[], object] | None = None,
+    check: Callable[[], object] | None = None,
+    pause: float = 0.02,
+) -> None:
+    """Look again and again until it is done.
+
+    Args:
+        done: Says whether it is done.
+        what: Names what is waited for, for the message of a failure.
+        seen: Gives what that message shows besides.
+        check: Is called before each look; raises when it makes no sense to go on, for instance since a worker has failed.
+        pause: Seconds between two looks.
+
+    Raises:
+        AssertionError: It was not done within `LIMIT` seconds.
+    """
+    until = monotonic() + LIMIT
+    while not done():
+        if check is not None:
+            check()
+        if monotonic() > until:
+            raise AssertionError(f"{what} did not come within {LIMIT} s" + (f"; last seen: {seen()!r}" if seen else ""))
+        sleep(pause)
+
+
+def wait_for(
+    look: Callable[[], Value],
+    fits: Callable[[Value], object] = bool,
+    what: str = "the condition",
+    *,
+    check: Callable[[], object] | None = None,
+    pause: float = 0.02,
+) -> Value:
+    """Look again and again until the value fits, and return it; see `wait_until`. A failure shows the last value."""
+    values: list[Value] = []
+
+    def done() -> object:
+        values[:] = [look()]
+        return fits(values[0])
+
+    wait_until(done, what, seen=lambda: values[0], check=check, pause=pause)
+    return values[0]
+
+
+def result_of(future: Future[Value], what: str = "the result") -> Value:
+    """Return the result of a call in another thread."""
+    try:
+        return future.result(LIMIT)
+    except NotInTime:
+        raise AssertionError(f"{what} did not come within {LIMIT} s") from None
+
+
+def aside(call: Callable[[], Value]) -> Future[Value]:
+    """Make a call in a thread of its own."""
+    future: Future[Value] = Future()
+
+    def run() -> None:
+        try:
+            future.set_result(call())
+        except BaseException as error:
+            future.set_exception(error)
+
+    Thread(target=run, daemon=True).start()
+    return future
+
+
+def next_line(process: Text) -> str:
+    """Return the next line that a process writes to standard output, with its line break.
+
+    Raises:
+        AssertionError: The process ended without one, or wrote nothing within `LIMIT` seconds; the message shows its exit code
+            and what it wrote to standard error.
+    """
+    assert process.stdout is not None, "standard output of the process is not a pipe"
+    line = aside(process.stdout.readline)
+    try:
+        text = line.result(LIMIT)
+    except NotInTime:
+        process.kill()
+        text = ""
+    if not text:
+        _, errors = process.communicate()
+        raise AssertionError(f"no further line from {_name_of(process)}:\n{errors}")
+    return text
+
+
+def ended(process: Text, code: int = 0, signal: Signals | None = None) -> tuple[str, str]:
+    """Wait until a process has ended, and return what it wrote to standard output and standard error since it was last read.
+
+    Args:
+        process: The process.
+        code: The exit code that is expected.
+        signal: A signal that is sent first.
+
+    Raises:
+        AssertionError: The exit code is another one, or the process did not end within `LIMIT` seconds; the message shows what
+            it wrote.
+    """
+    if signal is not None:
+        process.send_signal(signal)
+    try:
+        output, errors = process.communicate(timeout=LIMIT)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        output, errors = process.communicate()
+        raise AssertionError(f"within {LIMIT} s there was no end of {_name_of(process)}:\n{output}\n{errors}") from None
+    assert process.returncode == code, f"exit code {code} expected of {_name_of(process)}:\n{output}\n{errors}"
+    return output, errors
+
+
+def _name_of(process: Text) -> str:
+    words = process.args if isinstance(process.args, (list, tuple)) else [process.args]
+    return f"`{' '.join(str(word) for word in words)[-300:]}`, exit code {process.returncode}"
