@@ -204,7 +204,7 @@ def start_of(at: datetime, minutes: int) -> datetime:
     return at.replace(second=0, minute=at.minute // minutes * minutes)
 
 
-@settings(deadline=None, derandomize=True, max_examples=100)
+@settings(max_examples=100)
 @given(samples, st.lists(st.integers(0, 20), max_size=4))
 def test_every_aggregate_of_every_timeframe_is_that_of_the_events(events: list[Sample], cuts: list[int]) -> None:
     """Events come in any order; by event time, events of the same time keep theirs."""

@@ -14,7 +14,7 @@ from typing import Any
 
 import polars as pl
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kandle import Gaps
@@ -190,7 +190,7 @@ def check_finish(expression: Any, events: Sequence[Row]) -> None:
     assert same(value, direct), (found.finish(names).text, value, direct)
 
 
-@settings(deadline=None, max_examples=50, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=50)
 @given(st.sampled_from(sorted(COMPOSITES)), st.lists(EVENTS, min_size=1, max_size=6))
 def test_an_expression_of_aggregates_means_the_same_in_ksqldb(name: str, events: list[Row]) -> None:
     check_value(COMPOSITES[name], events)
@@ -210,7 +210,7 @@ def merged_value(expression: Any, rows: Sequence[Sequence[Row]]) -> Any:
     return evaluate(found.finish(columns).text, merged, kinds)
 
 
-@settings(deadline=None, max_examples=50, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=50)
 @given(
     st.sampled_from([name for name in sorted(AGGREGATES) if "distinct" not in name and "offset" not in name]),
     st.lists(EVENTS, min_size=1, max_size=4),
@@ -260,7 +260,7 @@ CHECKS = {"value": check_value, "state": check_state, "finish": check_finish}
 
 
 @pytest.mark.parametrize("check", CHECKS)
-@settings(deadline=None, max_examples=50, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=50)
 @given(st.sampled_from(sorted(AGGREGATES)), st.lists(EVENTS, min_size=1, max_size=6))
 def test_an_aggregate_means_the_same_in_ksqldb(check: str, name: str, events: list[Row]) -> None:
     CHECKS[check](AGGREGATES[name], events)

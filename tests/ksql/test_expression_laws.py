@@ -178,7 +178,7 @@ def same(one: Any, other: Any) -> bool:
     return type(one) is type(other) and one == other
 
 
-@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much])
+@settings(suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much])
 @given(expressions(), st.lists(ROWS, min_size=1, max_size=3))
 def test_an_expression_means_the_same_in_ksqldb(expression: AnyNode, given_rows: list[Row]) -> None:
     rows = [*given_rows, replace(NOTHING, i=given_rows[0].i, n=given_rows[0].n, s=given_rows[0].s)]

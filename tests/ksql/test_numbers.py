@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from kandle.ksql.numbers import rounded_quotient
@@ -18,7 +18,6 @@ from tests.ksqldb.server.expressing import type_of
 DECIMALS = st.integers(1, 38).flatmap(lambda precision: st.builds(decimal, st.just(precision), st.integers(0, precision)))
 
 
-@settings(deadline=None)
 @given(DECIMALS, DECIMALS | st.sampled_from([BIGINT, INTEGER]), st.integers(0, 18))
 def test_a_remainder_has_all_digits_of_the_whole_quotient(left: KsqlType, right: KsqlType, scale: int) -> None:
     """ksqlDB computes left % step with as many digits as the result has, and the whole quotient must fit them as well."""

@@ -31,7 +31,6 @@ from kandle.time.watermark import Watermark
 from tests.laws.declarations import RESULTS, Declared, declared
 from tests.laws.reference import Event, Session, bars, shuffled_within
 
-SETTINGS = settings.get_profile("laws")
 KEYS = [("a", 1), ("a", 2), ("b", 1)]
 COLUMNS = {"house": str, "unit": int}
 SUNDAY_OF_CHANGE = datetime(2024, 3, 31, tzinfo=UTC)
@@ -120,7 +119,7 @@ SCHEDULED = declared(COLUMNS, {"minutes": (1, 5), "hours": 1}, scheduled=True)
 GRACEFUL = declared(COLUMNS, {**TIMEFRAMES, "grace": "90s"})
 
 
-@settings(SETTINGS, max_examples=60)
+@settings(max_examples=60)
 @given(events_between(datetime(2024, 3, 8, 22, tzinfo=UTC), 5))
 def test_every_timeframe_is_the_bars_of_the_events_themselves(events: list[Event]) -> None:
     found = gathered(PLAIN, run(pipeline_of(PLAIN), PLAIN, [events]))
@@ -128,7 +127,7 @@ def test_every_timeframe_is_the_bars_of_the_events_themselves(events: list[Event
         assert found[timeframe] == bars(events, timeframe), timeframe
 
 
-@settings(SETTINGS, max_examples=40)
+@settings(max_examples=40)
 @given(events_between(datetime(2024, 3, 8, 22, tzinfo=UTC), 5))
 def test_without_gap_filling_there_are_bars_of_buckets_with_events_only(events: list[Event]) -> None:
     found = gathered(SKIPPING, run(pipeline_of(SKIPPING), SKIPPING, [events]))
@@ -136,7 +135,7 @@ def test_without_gap_filling_there_are_bars_of_buckets_with_events_only(events: 
         assert found[timeframe] == bars(events, timeframe, fill=False), timeframe
 
 
-@settings(SETTINGS, max_examples=25)
+@settings(max_examples=25)
 @given(events_between(SUNDAY_OF_CHANGE - timedelta(days=1), 24 * 4, 15))
 def test_days_weeks_and_months_follow_local_midnights_through_a_change_of_clocks(events: list[Event]) -> None:
     found = gathered(BERLIN, run(pipeline_of(BERLIN), BERLIN, [events]))
@@ -144,7 +143,7 @@ def test_days_weeks_and_months_follow_local_midnights_through_a_change_of_clocks
         assert found[timeframe] == bars(events, timeframe, zone="Europe/Berlin"), timeframe
 
 
-@settings(SETTINGS, max_examples=40)
+@settings(max_examples=40)
 @given(events_between(datetime(2024, 3, 8, tzinfo=UTC), 48), sessions_of(datetime(2024, 3, 8, tzinfo=UTC), 2))
 def test_bars_are_filled_inside_of_sessions_and_nowhere_else(events: list[Event], sessions: list[Session]) -> None:
     found = gathered(SCHEDULED, run(pipeline_of(SCHEDULED, sessions), SCHEDULED, [events]))
@@ -161,7 +160,7 @@ def by_key(rows: list[tuple[Any, ...]]) -> dict[Any, list[tuple[Any, ...]]]:
     return found
 
 
-@settings(SETTINGS, max_examples=40)
+@settings(max_examples=40)
 @given(
     events_between(datetime(2024, 3, 8, 22, tzinfo=UTC), 3, 40),
     st.lists(st.integers(0, 200), max_size=45),
@@ -177,7 +176,7 @@ def test_any_split_into_batches_gives_the_same_finals_in_the_same_order(
         assert gathered(of, run(pipeline_of(of), of, [[event] for event in late_ones])) == whole
 
 
-@settings(SETTINGS, max_examples=40)
+@settings(max_examples=40)
 @given(events_between(datetime(2024, 3, 8, 22, tzinfo=UTC), 3, 40), st.lists(st.integers(0, 89), min_size=1, max_size=45))
 def test_any_order_within_the_grace_gives_the_same_bars(events: list[Event], delays: list[int]) -> None:
     """Events of the very same time are told apart by their order only, so here no two of a key have the same time."""
@@ -195,7 +194,7 @@ def through_a_file(frame: pl.DataFrame) -> pl.DataFrame:
     return pl.read_ipc(file)
 
 
-@settings(SETTINGS, max_examples=30)
+@settings(max_examples=30)
 @given(events_between(datetime(2024, 3, 8, 22, tzinfo=UTC), 3, 30), st.integers(0, 30), st.data())
 def test_a_snapshot_taken_anywhere_goes_on_as_if_nothing_had_happened(
     events: list[Event], place: int, data: st.DataObject
@@ -213,7 +212,7 @@ def test_a_snapshot_taken_anywhere_goes_on_as_if_nothing_had_happened(
     assert gathered(GRACEFUL, found) == whole
 
 
-@settings(SETTINGS, max_examples=30)
+@settings(max_examples=30)
 @given(events_between(datetime(2024, 3, 8, 22, tzinfo=UTC), 3, 30), events_between(datetime(2024, 3, 8, 18, tzinfo=UTC), 3))
 def test_events_later_than_the_grace_are_given_back_and_change_nothing(events: list[Event], late: list[Event]) -> None:
     events = [*events, Event(datetime(2024, 3, 9, 1, tzinfo=UTC), KEYS[0], Decimal(1), 1)]
@@ -229,7 +228,7 @@ def test_events_later_than_the_grace_are_given_back_and_change_nothing(events: l
     assert gathered(GRACEFUL, found) == without
 
 
-@settings(SETTINGS, max_examples=30)
+@settings(max_examples=30)
 @given(events_between(datetime(2024, 3, 8, 22, tzinfo=UTC), 2, 20))
 def test_live_bars_are_the_bars_of_the_events_so_far(events: list[Event]) -> None:
     pipeline = pipeline_of(PLAIN)
@@ -260,7 +259,7 @@ KEY_SHAPES: list[tuple[dict[str, type], list[tuple[Any, ...]]]] = [
 
 @pytest.mark.parametrize(("columns", "keys"), KEY_SHAPES, ids=lambda value: "-".join(value) if isinstance(value, dict) else "")
 @pytest.mark.parametrize("value_first", [False, True])
-@settings(SETTINGS, max_examples=8)
+@settings(max_examples=8)
 @given(events=events_between(datetime(2024, 3, 8, 22, tzinfo=UTC), 3))
 def test_nothing_depends_on_the_names_the_number_the_types_or_the_order_of_keys(
     columns: dict[str, type], keys: list[tuple[Any, ...]], value_first: bool, events: list[Event]
@@ -276,7 +275,7 @@ def test_nothing_depends_on_the_names_the_number_the_types_or_the_order_of_keys(
         assert rows == expected, timeframe
 
 
-@settings(SETTINGS, max_examples=25)
+@settings(max_examples=25)
 @given(events_between(datetime(2024, 3, 8, tzinfo=UTC), 72), st.integers(0, 3))
 def test_by_trading_date_every_expected_bucket_has_exactly_one_final(events: list[Event], skipped: int) -> None:
     """Sessions from 22:00 to 21:00 of the next day, which is the trading date; a break; a day off; a half day."""

@@ -34,8 +34,6 @@ from tests.log.building import (
 from tests.log.contract_base import ContractBase, Join
 
 LAWS = settings(
-    deadline=None,
-    derandomize=True,
     max_examples=40,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture, HealthCheck.differing_executors],
 )

@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kandle.errors import OptionsError
@@ -14,8 +14,6 @@ from kandle.runtime.planner import DueBeat, Planner, checked_backfill
 from kandle.time.sessions import SessionCalendar
 from kandle.time.timeframe import DAY, HOUR, MINUTE, SECOND, Timeframe, from_instant, parse_instant
 from tests.time.schedules import Row, calendar_of, row, schedules
-
-SETTINGS = settings(deadline=None, derandomize=True, max_examples=120, suppress_health_check=[HealthCheck.too_slow])
 
 
 def t(text: str) -> int:
@@ -237,7 +235,7 @@ def test_the_next_instant_is_the_next_end_of_a_bucket_with_a_grace(now: str, gra
     assert from_instant(planner(graces=graces).next(t(now))) == from_instant(t(expected))
 
 
-@SETTINGS
+@settings(max_examples=120)
 @given(
     rows=schedules(keys=2, most=4, hours=6),
     base=st.sampled_from(["1s", "1m", "5m"]),
@@ -272,7 +270,7 @@ def test_whoever_looks_often_enough_sends_every_bucket_of_a_session_once(
         assert begin < beat.instant <= now
 
 
-@SETTINGS
+@settings(max_examples=120)
 @given(
     st.integers(0, 3 * DAY),
     st.sampled_from(["1s", "1m", "15m", "1h"]),

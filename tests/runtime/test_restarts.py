@@ -8,7 +8,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import kandle.runtime.task
@@ -25,7 +25,6 @@ from tests.runtime.building import (
     tick,
 )
 
-SETTINGS = settings(deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 SYMBOLS = st.sampled_from(["A", "B", "C"])
 Action = tuple[str, Any]
 
@@ -160,19 +159,19 @@ def check_any_restart(story: list[Action], stores: Any, copies: bool, least: int
         assert len(keys) == len(set(keys)), name
 
 
-@settings(SETTINGS, max_examples=40)
+@settings(max_examples=40)
 @given(actions(), st.sampled_from([0, 5_000, 1 << 20]))
 def test_restored_from_the_changelog_at_any_commit_the_finals_are_the_same(story: list[Action], least: int) -> None:
     check_any_restart(story, memory_stores, False, least)
 
 
-@settings(SETTINGS, max_examples=30)
+@settings(max_examples=30)
 @given(actions(), st.sampled_from([0, 5_000, 1 << 20]))
 def test_restored_with_a_copy_in_memory_the_finals_are_the_same(story: list[Action], least: int) -> None:
     check_any_restart(story, memory_stores, True, least)
 
 
-@settings(SETTINGS, max_examples=12)
+@settings(max_examples=12)
 @given(actions(20), st.sampled_from([0, 1 << 20]))
 def test_restored_with_a_copy_in_rocksdb_the_finals_are_the_same(story: list[Action], least: int) -> None:
     check_any_restart(story, rocks_stores, True, least)

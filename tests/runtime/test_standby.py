@@ -24,7 +24,7 @@ from kandle.store.memory import MemoryStore
 from kandle.time.clock import ManualClock
 from tests.runtime.building import Parts, Process, found, hours, parts_of, read, t, tick
 from tests.runtime.declarations import bars_market
-from tests.runtime.test_restarts import SETTINGS, Action, Told, actions
+from tests.runtime.test_restarts import Action, Told, actions
 
 CHANGELOG = TopicPartition("bars_changelog", 0)
 
@@ -85,7 +85,7 @@ def snapshots_after(least: int) -> Iterator[None]:
         kandle.runtime.task.LEAST_CHANGES = before
 
 
-@settings(SETTINGS, max_examples=40)
+@settings(max_examples=40)
 @given(actions(30, "commit", "stand", "stand", "stand", "crash"), st.sampled_from([0, 5_000, 1 << 20]), st.booleans())
 def test_restored_through_a_standby_state_and_finals_are_those_of_the_log_alone(
     story: list[Action], least: int, forgets: bool

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kandle.log.port import Log, TopicPartition
@@ -149,7 +149,7 @@ STEPS = st.lists(
 )
 
 
-@settings(deadline=None, derandomize=True, max_examples=60, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=60)
 @given(STEPS)
 def test_whatever_happens_to_process_and_copy_the_state_is_that_of_the_last_commit(steps: list[tuple[list[str], str]]) -> None:
     """`crash`: committed, but not copied; `away`: another process without this copy goes on; `again`: a restart."""

@@ -7,7 +7,7 @@ from typing import Any
 
 import polars as pl
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kandle.log.embedded.log import EmbeddedLog
@@ -168,7 +168,7 @@ STEPS = st.lists(
 )
 
 
-@settings(deadline=None, derandomize=True, max_examples=60, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=60)
 @given(STEPS, st.booleans())
 def test_however_it_is_followed_the_state_is_that_of_the_last_commit(steps: list[tuple[list[str], str]], copies: bool) -> None:
     """Whoever follows restores where it cannot go on, and may be the next one to write."""

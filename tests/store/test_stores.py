@@ -214,5 +214,5 @@ class RocksModel(StoreModel):
 
 TestMemoryModel = MemoryModel.TestCase
 TestRocksModel = RocksModel.TestCase
-TestMemoryModel.settings = settings(max_examples=50, stateful_step_count=20, deadline=None)
-TestRocksModel.settings = settings(max_examples=10, stateful_step_count=20, deadline=None)
+TestMemoryModel.settings = settings(max_examples=50, stateful_step_count=20)
+TestRocksModel.settings = settings(max_examples=10, stateful_step_count=20)

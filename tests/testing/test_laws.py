@@ -8,7 +8,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kandle.time.timeframe import HOUR, MINUTE, SECOND, from_instant
@@ -19,7 +19,6 @@ from tests.runtime.building import at, hours, t, tick
 from tests.runtime.declarations import Tick, bars_market
 from tests.testing.stories import health, in_topic, opened, told
 
-SETTINGS = settings(deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 START, END = t("14:00"), t("16:00")
 NAMES = ("1m", "5m", "15m", "1h")
 PLAIN = bars_market(minutes=(1, 5, 15), hours=1)
@@ -97,7 +96,7 @@ def expected(ticks: list[Tick], sessions: list[Session] | None = None) -> dict[s
     return {name: [row for row in every if row[0] != (NOBODY,)] for name, every in found.items()}
 
 
-@settings(SETTINGS, max_examples=40)
+@settings(max_examples=40)
 @given(pieces_of(), st.sampled_from([1, 3]))
 def test_any_split_of_events_and_any_steps_of_the_clock_give_the_bars_of_the_events_themselves(
     cut: tuple[list[Tick], list[Piece]], partitions: int
@@ -113,7 +112,7 @@ def test_any_split_of_events_and_any_steps_of_the_clock_give_the_bars_of_the_eve
     assert told(PLAIN, story, START, topics={"ticks": {"partitions": partitions}}) == expected(ticks)
 
 
-@settings(SETTINGS, max_examples=20)
+@settings(max_examples=20)
 @given(pieces_of(), st.sampled_from(["memory", "rocksdb"]))
 def test_a_context_that_is_left_and_opened_again_anywhere_makes_the_same_finals_once(
     cut: tuple[list[Tick], list[Piece]], store: str
@@ -152,7 +151,7 @@ def merged(children: list[Row], start: Any, carried: Any) -> Row:
     return (held[0][0], start, *prices, sum(row[6] for row in held), sum(row[7] for row in held))
 
 
-@settings(SETTINGS, max_examples=25)
+@settings(max_examples=25)
 @given(ticks_of(), st.sampled_from([("1m", "5m", 5), ("5m", "15m", 15), ("15m", "1h", 60)]))
 def test_a_parent_is_the_merge_of_its_children_as_they_stand_there(ticks: list[Tick], edge: tuple[str, str, int]) -> None:
     child, parent, length = edge
@@ -187,7 +186,7 @@ def sessions_of(draw: st.DrawFn) -> list[Session]:
     return found or [Session(("A",), from_instant(START), from_instant(END))]
 
 
-@settings(SETTINGS, max_examples=40)
+@settings(max_examples=40)
 @given(pieces_of(), sessions_of())
 def test_with_a_schedule_every_expected_bucket_has_one_final_and_no_other_has_any(
     cut: tuple[list[Tick], list[Piece]], sessions: list[Session]
@@ -217,7 +216,7 @@ OTHERS = [
 
 
 @pytest.mark.parametrize("other", OTHERS, ids=lambda other: "-".join(other.columns))
-@settings(SETTINGS, max_examples=6)
+@settings(max_examples=6)
 @given(ticks_of())
 def test_other_names_and_another_order_of_the_key_columns_make_no_difference(other: Any, ticks: list[Tick]) -> None:
     def keyed(of: Any, each: Tick) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kandle.log.port import TopicPartition
@@ -15,7 +15,6 @@ from tests.runtime.declarations import Bar, bars_market
 from tests.testing.stories import in_topic, told
 
 PLAIN = bars_market(minutes=(1, 5))
-SETTINGS = settings(deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 
 
 def test_the_newest_value_of_an_open_bucket_is_what_is_read() -> None:
@@ -68,7 +67,7 @@ MOVES = st.lists(
 
 
 @pytest.mark.parametrize("scheduled", [False, True])
-@settings(SETTINGS, max_examples=25)
+@settings(max_examples=25)
 @given(MOVES)
 def test_the_last_live_value_of_every_bucket_is_its_final(scheduled: bool, moves: list[tuple[int, str, int | None]]) -> None:
     async def story(market: Any) -> None:

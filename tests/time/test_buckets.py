@@ -6,7 +6,7 @@ from zoneinfo import ZoneInfo
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from kandle.errors import TimeframeError
@@ -41,7 +41,6 @@ def floor(of: Buckets, *moments: str) -> list[str]:
     return texts(of.floor(at(*moments)))
 
 
-@settings(deadline=None)
 @given(any_buckets, st.lists(moments, min_size=1, max_size=5))
 def test_every_instant_is_in_exactly_the_bucket_that_begins_with_its_floor(of: Buckets, found: list[int]) -> None:
     """start <= t < end, and the next bucket begins where this one ends: ``[start, t ... )[end, ...``"""
@@ -56,7 +55,6 @@ def test_every_instant_is_in_exactly_the_bucket_that_begins_with_its_floor(of: B
     assert (of.floor(ends - 1) == starts).all()
 
 
-@settings(deadline=None)
 @given(any_buckets, moments)
 def test_ceil_is_the_instant_itself_on_an_edge_and_else_the_next_edge(of: Buckets, instant: int) -> None:
     start = of.floor(np.array([instant]))
@@ -65,7 +63,6 @@ def test_ceil_is_the_instant_itself_on_an_edge_and_else_the_next_edge(of: Bucket
     assert of.ceil(start) == start
 
 
-@settings(deadline=None)
 @given(any_buckets, moments, st.integers(0, 400), st.integers(-1, 1))
 def test_a_range_covers_its_interval_without_holes_and_with_nothing_more(of: Buckets, start: int, length: int, by: int) -> None:
     unit = int(of.next(np.array([start]))[0]) - int(of.floor(np.array([start]))[0])
@@ -172,7 +169,6 @@ def test_days_of_half_hour_zones_begin_at_half_past() -> None:
     ]
 
 
-@settings(deadline=None)
 @given(moments, st.sampled_from([zone for zone in ZONES if zone != "America/St_Johns"]))
 def test_a_day_is_the_local_date(instant: int, zone: str) -> None:
     start = from_instant(int(buckets(tf("1d"), zone).floor(np.array([instant]))[0])).astimezone(ZoneInfo(zone))
@@ -180,7 +176,6 @@ def test_a_day_is_the_local_date(instant: int, zone: str) -> None:
     assert (start - timedelta(microseconds=1)).astimezone(UTC).astimezone(ZoneInfo(zone)).date() <= start.date()
 
 
-@settings(deadline=None)
 @given(moments, st.sampled_from(ZONES))
 def test_a_week_begins_on_a_monday_and_a_month_on_its_first(instant: int, zone: str) -> None:
     week = from_instant(int(buckets(tf("1wk"), zone).floor(np.array([instant]))[0])).astimezone(ZoneInfo(zone))

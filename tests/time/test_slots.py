@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from kandle.errors import ScheduleError, TimeframeError
@@ -26,7 +26,6 @@ def own(rows: list[Row], key: Any) -> list[tuple[int, int]]:
     return sorted((opens, closes) for found, opens, closes, _ in rows if found == key)
 
 
-@settings(deadline=None)
 @given(schedules(), st.sampled_from(["30s", "1m", "5m", "1h", "1d"]), st.booleans())
 def test_a_bucket_is_complete_with_the_last_base_bucket_that_its_schedule_expects(
     rows: list[Row], text: str, is_whole: bool
@@ -126,7 +125,6 @@ def label(day: int, text: str) -> Any:
     return {"1d": found, "1wk": found.isocalendar()[:2], "1mo": (found.year, found.month)}[text]
 
 
-@settings(deadline=None)
 @given(trading_dates(), st.sampled_from(["1d", "1wk", "1mo"]))
 def test_a_bucket_of_trading_dates_goes_from_their_first_open_to_their_last_close(rows: list[Row], text: str) -> None:
     calendar = calendar_of(rows)
@@ -240,7 +238,6 @@ def test_hopping_windows_that_hold_an_instant_are_those_that_begin_up_to_their_s
     assert sorted(HoppingSlots(size, advance).starts(np.array([instant]))[0].tolist()) == brute
 
 
-@settings(deadline=None)
 @given(schedules(keys=1), st.integers(BEGIN, END), st.integers(0, 30))
 def test_hopping_windows_are_expected_where_they_overlap_a_session(rows: list[Row], after: int, hours: int) -> None:
     calendar = calendar_of(rows)
