@@ -10,7 +10,7 @@ import pytest
 from kandle.errors import DataError, ModelError
 from kandle.log.embedded.log import EmbeddedLog
 from kandle.log.port import TopicPartition
-from kandle.log.records import Batch, Records, Reject
+from kandle.log.records import Batch, Records, RejectedRecord
 from kandle.model.markers import stream
 from kandle.runtime.topics import Retentions, query_topics
 from kandle.time.clock import ManualClock
@@ -31,7 +31,7 @@ class Torn(EmbeddedLog):
 
 def _torn(batch: Batch) -> Batch:
     bad = batch.records.frame["size"] == TORN
-    rejects = tuple(Reject(int(offset), b"k", b"torn", "it is cut off") for offset in batch.offsets[bad.to_numpy()])
+    rejects = tuple(RejectedRecord(int(offset), b"k", b"torn", "it is cut off") for offset in batch.offsets[bad.to_numpy()])
     kept = ~bad.to_numpy()
     end = batch.next_offset
     records = Records(batch.records.frame.filter(~bad))

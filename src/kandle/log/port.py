@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import groupby
 from typing import Literal, NamedTuple, Protocol
 
 import polars as pl
@@ -239,3 +240,16 @@ def latest(batches: Iterable[Batch]) -> int | None:
     """The next offset after all batches of one partition."""
     ends = [batch.next_offset for batch in batches if len(batch)]
     return max(ends) if ends else None
+
+
+def batches_by_partition(batches: Iterable[Batch]) -> dict[TopicPartition, list[Batch]]:
+    """Return the batches of a poll by their partition.
+
+    Args:
+        batches: Batches in which those of one partition follow each other, as `Consumer.poll` returns them.
+
+    Returns:
+        The batches of each partition, in the given order.
+    """
+    groups = groupby(batches, key=lambda batch: TopicPartition(batch.topic, batch.partition))
+    return {partition: list(group) for partition, group in groups}

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
+import zlib
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
+from typing import Any
 
 import polars as pl
 
-from kandle.errors import SchemaError
+from kandle.errors import SchemaError, StorageError
 from kandle.log.port import Column, TopicSpec
-from kandle.log.records import HEADERS, Records
+from kandle.log.records import HEADERS, Records, decode_frame, encode_frame
 from kandle.model.entity import EntityModel
 
 
@@ -126,3 +129,60 @@ def _header(header: str, value: pl.Expr) -> pl.Expr:
 def _value(header: str) -> pl.Expr:
     part = pl.element().struct
     return pl.col("headers").list.eval(part.field("value").filter(part.field("name") == header)).list.last()
+
+
+def check_records(spec: TopicSpec, records: Records) -> None:
+    """Raise SchemaError, which names the column, if records do not fit the columns of their topic."""
+    schema = spec.schema
+    for name, dtype in records.frame.schema.items():
+        if name not in schema:
+            raise SchemaError(f"topic {spec.name} has no column {name!r}; it has {', '.join(schema)}")
+        if dtype != schema[name]:
+            raise SchemaError(f"topic {spec.name}, column {name}: a column of {dtype} does not fit {schema[name]}")
+    for column in spec.columns:
+        if not column.nullable:
+            _check_present(spec, column, records)
+
+
+def _check_present(spec: TopicSpec, column: Column, records: Records) -> None:
+    tombstones = records.tombstones
+    if column.name not in records.frame.columns:
+        if tombstones is not None and tombstones.all() and column.name not in spec.keys:
+            return
+        raise SchemaError(f"topic {spec.name}: the column {column.name} is missing")
+    values = records.frame[column.name]
+    if not values.null_count():
+        return
+    required = values if tombstones is None or column.name in spec.keys else values.filter(~tombstones)
+    if required.null_count():
+        raise SchemaError(f"topic {spec.name}, column {column.name}: there is no value in record {values.is_null().arg_max()}")
+
+
+def encode_spec(spec: TopicSpec) -> tuple[str, bytes]:
+    """Return a spec as JSON, and its column types as an empty frame in bytes; `decode_spec` reads both."""
+    content = asdict(spec)
+    content["columns"] = [_column_text(column) for column in spec.columns]
+    empty = encode_frame(pl.DataFrame(schema=spec.schema))
+    return json.dumps(content | {"checksum": _checksum(content, empty)}), empty
+
+
+def _column_text(column: Column) -> dict[str, Any]:
+    content: dict[str, Any] = {"name": column.name, "kind": column.kind, "nullable": column.nullable}
+    return content if column.header is None else content | {"header": column.header}
+
+
+def _checksum(content: dict[str, Any], empty: bytes) -> int:
+    return zlib.crc32(json.dumps(content).encode(), zlib.crc32(empty))
+
+
+def decode_spec(text: str, empty: bytes) -> TopicSpec:
+    """Return the spec that `encode_spec` wrote; StorageError if it is damaged."""
+    try:
+        content = json.loads(text)
+        if content.pop("checksum") != _checksum(content, empty):
+            raise ValueError("the checksum does not fit")
+        schema = decode_frame(empty).schema
+        columns = tuple(Column(physical=schema[column["name"]], **column) for column in content.pop("columns"))
+        return TopicSpec(columns=columns, keys=tuple(content.pop("keys")), **content)
+    except (ValueError, TypeError, LookupError, AttributeError, pl.exceptions.PolarsError, OSError) as error:
+        raise StorageError("the description of a topic is damaged") from error

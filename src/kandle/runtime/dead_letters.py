@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import polars as pl
 
 from kandle.log.port import Column, Log, TopicPartition, TopicSpec
-from kandle.log.records import Batch, Records, Reject, Write
+from kandle.log.records import Batch, Records, RejectedRecord, Write
 from kandle.runtime.counters import Counters
 from kandle.runtime.topics import QueryTopics
 from kandle.time.clock import Clock
@@ -42,8 +42,8 @@ class DeadLetters:
         self._log, self._clock, self._counters = log, clock, counters
         self._spec = dead_letter_topic(topics)
         self._source = source
-        self._waiting: list[Reject] = []
-        self._first: Reject | None = None
+        self._waiting: list[RejectedRecord] = []
+        self._first: RejectedRecord | None = None
         self._unsaid = 0
         self._said_at: int | None = None
 

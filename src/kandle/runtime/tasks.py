@@ -7,8 +7,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
-from kandle.log.embedded.group import by_partition
-from kandle.log.port import TopicPartition
+from kandle.log.port import TopicPartition, batches_by_partition
 from kandle.log.records import Batch, Write
 from kandle.runtime.repartition import Repartitioner
 from kandle.runtime.state import Replica
@@ -79,7 +78,7 @@ class Tasks:
 
     def take(self, batches: Sequence[Batch]) -> None:
         """Give every task the records of its partition."""
-        found = by_partition(batches)
+        found = batches_by_partition(batches)
         for number, copy in self._copies.items():
             copy.take(found.get(TopicPartition(self._topics.source, number), ()))
         for task in self.by_partition.values():

@@ -14,7 +14,7 @@ from anyio import CancelScope, to_thread
 
 from kandle.errors import DataError
 from kandle.log.port import Consumer, GroupSpec, TopicPartition
-from kandle.log.records import Batch, Reject, header_rows
+from kandle.log.records import Batch, RejectedRecord, header_rows
 from kandle.model.entity import EntityModel
 from kandle.model.mapping import mapping
 from kandle.sets.host import Host, check_blocking, portable
@@ -61,7 +61,7 @@ class MessageStream(Generic[T]):
         self._consumer: Consumer | None = None
         self._ready: deque[Message[T]] = deque()
         self._delivered: dict[TopicPartition, int] = {}
-        self._rejected: dict[TopicPartition, Reject] = {}
+        self._rejected: dict[TopicPartition, RejectedRecord] = {}
         self._is_closed = False
 
     def __aiter__(self) -> AsyncIterator[Message[T]]:

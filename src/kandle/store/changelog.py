@@ -17,9 +17,8 @@ from itertools import pairwise
 
 import polars as pl
 
-from kandle.log.embedded.blobs import packed, unpacked
 from kandle.log.port import Column, Log, TopicPartition, TopicSpec
-from kandle.log.records import Batch, Records, Write
+from kandle.log.records import Batch, Records, Write, decode_frame, encode_frame
 from kandle.store.port import Store
 
 SNAPSHOT = "snapshot"
@@ -263,7 +262,7 @@ def _restored(records: Sequence[Placed]) -> Restored:
 
 def encoded(frames: Frames) -> bytes:
     """Named frames as bytes: a line of JSON with names and lengths, then the frames."""
-    parts = {name: packed(frame) for name, frame in frames.items()}
+    parts = {name: encode_frame(frame) for name, frame in frames.items()}
     index = json.dumps([[name, len(part)] for name, part in parts.items()])
     return index.encode() + b"\n" + b"".join(parts.values())
 
@@ -274,6 +273,6 @@ def decoded(content: bytes) -> dict[str, pl.DataFrame]:
     frames: dict[str, pl.DataFrame] = {}
     begin = 0
     for name, length in json.loads(head):
-        frames[name] = unpacked(body[begin : begin + length])
+        frames[name] = decode_frame(body[begin : begin + length])
         begin += length
     return frames

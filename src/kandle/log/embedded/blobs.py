@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import io
-import json
 import zlib
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, replace
-from typing import Any, Literal
+from dataclasses import dataclass, replace
 
 import numpy as np
 import polars as pl
 
-from kandle.errors import SchemaError, StorageError
-from kandle.log.port import Column, TopicSpec
-from kandle.log.records import HEADERS, Batch, Records
+from kandle.errors import StorageError
+from kandle.log.port import TopicSpec
+from kandle.log.records import HEADERS, Batch, Records, decode_frame
 from kandle.time.timeframe import IntArray
 
 RESERVED = "__"
@@ -24,9 +21,6 @@ OFFSET = "__offset"
 TIMESTAMP = "__timestamp"
 HEADER = "__headers"
 TOMBSTONE = "__tombstone"
-
-COMPRESSED_ROWS = 500
-"""Smaller batches are not worth the time of a compressor."""
 
 STORED = "first, last, rows, appended, low, high, checksum, blob"
 """Columns of a batch in the order of `Stored`."""
@@ -57,51 +51,11 @@ class Stored:
         return repr((topic, partition, self.first, self.last, self.rows, self.appended, self.low, self.high)).encode()
 
 
-def packed(frame: pl.DataFrame) -> bytes:
-    """A frame as bytes."""
-    target = io.BytesIO()
-    compression: Literal["lz4", "uncompressed"] = "lz4" if frame.height >= COMPRESSED_ROWS else "uncompressed"
-    # Polars locks the frame while it writes and takes Python's lock inside; a thread that looks at the very same frame meanwhile
-    # takes them in the other order, and both would wait for ever. A clone costs nothing and is nobody else's.
-    frame.clone().write_ipc_stream(target, compression=compression)
-    return target.getvalue()
-
-
-def unpacked(blob: bytes) -> pl.DataFrame:
-    """The frame of bytes that `packed` gave."""
-    # Given bytes or a BytesIO, Polars 2.1 keeps one small object of every read for ever: 1 MiB an hour at ten reads a second.
-    return pl.read_ipc_stream(io.BufferedReader(io.BytesIO(blob)))
-
-
-def check(spec: TopicSpec, records: Records) -> pl.DataFrame:
-    """The records as one frame; SchemaError names a column that does not fit the topic."""
-    frame = records.frame
-    schema = spec.schema
-    for name, kind in frame.schema.items():
-        if name not in schema:
-            raise SchemaError(f"topic {spec.name} has no column {name!r}; it has {', '.join(schema)}")
-        if kind != schema[name]:
-            raise SchemaError(f"topic {spec.name}, column {name}: a column of {kind} does not fit {schema[name]}")
-    for column in spec.columns:
-        if not column.nullable:
-            _check_present(spec, column, records)
+def stored_frame(records: Records) -> pl.DataFrame:
+    """Return the records as one frame, with columns for headers and tombstones where there are any."""
     extra = {HEADER: records.headers, TOMBSTONE: records.tombstones}
-    found = [series.alias(name) for name, series in extra.items() if series is not None]
-    return frame.with_columns(found) if found else frame
-
-
-def _check_present(spec: TopicSpec, column: Column, records: Records) -> None:
-    gone = records.tombstones
-    if column.name not in records.frame.columns:
-        if gone is not None and gone.all() and column.name not in spec.keys:
-            return
-        raise SchemaError(f"topic {spec.name}: the column {column.name} is missing")
-    values = records.frame[column.name]
-    if not values.null_count():
-        return
-    alive = values if gone is None or column.name in spec.keys else values.filter(~gone)
-    if alive.null_count():
-        raise SchemaError(f"topic {spec.name}, column {column.name}: there is no value in record {values.is_null().arg_max()}")
+    columns = [series.alias(name) for name, series in extra.items() if series is not None]
+    return records.frame.with_columns(columns) if columns else records.frame
 
 
 def span_of(spec: TopicSpec, frame: pl.DataFrame) -> tuple[int | None, int | None]:
@@ -120,7 +74,7 @@ def batch_of(spec: TopicSpec, place: tuple[int, int], stored: Stored) -> Batch:
     if not stored.is_sound(topic, partition):
         where = f"topic {spec.name}, partition {partition}, offsets {stored.first} to {stored.last}"
         raise StorageError(f"{where}: the stored bytes are damaged; stop all processes and run `kandle doctor --repair`")
-    frame = unpacked(stored.blob)
+    frame = decode_frame(stored.blob)
     offsets = _numbers(frame, OFFSET, np.arange(stored.first, stored.first + stored.rows))
     timestamps = _numbers(frame, TIMESTAMP, np.full(stored.rows, stored.appended))
     headers = frame[HEADER] if HEADER in frame.columns else None
@@ -139,38 +93,6 @@ def _completed(spec: TopicSpec, frame: pl.DataFrame) -> pl.DataFrame:
         return frame
     missing = [pl.lit(None, dtype=kind).alias(name) for name, kind in spec.schema.items() if name not in frame.columns]
     return frame.with_columns(missing).select(names)
-
-
-def spec_text(spec: TopicSpec) -> tuple[str, bytes]:
-    """A spec as text, and its column types as an empty batch."""
-    content = asdict(spec)
-    content["columns"] = [_column_text(each) for each in spec.columns]
-    empty = packed(pl.DataFrame(schema=spec.schema))
-    return json.dumps(content | {"checksum": _checksum(content, empty)}), empty
-
-
-def _column_text(column: Column) -> dict[str, Any]:
-    found: dict[str, Any] = {"name": column.name, "kind": column.kind, "nullable": column.nullable}
-    return found if column.header is None else found | {"header": column.header}
-
-
-def _checksum(content: dict[str, Any], empty: bytes) -> int:
-    return zlib.crc32(json.dumps(content).encode(), zlib.crc32(empty))
-
-
-def spec_of(text: str, empty: bytes) -> TopicSpec:
-    """The spec that `spec_text` wrote."""
-    try:
-        content = json.loads(text)
-        if content.pop("checksum") != _checksum(content, empty):
-            raise ValueError("the checksum does not fit")
-        schema = unpacked(empty).schema
-        columns = tuple(Column(physical=schema[each["name"]], **each) for each in content.pop("columns"))
-        return TopicSpec(columns=columns, keys=tuple(content.pop("keys")), **content)
-    except (ValueError, TypeError, LookupError, AttributeError, pl.exceptions.PolarsError, OSError) as error:
-        raise StorageError(
-            "the description of a topic is damaged; stop all processes and run `kandle doctor --repair`"
-        ) from error
 
 
 def whole(batches: Iterable[Batch]) -> pl.DataFrame:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from kandle.errors import LogError, SchemaError, UnknownTopicError
-from kandle.log.embedded.blobs import RESERVED, spec_of, spec_text
+from kandle.errors import LogError, SchemaError, StorageError, UnknownTopicError
+from kandle.log.embedded.blobs import RESERVED
 from kandle.log.embedded.database import Database
 from kandle.log.port import TopicSpec, TopicState
-from kandle.log.schema import differences, merged_columns
+from kandle.log.schema import decode_spec, differences, encode_spec, merged_columns
 
 TOPICS = "\0topics"
 """The generation that counts changes of topics; no group can have this name."""
@@ -31,15 +31,15 @@ class Catalog:
                 self._create(spec)
                 return TopicState(spec)
             number, text, empty = found[0]
-            there = spec_of(text, empty)
+            there = _spec_of(text, empty)
             grown = replace(there, columns=merged_columns(there, spec))
             if grown != there:
-                self._database.run("UPDATE topic SET spec = ?, empty = ? WHERE id = ?", [*spec_text(grown), number])
+                self._database.run("UPDATE topic SET spec = ?, empty = ? WHERE id = ?", [*encode_spec(grown), number])
                 self.changed()
         return TopicState(grown, differences(grown, spec))
 
     def _create(self, spec: TopicSpec) -> None:
-        text, empty = spec_text(spec)
+        text, empty = encode_spec(spec)
         number = self._database.run("INSERT INTO topic (name, spec, empty) VALUES (?, ?, ?)", [spec.name, text, empty]).lastrowid
         assert number is not None
         for partition in range(spec.partitions):
@@ -63,7 +63,7 @@ class Catalog:
             if not found:
                 raise UnknownTopicError(f"there is no topic {name!r}; there are {', '.join(self.names()) or 'none'}")
             number, text, empty = found[0]
-            self._topics[name] = (number, spec_of(text, empty))
+            self._topics[name] = (number, _spec_of(text, empty))
         return self._topics[name]
 
     def names(self) -> list[str]:
@@ -72,7 +72,14 @@ class Catalog:
 
     def all(self) -> list[TopicSpec]:
         """All topics, by name."""
-        return [spec_of(text, empty) for text, empty in self._database.rows("SELECT spec, empty FROM topic ORDER BY name")]
+        return [_spec_of(text, empty) for text, empty in self._database.rows("SELECT spec, empty FROM topic ORDER BY name")]
+
+
+def _spec_of(text: str, empty: bytes) -> TopicSpec:
+    try:
+        return decode_spec(text, empty)
+    except StorageError as error:
+        raise StorageError(f"{error}; stop all processes and run `kandle doctor --repair`") from error
 
 
 def _check_names(spec: TopicSpec) -> None:

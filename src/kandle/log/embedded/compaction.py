@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
-from kandle.log.embedded.blobs import HEADER, OFFSET, STORED, TIMESTAMP, TOMBSTONE, Stored, batch_of, packed, span_of, whole
+from kandle.log.embedded.blobs import HEADER, OFFSET, STORED, TIMESTAMP, TOMBSTONE, Stored, batch_of, span_of, whole
 from kandle.log.port import Maintenance, TopicSpec
-from kandle.log.records import Batch
+from kandle.log.records import Batch, encode_frame
 
 if TYPE_CHECKING:
     from kandle.log.embedded.log import EmbeddedLog
@@ -203,7 +203,7 @@ def _stored(spec: TopicSpec, part: pl.DataFrame) -> Stored:
     """A run of rows with holes between their offsets, as a row of the table of batches."""
     nothing = [name for name in (HEADER,) if part[name].null_count() == part.height]
     nothing += [TOMBSTONE] if not part[TOMBSTONE].any() else []
-    blob = packed(part.drop(nothing))
+    blob = encode_frame(part.drop(nothing))
     low, high = span_of(spec, part)
     offsets = part[OFFSET]
     return Stored(

@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import uuid
 from collections.abc import Collection, Mapping, Sequence
-from itertools import groupby
 from typing import TYPE_CHECKING
 
 from kandle.errors import FencedError, ReplacedError
@@ -317,10 +316,3 @@ def shared(held: Mapping[int, str | None], members: Sequence[str]) -> dict[int, 
     free = [member for member in order for _ in range(quota[member] - min(quota[member], len(by_owner[member])))]
     left = [number for number in sorted(held) if number not in kept]
     return kept | dict(zip(left, free, strict=True))
-
-
-def by_partition(batches: Sequence[Batch]) -> dict[TopicPartition, list[Batch]]:
-    """Batches of a poll by where they come from."""
-    return {
-        TopicPartition(*place): list(found) for place, found in groupby(batches, key=lambda batch: (batch.topic, batch.partition))
-    }

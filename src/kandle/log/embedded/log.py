@@ -14,7 +14,7 @@ from pathlib import Path
 
 from kandle.errors import FencedError, LogError, StorageError
 from kandle.log.embedded.bell import Bells
-from kandle.log.embedded.blobs import STORED, Stored, batch_of, check, packed, span_of
+from kandle.log.embedded.blobs import STORED, Stored, batch_of, span_of, stored_frame
 from kandle.log.embedded.catalog import Catalog
 from kandle.log.embedded.compaction import maintain, set_first
 from kandle.log.embedded.database import Database, Durability
@@ -31,8 +31,8 @@ from kandle.log.port import (
     TopicSpec,
     TopicState,
 )
-from kandle.log.records import Batch, Write
-from kandle.log.schema import header_columns, with_columns, with_headers
+from kandle.log.records import Batch, Write, encode_frame
+from kandle.log.schema import check_records, header_columns, with_columns, with_headers
 from kandle.time.clock import Clock, SystemClock
 
 BATCHES_AT_ONCE = 256
@@ -108,8 +108,10 @@ class EmbeddedLog:
         if not 0 <= write.partition < spec.partitions:
             raise LogError(f"topic {spec.name} has partitions 0 to {spec.partitions - 1}, not {write.partition}")
         headers = header_columns(spec.columns)
-        frame = check(spec, with_columns(with_headers(write.records, headers), headers))
-        blob = packed(frame)
+        records = with_columns(with_headers(write.records, headers), headers)
+        check_records(spec, records)
+        frame = stored_frame(records)
+        blob = encode_frame(frame)
         low, high = span_of(spec, frame)
         return (number, write.partition), Stored(0, 0, frame.height, 0, low, high, zlib.crc32(blob), blob)
 

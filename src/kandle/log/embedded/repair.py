@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from kandle.errors import StorageError
-from kandle.log.embedded.blobs import Stored, spec_of
+from kandle.log.embedded.blobs import Stored
 from kandle.log.embedded.database import FILE, Database, only_use
+from kandle.log.schema import decode_spec
 
 DAMAGE = (sqlite3.DatabaseError, UnicodeDecodeError)
 """What reading a damaged page may raise: also names and messages that are no text any more."""
@@ -114,7 +115,7 @@ def _copied(damaged: Path, fresh: Database) -> tuple[int, list[str]]:
 
 def _is_topic(row: tuple[Any, ...], lost: list[str]) -> bool:
     try:
-        spec_of(row[2], row[3])
+        decode_spec(row[2], row[3])
     except StorageError:
         lost.append(f"topic {row[1]}")
         return False

@@ -9,11 +9,11 @@ import threading
 import polars as pl
 
 from kandle.errors import UnavailableError, UnknownTopicError
-from kandle.log.embedded.blobs import spec_of, spec_text
 from kandle.log.kafka.admin import Admin
 from kandle.log.kafka.reading import NO_HEADERS, Reader
 from kandle.log.kafka.writing import Appender, Encoded
 from kandle.log.port import TopicPartition, TopicSpec
+from kandle.log.schema import decode_spec, encode_spec
 from kandle.serde.port import Decoded, Messages
 from kandle.time.clock import Clock
 from kandle.time.timeframe import SECOND
@@ -71,7 +71,7 @@ class Catalog:
         with self._lock:
             if self._admin.state(CATALOG) is None:
                 self._admin.create(TopicSpec(CATALOG, (), replication=self._replication, compacted=True))
-            text, empty = spec_text(spec)
+            text, empty = encode_spec(spec)
             value = json.dumps({"spec": text, "columns": base64.b64encode(empty).decode()})
             self._appender.append([Encoded(CATALOG, 0, [spec.name.encode()], [value.encode()])], None)
             self._specs[spec.name] = spec
@@ -93,5 +93,5 @@ class Lines:
                 self._specs.pop(name, None)
             else:
                 content = json.loads(value)
-                self._specs[name] = spec_of(content["spec"], base64.b64decode(content["columns"]))
+                self._specs[name] = decode_spec(content["spec"], base64.b64decode(content["columns"]))
         return Decoded(pl.DataFrame({"name": [(key or b"").decode() for key in keys]}))

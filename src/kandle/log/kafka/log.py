@@ -10,7 +10,6 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
 
 from kandle.errors import LogError, UnknownTopicError
-from kandle.log.embedded.blobs import check
 from kandle.log.kafka.admin import EARLIEST, LATEST, Admin, kept_as
 from kandle.log.kafka.catalog import CATALOG, Catalog
 from kandle.log.kafka.claims import Claims
@@ -34,7 +33,7 @@ from kandle.log.port import (
     TopicState,
 )
 from kandle.log.records import Batch, Write, header_rows
-from kandle.log.schema import differences, merged_columns, with_headers
+from kandle.log.schema import check_records, differences, merged_columns, with_headers
 from kandle.serde.registry import Compatibility, Registry
 from kandle.serde.registry_embedded import EmbeddedRegistry
 from kandle.time.clock import Clock, SystemClock
@@ -207,7 +206,7 @@ class KafkaLog:
         spec = self.topic(write.topic)
         if not 0 <= write.partition < spec.partitions:
             raise LogError(f"topic {spec.name} has partitions 0 to {spec.partitions - 1}, not {write.partition}")
-        check(spec, write.records)
+        check_records(spec, write.records)
         codec = self.codec(write.topic)
         records = with_headers(write.records, codec.headers)
         keys, values = codec.encode(records.frame, records.tombstones)

@@ -20,7 +20,7 @@ from kandle.errors import UnavailableError
 from kandle.log.kafka.failures import Told, configured, meaning, translated
 from kandle.log.kafka.settings import KafkaSettings
 from kandle.log.port import TopicPartition
-from kandle.log.records import HEADERS, Batch, Records, Reject
+from kandle.log.records import HEADERS, Batch, Records, RejectedRecord
 from kandle.log.schema import with_columns
 from kandle.serde.port import Decoded, Messages
 from kandle.time.clock import Clock
@@ -74,9 +74,9 @@ def batch_of(codec: Decoder, place: TopicPartition, messages: Sequence[Any], now
     """
     keys, values = [message.key() for message in messages], [message.value() for message in messages]
     decoded = codec.decode(keys, values)
-    rejects: tuple[Reject, ...] = ()
+    rejects: tuple[RejectedRecord, ...] = ()
     if decoded.rejects:
-        rejects = tuple(Reject(messages[at].offset(), keys[at], values[at], reason) for at, reason in decoded.rejects)
+        rejects = tuple(RejectedRecord(messages[at].offset(), keys[at], values[at], reason) for at, reason in decoded.rejects)
         bad = {at for at, _ in decoded.rejects}
         end = end if end is not None else messages[-1].offset() + 1
         messages = [message for at, message in enumerate(messages) if at not in bad]

@@ -8,15 +8,15 @@ import sys
 
 import polars as pl
 
-from kandle.log.embedded.blobs import packed, unpacked
+from kandle.log.records import decode_frame, encode_frame
 
-PACKING = """
+ENCODING = """
 import threading
 import polars as pl
-from kandle.log.embedded.blobs import packed
+from kandle.log.records import encode_frame
 
 frame = pl.DataFrame({"number": range(1_000)})
-thread = threading.Thread(target=lambda: [packed(frame) for _ in range(500)], daemon=True)
+thread = threading.Thread(target=lambda: [encode_frame(frame) for _ in range(500)], daemon=True)
 thread.start()
 while thread.is_alive():
     frame.columns
@@ -25,18 +25,18 @@ while thread.is_alive():
 
 def test_a_frame_can_be_looked_at_while_it_is_packed() -> None:
     """Both threads would wait for each other for ever; a process of its own can be ended."""
-    subprocess.run([sys.executable, "-c", PACKING], check=True, timeout=60)
+    subprocess.run([sys.executable, "-c", ENCODING], check=True, timeout=60)
 
 
 def test_reading_keeps_nothing() -> None:
     """A worker reads for months: an object of a few bytes kept for each read would fill its memory."""
-    blob = packed(pl.DataFrame({"number": range(3)}))
+    blob = encode_frame(pl.DataFrame({"number": range(3)}))
     reads = 2_000
     for _ in range(100):
-        unpacked(blob)
+        decode_frame(blob)
     gc.collect()
     before = sys.getallocatedblocks()
     for _ in range(reads):
-        unpacked(blob)
+        decode_frame(blob)
     gc.collect()
     assert sys.getallocatedblocks() - before < reads // 10
