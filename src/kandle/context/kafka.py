@@ -41,7 +41,7 @@ def registry_of(options: Options) -> Registry | None:
     if found.url is None:
         return None
     # Its client is only needed, and only loaded, where there is a server.
-    from kandle.serde.registry_http import HttpRegistry, RegistrySettings
+    from kandle.log.kafka.registry import HttpRegistry, RegistrySettings
 
     return HttpRegistry(RegistrySettings(found.url, found.properties, found.compatibility))
 

@@ -1,5 +1,5 @@
 """The schema registry port: which schema a number in a message stands for; its adapters are `registry_embedded` and
-`registry_http`."""
+`kandle.log.kafka.registry`."""
 
 from __future__ import annotations
 

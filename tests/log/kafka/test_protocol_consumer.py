@@ -30,7 +30,7 @@ from tests.log.building import (
 from tests.log.contract_base import ContractBase, Join
 from tests.log.contract_commits import CommitContract
 from tests.log.contract_groups import GroupContract
-from tests.log.kafka_member import copy
+from tests.log.kafka.member_process import copy
 from tools.kafka.cluster import Cluster
 
 
@@ -47,7 +47,7 @@ class Member:
     """A member in a process of its own."""
 
     def __init__(self, bootstrap: str, group: str) -> None:
-        command = [sys.executable, "-m", "tests.log.kafka_member", bootstrap, group, "one"]
+        command = [sys.executable, "-m", "tests.log.kafka.member_process", bootstrap, group, "one"]
         self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
     def heard(self) -> str:

@@ -1,6 +1,6 @@
 """A process that is a member of a group: it copies the first partition, and the second one when it is told to.
 
-python -m tests.log.kafka_member BOOTSTRAP GROUP NAME
+python -m tests.log.kafka.member_process BOOTSTRAP GROUP NAME
 """
 
 from __future__ import annotations
