@@ -18,7 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 EMPTY_NAMES = frozenset({
-    "each", "every", "found", "made", "place", "places", "somebody", "something", "stuff", "there", "thing", "things", "told", "what",
+    "each", "every", "found", "made", "place", "places", "somebody", "something", "stuff", "there", "thing", "things",
+    "told", "what",
 })  # fmt: skip
 """Names that fit any value and so tell a reader nothing."""
 
