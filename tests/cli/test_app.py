@@ -76,7 +76,7 @@ def test_a_backfill_writes_a_file_per_timeframe_and_prints_a_summary_without_col
         ["1m", "4", "1", "2", "means_1m_final.csv"],
         ["5m", "2", "0", "2", "means_5m_final.csv"],
     ]
-    assert last == "Files are in out"
+    assert last == "Files written to out"
 
 
 def test_a_summary_is_also_one_json_object(folder: Path) -> None:

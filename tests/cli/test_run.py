@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from kandle.cli.demo_market import Market, Tick
-from kandle.cli.run import Report
+from kandle.cli.run import ProgressReport
 from kandle.context.options import Options
 from kandle.log.embedded.log import EmbeddedLog
 from kandle.runtime.counters import Counters, Health, QueryHealth, State, TimeframeCounters
@@ -157,7 +157,7 @@ def test_without_a_terminal_or_json_it_is_plain_text(tmp_path: Path, processes: 
     assert command.returncode == 0
     assert lines[0] == f"kandle.cli.demo_market:Market runs as two, data in {tmp_path / 'kandle-data'}\n"
     assert lines[1:3] == ["Bar <- Tick\n", "  1s   bars_1s_live, bars_1s_final\n"]
-    assert lines[5] == "Ctrl-C stops it\n"
+    assert lines[5] == "Press Ctrl-C to stop\n"
     assert "info    assigned to two: " in errors
     assert "\x1b" not in "".join(lines) + errors + others
 
@@ -201,7 +201,9 @@ def test_an_error_of_the_worker_ends_it_with_one_line(tmp_path: Path, processes:
 
 def test_what_cannot_run_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "app.py").write_text("from kandle import Context\nclass Empty(Context): ...\n")
-    assert failure(tmp_path, "run", "app:Empty") == "Empty has no query with a window over time, so there is nothing to run"
+    assert failure(tmp_path, "run", "app:Empty") == (
+        "Empty has no query with a window over time, so there is nothing to run; give an entity a query with .tumbling(...)"
+    )
     assert failure(tmp_path, "run", "app:None") == "module 'app' has no 'None' (contexts there: Empty)"
     (tmp_path / "file").write_text("")
     assert "file" in failure(tmp_path, "run", MARKET, "--data", "file")
@@ -218,11 +220,11 @@ def test_what_was_done_is_told_when_there_is_something_new(caplog: pytest.LogCap
         query = QueryHealth("Bar", "market-bars", State.RUNNING, True, (0,), 7, 2, 0, 1, None, None, counters)
         return Health("one", (query,))
 
-    report = Report()
+    report = ProgressReport()
     with caplog.at_level(logging.INFO, "kandle"):
-        report.tell(health())
+        report.log(health())
         for events in (5000, 5000, 5001):
-            report.tell(health(events=events, late=2, commits=9))
+            report.log(health(events=events, late=2, commits=9))
     first, second = [record.getMessage() for record in caplog.records]
     assert first == "Bar: 5,000 events, 2 late; 1,210 finals, 3 of them gaps; lag 7"
     assert second.startswith("Bar: 5,001 events")

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from kandle.cli.contexts import ContextName, load_context
-from kandle.cli.output import written
+from kandle.cli.output import write_text
 from kandle.context.model import Model
 from kandle.errors import ModelError
 from kandle.log.port import TopicSpec
@@ -46,7 +46,7 @@ def avro_command(
         raise ModelError(f"no topic of {market.__name__} has AVRO as key_format or value_format, so there are no schemas")
     if out is not None:
         for subject, schema in schemas.items():
-            written(out / f"{subject}.avsc", f"{_pretty(schema)}\n")
+            write_text(out / f"{subject}.avsc", f"{_pretty(schema)}\n")
         typer.echo(f"{len(schemas)} schemas are in {out}")
     elif as_json:
         typer.echo(json.dumps(schemas, ensure_ascii=False))

@@ -1,4 +1,4 @@
-"""Summaries and frames as tables, with lines and colours on a terminal and as plain text elsewhere."""
+"""Output of the commands: tables for terminals, aligned text for pipes, JSON, progress bars and text files."""
 
 from __future__ import annotations
 
@@ -30,23 +30,23 @@ PLAIN_WIDTH = 200
 
 
 def console(file: IO[str] | None = None) -> Console:
-    """A console on standard output (or the file), wide enough when it is not a terminal."""
-    found = Console(file=file, highlight=False, markup=False, emoji=False)
-    if not found.is_terminal:
-        found.width = PLAIN_WIDTH
-    return found
+    """Return a console on standard output or the given file; `PLAIN_WIDTH` columns wide if that is not a terminal."""
+    target = Console(file=file, highlight=False, markup=False, emoji=False)
+    if not target.is_terminal:
+        target.width = PLAIN_WIDTH
+    return target
 
 
 def summary_table(target: Console, summary: Summary) -> Table:
-    """One line per timeframe."""
+    """Return a table with one row per timeframe."""
     table = table_of(target, ["timeframe", "bars", "gaps filled", "incomplete", "file"], {"bars", "gaps filled", "incomplete"})
-    for each in summary.timeframes:
-        table.add_row(each.timeframe, f"{each.bars:,}", f"{each.gaps:,}", f"{each.incomplete:,}", Path(each.path or "").name)
+    for row in summary.timeframes:
+        table.add_row(row.timeframe, f"{row.bars:,}", f"{row.gaps:,}", f"{row.incomplete:,}", Path(row.path or "").name)
     return table
 
 
 def counts(summary: Summary) -> str:
-    """What was read and what was left out, in one line."""
+    """Return one line that says how many events were read and how many were left out, and why."""
     read = f"{summary.ticks_read:,} ticks read in {summary.seconds:.2f} s ({summary.ticks_per_second:,.0f} per second)"
     others = {
         "late": summary.late,
@@ -58,31 +58,31 @@ def counts(summary: Summary) -> str:
 
 
 def hints(summary: Summary) -> Iterator[str]:
-    """What to do about events that were left out in a way that is rarely meant."""
+    """Yield advice for events that were left out in a way that is rarely intended."""
     if summary.late:
-        yield "Late events came after their bucket was over: sort the input by time, or give the query more grace."
+        yield "Late events arrived after their bucket had closed: sort the input by time, or give the query more grace."
     if summary.ticks_read and summary.outside_sessions == summary.ticks_read:
-        yield "No event was inside of a session: do the keys and the times of the schedule match those of the events?"
+        yield "No event was inside a session: check that keys and times of the schedule match those of the events."
 
 
 def show_summary(target: Console, summary: Summary) -> None:
-    """Counts, the table, hints, and the folder of the files."""
+    """Print counts, a table of the timeframes, advice, and the folder of the files."""
     show_line(target, counts(summary))
     target.print(summary_table(target, summary))
     for hint in hints(summary):
         show_line(target, hint)
-    folders = {str(Path(each.path).parent) for each in summary.timeframes if each.path is not None}
+    folders = {str(Path(row.path).parent) for row in summary.timeframes if row.path is not None}
     if folders:
-        show_line(target, f"Files are in {', '.join(sorted(folders))}")
+        show_line(target, f"Files written to {', '.join(sorted(folders))}")
 
 
 def show_line(target: Console, text: str) -> None:
-    """One line that only the terminal itself may break, so that what is in it can be copied."""
+    """Print a line without wrapping it, so that paths and commands in it can be copied."""
     target.print(text, soft_wrap=True)
 
 
 def frame_table(target: Console, frame: pl.DataFrame, title: str | None = None) -> Table:
-    """A small frame of bars as it is, numbers to the right."""
+    """Return a table of all rows of a small frame, numbers aligned to the right."""
     numeric = {name for name, kind in frame.schema.items() if kind.is_numeric()}
     table = table_of(target, frame.columns, numeric, title)
     for row in frame.iter_rows():
@@ -91,7 +91,7 @@ def frame_table(target: Console, frame: pl.DataFrame, title: str | None = None) 
 
 
 def table_of(target: Console, columns: Iterable[str], right: set[str], title: str | None = None) -> Table:
-    """An empty table with these columns, those of `right` to the right."""
+    """Return an empty table with these columns; those in `right` are aligned to the right."""
     box = SIMPLE_HEAD if target.is_terminal else None
     table = Table(title=title, box=box, title_justify="left", title_style="bold", pad_edge=False)
     for name in columns:
@@ -106,7 +106,7 @@ def _cell(value: object) -> str:
 
 
 class Columns:
-    """Lines whose cells stand below each other; the head comes before the first of them. Widths grow when they must."""
+    """Formatter of aligned text columns. The header precedes the first row; columns widen as later rows need it."""
 
     def __init__(self, names: Sequence[str], right: Collection[int] = ()) -> None:
         self._names = list(names)
@@ -115,7 +115,7 @@ class Columns:
         self._has_head = False
 
     def lines(self, rows: Iterable[Sequence[str]]) -> list[str]:
-        """The rows as lines, numbers (columns of `right`) to the right."""
+        """Return the rows as lines of text, preceded by the header in the first call."""
         table = [list(row) for row in rows]
         self._widths = [max(width, *(len(row[i]) for row in table), 0) for i, width in enumerate(self._widths)]
         head = [] if self._has_head else [self._line(self._names)]
@@ -131,18 +131,18 @@ class Columns:
 
 
 def iso(moment: datetime) -> str:
-    """An instant in UTC: milliseconds, or microseconds where there are some."""
+    """Format an instant in UTC with milliseconds, or with microseconds if it has any."""
     digits = "milliseconds" if moment.microsecond % 1000 == 0 else "microseconds"
     return moment.astimezone(UTC).isoformat(timespec=digits).replace("+00:00", "Z")
 
 
 def iso_instant(instant: int) -> str:
-    """Microseconds since the epoch as text."""
+    """Format microseconds since the epoch as text in UTC."""
     return iso(from_instant(instant))
 
 
 def cell(value: object) -> str:
-    """A value in a table; NULL is nothing."""
+    """Format a value for a table; NULL is empty."""
     if value is None:
         return ""
     if isinstance(value, datetime):
@@ -153,12 +153,12 @@ def cell(value: object) -> str:
 
 
 def printable(text: str) -> str:
-    """Text without control characters, which could move the cursor or change colours."""
-    return text if text.isprintable() else "".join(each if each.isprintable() else repr(each)[1:-1] for each in text)
+    """Escape control characters, which could move the cursor or change colours."""
+    return "".join(character if character.isprintable() else repr(character)[1:-1] for character in text)
 
 
 def json_value(value: Any) -> Any:
-    """What JSON can say of a value: decimals and times as text, bytes in base64."""
+    """Convert a value to what JSON can hold: decimals and times as text, bytes in base64."""
     if isinstance(value, datetime):
         return iso(value)
     if isinstance(value, Decimal | date):
@@ -168,19 +168,19 @@ def json_value(value: Any) -> Any:
     if isinstance(value, float) and not isfinite(value):
         return str(value)
     if isinstance(value, list):
-        return [json_value(each) for each in value]
+        return [json_value(item) for item in value]
     if isinstance(value, Mapping):
-        return {str(name): json_value(each) for name, each in value.items()}
+        return {str(name): json_value(item) for name, item in value.items()}
     return value
 
 
 def json_line(values: Mapping[str, Any]) -> str:
-    """One JSON object on one line."""
+    """Format values as a JSON object on one line."""
     return json.dumps(json_value(values), ensure_ascii=False)
 
 
 def logical(spec: TopicSpec, frame: pl.DataFrame) -> pl.DataFrame:
-    """A frame of a topic with its decimals, which it holds as scaled integers, as decimals."""
+    """Convert the decimal columns of a topic, stored as scaled integers, to decimals."""
     return frame.with_columns(
         logical_decimal(frame[column.name], kind)
         for column in spec.columns
@@ -189,7 +189,7 @@ def logical(spec: TopicSpec, frame: pl.DataFrame) -> pl.DataFrame:
 
 
 def decimal_of(kind: str) -> DecimalType | None:
-    """The decimal type that the words `Decimal(18, 6)` stand for, None for other types."""
+    """Parse a decimal type such as `Decimal(18, 6)`; return None for other types."""
     name, _, rest = kind.strip().lower().partition("(")
     if name != "decimal":
         return None
@@ -197,13 +197,13 @@ def decimal_of(kind: str) -> DecimalType | None:
     return DecimalType(int(precision), int(scale))
 
 
-Report = Callable[[int, int], None]
-"""Takes the rows and bytes that have been read."""
+ProgressCallback = Callable[[int, int], None]
+"""Called with the numbers of rows and bytes read so far."""
 
 
 @contextmanager
-def progress_bar(total_bytes: int | None, *, is_wanted: bool) -> Iterator[Report | None]:
-    """What is to be told of progress; None where nobody would see it."""
+def progress_bar(total_bytes: int | None, *, is_wanted: bool) -> Iterator[ProgressCallback | None]:
+    """Show a progress bar on standard error; give the callback that moves it, or None if there is no terminal."""
     terminal = Console(stderr=True)
     if not (is_wanted and terminal.is_terminal):
         yield None
@@ -214,8 +214,12 @@ def progress_bar(total_bytes: int | None, *, is_wanted: bool) -> Iterator[Report
         yield lambda rows, read: progress.update(task, completed=read, rows=rows)
 
 
-def written(path: Path, text: str) -> None:
-    """Write a text file, in folders that are made; OutputError names the path."""
+def write_text(path: Path, text: str) -> None:
+    """Write a text file and create missing folders.
+
+    Raises:
+        OutputError: The file cannot be written; the message names its path.
+    """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, encoding="utf-8")

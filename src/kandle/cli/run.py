@@ -1,4 +1,4 @@
-"""`kandle run`: makes live bars and finals until it is told to stop."""
+"""The command `kandle run`: makes live and final bars until it is stopped."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ from kandle.runtime.counters import Health, QueryHealth
 from kandle.time.timeframe import MINUTE, SECOND
 
 LOGGER = "kandle"
-USUAL = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime", "taskName"}
-"""Attributes that each record has; all others are what the caller gave with `extra`."""
+STANDARD_ATTRIBUTES = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime", "taskName"}
+"""Attributes of every log record; all others were passed by the caller with `extra`."""
 
 
 class TextFormatter(logging.Formatter):
-    """Time, level, message, then what else is known as `name=value`."""
+    """Formatter for people: time, level, message, then the details as `name=value`."""
 
     def format(self, record: logging.LogRecord) -> str:
         details = " ".join(f"{name}={_text(value)}" for name, value in _details(record).items())
@@ -47,15 +47,15 @@ class TextFormatter(logging.Formatter):
 
 
 class JsonFormatter(logging.Formatter):
-    """The same as one JSON object."""
+    """Formatter for machines: one JSON object per line."""
 
     def format(self, record: logging.LogRecord) -> str:
-        usual = {"time": _time(record), "level": record.levelname.lower(), "event": record.getMessage()}
-        return json.dumps(usual | json_value(_details(record)), ensure_ascii=False, default=str)
+        standard = {"time": _time(record), "level": record.levelname.lower(), "event": record.getMessage()}
+        return json.dumps(standard | json_value(_details(record)), ensure_ascii=False, default=str)
 
 
 def log_to_standard_error(*, as_json: bool) -> None:
-    """Show what kandle logs from level INFO on."""
+    """Send log records of kandle of level INFO and above to standard error."""
     handler = logging.StreamHandler()
     handler.setFormatter(JsonFormatter() if as_json else TextFormatter())
     logger = logging.getLogger(LOGGER)
@@ -65,10 +65,11 @@ def log_to_standard_error(*, as_json: bool) -> None:
     threading.excepthook = _log_error
 
 
-def _log_error(what: threading.ExceptHookArgs) -> None:
-    """An error that ended a thread is one line as well."""
-    name = "a thread" if what.thread is None else what.thread.name
-    logging.getLogger(LOGGER).error("%s has ended", name, extra={"error": f"{what.exc_type.__name__}: {what.exc_value}"})
+def _log_error(arguments: threading.ExceptHookArgs) -> None:
+    """Log an error that ended a thread in one line."""
+    name = "a thread" if arguments.thread is None else arguments.thread.name
+    error = f"{arguments.exc_type.__name__}: {arguments.exc_value}"
+    logging.getLogger(LOGGER).error("%s has ended", name, extra={"error": error})
 
 
 def _time(record: logging.LogRecord) -> str:
@@ -76,10 +77,10 @@ def _time(record: logging.LogRecord) -> str:
 
 
 def _details(record: logging.LogRecord) -> dict[str, Any]:
-    """What the caller gave, and the error if there is one."""
-    given = {name: value for name, value in vars(record).items() if name not in USUAL}
+    """Return what the caller passed with `extra`, and the error if there is one."""
+    details = {name: value for name, value in vars(record).items() if name not in STANDARD_ATTRIBUTES}
     error = record.exc_info[1] if record.exc_info else None
-    return given if error is None else given | {"error": f"{type(error).__name__}: {error}"}
+    return details if error is None else details | {"error": f"{type(error).__name__}: {error}"}
 
 
 def _text(value: object) -> str:
@@ -89,7 +90,7 @@ def _text(value: object) -> str:
 
 @contextmanager
 def stop_signals() -> Iterator[asyncio.Event]:
-    """An event of the running loop that is set when one of the signals comes; the same signal again does what it usually does."""
+    """Give an event that SIGINT and SIGTERM set; a second signal of the same kind has its usual effect."""
     stopped = asyncio.Event()
     loop = asyncio.get_running_loop()
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
@@ -107,11 +108,11 @@ def stop_signals() -> Iterator[asyncio.Event]:
             signal.signal(number, handler)
 
 
-LOOK_EVERY = 0.5
-"""Seconds between two looks at the health of what runs."""
+CHECK_INTERVAL = 0.5
+"""Seconds between two checks for failed workers."""
 
-REPORT_EVERY = MINUTE
-"""How often what was done is told, if anything was."""
+REPORT_INTERVAL = MINUTE
+"""How often progress is logged, in microseconds, if there was any."""
 
 logger = logging.getLogger(LOGGER)
 
@@ -121,29 +122,40 @@ def run_command(
     config: ConfigFile = None,
     data: DataFolder = None,
     log_choice: LogChoice = None,
-    instance: Annotated[str | None, typer.Option("--instance", metavar="NAME", help="Name of this process in its group.")] = None,
+    instance: Annotated[
+        str | None,
+        typer.Option("--instance", metavar="NAME", help="Name of this process in its group; default: host name and process id."),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Make bars of what comes in. Live bars and finals, until Ctrl-C or SIGTERM."""
+    """Make live and final bars until it is stopped.
+
+    Runs the queries of a context until Ctrl-C or SIGTERM. Any number of processes may share the work.
+
+    Example: kandle run app:Market --log kafka://localhost:9092
+    """
     options = options_of(config, data, log_choice).model_copy(update={"access": "read_write"})
     options = with_section(options, "runtime", enabled=True, instance=instance or options.runtime.instance)
     market = load_context(context, options)(options)
     plans = plans_in(market)
     if not plans:
-        raise ModelError(f"{type(market).__name__} has no query with a window over time, so there is nothing to run")
+        raise ModelError(
+            f"{type(market).__name__} has no query with a window over time, so there is nothing to run; "
+            "give an entity a query with .tumbling(...)"
+        )
     log_to_standard_error(as_json=as_json)
     asyncio.run(_serve(market, _Announcement(market, plans, as_json=as_json)))
 
 
 class _Announcement:
-    """What runs, in a few lines."""
+    """The first lines of output: what runs, and the topics that it writes."""
 
     def __init__(self, market: Context, plans: list[Plan], *, as_json: bool) -> None:
         self._market, self._plans, self._as_json = market, plans, as_json
 
     def show(self, instance: str) -> None:
-        found = self._facts(instance)
-        for line in [json_line(found)] if self._as_json else self._lines(found):
+        facts = self._facts(instance)
+        for line in [json_line(facts)] if self._as_json else self._lines(facts):
             typer.echo(line)
 
     def _facts(self, instance: str) -> dict[str, Any]:
@@ -155,50 +167,50 @@ class _Announcement:
             "data": str(self._market.options.log.path.absolute()),
             "queries": [
                 {
-                    "source": each.query.source.name,
-                    "target": each.query.target.name,
-                    "bars": [{"timeframe": bar.name, "live": bar.live_topic, "final": bar.final_topic} for bar in each.emitted],
+                    "source": plan.query.source.name,
+                    "target": plan.query.target.name,
+                    "bars": [{"timeframe": bar.name, "live": bar.live_topic, "final": bar.final_topic} for bar in plan.emitted],
                 }
-                for each in self._plans
+                for plan in self._plans
             ],
         }
 
     @staticmethod
-    def _lines(found: dict[str, Any]) -> Iterator[str]:
-        yield f"{found['context']} runs as {found['instance']}, {found['log']}"
-        for query in found["queries"]:
+    def _lines(facts: dict[str, Any]) -> Iterator[str]:
+        yield f"{facts['context']} runs as {facts['instance']}, {facts['log']}"
+        for query in facts["queries"]:
             yield f"{query['target']} <- {query['source']}"
             width = max(len(bar["timeframe"]) for bar in query["bars"])
             for bar in query["bars"]:
                 yield f"  {bar['timeframe']:<{width}}  {bar['live']}, {bar['final']}"
-        yield "Ctrl-C stops it"
+        yield "Press Ctrl-C to stop"
 
 
-class Report:
-    """Tells the log what queries have done since the start, when there is something new."""
+class ProgressReport:
+    """Logs what the queries have done since the start, whenever something was added."""
 
     def __init__(self) -> None:
-        self._told: dict[str, str] = {}
+        self._logged: dict[str, str] = {}
 
-    def tell(self, health: Health) -> None:
-        """One line for each query that has done something since the last time."""
+    def log(self, health: Health) -> None:
+        """Log one line for each query that has made progress since the last call."""
         for query in health.queries:
-            text = _done(query)
-            if text != self._told.get(query.query, text if query.counters.commits == 0 else ""):
+            text = _progress_of(query)
+            if text != self._logged.get(query.query, text if query.counters.commits == 0 else ""):
                 logger.info("%s", text)
-            self._told[query.query] = text
+            self._logged[query.query] = text
 
 
-def _done(query: QueryHealth) -> str:
+def _progress_of(query: QueryHealth) -> str:
     counters = query.counters
     frames = counters.timeframes.values()
-    finals, gaps = sum(each.finals for each in frames), sum(each.gaps for each in frames)
+    finals, gaps = sum(frame.finals for frame in frames), sum(frame.gaps for frame in frames)
     dropped = [
-        f"{count:,} {what}"
-        for count, what in (
+        f"{count:,} {reason}"
+        for count, reason in (
             (counters.late, "late"),
-            (counters.outside_sessions, "outside of sessions"),
-            (counters.rejected, "that cannot be read"),
+            (counters.outside_sessions, "outside sessions"),
+            (counters.rejected, "unreadable"),
         )
         if count
     ]
@@ -207,28 +219,28 @@ def _done(query: QueryHealth) -> str:
 
 
 async def _serve(market: Context, announcement: _Announcement) -> None:
-    """Run until a signal comes or the worker fails; leaving the context hands everything over."""
+    """Run until a signal arrives or a worker fails; leaving the context hands its partitions over."""
     with stop_signals() as stopped:
         async with market:
             announcement.show(market.health().instance)
-            report, due = Report(), market.clock.steady() + REPORT_EVERY
+            report, due = ProgressReport(), market.clock.steady() + REPORT_INTERVAL
             while not stopped.is_set():
                 _check(market)
                 await _wait(stopped)
                 if market.clock.steady() >= due:
-                    report.tell(market.health())
-                    due += REPORT_EVERY
-            report.tell(market.health())
+                    report.log(market.health())
+                    due += REPORT_INTERVAL
+            report.log(market.health())
 
 
 async def _wait(stopped: asyncio.Event) -> None:
     try:
-        await asyncio.wait_for(stopped.wait(), LOOK_EVERY)
+        await asyncio.wait_for(stopped.wait(), CHECK_INTERVAL)
     except TimeoutError:
         return
 
 
 def _check(market: Context) -> None:
-    """StateError if a worker has failed; one that only waits, for space on the disk say, goes on by itself."""
+    """Raise StateError if a worker has failed; one that waits, for example for disk space, goes on by itself."""
     if market.problem is not None:
         raise StateError(f"a worker has failed: {market.problem}") from market.problem

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from kandle.cli.contexts import ContextName, load_context
-from kandle.cli.output import written
+from kandle.cli.output import write_text
 from kandle.context.ksqldb import ksql_settings
 from kandle.context.options import Options
 from kandle.errors import OptionsError
@@ -67,13 +67,13 @@ def script_command(  # noqa: PLR0913 - the options of a command
     if diff:
         _print_differences(made)
         return
-    title = f"-- {market.__name__} on ksqlDB, role {role.value}, written by kandle script."
+    title = f"-- {market.__name__} on ksqlDB, role {role.value}, write_text by kandle script."
     content = "\n".join(each.text for each in made.drops) if drop else made.text
     text = f"{title}\n\n{content}\n"
     if out is None:
         typer.echo(text, nl=False)
     else:
-        written(out, text)
+        write_text(out, text)
         typer.echo(f"{len(made.drops if drop else made.statements)} statements are in {out}")
 
 

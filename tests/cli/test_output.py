@@ -30,7 +30,7 @@ def test_a_terminal_of_80_columns_shows_all_numbers_and_names_in_full() -> None:
     target = Console(file=io.StringIO(), width=80, force_terminal=True, color_system=None, markup=False)
     show_summary(target, SUMMARY)
     text = shown(target)
-    for part in ("gaps filled", "incomplete", "12,345,678", "1,234", "bars_1m_final.csv", "Files are in a/very[bold]/deep"):
+    for part in ("gaps filled", "incomplete", "12,345,678", "1,234", "bars_1m_final.csv", "Files written to a/very[bold]/deep"):
         assert part in text
 
 
@@ -63,6 +63,6 @@ def test_events_that_are_left_out_in_a_way_that_is_rarely_meant_come_with_a_hint
         return [hint.split(":")[0] for hint in hints(Summary("file", 1.0, **(zero | counts)))]
 
     assert told() == []
-    assert told(late=1) == ["Late events came after their bucket was over"]
-    assert told(outside_sessions=5) == ["No event was inside of a session"]
+    assert told(late=1) == ["Late events arrived after their bucket had closed"]
+    assert told(outside_sessions=5) == ["No event was inside a session"]
     assert told(outside_sessions=4) == []
