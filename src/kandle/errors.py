@@ -6,6 +6,9 @@ Messages name the thing, the valid choices and the way out.
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Sequence
+
 
 class KandleError(Exception):
     """Base of all errors that kandle raises on purpose."""
@@ -93,3 +96,21 @@ class KsqlError(KandleError, RuntimeError):
 
 class KsqlUnavailableError(KsqlError):
     """A ksqlDB that cannot be reached or is not ready, but may be later."""
+
+
+def unknown_name(message: str, name: str, choices: Sequence[str]) -> str:
+    """Return the message with the valid names behind it, the one closest to `name` first.
+
+    Args:
+        message: What is unknown, without a full stop.
+        name: The name that was given; empty where no suggestion makes sense.
+        choices: The valid names.
+
+    Returns:
+        For example `Tick has no field 'prize'; did you mean 'price'? Choose from: name, price`.
+    """
+    if not choices:
+        return f"{message}; there are none"
+    close = difflib.get_close_matches(name, choices, 1)
+    hint = f"did you mean {close[0]!r}? Choose from" if close else "choose from"
+    return f"{message}; {hint}: {', '.join(choices)}"

@@ -108,7 +108,7 @@ def test_doctor_finds_nothing_wrong_while_it_runs(running: Running, here: Here) 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("Bars", "1s"), "Market makes no bars of 'Bars'; did you mean 'Bar'? (there are: Bar)"),
+        (("Bars", "1s"), "Market makes no bars of 'Bars'; did you mean 'Bar'? Choose from: Bar"),
         (("Bar", "1m"), "Bar has no bars of '1m'"),
         (("Bar", "soon"), "Bar has no bars of 'soon'"),
         (("Bar",), "name an entity and a timeframe, such as `Bar 5m`"),

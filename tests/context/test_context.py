@@ -100,7 +100,7 @@ def test_access_is_that_of_the_options() -> None:
 
 def test_an_unknown_entity_or_timeframe_is_named_with_the_valid_ones() -> None:
     site = Site()
-    with pytest.raises(ModelError, match=r"Site has no set of int.*\(there are: Hit, Owner, Page\)"):
+    with pytest.raises(ModelError, match=r"Site has no set of int.*[Cc]hoose from: Hit, Owner, Page"):
         site.set(int)
     with pytest.raises(ModelError, match=r"Page has no bars of 1h; declared are 1m, 5m"):
         site.set(Page, Period.hours(1))

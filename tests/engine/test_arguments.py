@@ -11,12 +11,12 @@ import polars as pl
 import pytest
 
 from kandle import functions as f
-from kandle.engine.expressions import compiled, evaluated
+from kandle.engine.expressions import compile_expression, evaluate
 from kandle.engine.scalars import SCALARS
 from kandle.model.entity import entity_model
 from kandle.model.mapping import mapping
 from kandle.query.nodes import AnyNode, Branch, Call, Case, Cast, Column, Constant
-from kandle.query.recording import RecordingRow, recorded_node
+from kandle.query.recording import RecordingRow, record_expression
 from tests.engine.test_scalars import CASES, Row
 
 Function = Callable[[Row], Any]
@@ -70,13 +70,13 @@ def columns(node: Any) -> set[str]:
 
 
 def node_of(function: Function) -> AnyNode:
-    return recorded_node("test", function, RecordingRow(entity_model(Row)))
+    return record_expression("test", function, RecordingRow(entity_model(Row)))
 
 
 def found(node: AnyNode, *rows: Row) -> list[Any]:
     frame = mapping(entity_model(Row)).to_frame(rows)
     # Beside a column, as in a select: constants alone would have one row.
-    return evaluated(frame, [compiled(node).alias("x"), pl.col("i")])["x"].to_list()
+    return evaluate(frame, [compile_expression(node).alias("x"), pl.col("i")])["x"].to_list()
 
 
 def functions(node: Any) -> set[str]:

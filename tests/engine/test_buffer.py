@@ -5,7 +5,7 @@ from __future__ import annotations
 import polars as pl
 
 from kandle.engine.aggregates import FIRST_TIME, LAST_TIME
-from kandle.engine.compiled import KEY, START, PartialBuffer
+from kandle.engine.state import KEY, START, PartialBuffer
 
 
 def rows(*buckets: tuple[int, int]) -> pl.DataFrame:
@@ -15,10 +15,10 @@ def rows(*buckets: tuple[int, int]) -> pl.DataFrame:
 
 def test_buckets_are_counted_once_however_often_they_were_appended() -> None:
     buffer = PartialBuffer([])
-    assert buffer.buckets == 0
+    assert buffer.bucket_count == 0
     buffer.append(rows((0, 0), (1, 0)), in_order=True)
     buffer.append(rows((0, 0), (0, 60)), in_order=True)
-    assert buffer.buckets == 3
+    assert buffer.bucket_count == 3
 
 
 def test_counting_leaves_the_frames_as_they_are() -> None:
@@ -27,5 +27,5 @@ def test_counting_leaves_the_frames_as_they_are() -> None:
     buffer.append(rows((0, 0)), in_order=True)
     buffer.append(rows((0, 0)), in_order=True)
     before = list(buffer._frames)
-    assert buffer.buckets == 1
+    assert buffer.bucket_count == 1
     assert [id(frame) for frame in buffer._frames] == [id(frame) for frame in before]

@@ -6,8 +6,8 @@ import polars as pl
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kandle.engine.operator import Journal
 from kandle.engine.pipeline import Pipeline
+from kandle.engine.state import ChangeJournal
 from kandle.plan.plan import plan
 from tests.engine.test_pipeline import at, hits, shown, tumbling
 
@@ -41,7 +41,7 @@ def test_however_often_their_rows_come_the_finals_are_those_of_the_events(
 
 @given(EVENTS, st.integers(0, 30))
 def test_a_journal_brings_an_older_state_up_to_date(events: list[tuple[str, float, int]], cut: int) -> None:
-    journal = Journal()
+    journal = ChangeJournal()
     first, second = Pipeline(plan(QUERY), journal=journal), Pipeline(plan(QUERY))
     for end in (max(1, cut), len(events)):
         first.put(aggregated(events[:end]))

@@ -17,14 +17,14 @@ from hypothesis import strategies as st
 import kandle
 from kandle import Precision
 from kandle import functions as f
-from kandle.engine.expressions import compiled, evaluated
+from kandle.engine.expressions import compile_expression, evaluate
 from kandle.engine.scalars import SCALARS as BUILDERS
 from kandle.errors import DataError
 from kandle.model.columns import logical_decimal
 from kandle.model.entity import entity_model
 from kandle.model.mapping import mapping
 from kandle.model.types import DecimalType
-from kandle.query.recording import RecordingRow, recorded_node
+from kandle.query.recording import RecordingRow, record_expression
 from kandle.query.signatures import SCALARS
 
 FULL = datetime(2026, 3, 8, 6, 30, 15, 250000, tzinfo=UTC)
@@ -52,9 +52,9 @@ EMPTY = Row(*[None] * 12)
 
 def values(function: Callable[[Row], Any], *rows: Row) -> list[Any]:
     """What an expression gives for rows, decimals as decimals."""
-    node = recorded_node("test", function, RecordingRow(entity_model(Row)))
+    node = record_expression("test", function, RecordingRow(entity_model(Row)))
     frame = mapping(entity_model(Row)).to_frame(rows)
-    column = evaluated(frame, [compiled(node).alias("x")]).to_series()
+    column = evaluate(frame, [compile_expression(node).alias("x")]).to_series()
     if isinstance(node.type, DecimalType):
         column = logical_decimal(column, node.type)
     return column.to_list()

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 import kandle
 from kandle import Key, Precision, Timestamp
-from kandle.engine.expressions import compiled, evaluated
+from kandle.engine.expressions import compile_expression, evaluate
 from kandle.ksql.types import column_type
 from kandle.model.columns import logical_decimal
 from kandle.model.entity import entity_model
@@ -72,7 +72,7 @@ def node(expression: Any) -> AnyNode:
 def engine_values(expression: AnyNode, rows: Sequence[Row]) -> list[Any]:
     """What our engine computes for the rows, decimals as decimals."""
     frame = mapping(MODEL).to_frame(rows)
-    column = evaluated(frame, [compiled(expression).alias("x")]).to_series()
+    column = evaluate(frame, [compile_expression(expression).alias("x")]).to_series()
     column = logical_decimal(column, expression.type) if isinstance(expression.type, DecimalType) else column
     found = column.to_list()
     return found * len(rows) if len(found) == 1 < len(rows) else found

@@ -47,7 +47,7 @@ MISTAKES: list[tuple[str, Callable[[Any], Any], str]] = [
     ("method", lambda t: t.name.upper() == "A", r"its attribute \.upper cannot be recorded; write f\.upper\(x\)"),
     ("attribute", lambda t: t.time.year == 2024, r"write f\.year\(x\)"),
     ("unknown attribute", lambda t: t.price.foo, r"use the functions of kandle\.functions"),
-    ("unknown field", lambda t: t.prize > 0, r"Tick has no field 'prize'; did you mean 'price'\? \(there are: name, time"),
+    ("unknown field", lambda t: t.prize > 0, r"Tick has no field 'prize'; did you mean 'price'\? Choose from: name, time"),
     ("change of a row", lambda t: setattr(t, "price", 1), r"a row cannot be changed"),
     ("nothing", lambda t: None, r"gives None; return the expression"),
     ("constant", lambda t: 5, r"gives 5, which does not depend on the row"),

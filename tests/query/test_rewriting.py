@@ -7,7 +7,7 @@ from typing import Any
 
 from kandle import functions as f
 from kandle.query.nodes import Column, describe
-from kandle.query.query import over_one_row, rewritten_query
+from kandle.query.query import over_one_row, rewrite_query
 from tests.query.declarations import Bar, Tick, bar, built
 from tests.query.test_joining import Quote
 
@@ -49,7 +49,7 @@ def test_whether_a_value_may_be_null_follows_its_changed_parts() -> None:
     def optional(node: Any) -> Any:
         return replace(node, nullable=True) if isinstance(node, Column) and node.name == "size" else node
 
-    before, after = query.projection[-1].expression, rewritten_query(query, optional).projection[-1].expression
+    before, after = query.projection[-1].expression, rewrite_query(query, optional).projection[-1].expression
     assert (before.nullable, after.nullable) == (False, True)
     assert describe(before) == describe(after)
     assert over_one_row(query) is query

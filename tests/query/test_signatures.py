@@ -11,7 +11,7 @@ from kandle import Precision
 from kandle import functions as f
 from kandle.errors import QueryError
 from kandle.model.entity import entity_model
-from kandle.query.recording import RecordingRow, RecordingWindow, recorded_node
+from kandle.query.recording import RecordingRow, RecordingWindow, record_expression
 from tests.query.declarations import Tick
 
 TYPES: list[tuple[Callable[[Any], Any], str, bool]] = [
@@ -50,7 +50,7 @@ TYPES: list[tuple[Callable[[Any], Any], str, bool]] = [
 
 
 def node(function: Callable[[Any], Any]) -> Any:
-    return recorded_node("test", function, RecordingRow(entity_model(Tick)))
+    return record_expression("test", function, RecordingRow(entity_model(Tick)))
 
 
 @pytest.mark.parametrize(("function", "kind", "nullable"), TYPES)

@@ -43,7 +43,7 @@ COLUMNAR_READERS: dict[str, Callable[[Path, EntityModel, int], Frames]] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Batch:
+class TickBatch:
     """Some events as a physical frame, the number of rows before it, and the bytes read up to its end."""
 
     frame: pl.DataFrame
@@ -75,7 +75,7 @@ class TickSource:
         sizes = [each.size for each in self.inputs]
         return None if None in sizes else sum(size for size in sizes if size is not None)
 
-    def batches(self) -> Iterator[Batch]:
+    def batches(self) -> Iterator[TickBatch]:
         """Physical frames of at most `batch_rows` rows; DataError and InputError name input, row and column."""
         rows_before = bytes_before = 0
         for each in self.inputs:
@@ -84,12 +84,12 @@ class TickSource:
                 # A frame without rows counts too: it shows whether the columns are right.
                 for part in frame.iter_slices(self.batch_rows) if frame.height else [frame]:
                     physical = to_physical(self.entity, part, first_row=first_row, source=each.name)
-                    yield Batch(physical, rows_before, bytes_before + bytes_read)
+                    yield TickBatch(physical, rows_before, bytes_before + bytes_read)
                     first_row += part.height
                     rows_before += part.height
             bytes_before += each.size or 0
         if not rows_before:
-            yield Batch(pl.DataFrame(schema=physical_schema(self.entity)), 0, bytes_before)
+            yield TickBatch(pl.DataFrame(schema=physical_schema(self.entity)), 0, bytes_before)
 
 
 def open_ticks(source: Any, entity: EntityModel, *, batch_rows: int = BATCH_ROWS) -> TickSource:

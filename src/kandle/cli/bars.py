@@ -27,9 +27,9 @@ from kandle.cli.contexts import (
 from kandle.cli.output import Columns, cell, console, frame_table, json_line, logical
 from kandle.cli.topics import Tail
 from kandle.context.context import Context
-from kandle.errors import DataError, ModelError, OptionsError, TimeframeError
+from kandle.errors import DataError, ModelError, OptionsError, TimeframeError, unknown_name
 from kandle.log.records import Batch
-from kandle.model.entity import EntityModel, FieldModel, unknown
+from kandle.model.entity import EntityModel, FieldModel
 from kandle.model.types import BooleanType, BytesType, DataType, DateType, DecimalType, IntegerType, TimestampType, UuidType
 from kandle.plan.plan import BarPlan, Plan
 from kandle.sets.reading import TimeBucket
@@ -236,7 +236,7 @@ def _plan(market: Context, name: str) -> Plan:
     """The plan of the query of the entity of that name."""
     plans = {found.query.target.name: found for found in plans_in(market)}
     if name not in plans:
-        raise ModelError(unknown(f"{type(market).__name__} makes no bars of {name!r}", name, list(plans)))
+        raise ModelError(unknown_name(f"{type(market).__name__} makes no bars of {name!r}", name, list(plans)))
     return plans[name]
 
 
@@ -247,7 +247,7 @@ def _bar(plan: Plan, timeframe: str) -> BarPlan:
         return emitted[timeframe]
     name = _usual(timeframe)
     if name not in emitted:
-        raise ModelError(unknown(f"{plan.query.target.name} has no bars of {timeframe!r}", name, list(emitted)))
+        raise ModelError(unknown_name(f"{plan.query.target.name} has no bars of {timeframe!r}", name, list(emitted)))
     return emitted[name]
 
 

@@ -15,9 +15,9 @@ from anyio.from_thread import start_blocking_portal
 from kandle.context.model import Model, ModelBuilder, checked_model, entities_of
 from kandle.context.opened import Opened
 from kandle.context.options import DEFAULT_FILE, Options
-from kandle.errors import AccessError, ModelError, StateError
+from kandle.errors import AccessError, ModelError, StateError, unknown_name
 from kandle.log.port import Log
-from kandle.model.entity import EntityModel, unknown
+from kandle.model.entity import EntityModel
 from kandle.plan.plan import BarPlan, Plan, plan
 from kandle.runtime.counters import Health
 from kandle.sets.host import Portal
@@ -87,7 +87,7 @@ class Context:
         if entity not in self._model.entities:
             name = getattr(entity, "__name__", repr(entity))
             names = [found.name for found in self._model.entities.values()]
-            raise ModelError(unknown(f"{type(self).__name__} has no set of {name}", name, names))
+            raise ModelError(unknown_name(f"{type(self).__name__} has no set of {name}", name, names))
         return self._model.entities[entity]
 
     def _bar(self, entity: type, timeframe: Timeframe | str) -> BarPlan:

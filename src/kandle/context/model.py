@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 from typing import Any, Generic, Literal, Self, TypeVar
 
 from kandle.context.sections import TopicOptions
-from kandle.errors import ModelError, QueryError, TimeframeError
-from kandle.model.entity import EntityModel, checked_topic, entity_model, unknown
+from kandle.errors import ModelError, QueryError, TimeframeError, unknown_name
+from kandle.model.entity import EntityModel, checked_topic, entity_model
 from kandle.query.query import QueryModel
 from kandle.query.stages import Limited, Query, build
 from kandle.time.timeframe import parse_duration
@@ -79,7 +79,7 @@ class ModelBuilder:
         if cls not in self._entities:
             name = getattr(cls, "__name__", repr(cls))
             names = [found.name for found in self._entities.values()]
-            raise ModelError(unknown(f"{self._context} has no set of {name}; declare `name: EventSet[{name}]`", name, names))
+            raise ModelError(unknown_name(f"{self._context} has no set of {name}; declare `name: EventSet[{name}]`", name, names))
         return EntityBuilder(self, cls)
 
     def change(self, cls: type, **changes: Any) -> None:
@@ -98,7 +98,7 @@ class ModelBuilder:
         for topic, options in topics.items():
             if topic not in by_topic:
                 what = f"{place_of(['topics', topic])}topics.{topic}: {self._context} has no such topic"
-                raise ModelError(unknown(what, topic, list(by_topic)))
+                raise ModelError(unknown_name(what, topic, list(by_topic)))
             given = {name: value for name, value in options.model_dump().items() if value is not None}
             if "retention" in given:
                 given["retention"] = parse_duration(given["retention"])

@@ -19,7 +19,7 @@ import polars as pl
 
 from kandle.engine import decimals
 from kandle.engine.decimals import HALVES, WIDE, digits, is_exact, narrowed, wide
-from kandle.engine.expressions import converted
+from kandle.engine.expressions import convert
 from kandle.model.types import NARROW_PRECISION, DataType, DecimalType, FloatType, IntegerType
 from kandle.query.nodes import Aggregate, describe
 
@@ -206,7 +206,7 @@ def _carry_as(node: Aggregate, argument: Argument) -> pl.Expr:
     if isinstance(node.type, DecimalType) and is_exact(argument.type):
         shift = node.type.scale - digits(argument.type).scale
         return narrowed(decimals.divided(_carry(argument), wide(1), shift, describe(node)), node.type)
-    return converted(_carry(argument), argument.type, node.type, describe(node))
+    return convert(_carry(argument), argument.type, node.type, describe(node))
 
 
 def _average(node: Aggregate, arguments: Sequence[Argument]) -> Accumulator:
@@ -289,7 +289,7 @@ def _root(row: tuple[Any, ...], unit: int, sample: bool) -> float | None:
 def _moments(argument: Argument, sample: bool) -> tuple[tuple[Partial, ...], pl.Expr]:
     """Count, mean and sum of squared deviations, merged by Chan, Golub and LeVeque's pairwise formula."""
     mean, spread, count = f"_mean{argument.column}", f"_spread{argument.column}", _count_of(argument)
-    value = converted(argument.value, argument.type, FloatType(), argument.column)
+    value = convert(argument.value, argument.type, FloatType(), argument.column)
     total = pl.col(count.name).sum()
     middle = (pl.col(mean) * pl.col(count.name)).sum() / pl.when(total > 0).then(total)
     between = (pl.col(count.name) * (pl.col(mean) - middle).pow(2)).sum()

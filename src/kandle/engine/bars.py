@@ -10,8 +10,9 @@ import numpy as np
 import polars as pl
 
 from kandle.engine.aggregates import FIRST_TIME, Partial
-from kandle.engine.compiled import COMPLETE, GAP, KEY, OPENED, START, CompiledQuery, merged
-from kandle.engine.operator import BarOperator, KeyTable
+from kandle.engine.compiled import COMPLETE, GAP, OPENED, CompiledQuery
+from kandle.engine.operator import BarOperator
+from kandle.engine.state import KEY, START, KeyTable, merge_partials
 from kandle.errors import DataError
 from kandle.model.entity import EntityModel, FieldModel
 from kandle.model.types import DecimalType, StringType
@@ -127,7 +128,7 @@ class LiveBars:
 
     def touch_all(self, base: BarOperator) -> None:
         """All open base buckets are as if they had got events, and no others."""
-        rows = base.buffer.merged()
+        rows = base.buffer.rows()
         self._touched = [] if rows is None else [rows.select(KEY, START, FIRST_TIME)]
 
     def changes(self, operators: Sequence[BarOperator]) -> list[tuple[BarPlan, pl.DataFrame]]:
@@ -146,13 +147,13 @@ class LiveBars:
 
     def _current(self, operator: BarOperator, current: dict[str, pl.DataFrame | None]) -> pl.DataFrame | None:
         """All open buckets of a timeframe: what closed bars below gave, and what is open below."""
-        own = operator.buffer.merged()
+        own = operator.buffer.rows()
         below = current.get(operator.plan.source or "")
         if below is None:
             return own
         below = operator.adopt(below, self._keys.groups[below[KEY].to_numpy()])
         every = below if own is None else pl.concat([own, below.select(own.columns)])
-        return merged(every.sort(FIRST_TIME, maintain_order=True), self._partials, in_order=True)
+        return merge_partials(every.sort(FIRST_TIME, maintain_order=True), self._partials, in_order=True)
 
     def _live(self, operator: BarOperator, rows: pl.DataFrame, touched: pl.DataFrame) -> pl.DataFrame:
         if operator.plan.source is not None:

@@ -2,77 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
 import polars as pl
 
 from kandle.engine.aggregates import AGGREGATES, TIMES, Accumulator, Argument, Partial, last_partials
-from kandle.engine.expressions import Scope, compiled, evaluated
+from kandle.engine.expressions import Scope, compile_expression, evaluate
+from kandle.engine.state import START
 from kandle.query.nodes import Aggregate, AnyNode, Branch, Call, Case, Constant, Node, aggregates
 from kandle.query.query import Gaps, QueryModel
 from kandle.query.signatures import call
 from kandle.time.sessions import SessionCalendar, SessionRows
 
-KEY = "_key"
-START = "_start"
 OPENED = "_opened"
-COMPACT_ROWS = 100_000
-"""Pending rows below this are not merged before somebody asks; above it, when they outnumber the merged ones."""
-
-
-class PartialBuffer:
-    """Partials by (key, bucket start), in the order in which their events came."""
-
-    def __init__(self, partials: Sequence[Partial]) -> None:
-        self._partials = partials
-        self._frames: list[pl.DataFrame] = []
-        self._pending = 0
-        self._in_order = True
-
-    def append(self, frame: pl.DataFrame, *, in_order: bool) -> None:
-        """Add partials; `in_order` says that none of their events is earlier than one that came before."""
-        if frame.is_empty():
-            return
-        self._in_order = self._in_order and in_order
-        self._frames.append(frame)
-        self._pending += frame.height
-        if self._pending > COMPACT_ROWS and self._pending > 2 * self._frames[0].height:
-            self.merged()
-
-    def merged(self) -> pl.DataFrame | None:
-        """One row per open bucket, or None if there is none."""
-        if len(self._frames) > 1:
-            self.replace(merged(pl.concat(self._frames), self._partials, in_order=self._in_order))
-        return self._frames[0] if self._frames else None
-
-    @property
-    def buckets(self) -> int:
-        """How many buckets are open; changes nothing, so that any thread may ask."""
-        frames = list(self._frames)
-        return pl.concat([frame.select(KEY, START) for frame in frames]).n_unique() if frames else 0
-
-    def put(self, frame: pl.DataFrame) -> None:
-        """Add rows, one per bucket, in the place of what was there of the same buckets."""
-        rows = self.merged()
-        if rows is not None:
-            kept = rows.join(frame, on=[KEY, START], how="anti")
-            frame = pl.concat([kept, frame.select(kept.columns)])
-        self.replace(frame)
-
-    def replace(self, frame: pl.DataFrame) -> None:
-        """Keep just these rows, one per bucket."""
-        self._frames = [] if frame.is_empty() else [frame]
-        self._pending = 0
-        self._in_order = True
-
-
-def merged(frame: pl.DataFrame, partials: Sequence[Partial], *, in_order: bool) -> pl.DataFrame:
-    """Partials of the same bucket become one row."""
-    return frame.group_by(KEY, START).agg([partial.merged(in_order=in_order) for partial in partials])
-
-
 GAP = "_gap"
 COMPLETE = "_complete"
 
@@ -113,10 +57,10 @@ class CompiledQuery:
     def __init__(self, query: QueryModel) -> None:
         assert query.window is not None
         self.query = query
-        self.time = compiled(query.window.time).cast(pl.Int64)
-        self.where = None if query.where is None else compiled(query.where)
+        self.time = compile_expression(query.window.time).cast(pl.Int64)
+        self.where = None if query.where is None else compile_expression(query.where)
         # Without a group key all events are of one key, whose only part is a constant.
-        keys = [compiled(key) for key in query.group_by] or [pl.lit(0, dtype=pl.Int64)]
+        keys = [compile_expression(key) for key in query.group_by] or [pl.lit(0, dtype=pl.Int64)]
         self.keys = [key.alias(f"_k{position}") for position, key in enumerate(keys)]
         self.key_names = tuple(f"_k{position}" for position in range(len(keys)))
         self._arguments = _Arguments()
@@ -156,7 +100,7 @@ class CompiledQuery:
     @property
     def arguments(self) -> list[pl.Expr]:
         """Argument columns of the aggregates, from events."""
-        return [compiled(node).alias(argument.column) for node, argument in self._arguments.columns.items()]
+        return [compile_expression(node).alias(argument.column) for node, argument in self._arguments.columns.items()]
 
     def collected(self, events: pl.DataFrame, by: list[str]) -> pl.DataFrame:
         """Partials of the groups of events, which stand in time order."""
@@ -167,15 +111,15 @@ class CompiledQuery:
         values = self._with_values(rows)
         scope = self._scope()
         if self.query.having is not None:
-            values = values.filter(evaluated(values, [compiled(self.query.having, scope)]).to_series())
-        fields = [compiled(item.expression, scope).alias(item.field) for item in self.query.projection]
+            values = values.filter(evaluate(values, [compile_expression(self.query.having, scope)]).to_series())
+        fields = [compile_expression(item.expression, scope).alias(item.field) for item in self.query.projection]
         kept = [name for name in (GAP, COMPLETE, START, OPENED) if name in values.columns]
-        return evaluated(values, fields).hstack(values.select(kept))
+        return evaluate(values, fields).hstack(values.select(kept))
 
     def _with_values(self, rows: pl.DataFrame) -> pl.DataFrame:
         gaps = GAP in rows.columns
         columns = [self._value(found, gaps).alias(f"_v{i}") for i, found in enumerate(self._accumulators.values())]
-        return rows.hstack(evaluated(rows, columns)) if columns else rows
+        return rows.hstack(evaluate(rows, columns)) if columns else rows
 
     def _value(self, accumulator: Accumulator, gaps: bool) -> pl.Expr:
         if not gaps:
@@ -196,12 +140,12 @@ def session_calendar(query: QueryModel, frames: Iterable[pl.DataFrame], *, is_wh
     assert schedule is not None
     names = [key.name for key in schedule.entity.keys[: len(query.group_by)]]
     columns = [
-        compiled(schedule.open).cast(pl.Int64).alias("_open"),
-        compiled(schedule.close).cast(pl.Int64).alias("_close"),
+        compile_expression(schedule.open).cast(pl.Int64).alias("_open"),
+        compile_expression(schedule.close).cast(pl.Int64).alias("_close"),
     ]
     if schedule.day is not None:
-        columns.append(compiled(schedule.day).cast(pl.Int32).alias("_day"))
-    rows = pl.concat([frame.select(names).hstack(evaluated(frame, columns)) for frame in frames])
+        columns.append(compile_expression(schedule.day).cast(pl.Int32).alias("_day"))
+    rows = pl.concat([frame.select(names).hstack(evaluate(frame, columns)) for frame in frames])
     distinct = rows.select(names).unique(maintain_order=True).with_row_index("_key")
     numbers = rows.join(distinct, on=names, how="left", maintain_order="left")["_key"].cast(pl.Int64)
     days = rows["_day"].to_numpy() if schedule.day is not None else None

@@ -28,7 +28,7 @@ SOURCE = Scope({})
 """The scope of source events: columns by their own names."""
 
 
-def compiled(node: AnyNode, scope: Scope = SOURCE) -> pl.Expr:
+def compile_expression(node: AnyNode, scope: Scope = SOURCE) -> pl.Expr:
     """The Polars expression that computes the node on a physical frame."""
     if node in scope.columns:
         return pl.col(scope.columns[node])
@@ -41,7 +41,7 @@ def _is_constant(node: Node) -> bool:
     return all(_is_constant(child) for child in node.children) if node.children else isinstance(node, Constant)
 
 
-def evaluated(frame: pl.DataFrame, expressions: list[pl.Expr]) -> pl.DataFrame:
+def evaluate(frame: pl.DataFrame, expressions: list[pl.Expr]) -> pl.DataFrame:
     """`frame.select(expressions)` with errors that say what did not fit instead of where Polars was."""
     try:
         return frame.select(expressions)
@@ -76,27 +76,27 @@ def _aggregate(node: Aggregate, scope: Scope) -> pl.Expr:
 def _call(node: Call, scope: Scope) -> pl.Expr:
     if node.function not in SCALARS:
         raise PlanError(f"the columnar engine has no function {node.function!r} (in {describe(node)})")
-    arguments = [compiled(argument, scope) for argument in node.arguments]
+    arguments = [compile_expression(argument, scope) for argument in node.arguments]
     return SCALARS[node.function](node, arguments)
 
 
 def _case(node: Case, scope: Scope) -> pl.Expr:
-    result = _as_type(compiled(node.otherwise, scope), node.otherwise, node.type)
+    result = _as_type(compile_expression(node.otherwise, scope), node.otherwise, node.type)
     for branch in reversed(node.branches):
-        value = _as_type(compiled(branch.value, scope), branch.value, node.type)
-        result = pl.when(compiled(branch.condition, scope)).then(value).otherwise(result)
+        value = _as_type(compile_expression(branch.value, scope), branch.value, node.type)
+        result = pl.when(compile_expression(branch.condition, scope)).then(value).otherwise(result)
     return result
 
 
 def _as_type(column: pl.Expr, node: AnyNode, kind: DataType) -> pl.Expr:
-    return column if node.type == kind else converted(column, node.type, kind, describe(node))
+    return column if node.type == kind else convert(column, node.type, kind, describe(node))
 
 
 def _cast(node: Cast, scope: Scope) -> pl.Expr:
-    return converted(compiled(node.argument, scope), node.argument.type, node.type, describe(node))
+    return convert(compile_expression(node.argument, scope), node.argument.type, node.type, describe(node))
 
 
-def converted(column: pl.Expr, source: DataType, target: DataType, label: str) -> pl.Expr:
+def convert(column: pl.Expr, source: DataType, target: DataType, label: str) -> pl.Expr:
     """The column of type `source` as type `target`; a value that does not fit is an error with `label` in it."""
     if source == target or (type(source) is type(target) and not isinstance(target, DecimalType)):
         return column

@@ -2,75 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 import polars as pl
 
 from kandle.engine.aggregates import FIRST_TIME, LAST_TIME, Argument, carried, last_column
-from kandle.engine.compiled import COMPLETE, GAP, KEY, OPENED, START, CompiledQuery, PartialBuffer
+from kandle.engine.compiled import COMPLETE, GAP, OPENED, CompiledQuery
+from kandle.engine.state import KEY, START, KeyTable, PartialBuffer
 from kandle.plan.plan import BarPlan, Plan
 from kandle.query.query import Gaps
 from kandle.time.sessions import SessionCalendar
 from kandle.time.slots import HoppingSlots, Slots, slots
 from kandle.time.timeframe import IntArray
-
-
-class KeyTable:
-    """All keys seen, numbered in the order in which they came; the number never changes.
-
-    `groups[key]` is the schedule group (-1: no schedule row has this key; 0 without a calendar); `ranks[key]` the place
-    among all keys in ascending order of their columns.
-    """
-
-    def __init__(self, names: Sequence[str], calendar: SessionCalendar | None, width: int) -> None:
-        self._names = list(names)
-        self._calendar = calendar
-        self._width = width
-        self.frame: pl.DataFrame | None = None
-        self.groups: IntArray = np.empty(0, np.int64)
-        self.ranks: IntArray = np.empty(0, np.int64)
-
-    def __len__(self) -> int:
-        return len(self.groups)
-
-    def numbers(self, keys: pl.DataFrame) -> pl.Series:
-        """The number of each row's key; unknown keys are added."""
-        if self.frame is not None:
-            found = self._lookup(keys)
-            if not found.null_count():
-                return found
-            keys_unknown = keys.filter(found.is_null())
-        else:
-            keys_unknown = keys
-        self._add(keys_unknown.unique(maintain_order=True))
-        return self._lookup(keys)
-
-    def _lookup(self, keys: pl.DataFrame) -> pl.Series:
-        assert self.frame is not None
-        return keys.join(self.frame, on=self._names, how="left", maintain_order="left")[KEY]
-
-    def _add(self, fresh: pl.DataFrame) -> None:
-        numbered = fresh.with_columns(pl.int_range(len(self), len(self) + fresh.height, dtype=pl.Int64).alias(KEY))
-        self.restore(numbered if self.frame is None else pl.concat([self.frame, numbered]))
-
-    def replace_calendar(self, calendar: SessionCalendar) -> None:
-        """Look up the schedule groups again."""
-        self._calendar = calendar
-        if self.frame is not None:
-            self.groups = calendar.groups([row[: self._width] for row in self.frame.select(self._names).rows()])
-
-    def restore(self, frame: pl.DataFrame) -> None:
-        """Take over a table of keys, numbered from 0."""
-        added = [row[: self._width] for row in frame[len(self) :].select(self._names).rows()]
-        fresh = np.zeros(len(added), np.int64) if self._calendar is None else self._calendar.groups(added)
-        self.frame = frame
-        self.groups = np.concatenate([self.groups, fresh])
-        ordered = frame.sort(self._names)[KEY].to_numpy()
-        self.ranks = np.empty(len(ordered), np.int64)
-        self.ranks[ordered] = np.arange(len(ordered))
-
 
 UNSEEN = np.iinfo(np.int64).min
 """Position of a key that has no closed bucket yet."""
@@ -111,7 +55,7 @@ class BarOperator:
     @property
     def open_rows(self) -> int:
         """How many buckets are open; any thread may ask."""
-        return self.buffer.buckets
+        return self.buffer.bucket_count
 
     @property
     def oldest(self) -> int | None:
@@ -119,7 +63,7 @@ class BarOperator:
         begun = self._positions[self._positions != UNSEEN]
         if len(begun):
             return int(begun.min()) + 1
-        rows = self.buffer.merged()
+        rows = self.buffer.rows()
         return None if rows is None else int(rows[START].to_numpy().min())
 
     def adopt(self, rows: pl.DataFrame, groups: IntArray) -> pl.DataFrame:
@@ -159,7 +103,7 @@ class BarOperator:
         return over
 
     def _take(self, keys: KeyTable, cut: Cut) -> pl.DataFrame | None:
-        rows = self.buffer.merged()
+        rows = self.buffer.rows()
         if rows is None:
             return None
         over = self._over(keys.groups[rows[KEY].to_numpy()], rows[START].to_numpy(), cut)
@@ -261,7 +205,7 @@ class BarOperator:
     def snapshot(self) -> dict[str, pl.DataFrame]:
         """The whole state as frames."""
         frames = {"positions": pl.DataFrame({"position": self._positions, "seen": self._seen})}
-        rows = self.buffer.merged()
+        rows = self.buffer.rows()
         optional = {"open": rows, "carry": self._carry, "nothing": self._nothing}
         return frames | {name: frame for name, frame in optional.items() if frame is not None}
 
@@ -282,42 +226,3 @@ def _last_seen(rows: pl.DataFrame, before: pl.DataFrame, argument: Argument, num
     everything = pl.concat([before[carried(argument)], values])
     taken = np.where(newest >= begins, newest + before.height, numbers)
     return everything.gather(taken).alias(carried(argument))
-
-
-@dataclass(frozen=True, slots=True)
-class Step:
-    """Either partials of the base timeframe, or an instant up to which buckets were closed.
-
-    Partials are added to what is there of their buckets, or take its place.
-    """
-
-    partials: pl.DataFrame | None = None
-    in_order: bool = True
-    closed: int = 0
-    replaces: bool = False
-
-
-@dataclass(slots=True)
-class Journal:
-    """The steps since the last commit."""
-
-    steps: list[Step] = field(default_factory=list)
-
-    def partials(self, frame: pl.DataFrame, *, in_order: bool) -> None:
-        """Partials of a batch of events were added."""
-        self.steps.append(Step(frame, in_order))
-
-    def put(self, frame: pl.DataFrame) -> None:
-        """Partials took the place of what was there of their buckets."""
-        self.steps.append(Step(frame, replaces=True))
-
-    def closed(self, instant: int) -> None:
-        """Buckets were closed up to an instant."""
-        self.steps.append(Step(closed=instant))
-
-    def clear(self) -> None:
-        """Begin anew."""
-        self.steps.clear()
-
-    def __bool__(self) -> bool:
-        return bool(self.steps)

@@ -14,9 +14,10 @@ import polars as pl
 
 from kandle.engine.aggregates import FIRST_TIME, LAST_TIME, OFFSET, TIME
 from kandle.engine.bars import BarMaker, Finals, LiveBars
-from kandle.engine.compiled import GAP, KEY, START, CompiledQuery, merged
-from kandle.engine.expressions import evaluated
-from kandle.engine.operator import UNSEEN, BarOperator, Cut, Journal, KeyTable, bar_slots
+from kandle.engine.compiled import GAP, CompiledQuery
+from kandle.engine.expressions import evaluate
+from kandle.engine.operator import UNSEEN, BarOperator, Cut, bar_slots
+from kandle.engine.state import KEY, START, ChangeJournal, KeyTable, merge_partials
 from kandle.errors import DataError, PlanError
 from kandle.plan.plan import BarPlan, Plan
 from kandle.query.query import Gaps
@@ -129,7 +130,12 @@ class Pipeline:
     """
 
     def __init__(
-        self, plan: Plan, calendar: SessionCalendar | None = None, *, journal: Journal | None = None, expiry: int | None = None
+        self,
+        plan: Plan,
+        calendar: SessionCalendar | None = None,
+        *,
+        journal: ChangeJournal | None = None,
+        expiry: int | None = None,
     ) -> None:
         if (plan.query.schedule is None) != (calendar is None):
             raise PlanError(_calendar_mismatch(plan))
@@ -166,7 +172,7 @@ class Pipeline:
     def _passing(self, events: pl.DataFrame, ceilings: IntArray | None) -> tuple[pl.DataFrame, IntArray | None]:
         if self._query.where is None:
             return events, ceilings
-        mask = evaluated(events, [self._query.where]).to_series()
+        mask = evaluate(events, [self._query.where]).to_series()
         passing = events.filter(mask)
         return passing, None if ceilings is None else ceilings[mask.fill_null(False).to_numpy()]
 
@@ -198,7 +204,7 @@ class Pipeline:
     def _prepared(self, passing: pl.DataFrame) -> pl.DataFrame:
         """Columns `_time`, key number, arguments of the aggregates and, where needed, offset."""
         columns = [self._query.time.alias(TIME), *self._query.keys, *self._query.arguments]
-        prepared = evaluated(passing, columns)
+        prepared = evaluate(passing, columns)
         numbers = self._keys.numbers(prepared.select(self._query.key_names))
         if self._query.needs_offset:
             end = self._offset + passing.height
@@ -221,7 +227,7 @@ class Pipeline:
         in_order = first >= self._ordered_until
         base.buffer.append(partials, in_order=in_order)
         if self._journal is not None:
-            self._journal.partials(partials, in_order=in_order)
+            self._journal.note_partials(partials, in_order=in_order)
         self._ordered_until = max(self._ordered_until, int(prepared[TIME][-1]))
         self._live.touch(partials)
 
@@ -244,7 +250,7 @@ class Pipeline:
             self._newest = max(self._newest, int(taken[LAST_TIME].max()))  # type: ignore[arg-type]
             self._live.touch(taken)
             if self._journal is not None:
-                self._journal.put(taken)
+                self._journal.note_replacement(taken)
         return Processed(newest.filter(pl.Series(late)), 0, int(len(inside) - inside.sum()))
 
     def advance(self, instant: int) -> Iterator[Finals]:
@@ -252,7 +258,7 @@ class Pipeline:
         if instant <= self._closed or not self._steps.crosses(self._closed, instant):
             return
         if self._journal is not None:
-            self._journal.closed(instant)
+            self._journal.note_closing(instant)
         for step in self._steps.up_to(instant):
             yield from self._close(Cut(step, step))
         self._closed = instant
@@ -288,7 +294,7 @@ class Pipeline:
         groups = self._keys.groups[real[KEY].to_numpy()]
         for parent in parents:
             adopted = parent.adopt(real, groups)
-            parent.buffer.append(merged(adopted, self._query.partials, in_order=True), in_order=True)
+            parent.buffer.append(merge_partials(adopted, self._query.partials, in_order=True), in_order=True)
 
     def replace_calendar(self, calendar: SessionCalendar) -> None:
         """Go on with newer schedule rows."""
@@ -325,17 +331,17 @@ class Pipeline:
         """The numbers of the state that are not columns."""
         return {"closed": self._closed, "newest": self._newest, "offset": self._offset, "ordered_until": self._ordered_until}
 
-    def replay(self, journal: Journal, keys: pl.DataFrame | None, numbers: dict[str, int]) -> None:
+    def replay(self, journal: ChangeJournal, keys: pl.DataFrame | None, numbers: dict[str, int]) -> None:
         """Do again what another pipeline wrote into its journal; bars that come out are those that came out there."""
         if keys is not None and keys.height:
             self._keys.restore(keys if self._keys.frame is None else pl.concat([self._keys.frame, keys]))
-        for step in journal.steps:
-            if step.partials is not None and step.replaces:
-                self._operators[0].buffer.put(step.partials)
-            elif step.partials is not None:
-                self._operators[0].buffer.append(step.partials, in_order=step.in_order)
+        for change in journal.changes:
+            if change.partials is not None and change.replaces:
+                self._operators[0].buffer.put(change.partials)
+            elif change.partials is not None:
+                self._operators[0].buffer.append(change.partials, in_order=change.in_order)
             else:
-                for _ in self.advance(step.closed):
+                for _ in self.advance(change.closed):
                     pass
         self._set_numbers(numbers)
 

@@ -20,7 +20,7 @@ from kandle.ksql.terms import Scope, Term
 from kandle.ksql.types import BIGINT, column_type, quoted
 from kandle.plan.plan import BarPlan, Plan
 from kandle.query.nodes import Aggregate, AnyNode, Branch, Call, Case, Cast, Column, Constant, Node, WindowBound, describe, walk
-from kandle.query.query import Gaps, QueryModel, rewritten_query
+from kandle.query.query import Gaps, QueryModel, rewrite_query
 from kandle.query.signatures import AGGREGATES, call
 
 NULL_HANDLING = ("is_null", "is_not_null", "coalesce", "and", "or", "is_in", "greatest", "least")
@@ -57,7 +57,7 @@ def with_heartbeats(query: QueryModel) -> Beating:
         )
     anchor = Column(query.source.name, anchors[0].name, anchors[0].type, nullable=True)
 
-    return Beating(rewritten_query(query, lambda node: _of_heartbeats(query, kept, anchor, node)), anchor)
+    return Beating(rewrite_query(query, lambda node: _of_heartbeats(query, kept, anchor, node)), anchor)
 
 
 def kept_fields(query: QueryModel) -> tuple[str, ...]:

@@ -11,8 +11,8 @@ from decimal import Decimal
 
 import polars as pl
 
-from kandle.errors import DataError
-from kandle.model.entity import EntityModel, FieldModel, unknown
+from kandle.errors import DataError, unknown_name
+from kandle.model.entity import EntityModel, FieldModel
 from kandle.model.markers import EPOCH_FORMATS
 from kandle.model.types import (
     BooleanType,
@@ -70,7 +70,7 @@ def _column_of(entity: EntityModel, found: FieldModel, columns: list[str], sourc
         if name in columns:
             return name
     prefix = f"{source}: " if source else ""
-    raise DataError(unknown(f"{prefix}no column {found.name!r} for {entity.name}.{found.name}", found.name, columns))
+    raise DataError(unknown_name(f"{prefix}no column {found.name!r} for {entity.name}.{found.name}", found.name, columns))
 
 
 def to_physical(entity: EntityModel, frame: pl.DataFrame, *, first_row: int = 1, source: str = "") -> pl.DataFrame:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import re
 import types
 import typing
@@ -15,7 +14,7 @@ from enum import Enum
 from functools import cache
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
-from kandle.errors import ModelError
+from kandle.errors import ModelError, unknown_name
 from kandle.model.markers import (
     EPOCH_FORMATS,
     OPTIONS_ATTRIBUTE,
@@ -152,14 +151,7 @@ class EntityModel:
         for found in self.fields:
             if found.name == name:
                 return found
-        raise ModelError(unknown(f"{self.name} has no field {name!r}", name, [found.name for found in self.fields]))
-
-
-def unknown(message: str, name: str, choices: list[str]) -> str:
-    """A message that ends with the valid choices and those that are close."""
-    close = difflib.get_close_matches(name, choices, 1)
-    hint = f"; did you mean {close[0]!r}?" if close else ""
-    return f"{message}{hint} (there are: {', '.join(choices) or 'none'})"
+        raise ModelError(unknown_name(f"{self.name} has no field {name!r}", name, [found.name for found in self.fields]))
 
 
 def entity_model(cls: type) -> EntityModel:

@@ -7,13 +7,13 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any
 
-from kandle.errors import ModelError, QueryError
-from kandle.model.entity import MISSING, EntityModel, FieldModel, entity_model, unknown
+from kandle.errors import ModelError, QueryError, unknown_name
+from kandle.model.entity import MISSING, EntityModel, FieldModel, entity_model
 from kandle.model.types import BooleanType, DataType, DateType, DecimalType, FloatType, IntegerType, TimestampType
 from kandle.query.functions import Descending, NewTarget
 from kandle.query.nodes import Aggregate, AnyNode, Call, Cast, Column, Constant, WindowBound, aggregates, describe, walk
 from kandle.query.query import Gaps, Hopping, Join, Late, Order, Projection, QueryModel, Schedule, Tumbling
-from kandle.query.recording import Recorded, RecordingRow, RecordingWindow, node_of, recorded, recorded_node
+from kandle.query.recording import Recorded, RecordingRow, RecordingWindow, node_of, record, record_expression
 from kandle.query.signatures import call
 from kandle.time.buckets import zone_of
 from kandle.time.timeframe import Timeframe, Unit, as_timeframe, parse_duration
@@ -48,7 +48,7 @@ def _complete(target: EntityModel, fields: Mapping[str, Any]) -> Mapping[str, An
     names = [found.name for found in target.fields]
     for name in fields:
         if name not in names:
-            raise QueryError(unknown(f"select: {target.name} has no field {name!r}", name, names))
+            raise QueryError(unknown_name(f"select: {target.name} has no field {name!r}", name, names))
     return {found.name: _field_node(target, found, fields) for found in target.fields}
 
 
@@ -317,7 +317,7 @@ def tumbling_of(
     for name in by_timeframe:
         if name not in timeframes:
             raise QueryError(
-                unknown(f"tumbling: grace is given for {name}, which is not declared", "", list(map(str, timeframes)))
+                unknown_name(f"tumbling: grace is given for {name}, which is not declared", "", list(map(str, timeframes)))
             )
     return Tumbling(time, timeframes, zone, 0, by_timeframe)
 
@@ -334,10 +334,10 @@ def schedule_of(
 ) -> Schedule:
     """The checked `based_on` clause."""
     row = RecordingRow(entity)
-    bounds = [recorded_node(f"based_on ({name})", function, row) for name, function in (("open", open), ("close", close))]
+    bounds = [record_expression(f"based_on ({name})", function, row) for name, function in (("open", open), ("close", close))]
     for name, node in zip(("open", "close"), bounds, strict=True):
         _check_time(f"based_on ({name})", node)
-    date_node = None if day is None else recorded_node("based_on (day)", day, row)
+    date_node = None if day is None else record_expression("based_on (day)", day, row)
     if date_node is not None and (not isinstance(date_node.type, DateType) or date_node.nullable):
         raise QueryError(f"based_on (day): {describe(date_node)} is {date_node.type}; the trading date is a date, not Optional")
     return Schedule(entity, bounds[0], bounds[1], date_node)
@@ -364,7 +364,7 @@ def order_of(draft: Draft, key: Callable[..., Any]) -> tuple[Order, ...]:
     """The checked `order_by` clause over the fields of the selected object."""
     target = draft.selected.target if hasattr(draft.selected, "target") else type(draft.selected)
     row = RecordingRow(entity_model(target))
-    value = recorded("order_by", key, row)
+    value = record("order_by", key, row)
     parts = value if isinstance(value, tuple | list) else (value,)
     return tuple(_order(part) for part in parts)
 

@@ -17,7 +17,7 @@ from kandle.model.markers import Precision
 from kandle.model.types import FLOAT, INTEGER, STRING, DataType, DecimalType, FloatType, IntegerType, StringType
 from kandle.query.nodes import AnyNode, Branch, Case, Cast, Constant, describe
 from kandle.query.recording import Recorded, node_of
-from kandle.query.rules import common_type
+from kandle.query.result_types import common_type
 from kandle.query.signatures import aggregate, call
 from kandle.time.buckets import zone_of
 

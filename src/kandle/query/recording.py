@@ -14,8 +14,8 @@ from decimal import Decimal
 from types import FrameType, ModuleType
 from typing import Any, NoReturn
 
-from kandle.errors import QueryError
-from kandle.model.entity import EntityModel, unknown
+from kandle.errors import QueryError, unknown_name
+from kandle.model.entity import EntityModel
 from kandle.model.types import BOOLEAN, BYTES, DATE, FLOAT, INTEGER, STRING, TIMESTAMP, UUID, DataType, DecimalType
 from kandle.query.nodes import AnyNode, Column, Constant, WindowBound, describe
 from kandle.query.signatures import call
@@ -51,7 +51,7 @@ def failure_advice(error: Exception, stage: str) -> str:
     """What helps with an error of the user's code, as the end of a message; nothing where it says enough itself."""
     if isinstance(error, AttributeError) and isinstance(error.obj, ModuleType):
         own = {name for name, value in vars(error.obj).items() if getattr(value, "__module__", None) == error.obj.__name__}
-        return unknown("", error.name or "", [name for name in vars(error.obj) if name in own and name[0].islower()])
+        return unknown_name("", error.name or "", [name for name in vars(error.obj) if name in own and name[0].islower()])
     names_an_argument = isinstance(error, TypeError) and "argument" in str(error)
     return f"; {NEW_TARGET}" if stage == "select" and not names_an_argument else ""
 
@@ -315,7 +315,7 @@ class RecordingRow:
                 return Recorded(Column(entity.name, name, found.type, found.nullable or optional))
         if name.startswith("__") and name.endswith("__"):
             raise AttributeError(name)
-        raise QueryError(unknown(f"{entity.name} has no field {name!r}", name, [found.name for found in entity.fields]))
+        raise QueryError(unknown_name(f"{entity.name} has no field {name!r}", name, [found.name for found in entity.fields]))
 
     def __setattr__(self, name: str, value: object) -> NoReturn:
         raise QueryError(f"{self!r}.{name}: a row cannot be changed in a query")
@@ -339,7 +339,7 @@ class RecordingWindow(Window):
         raise QueryError(f"a window has no {name!r}; it has start and end")
 
 
-def recorded(stage: str, function: Callable[..., Any], *rows: Any) -> Any:
+def record(stage: str, function: Callable[..., Any], *rows: Any) -> Any:
     """What the lambda of a stage gives for recording rows; errors are prefixed with the stage."""
     try:
         return function(*rows)
@@ -351,9 +351,9 @@ def recorded(stage: str, function: Callable[..., Any], *rows: Any) -> Any:
         raise QueryError(f"{stage}: the function cannot be recorded: {what}{failure_advice(error, stage)}") from error
 
 
-def recorded_node(stage: str, function: Callable[..., Any], *rows: Any) -> AnyNode:
+def record_expression(stage: str, function: Callable[..., Any], *rows: Any) -> AnyNode:
     """The expression that the lambda of a stage records."""
-    value = recorded(stage, function, *rows)
+    value = record(stage, function, *rows)
     if not isinstance(value, Recorded):
         raise QueryError(f"{stage}: {_not_recorded(value)}")
     return value._node

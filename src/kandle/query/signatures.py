@@ -25,9 +25,9 @@ from kandle.model.types import (
     StringType,
     TimestampType,
 )
-from kandle.query import rules
+from kandle.query import result_types
 from kandle.query.nodes import OPERATORS, Aggregate, AnyNode, Call, Constant, WindowBound, aggregates, describe, walk
-from kandle.query.rules import Arguments
+from kandle.query.result_types import Arguments
 
 Result = Callable[[Arguments], DataType | None]
 Nullable = Callable[[Arguments], bool]
@@ -85,7 +85,7 @@ def _same_number(arguments: Arguments) -> DataType | None:
 
 
 def _comparison(arguments: Arguments) -> DataType | None:
-    return BOOLEAN if rules.comparable(arguments) else None
+    return BOOLEAN if result_types.comparable(arguments) else None
 
 
 def _anything(kind: DataType) -> Result:
@@ -93,12 +93,12 @@ def _anything(kind: DataType) -> Result:
 
 
 def _extreme(arguments: Arguments) -> DataType | None:
-    ordered = rules.comparable(arguments) and not isinstance(arguments[0].type, BooleanType)
-    return rules.common_type(arguments) if ordered else None
+    ordered = result_types.comparable(arguments) and not isinstance(arguments[0].type, BooleanType)
+    return result_types.common_type(arguments) if ordered else None
 
 
 def _null_if(arguments: Arguments) -> DataType | None:
-    return arguments[0].type if rules.comparable(arguments) else None
+    return arguments[0].type if result_types.comparable(arguments) else None
 
 
 def _comparison_row() -> Signature:
@@ -117,12 +117,12 @@ NUMBERS = "numbers (not Decimal with float)"
 MANY = 1_000
 
 SCALARS: dict[str, Signature] = {
-    "add": Signature(NUMBERS, (2, 2), rules.sum_type),
-    "subtract": Signature(NUMBERS, (2, 2), rules.sum_type),
-    "multiply": Signature(NUMBERS, (2, 2), rules.product_type),
-    "divide": Signature(NUMBERS, (2, 2), rules.quotient_type, unless_constant_divisor),
-    "floor_divide": Signature("int or float", (2, 2), rules.whole_quotient_type, unless_constant_divisor),
-    "modulo": Signature("int or float", (2, 2), rules.whole_quotient_type, unless_constant_divisor),
+    "add": Signature(NUMBERS, (2, 2), result_types.sum_type),
+    "subtract": Signature(NUMBERS, (2, 2), result_types.sum_type),
+    "multiply": Signature(NUMBERS, (2, 2), result_types.product_type),
+    "divide": Signature(NUMBERS, (2, 2), result_types.quotient_type, unless_constant_divisor),
+    "floor_divide": Signature("int or float", (2, 2), result_types.whole_quotient_type, unless_constant_divisor),
+    "modulo": Signature("int or float", (2, 2), result_types.whole_quotient_type, unless_constant_divisor),
     "negate": Signature("a number", (1, 1), _same_number),
     "equal": _comparison_row(),
     "not_equal": _comparison_row(),
@@ -135,7 +135,7 @@ SCALARS: dict[str, Signature] = {
     "not": Signature("a bool", (1, 1), _of(BOOLEAN, BooleanType)),
     "is_null": Signature("anything", (1, 1), _anything(BOOLEAN), never),
     "is_not_null": Signature("anything", (1, 1), _anything(BOOLEAN), never),
-    "coalesce": Signature("values of one type", (2, MANY), rules.common_type, if_all),
+    "coalesce": Signature("values of one type", (2, MANY), result_types.common_type, if_all),
     "null_if": Signature("two values of one type", (2, 2), _null_if, always),
     "greatest": Signature("values of one type", (2, MANY), _extreme),
     "least": Signature("values of one type", (2, MANY), _extreme),
@@ -155,9 +155,9 @@ SCALARS: dict[str, Signature] = {
     "left_pad": _text(STRING, (3, 3), "a str, a length and a character", StringType, IntegerType, StringType),
     "right_pad": _text(STRING, (3, 3), "a str, a length and a character", StringType, IntegerType, StringType),
     "abs": Signature("a number", (1, 1), _same_number),
-    "round": Signature("a number and a constant number of digits", (1, 2), rules.rounded_type),
-    "floor": Signature("a number", (1, 1), rules.whole_type),
-    "ceil": Signature("a number", (1, 1), rules.whole_type),
+    "round": Signature("a number and a constant number of digits", (1, 2), result_types.rounded_type),
+    "floor": Signature("a number", (1, 1), result_types.whole_type),
+    "ceil": Signature("a number", (1, 1), result_types.whole_type),
     "sign": Signature("a number", (1, 1), lambda a: INTEGER if a[0].type.is_numeric else None),
     "sqrt": Signature("int or float", (1, 1), _number(FLOAT), always),
     "exp": Signature("int or float", (1, 1), _number(FLOAT)),
@@ -208,12 +208,12 @@ AGGREGATES: dict[str, Signature] = {
     "max": Signature("numbers, texts, dates, datetimes", (1, 1), _ordered, if_any, "greatest of the greatest"),
     "sum": Signature("a number", (1, 1), _sum, never, "sum of sums"),
     "count": Signature("nothing or anything", (0, 1), _anything(INTEGER), never, "sum of counts"),
-    "avg": Signature("a number", (1, 1), lambda a: rules.average_type(a[0]), if_any, "sum of sums / sum of counts"),
+    "avg": Signature("a number", (1, 1), lambda a: result_types.average_type(a[0]), if_any, "sum of sums / sum of counts"),
     "count_distinct": Signature("anything", (1, 1), _anything(INTEGER), never, "size of the union of the sets"),
     "stddev": Signature("a number", (1, 1), _spread, always, "sums of counts, values and squares"),
     "stddev_population": Signature("a number", (1, 1), _spread, if_any, "sums of counts, values and squares"),
     "weighted_average": Signature(
-        f"two {NUMBERS}", (2, 2), rules.weighted_average_type, always, "sum of products / sum of weights"
+        f"two {NUMBERS}", (2, 2), result_types.weighted_average_type, always, "sum of products / sum of weights"
     ),
 }
 

@@ -16,7 +16,7 @@ from kandle.model.types import DecimalType
 from kandle.query.draft import Draft, Each, order_of, schedule_of, timeframes_of, tumbling_of
 from kandle.query.nodes import AnyNode, Call, Column, aggregates, describe, walk
 from kandle.query.query import Gaps, Hopping, Join, Late
-from kandle.query.recording import RecordingRow, Window, recorded, recorded_node
+from kandle.query.recording import RecordingRow, Window, record, record_expression
 from kandle.time.timeframe import as_timeframe, parse_duration
 
 HOW = ("inner", "left")
@@ -39,7 +39,7 @@ def join_of(
         )
     if how not in HOW:
         raise QueryError(f"join: how = {how!r}; there are {', '.join(map(repr, HOW))}")
-    node = recorded_node("join (on)", on, RecordingRow(source), RecordingRow(other))
+    node = record_expression("join (on)", on, RecordingRow(source), RecordingRow(other))
     pairs = tuple(_pair(source, other, found) for found in _conditions(node))
     clause = Join(other, pairs, how, _duration(within), _duration(grace))
     _check_kinds(source, clause)
@@ -198,11 +198,11 @@ class Filtered(Stage, Generic[*Rows]):
 
     def having(self, predicate: Callable[[*Rows, Window], bool]) -> Filtered[*Rows]:
         """Only bars for which the condition over aggregates is true come out; others still count in the roll-up."""
-        return Filtered(self.draft.with_having(recorded_node("having", predicate, *self.draft.rows, self.draft.window_row)))
+        return Filtered(self.draft.with_having(record_expression("having", predicate, *self.draft.rows, self.draft.window_row)))
 
     def select(self, target: Callable[[*Rows, Window], R]) -> Selected[R]:
         """The bar of a bucket."""
-        return Selected(replace(self.draft, selected=recorded("select", target, *self.draft.rows, self.draft.window_row)))
+        return Selected(replace(self.draft, selected=record("select", target, *self.draft.rows, self.draft.window_row)))
 
 
 class Grouped(Filtered[*Rows]):
@@ -214,7 +214,7 @@ class Windowed(Filtered[*Rows]):
 
     def group_by(self, key: Callable[[*Rows], object]) -> Grouped[*Rows]:
         """One series of bars for each value of the key, an expression or a tuple of them."""
-        return Grouped(self.draft.grouped(recorded("group_by", key, *self.draft.rows)))
+        return Grouped(self.draft.grouped(record("group_by", key, *self.draft.rows)))
 
 
 class Unwindowed(Stage, Generic[*Rows]):
@@ -222,11 +222,11 @@ class Unwindowed(Stage, Generic[*Rows]):
 
     def having(self, predicate: Callable[[*Rows], bool]) -> Unwindowed[*Rows]:
         """Only rows for which the condition over aggregates is true."""
-        return Unwindowed(self.draft.with_having(recorded_node("having", predicate, *self.draft.rows)))
+        return Unwindowed(self.draft.with_having(record_expression("having", predicate, *self.draft.rows)))
 
     def select(self, target: Callable[[*Rows], R]) -> Selected[R]:
         """The row of a key."""
-        return Selected(replace(self.draft, selected=recorded("select", target, *self.draft.rows)))
+        return Selected(replace(self.draft, selected=record("select", target, *self.draft.rows)))
 
 
 class Where(Stage, Generic[*Rows]):
@@ -234,7 +234,7 @@ class Where(Stage, Generic[*Rows]):
 
     def where(self, predicate: Callable[[*Rows], bool]) -> Where[*Rows]:
         """Only events for which the condition is true, not NULL; several are joined by `and`."""
-        return Where(self.draft.filtered(recorded_node("where", predicate, *self.draft.rows)))
+        return Where(self.draft.filtered(record_expression("where", predicate, *self.draft.rows)))
 
     def tumbling(  # noqa: PLR0913, each unit is an argument of its own
         self,
@@ -255,7 +255,7 @@ class Where(Stage, Generic[*Rows]):
 
         `grace` is for all timeframes, or by timeframe (`{"1m": "2s"}`); one that is not named has that of its source.
         """
-        node = recorded_node("tumbling", time, *self.draft.rows)
+        node = record_expression("tumbling", time, *self.draft.rows)
         units = {"s": seconds, "m": minutes, "h": hours, "d": days, "wk": weeks, "mo": months}
         window = tumbling_of(node, timeframes_of(units), tz, grace)
         return Windowed(replace(self.draft, window=window, gaps=Gaps(gaps), late=Late(late)))
@@ -271,17 +271,17 @@ class Where(Stage, Generic[*Rows]):
         late: Late = Late.DROP,
     ) -> Windowed[*Rows]:
         """Buckets of one size that start every `advance` and overlap."""
-        node = recorded_node("hopping", time, *self.draft.rows)
+        node = record_expression("hopping", time, *self.draft.rows)
         window = Hopping(node, as_timeframe(size), as_timeframe(advance), parse_duration(grace))
         return Windowed(replace(self.draft, window=window, gaps=Gaps(gaps), late=Late(late)))
 
     def group_by(self, key: Callable[[*Rows], object]) -> Unwindowed[*Rows]:
         """One row for each value of the key, without a window over time."""
-        return Unwindowed(self.draft.grouped(recorded("group_by", key, *self.draft.rows)))
+        return Unwindowed(self.draft.grouped(record("group_by", key, *self.draft.rows)))
 
     def select(self, target: Callable[[*Rows], R]) -> Selected[R]:
         """One result for each event."""
-        return Selected(replace(self.draft, selected=recorded("select", target, *self.draft.rows)))
+        return Selected(replace(self.draft, selected=record("select", target, *self.draft.rows)))
 
 
 class Joined(Where[*Rows]):

@@ -8,7 +8,8 @@ from functools import cached_property
 
 import polars as pl
 
-from kandle.engine.compiled import START, CompiledQuery
+from kandle.engine.compiled import CompiledQuery
+from kandle.engine.state import START
 from kandle.log.port import TopicSpec
 from kandle.query.query import QueryModel, over_one_row
 from kandle.time.timeframe import MILLISECOND

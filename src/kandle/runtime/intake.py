@@ -8,7 +8,7 @@ from typing import Protocol
 import numpy as np
 import polars as pl
 
-from kandle.engine.expressions import evaluated
+from kandle.engine.expressions import evaluate
 from kandle.engine.pipeline import Pipeline, Processed
 from kandle.errors import DataError
 from kandle.log.records import Batch
@@ -121,7 +121,7 @@ class Holding:
         now = self._clock.now()
         if not len(batch) or self._heard >= now:
             return False
-        times = evaluated(batch.records.frame, [self._event_time.alias("time")])["time"].drop_nulls().to_numpy()
+        times = evaluate(batch.records.frame, [self._event_time.alias("time")])["time"].drop_nulls().to_numpy()
         over = self._buckets.next(times) + self._grace
         return bool(((over <= now) & (over > self._heard)).any()) and not self._is_enough(now)
 

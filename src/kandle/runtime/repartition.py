@@ -8,7 +8,7 @@ import numpy as np
 import polars as pl
 
 from kandle.engine.compiled import CompiledQuery
-from kandle.engine.expressions import evaluated
+from kandle.engine.expressions import evaluate
 from kandle.log.port import Log, TopicPartition
 from kandle.log.records import Batch, Records, Write
 from kandle.runtime.counters import Counters
@@ -47,7 +47,7 @@ class Repartitioner:
     def _split(self, batch: Batch) -> list[Write]:
         records = batch.records
         if self._topics.plan.query.group_by:
-            numbers = partition_numbers(evaluated(records.frame, self._query.keys), self._topics.partitions)
+            numbers = partition_numbers(evaluate(records.frame, self._query.keys), self._topics.partitions)
         else:
             # All events are of one key.
             numbers = np.zeros(len(records), np.int64)

@@ -9,8 +9,8 @@ from collections.abc import Mapping, Sequence
 import polars as pl
 
 from kandle.engine.compiled import CompiledQuery
-from kandle.engine.operator import Journal, Step
 from kandle.engine.pipeline import Pipeline
+from kandle.engine.state import ChangeJournal, StateChange
 from kandle.errors import StateError
 from kandle.log.port import TopicPartition
 from kandle.plan.plan import Plan
@@ -70,17 +70,19 @@ def numbers_of(frames: Frames) -> dict[str, int]:
     return dict(frames[NUMBERS].row(0, named=True))
 
 
-def change_frames(pipeline: Pipeline, journal: Journal, known_keys: int, marks: Mapping[str, int]) -> dict[str, pl.DataFrame]:
+def change_frames(
+    pipeline: Pipeline, journal: ChangeJournal, known_keys: int, marks: Mapping[str, int]
+) -> dict[str, pl.DataFrame]:
     """What happened since the last commit: the steps, and the keys that are new."""
     rows = [
-        (0 if step.partials is None else step.partials.height, step.in_order, step.closed, step.replaces)
-        for step in journal.steps
+        (0 if change.partials is None else change.partials.height, change.in_order, change.closed, change.replaces)
+        for change in journal.changes
     ]
     frames = {
         NUMBERS: pl.DataFrame({**pipeline.numbers(), **marks}),
         STEPS: pl.DataFrame(rows, schema=STEP_COLUMNS, orient="row"),
     }
-    partials = [step.partials for step in journal.steps if step.partials is not None]
+    partials = [change.partials for change in journal.changes if change.partials is not None]
     if partials:
         frames[PARTIALS] = pl.concat(partials)
     if pipeline.keys is not None and pipeline.keys.height > known_keys:
@@ -90,14 +92,14 @@ def change_frames(pipeline: Pipeline, journal: Journal, known_keys: int, marks: 
 
 def replayed(pipeline: Pipeline, frames: Frames) -> None:
     """Bring a pipeline up to date with a change."""
-    journal = Journal()
+    journal = ChangeJournal()
     begin = 0
     for rows, in_order, closed, replaces in frames[STEPS].iter_rows():
         if rows:
-            journal.steps.append(Step(frames[PARTIALS][begin : begin + rows], in_order, replaces=replaces))
+            journal.changes.append(StateChange(frames[PARTIALS][begin : begin + rows], in_order, replaces=replaces))
             begin += rows
         else:
-            journal.steps.append(Step(closed=closed))
+            journal.changes.append(StateChange(closed=closed))
     numbers = numbers_of(frames)
     pipeline.replay(journal, frames.get(KEYS), numbers)
 
@@ -109,7 +111,7 @@ class Replica:
         self._around = around
         self._plan = around.topics.plan
         self.changelog = Changelog(around.log, TopicPartition(around.topics.changelog, partition), around.store)
-        self.journal = Journal()
+        self.journal = ChangeJournal()
         self.watermark = Watermark()
         self.has_state = False
         self.is_current = True
