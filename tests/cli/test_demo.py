@@ -13,8 +13,8 @@ from rich.console import Console
 
 from kandle.cli.contexts import plans_in
 from kandle.cli.demo import Market, show_summary
-from kandle.cli.demo_checks import Check
-from kandle.cli.demo_view import Seen, view_on
+from kandle.cli.demo_checks import CheckResult
+from kandle.cli.demo_view import DemoState, view_on
 from kandle.context.options import Options
 from kandle.time.timeframe import SECOND, to_instant
 from tests.cli.commands import Processes, failure, run
@@ -44,15 +44,15 @@ def test_the_demo_proves_that_all_is_right_and_leaves_no_process(tmp_path: Path)
     assert [line for line in lines if re.match(r" +3 s  \d+ ticks; finals: 1s \d+ \(\d+ gaps\), 5s \d+", line)]
     rows = {line.split()[0]: list(map(int, line.split()[1:])) for line in lines if re.match(r"(1|5|15)s ", line)}
     assert set(rows) == {"1s", "5s", "15s"}
-    for expected, found, doubled, _, differing in rows.values():
-        assert (found, doubled, differing) == (expected, 0, 0)
+    for expected, written, duplicates, _, wrong in rows.values():
+        assert (written, duplicates, wrong) == (expected, 0, 0)
     assert rows["1s"][0] > 60
     assert rows["1s"][3] > 10
     assert rows["15s"][0] >= 3
     assert processes_of(folder) == []
 
     assert run(tmp_path, "bars", "--config", str(folder / "kandle.toml"), "Bar", "5s", "ALPHA").stdout.count("ALPHA") >= 4
-    assert "holds a log already" in failure(tmp_path, "demo", "--data", str(folder))
+    assert "already contains a log" in failure(tmp_path, "demo", "--data", str(folder))
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -79,15 +79,15 @@ def test_a_process_that_dies_is_one_line_and_the_others_are_stopped(tmp_path: Pa
     os.kill(victim, signal.SIGKILL)
     _, errors = command.communicate(timeout=20)
     assert command.returncode == 2
-    what = f"the generator process has ended with exit code -9: it said nothing (see {folder / 'generator.log'})"
+    what = f"the generator process has ended with exit code -9: it printed nothing (see {folder / 'generator.log'})"
     assert errors == f"kandle: error: {what}\n"
     assert processes_of(folder) == []
 
 
-def seen() -> Seen:
+def seen() -> DemoState:
     """A live bar, a final and a gap."""
     row = {"symbol": "A", "start": NOON, **dict.fromkeys(("open", "high", "low", "close"), Decimal("1.50")), "ticks": 3}
-    found = Seen(ticks=3, live={("5s", "A"): row, ("1s", "A"): row})
+    found = DemoState(ticks=3, live={("5s", "A"): row, ("1s", "A"): row})
     found._take_finals("1s", iter([row, row | {"ticks": 0}]))
     return found
 
@@ -120,17 +120,20 @@ def test_on_a_terminal_there_are_tables_that_fit_80_columns_and_24_lines() -> No
 
 def test_finals_are_waited_for_from_each_symbols_first_tick_on() -> None:
     noon = to_instant(NOON)
-    found = Seen(first={"A": noon, "B": noon + 6 * SECOND}, ends={("5s", "A"): noon})
+    found = DemoState(first={"A": noon, "B": noon + 6 * SECOND}, ends={("5s", "A"): noon})
     assert found.has_finals("5s", 5 * SECOND, noon + 9 * SECOND)
     assert not found.has_finals("5s", 5 * SECOND, noon + 10 * SECOND)
-    assert Seen().has_finals("5s", 5 * SECOND, noon)
+    assert DemoState().has_finals("5s", 5 * SECOND, noon)
 
 
 def test_the_summary_says_what_is_wrong() -> None:
-    for differing, what in ((0, "Each final came once and is right"), (1, "Some finals are missing, doubled or different")):
+    for wrong, outcome in (
+        (0, "All finals are correct, each written exactly once"),
+        (1, "Some finals are missing, written twice or wrong"),
+    ):
         target = Console(file=io.StringIO(), width=200)
-        show_summary(target, [Check("1s", 1_000, 1_000, 0, 5, differing)], 12_345, 2)
+        show_summary(target, [CheckResult("1s", 1_000, 1_000, 0, 5, wrong)], 12_345, 2)
         assert isinstance(target.file, io.StringIO)
         text = target.file.getvalue()
-        assert "12,345 ticks, 2 of them left out: they were written after their bucket was over" in text
-        assert what in text
+        assert "12,345 ticks, 2 of them late: they were written after their bucket had closed" in text
+        assert outcome in text

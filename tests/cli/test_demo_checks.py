@@ -2,8 +2,8 @@ from datetime import UTC, datetime, timedelta
 
 import polars as pl
 
-from kandle.cli.demo_checks import bars_of_bars, bars_of_ticks, check, checks, is_late
-from kandle.cli.demo_market import OLDEST, STEP, SYMBOLS, Walks
+from kandle.cli.demo_checks import bars_of_bars, bars_of_ticks, check_finals, check_timeframe, is_late
+from kandle.cli.demo_market import OLDEST, STEP, SYMBOLS, RandomWalks
 from kandle.time.timeframe import SECOND, Period, to_instant
 
 NOON = datetime(2024, 3, 8, 12, tzinfo=UTC)
@@ -66,7 +66,7 @@ def test_bars_of_bars_are_bars_of_the_ticks() -> None:
 def test_what_is_missing_doubled_or_different_is_counted() -> None:
     until = START + 5 * SECOND
     right = bars_of_ticks(FEW, SECOND, until)
-    assert check(Period.seconds(1), right, (right, right), until).is_right
+    assert check_timeframe(Period.seconds(1), right, (right, right), until).is_right
     later = right.with_columns(pl.col("start") + timedelta(seconds=10))
     wrong = pl.concat(
         [
@@ -77,22 +77,22 @@ def test_what_is_missing_doubled_or_different_is_counted() -> None:
             later,  # not of interest: after the end
         ]
     )
-    found = check(Period.seconds(1), wrong, (right, right), until)
-    assert (found.expected, found.found, found.doubled, found.gaps, found.differing) == (6, 4, 2, 2, 2)
-    assert not found.is_right
+    result = check_timeframe(Period.seconds(1), wrong, (right, right), until)
+    assert (result.expected, result.written, result.duplicates, result.gaps, result.wrong) == (6, 4, 2, 2, 2)
+    assert not result.is_right
 
 
 def test_each_timeframe_is_checked_against_the_one_before_it() -> None:
     until = START + 15 * SECOND
     finals = {Period.seconds(size): bars_of_ticks(FEW, size * SECOND, until) for size in (1, 5, 15)}
-    found = checks(FEW, finals, until)
+    found = check_finals(FEW, finals, until)
     assert [(each.timeframe, each.expected, each.gaps, each.is_right) for each in found] == [
         ("1s", 26, 23, True),
         ("5s", 6, 4, True),
         ("15s", 2, 0, True),
     ]
     finals[Period.seconds(1)] = finals[Period.seconds(1)].filter(pl.col("ticks") != 3)
-    assert [each.is_right for each in checks(FEW, finals, until)] == [False, False, True]
+    assert [each.is_right for each in check_finals(FEW, finals, until)] == [False, False, True]
 
 
 def test_a_tick_is_late_that_was_written_after_a_heartbeat_said_that_its_bucket_was_over() -> None:
@@ -109,7 +109,7 @@ def test_a_tick_is_late_that_was_written_after_a_heartbeat_said_that_its_bucket_
 
 
 def walked(seed: int, length: int = 400) -> pl.DataFrame:
-    walks = Walks(seed, START)
+    walks = RandomWalks(seed, START)
     return pl.concat([walks.until(START + number * STEP) for number in range(length + 1)])
 
 
@@ -129,7 +129,7 @@ def test_walks_follow_the_clock_in_order_and_pause() -> None:
 
 
 def test_ticks_are_never_old_even_if_the_generator_was_held_up() -> None:
-    walks = Walks(7, START)
+    walks = RandomWalks(7, START)
     walks.until(START + 10 * STEP)
     late = walks.until(START + 100 * STEP)
     assert to_instant(late["time"].min()) >= START + 100 * STEP - OLDEST - STEP  # type: ignore[arg-type]

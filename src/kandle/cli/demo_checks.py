@@ -1,4 +1,4 @@
-"""What the demo proves: each expected final exists once and is what plain Polars makes of the ticks, or of the finer bars."""
+"""The check at the end of the demo: each expected final was written once and equals what plain Polars computes."""
 
 from __future__ import annotations
 
@@ -15,24 +15,24 @@ INSTANT = pl.Datetime("us", "UTC")
 
 
 @dataclass(frozen=True, slots=True)
-class Check:
-    """The finals of one timeframe: how many there should be and are, and what is wrong with them."""
+class CheckResult:
+    """Counts of the finals of one timeframe: expected and written ones, duplicates, gaps among them, and wrong ones."""
 
     timeframe: str
     expected: int
-    found: int
-    doubled: int
+    written: int
+    duplicates: int
     gaps: int
-    differing: int
+    wrong: int
 
     @property
     def is_right(self) -> bool:
-        """Whether each expected final is there, once, and as it should be."""
-        return self.expected == self.found and not self.doubled and not self.differing
+        """Whether each expected final was written once with the right values."""
+        return self.expected == self.written and not self.duplicates and not self.wrong
 
 
 def bars_of_ticks(ticks: pl.DataFrame, size: int, until: int) -> pl.DataFrame:
-    """Bars of `size` microseconds that end by `until`, gaps included; ticks are (symbol, time, price, size) in log order."""
+    """Compute bars of `size` microseconds that end by `until`, gaps included, from (symbol, time, price, size) in log order."""
     price = pl.col("price")
     bars = (
         ticks.sort("symbol", "time", maintain_order=True)
@@ -51,7 +51,7 @@ def bars_of_ticks(ticks: pl.DataFrame, size: int, until: int) -> pl.DataFrame:
 
 
 def bars_of_bars(finer: pl.DataFrame, size: int, until: int) -> pl.DataFrame:
-    """Bars of `size` microseconds that end by `until`, gaps included, merged from bars of a finer timeframe."""
+    """Compute bars of `size` microseconds that end by `until`, gaps included, from bars of a finer timeframe."""
     bars = (
         finer.filter(pl.col("ticks") > 0)
         .unique(KEYS, keep="first")
@@ -70,13 +70,13 @@ def bars_of_bars(finer: pl.DataFrame, size: int, until: int) -> pl.DataFrame:
 
 
 def _start(column: str, size: int) -> pl.Expr:
-    """Start of the bucket in which an instant lies."""
+    """Return the start of the bucket that contains an instant."""
     instant = pl.col(column).dt.timestamp("us")
     return (instant - instant % size).cast(INSTANT)
 
 
 def _without_holes(bars: pl.DataFrame, size: int, until: int) -> pl.DataFrame:
-    """A bar for each bucket from a symbol's first to the last that ends by `until`; an empty one repeats the close before it."""
+    """Add a bar for each empty bucket from a symbol's first to the last that ends by `until`; it repeats the last close."""
     first = bars.group_by("symbol").agg(pl.col("start").min().dt.timestamp("us"))
     ranges = pl.int_ranges("start", pl.lit(until - size + 1), size, dtype=pl.Int64)
     grid = first.select("symbol", start=ranges).explode("start").drop_nulls().with_columns(pl.col("start").cast(INSTANT))
@@ -91,10 +91,10 @@ def _without_holes(bars: pl.DataFrame, size: int, until: int) -> pl.DataFrame:
 
 
 def is_late(ticks: pl.DataFrame, heartbeats: pl.DataFrame, size: int, grace: int) -> pl.Series:
-    """For each tick whether its bucket was over before it was written, so that it is left out.
+    """Return for each tick whether its bucket had closed before the tick was written.
 
-    Rows of ticks have `_partition` and `_offset`. A heartbeat says that all buckets are over up to its `instant`, once all ticks
-    before its `position` are in.
+    Ticks have the columns `_partition` and `_offset`. A heartbeat closes all buckets that end by its `instant`, once all ticks
+    before its `position` have been read.
     """
     beats = heartbeats.group_by("_partition", _offset=pl.col("position")).agg(pl.col("instant").max()).sort("_offset")
     ordered = ticks.with_row_index("_row").sort("_offset")
@@ -103,31 +103,33 @@ def is_late(ticks: pl.DataFrame, heartbeats: pl.DataFrame, size: int, grace: int
     return known.select((pl.col("instant").dt.timestamp("us") >= over).fill_null(False)).to_series()
 
 
-def checks(ticks: pl.DataFrame, finals: Mapping[Timeframe, pl.DataFrame], until: int) -> list[Check]:
-    """All timeframes, finest first: the finest against the ticks that came in time, each other one against the one before it."""
-    found = []
+def check_finals(ticks: pl.DataFrame, finals: Mapping[Timeframe, pl.DataFrame], until: int) -> list[CheckResult]:
+    """Compare the finest timeframe with the ticks that were in time, and each other one with the timeframe before it."""
+    results = []
     finer: pl.DataFrame | None = None
     for timeframe, bars in finals.items():
         expected = bars_of_ticks(ticks, timeframe.size, until)
         answer = expected if finer is None else bars_of_bars(finer, timeframe.size, until)
-        found.append(check(timeframe, bars, (expected, answer), until))
+        results.append(check_timeframe(timeframe, bars, (expected, answer), until))
         finer = bars
-    return found
+    return results
 
 
-def check(timeframe: Timeframe, finals: pl.DataFrame, right: tuple[pl.DataFrame, pl.DataFrame], until: int) -> Check:
-    """Compare finals (each record of the log) that end by `until` with those that are expected and with what they should be."""
-    expected, answer = right
+def check_timeframe(
+    timeframe: Timeframe, finals: pl.DataFrame, reference: tuple[pl.DataFrame, pl.DataFrame], until: int
+) -> CheckResult:
+    """Compare the finals that end by `until` with the buckets that are expected and with the values that are right."""
+    expected, answer = reference
     ended = finals.filter(pl.col("start").dt.timestamp("us") + timeframe.size <= until)
     once = ended.unique(KEYS, keep="first", maintain_order=True)
-    found = once.join(expected, on=KEYS, how="semi")
+    written = once.join(expected, on=KEYS, how="semi")
     joined = once.join(answer, on=KEYS, how="left", suffix="_answer")
     same = joined.filter(pl.all_horizontal(pl.col(name).eq_missing(pl.col(f"{name}_answer")) for name in VALUES))
-    return Check(
+    return CheckResult(
         str(timeframe),
         expected=expected.height,
-        found=found.height,
-        doubled=ended.height - once.height,
-        gaps=found.filter(pl.col("ticks") == 0).height,
-        differing=once.height - same.height,
+        written=written.height,
+        duplicates=ended.height - once.height,
+        gaps=written.filter(pl.col("ticks") == 0).height,
+        wrong=once.height - same.height,
     )

@@ -1,29 +1,29 @@
-"""The process of the demo that makes ticks: `python -m kandle.cli.demo_generator CONFIG SEED`, until SIGTERM."""
+"""The process of the demo that writes ticks until SIGTERM: `python -m kandle.cli.demo_generator CONFIG SEED`."""
 
 from __future__ import annotations
 
 import asyncio
 import sys
 
-from kandle.cli.demo_market import Market, Walks
+from kandle.cli.demo_market import Market, RandomWalks
 from kandle.cli.run import stop_signals
 from kandle.context.options import Options
 from kandle.errors import KandleError
 from kandle.time.timeframe import MILLISECOND
 
-TURN = 5 * MILLISECOND
-"""The shortest real time between two appends."""
+SHORTEST_PAUSE = 5 * MILLISECOND
+"""Least real time between two writes, in microseconds."""
 
 FAILED = 2
 
 
 async def generate(config: str, seed: int) -> None:
-    """Add the ticks of seeded random walks as time goes by, until a signal comes."""
+    """Write the ticks of seeded random walks in real time until a signal arrives."""
     with stop_signals() as stopped:
         options = Options.load(config, access="write_only")
-        shortest = round(TURN * options.clock.speed)
+        shortest = round(SHORTEST_PAUSE * options.clock.speed)
         async with Market(options) as market:
-            walks = Walks(seed, market.clock.now())
+            walks = RandomWalks(seed, market.clock.now())
             while not stopped.is_set():
                 await market.clock.sleep_until(max(walks.next_end, market.clock.now() + shortest))
                 ticks = walks.until(market.clock.now())
@@ -32,7 +32,7 @@ async def generate(config: str, seed: int) -> None:
 
 
 def main() -> int:
-    """The exit code; an error is one line on standard error."""
+    """Run the process and return its exit code; an error is one line on standard error."""
     try:
         asyncio.run(generate(sys.argv[1], int(sys.argv[2])))
     except KandleError as error:

@@ -1,4 +1,4 @@
-"""The declaration of the demo: ticks of a few symbols, and bars of 1, 5 and 15 seconds."""
+"""The declaration of the demo (ticks of a few symbols, bars of 1, 5 and 15 seconds) and its random ticks."""
 
 from __future__ import annotations
 
@@ -75,10 +75,10 @@ class Market(Context):
 
 
 STEP = 50 * MILLISECOND
-"""How far the walks go at a time."""
+"""Microseconds of one step of the random walks."""
 
 OLDEST = 4 * STEP
-"""A generator that was held up for longer leaves out what it should have written: ticks come in time or not at all."""
+"""Ticks that are older than this are skipped: after a pause of the process they would be late."""
 
 TICKS = pl.Schema({"symbol": pl.String(), "time": pl.Datetime("us", "UTC"), "price": pl.Decimal(18, 2), "size": pl.Int64()})
 HUNDREDTH = pl.Series(["0.01"]).cast(pl.Decimal(38, 2))
@@ -86,30 +86,30 @@ HUNDREDTH = pl.Series(["0.01"]).cast(pl.Decimal(38, 2))
 
 @dataclass(frozen=True, slots=True)
 class Symbol:
-    """A symbol: its first price in hundredths, its ticks in a second, and when it is silent: the last `pause` of each `every`."""
+    """A symbol: first price in hundredths, ticks per second, and how long (microseconds) it pauses at the end of each period."""
 
     name: str
     price: int
     per_second: float
-    every: int = SECOND
+    period: int = SECOND
     pause: int = 0
 
     def is_silent(self, elapsed: int) -> bool:
-        """Whether no ticks come at this time since the beginning."""
-        return elapsed % self.every >= self.every - self.pause
+        """Return whether the symbol has no ticks so many microseconds after the start."""
+        return elapsed % self.period >= self.period - self.pause
 
 
 SYMBOLS = (
     Symbol("ALPHA", 10_450, 60),
-    Symbol("BRAVO", 2_310, 20, every=7 * SECOND, pause=3 * SECOND),
-    Symbol("DELTA", 48_200, 35, every=16 * SECOND, pause=10 * SECOND),
+    Symbol("BRAVO", 2_310, 20, period=7 * SECOND, pause=3 * SECOND),
+    Symbol("DELTA", 48_200, 35, period=16 * SECOND, pause=10 * SECOND),
     Symbol("OMEGA", 193_000, 1),
 )
 
 
 @dataclass(slots=True)
-class Walks:
-    """All symbols' random walks, from an instant on; `_done` counts the steps that have been made."""
+class RandomWalks:
+    """Random walks of the prices of all symbols from an instant on."""
 
     seed: int
     start: int
@@ -124,11 +124,11 @@ class Walks:
 
     @property
     def next_end(self) -> int:
-        """When the next step is over."""
+        """The end of the next step, in microseconds since the epoch."""
         return self.start + (self._done + 1) * STEP
 
     def until(self, now: int) -> pl.DataFrame:
-        """The ticks of all steps that are over by now, in the order of time; those that are too old are left out."""
+        """Return the ticks of all steps that end by `now`, in the order of time, without those that are too old."""
         parts: list[tuple[str, int, int, int]] = []
         while self.next_end <= now:
             step = sorted(self._step(), key=lambda tick: tick[1])
@@ -142,7 +142,10 @@ class Walks:
         return frame.with_columns(price=hundredths).cast(TICKS)
 
     def _step(self) -> Iterator[tuple[str, int, int, int]]:
-        """The ticks of one step; random numbers are drawn in a pause too, so that walks do not depend on each other."""
+        """Yield the ticks of one step.
+
+        Random numbers are drawn during a pause too, so that the walks do not depend on each other.
+        """
         elapsed = self._done * STEP
         for position, symbol in enumerate(self.symbols):
             count = int(self._random.poisson(symbol.per_second * STEP / SECOND))

@@ -1,4 +1,4 @@
-"""What the demo shows while it runs: live bars that change and finals as they come, on a terminal or as plain lines."""
+"""The view of the running demo: live bars and new finals, as tables on a terminal or as plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -23,31 +23,31 @@ from kandle.plan.plan import BarPlan
 from kandle.time.timeframe import SECOND, to_instant
 
 NEWEST, FEWEST = 12, 2
-"""How many of the newest finals are shown: as many as fit."""
+"""Largest and smallest number of finals shown; as many as fit the terminal."""
 
 OTHER_LINES = 11
-"""Lines of a picture that are not bars."""
+"""Lines of the terminal that are not bars."""
 
 PRICES = ("open", "high", "low", "close")
 Row = Mapping[str, Any]
 
 
 @dataclass(slots=True)
-class Seen:
-    """What has been read so far: the newest live bar of each timeframe and symbol, the newest finals, counters."""
+class DemoState:
+    """The records read so far: newest live bar of each timeframe and symbol, newest finals, counters."""
 
     live: dict[tuple[str, str], Row] = field(default_factory=dict)
     finals: deque[tuple[str, Row]] = field(default_factory=lambda: deque(maxlen=NEWEST))
     ends: dict[tuple[str, str], int] = field(default_factory=dict)
-    """When the newest final bucket of each timeframe and symbol starts, in microseconds."""
+    """Start of the newest final bucket of each timeframe and symbol, in microseconds."""
     first: dict[str, int] = field(default_factory=dict)
-    """Event time of each symbol's first tick."""
+    """Event time of the first tick of each symbol, in microseconds."""
     counts: Counter[str] = field(default_factory=Counter)
     gaps: Counter[str] = field(default_factory=Counter)
     ticks: int = 0
 
     def take(self, log: Log, bars: Sequence[BarPlan], batches: Sequence[Batch]) -> None:
-        """Take in what was appended to the topics of live bars and finals, and to others, which hold ticks."""
+        """Take new records of live bars, finals, and, from any other topic, ticks."""
         live = {bar.live_topic: bar.name for bar in bars}
         final = {bar.final_topic: bar.name for bar in bars}
         for batch in batches:
@@ -64,7 +64,7 @@ class Seen:
             self.first[symbol] = min(time, self.first.get(symbol, time))
 
     def has_finals(self, timeframe: str, size: int, until: int) -> bool:
-        """Whether each symbol's final of the last bucket that ends by an instant is there, if it has one."""
+        """Return whether each symbol has its final of the last bucket that ends by `until`."""
         last = until - until % size - size
         return all(first >= last + size or self.ends.get((timeframe, symbol), 0) >= last for symbol, first in self.first.items())
 
@@ -86,63 +86,64 @@ def _rows(log: Log, batch: Batch) -> Iterator[Row]:
 
 
 class View(Protocol):
-    """Shows what was seen after so many microseconds."""
+    """A way to show the state of the demo."""
 
-    def show(self, seen: Seen, elapsed: int, bars: Sequence[BarPlan]) -> None: ...
+    def show(self, state: DemoState, elapsed: int, bars: Sequence[BarPlan]) -> None:
+        """Show the state after `elapsed` microseconds."""
 
 
 @dataclass(slots=True)
 class PlainView:
-    """A line per second."""
+    """A view that prints a line per second."""
 
     target: Console
     _next: int = SECOND
 
-    def show(self, seen: Seen, elapsed: int, bars: Sequence[BarPlan]) -> None:
+    def show(self, state: DemoState, elapsed: int, bars: Sequence[BarPlan]) -> None:
         if elapsed < self._next:
             return
         self._next = elapsed - elapsed % SECOND + SECOND
-        self.target.print(f"{elapsed / SECOND:4.0f} s  {_counters(seen, bars)}{_newest(seen)}", soft_wrap=True)
+        self.target.print(f"{elapsed / SECOND:4.0f} s  {_counters(state, bars)}{_newest(state)}", soft_wrap=True)
 
 
-def _counters(seen: Seen, bars: Sequence[BarPlan]) -> str:
-    finals = ", ".join(f"{bar.name} {seen.counts[bar.name]} ({seen.gaps[bar.name]} gaps)" for bar in bars)
-    return f"{seen.ticks} ticks; finals: {finals}"
+def _counters(state: DemoState, bars: Sequence[BarPlan]) -> str:
+    finals = ", ".join(f"{bar.name} {state.counts[bar.name]} ({state.gaps[bar.name]} gaps)" for bar in bars)
+    return f"{state.ticks} ticks; finals: {finals}"
 
 
-def _newest(seen: Seen) -> str:
-    if not seen.finals:
+def _newest(state: DemoState) -> str:
+    if not state.finals:
         return ""
-    timeframe, row = seen.finals[0]
+    timeframe, row = state.finals[0]
     gap = ", a gap" if row["ticks"] == 0 else ""
     return f"; newest: {row['symbol']} {timeframe} {row['start']:%H:%M:%S} close {row['close']}{gap}"
 
 
 @dataclass(slots=True)
 class TerminalView:
-    """Two tables that are drawn again and again."""
+    """A view that redraws two tables."""
 
     live: Live
     target: Console
 
-    def show(self, seen: Seen, elapsed: int, bars: Sequence[BarPlan]) -> None:
-        head = Text(f"{elapsed / SECOND:5.1f} s   {_counters(seen, bars)}", no_wrap=True, overflow="ellipsis")
-        room = self.target.height - len(seen.live) - OTHER_LINES
-        self.live.update(Group(head, _live_table(seen, bars), _finals_table(seen, max(FEWEST, room))))
+    def show(self, state: DemoState, elapsed: int, bars: Sequence[BarPlan]) -> None:
+        head = Text(f"{elapsed / SECOND:5.1f} s   {_counters(state, bars)}", no_wrap=True, overflow="ellipsis")
+        room = self.target.height - len(state.live) - OTHER_LINES
+        self.live.update(Group(head, _live_table(state, bars), _finals_table(state, max(FEWEST, room))))
 
 
-def _live_table(seen: Seen, bars: Sequence[BarPlan]) -> Table:
+def _live_table(state: DemoState, bars: Sequence[BarPlan]) -> Table:
     table = _table("live bars", "")
     order = {bar.name: position for position, bar in enumerate(bars)}
-    for timeframe, symbol in sorted(seen.live, key=lambda found: (found[1], order[found[0]])):
-        row = seen.live[timeframe, symbol]
+    for timeframe, symbol in sorted(state.live, key=lambda key: (key[1], order[key[0]])):
+        row = state.live[timeframe, symbol]
         table.add_row(*_cells(timeframe, row), style="green" if row["close"] >= row["open"] else "red")
     return table
 
 
-def _finals_table(seen: Seen, count: int) -> Table:
+def _finals_table(state: DemoState, count: int) -> Table:
     table = _table("newest finals", "gap")
-    for timeframe, row in islice(seen.finals, count):
+    for timeframe, row in islice(state.finals, count):
         is_gap = row["ticks"] == 0
         table.add_row(*_cells(timeframe, row), "gap" if is_gap else "", style="dim" if is_gap else "")
     return table
@@ -167,7 +168,7 @@ def _cells(timeframe: str, row: Row) -> list[str]:
 
 @contextmanager
 def view_on(target: Console) -> Iterator[View]:
-    """Tables on a terminal, lines elsewhere."""
+    """Give a view with tables on a terminal, or one with plain lines elsewhere."""
     if not target.is_terminal:
         yield PlainView(target)
         return
