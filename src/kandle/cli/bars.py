@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import date, datetime
-from decimal import Decimal
+from datetime import datetime
 from typing import Annotated, Any, cast
-from uuid import UUID
 
 import polars as pl
 import typer
@@ -30,7 +28,6 @@ from kandle.context.context import Context
 from kandle.errors import DataError, ModelError, OptionsError, TimeframeError, unknown_name
 from kandle.log.records import Batch
 from kandle.model.entity import EntityModel, FieldModel
-from kandle.model.types import BooleanType, BytesType, DataType, DateType, DecimalType, IntegerType, TimestampType, UuidType
 from kandle.plan.plan import BarPlan, Plan
 from kandle.sets.reading import TimeBucket
 from kandle.time.timeframe import Timeframe, from_instant, parse_instant, to_instant
@@ -76,18 +73,6 @@ class BarPrinter:
             yield from self._columns.lines([cell(value) for value in row] for row in bars.select(self._names).iter_rows())
 
 
-WORDS = {"true": True, "false": False}
-READERS: dict[type[DataType], Callable[[str], Any]] = {
-    BooleanType: lambda text: WORDS[text.lower()],
-    IntegerType: int,
-    DecimalType: Decimal,
-    DateType: date.fromisoformat,
-    TimestampType: lambda text: from_instant(parse_instant(text)),
-    UuidType: UUID,
-    BytesType: str.encode,
-}
-
-
 def series_key(entity: EntityModel) -> tuple[FieldModel, ...]:
     """The key of a series of bars: without the start of the bucket."""
     return tuple(found for found in entity.keys if not found.is_timestamp)
@@ -104,7 +89,7 @@ def key_values(entity: EntityModel, texts: Sequence[str]) -> list[Any]:
 
 def _value(entity: EntityModel, part: FieldModel, text: str) -> Any:
     try:
-        return READERS.get(type(part.type), str)(text)
+        return part.type.parse(text)
     except (ValueError, ArithmeticError, KeyError) as error:
         raise DataError(f"{text!r} is no value of {entity.name}.{part.name}, which is {part.type}") from error
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import numpy as np
 import polars as pl
@@ -38,12 +38,13 @@ def _check_digits(entity: EntityModel, found: FieldModel, bars: pl.DataFrame) ->
     assert isinstance(found.type, DecimalType)
     values = bars[found.name]
     # Two extremes are found faster than each value is compared, and almost always that is all.
-    low, high = values.min(), values.max()
-    bound = 10**found.type.precision
-    if low is None or (-bound < low and high < bound):
+    extremes: tuple[Any, Any] = values.min(), values.max()
+    low, high = extremes
+    least, greatest = found.type.bounds
+    if low is None or (least <= low and high <= greatest):
         return
-    limit = pl.lit(bound, dtype=pl.Int128)
-    _refuse(entity, found, f"does not fit {found.type}", bars.filter(pl.col(found.name).cast(pl.Int128).abs() >= limit))
+    limit = pl.lit(greatest, dtype=pl.Int128)
+    _refuse(entity, found, f"does not fit {found.type}", bars.filter(pl.col(found.name).cast(pl.Int128).abs() > limit))
 
 
 def _refuse(entity: EntityModel, found: FieldModel, why: str, bad: pl.DataFrame) -> NoReturn:

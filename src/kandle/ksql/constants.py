@@ -25,7 +25,11 @@ from kandle.ksql.types import (
     decimal,
     text,
 )
+from kandle.model.types import BYTES as RAW
+from kandle.model.types import DATE as DAY
 from kandle.model.types import (
+    FLOAT,
+    INTEGER_BOUNDS,
     BooleanType,
     BytesType,
     DataType,
@@ -37,6 +41,7 @@ from kandle.model.types import (
     TimestampType,
     UuidType,
 )
+from kandle.model.types import TIMESTAMP as INSTANT
 from kandle.query.nodes import Constant
 
 LARGEST_LITERAL = 18
@@ -68,7 +73,7 @@ def _number_type(value: int | Decimal, shown: str) -> KsqlType:
         return decimal(max(digits, scale + 1), scale)
     if -(2**31) < value < 2**31:
         return INTEGER
-    return BIGINT if -(2**63) <= value < 2**63 else decimal(len(shown.lstrip("-")), 0)
+    return BIGINT if INTEGER_BOUNDS[0] <= value <= INTEGER_BOUNDS[1] else decimal(len(shown.lstrip("-")), 0)
 
 
 def power_of_ten(exponent: int) -> Term:
@@ -81,7 +86,8 @@ def _float(value: float) -> Term:
         raise RefusedError(f"ksqlDB has no literal for {value}; compare with a finite number")
     shown = repr(value)
     level = Level.SUM if shown.startswith("-") else Level.ATOM
-    return Term(shown.replace("e", "E") if "e" in shown else f"{shown}E0", DOUBLE, nullable=False, level=level)
+    shown = shown.replace("e", "E") if "e" in shown else FLOAT.row.literal.format(shown)
+    return Term(shown, DOUBLE, nullable=False, level=level)
 
 
 def _timestamp(value: datetime) -> Term:
@@ -90,17 +96,17 @@ def _timestamp(value: datetime) -> Term:
         raise RefusedError(f"an instant of ksqlDB has milliseconds, {value.isoformat()} has microseconds; round the constant")
     shown = instant.replace(tzinfo=None).isoformat(timespec="milliseconds")
     literal = text(shown.removesuffix(".000"))
-    return Term(f"CAST({literal} AS TIMESTAMP)", TIMESTAMP, nullable=False, literal=literal)
+    return Term(INSTANT.row.literal.format(literal), TIMESTAMP, nullable=False, literal=literal)
 
 
 def _date(value: date) -> Term:
     literal = text(value.isoformat())
-    return Term(f"PARSE_DATE({literal}, 'yyyy-MM-dd')", DATE, nullable=False, literal=literal)
+    return Term(DAY.row.literal.format(literal), DATE, nullable=False, literal=literal)
 
 
 def _bytes(value: bytes) -> Term:
     literal = text(base64.b64encode(value).decode())
-    return Term(f"TO_BYTES({literal}, 'base64')", BYTES, nullable=False, literal=literal)
+    return Term(RAW.row.literal.format(literal), BYTES, nullable=False, literal=literal)
 
 
 def _boolean(value: bool) -> Term:

@@ -7,19 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from kandle.errors import QueryError
-from kandle.model.types import (
-    BooleanType,
-    BytesType,
-    DataType,
-    DateType,
-    DecimalType,
-    FloatType,
-    IntegerType,
-    StringMapType,
-    StringType,
-    TimestampType,
-    UuidType,
-)
+from kandle.model.types import STRING_MAP, DataType, DecimalType
 
 RESERVED = ("ROWTIME", "ROWPARTITION", "ROWOFFSET", "WINDOWSTART", "WINDOWEND")
 """Names of ksqlDB's own columns, in every case of letters."""
@@ -120,22 +108,11 @@ def struct(fields: Mapping[str, KsqlType]) -> KsqlType:
     return KsqlType("STRUCT", elements=tuple(fields.values()), fields=tuple(fields))
 
 
-_COLUMN_TYPES: dict[type[DataType], KsqlType] = {
-    BooleanType: BOOLEAN,
-    IntegerType: BIGINT,
-    FloatType: DOUBLE,
-    StringType: VARCHAR,
-    UuidType: VARCHAR,
-    BytesType: BYTES,
-    DateType: DATE,
-    TimestampType: TIMESTAMP,
-    StringMapType: mapping(VARCHAR, VARCHAR),
-}
-
-
 def column_type(kind: DataType) -> KsqlType:
     """The type of a column that holds values of `kind`; instants have milliseconds there."""
-    return decimal(kind.precision, kind.scale) if isinstance(kind, DecimalType) else _COLUMN_TYPES[type(kind)]
+    if isinstance(kind, DecimalType):
+        return decimal(kind.precision, kind.scale)
+    return mapping(VARCHAR, VARCHAR) if kind == STRING_MAP else KsqlType(kind.ksql)
 
 
 class RefusedError(QueryError):

@@ -16,7 +16,7 @@ from kandle.ksqldb.dropping import Ksql
 from kandle.ksqldb.results import Description
 from kandle.log.port import Column, Log, TopicPartition, TopicSpec
 from kandle.log.records import Records, Write
-from kandle.model.types import BOOLEAN, BYTES, DATE, FLOAT, INTEGER, MAX_PRECISION, STRING, TIMESTAMP, DataType, DecimalType
+from kandle.model.types import INTEGER, MAX_PRECISION, SIMPLE_TYPES, UUID, DataType, DecimalType
 from kandle.query.query import QueryModel
 from kandle.runtime.aggregated import Aggregated
 
@@ -100,16 +100,8 @@ def _words(statement: str) -> list[str]:
     return [word for at, word in enumerate(plain) if not (word[0] == "`" and plain[at - 1 : at] == [word])]
 
 
-_TYPES: dict[str, DataType] = {
-    "BOOLEAN": BOOLEAN,
-    "INTEGER": INTEGER,
-    "BIGINT": INTEGER,
-    "DOUBLE": FLOAT,
-    "VARCHAR": STRING,
-    "BYTES": BYTES,
-    "DATE": DATE,
-    "TIMESTAMP": TIMESTAMP,
-}
+# A UUID is a VARCHAR, too; only a declaration can say so.
+_TYPES: dict[str, DataType] = {kind.ksql: kind for kind in SIMPLE_TYPES if kind != UUID} | {"INTEGER": INTEGER}
 
 
 def aggregated(query: QueryModel, table: LiveTable, found: Description) -> Aggregated:

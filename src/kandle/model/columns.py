@@ -14,6 +14,7 @@ import polars as pl
 from kandle.errors import DataError, unknown_name
 from kandle.model.entity import EntityModel, FieldModel
 from kandle.model.markers import EPOCH_FORMATS
+from kandle.model.parsing import decimal_from_text, exact_double, timestamp_from_text
 from kandle.model.types import (
     BooleanType,
     BytesType,
@@ -26,9 +27,6 @@ from kandle.model.types import (
     StringType,
     TimestampType,
     UuidType,
-    decimal_from_text,
-    exact_double,
-    timestamp_from_text,
 )
 
 LONGEST_SHOWN = 40
@@ -119,19 +117,9 @@ def _shown(value: object) -> str:
 
 def _accepted(found: FieldModel) -> str:
     """What the field takes, in words."""
-    kind = found.type
-    if isinstance(kind, DecimalType):
-        return f"a decimal of at most {kind.precision - kind.scale} digits before and {kind.scale} behind the point"
-    if isinstance(kind, TimestampType) and found.datetime_format is not None:
+    if found.datetime_format is not None:
         return f"a datetime of the format {found.datetime_format!r}"
-    return {
-        BooleanType: "true or false",
-        IntegerType: "a whole number of 64 bits",
-        FloatType: "a finite number",
-        DateType: "a date such as 2024-03-08",
-        TimestampType: "a datetime such as 2024-03-08T14:30:00.250Z",
-        UuidType: "a UUID",
-    }.get(type(kind), str(kind))
+    return found.type.words
 
 
 def _wrong_type(place: Place, found: FieldModel, column: pl.Series, advice: str = "") -> DataError:

@@ -6,9 +6,7 @@ import dataclasses
 import re
 import types
 import typing
-import uuid
 from dataclasses import dataclass
-from datetime import date, datetime
 from decimal import Decimal
 from enum import Enum
 from functools import cache
@@ -31,14 +29,8 @@ from kandle.model.markers import (
     Timestamp,
 )
 from kandle.model.types import (
-    BOOLEAN,
-    BYTES,
-    DATE,
-    FLOAT,
-    INTEGER,
+    PYTHON_TYPES,
     STRING_MAP,
-    TIMESTAMP,
-    UUID,
     DataType,
     DecimalType,
     FloatType,
@@ -79,17 +71,8 @@ class Default(Enum):
 
 MISSING = Default.MISSING
 
-SIMPLE_TYPES: dict[Any, DataType] = {
-    bool: BOOLEAN,
-    int: INTEGER,
-    float: FLOAT,
-    str: StringType(),
-    bytes: BYTES,
-    date: DATE,
-    datetime: TIMESTAMP,
-    uuid.UUID: UUID,
-    dict[str, str]: STRING_MAP,
-}
+HINTS: dict[Any, DataType] = {**PYTHON_TYPES, dict[str, str]: STRING_MAP}
+"""The data type of each type hint of a field, apart from Decimal, which needs its digits."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -265,11 +248,11 @@ def _type(where: str, hint: Any, markers: dict[type, Any]) -> DataType:
             raise ModelError(f"{where}: {error}") from error
     if hint is str and MaxLength in markers:
         return StringType(markers[MaxLength].characters)
-    if hint not in SIMPLE_TYPES:
+    if hint not in HINTS:
         valid = "str, int, float, bool, Decimal, datetime, date, UUID, bytes, dict[str, str], each also `| None`"
         shown = hint.__name__ if isinstance(hint, type) and get_origin(hint) is None else hint
         raise ModelError(f"{where} has type {shown}, which kandle does not know; use {valid}, or mark it Ignore()")
-    return SIMPLE_TYPES[hint]
+    return HINTS[hint]
 
 
 def _check_markers(where: str, kind: DataType, nullable: bool, markers: dict[type, Any]) -> None:

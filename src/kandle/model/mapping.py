@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import math
-import uuid
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, date, datetime
-from decimal import Decimal
 from functools import cache
 from typing import Any
 
@@ -16,20 +12,6 @@ import polars as pl
 from kandle.errors import DataError
 from kandle.model.columns import logical_schema, physical_schema, to_logical
 from kandle.model.entity import MISSING, EntityModel, FieldModel
-from kandle.model.types import (
-    BooleanType,
-    BytesType,
-    DataType,
-    DateType,
-    DecimalType,
-    FloatType,
-    IntegerType,
-    StringMapType,
-    StringType,
-    TimestampType,
-    UuidType,
-)
-from kandle.time.timeframe import from_instant, to_instant
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +27,6 @@ class EntityMapping:
 
     def __init__(self, entity: EntityModel) -> None:
         self.entity = entity
-        self._checks = {found.name: _CHECKS[type(found.type)] for found in entity.fields}
 
     def extract(self, obj: Any) -> Record:
         """Key and value record of an object; DataError names a value that does not fit."""
@@ -75,7 +56,7 @@ class EntityMapping:
         if not isinstance(obj, self.entity.cls):
             raise DataError(f"{place}{obj!r} is of type {type(obj).__name__}, not {self.entity.name}")
         try:
-            return tuple(_physical(found, self._checked(found, getattr(obj, found.name))) for found in self.entity.fields)
+            return tuple(found.type.to_physical(self._checked(found, getattr(obj, found.name))) for found in self.entity.fields)
         except DataError as error:
             raise DataError(f"{place}{error}") from None
 
@@ -89,14 +70,14 @@ class EntityMapping:
         if len(parts) > len(keys):
             names = ", ".join(found.name for found in keys)
             raise DataError(f"a key of {self.entity.name} has the parts {names}; {len(parts)} were given")
-        return {found.name: _physical(found, self._checked(found, part)) for found, part in zip(keys, parts, strict=False)}
+        return {found.name: found.type.to_physical(self._checked(found, part)) for found, part in zip(keys, parts, strict=False)}
 
     def _checked(self, found: FieldModel, value: Any) -> Any:
         if value is None:
             if found.nullable:
                 return None
             raise DataError(f"{self.entity.name}.{found.name} is None, but the field is not Optional")
-        problem = self._checks[found.name](found.type, value)
+        problem = found.type.problem(value)
         if problem is not None:
             raise DataError(f"{self.entity.name}.{found.name} = {value!r} {problem} ({found.type})")
         return value
@@ -106,128 +87,11 @@ class EntityMapping:
         if frame.schema != pl.Schema(logical_schema(self.entity)):
             frame = to_logical(self.entity, frame.select(list(physical_schema(self.entity))))
         names = frame.columns
-        restore = [_RESTORE.get(type(self.entity.field(name).type)) for name in names]
-        return [self.populate(dict(zip(names, _restored(restore, row), strict=True))) for row in frame.iter_rows()]
-
-
-def _restored(restore: Sequence[Callable[[Any], Any] | None], row: Sequence[Any]) -> list[Any]:
-    return [value if change is None or value is None else change(value) for change, value in zip(restore, row, strict=True)]
-
-
-_RESTORE: dict[type[DataType], Callable[[Any], Any]] = {
-    TimestampType: lambda value: value.astimezone(UTC),
-    UuidType: uuid.UUID,
-    StringMapType: lambda entries: {entry["key"]: entry["value"] for entry in entries},
-}
-
-
-def _physical(found: FieldModel, value: Any) -> Any:
-    if value is None:
-        return None
-    if isinstance(found.type, DecimalType):
-        sign, digits, exponent = value.as_tuple()
-        whole = int("".join(map(str, digits))) * (-1 if sign else 1)
-        shift = found.type.scale + int(exponent)
-        return whole * 10**shift if shift >= 0 else whole // 10**-shift
-    if isinstance(found.type, TimestampType):
-        return from_instant(to_instant(value))
-    if isinstance(found.type, UuidType):
-        return str(value)
-    if isinstance(found.type, StringMapType):
-        return [{"key": key, "value": text} for key, text in value.items()]
-    return value
-
-
-def _instance(*kinds: type) -> Callable[[DataType, Any], str | None]:
-    names = " or ".join(kind.__name__ for kind in kinds)
-
-    def check(kind: DataType, value: Any) -> str | None:
-        return None if isinstance(value, kinds) and not isinstance(value, bool) else f"is not a {names}"
-
-    return check
-
-
-def _integer(kind: DataType, value: Any) -> str | None:
-    if not isinstance(value, int) or isinstance(value, bool):
-        return "is not an int"
-    return None if -(2**63) <= value < 2**63 else "does not fit 64 bits"
-
-
-def _float(kind: DataType, value: Any) -> str | None:
-    if not isinstance(value, float | int) or isinstance(value, bool):
-        return "is not a float or int"
-    try:
-        return None if math.isfinite(value) else "is not a finite number"
-    except OverflowError:
-        return "is too large for a float"
-
-
-def _decimal(kind: DataType, value: Any) -> str | None:
-    assert isinstance(kind, DecimalType)
-    if not isinstance(value, Decimal):
-        return f"is of type {type(value).__name__}, not Decimal; write Decimal({str(value)!r})"
-    if not value.is_finite():
-        return "is not a finite Decimal"
-    _, digits, exponent = value.as_tuple()
-    text = "".join(map(str, digits)).rstrip("0")
-    behind = -int(exponent) - (len(digits) - len(text)) if text else 0
-    if behind > kind.scale:
-        return f"has {behind} digits behind the point"
-    return None if abs(value) < Decimal(10) ** (kind.precision - kind.scale) else "has too many digits before the point"
-
-
-def _string(kind: DataType, value: Any) -> str | None:
-    assert isinstance(kind, StringType)
-    if not isinstance(value, str):
-        return "is not a str"
-    if not _is_unicode(value):
-        return "is not text that UTF-8 can hold: it has half of a surrogate pair"
-    return None if kind.max_length is None or len(value) <= kind.max_length else f"is longer than {kind.max_length} characters"
-
-
-def _is_unicode(text: str) -> bool:
-    if text.isascii():
-        return True
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
-def _datetime(kind: DataType, value: Any) -> str | None:
-    if not isinstance(value, datetime):
-        return "is not a datetime"
-    return None if value.tzinfo is not None else "has no time zone; write datetime(..., tzinfo=timezone.utc)"
-
-
-def _date(kind: DataType, value: Any) -> str | None:
-    return None if isinstance(value, date) and not isinstance(value, datetime) else "is not a date"
-
-
-def _boolean(kind: DataType, value: Any) -> str | None:
-    return None if isinstance(value, bool) else "is not a bool"
-
-
-def _string_map(kind: DataType, value: Any) -> str | None:
-    if not isinstance(value, dict) or not all(isinstance(part, str) for item in value.items() for part in item):
-        return "is not a dict of str to str"
-    is_text = all(_is_unicode(part) for item in value.items() for part in item)
-    return None if is_text else "holds text that UTF-8 cannot hold: it has half of a surrogate pair"
-
-
-_CHECKS: dict[type[DataType], Callable[[DataType, Any], str | None]] = {
-    BooleanType: _boolean,
-    IntegerType: _integer,
-    FloatType: _float,
-    DecimalType: _decimal,
-    StringType: _string,
-    UuidType: _instance(uuid.UUID),
-    BytesType: _instance(bytes),
-    DateType: _date,
-    TimestampType: _datetime,
-    StringMapType: _string_map,
-}
+        restore = [self.entity.field(name).type.to_python for name in names]
+        return [
+            self.populate({name: back(value) for name, back, value in zip(names, restore, row, strict=True)})
+            for row in frame.iter_rows()
+        ]
 
 
 @cache

@@ -7,16 +7,15 @@ from __future__ import annotations
 
 import dis
 import sys
-import uuid
 from collections.abc import Callable
-from datetime import date, datetime
+from datetime import datetime
 from decimal import Decimal
 from types import FrameType, ModuleType
 from typing import Any, NoReturn
 
 from kandle.errors import QueryError, unknown_name
 from kandle.model.entity import EntityModel
-from kandle.model.types import BOOLEAN, BYTES, DATE, FLOAT, INTEGER, STRING, TIMESTAMP, UUID, DataType, DecimalType
+from kandle.model.types import INTEGER, PYTHON_TYPES, STRING, TIMESTAMP, DataType, DecimalType
 from kandle.query.nodes import AnyNode, Column, Constant, WindowBound, describe
 from kandle.query.signatures import call
 
@@ -94,26 +93,14 @@ def constant_type(value: Any) -> DataType:
         if value.tzinfo is None:
             raise QueryError(f"the constant {value!r} has no time zone; write datetime(..., tzinfo=timezone.utc)")
         return TIMESTAMP
-    if isinstance(value, int) and not isinstance(value, bool) and not -(2**63) <= value < 2**63:
+    if type(value) is int and INTEGER.problem(value):
         raise QueryError(f"the constant {value} does not fit 64 bits; write Decimal({str(value)!r})")
-    for kind, found in _CONSTANTS.items():
-        if type(value) is kind:
-            return found
+    if type(value) in PYTHON_TYPES:
+        return PYTHON_TYPES[type(value)]
     raise QueryError(
         f"a constant of type {type(value).__name__} cannot stand in a query: {value!r}; use "
         "str, int, float, bool, Decimal, datetime, date, UUID or bytes"
     )
-
-
-_CONSTANTS: dict[type, DataType] = {
-    bool: BOOLEAN,
-    int: INTEGER,
-    float: FLOAT,
-    str: STRING,
-    date: DATE,
-    uuid.UUID: UUID,
-    bytes: BYTES,
-}
 
 
 def _decimal_type(value: Decimal) -> DecimalType:

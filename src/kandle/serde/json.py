@@ -15,6 +15,7 @@ from typing import Any, NoReturn
 import polars as pl
 
 from kandle.errors import DataError
+from kandle.model.parsing import timestamp_from_text
 from kandle.model.types import (
     BooleanType,
     BytesType,
@@ -27,7 +28,6 @@ from kandle.model.types import (
     StringType,
     TimestampType,
     UuidType,
-    timestamp_from_text,
 )
 from kandle.serde.avro_readers import FIRST_DAY, LAST_DAY
 from kandle.serde.avro_writing import check_decimals, checked_column

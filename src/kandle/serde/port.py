@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import re
-import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date, datetime
 from decimal import Context, Decimal, Inexact, InvalidOperation, Overflow
 from typing import Any, NamedTuple, Protocol
 
@@ -16,29 +14,7 @@ import polars as pl
 
 from kandle.errors import SchemaError
 from kandle.model.entity import MISSING, Default, EntityModel, FieldModel
-from kandle.model.types import (
-    BOOLEAN,
-    BYTES,
-    DATE,
-    FLOAT,
-    INTEGER,
-    MAX_PRECISION,
-    STRING,
-    STRING_MAP,
-    TIMESTAMP,
-    UUID,
-    BooleanType,
-    BytesType,
-    DataType,
-    DateType,
-    DecimalType,
-    FloatType,
-    IntegerType,
-    StringMapType,
-    StringType,
-    TimestampType,
-    UuidType,
-)
+from kandle.model.types import MAX_PRECISION, SIMPLE_TYPES, TIMESTAMP, UUID, DataType, DecimalType
 from kandle.time.timeframe import IntArray
 
 FINE = ("epoch_us", "epoch_ns")
@@ -89,22 +65,8 @@ class RecordField:
 def entity_field(found: FieldModel) -> RecordField:
     """The field of an entity; defaults that are made anew for each object are none for a schema, except empty maps."""
     default = {} if found.default is dict else found.default
-    kept = found.default is MISSING or default is None or isinstance(default, _PYTHON[type(found.type)])
+    kept = found.default is MISSING or default is None or isinstance(default, found.type.row.python)
     return RecordField(found.name, found.type, found.nullable, default if kept else MISSING, found.aliases, found.datetime_format)
-
-
-_PYTHON: dict[type[DataType], type | tuple[type, ...]] = {
-    BooleanType: bool,
-    IntegerType: int,
-    FloatType: (int, float),
-    DecimalType: (int, Decimal),
-    StringType: str,
-    UuidType: uuid.UUID,
-    BytesType: bytes,
-    DateType: date,
-    TimestampType: datetime,
-    StringMapType: dict,
-}
 
 
 def column_fields(columns: Iterable[ColumnLike], entity: EntityModel | None = None) -> tuple[RecordField, ...]:
@@ -124,9 +86,8 @@ def _column_field(column: ColumnLike, found: FieldModel | None) -> RecordField:
     return RecordField(column.name, kind, column.nullable, datetime_format=fine)
 
 
-_BY_PHYSICAL: dict[pl.DataType, DataType] = {
-    kind.physical: kind for kind in (BOOLEAN, INTEGER, FLOAT, STRING, BYTES, DATE, TIMESTAMP, STRING_MAP)
-}
+# A UUID is a column of text, too; only the words of its column say so.
+_BY_PHYSICAL: dict[pl.DataType, DataType] = {kind.physical: kind for kind in SIMPLE_TYPES if kind != UUID}
 _DECIMAL = re.compile(r"Decimal\((\d+), (\d+)\)")
 
 
@@ -162,11 +123,7 @@ def physical_default(found: RecordField) -> Any:
         return None
     if isinstance(found.type, DecimalType):
         return scaled(value, found.type.scale)
-    if isinstance(found.type, UuidType):
-        return str(value)
-    if isinstance(found.type, StringMapType):
-        return [{"key": key, "value": text} for key, text in value.items()]
-    return value
+    return found.type.to_physical(value)
 
 
 def has_default(found: RecordField) -> bool:

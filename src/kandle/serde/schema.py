@@ -14,19 +14,7 @@ from typing import Any, Literal
 
 from kandle.errors import SchemaError
 from kandle.model.entity import MISSING
-from kandle.model.types import (
-    BooleanType,
-    BytesType,
-    DataType,
-    DateType,
-    DecimalType,
-    FloatType,
-    IntegerType,
-    StringMapType,
-    StringType,
-    TimestampType,
-    UuidType,
-)
+from kandle.model.types import BytesType, DataType, DateType, DecimalType, TimestampType, UuidType
 from kandle.serde.port import RecordField, scaled
 from kandle.time.timeframe import to_instant
 
@@ -95,23 +83,7 @@ def null_branch(found: RecordField) -> int:
 def avro_type(found: RecordField) -> Any:
     """The Avro type of a field's values."""
     kind = found.type
-    if isinstance(kind, DecimalType):
-        return {"type": "bytes", "logicalType": "decimal", "precision": kind.precision, "scale": kind.scale}
-    if isinstance(kind, TimestampType):
-        return {"type": "long", "logicalType": "timestamp-micros" if found.is_fine else "timestamp-millis"}
-    return _AVRO[type(kind)]
-
-
-_AVRO: dict[type[DataType], Any] = {
-    BooleanType: "boolean",
-    IntegerType: "long",
-    FloatType: "double",
-    StringType: "string",
-    UuidType: "string",
-    BytesType: "bytes",
-    DateType: {"type": "int", "logicalType": "date"},
-    StringMapType: {"type": "map", "values": "string"},
-}
+    return kind.avro_micros if isinstance(kind, TimestampType) and found.is_fine else kind.avro
 
 
 def _avro_default(found: RecordField, topic: str) -> Any:

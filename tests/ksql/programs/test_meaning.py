@@ -20,7 +20,7 @@ from kandle.ksql.joins import key_text
 from kandle.ksql.program import Role
 from kandle.model.columns import to_logical, to_physical
 from kandle.model.entity import entity_model
-from kandle.model.types import timestamp_from_text
+from kandle.model.parsing import timestamp_from_text
 from kandle.plan.plan import plan
 from kandle.query.nodes import WindowBound
 from kandle.query.query import Hopping, QueryModel, Tumbling
