@@ -10,7 +10,7 @@ from importlib import import_module
 from types import ModuleType
 from typing import Any, TypeVar, overload
 
-from kandle.errors import KandleError, ScheduleError
+from kandle.errors import OptionalImport, ScheduleError
 
 R = TypeVar("R")
 Key = tuple[Any, ...]
@@ -65,10 +65,8 @@ def _date(value: date | str) -> date:
 
 
 def _library() -> ModuleType:
-    try:
+    with OptionalImport("A schedule of an exchange", "calendars"):
         return import_module("exchange_calendars")
-    except ImportError as error:
-        raise KandleError('schedules of exchanges need an extra: pip install "kandle[calendars]"') from error
 
 
 def _hours(exchange: str, start: date, end: date) -> list[Hours]:

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Sequence
+from types import TracebackType
+from typing import Literal
 
 
 class KandleError(Exception):
@@ -48,6 +50,10 @@ class InputError(KandleError, OSError):
 
 class OutputError(KandleError, OSError):
     """A place that cannot be written."""
+
+
+class MissingExtraError(KandleError, ImportError):
+    """A package of an optional part of kandle is not installed; the message names the extra that brings it."""
 
 
 class LogError(KandleError):
@@ -114,3 +120,34 @@ def unknown_name(message: str, name: str, choices: Sequence[str]) -> str:
     close = difflib.get_close_matches(name, choices, 1)
     hint = f"did you mean {close[0]!r}? Choose from" if close else "choose from"
     return f"{message}; {hint}: {', '.join(choices)}"
+
+
+Extra = Literal["calendars", "kafka", "ksqldb", "rocksdb"]
+"""The optional parts of an installation, as `pip install "kandle[...]"` names them."""
+
+
+class OptionalImport:
+    """A block of imports of packages that come with an extra of kandle.
+
+    Args:
+        purpose: What needs the packages, as the subject of a sentence ("The Kafka log").
+        extra: The extra that brings them.
+
+    Example:
+        with OptionalImport("The Kafka log", "kafka"):
+            import confluent_kafka
+    """
+
+    def __init__(self, purpose: str, extra: Extra) -> None:
+        self._purpose, self._extra = purpose, extra
+
+    def __enter__(self) -> None:
+        """Enter the block."""
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        """Raise `MissingExtraError` in the place of the error of a package that is not installed."""
+        if isinstance(error, ModuleNotFoundError):
+            raise MissingExtraError(
+                f'{self._purpose} needs the package {error.name}, which is not installed: pip install "kandle[{self._extra}]"',
+                name=error.name,
+            ) from error

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -25,14 +25,6 @@ from kandle.cli.contexts import (
     plans_in,
 )
 from kandle.cli.findings import Finding, fine, problem, warning
-from kandle.cli.kafka_checks import (
-    broker_findings,
-    group_access_findings,
-    registry_findings,
-    replay_findings,
-    times_of_topics,
-    topic_access_findings,
-)
 from kandle.cli.log_checks import (
     clock_findings,
     folder_findings,
@@ -49,12 +41,14 @@ from kandle.cli.output import json_line
 from kandle.context.context import Context
 from kandle.context.options import DEFAULT_FILE, Options
 from kandle.errors import KandleError
-from kandle.ksqldb.results import Health, Query, ServerInfo
 from kandle.log.embedded.log import EmbeddedLog
 from kandle.log.embedded.repair import repair
 from kandle.log.port import Log, TopicSpec
 from kandle.model.entity import snake_case
 from kandle.runtime.topics import Retentions
+
+if TYPE_CHECKING:
+    from kandle.ksqldb.results import Health, Query, ServerInfo
 
 WELL = "RUNNING"
 
@@ -179,6 +173,16 @@ def _market(context: str | None, options: Options) -> tuple[Context | None, Find
 
 def _kafka_findings(options: Options, market: Context | None) -> Iterator[Finding]:
     """What is to be said of a cluster."""
+    # The client library of Kafka is only loaded where there is a cluster.
+    from kandle.cli.kafka_checks import (
+        broker_findings,
+        group_access_findings,
+        registry_findings,
+        replay_findings,
+        times_of_topics,
+        topic_access_findings,
+    )
+
     found = list(broker_findings(options))
     yield from found
     are_there = found[0].level != "problem"

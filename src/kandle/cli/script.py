@@ -5,22 +5,23 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from kandle.cli.contexts import ContextName, load_context
 from kandle.cli.output import write_text
-from kandle.context.ksqldb import ksql_settings
 from kandle.context.options import Options
 from kandle.errors import OptionsError
 from kandle.ksql.program import USUAL_STORE, Role, WindowStore
 from kandle.ksql.script import Script, script
 from kandle.ksql.statements import Create, CreateAs, duration
 from kandle.ksql.types import quoted
-from kandle.ksqldb.client import KsqlClient
-from kandle.ksqldb.provision import Creating, differences, is_same_query
 from kandle.time.timeframe import parse_duration
+
+if TYPE_CHECKING:
+    from kandle.ksqldb.client import KsqlClient
+    from kandle.ksqldb.provision import Creating
 
 
 def script_command(  # noqa: PLR0913 - the options of a command
@@ -91,9 +92,6 @@ def _store(retention: str | None, grace: str | None, usual: int) -> WindowStore:
 
 def _print_differences(made: Script) -> None:
     """One line for each stream and table; the exit code is 1 if the server does not have all of it as it is here."""
-    # The client library of HTTP is only loaded where it is needed.
-    from kandle.cli.script import compared
-
     found = compared(made, Options.load())
     for each in found:
         typer.echo(str(each))
@@ -125,12 +123,18 @@ def compared(made: Script, options: Options) -> list[Difference]:
 
 
 async def _compared(statements: list[Creating], options: Options) -> list[Difference]:
+    # The client library of HTTP is only loaded where it is needed.
+    from kandle.context.ksqldb import ksql_settings
+    from kandle.ksqldb.client import KsqlClient
+
     async with KsqlClient(ksql_settings(options)) as client:
         there = {source.name for source in (*await client.streams(), *await client.tables())}
         return [await _of(client, statement, there) for statement in statements]
 
 
 async def _of(client: KsqlClient, statement: Creating, there: set[str]) -> Difference:
+    from kandle.ksqldb.provision import differences, is_same_query
+
     name = statement.creates.name
     if name not in there:
         return Difference("create", statement.kind, name)

@@ -23,7 +23,6 @@ from kandle.runtime.surroundings import Surroundings
 from kandle.runtime.topics import QueryTopics, Retentions
 from kandle.runtime.worker import Pace, Worker
 from kandle.store.port import Store
-from kandle.store.rocks import RocksStore
 from kandle.time.clock import Clock
 from kandle.time.timeframe import DAY, MILLISECOND, MINUTE, SECOND
 
@@ -95,8 +94,12 @@ class QueryRuntime:
         return ScheduleProvider(log, query, self._clock, refresh_at=spec.refresh_at, retry=spec.schedule_retry)
 
     def _opened_store(self) -> Store | None:
-        folder = self._spec.state_folder
-        return None if folder is None else RocksStore(folder / self._spec.instance / self.topics.changelog)
+        if self._spec.state_folder is None:
+            return None
+        # RocksDB is an extra, and only loaded where it keeps the state.
+        from kandle.store.rocks import RocksStore
+
+        return RocksStore(self._spec.state_folder / self._spec.instance / self.topics.changelog)
 
     def _worker(self) -> Worker:
         expiry = self._spec.expiry

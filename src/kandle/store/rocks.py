@@ -11,9 +11,10 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from weakref import WeakSet
 
-from rocksdict import DbClosedError, Options, Rdict, RdictIter, ReadOptions, WriteBatch
+from kandle.errors import OptionalImport, StorageError
 
-from kandle.errors import StorageError
+with OptionalImport("State in RocksDB", "rocksdb"):
+    from rocksdict import DbClosedError, Options, Rdict, RdictIter, ReadOptions, WriteBatch
 
 REBUILD = "delete the folder; it is rebuilt from the changelog"
 LOG_FILES = 2

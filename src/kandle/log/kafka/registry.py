@@ -9,14 +9,13 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 from urllib.parse import urlsplit, urlunsplit
 
-import httpx2
-
-from kandle.errors import AccessError, OptionsError, SchemaError, UnavailableError
+from kandle.errors import AccessError, OptionalImport, OptionsError, SchemaError, UnavailableError
 from kandle.serde.registry import Compatibility, Registered
 from kandle.serde.registry_embedded import incompatibilities, incompatible
 
 # A library of the client's shows every user a warning that is meant for the client's authors.
-with warnings.catch_warnings(record=True):
+with OptionalImport("The client of a schema registry", "kafka"), warnings.catch_warnings(record=True):
+    import httpx2
     from confluent_kafka.schema_registry import Schema, SchemaRegistryClient
     from confluent_kafka.schema_registry.error import OAuthTokenError, SchemaRegistryError
 
