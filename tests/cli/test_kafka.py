@@ -115,7 +115,7 @@ def test_records_that_cannot_be_read_are_told_beside_those_that_can(shop: Shop) 
     assert producer.flush(30) == 0
     said = shop.run("topics", "tail", f"{shop.name}_ticks").splitlines()
     assert [line.split()[:2] for line in said[:2]] == [["partition", "offset"], ["0", "0"]]
-    what = f"kandle: 1 of the records of {shop.name}_ticks cannot be read; the first, partition 0, offset 1: "
+    what = f"kandle: unreadable records of {shop.name}_ticks: 1; the first is at partition 0, offset 1: "
     assert said[2].startswith(what) and said[2].endswith('context = "app:Market"')
 
 

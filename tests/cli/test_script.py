@@ -70,7 +70,7 @@ def test_a_script_is_printed_and_nothing_else_is_made(here: Here, folder: Path) 
 
 def test_a_script_of_role_all_goes_into_a_file(here: Here, folder: Path) -> None:
     shown = here.output("script", "script_app:App", "--role", "all", "--out", "made/all.sql", "--retention", "30d")
-    assert shown == ["10 statements are in made/all.sql"]
+    assert shown == ["10 statements written to made/all.sql"]
     text = (folder / "made" / "all.sql").read_text()
     assert "RETENTION 30 DAYS" in text
     assert "EMIT FINAL" in text
@@ -116,14 +116,14 @@ def test_windows_take_late_events_until_a_day_before_they_go(here: Here, given: 
 
 def test_late_events_cannot_be_taken_for_longer_than_their_windows_are_kept(here: Here) -> None:
     message = here.failure("script", "script_app:App", "--retention", "3d", "--grace", "6d")
-    assert "--grace 6d is not shorter than the time that windows are kept, --retention 3d" in message
-    assert "--grace 8d is not shorter" in here.failure("script", "script_app:App", "--grace", "8d")
+    assert "--grace 6d must be shorter than --retention 3d: a late event needs its window" in message
+    assert "--grace 8d must be shorter" in here.failure("script", "script_app:App", "--grace", "8d")
 
 
 @pytest.mark.parametrize("more", [["--drop"], ["--out", "all.sql"]])
 def test_a_comparison_writes_nothing_and_says_so(here: Here, folder: Path, more: list[str]) -> None:
     message = here.failure("script", "script_app:App", "--diff", *more)
-    assert "--diff only compares and prints; leave --drop and --out out" in message
+    assert "--diff cannot be combined with --drop or --out" in message
 
 
 def test_a_script_that_cannot_be_written_says_where(here: Here, folder: Path) -> None:

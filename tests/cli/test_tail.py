@@ -5,7 +5,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from kandle.cli.topics import Tail, newest, records, whole
+from kandle.cli.topics import Tail, all_records, newest, records
 from kandle.log.embedded.log import EmbeddedLog
 from kandle.log.records import Records, Write
 from tests.cli.logs import LATEST, READINGS, readings_log, write
@@ -61,7 +61,7 @@ def test_a_tail_gives_each_record_once_and_only_what_comes(log: EmbeddedLog) -> 
 
 
 def test_a_whole_topic_is_one_frame_with_offsets_and_append_times(log: EmbeddedLog) -> None:
-    frame = whole(log, "readings")
+    frame = all_records(log, "readings")
     assert frame.columns == [*READINGS.schema, "_partition", "_offset", "_appended"]
     assert frame["value"].to_list() == [Decimal(text) for text in ("1.50", "2.25", "-0.01", "3.00", "0.05")]
     assert frame["_offset"].to_list() == [0, 1, 2, 0, 1]
@@ -70,5 +70,5 @@ def test_a_whole_topic_is_one_frame_with_offsets_and_append_times(log: EmbeddedL
 def test_an_empty_topic_is_an_empty_frame(tmp_path: Path) -> None:
     log = EmbeddedLog(tmp_path)
     log.ensure(READINGS)
-    assert whole(log, "readings").height == 0
+    assert all_records(log, "readings").height == 0
     assert newest(log, "readings", 5) == []

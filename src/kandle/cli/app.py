@@ -1,4 +1,4 @@
-"""The command line: reads arguments, calls the library, shows what it says."""
+"""The application `kandle` of the command line: its commands, their errors and exit codes."""
 
 from __future__ import annotations
 
@@ -50,35 +50,40 @@ def _version(is_asked: bool) -> None:
         raise typer.Exit
 
 
-@app.callback(epilog="Any command takes --debug, which shows tracebacks of errors.")
+@app.callback(epilog="Every command accepts --debug, which shows the traceback of an error.")
 def _root(
     version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")] = False,
 ) -> None:
-    """Event streams to time bars."""
+    """Turn event streams into time bars."""
 
 
 @app.command("backfill")
-def backfill_command(  # noqa: PLR0913, each is an option of the command line
-    ticks: Annotated[list[str], typer.Option("--ticks", metavar="PATH...", help="Files or globs of events, read in this order.")],
-    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder for one file of bars per timeframe.")],
+def backfill_command(  # noqa: PLR0913 - each is an option of the command
+    ticks: Annotated[list[str], typer.Option("--ticks", metavar="PATH...", help="Files or glob patterns, read in this order.")],
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder for the bars: one file per timeframe.")],
     context: ContextName = None,
     more_ticks: Annotated[list[str] | None, typer.Argument(metavar="PATH", hidden=True)] = None,
     entity: Annotated[
-        str | None, typer.Option("--entity", metavar="NAME", help="Entity of the bars, if there are several.")
+        str | None, typer.Option("--entity", metavar="NAME", help="Entity of the bars, if the context has several.")
     ] = None,
     format: Annotated[str, typer.Option("--format", metavar="FORMAT", help="parquet, csv or ndjson.")] = "parquet",
-    gaps: Annotated[Gaps | None, typer.Option("--gaps", help="Bars of buckets without events.")] = None,
-    schedule: Annotated[str | None, typer.Option("--schedule", metavar="PATH", help="Rows of the schedule.")] = None,
-    start: Annotated[str | None, typer.Option("--from", metavar="T", help="The input covers [from, until).")] = None,
-    until: Annotated[str | None, typer.Option("--until", metavar="T", help="Gaps are filled up to here.")] = None,
+    gaps: Annotated[Gaps | None, typer.Option("--gaps", help="What to write for buckets without events.")] = None,
+    schedule: Annotated[str | None, typer.Option("--schedule", metavar="PATH", help="File with schedule rows.")] = None,
+    start: Annotated[str | None, typer.Option("--from", metavar="T", help="Start of the time that the input covers.")] = None,
+    until: Annotated[str | None, typer.Option("--until", metavar="T", help="End of that time; gaps are filled up to it.")] = None,
     complete_only: Annotated[
-        bool, typer.Option("--complete-only", help="Leave out bars that the input does not cover whole.")
+        bool, typer.Option("--complete-only", help="Leave out bars that the input covers only in part.")
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the summary as one JSON object.")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", help="No progress bar.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Show no progress bar.")] = False,
 ) -> None:
-    """Make final bars from files of events."""
-    name, paths = _told_apart(context, [*ticks, *(more_ticks or [])])
+    """Make final bars from files of events.
+
+    Reads CSV, NDJSON, Parquet and Arrow files, and writes one file per timeframe.
+
+    Example: kandle backfill app:Market --ticks trades.csv.gz --out bars --format csv
+    """
+    name, paths = _split_arguments(context, [*ticks, *(more_ticks or [])])
     market = load_context(name)
     with progress_bar(input_size(paths), is_wanted=not (quiet or as_json)) as progress:
         result = backfill(
@@ -100,8 +105,8 @@ def backfill_command(  # noqa: PLR0913, each is an option of the command line
         show_summary(console(), result.summary)
 
 
-def _told_apart(context: str | None, paths: list[str]) -> tuple[str | None, list[str]]:
-    """The context and the paths; of `--ticks *.csv`, once a shell has expanded it, all but the first are arguments."""
+def _split_arguments(context: str | None, paths: list[str]) -> tuple[str | None, list[str]]:
+    """Tell the context and the paths apart: after `--ticks *.csv`, a shell passes all files but the first as arguments."""
     if context is not None and not is_context_name(context) and Path(context).exists():
         return None, [paths[0], context, *paths[1:]]
     return context, paths
@@ -111,7 +116,9 @@ def _told_apart(context: str | None, paths: list[str]) -> tuple[str | None, list
 def explain_command(context: ContextName = None) -> None:
     """Print what is made from what.
 
-    Queries, timeframes, grace, topics, and how each field rolls up.
+    Shows queries, timeframes, grace and topics, and how each field rolls up.
+
+    Example: kandle explain app:Market
     """
     market = load_context(context)
     plans = [explain(plan(query)) for query in market.model().queries.values() if query.has_tumbling]
@@ -121,21 +128,25 @@ def explain_command(context: ContextName = None) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run one command and leave with its exit code."""
+    """Run a command and exit with its code.
+
+    Args:
+        arguments: The arguments of the command line; those of the process by default.
+    """
     given = list(sys.argv[1:] if arguments is None else arguments)
-    told = [each for each in given if each != "--debug"]
-    sys.exit(_run(told or ["--help"], is_debug="--debug" in given))
+    rest = [argument for argument in given if argument != "--debug"]
+    sys.exit(_run(rest or ["--help"], is_debug="--debug" in given))
 
 
 def _run(arguments: list[str], *, is_debug: bool) -> int:
-    """The exit code: 0, or 2 for an error, which is one line on standard error."""
+    """Run a command and return its exit code: 0, or 2 after an error, which is one line on standard error."""
     warnings.showwarning = _show_warning
     try:
         code = app(arguments, prog_name="kandle", standalone_mode=False)
     except (KandleError, typer.TyperException) as error:
         if is_debug:
             traceback.print_exc()
-        message = str(error) if isinstance(error, KandleError) else _of_usage(error)
+        message = str(error) if isinstance(error, KandleError) else _usage_message(error)
         typer.echo(f"kandle: error: {' '.join(message.split())}", err=True)
         return FAILED
     except (typer.Abort, KeyboardInterrupt):
@@ -148,10 +159,10 @@ def _run(arguments: list[str], *, is_debug: bool) -> int:
     return code if isinstance(code, int) else 0
 
 
-def _of_usage(error: typer.TyperException) -> str:
-    """What is wrong with the arguments, and where to read on."""
-    found = getattr(error, "ctx", None)
-    return f"{error.format_message().rstrip('.?')}; see {'kandle' if found is None else found.command_path} --help"
+def _usage_message(error: typer.TyperException) -> str:
+    """Return what is wrong with the arguments, and the command that shows the valid ones."""
+    context = getattr(error, "ctx", None)
+    return f"{error.format_message().rstrip('.?')}; see {'kandle' if context is None else context.command_path} --help"
 
 
 def _show_warning(message: Warning | str, *details: object, **others: object) -> None:

@@ -26,7 +26,7 @@ from kandle.cli.demo_checks import CheckResult, check_finals, is_late
 from kandle.cli.demo_market import SYMBOLS, Bar, Market, Tick
 from kandle.cli.demo_view import DemoState, View, view_on
 from kandle.cli.output import console, iso_instant, show_line, table_of
-from kandle.cli.topics import Tail, whole
+from kandle.cli.topics import Tail, all_records
 from kandle.context.options import Options
 from kandle.context.sections import LogOptions
 from kandle.errors import OptionsError, StateError, UnknownTopicError
@@ -208,9 +208,9 @@ class _Demo:
         log = EmbeddedLog(self._folder, self._clock)
         try:
             until, is_complete = self._watch(log, seed, duration)
-            ticks = whole(log, self._plan.query.source.topic)
-            heartbeats = whole(log, self._plan.heartbeat_topic)
-            finals = {bar.timeframe: whole(log, bar.final_topic) for bar in self._plan.emitted}
+            ticks = all_records(log, self._plan.query.source.topic)
+            heartbeats = all_records(log, self._plan.heartbeat_topic)
+            finals = {bar.timeframe: all_records(log, bar.final_topic) for bar in self._plan.emitted}
         finally:
             log.close()
         base = self._plan.base

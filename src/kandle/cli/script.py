@@ -1,9 +1,8 @@
-"""`kandle script`: the model as statements of ksqlDB."""
+"""The command `kandle script`: the model as KSQL statements, and its comparison with a server."""
 
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -15,34 +14,32 @@ from kandle.context.options import Options
 from kandle.errors import OptionsError
 from kandle.ksql.program import USUAL_STORE, Role, WindowStore
 from kandle.ksql.script import Script, script
-from kandle.ksql.statements import Create, CreateAs, duration
-from kandle.ksql.types import quoted
+from kandle.ksql.statements import duration
 from kandle.time.timeframe import parse_duration
 
 if TYPE_CHECKING:
-    from kandle.ksqldb.client import KsqlClient
-    from kandle.ksqldb.provision import Creating
+    from kandle.ksqldb.comparison import ScriptDifference
 
 
-def script_command(  # noqa: PLR0913 - the options of a command
+def script_command(  # noqa: PLR0913 - each is an option of the command
     context: ContextName = None,
     role: Annotated[
         Role,
         typer.Option("--role", help="live: ksqlDB aggregates, kandle closes, fills and rolls up. all: ksqlDB does all it can."),
     ] = Role.LIVE,
-    out: Annotated[Path | None, typer.Option("--out", metavar="FILE", help="Write the script there, not to the screen.")] = None,
+    out: Annotated[Path | None, typer.Option("--out", metavar="FILE", help="Write the script to a file.")] = None,
     drop: Annotated[
-        bool, typer.Option("--drop", help="The statements that take all of it away, with the topics of its queries.")
+        bool, typer.Option("--drop", help="Print the statements that drop everything, with the topics of the queries.")
     ] = False,
     diff: Annotated[
-        bool, typer.Option("--diff", help="What a server has of it: what would be created, is left, or differs ([ksqldb] url).")
+        bool, typer.Option("--diff", help="Compare with the server at [ksqldb] url: what is created, kept, or differs.")
     ] = False,
     retention: Annotated[
         str | None,
         typer.Option(
             "--retention",
             metavar="TIME",
-            help="How long windows are kept: longer than the longest silence (7d; with --diff that of [ksqldb]).",
+            help="How long windows are kept; more than the longest silence [default: 7d; with --diff: of ksqldb.retention].",
         ),
     ] = None,
     grace: Annotated[
@@ -50,96 +47,61 @@ def script_command(  # noqa: PLR0913 - the options of a command
         typer.Option(
             "--grace",
             metavar="TIME",
-            help="How long open bars of role live take late events, as kandle reads them (a day less than --retention).",
+            help="How late events may be for open bars of role live [default: a day less than --retention].",
         ),
     ] = None,
 ) -> None:
     """Print the KSQL of a context.
 
-    What its streams, tables and queries are on ksqlDB. It needs the model only: no server, no log and no configuration. The
-    statements can be run as they stand; what limits them is said in their comments, and what ksqlDB cannot do is refused by name.
+    Prints its streams, tables and queries as statements that ksqlDB can run. Needs no server, log or configuration. Limits of
+    the statements are explained in their comments; a construct that ksqlDB cannot express is an error that names it.
+
+    Example: kandle script app:Market --role all --out market.sql
     """
     if diff and (drop or out is not None):
-        raise OptionsError("--diff only compares and prints; leave --drop and --out out, or ask for them in a second call")
+        raise OptionsError("--diff cannot be combined with --drop or --out; run the command twice")
     market = load_context(context)
     model = market.model()
     store = _store(retention, grace, USUAL_STORE.retention if not diff else Options.load().ksqldb.retention)
-    made = script(list(model.entities.values()), list(model.queries.values()), role, store)
+    result = script(list(model.entities.values()), list(model.queries.values()), role, store)
     if diff:
-        _print_differences(made)
+        _print_differences(result)
         return
-    title = f"-- {market.__name__} on ksqlDB, role {role.value}, write_text by kandle script."
-    content = "\n".join(each.text for each in made.drops) if drop else made.text
+    title = f"-- {market.__name__} on ksqlDB, role {role.value}, written by kandle script."
+    content = "\n".join(statement.text for statement in result.drops) if drop else result.text
     text = f"{title}\n\n{content}\n"
     if out is None:
         typer.echo(text, nl=False)
     else:
         write_text(out, text)
-        typer.echo(f"{len(made.drops if drop else made.statements)} statements are in {out}")
+        typer.echo(f"{len(result.drops if drop else result.statements)} statements written to {out}")
 
 
-def _store(retention: str | None, grace: str | None, usual: int) -> WindowStore:
-    found = WindowStore.of(
-        usual if retention is None else parse_duration(retention), None if grace is None else parse_duration(grace)
+def _store(retention: str | None, grace: str | None, default: int) -> WindowStore:
+    store = WindowStore.of(
+        default if retention is None else parse_duration(retention), None if grace is None else parse_duration(grace)
     )
-    if found.grace >= found.retention:
+    if store.grace >= store.retention:
         raise OptionsError(
-            f"--grace {grace} is not shorter than the time that windows are kept, --retention {retention or duration(usual)}: a "
-            "late event needs its window; make one shorter or the other longer"
+            f"--grace {grace} must be shorter than --retention {retention or duration(default)}: a late event needs its window"
         )
-    return found
+    return store
 
 
-def _print_differences(made: Script) -> None:
-    """One line for each stream and table; the exit code is 1 if the server does not have all of it as it is here."""
-    found = compared(made, Options.load())
-    for each in found:
-        typer.echo(str(each))
-    if any(each.action != "leave" for each in found):
+def _print_differences(local: Script) -> None:
+    """Print one line per stream and table; exit with code 1 unless the server has all of them as they are declared here."""
+    comparison = asyncio.run(_compare(local, Options.load()))
+    for difference in comparison:
+        typer.echo(str(difference))
+    if any(difference.action != "keep" for difference in comparison):
         raise typer.Exit(1)
 
 
-DROP = "ksqlDB cannot change it: drop it and what is made from it (--drop), then create it again"
-
-
-@dataclass(frozen=True, slots=True)
-class Difference:
-    """What would become of one stream or table: create, leave, or differs with the reasons."""
-
-    action: str
-    kind: str
-    name: str
-    reasons: tuple[str, ...] = ()
-
-    def __str__(self) -> str:
-        reasons = f": {'; '.join(self.reasons)}; {DROP}" if self.reasons else ""
-        return f"{self.action:<8} {self.kind:<7} {self.name}{reasons}"
-
-
-def compared(made: Script, options: Options) -> list[Difference]:
-    """Each stream and table of the script beside the server of the options."""
-    creating = [each for each in made.statements if isinstance(each, Create | CreateAs)]
-    return asyncio.run(_compared(creating, options))
-
-
-async def _compared(statements: list[Creating], options: Options) -> list[Difference]:
-    # The client library of HTTP is only loaded where it is needed.
+async def _compare(local: Script, options: Options) -> list[ScriptDifference]:
+    # The HTTP client is an extra, so it is only loaded when a server is asked.
     from kandle.context.ksqldb import ksql_settings
     from kandle.ksqldb.client import KsqlClient
+    from kandle.ksqldb.comparison import compare_script
 
     async with KsqlClient(ksql_settings(options)) as client:
-        there = {source.name for source in (*await client.streams(), *await client.tables())}
-        return [await _of(client, statement, there) for statement in statements]
-
-
-async def _of(client: KsqlClient, statement: Creating, there: set[str]) -> Difference:
-    from kandle.ksqldb.provision import differences, is_same_query
-
-    name = statement.creates.name
-    if name not in there:
-        return Difference("create", statement.kind, name)
-    found = await client.describe(name)
-    reasons = differences(statement, found)
-    if not reasons and isinstance(statement, CreateAs) and not is_same_query(statement.text, found.statement):
-        reasons = [f"its query seems to be another one (DESCRIBE {quoted(name)} EXTENDED; shows it)"]
-    return Difference("differs" if reasons else "leave", statement.kind, name, tuple(reasons))
+        return await compare_script(local, client)

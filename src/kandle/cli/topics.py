@@ -1,4 +1,4 @@
-"""`kandle topics`: what is in the log, topic by topic."""
+"""The command `kandle topics`: the topics of the log, their settings, and their newest records."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ ROWS_AT_ONCE = 20_000
 
 
 class Tail:
-    """Positions in the partitions of some topics, from which new records are read on."""
+    """A reader of new records of several topics that remembers its position in each partition."""
 
     def __init__(self, log: Log, positions: dict[TopicPartition, int]) -> None:
         self._log = log
@@ -27,54 +27,54 @@ class Tail:
 
     @classmethod
     def at_end(cls, log: Log, topics: Iterable[str]) -> Tail:
-        """Begin with what is appended from now on."""
-        return cls(log, {place: end for topic in topics for place, _, end in bounds(log, topic)})
+        """Return a reader of the records that are appended from now on."""
+        return cls(log, {partition: end for topic in topics for partition, _, end in bounds(log, topic)})
 
     @classmethod
     def at_start(cls, log: Log, topics: Iterable[str]) -> Tail:
-        """Begin with the oldest record that is there."""
-        return cls(log, {place: start for topic in topics for place, start, _ in bounds(log, topic)})
+        """Return a reader that starts with the oldest records."""
+        return cls(log, {partition: start for topic in topics for partition, start, _ in bounds(log, topic)})
 
     def read(self) -> list[Batch]:
-        """All records that have come since the last time."""
-        return [batch for place in list(self._positions) for batch in self._read(place)]
+        """Return all records that were appended since the last call."""
+        return [batch for partition in list(self._positions) for batch in self._read(partition)]
 
-    def _read(self, place: TopicPartition) -> Iterator[Batch]:
-        while batches := self._log.read(place, self._positions[place], ROWS_AT_ONCE):
+    def _read(self, partition: TopicPartition) -> Iterator[Batch]:
+        while batches := self._log.read(partition, self._positions[partition], ROWS_AT_ONCE):
             yield from batches
-            self._positions[place] = batches[-1].next_offset
+            self._positions[partition] = batches[-1].next_offset
 
-    def follow(self, patience: int = SECOND) -> Iterator[list[Batch]]:
-        """What is there already and then whatever comes, for ever; wakes up with each append."""
+    def follow(self, interval: int = SECOND) -> Iterator[list[Batch]]:
+        """Yield new records without end; waits for appends, at most `interval` microseconds at a time."""
         while True:
             if batches := self.read():
                 yield batches
-            self._log.wait(patience)
+            self._log.wait(interval)
 
 
 def bounds(log: Log, topic: str) -> list[tuple[TopicPartition, int, int]]:
-    """Each partition of a topic with its offsets `[start, end)`."""
+    """Return each partition of a topic with its offsets `[start, end)`."""
     return [(TopicPartition(topic, number), state.start, state.end) for number, state in enumerate(log.partitions(topic))]
 
 
 def newest(log: Log, topic: str, count: int) -> list[Batch]:
-    """The last `count` records of a topic at least, in the order in which they were appended within each partition."""
-    return [batch for place, start, end in bounds(log, topic) for batch in _newest(log, place, start, end, count)]
+    """Return at least the last `count` records of a topic, in the order of the offsets within each partition."""
+    return [batch for partition, start, end in bounds(log, topic) for batch in _newest(log, partition, start, end, count)]
 
 
-def _newest(log: Log, place: TopicPartition, start: int, end: int, count: int) -> list[Batch]:
-    """The last records of one partition; looks further back while offsets that compaction took away leave too few."""
+def _newest(log: Log, partition: TopicPartition, start: int, end: int, count: int) -> list[Batch]:
+    """Return the last records of a partition; looks further back while compaction has removed too many of them."""
     reach = max(count, 1)
     while True:
         begin = max(start, end - reach)
-        batches = Tail(log, {place: begin}).read()
+        batches = Tail(log, {partition: begin}).read()
         if begin == start or sum(map(len, batches)) >= count:
             return batches
         reach *= 8
 
 
 def records(log: Log, batches: Iterable[Batch]) -> list[dict[str, Any]]:
-    """Partition, offset, timestamp, headers and value of each record, in the order of the timestamps."""
+    """Return partition, offset, timestamp, headers and value of each record, in the order of the timestamps."""
     rows = [row for batch in batches for row in _records(log, batch)]
     return sorted(rows, key=lambda row: (row["timestamp"], row["partition"], row["offset"]))
 
@@ -96,8 +96,8 @@ def _records(log: Log, batch: Batch) -> Iterator[dict[str, Any]]:
         }
 
 
-def whole(log: Log, topic: str) -> pl.DataFrame:
-    """Every record of a topic with its values as users see them, and `_partition`, `_offset` and `_appended` (microseconds)."""
+def all_records(log: Log, topic: str) -> pl.DataFrame:
+    """Return all records of a topic with logical values and the columns `_partition`, `_offset`, `_appended` (microseconds)."""
     spec = log.topic(topic)
     parts = [_marked(batch) for batch in Tail.at_start(log, [topic]).read()]
     schema = spec.schema | {"_partition": pl.Int64(), "_offset": pl.Int64(), "_appended": pl.Int64()}
@@ -122,7 +122,10 @@ SIZES = ("B", "KiB", "MiB", "GiB", "TiB")
 
 @topics_app.callback(invoke_without_command=True)
 def _root(context: typer.Context) -> None:
-    """Show what is in the log. Topics, their settings, their newest records."""
+    """Show the topics of the log.
+
+    Their settings, columns and newest records.
+    """
     if context.invoked_subcommand is None:
         typer.echo(context.get_help())
 
@@ -131,7 +134,7 @@ def _root(context: typer.Context) -> None:
 def list_command(
     config: ConfigFile = None, data: DataFolder = None, log_choice: LogChoice = None, as_json: AsJson = False
 ) -> None:
-    """All topics with their sizes and settings."""
+    """List all topics with sizes and settings."""
     with opened_log(options_of(config, data, log_choice)) as log:
         rows = [_summary(log, spec) for spec in log.topics()]
     if as_json:
@@ -147,57 +150,64 @@ def list_command(
 def describe_command(
     topic: TopicName, config: ConfigFile = None, data: DataFolder = None, log_choice: LogChoice = None, as_json: AsJson = False
 ) -> None:
-    """Settings, columns, keys and offsets of a topic."""
+    """Show settings, columns, key and offsets of a topic."""
     with opened_log(options_of(config, data, log_choice)) as log:
-        found = _description(log, log.topic(topic))
+        description = _description(log, log.topic(topic))
     if as_json:
-        typer.echo(json_line(found))
+        typer.echo(json_line(description))
         return
-    for line in _described(found):
+    for line in _description_lines(description):
         typer.echo(line)
 
 
 @topics_app.command("tail")
 def tail_command(  # noqa: PLR0913 - options of a command line
     topic: TopicName,
-    count: Annotated[int, typer.Option("-n", "--last", min=0, metavar="N", help="How many records.")] = 10,
-    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on with new records, until Ctrl-C.")] = False,
+    count: Annotated[int, typer.Option("-n", "--last", min=0, metavar="N", help="Number of records.")] = 10,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Continue with new records until Ctrl-C.")] = False,
     config: ConfigFile = None,
     data: DataFolder = None,
     log_choice: LogChoice = None,
     as_json: AsJson = False,
 ) -> None:
-    """The newest records of a topic. With partition, offset, timestamp and headers."""
+    """Show the newest records of a topic.
+
+    With partition, offset, timestamp, key, value and headers.
+
+    Example: kandle topics tail ticks -n 5 --follow
+    """
     options = options_of(config, data, log_choice)
     with opened_log(options) as log:
         spec = log.topic(topic)
         printer = _RecordPrinter(spec, as_json=as_json)
         tail = Tail.at_end(log, [topic])
-        # Positions are noted first, so nothing falls between the two; what both have is shown once.
-        found = newest(log, topic, count) if count else []
-        printer.show(records(log, found)[-count:])
-        _tell_unreadable(found, options)
+        # The end is noted before the newest records are read, so that none is missed; the printer skips those read twice.
+        batches = newest(log, topic, count) if count else []
+        printer.show(records(log, batches)[-count:])
+        _report_unreadable(batches, options)
         if follow:
             for batches in tail.follow():
                 printer.show(records(log, batches))
-                _tell_unreadable(batches, options)
+                _report_unreadable(batches, options)
 
 
-def _tell_unreadable(batches: Sequence[Batch], options: Options) -> None:
-    """Say that there are records which the formats that are known here do not fit."""
-    found = [(batch, reject) for batch in batches for reject in batch.rejects]
-    if not found:
+def _report_unreadable(batches: Sequence[Batch], options: Options) -> None:
+    """Report records that do not fit the known formats on standard error."""
+    unreadable = [(batch, reject) for batch in batches for reject in batch.rejects]
+    if not unreadable:
         return
-    batch, first = found[0]
-    what = f"{len(found)} of the records of {batch.topic} cannot be read; the first, partition {batch.partition}"
-    way = (
-        "" if options.context is not None else f'; {DEFAULT_FILE} may name the context that declares them: context = "app:Market"'
+    batch, first = unreadable[0]
+    is_declared = options.context is not None
+    advice = "" if is_declared else f'; name the context that declares the topic in {DEFAULT_FILE}: context = "app:Market"'
+    typer.echo(
+        f"kandle: unreadable records of {batch.topic}: {len(unreadable)}; the first is at partition {batch.partition}, "
+        f"offset {first.offset}: {first.reason}{advice}",
+        err=True,
     )
-    typer.echo(f"kandle: {what}, offset {first.offset}: {first.reason}{way}", err=True)
 
 
 class _RecordPrinter:
-    """Prints records as they come, each once."""
+    """Prints each record once, as JSON or in columns."""
 
     def __init__(self, spec: TopicSpec, *, as_json: bool) -> None:
         self._names = [column.name for column in spec.columns]
@@ -238,7 +248,7 @@ def _description(log: Log, spec: TopicSpec) -> dict[str, Any]:
     return _summary(log, spec) | {
         "time": spec.time,
         "keys": list(spec.keys),
-        "columns": [{"name": each.name, "type": each.kind, "nullable": each.nullable} for each in spec.columns],
+        "columns": [{"name": column.name, "type": column.kind, "nullable": column.nullable} for column in spec.columns],
         "offsets": [
             {"partition": number, "start": state.start, "end": state.end, "records": state.rows, "bytes": state.bytes}
             for number, state in enumerate(states)
@@ -254,35 +264,40 @@ def _list_row(row: dict[str, Any]) -> list[str]:
         row["topic"],
         str(row["partitions"]),
         f"{row['records']:,}",
-        # Brokers do not tell.
+        # Brokers do not report sizes.
         size_text(row["bytes"]) if row["bytes"] or not row["records"] else "-",
         ", ".join(retention),
         compacted,
     ]
 
 
-def _described(found: dict[str, Any]) -> list[str]:
-    """What is known of a topic, as text."""
+def _description_lines(description: dict[str, Any]) -> list[str]:
+    """Format a description as lines of text."""
     names = ("topic", "partitions", "records", "size", "retention", "compacted")
-    settings = [*zip(names, _list_row(found), strict=True), ("time", found["time"] or ""), ("key", ", ".join(found["keys"]))]
-    columns = [[each["name"], each["type"], "nullable" if each["nullable"] else ""] for each in found["columns"]]
-    offsets = [[str(each[name]) for name in ("partition", "start", "end", "records", "bytes")] for each in found["offsets"]]
+    settings = [
+        *zip(names, _list_row(description), strict=True),
+        ("time", description["time"] or ""),
+        ("key", ", ".join(description["keys"])),
+    ]
+    columns = [[column["name"], column["type"], "nullable" if column["nullable"] else ""] for column in description["columns"]]
+    fields = ("partition", "start", "end", "records", "bytes")
+    offsets = [[str(offset[name]) for name in fields] for offset in description["offsets"]]
     return [
         *Columns(("setting", "value")).lines(settings),
         "",
         *Columns(("column", "type", "")).lines(columns),
         "",
-        *Columns(("partition", "start", "end", "records", "bytes"), right=range(5)).lines(offsets),
+        *Columns(fields, right=range(5)).lines(offsets),
     ]
 
 
 def _shortened(text: str) -> str:
-    """The beginning of a long text; `--json` prints all of it."""
+    """Cut a long text; `--json` prints all of it."""
     return text if len(text) <= LONGEST_CELL else f"{text[:LONGEST_CELL]}... ({len(text):,})"
 
 
 def size_text(size: int) -> str:
-    """Bytes in a unit that is easy to read."""
+    """Format a number of bytes in a unit that is easy to read."""
     for power, name in enumerate(SIZES):
         if size < 1024 ** (power + 1) or name == SIZES[-1]:
             return f"{size} B" if not power else f"{size / 1024**power:.1f} {name}"

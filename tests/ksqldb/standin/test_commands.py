@@ -47,7 +47,7 @@ def test_the_script_beside_a_server_says_what_would_be_created_and_what_is_left(
     with found.opened():
         lines = printed("script", f"{MODULE}:Market", "--diff", code=1).splitlines()
         (table,) = [line for line in lines if "_1s_live" in line]
-        assert table.split()[:2] == ["leave", "table"]
+        assert table.split()[:2] == ["keep", "table"]
         (name,) = server.queries
         server.texts[name] = server.texts[name].replace("MAX(", "MIN(")
         assert "differs" in printed("script", f"{MODULE}:Market", "--diff", code=1)
@@ -64,7 +64,7 @@ def test_the_script_beside_a_server_has_the_retention_that_is_configured(
     with found.opened():
         assert "RETENTION 30 DAYS, GRACE PERIOD 29 DAYS" in "".join(server.texts.values())
         lines = printed("script", f"{MODULE}:Market", "--diff", code=1).splitlines()
-        assert [line.split()[0] for line in lines if "_1s_live" in line] == ["leave"]
+        assert [line.split()[0] for line in lines if "_1s_live" in line] == ["keep"]
         assert "differs" in printed("script", f"{MODULE}:Market", "--diff", "--retention", "7d", code=1)
 
 
