@@ -6,11 +6,9 @@ a run whose condition never comes true ends at all.
 
 from __future__ import annotations
 
-import subprocess
 from collections.abc import Callable
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as NotInTime
-from signal import Signals
 from threading import Thread
 from time import monotonic, sleep
 from typing import TypeVar
@@ -19,9 +17,6 @@ Value = TypeVar("Value")
 
 LIMIT = 300
 """Seconds after which a wait gives up."""
-
-Text = subprocess.Popen[str]
-"""A process whose streams are text."""
 
 
 def wait_until(
@@ -92,52 +87,3 @@ def aside(call: Callable[[], Value]) -> Future[Value]:
 
     Thread(target=run, daemon=True).start()
     return future
-
-
-def next_line(process: Text) -> str:
-    """Return the next line that a process writes to standard output, with its line break.
-
-    Raises:
-        AssertionError: The process ended without one, or wrote nothing within `LIMIT` seconds; the message shows its exit code
-            and what it wrote to standard error.
-    """
-    assert process.stdout is not None, "standard output of the process is not a pipe"
-    line = aside(process.stdout.readline)
-    try:
-        text = line.result(LIMIT)
-    except NotInTime:
-        process.kill()
-        text = ""
-    if not text:
-        _, errors = process.communicate()
-        raise AssertionError(f"no further line from {_name_of(process)}:\n{errors}")
-    return text
-
-
-def ended(process: Text, code: int = 0, signal: Signals | None = None) -> tuple[str, str]:
-    """Wait until a process has ended, and return what it wrote to standard output and standard error since it was last read.
-
-    Args:
-        process: The process.
-        code: The exit code that is expected.
-        signal: A signal that is sent first.
-
-    Raises:
-        AssertionError: The exit code is another one, or the process did not end within `LIMIT` seconds; the message shows what
-            it wrote.
-    """
-    if signal is not None:
-        process.send_signal(signal)
-    try:
-        output, errors = process.communicate(timeout=LIMIT)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        output, errors = process.communicate()
-        raise AssertionError(f"within {LIMIT} s there was no end of {_name_of(process)}:\n{output}\n{errors}") from None
-    assert process.returncode == code, f"exit code {code} expected of {_name_of(process)}:\n{output}\n{errors}"
-    return output, errors
-
-
-def _name_of(process: Text) -> str:
-    words = process.args if isinstance(process.args, (list, tuple)) else [process.args]
-    return f"`{' '.join(str(word) for word in words)[-300:]}`, exit code {process.returncode}"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import signal
 import socket
-import subprocess
 import sys
 import threading
 from collections.abc import Iterator
@@ -17,13 +16,14 @@ from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 
 from tests.brokers.needed import kafka_or_skip
+from tests.processes import RunningProcess
+from tests.waiting import LIMIT
 from tools.kafka.broker import ROOT, wait_until
 from tools.kafka.cluster import Cluster
 from tools.kafka.errors import BrokerStateError, PortInUseError, SettingsError, StartError
 from tools.kafka.ports import check_free, free_ports
 
 Properties = dict[str, str | int | float | bool]
-PATIENCE = 30
 # A client that finds a broker down asks again soon; by default it waits for up to 10 s.
 QUIET = {"log_level": 0, "reconnect.backoff.max.ms": 200}
 
@@ -37,7 +37,7 @@ def create_topic(clients: Properties, copies: int = 1) -> None:
     """Make the topic `ticks` with one partition."""
     # The client must outlive the answer.
     asking = AdminClient(clients)
-    asking.create_topics([NewTopic("ticks", 1, copies)])["ticks"].result(PATIENCE)
+    asking.create_topics([NewTopic("ticks", 1, copies)])["ticks"].result(LIMIT)
 
 
 def with_topic(cluster: Cluster, copies: int = 1) -> Properties:
@@ -50,43 +50,35 @@ def with_topic(cluster: Cluster, copies: int = 1) -> Properties:
 def produce(clients: Properties, *values: bytes) -> None:
     """Send records and wait until all copies that are needed have them."""
     failed: list[object] = []
-    producer = Producer({**clients, "acks": "all", "message.timeout.ms": PATIENCE * 1000})
+    producer = Producer({**clients, "acks": "all", "message.timeout.ms": LIMIT * 1000})
     for value in values:
         producer.produce("ticks", value, on_delivery=lambda error, _: failed.append(error) if error else None)
-    assert producer.flush(PATIENCE) == 0 and not failed, failed
+    assert producer.flush(LIMIT) == 0 and not failed, failed
 
 
 def consumed(clients: Properties, count: int) -> list[bytes | None]:
     """So many records from the beginning."""
     consumer = Consumer({**clients, "group.id": "nobody", "enable.auto.commit": False})
     consumer.assign([TopicPartition("ticks", 0, 0)])
-    messages = consumer.consume(count, PATIENCE)
+    messages = consumer.consume(count, LIMIT)
     consumer.close()
     return [message.value() for message in messages]
 
 
 @contextmanager
-def in_foreground(folder: Path, port: int) -> Iterator[subprocess.Popen[str]]:
+def in_foreground(folder: Path, port: int) -> Iterator[RunningProcess]:
     """`python -m tools.kafka` with its data in `folder`, never left behind."""
-    command = [sys.executable, "-m", "tools.kafka", "--port", str(port), "--data", str(folder)]
-    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
-        try:
-            yield process
-        finally:
-            process.kill()
+    process = RunningProcess([sys.executable, "-m", "tools.kafka", "--port", str(port), "--data", str(folder)], ROOT)
+    try:
+        yield process
+    finally:
+        process.kill()
 
 
-def said_first(process: subprocess.Popen[str]) -> str:
-    """Its first line, once that is there."""
-    assert process.stdout is not None
-    return process.stdout.readline()
-
-
-def stop(process: subprocess.Popen[str], number: signal.Signals) -> None:
+def stop(process: RunningProcess, number: signal.Signals) -> None:
     """Have it end by itself, with no further word and no error."""
-    process.send_signal(number)
-    assert process.communicate(timeout=PATIENCE) == ("", "")
-    assert process.returncode == 0
+    process.send(number)
+    assert process.ended() == ("", "")
 
 
 def is_free(port: int) -> bool:
@@ -116,7 +108,7 @@ def test_three_brokers_go_on_while_one_is_down_and_take_it_back() -> None:
     with Cluster(brokers=3, properties={"broker.session.timeout.ms": "1500"}) as cluster:
         clients = with_topic(cluster, copies=3)
         produce(clients, b"1")
-        leader = AdminClient(clients).list_topics("ticks", PATIENCE).topics["ticks"].partitions[0].leader
+        leader = AdminClient(clients).list_topics("ticks", LIMIT).topics["ticks"].partitions[0].leader
         cluster.broker(leader).kill()
         produce(clients, b"2")
         cluster.broker(leader).start()
@@ -132,7 +124,7 @@ def test_a_paused_broker_answers_again_once_it_goes_on_and_a_paused_one_can_be_s
         with pytest.raises(KafkaException):
             asking.list_topics(timeout=0.5)
         broker.resume()
-        assert set(asking.list_topics(timeout=PATIENCE).brokers) == {1}
+        assert set(asking.list_topics(timeout=LIMIT).brokers) == {1}
         broker.pause()
         broker.stop()
         assert not broker.is_running
@@ -144,14 +136,14 @@ def test_a_paused_broker_answers_again_once_it_goes_on_and_a_paused_one_can_be_s
 def test_a_wrong_password_is_refused_and_a_user_may_only_do_what_was_granted() -> None:
     with Cluster(secured=True, users={"reader": 'of "books" \\ é'}) as cluster:
         clients = with_topic(cluster)
-        assert "ticks" in AdminClient(clients).list_topics(timeout=PATIENCE).topics
+        assert "ticks" in AdminClient(clients).list_topics(timeout=LIMIT).topics
         wrong = AdminClient({**clients, "sasl.password": "wrong"})
         nobody = AdminClient({"bootstrap.servers": cluster.bootstrap, **QUIET})
         for refused in (wrong, nobody):
             with pytest.raises(KafkaException):
                 refused.list_topics(timeout=1)
         reader = AdminClient({**cluster.client_properties("reader"), **QUIET})
-        assert not reader.list_topics(timeout=PATIENCE).topics
+        assert not reader.list_topics(timeout=LIMIT).topics
         with pytest.raises(SettingsError, match="no user 'writer'; there are admin, reader"):
             cluster.client_properties("writer")
 
@@ -160,13 +152,13 @@ def test_in_the_foreground_it_says_when_it_is_ready_stops_when_told_and_keeps_it
     [port] = free_ports(1)
     clients: Properties = {"bootstrap.servers": f"127.0.0.1:{port}", **QUIET}
     with in_foreground(tmp_path, port) as running:
-        assert said_first(running) == f"Kafka 4.3.0 is ready at 127.0.0.1:{port}; data in {tmp_path}; Ctrl-C stops it\n"
+        assert running.next_line() == f"Kafka 4.3.0 is ready at 127.0.0.1:{port}; data in {tmp_path}; Ctrl-C stops it\n"
         create_topic(clients)
         stop(running, signal.SIGINT)
     assert is_free(port)
     with in_foreground(tmp_path, port) as running:
-        said_first(running)
-        assert "ticks" in AdminClient(clients).list_topics(timeout=PATIENCE).topics
+        running.next_line()
+        assert "ticks" in AdminClient(clients).list_topics(timeout=LIMIT).topics
         stop(running, signal.SIGTERM)
     assert is_free(port)
 
@@ -174,7 +166,7 @@ def test_in_the_foreground_it_says_when_it_is_ready_stops_when_told_and_keeps_it
 def test_ctrl_c_while_it_starts_ends_it_in_order(tmp_path: Path) -> None:
     [port] = free_ports(1)
     with in_foreground(tmp_path, port) as running:
-        assert wait_until((tmp_path / "broker-1" / "output.log").exists, PATIENCE)
+        assert wait_until((tmp_path / "broker-1" / "output.log").exists, LIMIT)
         stop(running, signal.SIGINT)
     assert is_free(port)
 
@@ -183,10 +175,10 @@ def test_ctrl_c_while_it_starts_ends_it_in_order(tmp_path: Path) -> None:
 def test_a_broker_ends_with_the_process_that_started_it_even_if_that_is_killed(tmp_path: Path) -> None:
     [port] = free_ports(1)
     with in_foreground(tmp_path, port) as killed:
-        said_first(killed)
+        killed.next_line()
         assert not is_free(port)
         killed.kill()
-    assert wait_until(lambda: is_free(port), PATIENCE)
+    assert wait_until(lambda: is_free(port), LIMIT)
 
 
 def test_a_port_in_use_is_an_error_by_name_and_not_a_traceback(tmp_path: Path) -> None:
@@ -195,8 +187,8 @@ def test_a_port_in_use_is_an_error_by_name_and_not_a_traceback(tmp_path: Path) -
         with pytest.raises(PortInUseError, match=f"127.0.0.1:{port}"), Cluster(ports=[port]):
             pytest.fail("it started")
         with in_foreground(tmp_path, port) as refused:
-            said, complained = refused.communicate(timeout=PATIENCE)
-    assert refused.returncode == 1 and not said
+            said, complained = refused.ended(1)
+    assert not said
     assert complained.startswith(f"kafka: error: 127.0.0.1:{port} ") and "Traceback" not in complained
 
 

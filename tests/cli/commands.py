@@ -3,7 +3,6 @@
 import os
 import subprocess
 import sys
-import threading
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +10,8 @@ import pytest
 
 import kandle
 from kandle.cli.app import main
+from tests.processes import RunningProcess
+from tests.waiting import LIMIT
 
 SOURCE = str(Path(kandle.__file__).parents[1])
 
@@ -21,42 +22,27 @@ def environment() -> dict[str, str]:
 
 
 class Processes:
-    """Commands that run beside a test; none outlives it, or takes longer than a minute."""
+    """Commands that run beside a test; none outlives it."""
 
     def __init__(self) -> None:
-        self._running: list[tuple[subprocess.Popen[str], threading.Timer]] = []
+        self._running: list[RunningProcess] = []
 
-    def start(self, folder: Path, *arguments: str, **variables: str) -> subprocess.Popen[str]:
+    def start(self, folder: Path, *arguments: str, **variables: str) -> RunningProcess:
         """Start one, with its output in pipes."""
-        command = [sys.executable, "-m", "kandle.cli", *arguments]
-        pipe = subprocess.PIPE
-        process = subprocess.Popen(command, cwd=folder, env=environment() | variables, stdout=pipe, stderr=pipe, text=True)
-        watchdog = threading.Timer(60, process.kill)
-        watchdog.daemon = True
-        watchdog.start()
-        self._running.append((process, watchdog))
+        process = RunningProcess([sys.executable, "-m", "kandle.cli", *arguments], folder, environment() | variables)
+        self._running.append(process)
         return process
 
     def close(self) -> None:
         """End those that are left."""
-        for process, watchdog in self._running:
-            watchdog.cancel()
-            if process.poll() is None:
-                process.terminate()
-                try:
-                    process.wait(10)
-                except subprocess.TimeoutExpired:
-                    process.kill()
-            for stream in (process.stdout, process.stderr):
-                if stream is not None:
-                    stream.close()
-            process.wait()
+        for process in self._running:
+            process.stop()
 
 
 def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     """A command that ends by itself."""
     command = [sys.executable, "-m", "kandle.cli", *arguments]
-    return subprocess.run(command, cwd=folder, env=environment(), capture_output=True, text=True, timeout=60, check=False)
+    return subprocess.run(command, cwd=folder, env=environment(), capture_output=True, text=True, timeout=LIMIT, check=False)
 
 
 def failure(folder: Path, *arguments: str) -> str:

@@ -41,7 +41,7 @@ def test_the_demo_proves_that_all_is_right_and_leaves_no_process(tmp_path: Path)
     assert "\x1b" not in done.stdout
     lines = done.stdout.splitlines()
     assert lines[0].startswith("Ticks of 4 symbols, with pauses; bars of 1s, 5s, 15s")
-    assert [line for line in lines if re.match(r" +3 s  \d+ ticks; finals: 1s \d+ \(\d+ gaps\), 5s \d+", line)]
+    assert [line for line in lines if re.match(r" +\d s  \d+ ticks; finals: 1s \d+ \(\d+ gaps\), 5s \d+", line)]
     rows = {line.split()[0]: list(map(int, line.split()[1:])) for line in lines if re.match(r"(1|5|15)s ", line)}
     assert set(rows) == {"1s", "5s", "15s"}
     for expected, written, duplicates, _, wrong in rows.values():
@@ -60,12 +60,11 @@ def test_a_signal_stops_all_processes_and_takes_the_folder_away(
     tmp_path: Path, processes: Processes, number: signal.Signals
 ) -> None:
     command = processes.start(tmp_path, "demo", TMPDIR=str(tmp_path))
-    assert command.stdout is not None
-    [command.stdout.readline() for _ in range(3)]
+    for _ in range(3):
+        command.next_line()
     assert len(processes_of(tmp_path)) == 2
-    command.send_signal(number)
-    _, errors = command.communicate(timeout=20)
-    assert (command.returncode, errors) == (130, "")
+    command.send(number)
+    assert command.ended(130)[1] == ""
     assert processes_of(tmp_path) == []
     assert list(tmp_path.glob("kandle-demo-*")) == []
 
@@ -73,12 +72,11 @@ def test_a_signal_stops_all_processes_and_takes_the_folder_away(
 def test_a_process_that_dies_is_one_line_and_the_others_are_stopped(tmp_path: Path, processes: Processes) -> None:
     folder = tmp_path / "demo"
     command = processes.start(tmp_path, "demo", "--data", str(folder))
-    assert command.stdout is not None
-    [command.stdout.readline() for _ in range(2)]
+    for _ in range(2):
+        command.next_line()
     (victim,) = [number for number in processes_of(folder) if b"demo_generator" in Path(f"/proc/{number}/cmdline").read_bytes()]
     os.kill(victim, signal.SIGKILL)
-    _, errors = command.communicate(timeout=20)
-    assert command.returncode == 2
+    _, errors = command.ended(2)
     what = f"the generator process has ended with exit code -9: it printed nothing (see {folder / 'generator.log'})"
     assert errors == f"kandle: error: {what}\n"
     assert processes_of(folder) == []

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
-import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import pytest
 from confluent_kafka import Producer
 
 from kandle.time.clock import SystemClock
-from kandle.time.timeframe import HOUR, MILLISECOND, SECOND
+from kandle.time.timeframe import HOUR, MILLISECOND
+from tests.processes import RunningProcess
 from tests.serde.serving import serving
+from tests.waiting import LIMIT, wait_for
 from tools.kafka.ports import free_ports
 
 APP = """
@@ -54,11 +57,13 @@ class App(Context):
 """
 ADD = """
 import sys
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from app import App, Tick
 with App.open(access="write_only", log={"kind": "kafka"}, kafka={"bootstrap": sys.argv[1]}) as app:
-    app.ticks.add(Tick(datetime.now(UTC).replace(microsecond=0), "a", 7))
+    app.ticks.add(Tick(datetime.now(UTC).replace(microsecond=0) + timedelta(seconds=int(sys.argv[2])), "a", 7))
 """
+AHEAD = 5
+"""Seconds by which the time of a tick is ahead where a bar is made of it, so that it is not late on a busy machine."""
 
 
 class Shop:
@@ -69,17 +74,30 @@ class Shop:
         self.name = f"t{uuid4().hex[:8]}"
         (folder / "app.py").write_text(APP.format(name=self.name))
 
-    def start(self, *words: str) -> subprocess.Popen[str]:
+    @property
+    def bootstrap(self) -> str:
+        return self.log.removeprefix("kafka://")
+
+    def start(self, *words: str) -> RunningProcess:
         environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(Path("src").absolute()), str(self.folder)])}
-        return subprocess.Popen(
-            [sys.executable, *words], cwd=self.folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-        )
+        return RunningProcess([sys.executable, *words], self.folder, environment)
+
+    def command(self, *words: str, code: int = 0) -> tuple[str, str]:
+        """Standard output and standard error of a command that ends with this exit code."""
+        return self.start("-m", "kandle.cli", *words, "--log", self.log).ended(code)
 
     def run(self, *words: str, code: int = 0) -> str:
-        process = self.start("-m", "kandle.cli", *words, "--log", self.log)
-        output, errors = process.communicate(timeout=60)
-        assert process.returncode == code, errors
-        return output + errors
+        """All that such a command says."""
+        return "".join(self.command(*words, code=code))
+
+    def add(self, ahead: int = 0, script: str = ADD) -> str:
+        """Add a tick whose time is so many seconds ahead; gives what is said, which is nothing."""
+        return "".join(self.start("-c", script, self.bootstrap, str(ahead)).ended())
+
+    def bars(self) -> list[dict[str, Any]]:
+        """The finals of one second, from standard output alone: what a cluster is not ready for yet is said beside it."""
+        output, _ = self.command("bars", "app:App", "Sum", "1s", "a", "--json")
+        return [json.loads(line) for line in output.splitlines()]
 
 
 @pytest.fixture
@@ -90,29 +108,27 @@ def shop(tmp_path: Path, bootstrap: str) -> Shop:
 def test_bars_are_made_and_read_on_a_cluster(shop: Shop) -> None:
     worker = shop.start("-m", "kandle.cli", "run", "app:App", "--log", shop.log)
     try:
-        assert worker.stdout is not None
-        assert worker.stdout.readline().endswith(f"Kafka at {shop.log.removeprefix('kafka://')}\n")
-        assert shop.start("-c", ADD, shop.log.removeprefix("kafka://")).wait(60) == 0
-        clock, until = SystemClock(), SystemClock().steady() + 60 * SECOND
-        while not (found := shop.run("bars", "app:App", "Sum", "1s", "a").splitlines()[1:]):
-            assert clock.steady() < until and worker.poll() is None
-            clock.pause(100 * MILLISECOND)
-        assert found[0].split()[0] == "a" and found[0].split()[-1] == "7"
+        assert worker.next_line().endswith(f"Kafka at {shop.bootstrap}\n")
+        shop.add(AHEAD)
+        bar, *_ = wait_for(shop.bars, what="a bar", check=worker.check)
+        assert (bar["code"], bar["size"]) == ("a", 7)
+        worker.send(signal.SIGTERM)
+        worker.ended()
     finally:
-        worker.send_signal(signal.SIGTERM)
-        _, errors = worker.communicate(timeout=60)
-    assert worker.returncode == 0, errors
+        worker.kill()
+    head, first, *_ = shop.command("bars", "app:App", "Sum", "1s", "a")[0].splitlines()
+    assert head.split() == ["code", "start", "size"]
+    assert first.split()[0] == "a" and first.split()[-1] == "7"
     listed = [line.split() for line in shop.run("topics", "list").splitlines() if line.startswith(f"{shop.name}_ticks ")]
     assert [row[:4] for row in listed] == [[f"{shop.name}_ticks", "1", "1", "-"]]
     assert "the topics may be read and written" in shop.run("doctor", "app:App")
 
 
 def test_records_that_cannot_be_read_are_told_beside_those_that_can(shop: Shop) -> None:
-    bootstrap = shop.log.removeprefix("kafka://")
-    assert shop.start("-c", ADD, bootstrap).wait(60) == 0
-    producer = Producer({"bootstrap.servers": bootstrap})
+    shop.add()
+    producer = Producer({"bootstrap.servers": shop.bootstrap})
     producer.produce(f"{shop.name}_ticks", key=b"torn", value=b"torn")
-    assert producer.flush(30) == 0
+    assert producer.flush(LIMIT) == 0
     said = shop.run("topics", "tail", f"{shop.name}_ticks").splitlines()
     assert [line.split()[:2] for line in said[:2]] == [["partition", "offset"], ["0", "0"]]
     what = f"kandle: unreadable records of {shop.name}_ticks: 1; the first is at partition 0, offset 1: "
@@ -168,13 +184,12 @@ def test_doctor_looks_for_the_registry(shop: Shop, monkeypatch: pytest.MonkeyPat
 
 
 def test_doctor_names_the_topic_whose_records_are_of_the_future(shop: Shop) -> None:
-    bootstrap = shop.log.removeprefix("kafka://")
-    assert shop.start("-c", ADD, bootstrap).wait(60) == 0
+    shop.add()
     assert ", after all records" in shop.run("doctor", "app:App")
     # What others have written, by a clock that is an hour ahead.
     later = SystemClock().now() // MILLISECOND + HOUR // MILLISECOND
-    producer = Producer({"bootstrap.servers": bootstrap})
+    producer = Producer({"bootstrap.servers": shop.bootstrap})
     producer.produce(f"{shop.name}_ticks", key=b"a", value=b"", timestamp=later)
-    assert producer.flush(30) == 0
+    assert producer.flush(LIMIT) == 0
     said = shop.run("doctor", "app:App", code=1)
     assert f"a record of topic {shop.name}_ticks was written 3,59" in said

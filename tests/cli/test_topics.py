@@ -79,14 +79,13 @@ def test_the_newest_records_are_shown_as_json(here: Here, data: str) -> None:
 def test_new_records_are_followed_as_they_come(tmp_path: Path, processes: Processes) -> None:
     log = readings_log(tmp_path / "other")
     command = processes.start(tmp_path, "topics", "tail", "readings", "-n", "1", "-f", "--json", "--data", "other")
-    assert command.stdout is not None
-    offsets = [json.loads(command.stdout.readline())["offset"]]
+    offsets = [json.loads(command.next_line())["offset"]]
     for number in range(3):
         log.append([write(1, ["m9"], [number])])
-        offsets.append(json.loads(command.stdout.readline())["offset"])
+        offsets.append(json.loads(command.next_line())["offset"])
     assert offsets == [1, 2, 3, 4]
-    command.send_signal(signal.SIGINT)
-    assert command.wait(10) == 130
+    command.send(signal.SIGINT)
+    command.ended(130)
 
 
 def test_help_is_shown_where_no_command_is_named(here: Here) -> None:

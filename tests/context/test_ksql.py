@@ -16,6 +16,7 @@ from kandle import Context, Key, TableSet
 from kandle.errors import KsqlError, OptionsError, StateError
 from tests.ksqldb.serving import Asked, Reply, Served, Then, serving
 from tests.ksqldb.talking import rows
+from tests.waiting import LIMIT
 
 
 @kandle.table("words")
@@ -39,7 +40,7 @@ def answer(asked: Asked) -> Reply | None:
 
 
 def opened(folder: Path, url: str) -> Words:
-    return Words.open(log={"path": folder}, ksqldb={"url": url, "timeout": "5s"})
+    return Words.open(log={"path": folder}, ksqldb={"url": url, "timeout": "120s"})
 
 
 def test_it_is_awaited_in_an_async_context(tmp_path: Path) -> None:
@@ -55,7 +56,7 @@ def test_it_is_awaited_in_an_async_context(tmp_path: Path) -> None:
                     await words.ksql.execute("CREATE STREAM ..;")
             assert served.connections
 
-    asyncio.run(asyncio.wait_for(story(), 30))
+    asyncio.run(asyncio.wait_for(story(), LIMIT))
 
 
 def blocking(story: Callable[[Served], Any]) -> None:

@@ -32,8 +32,8 @@ def everything(bootstrap: str, topic: str) -> list[Any]:
             error = message.error()
             if error is None:
                 found.append(message)
-            elif error.code() == KafkaError._PARTITION_EOF:
-                ended.add(message.partition())
+            elif error.code() == KafkaError._PARTITION_EOF and (partition := message.partition()) is not None:
+                ended.add(partition)
             else:
                 raise AssertionError(error)
     client.close()

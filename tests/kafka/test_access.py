@@ -14,8 +14,9 @@ from confluent_kafka.admin import AclBinding, AclOperation, AclPermissionType, A
 
 from kandle.errors import AccessError, KandleError, OptionsError
 from tests.brokers.needed import kafka_or_skip
-from tests.cli.test_kafka import ADD, Shop
+from tests.cli.test_kafka import AHEAD, Shop
 from tests.kafka.summing import Application, summed, wait_until
+from tests.waiting import LIMIT, wait_for
 from tools.kafka.cluster import Cluster
 from tools.kafka.ports import HOST, free_ports
 
@@ -58,7 +59,7 @@ class Guarded:
             rule = AclBinding(kind, name, ResourcePatternType.PREFIXED, f"User:{USER}", "*", operation, AclPermissionType.ALLOW)
             denial = AclBinding(kind, name, ResourcePatternType.PREFIXED, f"User:{USER}", "*", operation, AclPermissionType.DENY)
             for future in self._admin.create_acls([rule if granted else denial]).values():
-                future.result(10)
+                future.result(LIMIT)
 
     def grant_all(self, app: Application) -> None:
         """What the documentation says that a worker needs."""
@@ -165,24 +166,22 @@ class Secret(Shop):
         (folder / "kandle.toml").write_text(text)
         self.said = ""
 
-    def run(self, *words: str, code: int = 0) -> str:
-        said = super().run(*words, code=code)
-        self.said += said
+    def command(self, *words: str, code: int = 0) -> tuple[str, str]:
+        said = super().command(*words, code=code)
+        self.said += "".join(said)
         return said
 
-    def work(self, add: str) -> None:
+    def work(self) -> None:
         """A worker makes a bar of a tick."""
         worker = self.start("-m", "kandle.cli", "run", "app:App", "--log", self.log)
         try:
-            assert worker.stdout is not None
-            worker.stdout.readline()
-            adding = self.start("-c", add, self.log.removeprefix("kafka://"))
-            self.said += "".join(adding.communicate(timeout=60))
-            wait_until(lambda: worker.poll() is not None or bool(self.run("bars", "app:App", "Sum", "1s", "a").splitlines()[1:]))
+            self.said += worker.next_line()
+            self.said += self.add(AHEAD)
+            wait_for(self.bars, what="a bar", check=worker.check)
+            worker.send(signal.SIGTERM)
+            self.said += "".join(worker.ended())
         finally:
-            worker.send_signal(signal.SIGTERM)
-            self.said += "".join(worker.communicate(timeout=60))
-        assert worker.returncode == 0, self.said
+            worker.kill()
 
 
 def test_doctor_names_every_right_that_is_missing_and_no_command_shows_the_password(guarded: Guarded, tmp_path: Path) -> None:
@@ -192,7 +191,7 @@ def test_doctor_names_every_right_that_is_missing_and_no_command_shows_the_passw
     group = f"app-{shop.name}_sums"
     guarded.change(GROUP, "app-", READ, DESCRIBE)
     guarded.change(TRANSACTIONAL, "app-", WRITE, DESCRIBE)
-    shop.work(ADD)
+    shop.work()
     said = shop.run("doctor", "app:App")
     assert "the topics may be read and written" in said and "groups may be joined, and transactions made" in said
     guarded.change(TOPIC, f"{shop.name}_ticks", WRITE, granted=False)

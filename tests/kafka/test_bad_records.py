@@ -11,6 +11,7 @@ from confluent_kafka import Producer
 from kandle.sets.reading import rows
 from tests.kafka.reading import everything
 from tests.kafka.summing import Application, settings, summed, wait_until
+from tests.waiting import LIMIT
 
 Message = tuple[bytes | None, bytes | None]
 UNKNOWN = 999_999
@@ -47,7 +48,7 @@ def test_each_bad_record_is_named_and_the_ticks_around_it_count(bootstrap: str, 
         for (key, value), _ in bad:
             producer.produce(app.ticks, key=key, value=value, partition=0)
         producer.produce(app.ticks, key=first.key(), value=None, partition=0)
-        assert producer.flush(30) == 0
+        assert producer.flush(LIMIT) == 0
         market.ticks.add(app.one(10))
     with app.context.open(**settings(bootstrap)) as market:
         wait_until(lambda: summed(market, app)[1] == 2, market)

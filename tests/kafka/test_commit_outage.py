@@ -12,6 +12,7 @@ from kandle.log.kafka.writing import Encoded, Transactions
 from kandle.time.timeframe import SECOND
 from tests.brokers.needed import kafka_or_skip
 from tests.log.building import topic_spec
+from tests.waiting import LIMIT
 from tools.kafka.cluster import Cluster
 
 
@@ -21,7 +22,7 @@ def test_records_for_a_partition_whose_only_broker_is_down_are_tried_again() -> 
     with Cluster(brokers=3) as cluster:
         log = KafkaLog(KafkaSettings(cluster.bootstrap, transaction=2 * SECOND, patience=2 * SECOND, request=SECOND))
         log.ensure(topic_spec("outage", partitions=3))
-        topic = AdminClient(cluster.client_properties()).list_topics("outage", timeout=10).topics["outage"]
+        topic = AdminClient(cluster.client_properties()).list_topics("outage", timeout=LIMIT).topics["outage"]
         number = next(number for number, each in topic.partitions.items() if each.leader == 3)
         write = Encoded("outage", number, [None], [b"value"])
         transactions = Transactions(log.settings, "outage", "outage", log.told)

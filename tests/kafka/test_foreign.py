@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+import re
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Annotated, Any
 from uuid import uuid4
 
-import pytest
 from confluent_kafka import Producer
 
 import kandle
@@ -20,6 +19,8 @@ from kandle.log.port import TopicPartition
 from kandle.time.clock import SystemClock
 from kandle.time.timeframe import MILLISECOND, SECOND, from_instant, to_instant
 from tests.kafka.reading import everything
+from tests.kafka.summing import wait_until
+from tests.waiting import LIMIT, wait_for
 from tools.kafka.cluster import Cluster
 
 
@@ -99,20 +100,13 @@ def written(cluster: Cluster, topic: str, partitioner: str, rows: list[tuple[byt
     producer = Producer({"bootstrap.servers": cluster.bootstrap, "partitioner": partitioner})
     for key, value in rows:
         producer.produce(topic, key=key, value=value)
-    assert producer.flush(30) == 0
+    assert producer.flush(LIMIT) == 0
 
 
 def readings(now: int) -> list[tuple[bytes, bytes | None]]:
     """Forty ticks, one of each second until now, as a foreign client writes them."""
     values = [{"at": (now - (39 - number) * SECOND) // MILLISECOND, "amount": number} for number in range(40)]
     return [(CODES[number % 8].encode(), json.dumps(value).encode()) for number, value in enumerate(values)]
-
-
-def wait_until(done: Callable[[], bool], market: Context) -> None:
-    clock, until = SystemClock(), SystemClock().steady() + 60 * SECOND
-    while not done():
-        assert clock.steady() < until and market.problem is None, market.problem
-        clock.pause(50 * MILLISECOND)
 
 
 def totals(cluster: Cluster) -> dict[str, tuple[int, int]]:
@@ -152,9 +146,9 @@ def test_murmur2_is_read_as_it_is_and_another_partitioner_is_found_out(cluster: 
         assert counters.repartitioned == 0
     written(cluster, "ordered", "consistent", readings(SystemClock().now()))
     with app.open(consumer={"group": "first"}, **settings(cluster)) as market:
-        with pytest.raises(AssertionError, match=r'by murmur2.* partitioner="other"'):
-            wait_until(lambda: False, market)
-        assert isinstance(market.problem, DataError)
+        problem = wait_for(lambda: market.problem, what="the problem")
+        assert isinstance(problem, DataError)
+        assert re.search(r'by murmur2.* partitioner="other"', str(problem))
 
 
 def test_a_field_in_a_header_is_what_others_write_there_and_read_there(cluster: Cluster) -> None:
@@ -165,7 +159,7 @@ def test_a_field_in_a_header_is_what_others_write_there_and_read_there(cluster: 
         value = json.dumps({"at": to_instant(now) // MILLISECOND, "amount": 3}).encode()
         headers: list[tuple[str, str | bytes | None]] = [("source-id", b"old"), ("other", b"x"), ("source-id", "für".encode())]
         producer.produce("traced", key=b"theirs", value=value, headers=headers)
-        assert producer.flush(30) == 0
+        assert producer.flush(LIMIT) == 0
         (batch,) = market.log.read(TopicPartition("traced", 0), 0, 10)
         assert batch.records.frame["source"].to_list() == ["us", None, "für"]
     first, second, _ = everything(cluster.bootstrap, "traced")

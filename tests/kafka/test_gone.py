@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from kandle.log.port import GroupSpec, TopicPartition
-from kandle.log.records import Batch
 from tests.kafka.summing import Application, settings, wait_until
+from tests.log.building import poll_until
 
 
 def test_records_that_are_gone_before_they_were_read_are_told(bootstrap: str, caplog: pytest.LogCaptureFixture) -> None:
@@ -20,7 +20,6 @@ def test_records_that_are_gone_before_they_were_read_are_told(bootstrap: str, ca
         consumer = market.log.consumer(GroupSpec(app.name, (app.ticks,), "one"))
         wait_until(lambda: bool(consumer.poll(100_000, 10)) or bool(consumer.assignment))
         consumer.seek({place: 1})
-        found: list[Batch] = []
-        wait_until(lambda: bool(found.extend(consumer.poll(100_000, 10))) or sum(map(len, found)) == 2)
+        poll_until(consumer, 2)
         consumer.close()
     assert f"records 1 to 2 of {app.ticks}, partition 0, are gone before group {app.name} has read them" in caplog.text

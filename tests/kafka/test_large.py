@@ -10,6 +10,7 @@ from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, C
 from kandle.errors import DataError
 from tests.kafka.reading import everything
 from tests.kafka.summing import Application, settings, summed, wait_until
+from tests.waiting import LIMIT
 
 NOTE = "".join(random.Random(7).choices([chr(code) for code in range(0x100, 0x800)], k=20_000))
 """Text that no compression makes small."""
@@ -21,7 +22,7 @@ def limit(bootstrap: str, topic: str, size: int) -> None:
     resource = ConfigResource(ResourceType.TOPIC, topic, incremental_configs=[entry])
     admin = AdminClient({"bootstrap.servers": bootstrap})
     for future in admin.incremental_alter_configs([resource]).values():
-        future.result(10)
+        future.result(LIMIT)
 
 
 def test_add_names_the_topic_and_both_limits(bootstrap: str) -> None:

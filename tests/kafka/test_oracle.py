@@ -17,16 +17,14 @@ from kandle import Context
 from kandle.context.options import Options
 from kandle.model.columns import to_logical, to_physical
 from kandle.model.entity import entity_model
-from kandle.time.clock import SystemClock
-from kandle.time.timeframe import SECOND
 from tests.kafka.reading import avro_rows
+from tests.kafka.summing import wait_until
 from tests.serde.serving import Server
 from tools.kafka.cluster import Cluster
 
 DATA = Path(os.environ.get("KANDLE_SHARED_DATA", "../shared/data"))
 QUOTES, FX_DAY = DATA / "fx_quotes_2014-05-01.csv.gz", "2014-05-01"
 TRADES, GOLD_DAY = DATA / "gold_trades_2013-10-07.csv.gz", "2013-10-07"
-PATIENCE = 120 * SECOND
 
 BEGIN, LENGTH = datetime(2014, 5, 1, 8, 0, tzinfo=UTC), timedelta(hours=2)
 """Part of the quotes: bars of a second make the whole day long."""
@@ -66,10 +64,8 @@ def finals(day: Day, topic: str, cluster: Cluster, registry: Server) -> pl.DataF
     with day.context(Options(access="write_only", **settings)) as market:
         getattr(market, day.stream).add_many(day.ticks.sort("time", maintain_order=True))
     with day.context(Options(**settings)) as market:
-        clock, until = SystemClock(), SystemClock().steady() + PATIENCE
-        while (query := market.health().queries[0]).lag or not query.counters.heartbeats_applied:
-            assert market.problem is None and clock.steady() < until, query
-            clock.pause(SECOND // 10)
+        wait_until(lambda: not (query := market.health().queries[0]).lag and query.counters.heartbeats_applied, market)
+        query = market.health().queries[0]
         assert query.counters.late == query.counters.rejected == 0
     return pl.DataFrame(avro_rows(cluster.bootstrap, topic, registry.url), infer_schema_length=None)
 

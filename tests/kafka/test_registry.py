@@ -15,6 +15,7 @@ from kandle.errors import SchemaError, UnavailableError
 from tests.kafka.reading import everything
 from tests.kafka.summing import Application, settings, summed, wait_until
 from tests.serde.serving import Server
+from tests.waiting import LIMIT
 
 DOWN = (503, {"error_code": 50301, "message": "no leader"})
 
@@ -55,7 +56,7 @@ def test_a_worker_waits_for_a_registry_that_is_down_and_rejects_nothing(
         registry.broken = DOWN
         producer = Producer({"bootstrap.servers": bootstrap})
         producer.produce(app.ticks, key=key, value=value, partition=0)
-        assert producer.flush(30) == 0
+        assert producer.flush(LIMIT) == 0
         wait_until(lambda: said in problem(market), market)
         # What is known already needs no registry.
         market.ticks.add(app.one(10, ahead=2))

@@ -10,10 +10,10 @@ from typing import Any
 from kandle import Context
 from kandle.runtime.counters import QueryHealth
 from kandle.time.clock import SystemClock
-from kandle.time.timeframe import from_instant
+from kandle.time.timeframe import MILLISECOND, SECOND, from_instant
 from tests.soak.comparing import frame_of
 from tests.soak.declaration import PARTITIONS, Short, Tick
-from tests.soak.processes import wait_until
+from tests.waiting import wait_until
 from tools.kafka.cluster import Cluster
 
 KEYS = 20
@@ -32,8 +32,8 @@ def is_shared(*contexts: Context) -> bool:
 
 
 def ticks(number: int) -> list[Tick]:
-    """One of each key, at this moment."""
-    moment = from_instant(SystemClock().now() // 1_000 * 1_000)
+    """One of each key, so far ahead that none is late on a busy machine."""
+    moment = from_instant(SystemClock().now() // MILLISECOND * MILLISECOND + 3 * SECOND)
     return [Tick(moment, str(key), Decimal(number), number) for key in range(KEYS)]
 
 

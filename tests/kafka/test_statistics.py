@@ -19,7 +19,7 @@ def test_figures_of_the_client_library_are_in_the_health_of_a_query(bootstrap: s
 
         wait_until(lambda: figures().get("records_received", 0) > 0 and figures().get("records_sent", 0) > 0, market)
         assert figures()["bytes_received"] > 0 and figures()["bytes_sent"] > 0
-        assert 0 < figures()["round_trip"] < 10 * SECOND
+        assert figures()["round_trip"] > 0
         assert figures()["request_errors"] == 0
 
 

@@ -18,6 +18,7 @@ from kandle.time.clock import SystemClock
 from kandle.time.timeframe import SECOND
 from tests.brokers.needed import kafka_or_skip
 from tests.kafka.summing import Application, settings, summed, wait_until
+from tests.waiting import LIMIT
 from tools.kafka.cluster import Cluster
 
 LATER = {"ticks": 101, "sums_1s_final": 110, "hb_1s": 111}
@@ -44,7 +45,7 @@ def options(cluster: Cluster, app: Application) -> dict[str, Any]:
 
 def deleted(cluster: Cluster, topic: str) -> AdminClient:
     admin = AdminClient(cluster.client_properties())
-    admin.delete_topics([topic])[topic].result(30)
+    admin.delete_topics([topic])[topic].result(LIMIT)
     return admin
 
 
@@ -69,7 +70,7 @@ def test_a_topic_that_is_deleted_is_named_and_a_restart_goes_on(
             market.ticks.add(app.one(10))
         wait_until(lambda: f"there is no topic {topic} any more; was it deleted?" in problem(market))
         SystemClock().pause(SECOND)
-        assert topic not in admin.list_topics(timeout=10).topics
+        assert topic not in admin.list_topics(timeout=LIMIT).topics
     assert f"there is no topic {topic} any more" in caplog.text
     with app.context.open(**options(careless, app)) as market:
         market.ticks.add(app.one(100))

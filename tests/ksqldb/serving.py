@@ -16,6 +16,8 @@ import h2.events
 import h2.exceptions
 import h11
 
+from tests.waiting import LIMIT
+
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 
 
@@ -75,7 +77,7 @@ class Served:
     async def until_ended(self, connection: int) -> None:
         """Wait until a connection has ended."""
         async with self.changed:
-            await asyncio.wait_for(self.changed.wait_for(lambda: connection in self.ended), 10)
+            await asyncio.wait_for(self.changed.wait_for(lambda: connection in self.ended), LIMIT)
 
 
 class BrokenOffError(Exception):

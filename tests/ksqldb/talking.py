@@ -10,10 +10,12 @@ from kandle.ksqldb.client import KsqlClient
 from kandle.ksqldb.settings import KsqlSettings
 from kandle.time.clock import ScaledClock
 from tests.ksqldb.serving import Asked, Reply, Served, serving
+from tests.waiting import LIMIT
 
 Story = Callable[[KsqlClient, Served], Awaitable[Any]]
 
-QUICK = {"connect_timeout": "2s", "timeout": "10s", "patience": "5s"}
+PATIENT = {"connect_timeout": "60s", "timeout": "120s", "patience": "120s"}
+"""Times that are only over when something is wrong, however busy the machine is."""
 
 
 FAST = ScaledClock(0, 0, 100)
@@ -26,11 +28,11 @@ def told(answer: Callable[[Asked], Reply | None], story: Story, versions: tuple[
     async def tell() -> Any:
         async with (
             serving(answer, versions=versions) as served,
-            KsqlClient(KsqlSettings(served.url, **{**QUICK, **settings}), FAST) as client,
+            KsqlClient(KsqlSettings(served.url, **{**PATIENT, **settings}), FAST) as client,
         ):
             return await story(client, served)
 
-    return asyncio.run(asyncio.wait_for(tell(), 60))
+    return asyncio.run(asyncio.wait_for(tell(), LIMIT))
 
 
 def always(reply: Reply | None) -> Callable[[Asked], Reply | None]:

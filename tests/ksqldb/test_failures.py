@@ -22,7 +22,7 @@ from kandle.errors import KsqlError, KsqlUnavailableError, OptionsError
 from kandle.ksqldb.client import KsqlClient
 from kandle.ksqldb.settings import KsqlSettings, TlsSettings
 from tests.ksqldb.serving import Asked, Reply, Served, serving
-from tests.ksqldb.talking import QUICK, always, rows, told
+from tests.ksqldb.talking import PATIENT, always, rows, told
 
 HTML = b"<html><body>Sign in</body></html>"
 SECRET = "pa55 wörd"
@@ -78,7 +78,7 @@ def test_a_server_that_is_not_there_is_unavailable(story: Any) -> None:
     async def tell() -> None:
         async with serving(always(None)) as served:
             url = served.url
-        async with KsqlClient(KsqlSettings(url, **QUICK, attempts=1)) as client:
+        async with KsqlClient(KsqlSettings(url, **PATIENT, attempts=1)) as client:
             await story(client, served)
 
     with pytest.raises(KsqlUnavailableError, match=r"cannot be reached: .*check that it runs, its host and port") as caught:
@@ -90,7 +90,7 @@ def test_statements_are_sent_again_while_no_connection_is_made() -> None:
     async def tell() -> list[str]:
         async with serving(always(None)) as before:
             port = before.port
-        async with KsqlClient(KsqlSettings(f"http://127.0.0.1:{port}", **QUICK, attempts=20)) as client:
+        async with KsqlClient(KsqlSettings(f"http://127.0.0.1:{port}", **PATIENT, attempts=20)) as client:
             asking = asyncio.create_task(client.execute("CREATE ...;"))
             await asyncio.sleep(0.25)
             assert not asking.done()
@@ -215,7 +215,7 @@ def by_tls(
     async def tell() -> str:
         async with (
             serving(always(rows()), tls=context) as served,
-            KsqlClient(KsqlSettings(served.url, tls=tls, http=http, **QUICK, attempts=1)) as client,
+            KsqlClient(KsqlSettings(served.url, tls=tls, http=http, **PATIENT, attempts=1)) as client,
         ):
             await pull(client, served)
             return served.asked[0].version
@@ -256,7 +256,7 @@ def test_the_wrong_scheme_is_told(story: Any, certificate: tuple[Path, Path]) ->
     async def tell(scheme: str, tls: ssl.SSLContext | None) -> None:
         async with (
             serving(always(rows()), tls=tls) as served,
-            KsqlClient(KsqlSettings(f"{scheme}://127.0.0.1:{served.port}", **QUICK, attempts=1)) as client,
+            KsqlClient(KsqlSettings(f"{scheme}://127.0.0.1:{served.port}", **PATIENT, attempts=1)) as client,
         ):
             await story(client, served)
 

@@ -14,7 +14,7 @@ from kandle.ksqldb.client import KsqlClient
 from kandle.ksqldb.settings import KsqlSettings
 from tests.ksqldb.declarations import Tick
 from tests.ksqldb.serving import Asked, Reply, Served, Then, serving
-from tests.ksqldb.talking import HEADER, QUICK, always, rows, told
+from tests.ksqldb.talking import HEADER, PATIENT, always, rows, told
 
 BOTH = pytest.mark.parametrize("http", ["1.1", "2"])
 WORDS = ["one", "zwölf", "\u4e09", "\U0001f600"]
@@ -188,7 +188,7 @@ def in_path(replies: dict[str, Reply]) -> Callable[[Asked], Reply | None]:
 def test_a_blocking_context_drives_the_client_by_its_portal() -> None:
     """As contexts do that are opened by `with`: every call is a task of its own in a loop of another thread."""
     with start_blocking_portal() as portal, portal.wrap_async_context_manager(serving(an_endless_query)) as served:
-        client = KsqlClient(KsqlSettings(served.url, **QUICK))
+        client = KsqlClient(KsqlSettings(served.url, **PATIENT))
         portal.call(client.__aenter__)
         found = client.push(None, "SELECT * FROM `t` EMIT CHANGES;")
         assert portal.call(found.__anext__) == {"n": 1, "text": "a"}

@@ -6,8 +6,7 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from threading import Thread
-from typing import Any, TypeVar
+from typing import Any
 
 import polars as pl
 
@@ -15,13 +14,15 @@ from kandle.log.port import Column, Consumer, Log, TopicPartition, TopicSpec, la
 from kandle.log.records import Batch, Records, Write, header_rows
 from kandle.time.clock import SystemClock
 from kandle.time.timeframe import SECOND
+from tests.waiting import LIMIT, result_of, wait_until
 
-Result = TypeVar("Result")
 INSTANT = pl.Datetime("us", "UTC")
 START = datetime(2024, 3, 1, tzinfo=UTC)
 COLUMNS = (Column("symbol", "string", pl.String()), Column("number", "int", pl.Int64()), Column("time", "instant", INSTANT))
-PATIENCE = 60
-"""Seconds after which a test gives up waiting for what should have happened long before."""
+
+
+LONG = 2 * LIMIT * SECOND
+"""A timeout of polls that no test waits for: one that ends within `LIMIT` was woken."""
 
 
 def topic_spec(name: str, **settings: Any) -> TopicSpec:
@@ -162,27 +163,22 @@ def owned(*consumers: Consumer) -> list[TopicPartition]:
     return [partition for consumer in consumers for partition in consumer.assignment]
 
 
-def wait_until(done: Callable[[], bool]) -> None:
-    """Look again and again until it is done."""
-    clock, until = SystemClock(), SystemClock().steady() + PATIENCE * SECOND
-    while not done():
-        assert clock.steady() < until, "what should have happened long ago did not"
-        clock.pause(2_000)
-
-
 def settle(
     consumers: Sequence[Consumer], done: Callable[[], bool], timeout: int = 10_000, max_rows: int = 1_000_000
 ) -> list[Batch]:
     """Poll in turn until `done`; checks at every step that no partition is owned by two."""
-    found: list[Batch] = []
-    clock, until = SystemClock(), SystemClock().steady() + PATIENCE * SECOND
-    while not done():
-        assert clock.steady() < until, f"the group does not come to rest: {[dict(each.assignment) for each in consumers]}"
+    batches: list[Batch] = []
+
+    def poll_all() -> None:
         for consumer in consumers:
-            found += consumer.poll(timeout, max_rows)
-            both = owned(*consumers)
-            assert len(both) == len(set(both)), f"owned by two: {both}"
-    return found
+            batches.extend(consumer.poll(timeout, max_rows))
+            partitions = owned(*consumers)
+            assert len(partitions) == len(set(partitions)), f"owned by two: {partitions}"
+
+    wait_until(
+        done, "rest of the group", seen=lambda: [dict(consumer.assignment) for consumer in consumers], check=poll_all, pause=0
+    )
+    return batches
 
 
 def settle_on(consumers: Sequence[Consumer], partitions: Collection[TopicPartition]) -> list[Batch]:
@@ -197,28 +193,23 @@ def settle_on(consumers: Sequence[Consumer], partitions: Collection[TopicPartiti
 
 def poll_until(consumer: Consumer, count: int, timeout: int = 100_000, max_rows: int = 1_000_000) -> list[Batch]:
     """Poll until so many records have come."""
-    found: list[Batch] = []
-    clock, until = SystemClock(), SystemClock().steady() + PATIENCE * SECOND
-    while len(numbers_of(found)) < count:
-        assert clock.steady() < until, f"{count} records expected, but only these came: {numbers_of(found)}"
-        found += consumer.poll(timeout, max_rows)
-    return found
+    batches: list[Batch] = []
+    wait_until(
+        lambda: len(numbers_of(batches)) >= count,
+        f"{count} records",
+        seen=lambda: numbers_of(batches),
+        check=lambda: batches.extend(consumer.poll(timeout, max_rows)),
+        pause=0,
+    )
+    return batches
+
+
+def woken(consumer: Consumer, waiting: Future[list[Batch]]) -> list[Batch]:
+    """What a poll in another thread gives that is woken."""
+    consumer.wake()
+    return result_of(waiting, "the end of the poll")
 
 
 def positions_of(batches: Iterable[Batch]) -> dict[TopicPartition, int]:
     """The offsets after these batches, as they are committed."""
     return {TopicPartition(batch.topic, batch.partition): batch.next_offset for batch in batches}
-
-
-def aside(call: Callable[[], Result]) -> Future[Result]:
-    """Make a call in a thread of its own."""
-    future: Future[Result] = Future()
-
-    def run() -> None:
-        try:
-            future.set_result(call())
-        except BaseException as error:
-            future.set_exception(error)
-
-    Thread(target=run, daemon=True).start()
-    return future

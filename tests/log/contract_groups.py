@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from concurrent.futures import Future, wait
+from functools import partial
 from threading import Event as Flag
 
 import pytest
 
 from kandle.errors import FencedError, KandleError, ReplacedError
 from kandle.log.port import Consumer, Log, TopicPartition
-from kandle.log.records import Batch, Write
+from kandle.log.records import Write
 from tests.log.building import (
-    PATIENCE,
+    LONG,
     Event,
     Recorder,
-    aside,
     numbers_of,
     owned,
     partitions_of,
@@ -25,13 +24,11 @@ from tests.log.building import (
     settle,
     settle_on,
     topic_spec,
-    wait_until,
+    woken,
     write,
 )
 from tests.log.contract_base import ContractBase, Join
-
-LONG = PATIENCE * 1_000_000
-"""A timeout in microseconds that no test waits for: a poll that ends before was woken."""
+from tests.waiting import aside, result_of, wait_until
 
 
 class GroupContract(ContractBase):
@@ -123,7 +120,11 @@ class GroupContract(ContractBase):
         listener = Recorder("one")
         first = join("one", listener=listener)
         poll_until(first, 3)
-        listener.before_revoked = lambda partitions: first.commit(dict.fromkeys(partitions, 3))
+
+        def commit(partitions: Collection[TopicPartition]) -> None:
+            first.commit(dict.fromkeys(partitions, 3))
+
+        listener.before_revoked = commit
         first.close()
         assert listener.heard("revoked") == partitions_of(name, 1)
         assert log.committed(name, name) == {0: 3}
@@ -144,7 +145,8 @@ class GroupContract(ContractBase):
         log.append([write(name, [5], freed.partition)])
         waiting = aside(lambda: second.poll(LONG, 10))
         first.close()
-        assert numbers_of(waiting.result(PATIENCE / 2)) == [5]
+        batches = result_of(waiting)
+        assert numbers_of(batches) == [5]
         second.close()
         other.close()
 
@@ -245,17 +247,15 @@ class GroupContract(ContractBase):
                 consumer.close()
             connection.close()
 
-        lives = [
-            aside(lambda member=member, rounds=rounds: life(member, rounds)) for member, rounds in (("a", 3), ("b", 5), ("c", 40))
-        ]
+        lives = [aside(partial(life, member, rounds)) for member, rounds in (("a", 3), ("b", 5), ("c", 40))]
         try:
             for number in range(count):
                 log.append([write(name, [number], number % 3)])
-            wait_until(lambda: arrived() >= count or any(each.done() for each in lives))
+            wait_until(lambda: arrived() >= count or any(each.done() for each in lives), f"{count} results", seen=arrived)
         finally:
             complete.set()
         for each in lives:
-            each.result(PATIENCE)
+            result_of(each)
         for partition in range(3):
             assert numbers_of(read_all(log, results, partition)) == list(range(partition, count, 3))
 
@@ -277,14 +277,6 @@ class Owner:
 
     def lost(self, partitions: Collection[TopicPartition]) -> None:
         raise AssertionError(f"{partitions} were taken from {self.member}, which was alive")
-
-
-def woken(consumer: Consumer, waiting: Future[list[Batch]]) -> list[Batch]:
-    """What a poll in another thread gives that is woken."""
-    consumer.wake()
-    found, _ = wait((waiting,), PATIENCE / 2)
-    assert found, "wake did not end the poll"
-    return waiting.result()
 
 
 def work(consumer: Consumer, results: str) -> None:

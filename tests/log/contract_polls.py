@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from concurrent.futures import Future, wait
+from functools import partial
 
-from kandle.log.port import Consumer, Log, TopicPartition
-from kandle.log.records import Batch
+from kandle.log.port import Log, TopicPartition
 from kandle.time.clock import SystemClock
 from kandle.time.timeframe import MILLISECOND
 from tests.log.building import (
-    PATIENCE,
-    aside,
+    LONG,
     numbers_of,
     offsets_of,
     partitions_of,
@@ -18,13 +16,11 @@ from tests.log.building import (
     settle,
     settle_on,
     topic_spec,
-    wait_until,
+    woken,
     write,
 )
 from tests.log.contract_base import ContractBase, Join
-
-LONG = PATIENCE * 1_000_000
-"""A timeout in microseconds that no test waits for: a poll that ends before was woken."""
+from tests.waiting import aside, result_of, wait_until
 
 
 class PollContract(ContractBase):
@@ -80,7 +76,8 @@ class PollContract(ContractBase):
         for number in range(3):
             waiting = aside(lambda: consumer.poll(LONG, 10))
             log.append([write(name, [number])])
-            assert numbers_of(waiting.result(PATIENCE / 2)) == [number]
+            batches = result_of(waiting)
+            assert numbers_of(batches) == [number]
 
     def test_a_poll_waits_until_wake_ends_it_from_another_thread(self, log: Log, name: str, join: Join) -> None:
         log.ensure(topic_spec(name))
@@ -88,33 +85,34 @@ class PollContract(ContractBase):
         settle_on([consumer], partitions_of(name, 1))
         waiting = aside(lambda: consumer.poll(LONG, 10))
         SystemClock().pause(700 * MILLISECOND)
-        assert not waiting.done(), "a poll of a minute ended before anybody woke it"
+        assert not waiting.done(), "a poll ended before anybody woke it"
         assert woken(consumer, waiting) == []
         log.append([write(name, [1])])
         assert numbers_of(poll_until(consumer, 1)) == [1]
 
     def test_a_thread_that_is_woken_hundreds_of_times_ends_each_poll_at_once(self, log: Log, name: str, join: Join) -> None:
-        """A poll that only looked now and then whether it was woken would need minutes."""
+        """A poll that looked twice a second whether it was woken would need longer than any test waits."""
         log.ensure(topic_spec(name))
         consumer = join("one")
         settle_on([consumer], partitions_of(name, 1))
-        waiting = aside(lambda: [consumer.poll(LONG, 10) for _ in range(200)])
+        waiting = aside(lambda: [consumer.poll(LONG, 10) for _ in range(1_000)])
 
         def done() -> bool:
             consumer.wake()
             return waiting.done()
 
-        wait_until(done)
-        assert waiting.result() == [[]] * 200
+        wait_until(done, "the end of all polls", pause=0.001)
+        assert waiting.result() == [[]] * 1_000
 
     def test_members_on_one_connection_can_wait_in_threads_of_their_own(self, log: Log, name: str, join: Join) -> None:
         log.ensure(topic_spec(name, partitions=2))
         members = [join("one"), join("two")]
         settle_on(members, partitions_of(name, 2))
         for number in range(5):
-            waiting = [aside(lambda member=member: member.poll(LONG, 10)) for member in members]
+            waiting = [aside(partial(member.poll, LONG, 10)) for member in members]
             log.append([write(name, [number], partition) for partition in range(2)])
-            assert [numbers_of(each.result(PATIENCE / 2)) for each in waiting] == [[number], [number]]
+            polled = [result_of(poll) for poll in waiting]
+            assert [numbers_of(batches) for batches in polled] == [[number], [number]]
 
     def test_paused_partitions_are_not_read_and_lose_nothing(self, log: Log, name: str, join: Join) -> None:
         log.ensure(topic_spec(name, partitions=2))
@@ -159,11 +157,3 @@ class PollContract(ContractBase):
         assert (numbers_of(found), {batch.partition for batch in found}) == ([8, 9], {0})
         consumer.seek({place: 10})
         assert consumer.poll(0, 10) == []
-
-
-def woken(consumer: Consumer, waiting: Future[list[Batch]]) -> list[Batch]:
-    """What a poll in another thread gives that is woken."""
-    consumer.wake()
-    found, _ = wait((waiting,), PATIENCE / 2)
-    assert found, "wake did not end the poll"
-    return waiting.result()

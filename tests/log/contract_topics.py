@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -143,7 +144,7 @@ class TopicContract(ContractBase):
     def test_an_unknown_topic_is_an_error_that_names_those_that_there_are(self, log: Log, name: str) -> None:
         log.ensure(topic_spec(f"{name}.there"))
         unknown = TopicPartition(f"{name}.other", 0)
-        calls = {
+        calls: dict[str, Callable[[], object]] = {
             "topic": lambda: log.topic(unknown.topic),
             "partitions": lambda: log.partitions(unknown.topic),
             "ends": lambda: log.ends(unknown.topic),

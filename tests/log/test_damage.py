@@ -7,6 +7,7 @@ import shutil
 import sqlite3
 from collections.abc import Callable
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -160,6 +161,11 @@ def flipped(data: bytearray, place: int, bit: int = 3) -> None:
     data[place] ^= 1 << bit
 
 
+def overwritten(data: bytearray, start: int, content: bytes) -> None:
+    """Write over what is there."""
+    data[start : start + len(content)] = content
+
+
 def places(path: Path, part: str) -> range:
     """Where a part of the file lies."""
     data = (path / "log.db").read_bytes()
@@ -216,7 +222,7 @@ def test_a_changed_bit_is_an_error_or_changes_nothing(
     noticed, unnoticed = 0, []
     for place in chance.sample(where, count):
         bit = chance.randrange(8)
-        path = damage(lambda data, place=place, bit=bit: flipped(data, place, bit))
+        path = damage(partial(flipped, place=place, bit=bit))
         found = outcome(path)
         noticed += isinstance(found, str)
         if not isinstance(found, str) and found != sound[1]:
@@ -232,7 +238,7 @@ def test_a_head_that_tells_a_wrong_size_does_not_keep_the_repair_from_its_work(
     sound: tuple[Path, Content], damage: Damage
 ) -> None:
     for size in (b"\xff\xff\xff\xff", b"\x00\x00\x00\x02"):
-        path = damage(lambda data, size=size: data.__setitem__(slice(28, 32), size))
+        path = damage(partial(overwritten, start=28, content=size))
         assert outcome(path) == sound[1] or isinstance(outcome(path), str)
         assert_salvaged(path, sound[1])
 
@@ -240,7 +246,7 @@ def test_a_head_that_tells_a_wrong_size_does_not_keep_the_repair_from_its_work(
 def test_a_page_of_nothing_in_the_middle_is_noticed_and_the_rest_is_saved(sound: tuple[Path, Content], damage: Damage) -> None:
     size = (sound[0] / "log.db").stat().st_size
     for start in [*range(0, 12 * PAGE, PAGE), *range(12 * PAGE, size, 4 * PAGE)]:
-        path = damage(lambda data, start=start: data.__setitem__(slice(start, start + PAGE), bytes(PAGE)))
+        path = damage(partial(overwritten, start=start, content=bytes(PAGE)))
         found = outcome(path)
         assert isinstance(found, str) or found == sound[1], f"the page at {start} is empty and nobody noticed"
         if start:
@@ -281,7 +287,7 @@ def test_a_log_that_another_process_has_open_is_not_repaired(sound: tuple[Path, 
     assert other.heard() == "ready"
     with pytest.raises(StorageError, match="in use"):
         repair(path)
-    other.end()
+    other.kill()
     assert repair(path).lost == ()
 
 
@@ -302,7 +308,7 @@ def test_a_power_loss_takes_the_newest_appends_as_a_whole(tmp_path: Path) -> Non
     log.close()
     writer = Process(path, CRASH)
     assert writer.heard() == "ready"
-    writer.end()
+    writer.kill()
     data = (path / "log.db-wal").read_bytes()
     assert len(data) > 100_000
     for share in (0.99, 0.8, 0.6, 0.3, 0.01):
@@ -372,7 +378,7 @@ def test_a_full_disk_loses_nothing_acknowledged_and_writing_goes_on_when_there_i
     for topic in ("topic", "copies"):
         assert numbers_of(read_all(log, topic)) == expected
     assert log.check() == []
-    writer.end()
+    writer.kill()
     log.close()
 
 

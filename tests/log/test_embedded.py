@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from threading import Event
 from uuid import uuid4
@@ -19,9 +20,7 @@ from kandle.log.records import Batch, Write
 from kandle.time.timeframe import SECOND
 from tests.log.building import (
     COLUMNS,
-    PATIENCE,
     MovedClock,
-    aside,
     instant,
     maintain_fully,
     numbers_of,
@@ -39,6 +38,7 @@ from tests.log.building import (
 from tests.log.contract import LogContract
 from tests.log.contract_base import Join
 from tests.log.contract_records import LAWS
+from tests.waiting import aside, result_of
 
 MEMBERS = st.integers(0, 2)
 STEPS = st.one_of(
@@ -121,14 +121,14 @@ class LocalContract(LogContract):
             connection.close()
 
         cleaners = [aside(keep_clean) for _ in range(count)]
-        writers = [aside(lambda writer=writer: fill(writer)) for writer in range(2)]
+        writers = [aside(partial(fill, writer)) for writer in range(2)]
         try:
             for each in writers:
-                each.result(PATIENCE)
+                result_of(each)
         finally:
             done.set()
         for each in cleaners:
-            each.result(PATIENCE)
+            result_of(each)
         maintain_fully(log)
         found = read_all(log, name)
         assert offsets_of(found) == sorted(set(offsets_of(found)))

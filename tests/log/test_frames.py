@@ -9,6 +9,7 @@ import sys
 import polars as pl
 
 from kandle.log.records import decode_frame, encode_frame
+from tests.waiting import LIMIT
 
 ENCODING = """
 import threading
@@ -25,7 +26,7 @@ while thread.is_alive():
 
 def test_a_frame_can_be_looked_at_while_it_is_packed() -> None:
     """Both threads would wait for each other for ever; a process of its own can be ended."""
-    subprocess.run([sys.executable, "-c", ENCODING], check=True, timeout=60)
+    subprocess.run([sys.executable, "-c", ENCODING], check=True, timeout=LIMIT)
 
 
 def test_reading_keeps_nothing() -> None:

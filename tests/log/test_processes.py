@@ -13,9 +13,9 @@ import pytest
 from kandle.log.embedded.log import EmbeddedLog
 from kandle.log.port import Consumer, GroupSpec, TopicPartition
 from kandle.time.clock import SystemClock
-from kandle.time.timeframe import MILLISECOND, MINUTE
+from kandle.time.timeframe import MILLISECOND, MINUTE, SECOND
 from tests.log.building import (
-    PATIENCE,
+    LONG,
     Recorder,
     numbers_of,
     partitions_of,
@@ -24,10 +24,10 @@ from tests.log.building import (
     settle,
     settle_on,
     topic_spec,
-    wait_until,
     write,
 )
 from tests.log.processes import Process
+from tests.waiting import aside, result_of, wait_for
 
 Start = Callable[..., Process]
 
@@ -58,7 +58,7 @@ def start(path: Path, log: EmbeddedLog) -> Iterator[Start]:
 
     yield process
     for each in started:
-        each.end()
+        each.kill()
 
 
 def join(log: EmbeddedLog, member: str, lease: int = 10 * MINUTE, listener: Recorder | None = None) -> Consumer:
@@ -109,11 +109,11 @@ say("widened")
 
 
 WAITER = """
-consumer = log.consumer(GroupSpec("group", ("topic",), "other", lease=600_000_000))
+consumer = log.consumer(GroupSpec("group", ("topic",), "other", lease=LONG))
 settle([consumer], lambda: len(consumer.assignment) == 1)
 while True:
     say("waiting")
-    batches = consumer.poll(30_000_000, 10)
+    batches = consumer.poll(LONG, 10)
     say(numbers_of(batches))
     log.append([write("answers", numbers_of(batches))])
 """
@@ -130,20 +130,26 @@ def test_a_reader_in_another_process_wakes_when_a_batch_is_committed(log: Embedd
         assert other.heard() == str([number])
 
 
-def test_two_processes_that_wait_for_each_other_take_turns_hundreds_of_times(log: EmbeddedLog, start: Start) -> None:
-    """Who only looked now and then, twice a second say, would need minutes."""
+WITHOUT_LOOKING = """
+import kandle.log.embedded.group
+kandle.log.embedded.group.LONGEST_WAIT = LONG
+"""
+
+
+def test_two_processes_that_wait_for_each_other_take_turns_hundreds_of_times(
+    log: EmbeddedLog, start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither looks by itself whether there is something new, so that each turn needs a ring of its bell."""
+    monkeypatch.setattr("kandle.log.embedded.group.LONGEST_WAIT", LONG)
     for topic in ("topic", "answers"):
         log.ensure(topic_spec(topic))
-    other = start(WAITER)
+    other = start(WITHOUT_LOOKING + WAITER)
     assert other.heard() == "waiting"
-    consumer = log.consumer(GroupSpec("answers", ("answers",), "one", lease=10 * MINUTE))
+    consumer = log.consumer(GroupSpec("answers", ("answers",), "one", lease=LONG))
     settle_on([consumer], partitions_of("answers", 1))
-    clock = SystemClock()
-    until = clock.steady() + PATIENCE * 1_000_000
     for number in range(300):
         log.append([write("topic", [number])])
-        assert numbers_of(poll_until(consumer, 1, timeout=30_000_000)) == [number]
-        assert clock.steady() < until, f"only {number} turns in a minute"
+        assert numbers_of(result_of(aside(lambda: consumer.poll(LONG, 10)), f"the turn after {number}")) == [number]
     consumer.close()
 
 
@@ -180,7 +186,7 @@ while line := told():
         elif line == "lost":
             say(len(listener.heard("lost")))
         elif line == "wait":
-            say(numbers_of(consumer.poll(60_000_000, 100)))
+            say(numbers_of(consumer.poll(LONG, 100)))
         elif line == "close":
             consumer.close()
             say("closed")
@@ -203,7 +209,7 @@ def test_members_in_two_processes_share_and_hand_over_at_once(log: EmbeddedLog, 
     assert other.heard() == "[5]"
     other.tell("close")
     assert other.heard() == "closed"
-    assert numbers_of(poll_until(consumer, 1, timeout=60_000_000)) == [5]
+    assert numbers_of(poll_until(consumer, 1, timeout=LONG)) == [5]
     assert set(consumer.assignment) == {mine, theirs}
     consumer.close()
 
@@ -227,12 +233,12 @@ def test_another_takes_over_from_a_process_that_was_killed(log: EmbeddedLog, sta
 
 def test_a_process_that_is_alive_but_quiet_in_a_poll_keeps_its_partitions(log: EmbeddedLog, start: Start) -> None:
     log.ensure(topic_spec("topic"))
-    other = start(MEMBER, 1_000 * MILLISECOND)
+    other = start(MEMBER, 3 * SECOND)
     other.tell("join")
     assert other.heard() == "1"
     other.tell("wait")
-    consumer = join(log, "one", lease=1_000 * MILLISECOND)
-    until = SystemClock().steady() + 1_500 * MILLISECOND
+    consumer = join(log, "one", lease=3 * SECOND)
+    until = SystemClock().steady() + 4 * SECOND
     settle([consumer], lambda: SystemClock().steady() >= until)
     assert consumer.assignment == {}
     log.append([write("topic", [1])])
@@ -332,6 +338,10 @@ while True:
 """
 
 
+def wait_for_results(log: EmbeddedLog, least: int) -> None:
+    wait_for(lambda: sum(log.ends("results")), lambda results: results >= least, f"{least} results")
+
+
 def test_workers_that_are_killed_and_replaced_process_each_record_once(log: EmbeddedLog, start: Start) -> None:
     """One of two workers is killed somewhere in its work, three times."""
     chance = random.Random(1)
@@ -343,11 +353,11 @@ def test_workers_that_are_killed_and_replaced_process_each_record_once(log: Embe
         for _ in range(200):
             log.append([write("topic", [count], count % 3)])
             count += 1
-        wait_until(lambda least=count - 150: sum(log.ends("results")) > least)
+        wait_for_results(log, count - 149)
         SystemClock().pause(chance.randrange(20 * MILLISECOND))
         workers[killed].kill()
         workers[killed] = start(WORKER, killed, LEASE)
-    wait_until(lambda: sum(log.ends("results")) >= count)
+    wait_for_results(log, count)
     for partition in range(3):
         assert numbers_of(read_all(log, "results", partition)) == list(range(partition, count, 3))
 

@@ -16,6 +16,7 @@ from kandle.time.clock import ManualClock
 from kandle.time.timeframe import HOUR, MILLISECOND, MINUTE, SECOND, from_instant
 from tests.runtime.building import Member, Parts, instants, t, tick
 from tests.runtime.declarations import bars_market
+from tests.waiting import LIMIT
 
 
 class WatchedClock(ManualClock):
@@ -134,7 +135,7 @@ def test_jitter_delays_by_no_more_than_it_says_and_makes_nothing_early() -> None
 
 def test_a_second_start_while_it_runs_is_ignored() -> None:
     async def story(running: Running) -> None:
-        await asyncio.wait_for(running.runner.run(), 1)
+        await asyncio.wait_for(running.runner.run(), LIMIT)
         await running.move(t("14:31:00"))
         assert running.sent == ["14:30:00", "14:31:00"]
 
@@ -283,7 +284,7 @@ def test_any_other_error_ends_it() -> None:
         await running.clock.set(t("14:31:00"))
         await turns()
         with pytest.raises(Exception, match="closed"):
-            await asyncio.wait_for(task, 1)
+            await asyncio.wait_for(task, LIMIT)
 
     asyncio.run(story())
 

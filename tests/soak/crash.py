@@ -25,7 +25,8 @@ from kandle.time.clock import Clock, ScaledClock, SystemClock
 from kandle.time.timeframe import MILLISECOND, SECOND, from_instant, to_instant
 from tests.soak.comparing import Outcome, is_settled, outcome
 from tests.soak.declaration import PARTITIONS
-from tests.soak.processes import Process, Processes, end_in_order_when_told, owns, processes, wait_until
+from tests.soak.processes import Process, Processes, end_in_order_when_told, owns, processes
+from tests.waiting import LIMIT, wait_until
 from tools.kafka.cluster import Cluster
 
 START = datetime(2024, 3, 8, 14, 30, tzinfo=UTC)
@@ -61,7 +62,7 @@ def settled_after(every: Processes, until: int) -> None:
 class Crash:
     """A run; `state` is the option `state.store`, `cluster` brokers to run on, one of which is killed if `kills_broker`.
 
-    With `standby` workers keep the state of each other's partitions ready.
+    With `standby` workers keep the state of each other's partitions ready. The run goes on until there were so many `kills`.
     """
 
     seconds: float
@@ -72,6 +73,7 @@ class Crash:
     kills_broker: bool = False
     standby: bool = False
     protocol: str = "classic"
+    kills: int = 0
 
     @property
     def partitions(self) -> int:
@@ -106,16 +108,22 @@ class Killer:
         """Start all, and wait until the workers share the partitions."""
         for name in self._workers:
             self._running[name] = self._every.worker(name)
-        wait_until(lambda: owns(*self._running.values(), partitions=self._crash.partitions), "sharing the partitions")
+        workers = list(self._running.values())
+        wait_until(
+            lambda: owns(*workers, partitions=self._crash.partitions),
+            "sharing the partitions",
+            seen=lambda: [worker.newest() for worker in workers],
+        )
         self._running["producer"] = self._producer()
 
     def _producer(self) -> Process:
         return self._every.producer() if self._crash.cluster is None else self._every.producer(keys=200)
 
     def run(self, until: int, clock: Clock) -> None:
-        """Kill somebody every one to three seconds until an instant."""
+        """Kill somebody every one to three seconds until an instant, and until there were as many kills as wanted."""
         following, broker_at = clock.now(), (clock.now() + until) // 2
-        while clock.now() < until:
+        while clock.now() < until or sum(self.kills.values()) < self._crash.kills:
+            assert clock.now() < until + LIMIT * SECOND, f"{self._crash.kills} kills expected, but there were {dict(self.kills)}"
             if self._crash.kills_broker and clock.now() >= broker_at:
                 self._kill_broker()
                 broker_at = sys.maxsize

@@ -16,7 +16,8 @@ from kandle.log.embedded.log import EmbeddedLog
 from kandle.time.clock import SystemClock
 from kandle.time.timeframe import SECOND
 from tests.soak.declaration import PARTITIONS
-from tests.soak.processes import Process, Processes, end_in_order_when_told, owns, processes, wait_until
+from tests.soak.processes import Process, Processes, end_in_order_when_told, owns, processes
+from tests.waiting import wait_until
 
 GROUP = "long-bars"
 OPTIONS = {
@@ -77,7 +78,7 @@ def run(folder: Path, seconds: float, keys: int, rate: int) -> list[str]:
     clock = SystemClock()
     with processes(folder, dict(OPTIONS), "Long") as every:
         worker = every.worker("worker")
-        wait_until(lambda: owns(worker, partitions=PARTITIONS), "owning the partitions")
+        wait_until(lambda: owns(worker, partitions=PARTITIONS), "owning the partitions", seen=worker.newest)
         producer = every.producer(keys=keys, rate=rate)
         log = EmbeddedLog(every.log)
         began, samples = clock.steady(), list[Sample]()

@@ -27,8 +27,9 @@ from typing import Any
 from kandle.time.clock import SystemClock
 from kandle.time.timeframe import SECOND
 from tests.soak.crash import protocol_settings
-from tests.soak.processes import Process, Processes, end_in_order_when_told, owns, processes, wait_until
+from tests.soak.processes import Process, Processes, end_in_order_when_told, owns, processes
 from tests.soak.watching import Seen, Watch, longest_silence
+from tests.waiting import wait_until
 from tools.kafka.cluster import Cluster
 
 PARTITIONS = 8
@@ -98,7 +99,11 @@ class Ender:
 
     def share(self) -> None:
         """Wait until the workers have all partitions between them."""
-        wait_until(lambda: owns(*self.workers, partitions=PARTITIONS), "sharing the partitions")
+        wait_until(
+            lambda: owns(*self.workers, partitions=PARTITIONS),
+            "sharing the partitions",
+            seen=lambda: [worker.newest() for worker in self.workers],
+        )
 
     def run(self) -> None:
         """End one after the other, or any of them where the times are irregular."""

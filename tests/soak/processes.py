@@ -7,7 +7,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,21 +20,12 @@ from kandle.log.port import Log
 from kandle.plan.plan import Plan as BarsPlan
 from kandle.plan.plan import plan
 from kandle.time.clock import SystemClock
-from kandle.time.timeframe import MILLISECOND, SECOND
+from kandle.time.timeframe import SECOND
 from tests.soak.declaration import CONTEXTS, Bar
 from tests.soak.producer import Plan
+from tests.waiting import LIMIT
 
 ROOT = Path(__file__).parents[2]
-PATIENCE = 60
-"""Seconds after which a run gives up waiting for what should have happened long before."""
-
-
-def wait_until(done: Callable[[], bool], what: str) -> None:
-    """Look again and again until it is done."""
-    clock, until = SystemClock(), SystemClock().steady() + PATIENCE * SECOND
-    while not done():
-        assert clock.steady() < until, f"{what} did not happen within {PATIENCE} s"
-        clock.pause(20 * MILLISECOND)
 
 
 class Process:
@@ -100,7 +91,7 @@ class Process:
         """Have it end by itself."""
         self.send(signal.SIGTERM)
         try:
-            code = self._process.wait(PATIENCE)
+            code = self._process.wait(LIMIT)
         except subprocess.TimeoutExpired:
             # Have it write down where its threads are.
             self.send(signal.SIGUSR1)

@@ -13,7 +13,8 @@ from kandle.time.timeframe import SECOND
 from tests.soak.comparing import Outcome, outcome
 from tests.soak.crash import clock_options, settled_after
 from tests.soak.declaration import PARTITIONS
-from tests.soak.processes import Process, Processes, owns, processes, wait_until
+from tests.soak.processes import Process, Processes, owns, processes
+from tests.waiting import wait_until
 
 Case = Callable[[Processes, Process, Process], None]
 
@@ -23,12 +24,17 @@ def pair(folder: Path, lease: int, case: Case, **ticks: int) -> Outcome:
     settings, clock = clock_options(0)
     with processes(folder, {"clock": settings, "runtime": {"lease": lease}}) as every:
         leader = every.worker("leader")
-        wait_until(lambda: owns(leader, partitions=PARTITIONS), "owning all partitions")
+        wait_until(lambda: owns(leader, partitions=PARTITIONS), "owning all partitions", seen=leader.newest)
         follower = every.worker("follower")
-        wait_until(lambda: owns(leader, follower, partitions=PARTITIONS), "sharing the partitions")
-        assert leader.newest()["leader"] and not follower.newest()["leader"]
+        wait_until(
+            lambda: owns(leader, follower, partitions=PARTITIONS),
+            "sharing the partitions",
+            seen=lambda: (leader.newest(), follower.newest()),
+        )
+        wait_until(lambda: leader.newest()["leader"], "the leader's own word", seen=leader.newest)
+        assert not follower.newest()["leader"]
         producer = every.producer(**ticks)
-        wait_until(lambda: follower.newest()["finals"] > 0, "the first final")
+        wait_until(lambda: follower.newest()["finals"] > 0, "the first final", seen=follower.newest)
         case(every, leader, follower)
         every.of("producer")[-1].stop()
         assert producer.lines()
@@ -51,7 +57,7 @@ def has_all(worker: Process, after: int) -> bool:
 
 def taken_over(worker: Process, since: int) -> None:
     """Wait until a worker has everything, and say how long it took."""
-    wait_until(lambda: has_all(worker, since), "taking over")
+    wait_until(lambda: has_all(worker, since), "taking over", seen=worker.newest)
     first = next(line for line in worker.health() if line["leader"] and len(line["partitions"]) == PARTITIONS)
     print(f"\ntaken over after {(first['steady'] - since) / SECOND:.2f} s")
 

@@ -2,11 +2,9 @@ from __future__ import annotations
 
 import os
 import random
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from signal import SIGKILL
 from tempfile import TemporaryDirectory
 
 import pytest
@@ -16,8 +14,10 @@ from kandle.errors import StorageError
 from kandle.store.memory import MemoryStore
 from kandle.store.port import Store
 from kandle.store.rocks import RocksStore
+from tests.processes import RunningProcess
 from tests.store.contract import StoreContract, StoreModel
 
+ROOT = Path(__file__).parents[2]
 KEYS_AT_ONCE = 20
 
 HOLDER = """
@@ -44,21 +44,8 @@ for number in range(int(sys.argv[2]), 10**9):
 """
 
 
-def process(script: str, *words: object) -> subprocess.Popen[str]:
-    arguments = [sys.executable, "-c", script, *map(str, words)]
-    return subprocess.Popen(arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-
-
-def line_of(running: subprocess.Popen[str]) -> str:
-    assert running.stdout is not None
-    return running.stdout.readline().strip()
-
-
-def rest_of(ended: subprocess.Popen[str]) -> list[str]:
-    """All that it still said; read like the lines before, since `communicate` leaves out what was buffered with them."""
-    assert ended.stdout is not None
-    with ended.stdout as output:
-        return output.read().split()
+def process(script: str, *words: object) -> RunningProcess:
+    return RunningProcess([sys.executable, "-c", script, *map(str, words)], ROOT)
 
 
 def written(number: int) -> list[tuple[bytes, bytes]]:
@@ -120,10 +107,11 @@ class TestUnusableFolder:
 
     def test_a_store_of_another_process_is_told_apart_from_damage(self, tmp_path: Path) -> None:
         holder = process(HOLDER, tmp_path)
-        assert line_of(holder) == "open"
+        assert holder.next_line() == "open\n"
         with pytest.raises(StorageError) as caught:
             RocksStore(tmp_path)
-        holder.communicate("end\n")
+        holder.tell("end")
+        holder.ended()
         assert str(tmp_path) in str(caught.value)
         assert "another process has it open: end that process first" in str(caught.value)
         assert "delete the folder; it is rebuilt from the changelog" in str(caught.value)
@@ -179,10 +167,8 @@ def test_a_killed_process_takes_nothing_away_that_write_returned_for(tmp_path: P
     number = 0
     for _ in range(5):
         writer = process(WRITER, tmp_path, number + 1, KEYS_AT_ONCE)
-        said = [line_of(writer) for _ in range(choice.randrange(1, 200))]
-        writer.send_signal(SIGKILL)
-        assert writer.wait() == -SIGKILL
-        said += rest_of(writer)
+        said = [writer.next_line() for _ in range(choice.randrange(1, 200))]
+        said += writer.kill().splitlines()
         last = int(said[-1])
         assert last > number
         found = everything(tmp_path)

@@ -19,6 +19,7 @@ from tests.ksqldb.server.sources import StreamOrTable
 from tests.ksqldb.server.statements import parse_statement, split_statements
 from tests.ksqldb.server.types import Type
 from tests.ksqldb.standin.running import Faults, RunningQuery, Setting
+from tests.waiting import LIMIT
 
 SERVICE = "standin_"
 Json = dict[str, Any]
@@ -102,7 +103,7 @@ class StandIn:
         plan, sink = self.sources.plans[name], self.sources.sources[name]
         self._count += 1
         self._ids[name] = f"{'CTAS' if sink.kind == 'TABLE' else 'CSAS'}_{name.upper()}_{self._count}"
-        topics = AdminClient({"bootstrap.servers": self.bootstrap}).list_topics(timeout=10).topics
+        topics = AdminClient({"bootstrap.servers": self.bootstrap}).list_topics(timeout=LIMIT).topics
         partitions = len(topics[plan.first.topic].partitions)
         setting = Setting(self.bootstrap, self.registry, self.group(name), self.faults)
         self.queries[name] = RunningQuery(plan, sink, partitions, setting)
@@ -156,7 +157,7 @@ class StandIn:
         if name not in self.sources.sources:
             raise RefusedError(f"Could not find STREAM/TABLE '{name}' in the Metastore")
         source = self.sources.sources[name]
-        topics = AdminClient({"bootstrap.servers": self.bootstrap}).list_topics(timeout=10).topics
+        topics = AdminClient({"bootstrap.servers": self.bootstrap}).list_topics(timeout=LIMIT).topics
         plan = self.sources.plans.get(name)
         readers = [self._query(each, self.queries[each]) for each in source.readers if each in self.queries]
         writers = [self._query(name, self.queries[name])] if name in self.queries else []

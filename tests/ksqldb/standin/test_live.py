@@ -21,8 +21,8 @@ from kandle.model.columns import to_logical
 from kandle.model.entity import entity_model
 from kandle.model.mapping import mapping
 from kandle.runtime.barrier import QuerySteps
-from kandle.time.clock import SystemClock
-from kandle.time.timeframe import MILLISECOND, SECOND
+from kandle.time.timeframe import SECOND
+from tests import waiting
 from tests.ksqldb.standin.declarations import Bar, Hours, Tick, market, ticks
 from tests.ksqldb.standin.running import Faults
 from tests.ksqldb.standin.server import StandIn, standing_in
@@ -87,12 +87,14 @@ class Play:
         return {name: found[name].filter(pl.col("start") < self.end).sort(KEYS) for name in ("1s", "5s")}
 
 
-def wait_until(done: Callable[[], bool], context: Context) -> None:
-    clock, until = SystemClock(), SystemClock().steady() + 60 * SECOND
-    while not done():
-        assert context.problem is None, context.problem
-        assert clock.steady() < until, context.health()
-        clock.pause(50 * MILLISECOND)
+def wait_until(done: Callable[[], object], context: Context) -> None:
+    """Look again and again until it is done; a worker must not fail meanwhile."""
+
+    def check() -> None:
+        if context.problem is not None:
+            raise AssertionError("the worker has failed") from context.problem
+
+    waiting.wait_until(done, seen=context.health, check=check, pause=0.05)
 
 
 def play(cluster: Cluster, server: StandIn, **declared: Any) -> Play:
@@ -211,11 +213,8 @@ def test_a_query_that_fails_ends_the_worker_where_that_is_asked_for(cluster: Clu
         with found.opened(**options) as context:
             (running,) = server.queries.values()
             running.fail("Numeric field overflow")
-            clock, until = SystemClock(), SystemClock().steady() + 20 * SECOND
-            while context.problem is None:
-                assert clock.steady() < until
-                clock.pause(50 * MILLISECOND)
-            assert "Numeric field overflow" in str(context.problem)
+            problem = waiting.wait_for(lambda: context.problem, what="the problem")
+            assert "Numeric field overflow" in str(problem)
         with pytest.raises(KsqlError, match=r"is in state ERROR: Numeric field overflow.*script --drop"):
             found.opened(**options).__enter__()
 

@@ -19,6 +19,7 @@ from kandle.log.kafka.writing import Encoded, Transactions, fence
 from kandle.log.port import GroupSpec, TopicPartition
 from kandle.time.timeframe import SECOND
 from tests.log.building import numbers_of, partitions_of, settle_on, topic_spec, write
+from tests.waiting import LIMIT
 
 
 @pytest.fixture
@@ -29,7 +30,7 @@ def name() -> str:
 @pytest.fixture
 def log(bootstrap: str, name: str) -> Iterator[KafkaLog]:
     """A log whose brokers leave transactions open for longer than anybody waits for them."""
-    found = KafkaLog(KafkaSettings(bootstrap, transaction=60 * SECOND, patience=8 * SECOND))
+    found = KafkaLog(KafkaSettings(bootstrap, transaction=120 * SECOND, patience=30 * SECOND))
     found.ensure(topic_spec(name))
     yield found
     found.close()
@@ -45,7 +46,7 @@ def left_open(of: Transactions, log: KafkaLog, topic: str) -> None:
     producer.begin_transaction()
     [encoded] = log.encoded([write(topic, [1])])
     producer.produce(topic, encoded.values[0], partition=0)
-    producer.flush(10)
+    producer.flush(LIMIT)
 
 
 @dataclass(frozen=True)
@@ -93,7 +94,7 @@ def test_a_process_that_comes_back_under_its_name_ends_the_commit_it_was_killed_
     killed.commit({place: 0}, [write(name, [0])])
     producer = killed._transactions.open()
     left_open(killed._transactions, log, name)
-    producer.send_offsets_to_transaction([Place(*place, 1)], killed._client.consumer_group_metadata(), 10)
+    producer.send_offsets_to_transaction([Place(*place, 1)], killed._client.consumer_group_metadata(), LIMIT)
     back = log.consumer(spec)
     settle_on([back], partitions_of(name, 1))
     assert back.commit({place: 1}, [write(name, [2])])

@@ -16,7 +16,8 @@ from kandle.log.kafka.settings import KafkaSettings
 from kandle.log.port import TopicPartition
 from kandle.time.clock import SystemClock
 from kandle.time.timeframe import MILLISECOND, SECOND
-from tests.log.building import aside, topic_spec, write
+from tests.log.building import topic_spec, write
+from tests.waiting import LIMIT, aside, result_of
 
 
 @pytest.fixture
@@ -45,7 +46,7 @@ def moved(log: KafkaLog, bootstrap: str) -> Iterator[Moved]:
     producer = Producer({"bootstrap.servers": bootstrap, "transactional.id": name})
     producer.init_transactions(10)
     producer.begin_transaction()
-    producer.send_offsets_to_transaction([Place(name, 0, 2)], reader.consumer_group_metadata(), 10)
+    producer.send_offsets_to_transaction([Place(name, 0, 2)], reader.consumer_group_metadata(), LIMIT)
     yield Moved(TopicPartition(name, 0), name, producer)
     reader.close()
 
@@ -59,16 +60,18 @@ def test_positions_are_told_as_they_were_before_an_open_transaction(log: KafkaLo
     assert state.positions == {moved.place: 1}
 
 
-def test_settled_positions_wait_for_an_open_transaction(log: KafkaLog, moved: Moved) -> None:
-    found = aside(lambda: log.committed(moved.group, moved.group))
+def test_settled_positions_wait_for_an_open_transaction(bootstrap: str, moved: Moved) -> None:
+    patient = KafkaLog(KafkaSettings(bootstrap, patience=LIMIT * SECOND))
+    positions = aside(lambda: patient.committed(moved.group, moved.group))
     SystemClock().pause(200 * MILLISECOND)
-    assert not found.done()
-    moved.producer.commit_transaction(10)
-    assert found.result(10) == {0: 2}
+    assert not positions.done()
+    moved.producer.commit_transaction(LIMIT)
+    assert result_of(positions) == {0: 2}
+    patient.close()
 
 
 def test_a_transaction_that_stays_open_is_named_when_patience_is_over(log: KafkaLog, moved: Moved) -> None:
     with pytest.raises(UnavailableError, match=rf"group {moved.group}: a transaction .* {moved.group} 0"):
         log.committed(moved.group, moved.group)
-    moved.producer.abort_transaction(10)
+    moved.producer.abort_transaction(LIMIT)
     assert log.committed(moved.group, moved.group) == {0: 1}

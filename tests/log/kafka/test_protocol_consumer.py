@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import signal
-import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,9 +15,7 @@ from kandle.log.kafka.settings import KafkaSettings
 from kandle.log.port import Consumer
 from tests.brokers.needed import kafka_or_skip
 from tests.log.building import (
-    PATIENCE,
     Recorder,
-    aside,
     numbers_of,
     partitions_of,
     read_all,
@@ -31,6 +28,8 @@ from tests.log.contract_base import ContractBase, Join
 from tests.log.contract_commits import CommitContract
 from tests.log.contract_groups import GroupContract
 from tests.log.kafka.member_process import copy
+from tests.processes import RunningProcess
+from tools.kafka.broker import ROOT
 from tools.kafka.cluster import Cluster
 
 
@@ -47,30 +46,26 @@ class Member:
     """A member in a process of its own."""
 
     def __init__(self, bootstrap: str, group: str) -> None:
-        command = [sys.executable, "-m", "tests.log.kafka.member_process", bootstrap, group, "one"]
-        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self.process = RunningProcess([sys.executable, "-m", "tests.log.kafka.member_process", bootstrap, group, "one"], ROOT)
 
     def heard(self) -> str:
         """The next line that it says."""
-        assert self.process.stdout is not None
-        return aside(self.process.stdout.readline).result(PATIENCE).strip()
+        return self.process.next_line().strip()
 
     def tell(self) -> None:
         """Have it go on."""
-        assert self.process.stdin is not None
-        print(file=self.process.stdin, flush=True)
+        self.process.tell()
 
 
 @contextmanager
 def process(bootstrap: str, group: str) -> Iterator[Member]:
     """A member that has copied the first of two partitions and has read the second one."""
     member = Member(bootstrap, group)
-    with member.process:
-        try:
-            assert member.heard() == "copied 20"
-            yield member
-        finally:
-            member.process.kill()
+    try:
+        assert member.heard() == "copied 20"
+        yield member
+    finally:
+        member.process.kill()
 
 
 def copied_by(consumer: Consumer, group: str, log: KafkaLog) -> list[list[int]]:
@@ -117,10 +112,10 @@ class TestProtocolConsumer(ContractBase):
         self, log: KafkaLog, topic: str, quick: str, join: Join
     ) -> None:
         with process(quick, topic) as paused:
-            paused.process.send_signal(signal.SIGSTOP)
+            paused.process.send(signal.SIGSTOP)
             other = join("two")
             assert copied_by(other, topic, log) == [list(range(10))] * 2
-            paused.process.send_signal(signal.SIGCONT)
+            paused.process.send(signal.SIGCONT)
             paused.tell()
             assert paused.heard() == "FencedError"
             settle([other], lambda: len(other.assignment) == 1)

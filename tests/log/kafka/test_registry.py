@@ -15,7 +15,7 @@ from kandle.serde.registry import Compatibility
 from tests.serde.building import TICK, record, ticks
 from tests.serde.serving import Server, serving
 
-QUICK = {"max.retries": 1, "retries.wait.ms": 1, "retries.max.wait.ms": 2, "timeout": 10}
+QUICK = {"max.retries": 1, "retries.wait.ms": 1, "retries.max.wait.ms": 2, "timeout": 120}
 ONE = json.dumps(record(("x", "int"), name="r"))
 ONE_MORE = ONE.replace("]", ', {"name": "y", "type": "int", "default": 0}]')
 TWO = json.dumps(record(("x", "int"), ("y", "int"), name="r"))
