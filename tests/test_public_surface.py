@@ -2,8 +2,13 @@
 
 import subprocess
 import sys
+from pathlib import Path
+
+import pytest
 
 import kandle
+
+ROOT = Path(__file__).resolve().parent.parent
 
 SURFACE = [
     "Alias", "Backfill", "Context", "DatetimeFormat", "EventSet", "Gaps", "Header", "Health", "Ignore", "KandleError", "Key",
@@ -21,7 +26,30 @@ def test_every_public_thing_says_what_it_is() -> None:
     assert [name for name in SURFACE if not (getattr(kandle, name).__doc__ or "").strip()] == []
 
 
-def test_importing_kandle_does_not_import_what_only_extras_need() -> None:
-    extras = "('exchange_calendars', 'pandas', 'pyarrow', 'duckdb')"
-    code = f"import sys, kandle; print([name for name in {extras} if name in sys.modules])"
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"
+def test_a_name_that_is_loaded_on_first_use_is_found_like_the_others() -> None:
+    assert kandle.testing.context.__module__ == "kandle.testing.context"
+    assert set(SURFACE) <= set(dir(kandle))
+    names: dict[str, object] = {}
+    exec("from kandle import *", names)
+    assert set(SURFACE) <= set(names)
+
+
+def test_an_unknown_name_is_an_error_that_says_it() -> None:
+    with pytest.raises(AttributeError, match="module 'kandle' has no attribute 'Stream'"):
+        _ = kandle.Stream
+
+
+NOT_LOADED = (
+    "anyio._backends._asyncio", "anyio.from_thread", "asyncio", "confluent_kafka", "duckdb", "exchange_calendars", "fastavro",
+    "h2", "httpx2", "msgspec", "multiprocessing", "pandas", "pyarrow", "pydantic", "pydantic_settings", "rich", "rocksdict",
+    "sqlite3", "tomllib", "typer", "kandle.engine", "kandle.ksql", "kandle.ksqldb", "kandle.log.embedded", "kandle.log.kafka",
+    "kandle.runtime", "kandle.store", "kandle.testing",
+)  # fmt: skip
+"""What takes time to load and is not needed to declare a context."""
+
+
+@pytest.mark.parametrize("code", ["import kandle", "import examples.gold"])
+def test_declaring_a_context_loads_nothing_that_only_an_open_one_needs(code: str) -> None:
+    listing = f"import sys; {code}; print(*[name for name in {NOT_LOADED} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", listing], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert done.stdout.strip() == ""

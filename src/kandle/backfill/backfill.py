@@ -6,16 +6,11 @@ from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
-from kandle.backfill.readers import TickSource, open_ticks
-from kandle.backfill.writers import FolderSink, MemorySink, Sink
 from kandle.context.context import Context
-from kandle.engine.bars import Finals
-from kandle.engine.compiled import session_calendar
-from kandle.engine.pipeline import Pipeline, Processed
 from kandle.errors import ModelError, TimeframeError
 from kandle.model.entity import EntityModel
 from kandle.plan.plan import Plan, check_embedded, plan
@@ -23,6 +18,13 @@ from kandle.query.query import Gaps, Late, QueryModel
 from kandle.time.clock import SystemClock
 from kandle.time.timeframe import parse_instant, to_instant
 from kandle.time.watermark import Watermark
+
+if TYPE_CHECKING:
+    # What makes bars is loaded when some are made: programs that only declare contexts start sooner.
+    from kandle.backfill.readers import TickSource
+    from kandle.backfill.writers import Sink
+    from kandle.engine.bars import Finals
+    from kandle.engine.pipeline import Pipeline, Processed
 
 
 @dataclass(slots=True)
@@ -125,6 +127,11 @@ def backfill(  # noqa: PLR0913, each is an option of its own
     first to last event (events outside are left out and counted); `complete_only` leaves out buckets that it does not cover
     to their end.
     """
+    from kandle.backfill.readers import open_ticks
+    from kandle.backfill.writers import FolderSink, MemorySink
+    from kandle.engine.compiled import session_calendar
+    from kandle.engine.pipeline import Pipeline
+
     query = _query(context, entity, gaps)
     check_embedded(query)
     if schedule is not None and query.schedule is None:
@@ -158,6 +165,8 @@ def _query(context: type[Context], entity: type | str | None, gaps: Gaps | str |
 
 
 def _schedule_rows(query: QueryModel, schedule: Any) -> Iterable[pl.DataFrame]:
+    from kandle.backfill.readers import open_ticks
+
     assert query.schedule is not None
     entity = query.schedule.entity
     if schedule is None:

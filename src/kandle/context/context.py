@@ -10,16 +10,12 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar, get_args, get_origin
 
 from anyio import CancelScope, to_thread
-from anyio.from_thread import start_blocking_portal
 
 from kandle.context.model import Model, ModelBuilder, checked_model, entities_of
-from kandle.context.opened import Opened
-from kandle.context.options import DEFAULT_FILE, Options
 from kandle.errors import AccessError, ModelError, StateError, unknown_name
 from kandle.log.port import Log
 from kandle.model.entity import EntityModel
 from kandle.plan.plan import BarPlan, Plan, plan
-from kandle.runtime.counters import Health
 from kandle.sets.host import Portal
 from kandle.sets.reading import TimeBucket
 from kandle.sets.sets import SETS, EntitySet, EventSet, TableSet
@@ -27,7 +23,11 @@ from kandle.time.clock import Clock
 from kandle.time.timeframe import Timeframe, as_timeframe
 
 if TYPE_CHECKING:
+    # What runs in an open context is loaded when one is opened: programs that only declare contexts start sooner.
+    from kandle.context.opened import Opened
+    from kandle.context.options import Options
     from kandle.ksqldb.facade import Ksql
+    from kandle.runtime.counters import Health
 
 T = TypeVar("T")
 
@@ -40,7 +40,7 @@ class Context:
     """
 
     def __init__(self, options: Options | None = None) -> None:
-        self._options = options if options is not None else Options.load()
+        self._options = options if options is not None else _options()
         self._model = _built(type(self), self._options)
         self._plans = _plans(self._model)
         self._opened: Opened | None = None
@@ -54,9 +54,9 @@ class Context:
         """Give entities their queries; called once, when the model is built."""
 
     @classmethod
-    def open(cls, path: str | Path = DEFAULT_FILE, **values: Any) -> Self:
+    def open(cls, path: str | Path = "kandle.toml", **values: Any) -> Self:
         """The context with the options of a file (a missing `kandle.toml` is no file), of the environment and of code."""
-        return cls(Options.load(path, **values))
+        return cls(_options(path, **values))
 
     @classmethod
     def model(cls) -> Model:
@@ -165,6 +165,8 @@ class Context:
         self._running.settle()
 
     def _open(self) -> Opened:
+        from kandle.context.opened import Opened
+
         return Opened(type(self).__name__, self._options, self._model, list(self._plans.values()))
 
     async def __aenter__(self) -> Self:
@@ -181,6 +183,8 @@ class Context:
         self._opened = None
 
     def __enter__(self) -> Self:
+        from anyio.from_thread import start_blocking_portal
+
         self._check_closed()
         with contextlib.ExitStack() as stack:
             portal = stack.enter_context(start_blocking_portal())
@@ -203,7 +207,14 @@ class Context:
 
 @cache
 def _model_of(cls: type) -> Model:
-    return _built(cls, Options.load())
+    return _built(cls, _options())
+
+
+def _options(*given: str | Path, **values: Any) -> Options:
+    """Return the options of a file, of the environment and of code."""
+    from kandle.context.options import Options
+
+    return Options.load(*given, **values)
 
 
 def _plans(model: Model) -> dict[type, Plan]:

@@ -5,14 +5,16 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Generic, Literal, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Literal, Self, TypeVar
 
-from kandle.context.sections import TopicOptions
 from kandle.errors import ModelError, QueryError, TimeframeError, unknown_name
 from kandle.model.entity import EntityModel, checked_topic, entity_model
 from kandle.query.query import QueryModel
 from kandle.query.stages import Limited, Query, build
 from kandle.time.timeframe import parse_duration
+
+if TYPE_CHECKING:
+    from kandle.context.sections import TopicOptions
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,15 +6,17 @@ import threading
 from collections.abc import Callable, Coroutine
 from concurrent.futures import Future, wait
 from functools import wraps
-from typing import Any, Literal, ParamSpec, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, ParamSpec, Protocol, TypeVar
 
 from anyio import CancelScope
-from anyio.from_thread import BlockingPortal
 
 from kandle.errors import StateError
 from kandle.log.port import Log
 from kandle.plan.plan import Plan
 from kandle.time.clock import Clock
+
+if TYPE_CHECKING:
+    from anyio.from_thread import BlockingPortal
 
 P = ParamSpec("P")
 T = TypeVar("T")

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import polars as pl
@@ -16,6 +15,9 @@ from kandle.log.records import Records, Write, header_column
 from kandle.model.entity import EntityModel
 from kandle.model.mapping import mapping
 from kandle.serde.keys import partition_numbers
+
+if TYPE_CHECKING:
+    import asyncio
 
 ROWS_AT_ONCE = 50_000
 """Rows of one batch of `add_many`."""
@@ -44,6 +46,8 @@ class Gatherer:
 
     async def write(self, topic: str, row: Row) -> None:
         """Returns when the record is kept."""
+        import asyncio
+
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting.append((topic, row, done))
         if self._flusher is None or self._flusher.done():

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from datetime import timedelta
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from kandle.errors import TimeframeError
 from kandle.time.timeframe import from_instant, parse_duration
+
+if TYPE_CHECKING:
+    import asyncio
 
 
 class Clock(Protocol):
@@ -41,6 +43,8 @@ class SystemClock:
 
     async def sleep_until(self, instant: int) -> None:
         """Wait until the system clock says `instant`; looks again after each sleep, since a clock may be set."""
+        import asyncio
+
         while (left := instant - self.now()) > 0:
             await asyncio.sleep(min(left / 1_000_000, 1.0))
 
@@ -57,6 +61,8 @@ class ScaledClock(SystemClock):
         return self._start + round((super().now() - self._since) * self._speed)
 
     async def sleep_until(self, instant: int) -> None:
+        import asyncio
+
         while (left := instant - self.now()) > 0:
             await asyncio.sleep(min(left / self._speed / 1_000_000, 1.0))
 
@@ -81,6 +87,8 @@ class ManualClock:
     async def sleep_until(self, instant: int) -> None:
         if instant <= self._now:
             return
+        import asyncio
+
         waiting: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._count += 1
         self._sleepers.append((instant, self._count, waiting))
@@ -98,6 +106,8 @@ class ManualClock:
         """Move on to an instant; those who sleep until then wake in the order of their instants, at that time."""
         if instant < self._now:
             raise TimeframeError(f"a clock does not go back: {from_instant(instant)} is before {from_instant(self._now)}")
+        import asyncio
+
         while self._sleepers and min(self._sleepers)[0] <= instant:
             first = min(self._sleepers, key=lambda sleeper: sleeper[:2])
             self._sleepers.remove(first)
