@@ -16,8 +16,8 @@ from benchmarks.declarations import Tick, ticks
 from kandle.log.embedded.log import EmbeddedLog
 from kandle.log.port import TopicPartition
 from kandle.log.records import Records, Write
-from kandle.log.schema import entity_topic
 from kandle.model.entity import entity_model
+from kandle.plan.topics import entity_topic
 
 BATCHES = (1, 10, 100, 1_000, 20_000, 100_000)
 MOST_BATCHES = 2_000

@@ -27,9 +27,9 @@ from benchmarks.declarations import GRACE, Market, Tick, ticks
 from kandle.log.embedded.log import EmbeddedLog
 from kandle.log.port import TopicPartition
 from kandle.log.records import Records, Write
-from kandle.log.schema import entity_topic
 from kandle.model.entity import entity_model
 from kandle.plan.plan import plan
+from kandle.plan.topics import entity_topic
 from kandle.runtime.query_runtime import RuntimeSpec
 from kandle.runtime.runtime import Runtime
 from kandle.time.clock import ManualClock

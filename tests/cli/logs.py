@@ -7,8 +7,8 @@ from typing import Any
 import polars as pl
 
 from kandle.log.embedded.log import EmbeddedLog
-from kandle.log.port import Column, TopicSpec
 from kandle.log.records import Records, Write, header_column
+from kandle.plan.topics import TopicColumn, TopicSpec
 from kandle.time.clock import ManualClock
 from kandle.time.timeframe import to_instant
 
@@ -16,10 +16,10 @@ NOON = datetime(2024, 3, 8, 12, tzinfo=UTC)
 READINGS = TopicSpec(
     "readings",
     (
-        Column("meter", "str", pl.String()),
-        Column("at", "datetime", pl.Datetime("us", "UTC")),
-        Column("value", "Decimal(9, 2)", pl.Int64()),
-        Column("note", "str", pl.String(), nullable=True),
+        TopicColumn("meter", "str", pl.String()),
+        TopicColumn("at", "datetime", pl.Datetime("us", "UTC")),
+        TopicColumn("value", "Decimal(9, 2)", pl.Int64()),
+        TopicColumn("note", "str", pl.String(), nullable=True),
     ),
     keys=("meter",),
     partitions=2,

@@ -17,15 +17,15 @@ from kandle.cli.log_checks import (
     newest_times,
     schedule_findings,
     topic_findings,
+    topics_of_queries,
     wanted_topics,
 )
 from kandle.context.options import Options
 from kandle.log.embedded.log import EmbeddedLog
-from kandle.log.port import Column, GroupSpec, TopicPartition
+from kandle.log.port import GroupSpec, TopicPartition
 from kandle.log.records import Records, Write
-from kandle.log.schema import entity_topic
 from kandle.model.entity import entity_model
-from kandle.runtime.topics import Retentions
+from kandle.plan.topics import Retentions, TopicColumn, entity_topic
 from kandle.time.clock import ManualClock
 from kandle.time.timeframe import MINUTE, to_instant
 from tests.cli.declared import Meters, Shift
@@ -91,7 +91,7 @@ def test_topics_are_compared_with_the_model(log: EmbeddedLog) -> None:
     assert said(topic_findings(log, [READINGS, LATEST])) == [("ok", "2 topics are as the model declares them")]
     missing = replace(LATEST, name="others")
     more = replace(LATEST, partitions=3, compacted=False)
-    other = replace(READINGS, columns=(*READINGS.columns, Column("unit", "str", pl.String())))
+    other = replace(READINGS, columns=(*READINGS.columns, TopicColumn("unit", "str", pl.String())))
     found = said(topic_findings(log, [missing, more, other]))
     assert found[0] == ("problem", "there is no topic others")
     assert found[1] == ("warning", "topic latest: partitions is 1, 3 is declared; it stays as it is")
@@ -119,12 +119,13 @@ def test_a_clock_behind_the_newest_record_is_a_problem(tmp_path: Path, log: Embe
 
 def test_the_topics_of_a_model_are_those_of_its_entities_and_queries(log: EmbeddedLog, tmp_path: Path) -> None:
     market = Meters(Options())
-    names = [spec.name for spec in wanted_topics(log, entities_in(market), plans_in(market), Retentions())]
+    entities, plans = entities_in(market), plans_in(market)
+    names = [spec.name for spec in wanted_topics(entities, plans, topics_of_queries(log, plans, Retentions()))]
     assert names[:2] == ["readings", "shifts"]
     assert {"means_1m_live", "means_1m_final", "means_5m_live", "means_5m_final", "hb_1m"} <= set(names)
     assert "means" not in names
     with_nothing = EmbeddedLog(tmp_path / "other")
-    specs = wanted_topics(with_nothing, entities_in(market), plans_in(market), Retentions())
+    specs = wanted_topics(entities, plans, topics_of_queries(with_nothing, plans, Retentions()))
     assert [spec.name for spec in specs] == ["readings", "shifts"]
 
 

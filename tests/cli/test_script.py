@@ -139,6 +139,8 @@ def test_avro_schemas_are_those_of_all_topics(here: Here, folder: Path) -> None:
         *("means_1m_live-key", "means_1m_live-value", "means_1m_final-key", "means_1m_final-value"),
         *("means_5m_live-key", "means_5m_live-value", "means_5m_final-key", "means_5m_final-value"),
         *("hb_1m-key", "hb_1m-value"),
+        "means_changelog-value",
+        *("means_dlq-key", "means_dlq-value"),
     ]
     assert schemas["readings-key"] == "string"
     assert [field["name"] for field in schemas["means_5m_final-key"]["fields"]] == ["meter", "start"]
@@ -151,7 +153,7 @@ def test_avro_schemas_are_those_of_all_topics(here: Here, folder: Path) -> None:
 
 
 def test_avro_schemas_go_into_files_by_subject(here: Here, folder: Path) -> None:
-    assert here.output("avro", "script_app:App", "--out", "schemas") == ["12 schemas are in schemas"]
+    assert here.output("avro", "script_app:App", "--out", "schemas") == ["15 schemas are in schemas"]
     assert json.loads((folder / "schemas" / "readings-key.avsc").read_text()) == "string"
     assert here.output("avro", "script_app:App")[:5] == ["// readings-key", '"string"', "", "// readings-value", "{"]
 

@@ -6,7 +6,7 @@ import pytest
 
 from kandle.cli.kafka_checks import topic_access_findings
 from kandle.context.options import Options
-from kandle.log.port import TopicSpec
+from kandle.plan.topics import TopicSpec
 from tests.brokers.needed import kafka_or_skip
 from tests.kafka.summing import Application, settings, wait_until
 from tools.kafka.cluster import Cluster

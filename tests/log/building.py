@@ -10,20 +10,23 @@ from typing import Any
 
 import polars as pl
 
-from kandle.log.port import Column, Consumer, Log, TopicPartition, TopicSpec, latest
+from kandle.log.port import Consumer, Log, TopicPartition, latest
 from kandle.log.records import Batch, Records, Write, header_rows
+from kandle.plan.topics import TopicColumn, TopicSpec
 from kandle.time.clock import SystemClock
 from kandle.time.timeframe import SECOND
 from tests.waiting import LIMIT, result_of, wait_until
 
 INSTANT = pl.Datetime("us", "UTC")
 START = datetime(2024, 3, 1, tzinfo=UTC)
-COLUMNS = (Column("symbol", "string", pl.String()), Column("number", "int", pl.Int64()), Column("time", "instant", INSTANT))
-
+COLUMNS = (
+    TopicColumn("symbol", "string", pl.String()),
+    TopicColumn("number", "int", pl.Int64()),
+    TopicColumn("time", "instant", INSTANT),
+)
 
 LONG = 2 * LIMIT * SECOND
 """A timeout of polls that no test waits for: one that ends within `LIMIT` was woken."""
-
 
 def topic_spec(name: str, **settings: Any) -> TopicSpec:
     """A topic of numbers with a symbol and a time."""

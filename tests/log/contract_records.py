@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 
 from kandle.errors import FencedError, LogError, SchemaError
-from kandle.log.port import Column, Fence, Log, TopicPartition, TopicSpec
+from kandle.log.port import Fence, Log, TopicPartition
 from kandle.log.records import Records, Write, header_column
+from kandle.plan.topics import TopicColumn, TopicSpec
 from kandle.time.timeframe import SECOND
 from tests.log.building import (
     COLUMNS,
@@ -67,7 +68,7 @@ VALUES: dict[str, tuple[str, pl.DataType, list[object]]] = {
 
 def every_type(topic: str) -> TopicSpec:
     """A topic with a column of each type that an entity can have."""
-    columns = tuple(Column(name, kind, physical, nullable=True) for name, (kind, physical, _) in VALUES.items())
+    columns = tuple(TopicColumn(name, kind, physical, nullable=True) for name, (kind, physical, _) in VALUES.items())
     return TopicSpec(topic, columns, time="time")
 
 
@@ -191,7 +192,7 @@ class RecordContract(ContractBase):
         assert headers_of(found) == [{}, {"source": "feed", "trace": "ü🚀"}, {}, {"source": ""}, {}]
 
     def test_a_column_of_a_header_is_written_there_and_read_from_there(self, log: Log, name: str) -> None:
-        traced = Column("traced", "string", pl.String(), nullable=True, header="trace")
+        traced = TopicColumn("traced", "string", pl.String(), nullable=True, header="trace")
         log.ensure(topic_spec(name, columns=(*COLUMNS, traced)))
         frame = records([1, 2, 3]).frame
         said = frame.with_columns(pl.Series("traced", ["a", None, "ü"], pl.String))
@@ -297,7 +298,7 @@ class RecordContract(ContractBase):
 
     def test_rows_without_a_time_do_not_hide_the_others_of_their_append(self, log: Log, name: str) -> None:
         symbol, number, time = COLUMNS
-        log.ensure(topic_spec(name, columns=(symbol, number, Column(time.name, time.kind, time.physical, nullable=True))))
+        log.ensure(topic_spec(name, columns=(symbol, number, TopicColumn(time.name, time.kind, time.physical, nullable=True))))
         frame = records([1, 2, 3]).frame.with_columns(time=pl.when(pl.col("number") == 2).then(pl.col("time")))
         log.append([Write(name, 0, Records(frame)), Write(name, 0, Records(frame.with_columns(time=pl.lit(None, INSTANT))))])
         assert 2 in numbers_of(read_all(log, name, span=(instant(2), instant(3))))

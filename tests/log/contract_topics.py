@@ -10,13 +10,14 @@ import polars as pl
 import pytest
 
 from kandle.errors import SchemaError, UnknownTopicError
-from kandle.log.port import Column, GroupSpec, Log, TopicPartition
+from kandle.log.port import GroupSpec, Log, TopicPartition
 from kandle.log.records import Records, Write
+from kandle.plan.topics import TopicColumn
 from kandle.time.timeframe import DAY, HOUR
 from tests.log.building import COLUMNS, INSTANT, frame_of, numbers_of, read_all, records, topic_spec, write
 from tests.log.contract_base import ContractBase
 
-VENUE = Column("venue", "string", pl.String(), nullable=True)
+VENUE = TopicColumn("venue", "string", pl.String(), nullable=True)
 SYMBOL, NUMBER, TIME = COLUMNS
 
 
@@ -40,8 +41,8 @@ class TopicContract(ContractBase):
     def test_a_topic_is_the_same_after_a_restart(self, log: Log, name: str) -> None:
         columns = (
             *COLUMNS,
-            Column("price", "Decimal(38, 6)", pl.Int128(), nullable=True),
-            Column("seen", "date", pl.Date()),
+            TopicColumn("price", "Decimal(38, 6)", pl.Int128(), nullable=True),
+            TopicColumn("seen", "date", pl.Date()),
         )
         spec = topic_spec(name, columns=columns, partitions=2, retention=DAY, compacted=True, keys=("number", "symbol"))
         log.ensure(spec)
@@ -91,7 +92,7 @@ class TopicContract(ContractBase):
         ids=["new and not nullable", "left out", "of another type", "of another kind", "nullable by now", "of another name"],
     )
     def test_any_other_difference_of_a_column_is_an_error_that_names_it(
-        self, log: Log, name: str, columns: tuple[Column, ...], wrong: str
+        self, log: Log, name: str, columns: tuple[TopicColumn, ...], wrong: str
     ) -> None:
         log.ensure(topic_spec(name))
         with pytest.raises(SchemaError, match=rf"(?s){name}.*\b({wrong})\b|\b({wrong})\b.*{name}"):
@@ -169,7 +170,7 @@ class TopicContract(ContractBase):
         log.ensure(topic_spec(name))
         other.append([write(name, [1])])
         assert numbers_of(read_all(other, name)) == [1]
-        wider = topic_spec(name, columns=(*COLUMNS, Column("seen", "instant", INSTANT, nullable=True)))
+        wider = topic_spec(name, columns=(*COLUMNS, TopicColumn("seen", "instant", INSTANT, nullable=True)))
         log.ensure(wider)
         assert frame_of(read_all(other, name)).schema == pl.Schema(wider.schema)
         other.append([Write(name, 0, Records(records([2]).frame.with_columns(seen=pl.col("time"))))])

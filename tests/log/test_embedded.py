@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 
 from kandle.errors import FencedError, SchemaError
 from kandle.log.embedded.log import EmbeddedLog
-from kandle.log.port import Column, Consumer, GroupSpec, Log, TopicPartition
+from kandle.log.port import Consumer, GroupSpec, Log, TopicPartition
 from kandle.log.records import Batch, Write
+from kandle.plan.topics import TopicColumn
 from kandle.time.timeframe import SECOND
 from tests.log.building import (
     COLUMNS,
@@ -94,7 +95,7 @@ class LocalContract(LogContract):
         assert numbers_of(read_all(log, name, span=(instant(500), instant(510)))) == list(range(500, 510))
 
     def test_names_of_columns_that_the_log_needs_for_itself_are_refused(self, log: Log, name: str) -> None:
-        column = Column("__offset", "int", COLUMNS[1].physical)
+        column = TopicColumn("__offset", "int", COLUMNS[1].physical)
         with pytest.raises(SchemaError, match="__offset"):
             log.ensure(topic_spec(name, columns=(*COLUMNS, column)))
 

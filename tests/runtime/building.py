@@ -14,10 +14,10 @@ from kandle.context.context import Context
 from kandle.log.embedded.log import EmbeddedLog
 from kandle.log.port import Consumer, GroupSpec, Log, TopicPartition
 from kandle.log.records import Batch, Records, Write, header_rows
-from kandle.log.schema import entity_topic
 from kandle.model.entity import entity_model
 from kandle.model.mapping import mapping
 from kandle.plan.plan import Plan, plan
+from kandle.plan.topics import QueryTopics, Retentions, entity_topic
 from kandle.runtime.counters import Counters, TimeframeCounters
 from kandle.runtime.heartbeats import Leadership, Sender
 from kandle.runtime.planner import DueBeat, Planner
@@ -25,7 +25,6 @@ from kandle.runtime.preparing import prepared_topics
 from kandle.runtime.schedule import ScheduleProvider
 from kandle.runtime.state import Replica
 from kandle.runtime.surroundings import Surroundings
-from kandle.runtime.topics import QueryTopics, Retentions
 from kandle.runtime.worker import Pace, Worker
 from kandle.store.port import Store
 from kandle.time.clock import ManualClock

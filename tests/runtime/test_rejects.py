@@ -12,7 +12,7 @@ from kandle.log.embedded.log import EmbeddedLog
 from kandle.log.port import TopicPartition
 from kandle.log.records import Batch, Records, RejectedRecord
 from kandle.model.markers import stream
-from kandle.runtime.topics import Retentions, query_topics
+from kandle.plan.topics import query_topics
 from kandle.time.clock import ManualClock
 from tests.runtime.building import Parts, Process, found, parts_of, rows, t, tick
 from tests.runtime.declarations import Declared, bars_market, market
@@ -109,7 +109,7 @@ def test_a_topic_of_another_partitioner_is_brought_into_order_first() -> None:
     source = replace(parts.plan.query.source, partitioner="other")
     plan = replace(parts.plan, query=replace(parts.plan.query, source=source))
     assert not parts.topics.is_repartitioned
-    assert query_topics(parts.log, plan, "hb", Retentions()).is_repartitioned
+    assert query_topics(plan, source_partitions=3).is_repartitioned
 
 
 def test_a_partitioner_that_there_is_not_is_refused() -> None:

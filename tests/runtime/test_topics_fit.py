@@ -7,12 +7,12 @@ from dataclasses import replace
 
 import pytest
 
-from kandle.cli.log_checks import missing_of_before, partition_findings
+from kandle.cli.log_checks import missing_of_before, partition_findings, topics_of_queries
 from kandle.errors import SchemaError, StateError
 from kandle.log.embedded.log import EmbeddedLog
 from kandle.log.port import TopicPartition
+from kandle.plan.topics import Retentions
 from kandle.runtime.preparing import prepared_topics
-from kandle.runtime.topics import Retentions
 from kandle.time.clock import ManualClock
 from tests.runtime.building import Parts, Process, parts_of, read, t, tick
 
@@ -49,9 +49,9 @@ def test_doctor_calls_other_partitions_a_problem() -> None:
     fresh = EmbeddedLog(None, ManualClock(t("14:30")))
     fresh.ensure(parts.log.topic("ticks"))
     fresh.ensure(replace(parts.log.topic("hb_1m"), partitions=3))
-    (found,) = partition_findings(fresh, [parts.plan], Retentions())
+    (found,) = partition_findings(fresh, topics_of_queries(fresh, [parts.plan], Retentions()))
     assert found.level == "problem" and found.what.startswith("topic hb_1m has 3 partitions, but ticks, ")
-    assert list(partition_findings(fresh, [parts.plan], Retentions(), "beats")) == []
+    assert list(partition_findings(fresh, topics_of_queries(fresh, [parts.plan], Retentions(), "beats"))) == []
 
 
 def test_heartbeats_of_another_prefix_are_beside_those_that_do_not_fit() -> None:
@@ -135,7 +135,7 @@ DELETED = {
     "bars_1m_final": "final 1m bars so far",
     "bars_1m_live": "live 1m bars, until they change again",
     "hb_1m": "heartbeats that were not read yet",
-    "ticks": "events that were not read yet",
+    "ticks": "events of Tick that were not read yet",
 }
 
 
@@ -150,8 +150,9 @@ def test_a_topic_that_was_deleted_while_nothing_ran_is_told_when_it_is_made_anew
     prepared_topics(parts.log, [parts.plan], Retentions())
     assert not caplog.messages
     dropped(parts, topic)
-    what = f"there is no topic {topic}, though Bar was made before; if it was deleted, what is lost: {DELETED[topic]}"
-    assert missing_of_before(parts.log, [parts.plan], Retentions()) == {topic: what}
+    what = f"there is no topic {topic}, though Bar was made before; if it was deleted, this is lost: {DELETED[topic]}"
+    topics = topics_of_queries(parts.log, [parts.plan], Retentions())
+    assert missing_of_before(parts.log, [parts.plan], topics) == {topic: what}
     prepared_topics(parts.log, [parts.plan], Retentions())
     assert caplog.messages == [f"{what}; it is made anew"]
     prepared_topics(parts.log, [parts.plan], Retentions())

@@ -9,13 +9,13 @@ from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 
 from kandle.errors import OptionsError
-from kandle.log.port import Column
 from kandle.model.types import STRING, TIMESTAMP
+from kandle.plan.topics import TopicColumn
 from kandle.serde.formats import Formats, TopicCodec, topic_codec
 from kandle.serde.schema import Shape
 from tests.serde.building import TICK, registry, ticks
 
-COLUMNS = [Column(each.name, str(each.type), each.type.physical, each.nullable) for each in TICK]
+COLUMNS = [TopicColumn(each.name, str(each.type), each.type.physical, each.nullable) for each in TICK]
 FORMATS = [Formats("AVRO", "AVRO"), Formats("JSON", "AVRO"), Formats("JSON", "JSON"), Formats("AVRO", "JSON")]
 
 
@@ -60,7 +60,7 @@ def test_only_tombstones_are_rows_too() -> None:
 
 @pytest.mark.parametrize("formats", FORMATS)
 def test_columns_of_null_alone_may_be_left_out(formats: Formats) -> None:
-    columns = [*COLUMNS, Column("note", "str", pl.String(), nullable=True)]
+    columns = [*COLUMNS, TopicColumn("note", "str", pl.String(), nullable=True)]
     found = topic_codec("ticks", columns, ["code"], registry(), formats)
     keys, values = found.encode(ticks(2))
     assert found.decode(keys, values).frame["note"].to_list() == [None, None]
@@ -115,7 +115,7 @@ def test_bad_keys_and_values_are_rejected_and_all_others_kept(formats: Formats, 
 
 def test_a_key_of_another_schema_is_rejected_by_name() -> None:
     schemas = registry()
-    other = topic_codec("ticks", [Column("code", "int", pl.Int64()), *COLUMNS[2:]], ["code"], schemas)
+    other = topic_codec("ticks", [TopicColumn("code", "int", pl.Int64()), *COLUMNS[2:]], ["code"], schemas)
     keys, values = other.encode(ticks(1).drop("venue").with_columns(code=pl.lit(5, pl.Int64)))
     back = topic_codec("ticks", COLUMNS[1:], ["code"], schemas).decode(keys, values)
     words = "subject ticks-key, field code: it is long in the schema and str in the declaration"
@@ -123,9 +123,9 @@ def test_a_key_of_another_schema_is_rejected_by_name() -> None:
 
 
 def test_windowed_bars_are_keyed_by_plain_columns() -> None:
-    columns = [Column("code", "str", STRING.physical), Column("start", "datetime", TIMESTAMP.physical)]
+    columns = [TopicColumn("code", "str", STRING.physical), TopicColumn("start", "datetime", TIMESTAMP.physical)]
     schemas = registry()
-    found = topic_codec("bars_1m_final", [*columns, Column("n", "int", pl.Int64())], ["code", "start"], schemas)
+    found = topic_codec("bars_1m_final", [*columns, TopicColumn("n", "int", pl.Int64())], ["code", "start"], schemas)
     frame = pl.DataFrame({"code": ["a"], "start": ticks(1)["at"], "n": [1]})
     found.encode(frame)
     latest = schemas.latest("bars_1m_final-key")

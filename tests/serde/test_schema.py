@@ -15,10 +15,9 @@ from hypothesis import strategies as st
 
 import kandle
 from kandle.errors import SchemaError
-from kandle.log.port import Column
-from kandle.log.schema import entity_topic
 from kandle.model.entity import entity_model
 from kandle.model.types import INTEGER, STRING, TIMESTAMP, DecimalType
+from kandle.plan.topics import TopicColumn, entity_topic
 from kandle.serde.port import RecordField, column_fields, entity_field, physical_default, scaled
 from kandle.serde.schema import avro_schema, canonical, decimal_bytes, fingerprint, record_name
 from tests.serde.building import SOME_UUID
@@ -102,13 +101,13 @@ def test_columns_without_an_entity_keep_their_types() -> None:
 
 
 def test_instants_that_are_no_entitys_keep_their_microseconds() -> None:
-    [found] = column_fields([Column("start", "timestamp", TIMESTAMP.physical)])
+    [found] = column_fields([TopicColumn("start", "timestamp", TIMESTAMP.physical)])
     assert found.is_fine
 
 
 def test_a_column_without_an_avro_form_is_named() -> None:
     with pytest.raises(SchemaError, match="column x: thing"):
-        column_fields([Column("x", "thing", pl.List(pl.Int64()))])
+        column_fields([TopicColumn("x", "thing", pl.List(pl.Int64()))])
 
 
 @pytest.mark.parametrize(

@@ -7,15 +7,15 @@ import pytest
 from polars.testing import assert_frame_equal
 
 from kandle.errors import SchemaError
-from kandle.log.port import Column
 from kandle.model.types import STRING, TIMESTAMP
+from kandle.plan.topics import TopicColumn
 from kandle.serde.formats import Formats, TopicCodec, topic_codec
 from tests.serde.building import registry
 
 COLUMNS = [
-    Column("code", str(STRING), STRING.physical),
-    Column("start", str(TIMESTAMP), TIMESTAMP.physical),
-    Column("note", str(STRING), STRING.physical),
+    TopicColumn("code", str(STRING), STRING.physical),
+    TopicColumn("start", str(TIMESTAMP), TIMESTAMP.physical),
+    TopicColumn("note", str(STRING), STRING.physical),
 ]
 ROWS = pl.DataFrame(
     {"code": ["a,b", ""], "start": [0, 1_704_153_600_000_000], "note": ["x", "y"]},

@@ -8,7 +8,8 @@ import polars as pl
 
 from kandle.log.embedded.log import EmbeddedLog
 from kandle.log.port import Log, TopicPartition
-from kandle.store.changelog import Changelog, changelog_topic
+from kandle.plan.topics import changelog_topic
+from kandle.store.changelog import Changelog
 from kandle.store.port import Store
 
 PLACE = TopicPartition("state", 0)

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from kandle.log.embedded.log import EmbeddedLog
 from kandle.log.port import Log, TopicPartition
 from kandle.log.records import Batch
-from kandle.store.changelog import CHANGE, PIECE, SNAPSHOT, Changelog, Restored, changelog_topic
+from kandle.plan.topics import changelog_topic
+from kandle.store.changelog import CHANGE, PIECE, SNAPSHOT, Changelog, Restored
 from kandle.store.memory import MemoryStore
 from kandle.store.port import Store
 from tests.store.changelogs import PLACE, commit, frames, new_log, number_of, opened, restored

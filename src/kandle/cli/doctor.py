@@ -35,6 +35,7 @@ from kandle.cli.log_checks import (
     partition_findings,
     schedule_findings,
     topic_findings,
+    topics_of_queries,
     wanted_topics,
 )
 from kandle.cli.output import json_line
@@ -43,9 +44,9 @@ from kandle.context.options import DEFAULT_FILE, Options
 from kandle.errors import KandleError
 from kandle.log.embedded.log import EmbeddedLog
 from kandle.log.embedded.repair import repair
-from kandle.log.port import Log, TopicSpec
+from kandle.log.port import Log
 from kandle.model.entity import snake_case
-from kandle.runtime.topics import Retentions
+from kandle.plan.topics import QueryTopics, Retentions, TopicSpec
 
 if TYPE_CHECKING:
     from kandle.ksqldb.results import Health, Query, ServerInfo
@@ -244,16 +245,20 @@ def _groups(options: Options, market: Context) -> list[str]:
 
 
 def _wanted(log: Log, options: Options, market: Context) -> list[TopicSpec]:
-    prefix = options.heartbeat.prefix
-    return list(wanted_topics(log, entities_in(market), plans_in(market), _retentions(options), prefix))
+    topics = _query_topics(log, options, market)
+    return list(wanted_topics(entities_in(market), plans_in(market), topics))
+
+
+def _query_topics(log: Log, options: Options, market: Context) -> list[QueryTopics]:
+    return topics_of_queries(log, plans_in(market), _retentions(options), options.heartbeat.prefix)
 
 
 def _topics_findings(log: Log, options: Options, market: Context, specs: Sequence[TopicSpec]) -> Iterator[Finding]:
-    plans, retentions, prefix = plans_in(market), _retentions(options), options.heartbeat.prefix
-    yield from topic_findings(log, specs, missing_of_before(log, plans, retentions, prefix))
+    topics = _query_topics(log, options, market)
+    yield from topic_findings(log, specs, missing_of_before(log, plans_in(market), topics))
     if options.engine.kind == "embedded":
         # Those of queries of ksqlDB have the partitions that it gives them.
-        yield from partition_findings(log, plans, retentions, prefix)
+        yield from partition_findings(log, topics)
 
 
 def _retentions(options: Options) -> Retentions:

@@ -18,7 +18,7 @@ from kandle.errors import KandleError, OptionsError
 from kandle.log.kafka.codecs import SCHEMAS
 from kandle.log.kafka.failures import REFUSED, Told, configured, meaning
 from kandle.log.kafka.writing import Transactions
-from kandle.log.port import TopicSpec
+from kandle.plan.topics import TopicSpec
 from kandle.time.clock import SystemClock
 from kandle.time.timeframe import MILLISECOND, SECOND
 

@@ -14,12 +14,12 @@ from kandle.cli.topics import bounds, newest, size_text
 from kandle.errors import SchemaError
 from kandle.log.embedded.database import FILE
 from kandle.log.embedded.log import EmbeddedLog
-from kandle.log.port import GroupState, Log, TopicSpec
-from kandle.log.schema import differences, entity_topic, merged_columns
+from kandle.log.port import GroupState, Log
+from kandle.log.schema import differences, merged_columns
 from kandle.model.entity import EntityModel
 from kandle.plan.plan import HEARTBEATS, Plan
-from kandle.runtime.preparing import deleted_topics
-from kandle.runtime.topics import Retentions, check_partitions, heartbeat_names, query_topics, read_entities
+from kandle.plan.topics import QueryTopics, Retentions, TopicSpec, context_topics, entity_topic, read_entities
+from kandle.runtime.preparing import check_partitions, deleted_topics, source_partitions
 from kandle.time.clock import Clock
 from kandle.time.timeframe import SECOND
 
@@ -90,41 +90,42 @@ def _topic(there: TopicSpec | None, wanted: TopicSpec, deleted: Mapping[str, str
         yield problem("topics", f"there is no topic {wanted.name}", "`kandle run` makes it")
 
 
-def missing_of_before(log: Log, plans: Sequence[Plan], retentions: Retentions, prefix: str = HEARTBEATS) -> dict[str, str]:
-    """By topic what is to be said of those that queries have had and that are not there."""
-    there = {spec.name for spec in log.topics()}
-    found: dict[str, str] = {}
-    for each, heartbeats in zip(plans, heartbeat_names(plans, prefix), strict=True):
-        wanted = [entity.topic for entity in read_entities(each)]
-        if each.query.source.topic in there:
-            wanted += [spec.name for spec in query_topics(log, each, heartbeats, retentions).specs]
-        found |= deleted_topics(log, each, wanted, there)
-    return found
+def missing_of_before(log: Log, plans: Sequence[Plan], topics: Sequence[QueryTopics]) -> dict[str, str]:
+    """Return a message for each topic that a query once had and that is gone, by topic."""
+    existing = {spec.name for spec in log.topics()}
+    by_target = {each.plan.query.target.topic: each for each in topics}
+    messages: dict[str, str] = {}
+    for plan in plans:
+        wanted = [entity.topic for entity in read_entities(plan)]
+        if plan.query.target.topic in by_target:
+            wanted += [spec.name for spec in by_target[plan.query.target.topic].specs]
+        messages |= deleted_topics(log, plan, wanted, existing)
+    return messages
 
 
-def wanted_topics(
-    log: Log, entities: Sequence[EntityModel], plans: Sequence[Plan], retentions: Retentions, prefix: str = HEARTBEATS
-) -> Iterator[TopicSpec]:
-    """The topics that a model needs; those of a query are known once the topic of its source is there."""
-    made = {each.query.target.topic for each in plans}
+def topics_of_queries(log: Log, plans: Sequence[Plan], retentions: Retentions, prefix: str = HEARTBEATS) -> list[QueryTopics]:
+    """Return the topics of each query whose source exists; until then their partitions are not known."""
+    partitions = source_partitions(log, plans)
+    return [topics for topics in context_topics(plans, partitions, prefix, retentions) if topics.source in partitions]
+
+
+def wanted_topics(entities: Sequence[EntityModel], plans: Sequence[Plan], topics: Sequence[QueryTopics]) -> Iterator[TopicSpec]:
+    """Yield the topics that a model needs: those of its entities, and those of its queries."""
+    made = {plan.query.target.topic for plan in plans}
     yield from (entity_topic(entity) for entity in entities if entity.topic not in made)
-    there = {spec.name for spec in log.topics()}
-    for each, heartbeats in zip(plans, heartbeat_names(plans, prefix), strict=True):
-        if each.query.source.topic in there:
-            yield from query_topics(log, each, heartbeats, retentions).specs
+    for each in topics:
+        yield from each.specs
 
 
-def partition_findings(log: Log, plans: Sequence[Plan], retentions: Retentions, prefix: str = HEARTBEATS) -> Iterator[Finding]:
-    """Whether topics of a query have the partitions that its tasks need."""
-    there = {spec.name: spec for spec in log.topics()}
-    for each, heartbeats in zip(plans, heartbeat_names(plans, prefix), strict=True):
-        if each.query.source.topic in there:
-            topics = query_topics(log, each, heartbeats, retentions)
-            for spec in topics.specs:
-                try:
-                    check_partitions(topics, there.get(spec.name, spec).partitions, spec)
-                except SchemaError as error:
-                    yield problem("topics", str(error), "")
+def partition_findings(log: Log, topics: Sequence[QueryTopics]) -> Iterator[Finding]:
+    """Yield a problem for each topic of a query that has not the partitions that its tasks need."""
+    existing = {spec.name: spec for spec in log.topics()}
+    for each in topics:
+        for spec in each.specs:
+            try:
+                check_partitions(each, existing.get(spec.name, spec).partitions, spec)
+            except SchemaError as error:
+                yield problem("topics", str(error), "")
 
 
 def _differences(there: TopicSpec, wanted: TopicSpec) -> Iterator[Finding]:

@@ -20,9 +20,9 @@ from rich.table import Table
 
 from kandle.backfill.backfill import Summary
 from kandle.errors import OutputError
-from kandle.log.port import TopicSpec
 from kandle.model.columns import logical_decimal
 from kandle.model.types import DecimalType
+from kandle.plan.topics import TopicSpec
 from kandle.time.timeframe import from_instant
 
 PLAIN_WIDTH = 200

@@ -11,8 +11,9 @@ import typer
 from kandle.cli.contexts import AsJson, ConfigFile, DataFolder, LogChoice, opened_log, options_of
 from kandle.cli.output import Columns, cell, iso_instant, json_line, logical, printable
 from kandle.context.options import DEFAULT_FILE, Options
-from kandle.log.port import Log, TopicPartition, TopicSpec
+from kandle.log.port import Log, TopicPartition
 from kandle.log.records import Batch, header_rows
+from kandle.plan.topics import TopicSpec
 from kandle.time.timeframe import SECOND, duration_text
 
 ROWS_AT_ONCE = 20_000

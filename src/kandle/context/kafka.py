@@ -6,13 +6,12 @@ from collections.abc import Iterable, Sequence
 
 from kandle.context.options import Options
 from kandle.context.sections import EngineOptions
-from kandle.ksql.program import schedule_topic
 from kandle.log.kafka.codecs import Declarations, Declared
 from kandle.log.kafka.log import KafkaLog
 from kandle.log.kafka.settings import KafkaSettings
 from kandle.model.entity import EntityModel
 from kandle.plan.plan import Plan
-from kandle.runtime.topics import derived_topics
+from kandle.plan.topics import TopicContent, contents_of, ksqldb_contents_of
 from kandle.serde.formats import Formats
 from kandle.serde.registry import Registry
 from kandle.time.clock import Clock
@@ -47,26 +46,20 @@ def registry_of(options: Options) -> Registry | None:
 
 
 def declarations(entities: Iterable[EntityModel], plans: Sequence[Plan], engine: EngineOptions | None = None) -> Declarations:
-    """By topic the entity whose records it has; topics of queries have those of their source or target."""
-    by_topic = {entity.topic: entity for entity in entities}
+    """Return what is known of a topic by its name: topics of entities, and of queries, have the records of an entity."""
+    contents: dict[str, TopicContent] = {}
     for plan in plans:
-        by_topic |= derived_topics(plan)
-    found = {topic: Declared(Formats(entity.key_format, entity.value_format), entity) for topic, entity in by_topic.items()}
-    if engine is not None and engine.kind == "ksqldb":
-        found |= _aggregated(plans)
-    usual = Declared()
-    return lambda topic: found.get(topic, usual)
+        contents |= contents_of(plan)
+        if engine is not None and engine.kind == "ksqldb":
+            contents |= ksqldb_contents_of(plan)
+    known = {entity.topic: Declared(Formats(entity.key_format, entity.value_format), entity) for entity in entities}
+    known |= {topic: _declared(content) for topic, content in contents.items()}
+    unknown = Declared()
+    return lambda topic: known.get(topic, unknown)
 
 
-def _aggregated(plans: Sequence[Plan]) -> dict[str, Declared]:
-    """The topics of ksqlDB's tables of open bars, and of the sessions that it joins events with."""
-    found = {}
-    for plan in plans:
-        target, schedule = plan.query.target, plan.query.schedule
-        found[plan.base.live_topic] = Declared(Formats(target.key_format, target.value_format, windowed=True), target)
-        if schedule is not None:
-            found[schedule_topic(schedule.entity)] = Declared(Formats("KAFKA", "KAFKA"))
-    return found
+def _declared(content: TopicContent) -> Declared:
+    return Declared(Formats(content.key_format, content.value_format, windowed=content.windowed), content.entity)
 
 
 def kafka_log(options: Options, clock: Clock, declared: Declarations = lambda topic: Declared()) -> KafkaLog:

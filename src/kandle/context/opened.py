@@ -15,14 +15,13 @@ from kandle.errors import OptionsError, StorageError
 from kandle.log.embedded.database import FILE
 from kandle.log.embedded.log import EmbeddedLog
 from kandle.log.port import Log
-from kandle.log.schema import entity_topic
 from kandle.model.entity import EntityModel, snake_case
 from kandle.plan.plan import Plan, check_embedded
+from kandle.plan.topics import Retentions, entity_topic, read_entities
 from kandle.runtime.counters import Health
 from kandle.runtime.preparing import ensured, prepared_topics
 from kandle.runtime.query_runtime import RuntimeSpec
 from kandle.runtime.runtime import Running, Runtime
-from kandle.runtime.topics import Retentions, read_entities
 from kandle.runtime.worker import Pace
 from kandle.sets.writing import Gatherer
 from kandle.time.clock import Clock, ScaledClock, SystemClock

@@ -13,13 +13,14 @@ from typing import Any
 from kandle.errors import QueryError
 from kandle.ksql.declarations import declared, is_event_time, meaning, name_of
 from kandle.ksql.expressions import term
-from kandle.ksql.program import ScheduleTable, schedule_topic
+from kandle.ksql.program import ScheduleTable
 from kandle.ksql.stage import Rows, columns_of, made_properties, meanings
 from kandle.ksql.statements import ColumnDefinition, Create, CreateAs, Item, Names, Select, Statement, duration
 from kandle.ksql.terms import Scope, Term, plain, strict
 from kandle.ksql.types import TIMESTAMP, VARCHAR, array, column_type, quoted, source_name, struct
 from kandle.model.entity import EntityModel
 from kandle.model.types import DataType, DecimalType
+from kandle.plan.topics import intervals_name
 from kandle.query.nodes import Column, Node, describe
 from kandle.query.query import Join, QueryModel
 from kandle.time.timeframe import DAY, MILLISECOND, to_instant
@@ -278,7 +279,7 @@ def _session_table(query: QueryModel) -> tuple[Create, ScheduleTable]:
         raise QueryError(
             f"based_on({entity.name}) without group_by: sessions are by key; group by the leading key parts of the schedule"
         )
-    topic = schedule_topic(entity)
+    topic = intervals_name(entity)
     partitions = query.source.partitions
     properties: dict[str, str | int] = {
         "KAFKA_TOPIC": topic,

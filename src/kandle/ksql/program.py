@@ -8,7 +8,6 @@ from enum import Enum
 
 from kandle.errors import QueryError
 from kandle.ksql.statements import SetProperty, Statement, duration
-from kandle.model.entity import EntityModel
 from kandle.plan.plan import BarPlan, Plan
 from kandle.query.query import Late, QueryModel
 from kandle.time.timeframe import DAY, Timeframe, Unit
@@ -75,11 +74,6 @@ class ScheduleTable:
     name: str
     topic: str
     partitions: int
-
-
-def schedule_topic(schedule: EntityModel) -> str:
-    """The topic of the session intervals of a schedule's keys."""
-    return f"{schedule.topic}_by_key"
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,12 +12,13 @@ from kandle.errors import KandleError, KsqlError, PlanError
 from kandle.ksql.program import Program, Role, WindowStore
 from kandle.ksql.script import script
 from kandle.ksqldb.client import KsqlClient
-from kandle.ksqldb.intervals import Intervals, intervals_topic
+from kandle.ksqldb.intervals import Intervals
 from kandle.ksqldb.provision import Ledger, aggregated, provide
 from kandle.ksqldb.settings import KsqlSettings
 from kandle.ksqldb.watch import OnFailure, Watch, Watched
 from kandle.log.port import Log
 from kandle.plan.plan import Plan
+from kandle.plan.topics import QueryTopics, aggregated_topics, heartbeat_names, intervals_topic
 from kandle.query.nodes import aggregates, describe
 from kandle.query.query import QueryModel
 from kandle.runtime.barrier import Barrier, Progress, QuerySteps, StepBarrier
@@ -26,7 +27,6 @@ from kandle.runtime.preparing import ensured, prepare
 from kandle.runtime.query_runtime import QueryRuntime, RuntimeSpec
 from kandle.runtime.runtime import Runtime
 from kandle.runtime.schedule import ScheduleProvider
-from kandle.runtime.topics import QueryTopics, aggregated_topics, heartbeat_names
 from kandle.time.clock import Clock
 from kandle.time.timeframe import DAY, SECOND
 
@@ -72,7 +72,8 @@ class KsqlQuery:
         if self._schedule.calendar is None:
             return False
         assert self.program.schedule is not None and self._intervals is not None
-        ensured(self._log, intervals_topic(self.program.schedule, self.plan.query.source.replication), refuses=refuses)
+        table, replication = self.program.schedule, self.plan.query.source.replication
+        ensured(self._log, intervals_topic(table.topic, table.partitions, replication), refuses=refuses)
         self._intervals.write(self._schedule.calendar)
         return True
 
@@ -146,7 +147,7 @@ class KsqlRuntime:
                 read = aggregated(query.plan.query, table, await client.describe(table.name))
                 # Its settings are ksqlDB's.
                 self._log.ensure(read.topic)
-                found.append(aggregated_topics(query.plan, name, self._spec.retentions, read))
+                found.append(aggregated_topics(query.plan, read, name, self._spec.retentions))
                 await query.watch.look(client, is_leader=False)
                 if query.watch.problem is not None:
                     raise KsqlError(f"{query.watch.problem}; see what is wrong, then have it made anew: `kandle script --drop`")

@@ -11,7 +11,7 @@ import polars as pl
 
 from kandle.ksql.joins import key_text
 from kandle.ksql.program import ScheduleTable
-from kandle.log.port import Column, Log, TopicPartition, TopicSpec
+from kandle.log.port import Log, TopicPartition
 from kandle.log.records import Records, Write
 from kandle.model.types import EXACT, DataType, DecimalType
 from kandle.query.query import QueryModel
@@ -21,12 +21,6 @@ from kandle.time.timeframe import MILLISECOND
 
 ID, ROW = "id", "row"
 ROWS_AT_ONCE = 100_000
-
-
-def intervals_topic(table: ScheduleTable, replication: int) -> TopicSpec:
-    """The topic of the rows: the key as text, the value as the text of a JSON object."""
-    columns = (Column(ID, "str", pl.String()), Column(ROW, "str", pl.String()))
-    return TopicSpec(table.topic, columns, (ID,), table.partitions, replication, compacted=True)
 
 
 class Intervals:

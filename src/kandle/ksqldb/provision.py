@@ -14,11 +14,11 @@ from kandle.ksql.statements import Create, CreateAs
 from kandle.ksql.types import KsqlType, column_type
 from kandle.ksqldb.dropping import Ksql
 from kandle.ksqldb.results import Description
-from kandle.log.port import Column, Log, TopicPartition, TopicSpec
+from kandle.log.port import Log, TopicPartition
 from kandle.log.records import Records, Write
 from kandle.model.types import INTEGER, MAX_PRECISION, SIMPLE_TYPES, UUID, DataType, DecimalType
+from kandle.plan.topics import AggregatedTable, TopicColumn, TopicSpec
 from kandle.query.query import QueryModel
-from kandle.runtime.aggregated import Aggregated
 
 Creating = Create | CreateAs
 
@@ -104,7 +104,7 @@ def _words(statement: str) -> list[str]:
 _TYPES: dict[str, DataType] = {kind.ksql: kind for kind in SIMPLE_TYPES if kind != UUID} | {"INTEGER": INTEGER}
 
 
-def aggregated(query: QueryModel, table: LiveTable, found: Description) -> Aggregated:
+def aggregated(query: QueryModel, table: LiveTable, found: Description) -> AggregatedTable:
     """What tasks read of the table; KsqlError names a column that is missing or of another type."""
     types = {column.name: column.type for column in found.columns}
     fields = {each.name: each.type for each in query.target.fields}
@@ -113,17 +113,17 @@ def aggregated(query: QueryModel, table: LiveTable, found: Description) -> Aggre
     columns = [_column(table, name, types, fields.get(name), is_key=True) for name in keys]
     columns += [_column(table, name, types, fields.get(name), is_key=False) for name in values]
     spec = TopicSpec(found.topic, tuple(columns), keys, found.partitions, found.replication, compacted=True, time=table.start)
-    return Aggregated(query, spec, table.partials)
+    return AggregatedTable(spec, table.partials)
 
 
-def _column(table: LiveTable, name: str, types: Mapping[str, KsqlType], field: DataType | None, *, is_key: bool) -> Column:
+def _column(table: LiveTable, name: str, types: Mapping[str, KsqlType], field: DataType | None, *, is_key: bool) -> TopicColumn:
     if name not in types:
         raise KsqlError(f"table {table.name} of ksqlDB has no column {name}; there are {', '.join(types)}")
     if field is not None and types[name] != column_type(field):
         raise KsqlError(f"table {table.name} of ksqlDB: column {name} is {types[name]}, but the field is {field}")
     kind = _type_of(table, name, types[name]) if field is None else field
     # ksqlDB's columns may all be NULL.
-    return Column(name, str(kind), kind.physical, nullable=not is_key)
+    return TopicColumn(name, str(kind), kind.physical, nullable=not is_key)
 
 
 def _type_of(table: LiveTable, name: str, kind: KsqlType) -> DataType:
@@ -136,7 +136,9 @@ def _type_of(table: LiveTable, name: str, kind: KsqlType) -> DataType:
 
 STATEMENTS = "_kandle_statements"
 NAME, TEXT = "name", "statement"
-SPEC = TopicSpec(STATEMENTS, (Column(NAME, "str", pl.String()), Column(TEXT, "str", pl.String())), (NAME,), compacted=True)
+SPEC = TopicSpec(
+    STATEMENTS, (TopicColumn(NAME, "str", pl.String()), TopicColumn(TEXT, "str", pl.String())), (NAME,), compacted=True
+)
 ROWS_AT_ONCE = 10_000
 
 

@@ -10,9 +10,8 @@ from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Literal, NamedTuple, Protocol
 
-import polars as pl
-
 from kandle.log.records import Batch, Write
+from kandle.plan.topics import TopicSpec
 
 
 class TopicPartition(NamedTuple):
@@ -20,44 +19,6 @@ class TopicPartition(NamedTuple):
 
     topic: str
     partition: int
-
-
-@dataclass(frozen=True, slots=True)
-class Column:
-    """One column of a topic: `kind` is its type in words (`decimal(18, 6)`), which must not change; `physical` that of frames.
-
-    With `header` it is the text of that header of each record.
-    """
-
-    name: str
-    kind: str
-    physical: pl.DataType
-    nullable: bool = False
-    header: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class TopicSpec:
-    """What a topic should be: columns, those of its key in their order, and how it is kept.
-
-    `retention` is in microseconds since the append, `retention_bytes` per partition; None is for ever. A compacted topic keeps at
-    least the newest record of each key. `time` names the datetime column by which reads of a span of time can be narrowed.
-    """
-
-    name: str
-    columns: tuple[Column, ...]
-    keys: tuple[str, ...] = ()
-    partitions: int = 1
-    replication: int = 1
-    retention: int | None = None
-    retention_bytes: int | None = None
-    compacted: bool = False
-    time: str | None = None
-
-    @property
-    def schema(self) -> dict[str, pl.DataType]:
-        """Frame columns."""
-        return {column.name: column.physical for column in self.columns}
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,12 +11,11 @@ from typing import Any
 import polars as pl
 
 from kandle.errors import SchemaError, StorageError
-from kandle.log.port import Column, TopicSpec
 from kandle.log.records import HEADERS, Records, decode_frame, encode_frame
-from kandle.model.entity import EntityModel
+from kandle.plan.topics import TopicColumn, TopicSpec
 
 
-def merged_columns(there: TopicSpec, wanted: TopicSpec) -> tuple[Column, ...]:
+def merged_columns(there: TopicSpec, wanted: TopicSpec) -> tuple[TopicColumn, ...]:
     """The columns of a topic with the wanted new ones behind; SchemaError names what cannot be changed."""
     if there.keys != wanted.keys:
         raise SchemaError(
@@ -37,7 +36,7 @@ def merged_columns(there: TopicSpec, wanted: TopicSpec) -> tuple[Column, ...]:
     return (*there.columns, *added)
 
 
-def _check_same(topic: str, old: Column, new: Column | None) -> None:
+def _check_same(topic: str, old: TopicColumn, new: TopicColumn | None) -> None:
     if new is None:
         raise SchemaError(
             f"topic {topic} has the column {old.name}, which is not declared; declare it again or use another topic"
@@ -49,7 +48,7 @@ def _check_same(topic: str, old: Column, new: Column | None) -> None:
         )
 
 
-def _words(column: Column) -> str:
+def _words(column: TopicColumn) -> str:
     words = f"{column.kind} | None" if column.nullable else column.kind
     return words if column.header is None else f"{words} of the header {column.header!r}"
 
@@ -66,30 +65,12 @@ def differences(there: TopicSpec, wanted: TopicSpec) -> tuple[str, ...]:
     )
 
 
-def entity_topic(entity: EntityModel, name: str | None = None) -> TopicSpec:
-    """The topic of an entity: its fields in their physical types; a table is compacted."""
-    columns = tuple(
-        Column(found.name, str(found.type), found.type.physical, found.nullable, found.header) for found in entity.fields
-    )
-    keys = entity.keys
-    return TopicSpec(
-        name=entity.topic if name is None else name,
-        columns=columns,
-        keys=tuple(found.name for found in keys),
-        partitions=entity.partitions,
-        replication=entity.replication,
-        retention=entity.retention,
-        compacted=entity.kind == "table",
-        time=None if entity.timestamp is None else entity.timestamp.name,
-    )
-
-
 def kept(spec: TopicSpec, *, retention: int | None, compacted: bool) -> TopicSpec:
     """The same topic, kept otherwise."""
     return replace(spec, retention=retention, compacted=compacted)
 
 
-def header_columns(columns: Sequence[Column]) -> dict[str, str]:
+def header_columns(columns: Sequence[TopicColumn]) -> dict[str, str]:
     """The header of each column that stands in one."""
     return {column.name: column.header for column in columns if column.header is not None}
 
@@ -144,7 +125,7 @@ def check_records(spec: TopicSpec, records: Records) -> None:
             _check_present(spec, column, records)
 
 
-def _check_present(spec: TopicSpec, column: Column, records: Records) -> None:
+def _check_present(spec: TopicSpec, column: TopicColumn, records: Records) -> None:
     tombstones = records.tombstones
     if column.name not in records.frame.columns:
         if tombstones is not None and tombstones.all() and column.name not in spec.keys:
@@ -166,7 +147,7 @@ def encode_spec(spec: TopicSpec) -> tuple[str, bytes]:
     return json.dumps(content | {"checksum": _checksum(content, empty)}), empty
 
 
-def _column_text(column: Column) -> dict[str, Any]:
+def _column_text(column: TopicColumn) -> dict[str, Any]:
     content: dict[str, Any] = {"name": column.name, "kind": column.kind, "nullable": column.nullable}
     return content if column.header is None else content | {"header": column.header}
 
@@ -182,7 +163,7 @@ def decode_spec(text: str, empty: bytes) -> TopicSpec:
         if content.pop("checksum") != _checksum(content, empty):
             raise ValueError("the checksum does not fit")
         schema = decode_frame(empty).schema
-        columns = tuple(Column(physical=schema[column["name"]], **column) for column in content.pop("columns"))
+        columns = tuple(TopicColumn(physical=schema[column["name"]], **column) for column in content.pop("columns"))
         return TopicSpec(columns=columns, keys=tuple(content.pop("keys")), **content)
     except (ValueError, TypeError, LookupError, AttributeError, pl.exceptions.PolarsError, OSError) as error:
         raise StorageError("the description of a topic is damaged") from error

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from kandle.log.port import Log, TopicPartition
+from kandle.plan.topics import QueryTopics
 from kandle.runtime.planner import DueBeat
-from kandle.runtime.topics import QueryTopics
 from kandle.time.clock import Clock
 from kandle.time.timeframe import MILLISECOND
 

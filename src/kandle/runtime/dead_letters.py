@@ -7,10 +7,10 @@ from collections.abc import Sequence
 
 import polars as pl
 
-from kandle.log.port import Column, Log, TopicPartition, TopicSpec
+from kandle.log.port import Log, TopicPartition
 from kandle.log.records import Batch, Records, RejectedRecord, Write
+from kandle.plan.topics import QueryTopics
 from kandle.runtime.counters import Counters
-from kandle.runtime.topics import QueryTopics
 from kandle.time.clock import Clock
 from kandle.time.timeframe import MINUTE
 
@@ -18,29 +18,13 @@ logger = logging.getLogger("kandle")
 
 SAID_EVERY = MINUTE
 
-COLUMNS = (
-    Column("topic", "string", pl.String()),
-    Column("partition", "int", pl.Int64()),
-    Column("offset", "int", pl.Int64()),
-    Column("error", "string", pl.String()),
-    Column("key", "bytes", pl.Binary(), nullable=True),
-    Column("payload", "bytes", pl.Binary(), nullable=True),
-)
-"""Where the record was, why it cannot be read, and its bytes."""
-
-
-def dead_letter_topic(topics: QueryTopics) -> TopicSpec:
-    """The topic of a query's dead letters, which are kept for ever."""
-    target = topics.plan.query.target
-    return TopicSpec(f"{target.topic}_dlq", COLUMNS, ("topic", "partition", "offset"), topics.partitions, target.replication)
-
 
 class DeadLetters:
     """Dead letters of one partition, until the next commit."""
 
     def __init__(self, log: Log, clock: Clock, topics: QueryTopics, counters: Counters, source: TopicPartition) -> None:
         self._log, self._clock, self._counters = log, clock, counters
-        self._spec = dead_letter_topic(topics)
+        self._spec = topics.dead_letters.spec
         self._source = source
         self._waiting: list[RejectedRecord] = []
         self._first: RejectedRecord | None = None

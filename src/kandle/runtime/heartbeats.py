@@ -11,10 +11,10 @@ import polars as pl
 from kandle.errors import FencedError, UnavailableError
 from kandle.log.port import Fence, Log, TopicPartition
 from kandle.log.records import Records, Write
+from kandle.plan.topics import QueryTopics
 from kandle.runtime.barrier import Barrier, usual_barrier
 from kandle.runtime.counters import Counters
 from kandle.runtime.planner import DueBeat, Planner
-from kandle.runtime.topics import QueryTopics, own_heartbeats
 from kandle.time.clock import Clock
 from kandle.time.timeframe import MILLISECOND, SECOND
 
@@ -48,6 +48,20 @@ class Leadership:
 
 
 logger = logging.getLogger("kandle")
+
+
+def own_heartbeats(heartbeats: pl.DataFrame, events: str) -> pl.Series:
+    """Return which heartbeats are of these events; those of old versions have no topic's name and are taken for own.
+
+    Args:
+        heartbeats: Rows of a heartbeats' topic, which may serve several queries on a cluster.
+        events: The topic that the tasks of the query read.
+
+    Returns:
+        A Boolean for each row.
+    """
+    return heartbeats["events"].is_null() | (heartbeats["events"] == events)
+
 
 NEWEST_ROWS = 64
 

@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 import numpy as np
 import polars as pl
 
+from kandle.engine.compiled import CompiledQuery
 from kandle.engine.expressions import evaluate
 from kandle.engine.pipeline import Pipeline, Processed
+from kandle.engine.state import START
 from kandle.errors import DataError
 from kandle.log.records import Batch
 from kandle.plan.plan import Plan
+from kandle.plan.topics import AggregatedTable, QueryTopics
 from kandle.query.nodes import Column
-from kandle.runtime.aggregated import Aggregated
-from kandle.runtime.topics import QueryTopics
+from kandle.query.query import QueryModel, over_one_row
 from kandle.serde.keys import partition_numbers
 from kandle.time.buckets import buckets
 from kandle.time.clock import Clock
-from kandle.time.timeframe import SECOND
+from kandle.time.timeframe import MILLISECOND, SECOND
 from kandle.time.watermark import Watermark
 
 
@@ -63,27 +65,58 @@ def _events(batches: Sequence[Batch]) -> tuple[pl.DataFrame, np.ndarray]:
     return frame.filter(kept), times[kept.to_numpy()]
 
 
+TIME = "_time"
+"""The end of the names of partials that are instants: the table has them in milliseconds."""
+
+
 class AggregatedIntake:
     """Rows of a windowed table of ksqlDB: each is its bucket so far.
 
     They come in the order in which ksqlDB made them, which says nothing of time: buckets close by heartbeats alone.
     """
 
-    def __init__(self, aggregated: Aggregated) -> None:
-        self._aggregated = aggregated
+    def __init__(self, query: QueryModel, table: AggregatedTable) -> None:
+        self._table = table
+        self._key_names = CompiledQuery(query).key_names
+        self._types = _partial_types(query)
 
     def take(self, pipeline: Pipeline, watermark: Watermark, batches: Sequence[Batch]) -> Processed:
         # ksqlDB takes windows away when it forgets them, which says nothing of their bars.
         alive = [
             batch.records if (gone := batch.records.tombstones) is None else batch.records.filter(~gone) for batch in batches
         ]
-        return pipeline.put(self._aggregated.rows(pl.concat([records.frame for records in alive])))
+        return pipeline.put(self.rows(pl.concat([records.frame for records in alive])))
+
+    def rows(self, frame: pl.DataFrame) -> pl.DataFrame:
+        """Return rows of the topic as `Pipeline.put` takes them."""
+        *group, start = self._table.topic.keys
+        keys = [pl.col(name).alias(key) for name, key in zip(group, self._key_names, strict=True)]
+        partials = [self._partial(name, kind) for name, kind in self._types.items() if name != START]
+        return frame.select(*keys, pl.col(start).cast(pl.Int64).alias(START), *partials)
+
+    def _partial(self, name: str, kind: pl.DataType) -> pl.Expr:
+        column = pl.col(self._table.columns[name])
+        if name.endswith(TIME):
+            column = column * MILLISECOND
+        return column.cast(kind).alias(name)
+
+
+def _partial_types(query: QueryModel) -> Mapping[str, pl.DataType]:
+    """Return the engine's types of the partials of a query, by name."""
+    types = {part.name: part.type.physical for part in query.source.fields}
+    if query.join is not None:
+        other = query.join.entity
+        types |= {f"{other.name}.{part.name}": part.type.physical for part in other.fields}
+    source = pl.DataFrame(schema=types)
+    compiled = CompiledQuery(over_one_row(query))
+    events = source.select(compiled.time.alias(TIME), *compiled.arguments, pl.lit(0, dtype=pl.Int64).alias("_offset"))
+    return compiled.collected(events.with_columns(pl.lit(0).alias(START)), [START]).schema
 
 
 def intake_of(topics: QueryTopics) -> Intake:
     """The intake of what tasks read."""
-    if topics.aggregated is not None:
-        return AggregatedIntake(topics.aggregated)
+    if topics.table is not None:
+        return AggregatedIntake(topics.plan.query, topics.table)
     return CopiedIntake() if topics.is_repartitioned else EventIntake()
 
 

@@ -1,4 +1,4 @@
-"""Topics are there before anything runs on them."""
+"""Creates the topics of queries before they run, and reports those that were deleted."""
 
 from __future__ import annotations
 
@@ -6,98 +6,151 @@ import logging
 from collections.abc import Collection, Iterable, Sequence
 
 from kandle.errors import SchemaError
-from kandle.log.port import Log, TopicSpec
-from kandle.log.schema import entity_topic
+from kandle.log.port import Log
 from kandle.plan.plan import HEARTBEATS, Plan
-from kandle.runtime.topics import (
+from kandle.plan.topics import (
+    HEARTBEAT_CONTENT,
     QueryTopics,
     Retentions,
+    TopicRole,
+    TopicSpec,
     changelog_name,
-    check_partitions,
-    heartbeat_names,
-    late_name,
-    query_topics,
+    contents_of,
+    context_topics,
+    entity_topic,
     read_entities,
-    repartition_name,
 )
 
+logger = logging.getLogger("kandle")
 
-def deleted_topics(log: Log, plan: Plan, wanted: Iterable[str], there: Collection[str]) -> dict[str, str]:
-    """By topic what is to be said of those that are not there, though the query has a state and so has had them all.
+UNREAD, SO_FAR = " that were not read yet", " so far"
 
-    A query whose state is gone too says so itself, when it is asked to go on.
+LOSSES = {
+    TopicRole.SOURCE: UNREAD,
+    TopicRole.REPARTITION: UNREAD,
+    TopicRole.HEARTBEATS: UNREAD,
+    TopicRole.LIVE: ", until they change again",
+    TopicRole.FINAL: SO_FAR,
+    TopicRole.LATE: SO_FAR,
+}
+"""What to add to the content of a deleted topic to say what is lost with it."""
+
+
+def deleted_topics(log: Log, plan: Plan, wanted: Iterable[str], existing: Collection[str]) -> dict[str, str]:
+    """Return a message for each wanted topic that was deleted: the query has a state, so it had all its topics once.
+
+    A query whose state is gone too raises an error of its own when it starts.
+
+    Args:
+        log: The log of the topics.
+        plan: The plan of the query.
+        wanted: Names of topics that the query needs.
+        existing: Names of the topics that the log has.
+
+    Returns:
+        The message by topic; empty if the query has no state or all topics are there.
     """
     changelog = changelog_name(plan)
-    if changelog not in there or not any(log.ends(changelog)):
+    if changelog not in existing or not any(log.ends(changelog)):
         return {}
-    name, lost = plan.query.target.name, _contents(plan)
-    return {
-        topic: f"there is no topic {topic}, though {name} was made before; if it was deleted, what is lost: "
-        + lost.get(topic, "heartbeats that were not read yet")
-        for topic in wanted
-        if topic not in there
-    }
-
-
-def _contents(plan: Plan) -> dict[str, str]:
-    """What is in the topics of a query, by name; heartbeats are in all others."""
-    query = plan.query
-    found = {
-        query.source.topic: "events that were not read yet",
-        repartition_name(plan): "events that were not read yet",
-        late_name(plan): "late events so far",
-    }
-    if query.schedule is not None:
-        found[query.schedule.entity.topic] = "the rows of the schedule"
-    for bar in plan.emitted:
-        found[bar.live_topic] = f"live {bar.name} bars, until they change again"
-        found[bar.final_topic] = f"final {bar.name} bars so far"
-    return found
-
-
-logger = logging.getLogger("kandle")
+    name, contents = plan.query.target.name, contents_of(plan)
+    messages = {}
+    for topic in wanted:
+        if topic not in existing:
+            content = contents.get(topic, HEARTBEAT_CONTENT)
+            loss = f"{content.text}{LOSSES.get(content.role, '')}"
+            messages[topic] = f"there is no topic {topic}, though {name} was made before; if it was deleted, this is lost: {loss}"
+    return messages
 
 
 def prepared_topics(
     log: Log, plans: Sequence[Plan], retentions: Retentions, heartbeats: str = HEARTBEATS, *, refuses: bool = False
 ) -> list[QueryTopics]:
-    """Create what is missing; a topic that differs from its declaration is warned of and left as it is, or is refused.
+    """Create the missing topics of queries.
 
-    SchemaError also for one whose number of partitions the tasks of its query cannot work with.
+    Args:
+        log: The log to create them in.
+        plans: The plans of all queries of a context.
+        retentions: How long derived records are kept.
+        heartbeats: What the names of heartbeats' topics begin with.
+        refuses: Whether a topic with other settings than declared is an error; otherwise it is logged and left as it is.
+
+    Returns:
+        The topics of each query, in the order of the plans.
+
+    Raises:
+        SchemaError: A topic has other columns than declared, or a number of partitions that does not fit the query.
     """
-    there = {spec.name for spec in log.topics()}
+    existing = {spec.name for spec in log.topics()}
     for plan in plans:
-        warn_of_deleted(log, plan, [entity.topic for entity in read_entities(plan)], there)
+        warn_of_deleted(log, plan, [entity.topic for entity in read_entities(plan)], existing)
         for entity in read_entities(plan):
             ensured(log, entity_topic(entity), refuses=refuses)
-    found = []
-    for plan, name in zip(plans, heartbeat_names(plans, heartbeats), strict=True):
-        topics = query_topics(log, plan, name, retentions)
+    found = context_topics(plans, source_partitions(log, plans), heartbeats, retentions)
+    for topics in found:
         prepare(log, topics, refuses=refuses)
-        found.append(topics)
     return found
 
 
-def warn_of_deleted(log: Log, plan: Plan, wanted: Iterable[str], there: Collection[str]) -> None:
-    """Tell of topics that the query has had before and that are not there."""
-    for what in deleted_topics(log, plan, wanted, there).values():
-        logger.warning("%s; it is made anew", what)
+def source_partitions(log: Log, plans: Sequence[Plan]) -> dict[str, int]:
+    """Return the number of partitions of each source that exists, by topic."""
+    existing = {spec.name: spec.partitions for spec in log.topics()}
+    sources = dict.fromkeys(plan.query.source.topic for plan in plans)
+    return {name: existing[name] for name in sources if name in existing}
+
+
+def warn_of_deleted(log: Log, plan: Plan, wanted: Iterable[str], existing: Collection[str]) -> None:
+    """Log a warning for each topic that the query once had and that is gone."""
+    for message in deleted_topics(log, plan, wanted, existing).values():
+        logger.warning("%s; it is made anew", message)
 
 
 def prepare(log: Log, topics: QueryTopics, *, refuses: bool = False) -> None:
-    """Create what is missing of a query's topics; SchemaError for one that has not the partitions of its tasks."""
+    """Create the missing topics of a query.
+
+    Raises:
+        SchemaError: A topic has not the partitions of the query's tasks, or other columns than declared.
+    """
     known = {spec.name: spec for spec in log.topics()}
     for spec in topics.specs:
-        # Before any is made: a start that is refused leaves nothing behind.
+        # Check all before the first is created: a refused start leaves nothing behind.
         check_partitions(topics, known.get(spec.name, spec).partitions, spec)
     warn_of_deleted(log, topics.plan, [spec.name for spec in topics.specs], known)
     for spec in topics.specs:
-        # Those that others have made on a cluster are known only now.
+        # Another process may have created it meanwhile, with other partitions.
         check_partitions(topics, ensured(log, spec, refuses=refuses).partitions, spec)
 
 
+def check_partitions(topics: QueryTopics, partitions: int, wanted: TopicSpec) -> None:
+    """Check that a topic of a query has as many partitions as there are tasks: task n works on partition n of every topic.
+
+    Args:
+        topics: The topics of the query.
+        partitions: The number of partitions that the topic has.
+        wanted: The topic as the query needs it.
+
+    Raises:
+        SchemaError: The numbers differ.
+    """
+    if partitions == wanted.partitions:
+        return
+    name = topics.plan.query.target.name
+    if wanted.name == topics.heartbeats:
+        way = 'give the heartbeats of this context topics of their own: [heartbeat] prefix = "..."'
+    else:
+        way = f"give {name} another topic, or begin anew with topics that are made for {wanted.partitions}"
+    raise SchemaError(
+        f"topic {wanted.name} has {partitions} partitions, but {topics.events}, from which {name} is made, has "
+        f"{wanted.partitions}, and partition by partition they belong together; {way}"
+    )
+
+
 def ensured(log: Log, spec: TopicSpec, *, refuses: bool = False) -> TopicSpec:
-    """The topic as it is, created if it was missing; what differs is warned of, or refused by SchemaError."""
+    """Create a topic if it is missing, and return it as it is.
+
+    Raises:
+        SchemaError: The topic has other columns than declared; or, with `refuses`, other settings.
+    """
     state = log.ensure(spec)
     if state.differences and refuses:
         way = 'change the topic or its declaration, or let it be: log.differences = "warn"'

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from kandle.log.port import GroupSpec, Log
 from kandle.plan.plan import HEARTBEATS
+from kandle.plan.topics import QueryTopics, Retentions
 from kandle.runtime.barrier import Barrier
 from kandle.runtime.counters import Counters, QueryHealth, State, TimeframeCounters
 from kandle.runtime.heartbeats import Leadership, Runner, Sender
@@ -20,7 +21,6 @@ from kandle.runtime.planner import Planner
 from kandle.runtime.schedule import ScheduleProvider, Universe
 from kandle.runtime.standby import Standby
 from kandle.runtime.surroundings import Surroundings
-from kandle.runtime.topics import QueryTopics, Retentions
 from kandle.runtime.worker import Pace, Worker
 from kandle.store.port import Store
 from kandle.time.clock import Clock
@@ -168,7 +168,7 @@ class QueryRuntime:
 
     def watch(self, there: Collection[str]) -> None:
         """Say which of the topics are not among those that are there: nothing is written or read until they are."""
-        gone = [name for name in self.topics.every if name not in there]
+        gone = [name for name in self.topics.required if name not in there]
         missing = f"{self.group}: there is no topic {', '.join(gone)} any more; was it deleted?" if gone else None
         if missing is not None and missing != self.missing:
             logger.error("%s", missing)

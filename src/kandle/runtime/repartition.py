@@ -11,9 +11,9 @@ from kandle.engine.compiled import CompiledQuery
 from kandle.engine.expressions import evaluate
 from kandle.log.port import Log, TopicPartition
 from kandle.log.records import Batch, Records, Write
+from kandle.plan.topics import QueryTopics
 from kandle.runtime.counters import Counters
 from kandle.runtime.dead_letters import DeadLetters
-from kandle.runtime.topics import QueryTopics
 from kandle.serde.keys import partition_numbers
 from kandle.time.clock import Clock
 

@@ -9,10 +9,10 @@ from typing import Protocol
 
 from kandle.errors import KandleError, UnavailableError
 from kandle.log.port import Log
+from kandle.plan.topics import QueryTopics
 from kandle.runtime.barrier import Barrier
 from kandle.runtime.counters import Health, State
 from kandle.runtime.query_runtime import QueryRuntime, RuntimeSpec
-from kandle.runtime.topics import QueryTopics
 from kandle.time.clock import Clock
 
 logger = logging.getLogger("kandle")

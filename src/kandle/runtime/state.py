@@ -14,6 +14,7 @@ from kandle.engine.state import ChangeJournal, StateChange
 from kandle.errors import StateError
 from kandle.log.port import TopicPartition
 from kandle.plan.plan import Plan
+from kandle.plan.topics import QueryTopics
 from kandle.query.nodes import describe
 from kandle.runtime.surroundings import Surroundings
 from kandle.store.changelog import Changelog, Placed, Restored
@@ -104,6 +105,21 @@ def replayed(pipeline: Pipeline, frames: Frames) -> None:
     pipeline.replay(journal, frames.get(KEYS), numbers)
 
 
+def state_is_gone(topics: QueryTopics, reason: str) -> StateError:
+    """Return the error for a changelog that was deleted or created again; half a bucket must not become a bar.
+
+    Args:
+        topics: The topics of the query.
+        reason: What shows it, as the end of "topic X, ...".
+    """
+    name = topics.plan.query.target.name
+    return StateError(
+        f"the state of {name} is gone: topic {topics.changelog}, {reason}; was it deleted or made again? What was open "
+        "cannot go on. Restore the topic, or have the bars begin anew: with another consumer.group and another topic for "
+        f"{name}, or delete the topics of its bars and the group"
+    )
+
+
 class Replica:
     """A pipeline with all that was committed; `follow` brings it up to date with what others commit since."""
 
@@ -119,7 +135,7 @@ class Replica:
         self.pipeline = self._began(None)
         found = self.changelog.restore()
         if found.changes and found.snapshot is None:
-            raise around.topics.state_is_gone(f"partition {partition} begins with a change of a state that is not there")
+            raise state_is_gone(around.topics, f"partition {partition} begins with a change of a state that is not there")
         self._take(found)
 
     def follow(self, records: Sequence[Placed]) -> bool:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from kandle.log.port import Log
+from kandle.plan.topics import QueryTopics
 from kandle.runtime.counters import Counters
 from kandle.runtime.schedule import ScheduleProvider
-from kandle.runtime.topics import QueryTopics
 from kandle.store.port import Store
 from kandle.time.clock import Clock
 

@@ -13,10 +13,10 @@ from kandle.engine.pipeline import Processed
 from kandle.log.port import TopicPartition
 from kandle.log.records import HEADERS, Batch, Records, Write
 from kandle.runtime.dead_letters import DeadLetters
+from kandle.runtime.heartbeats import own_heartbeats
 from kandle.runtime.intake import Holding, Placement, intake_of
-from kandle.runtime.state import Replica, change_frames, snapshot_frames
+from kandle.runtime.state import Replica, change_frames, snapshot_frames, state_is_gone
 from kandle.runtime.surroundings import Surroundings
-from kandle.runtime.topics import own_heartbeats
 from kandle.store.changelog import CHANGE, SNAPSHOT
 
 LEAST_CHANGES = 1 << 20
@@ -69,7 +69,7 @@ class Task:
         self._dead = DeadLetters(surroundings.log, surroundings.clock, self._topics, surroundings.counters, self.events)
         self._intake = intake_of(self._topics)
         self._holding = None
-        if self._topics.aggregated is None:
+        if self._topics.table is None:
             closed = self._pipeline.numbers()["closed"]
             self._holding = Holding(self._topics.plan, self._pipeline.event_time, surroundings.clock, closed)
         self._placement = Placement(self._topics, partition)
@@ -276,7 +276,7 @@ class Task:
     def _check_changelog(self, first: int) -> None:
         """StateError if what was written came to lie before what there was: then the topic is another one."""
         if self._changelog.is_of_another_topic(first):
-            raise self._topics.state_is_gone(f"partition {self.partition} goes on at {first}, though it had more records before")
+            raise state_is_gone(self._topics, f"partition {self.partition} goes on at {first}, though it had more records before")
 
 
 def _gap_headers(gaps: pl.Series) -> pl.Series | None:

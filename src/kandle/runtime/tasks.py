@@ -10,7 +10,7 @@ from itertools import islice
 from kandle.log.port import TopicPartition, batches_by_partition
 from kandle.log.records import Batch, Write
 from kandle.runtime.repartition import Repartitioner
-from kandle.runtime.state import Replica
+from kandle.runtime.state import Replica, state_is_gone
 from kandle.runtime.surroundings import Surroundings
 from kandle.runtime.task import Task
 
@@ -122,9 +122,10 @@ class Tasks:
         task = Task(self._around, number, replica)
         # The first commit of a task writes a snapshot, whatever it has seen.
         if not replica.has_state and (task.events in committed or task.heartbeats in committed):
-            raise self._topics.state_is_gone(
+            raise state_is_gone(
+                self._topics,
                 f"partition {number} is empty, but group {self._group} has read {task.events.topic} up to "
-                f"{committed.get(task.events, 0)}"
+                f"{committed.get(task.events, 0)}",
             )
         return task
 

@@ -337,6 +337,7 @@ def topic_schemas(
             bare_schema(parts[0]) if is_bare else avro_schema(parts, topic, "key", formats.namespace)
         )
     if formats.value == "AVRO":
-        values = [each for name, each in fields.items() if name not in keys]
+        headers = {column.name for column in columns if column.header is not None}
+        values = [each for name, each in fields.items() if name not in keys and name not in headers]
         found[subject_of(topic, "value")] = avro_schema(values, topic, "value", formats.namespace)
     return found

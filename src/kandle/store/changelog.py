@@ -17,7 +17,7 @@ from itertools import pairwise
 
 import polars as pl
 
-from kandle.log.port import Column, Log, TopicPartition, TopicSpec
+from kandle.log.port import Log, TopicPartition
 from kandle.log.records import Batch, Records, Write, decode_frame, encode_frame
 from kandle.store.port import Store
 
@@ -28,17 +28,6 @@ PIECE = 1 << 19
 """Most bytes of one record."""
 
 Frames = Mapping[str, pl.DataFrame]
-
-
-def changelog_topic(name: str, partitions: int, replication: int = 1) -> TopicSpec:
-    """The topic of a changelog."""
-    columns = (
-        Column("kind", "string", pl.String()),
-        Column("chain", "int", pl.Int64()),
-        Column("more", "bool", pl.Boolean()),
-        Column("content", "bytes", pl.Binary()),
-    )
-    return TopicSpec(name, columns, partitions=partitions, replication=replication)
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,11 +17,12 @@ from kandle import functions as f
 from kandle.engine.compiled import session_calendar
 from kandle.ksql.program import Role
 from kandle.ksql.script import script
-from kandle.ksqldb.intervals import ROW, Intervals, intervals_topic
+from kandle.ksqldb.intervals import ROW, Intervals
 from kandle.log.embedded.log import EmbeddedLog
 from kandle.log.port import TopicPartition
 from kandle.model.entity import entity_model
 from kandle.model.mapping import mapping
+from kandle.plan.topics import intervals_topic
 from kandle.query.stages import build
 from kandle.time.timeframe import MILLISECOND, from_instant
 from tests.ksqldb.server.executing import run_script
@@ -104,7 +105,7 @@ def test_an_event_finds_the_sessions_of_its_key(tmp_path: Path) -> None:
     table = made.programs["LotBar"].schedule
     assert table is not None
     with closing(EmbeddedLog(tmp_path)) as log:
-        log.ensure(intervals_topic(table, 1))
+        log.ensure(intervals_topic(table.topic, table.partitions, 1))
         assert Intervals(log, query, table).write(calendar) == 1
         (batch,) = log.read(TopicPartition(table.topic, 0), 0, 10)
         ((text, row),) = batch.records.frame.select("id", ROW).iter_rows()

@@ -16,10 +16,10 @@ from kandle import Context
 from kandle.errors import KsqlError, KsqlUnavailableError, OptionsError, PlanError, SchemaError
 from kandle.log.kafka.log import KafkaLog
 from kandle.log.kafka.settings import KafkaSettings
-from kandle.log.schema import entity_topic
 from kandle.model.columns import to_logical
 from kandle.model.entity import entity_model
 from kandle.model.mapping import mapping
+from kandle.plan.topics import entity_topic
 from kandle.runtime.barrier import QuerySteps
 from kandle.time.timeframe import SECOND
 from tests import waiting

@@ -10,8 +10,8 @@ import numpy as np
 import polars as pl
 
 from kandle.errors import StorageError
-from kandle.log.port import TopicSpec
 from kandle.log.records import HEADERS, Batch, Records, decode_frame
+from kandle.plan.topics import TopicSpec
 from kandle.time.timeframe import IntArray
 
 RESERVED = "__"

@@ -7,8 +7,9 @@ from dataclasses import replace
 from kandle.errors import LogError, SchemaError, StorageError, UnknownTopicError
 from kandle.log.embedded.blobs import RESERVED
 from kandle.log.embedded.database import Database
-from kandle.log.port import TopicSpec, TopicState
+from kandle.log.port import TopicState
 from kandle.log.schema import decode_spec, differences, encode_spec, merged_columns
+from kandle.plan.topics import TopicSpec
 
 TOPICS = "\0topics"
 """The generation that counts changes of topics; no group can have this name."""

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 import polars as pl
 
 from kandle.log.embedded.blobs import HEADER, OFFSET, STORED, TIMESTAMP, TOMBSTONE, Stored, batch_of, span_of, whole
-from kandle.log.port import Maintenance, TopicSpec
+from kandle.log.port import Maintenance
 from kandle.log.records import Batch, encode_frame
+from kandle.plan.topics import TopicSpec
 
 if TYPE_CHECKING:
     from kandle.log.embedded.log import EmbeddedLog

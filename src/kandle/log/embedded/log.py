@@ -28,11 +28,11 @@ from kandle.log.port import (
     Maintenance,
     PartitionState,
     TopicPartition,
-    TopicSpec,
     TopicState,
 )
 from kandle.log.records import Batch, Write, encode_frame
 from kandle.log.schema import check_records, header_columns, with_columns, with_headers
+from kandle.plan.topics import TopicSpec
 from kandle.time.clock import Clock, SystemClock
 
 BATCHES_AT_ONCE = 256

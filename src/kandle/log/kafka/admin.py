@@ -14,7 +14,8 @@ from confluent_kafka.cimpl import NewTopic
 from kandle.errors import LogError, UnavailableError, UnknownTopicError
 from kandle.log.kafka.failures import ALLOW, Told, configured, meaning, translated
 from kandle.log.kafka.settings import KafkaSettings
-from kandle.log.port import TopicPartition, TopicSpec
+from kandle.log.port import TopicPartition
+from kandle.plan.topics import TopicSpec
 from kandle.time.clock import Clock
 from kandle.time.timeframe import MILLISECOND, SECOND
 

@@ -12,8 +12,9 @@ from kandle.errors import UnavailableError, UnknownTopicError
 from kandle.log.kafka.admin import Admin
 from kandle.log.kafka.reading import NO_HEADERS, Reader
 from kandle.log.kafka.writing import Appender, Encoded
-from kandle.log.port import TopicPartition, TopicSpec
+from kandle.log.port import TopicPartition
 from kandle.log.schema import decode_spec, encode_spec
+from kandle.plan.topics import TopicSpec
 from kandle.serde.port import Decoded, Messages
 from kandle.time.clock import Clock
 from kandle.time.timeframe import SECOND

@@ -11,8 +11,9 @@ from kandle.errors import UnavailableError, UnknownTopicError
 from kandle.log.kafka.admin import Admin
 from kandle.log.kafka.reading import NO_HEADERS, Codec, Reader
 from kandle.log.kafka.writing import Appender, Encoded
-from kandle.log.port import TopicPartition, TopicSpec
+from kandle.log.port import TopicPartition
 from kandle.model.entity import EntityModel
+from kandle.plan.topics import TopicSpec
 from kandle.serde.formats import Formats, topic_codec
 from kandle.serde.port import Decoded, Messages
 from kandle.serde.registry import Registry

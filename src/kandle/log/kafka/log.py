@@ -29,11 +29,11 @@ from kandle.log.port import (
     Maintenance,
     PartitionState,
     TopicPartition,
-    TopicSpec,
     TopicState,
 )
 from kandle.log.records import Batch, Write, header_rows
 from kandle.log.schema import check_records, differences, merged_columns, with_headers
+from kandle.plan.topics import TopicSpec
 from kandle.serde.registry import Compatibility, Registry
 from kandle.serde.registry_embedded import EmbeddedRegistry
 from kandle.time.clock import Clock, SystemClock
