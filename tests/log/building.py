@@ -28,6 +28,7 @@ COLUMNS = (
 LONG = 2 * LIMIT * SECOND
 """A timeout of polls that no test waits for: one that ends within `LIMIT` was woken."""
 
+
 def topic_spec(name: str, **settings: Any) -> TopicSpec:
     """A topic of numbers with a symbol and a time."""
     return TopicSpec(**{"name": name, "columns": COLUMNS, "keys": ("symbol",), "time": "time", **settings})
