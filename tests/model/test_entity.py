@@ -38,7 +38,7 @@ class Everything:
 
 def test_every_type_and_marker_is_understood() -> None:
     model = entity_model(Everything)
-    types = {found.name: (str(found.type), found.nullable) for found in model.fields}
+    types = {field.name: (str(field.type), field.nullable) for field in model.fields}
     assert types == {
         "second": ("int", False),
         "first": ("str", False),
@@ -90,7 +90,7 @@ def test_fields_of_a_base_class_come_first() -> None:
     class Derived(Base):
         size: int
 
-    assert [found.name for found in entity_model(Derived).fields] == ["name", "size"]
+    assert [field.name for field in entity_model(Derived).fields] == ["name", "size"]
 
 
 def declared(annotations: dict[str, Any], topic: str | None = "t", **defaults: Any) -> EntityModel:
@@ -105,23 +105,36 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"x": complex}, r"Wrong\.x has type complex, which kandle does not know; use str, int"),
     ({"x": list[int]}, r"has type list\[int\]"),
     ({"x": int | str}, r"has type int \| str"),
-    ({"x": Annotated[int, Key(1)]}, r"key parts are numbered \[1\]; number them 0, 1, 2"),
-    ({"x": Annotated[int, Key(0)], "y": Annotated[int, Key(0)]}, r"numbered \[0, 0\]"),
-    ({"x": Annotated[int | None, Key(0)]}, r"a field marked Key cannot be Optional"),
+    ({"x": Annotated[int, Key(1)]}, r"Wrong: key parts are numbered 1; number them 0, each number once$"),
+    (
+        {"x": Annotated[int, Key(0)], "y": Annotated[int, Key(0)]},
+        r"key parts are numbered 0, 0; number them 0, 1, each number once$",
+    ),
+    ({"x": Annotated[int | None, Key(0)]}, r"a field marked Key cannot be Optional; write int without None"),
     ({"x": Annotated[float, Key(0)]}, r"float cannot be a part of a key"),
     ({"x": Annotated[datetime, Timestamp()], "y": Annotated[datetime, Timestamp()]}, r"2 fields marked Timestamp \(x, y\)"),
-    ({"x": Annotated[int, Timestamp()]}, r"Timestamp goes with datetime, not with int"),
-    ({"x": Annotated[int, Precision(3, 1)]}, r"Precision goes with Decimal"),
-    ({"x": Annotated[int, MaxLength(3)]}, r"MaxLength goes with str"),
-    ({"x": Annotated[bytes | None, Header("x")]}, r"Header goes with str, not with bytes"),
-    ({"x": Annotated[str, Header("x")]}, r"a record may come without the header; write Annotated\[str \| None, Header"),
+    ({"x": Annotated[int, Timestamp()]}, r"Wrong\.x: Timestamp is for fields of type datetime, not int$"),
+    ({"x": Annotated[int, Precision(3, 1)]}, r"Precision is for fields of type Decimal, not int"),
+    ({"x": Annotated[int, MaxLength(3)]}, r"MaxLength is for fields of type str, not int"),
+    ({"x": Annotated[bytes | None, Header("x")]}, r"Header is for fields of type str, not bytes"),
+    (
+        {"x": Annotated[str, Header("x")]},
+        r"a record may come without the header; write Annotated\[str \| None, Header\(\"x\"\)\]$",
+    ),
     (
         {"x": Annotated[str | None, Header("h")], "y": Annotated[str | None, Header("h")]},
-        r"headers 'h', 'h' are not all",
+        r"Wrong: header 'h' stands for more than one field",
     ),
-    ({"x": Annotated[datetime, DatetimeFormat("epoch_days")]}, r"'epoch_days' is no datetime format; .* epoch_s, epoch_ms"),
-    ({"x": Annotated[int, Ignore()]}, r"Wrong\.x is ignored, so it needs a default"),
-    ({"x": int, "y": Annotated[int, Alias("x")]}, r"x names more than one field or alias"),
+    (
+        {"x": Annotated[datetime, DatetimeFormat("epoch_days")]},
+        r"'epoch_days' is not a datetime format; write a strftime pattern or one of epoch_s, epoch_ms",
+    ),
+    ({"x": Annotated[int, Ignore()]}, r"Wrong\.x is marked Ignore, so it needs a default"),
+    ({"x": int, "y": Annotated[int, Alias("x")]}, r"Wrong: name or alias 'x' stands for more than one field"),
+    ({"x": Annotated[str, Key]}, r"Wrong\.x: Key needs an argument; write Key\(0\)$"),
+    ({"x": Annotated[str, MaxLength]}, r"Wrong\.x: MaxLength needs an argument; write MaxLength\(12\)$"),
+    ({"x": Annotated[str | None, Header("h"), Key(0)]}, r"Wrong\.x: a field marked Key cannot be Optional"),
+    ({"x": Annotated[str, Header("h"), Key(0)]}, r"a field cannot be both a part of the key and a header"),
     ({}, r"Wrong has no fields"),
 ]
 
@@ -130,6 +143,26 @@ WRONG: list[tuple[dict[str, Any], str]] = [
 def test_a_wrong_declaration_says_what_to_write(annotations: dict[str, Any], message: str) -> None:
     with pytest.raises(ModelError, match=message):
         declared(annotations)
+
+
+@pytest.mark.parametrize(
+    ("marker", "message"),
+    [
+        (lambda: Key(-1), r"Key\(-1\): give an int of 0 or more, for example Key\(0\)"),
+        (lambda: MaxLength(-1), r"MaxLength\(-1\): give an int of 1 or more, for example MaxLength\(12\)"),
+        (lambda: MaxLength(2.5), r"MaxLength\(2\.5\): give an int of 1 or more"),  # type: ignore[arg-type]
+    ],
+)
+def test_a_marker_refuses_a_count_that_cannot_be(marker: Any, message: str) -> None:
+    with pytest.raises(ModelError, match=message):
+        marker()
+
+
+def test_the_settings_of_a_decorator_are_checked() -> None:
+    with pytest.raises(ModelError, match=r"topic 't': partitions = 0; give 1 or more"):
+        kandle.stream("t", partitions=0)
+    with pytest.raises(ModelError, match=r"topic 't': value_format = 'XML'; choose one of AVRO, JSON, KAFKA"):
+        kandle.table("t", value_format="XML")  # type: ignore[arg-type]
 
 
 def test_a_class_without_a_decorator_is_no_entity() -> None:

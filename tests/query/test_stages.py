@@ -241,7 +241,7 @@ def test_public_entities_of_the_tests_are_valid() -> None:
         (lambda t, w: Bar(name=t.name, start=w.start), r"missing 2 required positional arguments: 'high' and 'total'$"),
         (
             lambda t, w: f.maximum(t.price),
-            r"'maximum'; did you mean '\w+'\? Choose from: first, last, .*format_timestamp$",
+            r"'maximum'; did you mean 'max'\? Choose from: first, last, .*descending$",
         ),
     ],
 )

@@ -113,5 +113,5 @@ def test_a_topic_of_another_partitioner_is_brought_into_order_first() -> None:
 
 
 def test_a_partitioner_that_there_is_not_is_refused() -> None:
-    with pytest.raises(ModelError, match="partitioner = 'crc32'; there are murmur2, other"):
+    with pytest.raises(ModelError, match="partitioner = 'crc32'; choose one of murmur2, other"):
         stream("ticks", partitioner="crc32")  # type: ignore[arg-type]

@@ -98,8 +98,7 @@ def _values(row: Any) -> Mapping[str, Any]:
     if isinstance(row, Mapping):
         return row
     entity = entity_model(type(row))
-    plan = mapping(entity)
-    values = plan.combine(plan.extract(row))
+    values = mapping(entity).values(row)
     for found in entity.headers:
         if values.pop(found.name) is not None:
             raise DataError(f"{entity.name}.{found.name} is a header, which ksqlDB does not write; add the row to the topic")

@@ -48,7 +48,7 @@ def _object_reader(entity: EntityModel, columns: Sequence[Column]) -> RowReader:
             if found is not None
         }
         made = plan.populate(values)
-        plan.extract(made)
+        plan.values(made)
         return made
 
     return read

@@ -6,6 +6,7 @@ import dataclasses
 import re
 import types
 import typing
+from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from enum import Enum
@@ -40,28 +41,6 @@ from kandle.model.types import (
 )
 from kandle.time.timeframe import parse_duration
 
-LONGEST_TOPIC = 249
-"""Kafka's limit."""
-
-
-def snake_case(name: str) -> str:
-    """`QuoteBar` becomes `quote_bar`."""
-    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", name).lower()
-
-
-def checked_topic(topic: str) -> str:
-    """The topic, if Kafka takes it as a name."""
-    if not re.fullmatch(r"[A-Za-z0-9._-]+", topic) or topic in (".", ".."):
-        raise ModelError(f"{topic!r} is not a topic name: use letters, digits, '.', '_' and '-'")
-    if len(topic) > LONGEST_TOPIC:
-        raise ModelError(f"topic name {topic[:40]!r}... has {len(topic)} characters, {LONGEST_TOPIC} are allowed")
-    return topic
-
-
-def bar_topic(topic: str, timeframe: str, role: str) -> str:
-    """`bars`, `5m` and `final` become `bars_5m_final`."""
-    return checked_topic(f"{topic}_{timeframe}_{role}")
-
 
 class Default(Enum):
     """Stands for the default of a field that has none."""
@@ -70,9 +49,6 @@ class Default(Enum):
 
 
 MISSING = Default.MISSING
-
-HINTS: dict[Any, DataType] = {**PYTHON_TYPES, dict[str, str]: STRING_MAP}
-"""The data type of each type hint of a field, apart from Decimal, which needs its digits."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +59,7 @@ class FieldModel:
     type: DataType
     nullable: bool = False
     key_order: int | None = None
+    """Position of the field in the key; None if it is no part of the key."""
     is_timestamp: bool = False
     default: Any = MISSING
     datetime_format: str | None = None
@@ -111,34 +88,66 @@ class EntityModel:
     @property
     def keys(self) -> tuple[FieldModel, ...]:
         """Key parts in their order."""
-        keyed = [(found.key_order, found) for found in self.fields if found.key_order is not None]
-        return tuple(found for _, found in sorted(keyed, key=lambda pair: pair[0]))
+        ordered = [(field.key_order, field) for field in self.fields if field.key_order is not None]
+        return tuple(field for _, field in sorted(ordered, key=lambda pair: pair[0]))
 
     @property
     def values(self) -> tuple[FieldModel, ...]:
         """Fields of the record's value: neither parts of the key nor headers."""
-        return tuple(found for found in self.fields if found.key_order is None and found.header is None)
+        return tuple(field for field in self.fields if field.key_order is None and field.header is None)
 
     @property
     def headers(self) -> tuple[FieldModel, ...]:
-        """Fields that stand in headers."""
-        return tuple(found for found in self.fields if found.header is not None)
+        """Fields that are kept in headers of the record."""
+        return tuple(field for field in self.fields if field.header is not None)
 
     @property
     def timestamp(self) -> FieldModel | None:
-        """The field of the event time."""
-        return next((found for found in self.fields if found.is_timestamp), None)
+        """The field with the event time, if one is marked."""
+        return next((field for field in self.fields if field.is_timestamp), None)
 
     def field(self, name: str) -> FieldModel:
-        """The field of that name; ModelError with the valid names."""
-        for found in self.fields:
-            if found.name == name:
-                return found
-        raise ModelError(unknown_name(f"{self.name} has no field {name!r}", name, [found.name for found in self.fields]))
+        """Return the field of that name; ModelError with the valid names if it does not exist."""
+        for field in self.fields:
+            if field.name == name:
+                return field
+        raise ModelError(unknown_name(f"{self.name} has no field {name!r}", name, [field.name for field in self.fields]))
+
+
+# Names of topics
+
+LONGEST_TOPIC = 249
+"""Kafka's limit for the name of a topic, in characters."""
+
+
+def snake_case(name: str) -> str:
+    """Convert the name of a class to snake case: `QuoteBar` becomes `quote_bar`."""
+    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", name).lower()
+
+
+def checked_topic(topic: str) -> str:
+    """Return the topic if Kafka accepts it as a name, else raise ModelError."""
+    if not re.fullmatch(r"[A-Za-z0-9._-]+", topic) or topic in (".", ".."):
+        raise ModelError(f"{topic!r} is not a valid topic name: use ASCII letters, digits, '.', '_' and '-'")
+    if len(topic) > LONGEST_TOPIC:
+        raise ModelError(f"topic name {topic[:40]!r}... has {len(topic)} characters, but {LONGEST_TOPIC} are allowed")
+    return topic
+
+
+def bar_topic(topic: str, timeframe: str, role: str) -> str:
+    """Return the topic of bars: `bars`, `5m` and `final` give `bars_5m_final`."""
+    return checked_topic(f"{topic}_{timeframe}_{role}")
+
+
+# From a class to its metadata
 
 
 def entity_model(cls: type) -> EntityModel:
-    """The metadata of a dataclass, attrs class or pydantic model that is decorated as a stream or table; made once."""
+    """Return the metadata of a dataclass, attrs class or pydantic model that is decorated as a stream or
+    table.
+
+    The result of a class is made once; ModelError names class, field and the way to write it.
+    """
     return _entity_model(cls)
 
 
@@ -148,152 +157,197 @@ def _entity_model(cls: type) -> EntityModel:
     if not isinstance(options, EntityOptions):
         name = getattr(cls, "__name__", repr(cls))
         raise ModelError(f'{name} is not an entity: write @kandle.stream("topic") or @kandle.table("topic") above the class')
-    declared = _declared(cls)
-    fields = tuple(found for name, hint, default in declared if (found := _field(cls, name, hint, default)) is not None)
-    topic = checked_topic(options.topic if options.topic is not None else snake_case(cls.__name__))
-    retention = None if options.retention is None else parse_duration(options.retention)
+    fields = [_field_model(cls, *declaration) for declaration in _declarations(cls)]
     model = EntityModel(
         cls,
         cls.__name__,
-        topic,
+        checked_topic(options.topic if options.topic is not None else snake_case(cls.__name__)),
         options.kind,
-        fields,
+        tuple(field for field in fields if field is not None),
         options.partitions,
         options.replication,
-        retention,
+        None if options.retention is None else parse_duration(options.retention),
         options.key_format,
         options.value_format,
         options.partitioner,
     )
-    _check(model)
+    _check_fields(model)
     return model
 
 
-def _declared(cls: type) -> list[tuple[str, Any, Any]]:
-    """Name, resolved annotation and default of every field of the class."""
+def _declarations(cls: type) -> list[tuple[str, Any, Any]]:
+    """Return name, resolved annotation and default of every field of the class."""
     try:
         hints = typing.get_type_hints(cls, include_extras=True)
     except NameError as error:
         raise ModelError(f"{cls.__name__}: an annotation cannot be resolved: {error}") from error
+    except ModelError as error:
+        raise ModelError(f"{cls.__name__}: {error}") from error
     if dataclasses.is_dataclass(cls):
-        return [(found.name, hints[found.name], _dataclass_default(found)) for found in dataclasses.fields(cls)]
+        return [(field.name, hints[field.name], _dataclass_default(field)) for field in dataclasses.fields(cls)]
     if hasattr(cls, "__attrs_attrs__"):
         nothing = __import__("attrs").NOTHING
-        attributes = cls.__attrs_attrs__
-        return [(each.name, hints[each.name], MISSING if each.default is nothing else each.default) for each in attributes]
+        attributes = [(attribute.name, attribute.default) for attribute in cls.__attrs_attrs__]
+        return [(name, hints[name], MISSING if default is nothing else default) for name, default in attributes]
     if hasattr(cls, "model_fields"):
-        return [(name, hints[name], MISSING if each.is_required() else each.default) for name, each in cls.model_fields.items()]
+        infos = cls.model_fields.items()
+        return [(name, hints[name], MISSING if info.is_required() else info.default) for name, info in infos]
     raise ModelError(f"{cls.__name__} is neither a dataclass, nor an attrs class, nor a pydantic model; add @dataclass")
 
 
-def _dataclass_default(found: dataclasses.Field[Any]) -> Any:
-    """The default, or the function that makes one."""
-    for default in (found.default, found.default_factory):
+def _dataclass_default(field: dataclasses.Field[Any]) -> Any:
+    """Return the default, the function that makes one, or MISSING."""
+    for default in (field.default, field.default_factory):
         if default is not dataclasses.MISSING:
             return default
     return MISSING
 
 
-def _field(cls: type, name: str, hint: Any, default: Any) -> FieldModel | None:
-    hint, markers = _unwrapped(hint)
-    where = f"{cls.__name__}.{name}"
-    if any(marker is Ignore or isinstance(marker, Ignore) for marker in markers):
+Markers = dict[type, Any]
+"""The markers of a field by their classes."""
+
+
+def _field_model(cls: type, name: str, hint: Any, default: Any) -> FieldModel | None:
+    """Return the metadata of a field, or None if it is ignored."""
+    label = f"{cls.__name__}.{name}"
+    hint, outer_markers = _unwrap_annotated(hint)
+    inner, nullable, inner_markers = _unwrap_optional(hint)
+    markers = _markers(label, (*inner_markers, *outer_markers))
+    if Ignore in markers:
         if default is MISSING:
-            raise ModelError(f"{where} is ignored, so it needs a default to build the object with")
+            raise ModelError(f"{label} is marked Ignore, so it needs a default to build the object with")
         return None
-    inner, nullable, inner_markers = _optional(hint)
-    found = {type(marker): marker for marker in (*inner_markers, *markers) if not isinstance(marker, type)}
-    kind = _type(where, inner, found)
-    key = found.get(Key)
-    pattern = found.get(DatetimeFormat)
-    _check_markers(where, kind, nullable, found)
+    kind = _data_type(label, inner, markers)
+    _check_markers(label, kind, nullable, markers)
     return FieldModel(
         name,
         kind,
         nullable,
-        key_order=None if key is None else key.order,
-        is_timestamp=Timestamp in found or Timestamp in markers,
+        key_order=markers[Key].order if Key in markers else None,
+        is_timestamp=Timestamp in markers,
         default=default,
-        datetime_format=None if pattern is None else pattern.pattern,
-        aliases=found[Alias].names if Alias in found else (),
-        header=found[Header].name if Header in found else None,
+        datetime_format=markers[DatetimeFormat].pattern if DatetimeFormat in markers else None,
+        aliases=markers[Alias].names if Alias in markers else (),
+        header=markers[Header].name if Header in markers else None,
     )
 
 
-def _unwrapped(hint: Any) -> tuple[Any, tuple[Any, ...]]:
+def _unwrap_annotated(hint: Any) -> tuple[Any, tuple[Any, ...]]:
+    """Return the annotated type and what is annotated to it."""
     if get_origin(hint) is Annotated:
         inner, *markers = get_args(hint)
         return inner, tuple(markers)
     return hint, ()
 
 
-def _optional(hint: Any) -> tuple[Any, bool, tuple[Any, ...]]:
-    """The type without None, whether None was in it, and markers inside of the union."""
+def _unwrap_optional(hint: Any) -> tuple[Any, bool, tuple[Any, ...]]:
+    """Return the type without None, whether None was in it, and the markers inside of the union."""
     if get_origin(hint) not in (Union, types.UnionType):
         return hint, False, ()
-    others = [each for each in get_args(hint) if each is not type(None)]
+    others = [member for member in get_args(hint) if member is not type(None)]
     if len(others) != 1 or len(others) == len(get_args(hint)):
         return hint, False, ()
-    inner, markers = _unwrapped(others[0])
+    inner, markers = _unwrap_annotated(others[0])
     return inner, True, markers
 
 
-def _type(where: str, hint: Any, markers: dict[type, Any]) -> DataType:
+EXAMPLES: dict[Any, str] = {
+    Key: "Key(0)",
+    Precision: "Precision(18, 6)",
+    MaxLength: "MaxLength(12)",
+    DatetimeFormat: 'DatetimeFormat("epoch_ms")',
+    Alias: 'Alias("other_name")',
+    Header: 'Header("name")',
+}
+"""Markers that need arguments, and how they are written."""
+
+
+def _markers(label: str, annotations: Sequence[Any]) -> Markers:
+    """Return the markers among the annotations; those without arguments may be written without parentheses."""
+    markers: Markers = {}
+    for annotation in annotations:
+        if annotation in (Timestamp, Ignore):
+            markers[annotation] = annotation()
+        elif isinstance(annotation, type) and annotation in EXAMPLES:
+            raise ModelError(f"{label}: {annotation.__name__} needs an argument; write {EXAMPLES[annotation]}")
+        elif not isinstance(annotation, type):
+            markers[type(annotation)] = annotation
+    return markers
+
+
+HINTS: dict[Any, DataType] = {**PYTHON_TYPES, dict[str, str]: STRING_MAP}
+"""The data type of each type hint of a field, apart from Decimal, which needs its digits."""
+
+
+def _data_type(label: str, hint: Any, markers: Markers) -> DataType:
     if hint is Decimal:
         if Precision not in markers:
-            raise ModelError(f"{where} is a Decimal without precision: write Annotated[Decimal, Precision(18, 6)]")
+            raise ModelError(f"{label} is a Decimal without precision: write Annotated[Decimal, Precision(18, 6)]")
         try:
             return DecimalType(markers[Precision].precision, markers[Precision].scale)
         except ModelError as error:
-            raise ModelError(f"{where}: {error}") from error
+            raise ModelError(f"{label}: {error}") from error
     if hint is str and MaxLength in markers:
         return StringType(markers[MaxLength].characters)
     if hint not in HINTS:
         valid = "str, int, float, bool, Decimal, datetime, date, UUID, bytes, dict[str, str], each also `| None`"
         shown = hint.__name__ if isinstance(hint, type) and get_origin(hint) is None else hint
-        raise ModelError(f"{where} has type {shown}, which kandle does not know; use {valid}, or mark it Ignore()")
+        raise ModelError(f"{label} has type {shown}, which kandle does not know; use {valid}, or mark it Ignore()")
     return HINTS[hint]
 
 
-def _check_markers(where: str, kind: DataType, nullable: bool, markers: dict[type, Any]) -> None:
-    """Markers that do not go with the type of their field."""
-    misplaced = [
-        (Precision, DecimalType, "Decimal"),
-        (MaxLength, StringType, "str"),
-        (DatetimeFormat, TimestampType, "datetime"),
-        (Timestamp, TimestampType, "datetime"),
-        (Header, StringType, "str"),
-    ]
-    for marker, wanted, name in misplaced:
+_MARKED_TYPES: tuple[tuple[type, type[DataType], str], ...] = (
+    (Precision, DecimalType, "Decimal"),
+    (MaxLength, StringType, "str"),
+    (DatetimeFormat, TimestampType, "datetime"),
+    (Timestamp, TimestampType, "datetime"),
+    (Header, StringType, "str"),
+)
+"""Markers that are for fields of one type only, and that type."""
+
+
+def _check_markers(label: str, kind: DataType, nullable: bool, markers: Markers) -> None:
+    """Raise ModelError for a marker that does not go with its field."""
+    for marker, wanted, name in _MARKED_TYPES:
         if marker in markers and not isinstance(kind, wanted):
-            raise ModelError(f"{where}: {marker.__name__} goes with {name}, not with {kind}")
+            raise ModelError(f"{label}: {marker.__name__} is for fields of type {name}, not {kind}")
     if nullable and (Key in markers or Timestamp in markers):
         marker_name = "Key" if Key in markers else "Timestamp"
-        raise ModelError(f"{where}: a field marked {marker_name} cannot be Optional")
+        raise ModelError(f"{label}: a field marked {marker_name} cannot be Optional; write {kind} without None")
     if Key in markers and isinstance(kind, FloatType | StringMapType):
-        raise ModelError(f"{where}: {kind} cannot be a part of a key, since equal keys must be equal to the last bit")
-    if Header in markers and (Key in markers or not nullable):
-        raise ModelError(f"{where}: a record may come without the header; write Annotated[str | None, Header(...)], and no Key")
-    pattern = markers.get(DatetimeFormat)
-    if pattern is not None and "%" not in pattern.pattern and pattern.pattern not in EPOCH_FORMATS:
+        raise ModelError(f"{label}: a {kind} cannot be a part of a key, since keys must compare equal byte by byte")
+    if Header in markers and Key in markers:
+        raise ModelError(f"{label}: a field cannot be both a part of the key and a header; leave out Key or Header")
+    if Header in markers and not nullable:
         raise ModelError(
-            f"{where}: {pattern.pattern!r} is no datetime format; write a strftime pattern or {', '.join(EPOCH_FORMATS)}"
+            f'{label}: a record may come without the header; write Annotated[str | None, Header("{markers[Header].name}")]'
+        )
+    pattern = markers[DatetimeFormat].pattern if DatetimeFormat in markers else "%"
+    if "%" not in pattern and pattern not in EPOCH_FORMATS:
+        raise ModelError(
+            f"{label}: {pattern!r} is not a datetime format; write a strftime pattern or one of {', '.join(EPOCH_FORMATS)}"
         )
 
 
-def _check(model: EntityModel) -> None:
+def _check_fields(model: EntityModel) -> None:
+    """Raise ModelError for fields that do not go together."""
     if not model.fields:
-        raise ModelError(f"{model.name} has no fields")
-    orders = [found.key_order for found in model.keys]
+        raise ModelError(f"{model.name} has no fields; annotate at least one")
+    orders = [field.key_order for field in model.keys]
     if orders != list(range(len(orders))):
-        raise ModelError(f"{model.name}: key parts are numbered {orders}; number them 0, 1, 2 .. without holes or doubles")
-    stamps = [found.name for found in model.fields if found.is_timestamp]
+        raise ModelError(
+            f"{model.name}: key parts are numbered {', '.join(map(str, orders))}; "
+            f"number them {', '.join(map(str, range(len(orders))))}, each number once"
+        )
+    stamps = [field.name for field in model.fields if field.is_timestamp]
     if len(stamps) > 1:
         raise ModelError(f"{model.name} has {len(stamps)} fields marked Timestamp ({', '.join(stamps)}); mark one")
-    headers = [found.header for found in model.headers]
-    if len(set(headers)) < len(headers):
-        raise ModelError(f"{model.name}: headers {', '.join(map(repr, headers))} are not all different; one field for each")
-    names = [name for found in model.fields for name in (found.name, *found.aliases)]
-    doubles = sorted({name for name in names if names.count(name) > 1})
-    if doubles:
-        raise ModelError(f"{model.name}: {', '.join(doubles)} names more than one field or alias")
+    _check_unique(f"{model.name}: header", [field.header for field in model.headers if field.header is not None])
+    _check_unique(f"{model.name}: name or alias", [name for field in model.fields for name in (field.name, *field.aliases)])
+
+
+def _check_unique(label: str, names: Sequence[str]) -> None:
+    repeated = sorted({name for name in names if names.count(name) > 1})
+    if repeated:
+        shown = ", ".join(map(repr, repeated))
+        raise ModelError(f"{label} {shown} stands for more than one field; give each field a name of its own")

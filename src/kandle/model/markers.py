@@ -1,4 +1,4 @@
-"""What users write beside their fields (`Annotated[str, Key(0)]`) and above their classes (`@kandle.stream("ticks")`)."""
+"""Markers of fields (`Annotated[str, Key(0)]`) and decorators of entity classes (`@kandle.stream("ticks")`)."""
 
 from __future__ import annotations
 
@@ -12,34 +12,61 @@ from kandle.errors import ModelError
 T = TypeVar("T")
 
 FormatName = Literal["AVRO", "JSON", "KAFKA", "DELIMITED", "PROTOBUF"]
-"""How keys or values are bytes in Kafka, by its name in ksqlDB; docs/serialization.md."""
+"""Format of the bytes of keys or values in Kafka, by its name in ksqlDB; see docs/serialization.md."""
 
 FORMATS: tuple[str, ...] = get_args(FormatName)
 
 PartitionerName = Literal["murmur2", "other"]
-"""How a topic's producers choose partitions by key: as Java's do, or in any other way."""
+"""How the producers of a topic choose partitions by key: as those of Java do by default, or in another way."""
 
 PARTITIONERS: tuple[str, ...] = get_args(PartitionerName)
 
 EPOCH_FORMATS = {"epoch_s": 1_000_000, "epoch_ms": 1_000, "epoch_us": 1, "epoch_ns": None}
-"""Datetime formats of integers since the epoch, each with its microseconds (None: finer than one)."""
+"""Datetime formats of integers since the epoch, each with its unit in microseconds (None: finer than one)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """The field is part number `order` of the entity's key, counted from 0."""
+    """Marks a field as a part of the entity's key.
+
+    Keys decide the partition of a record, and the newest record of a key is the current row of a table.
+
+    Args:
+        order: Position of the part in the key, counted from 0.
+
+    Raises:
+        ModelError: If `order` is negative.
+
+    Example:
+        `symbol: Annotated[str, Key(0)]`
+    """
 
     order: int
+
+    def __post_init__(self) -> None:
+        _check_count("Key", self.order, least=0, example=0)
 
 
 @dataclass(frozen=True, slots=True)
 class Timestamp:
-    """The field is the event time of the entity."""
+    """Marks the field that holds the event time of the entity, a datetime that is not Optional.
+
+    Example:
+        `time: Annotated[datetime, Timestamp()]`
+    """
 
 
 @dataclass(frozen=True, slots=True)
 class Precision:
-    """A decimal of `precision` digits, `scale` of them behind the point."""
+    """Gives a Decimal field its number of digits; every Decimal field needs one.
+
+    Args:
+        precision: Number of digits in all, from 1 to 38.
+        scale: Number of digits behind the point, at most `precision`.
+
+    Example:
+        `price: Annotated[Decimal, Precision(18, 6)]`
+    """
 
     precision: int
     scale: int
@@ -47,21 +74,49 @@ class Precision:
 
 @dataclass(frozen=True, slots=True)
 class MaxLength:
-    """A text of at most `characters` characters."""
+    """Limits the length of a str field; a longer text is an error.
+
+    Args:
+        characters: Largest number of characters, 1 or more.
+
+    Raises:
+        ModelError: If `characters` is less than 1.
+
+    Example:
+        `symbol: Annotated[str, MaxLength(12)]`
+    """
 
     characters: int
+
+    def __post_init__(self) -> None:
+        _check_count("MaxLength", self.characters, least=1, example=12)
 
 
 @dataclass(frozen=True, slots=True)
 class DatetimeFormat:
-    """How a datetime is written in text: a strftime pattern, or epoch_s, epoch_ms, epoch_us, epoch_ns for integers."""
+    """Says how a datetime field is written in files, where it is not ISO 8601.
+
+    Args:
+        pattern: A strftime pattern for texts, or `epoch_s`, `epoch_ms`, `epoch_us` or `epoch_ns` for integers
+            since the epoch.
+
+    Example:
+        `time: Annotated[datetime, DatetimeFormat("epoch_ms")]`
+    """
 
     pattern: str
 
 
 @dataclass(frozen=True, slots=True)
 class Alias:
-    """Other names under which the field may be found when data are read."""
+    """Gives a field other names under which files may hold it.
+
+    Args:
+        names: Names of columns that are read as this field.
+
+    Example:
+        `price: Annotated[Decimal, Precision(18, 6), Alias("px", "last_price")]`
+    """
 
     names: tuple[str, ...]
 
@@ -71,19 +126,37 @@ class Alias:
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """The field stands in the header of this name beside the record, not in it; a text, or None where there is no such header."""
+    """Marks a field that is kept in a header of the record instead of its value.
+
+    The field is a `str | None`, since a record may come without the header.
+
+    Args:
+        name: Name of the header.
+
+    Example:
+        `trace: Annotated[str | None, Header("trace-id")] = None`
+    """
 
     name: str
 
 
 @dataclass(frozen=True, slots=True)
 class Ignore:
-    """The field is not part of the entity's records; it needs a default."""
+    """Marks a field that is not part of the entity's records; it needs a default.
+
+    Example:
+        `cache: Annotated[dict, Ignore()] = field(default_factory=dict)`
+    """
+
+
+def _check_count(marker: str, value: object, *, least: int, example: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise ModelError(f"{marker}({value!r}): give an int of {least} or more, for example {marker}({example})")
 
 
 @dataclass(frozen=True, slots=True)
 class EntityOptions:
-    """What a class decorator says of the entity's topic."""
+    """Settings of an entity's topic, as its class decorator gives them."""
 
     kind: Literal["stream", "table"]
     topic: str | None
@@ -94,8 +167,24 @@ class EntityOptions:
     value_format: FormatName = "AVRO"
     partitioner: PartitionerName = "murmur2"
 
+    def __post_init__(self) -> None:
+        if self.topic is not None and not isinstance(self.topic, str):
+            raise ModelError(f'write @kandle.{self.kind}("topic") or @kandle.{self.kind}() with parentheses, above the class')
+        topic = f"topic {self.topic!r}"
+        for name, count in (("partitions", self.partitions), ("replication", self.replication)):
+            if count < 1:
+                raise ModelError(f"{topic}: {name} = {count}; give 1 or more")
+        for name, choice, choices in (
+            ("key_format", self.key_format, FORMATS),
+            ("value_format", self.value_format, FORMATS),
+            ("partitioner", self.partitioner, PARTITIONERS),
+        ):
+            if choice not in choices:
+                raise ModelError(f"{topic}: {name} = {choice!r}; choose one of {', '.join(choices)}")
+
 
 OPTIONS_ATTRIBUTE = "__kandle_entity__"
+"""Attribute of a decorated class that holds its `EntityOptions`."""
 
 
 def stream(  # noqa: PLR0913 - all but the topic are by name
@@ -108,8 +197,30 @@ def stream(  # noqa: PLR0913 - all but the topic are by name
     value_format: FormatName = "AVRO",
     partitioner: PartitionerName = "murmur2",
 ) -> Callable[[type[T]], type[T]]:
-    """Make a class the entity of a stream of events; the topic is named after the class unless said otherwise."""
-    return _entity(EntityOptions("stream", topic, partitions, replication, retention, key_format, value_format, partitioner))
+    """Declare a class as the entity of a stream: a topic in which every record is an event.
+
+    The class is a dataclass, an attrs class or a pydantic model.
+
+    Args:
+        topic: Name of the topic; the name of the class in snake case if it is left out.
+        partitions: Number of partitions of the topic when it is created.
+        replication: Number of brokers that keep a copy of each partition when the topic is created.
+        retention: How long records are kept, such as "7d" or a timedelta; for ever if it is left out.
+        key_format: Format of the keys.
+        value_format: Format of the values.
+        partitioner: How the producers of the topic choose partitions: `murmur2` as the default of Java, or
+            `other`.
+
+    Returns:
+        A class decorator that returns the class itself.
+
+    Raises:
+        ModelError: If a setting is not valid.
+
+    Example:
+        `@kandle.stream("ticks", partitions=4, retention="7d")`
+    """
+    return _decorator(EntityOptions("stream", topic, partitions, replication, retention, key_format, value_format, partitioner))
 
 
 def table(  # noqa: PLR0913 - all but the topic are by name
@@ -122,24 +233,34 @@ def table(  # noqa: PLR0913 - all but the topic are by name
     value_format: FormatName = "AVRO",
     partitioner: PartitionerName = "murmur2",
 ) -> Callable[[type[T]], type[T]]:
-    """Make a class the entity of a table, in which the newest row of a key counts."""
-    return _entity(EntityOptions("table", topic, partitions, replication, retention, key_format, value_format, partitioner))
+    """Declare a class as the entity of a table: a topic in which the newest record of a key is its current
+    row.
+
+    The class is a dataclass, an attrs class or a pydantic model.
+
+    Args:
+        topic: Name of the topic; the name of the class in snake case if it is left out.
+        partitions: Number of partitions of the topic when it is created.
+        replication: Number of brokers that keep a copy of each partition when the topic is created.
+        retention: How long records are kept, such as "7d" or a timedelta; for ever if it is left out.
+        key_format: Format of the keys.
+        value_format: Format of the values.
+        partitioner: How the producers of the topic choose partitions: `murmur2` as the default of Java, or
+            `other`.
+
+    Returns:
+        A class decorator that returns the class itself.
+
+    Raises:
+        ModelError: If a setting is not valid.
+
+    Example:
+        `@kandle.table("instruments")`
+    """
+    return _decorator(EntityOptions("table", topic, partitions, replication, retention, key_format, value_format, partitioner))
 
 
-def _entity(options: EntityOptions) -> Callable[[type[T]], type[T]]:
-    if options.topic is not None and not isinstance(options.topic, str):
-        raise ModelError('write @kandle.stream("topic") or @kandle.stream() with parentheses, above the class')
-    if options.partitions < 1 or options.replication < 1:
-        raise ModelError(
-            f"topic {options.topic!r}: partitions ({options.partitions}) and replication ({options.replication}) start at 1"
-        )
-
-    for side, name in (("key_format", options.key_format), ("value_format", options.value_format)):
-        if name not in FORMATS:
-            raise ModelError(f"topic {options.topic!r}: {side} = {name!r}; there are {', '.join(FORMATS)}")
-    if options.partitioner not in PARTITIONERS:
-        raise ModelError(f"topic {options.topic!r}: partitioner = {options.partitioner!r}; there are {', '.join(PARTITIONERS)}")
-
+def _decorator(options: EntityOptions) -> Callable[[type[T]], type[T]]:
     def mark(cls: type[T]) -> type[T]:
         setattr(cls, OPTIONS_ATTRIBUTE, options)
         return cls

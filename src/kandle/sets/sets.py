@@ -194,7 +194,7 @@ class TableSet(EntitySet[T]):
 
     def _tombstone(self, key: Any) -> tuple[Any, ...]:
         whole = mapping(self.entity)
-        parts = whole.extract(key).key if isinstance(key, self.entity.cls) else tuple(_parts(key))
+        parts = whole.key(key) if isinstance(key, self.entity.cls) else tuple(_parts(key))
         if len(parts) != len(self.entity.keys):
             names = ", ".join(found.name for found in self.entity.keys)
             raise DataError(f"to remove a {self.entity.name} give all parts of its key: {names}")

@@ -1,0 +1,74 @@
+"""Mapping of objects: checked values, physical rows, and back."""
+
+from __future__ import annotations
+
+import uuid
+from dataclasses import replace
+from datetime import UTC, date, datetime, timedelta, timezone
+from decimal import Decimal
+from typing import Any
+
+import pytest
+
+from kandle.errors import DataError
+from kandle.model.mapping import mapping
+from tests.model.rows import MODEL, Row
+
+FULL = Row(
+    "a", datetime(2024, 3, 8, 14, 30, tzinfo=timezone(timedelta(hours=2))), Decimal("1.5"), None, 7, 0.5, True, date(2024, 1, 1),
+    uuid.UUID(int=5), "note", datetime(2024, 1, 1, tzinfo=UTC), None,
+)  # fmt: skip
+
+
+def test_an_object_becomes_values_and_a_frame_and_comes_back() -> None:
+    values = mapping(MODEL).values(FULL)
+    assert (list(values)[:2], values["whole"]) == (["name", "at"], 7)
+    assert mapping(MODEL).key(FULL) == ("a",)
+    assert mapping(MODEL).populate(values) == FULL
+    assert mapping(MODEL).from_frame(mapping(MODEL).to_frame([FULL])) == [FULL]
+
+
+def test_parts_of_a_key_are_checked_and_counted() -> None:
+    assert mapping(MODEL).key_row(["a"]) == {"name": "a"}
+    with pytest.raises(DataError, match=r"Row\.name = 5 is not a str"):
+        mapping(MODEL).key_row([5])
+    with pytest.raises(DataError, match="the key parts of Row are name, but 2 were given"):
+        mapping(MODEL).key_row(["a", "b"])
+
+
+def test_values_that_are_missing_are_named_unless_they_have_a_default() -> None:
+    with pytest.raises(DataError, match=r"Row needs values for name, at$"):
+        mapping(MODEL).populate({})
+
+
+OBJECTS: list[tuple[dict[str, Any], str]] = [
+    ({"name": "abcdefg"}, r"Row\.name = 'abcdefg' is longer than 6 characters"),
+    ({"name": 5}, r"Row\.name = 5 is not a str"),
+    ({"name": None}, r"Row\.name is None, but the field is not Optional"),
+    ({"at": datetime(2024, 1, 1)}, r"Row\.at = .* has no time zone"),
+    ({"amount": Decimal("0.000001")}, r"has 6 digits behind the point \(Decimal\(18, 5\)\)"),
+    ({"amount": Decimal(10) ** 13}, r"too many digits before the point"),
+    ({"amount": 1.5}, r"is of type float, not Decimal; write Decimal\('1\.5'\)"),
+    ({"real": float("nan")}, r"Row\.real = nan is not a finite number"),
+    ({"real": 10**400}, r"is too large for a float"),
+    ({"real": "1.5"}, r"is not a float or int"),
+    ({"whole": 2**63}, r"does not fit 64 bits"),
+    ({"whole": True}, r"is not an int"),
+    ({"flag": 1}, r"is not a bool"),
+    ({"day": datetime(2024, 1, 1, tzinfo=UTC)}, r"is not a date"),
+    ({"identity": "x"}, r"is not a UUID"),
+]
+
+
+@pytest.mark.parametrize(("changes", "message"), OBJECTS)
+def test_an_object_that_does_not_fit_names_entity_field_and_value(changes: dict[str, Any], message: str) -> None:
+    wrong = replace(FULL, **changes)
+    with pytest.raises(DataError, match=message):
+        mapping(MODEL).values(wrong)
+    with pytest.raises(DataError, match=f"object 1: .*{message}"):
+        mapping(MODEL).to_frame([FULL, wrong])
+
+
+def test_an_object_of_another_class_is_refused() -> None:
+    with pytest.raises(DataError, match="object 0: 5 is of type int, not Row"):
+        mapping(MODEL).to_frame([5])
