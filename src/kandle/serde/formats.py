@@ -331,7 +331,7 @@ def topic_schemas(
     fields = {each.name: each for each in column_fields(columns, entity)}
     found: dict[str, str] = {}
     if formats.key == "AVRO" and keys:
-        parts = [fields[name] for name in keys]
+        parts = [fields[name] for name in (keys[:-1] if formats.windowed else keys)]
         is_bare = formats.key_shape is Shape.BARE and len(parts) == 1
         found[subject_of(topic, "key")] = (
             bare_schema(parts[0]) if is_bare else avro_schema(parts, topic, "key", formats.namespace)
