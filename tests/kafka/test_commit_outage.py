@@ -7,8 +7,8 @@ from confluent_kafka.admin import AdminClient
 
 from kandle.errors import UnavailableError
 from kandle.log.kafka.log import KafkaLog
+from kandle.log.kafka.producer import EncodedWrite, Transactions
 from kandle.log.kafka.settings import KafkaSettings
-from kandle.log.kafka.writing import Encoded, Transactions
 from kandle.time.timeframe import SECOND
 from tests.brokers.needed import kafka_or_skip
 from tests.log.building import topic_spec
@@ -24,8 +24,8 @@ def test_records_for_a_partition_whose_only_broker_is_down_are_tried_again() -> 
         log.ensure(topic_spec("outage", partitions=3))
         topic = AdminClient(cluster.client_properties()).list_topics("outage", timeout=LIMIT).topics["outage"]
         number = next(number for number, each in topic.partitions.items() if each.leader == 3)
-        write = Encoded("outage", number, [None], [b"value"])
-        transactions = Transactions(log.settings, "outage", "outage", log.told)
+        write = EncodedWrite("outage", number, [None], [b"value"])
+        transactions = Transactions(log.clients, "outage", "outage")
         assert transactions.commit([write], None) == [0]
         cluster.broker(3).kill()
         for _ in range(2):

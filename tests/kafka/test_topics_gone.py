@@ -64,7 +64,7 @@ def test_a_topic_that_is_deleted_is_named_and_a_restart_goes_on(
         wait_until(lambda: summed(market, app) == (1, 1), market)
         admin = deleted(careless, topic)
         if kind == "ticks":
-            with pytest.raises(UnavailableError, match=f"{topic}.*is the topic still there"):
+            with pytest.raises(UnavailableError, match=f"{topic}.*that the topic still exists"):
                 market.ticks.add(app.one(10))
         else:
             market.ticks.add(app.one(10))

@@ -6,7 +6,8 @@ from collections.abc import Iterable, Sequence
 
 from kandle.context.options import Options
 from kandle.context.sections import EngineOptions
-from kandle.log.kafka.codecs import Declarations, Declared
+from kandle.log.kafka.catalog import SCHEMA_TOPIC, Declaration, Declarations
+from kandle.log.kafka.diagnosis import ClusterDiagnosis
 from kandle.log.kafka.log import KafkaLog
 from kandle.log.kafka.settings import KafkaSettings
 from kandle.model.entity import EntityModel
@@ -15,6 +16,8 @@ from kandle.plan.topics import TopicContent, contents_of, ksqldb_contents_of
 from kandle.serde.formats import Formats
 from kandle.serde.registry import Registry
 from kandle.time.clock import Clock
+
+__all__ = ["SCHEMA_TOPIC", "cluster_diagnosis", "declarations", "kafka_log", "kafka_settings", "registry_of"]
 
 
 def kafka_settings(options: Options) -> KafkaSettings:
@@ -52,17 +55,17 @@ def declarations(entities: Iterable[EntityModel], plans: Sequence[Plan], engine:
         contents |= contents_of(plan)
         if engine is not None and engine.kind == "ksqldb":
             contents |= ksqldb_contents_of(plan)
-    known = {entity.topic: Declared(Formats(entity.key_format, entity.value_format), entity) for entity in entities}
+    known = {entity.topic: Declaration(Formats(entity.key_format, entity.value_format), entity) for entity in entities}
     known |= {topic: _declared(content) for topic, content in contents.items()}
-    unknown = Declared()
+    unknown = Declaration()
     return lambda topic: known.get(topic, unknown)
 
 
-def _declared(content: TopicContent) -> Declared:
-    return Declared(Formats(content.key_format, content.value_format, windowed=content.windowed), content.entity)
+def _declared(content: TopicContent) -> Declaration:
+    return Declaration(Formats(content.key_format, content.value_format, windowed=content.windowed), content.entity)
 
 
-def kafka_log(options: Options, clock: Clock, declared: Declarations = lambda topic: Declared()) -> KafkaLog:
+def kafka_log(options: Options, clock: Clock, declared: Declarations = lambda topic: Declaration()) -> KafkaLog:
     """A log on the cluster of the options."""
     return KafkaLog(
         kafka_settings(options),
@@ -71,3 +74,8 @@ def kafka_log(options: Options, clock: Clock, declared: Declarations = lambda to
         registry_of(options),
         rule=options.schema_registry.compatibility,
     )
+
+
+def cluster_diagnosis(options: Options) -> ClusterDiagnosis:
+    """Return what asks the cluster of the options for what may be wrong."""
+    return ClusterDiagnosis(kafka_settings(options))

@@ -14,7 +14,7 @@ from kandle.ksqldb.engine import EngineSpec, KsqlRuntime
 from kandle.ksqldb.facade import Ksql
 from kandle.ksqldb.settings import KsqlSettings, TlsSettings
 from kandle.log.kafka.log import KafkaLog
-from kandle.log.kafka.progress import KafkaProgress
+from kandle.log.kafka.positions import KafkaProgress
 from kandle.log.port import Log
 from kandle.plan.plan import Plan
 from kandle.runtime.query_runtime import RuntimeSpec

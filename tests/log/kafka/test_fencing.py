@@ -12,10 +12,10 @@ import pytest
 from confluent_kafka import TopicPartition as Place
 
 from kandle.errors import FencedError, KandleError
+from kandle.log.kafka.consumer import KafkaConsumer
 from kandle.log.kafka.log import KafkaLog
-from kandle.log.kafka.member import KafkaConsumer
+from kandle.log.kafka.producer import EncodedWrite, Transactions, fence_transactions
 from kandle.log.kafka.settings import KafkaSettings
-from kandle.log.kafka.writing import Encoded, Transactions, fence
 from kandle.log.port import GroupSpec, TopicPartition
 from kandle.time.timeframe import SECOND
 from tests.log.building import numbers_of, partitions_of, settle_on, topic_spec, write
@@ -37,14 +37,14 @@ def log(bootstrap: str, name: str) -> Iterator[KafkaLog]:
 
 
 def transactions(log: KafkaLog, name: str) -> Transactions:
-    return Transactions(log.settings, name, name, log.told)
+    return Transactions(log.clients, name, name)
 
 
 def left_open(of: Transactions, log: KafkaLog, topic: str) -> None:
     """Write a record, and stop there."""
     producer = of.open()
     producer.begin_transaction()
-    [encoded] = log.encoded([write(topic, [1])])
+    [encoded] = log.codecs.encode([write(topic, [1])])
     producer.produce(topic, encoded.values[0], partition=0)
     producer.flush(LIMIT)
 
@@ -65,7 +65,7 @@ class Slow(Sequence[bytes]):
 
 def test_what_a_dead_process_has_left_open_is_ended_and_nobody_waits_for_it(log: KafkaLog, name: str) -> None:
     left_open(transactions(log, name), log, name)
-    fence(log.settings, name, log.told)
+    fence_transactions(log.clients, name)
     # Without it this waits until patience is over, and is an error then.
     assert numbers_of(log.read(TopicPartition(name, 0), 0, 10)) == []
 
@@ -75,11 +75,11 @@ def test_a_process_that_is_fenced_in_the_middle_of_a_commit_is_told_so_and_not_t
 ) -> None:
     """The library then refuses the next record without saying why."""
     older, newer = transactions(log, name), transactions(log, name)
-    first = Encoded(name, 0, [None], [b""])
+    first = EncodedWrite(name, 0, [None], [b""])
     older.commit([first], None)
     newer.open()
     with pytest.raises(FencedError):
-        older.commit([first, Encoded(name, 0, [None], Slow()), first], None)
+        older.commit([first, EncodedWrite(name, 0, [None], Slow()), first], None)
     # It takes its place back with the next commit.
     older.commit([first], None)
     with pytest.raises(FencedError):

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from kandle.errors import UnavailableError
+from kandle.log.kafka.assignment import Takeover
 from kandle.log.kafka.log import KafkaLog
 from kandle.log.kafka.settings import KafkaSettings
-from kandle.log.kafka.takeover import Takeover
 from kandle.log.port import Consumer, GroupSpec, TopicPartition
 from tests.log.building import Recorder, numbers_of, partitions_of, poll_until, settle_on, topic_spec, write
 
@@ -57,7 +57,7 @@ def test_records_of_a_poll_that_failed_come_again(log: KafkaLog, name: str, monk
     consumer = log.consumer(GroupSpec("g-" + name, (name,), "one"))
     settle_on([consumer], partitions_of(name, 2))
     consumer.seek(dict.fromkeys(partitions_of(name, 2), 0))
-    failing_once(monkeypatch, log, "codec")
+    failing_once(monkeypatch, consumer._fetcher, "_decoder_of")  # type: ignore[attr-defined]
     failed(consumer)
     assert sorted(numbers_of(poll_until(consumer, 9))) == list(range(9))
     consumer.close()

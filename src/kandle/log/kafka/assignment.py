@@ -1,26 +1,67 @@
-"""What a member of a group owns, from where on it reads that, and what of it is paused: here and in the library alike."""
+"""Partitions of a group member: which it owns, how they come and go, and how it takes them over.
+
+**Sharing.** The broker assigns one topic of each number of partitions (the last of them in the group's spec). Partition p of the
+other topics with the same number goes to whoever owns p of that one, so topics are assigned alike with every assignor.
+
+**Rebalancing.** The library calls back within a poll of the member. Partitions move in two steps: their owner gives them up
+with its next poll, and only then does the broker assign them to another member.
+
+    member one    poll: revoked {2, 3}                 poll: 0, 1 only
+                  `- listener commits a last time
+                  `- partitions are dropped
+    member two                          poll: assigned {2, 3}
+                                        `- takeover: where to read on
+                                        `- listener restores its state, and may seek
+                                        `- the library starts to fetch
+
+An owner that was silent for longer than its session gets `lost` instead: the partitions belong to others already, so it must
+forget what it has not committed. Callbacks must not raise into the library; `Rebalancing` keeps an error until the poll that
+the callback belongs to can raise it. If the brokers cannot be reached in the middle of a takeover, the partitions stay pending
+and the next poll tries again.
+
+**Takeover.** The previous owner may have been killed in the middle of a commit. Then its transaction is open, the group's
+positions are undecided, and a reader of committed records sees nothing behind it.
+
+    dead owner    begin   records   position 25   (killed)
+    takeover              1. who committed last, and is that owner still a member of the group?
+                          2. not a member: open its transactional id, so that the broker aborts the transaction
+                          3. wait until positions are settled: 10
+                          4. read on at 10, the records of the dead commit are never seen
+
+Without step 2 everybody would wait for the broker's transaction timeout. An owner that is still a member has closed its
+transactions before it gave its partitions up.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+import logging
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any
 
-from confluent_kafka import Consumer as Client
-from confluent_kafka import KafkaException
-from confluent_kafka import TopicPartition as Place
+from confluent_kafka import Consumer, KafkaException
+from confluent_kafka import TopicPartition as ClientPartition
 
-from kandle.log.kafka.claims import Claims
-from kandle.log.kafka.failures import translated
-from kandle.log.port import TopicPartition
+from kandle.errors import LogError
+from kandle.log.kafka.admin import ClusterAdmin
+from kandle.log.kafka.connections import Clients
+from kandle.log.kafka.failures import translate_errors
+from kandle.log.kafka.positions import GroupPositions
+from kandle.log.kafka.producer import FencedProducers, Transactions, fence_transactions
+from kandle.log.port import GroupSpec, Listener, TopicPartition
 from kandle.time.clock import Clock
+
+logger = logging.getLogger("kandle.kafka")
 
 
 class Assignment:
-    """Of one member: its partitions with their epochs and positions. Pauses outlast the ownership."""
+    """The partitions of one member with their epochs and positions, kept in step with those of the library's consumer.
 
-    def __init__(self, group: str, claims: Claims, clock: Clock) -> None:
+    Pauses outlast the ownership: a paused partition that goes and comes back is still paused.
+    """
+
+    def __init__(self, group: str, fenced: FencedProducers, clock: Clock) -> None:
         self._group = group
-        self._claims = claims
+        self._fenced = fenced
         self._clock = clock
         self._client: Any = None
         self._owned: dict[TopicPartition, int] = {}
@@ -30,8 +71,8 @@ class Assignment:
         self._is_ended = False
         self._is_abandoned = False
 
-    def belong_to(self, client: Client) -> None:
-        """What is assigned is read by this client from now on."""
+    def set_client(self, client: Consumer) -> None:
+        """Have this client read what is assigned from now on."""
         self._client = client
         self._is_abandoned = False
 
@@ -46,92 +87,266 @@ class Assignment:
 
     @property
     def epochs(self) -> dict[TopicPartition, int]:
-        """Partitions with their epochs."""
+        """The owned partitions with their epochs."""
         return dict(self._owned)
 
     @property
     def positions(self) -> Mapping[TopicPartition, int]:
-        """Where each partition is read on, as it changes: who needs it as it is now makes a copy."""
+        """The next offset to read of each partition; a live view, to be copied where a snapshot is needed."""
         return self._positions
 
     @property
     def is_ended(self) -> bool:
-        """Whether the member leaves, so that nothing must come any more."""
+        """Whether the member is leaving and takes no more partitions."""
         return self._is_ended
 
     def end(self) -> None:
-        """Nothing is to come any more."""
+        """Take no more partitions."""
         self._is_ended = True
 
     def abandon(self) -> None:
-        """The client is about to be closed: it lets go of everything by itself and, asked meanwhile, may never answer."""
+        """Ask the client for nothing more: it is about to be closed, which releases everything, and might never answer."""
         self._is_abandoned = True
 
     def add(self, partitions: Collection[TopicPartition], begin: Mapping[TopicPartition, int]) -> None:
-        """Own these from now on; they are read only when `start` says so, so that they can still be sought."""
-        epoch = max([self._clock.now(), *(each + 1 for each in self._owned.values())])
+        """Own partitions from now on; `start` has them read, so until then `seek` can still move their positions."""
+        epoch = max([self._clock.now(), *(older + 1 for older in self._owned.values())])
         self._is_assigning = True
         self._owned.update(dict.fromkeys(partitions, epoch))
-        self._claims.hold(self._group, self._owned)
+        self._fenced.set_owned(self._group, self._owned)
         self._positions |= begin
 
     def start(self, partitions: Collection[TopicPartition]) -> None:
-        """Have the library read these from their positions on; it is told also of none, since it waits for an answer."""
+        """Have the library read partitions from their positions on; without partitions too, since it waits for an answer."""
         self._is_assigning = False
-        self._client.incremental_assign([Place(*place, self._positions[place]) for place in partitions])
+        self._client.incremental_assign([ClientPartition(*partition, self._positions[partition]) for partition in partitions])
         self._pause_again(partitions)
 
     def drop(self, partitions: Collection[TopicPartition]) -> None:
-        """Own these no longer."""
-        for place in partitions:
-            self._owned.pop(place, None)
-            self._positions.pop(place, None)
-        self._claims.hold(self._group, self._owned, gone=partitions)
+        """Own partitions no longer."""
+        for partition in partitions:
+            self._owned.pop(partition, None)
+            self._positions.pop(partition, None)
+        self._fenced.set_owned(self._group, self._owned, dropped=partitions)
         if self._is_abandoned:
             return
         try:
-            assigned = {(place.topic, place.partition) for place in self._client.assignment()}
+            assigned = {(partition.topic, partition.partition) for partition in self._client.assignment()}
         except KafkaException:
             if not self._is_ended:
                 raise
-            # The client has failed, and has let go of everything.
+            # The client has failed, and has released everything.
             return
-        places = [Place(*place) for place in partitions if place in assigned]
-        if places:
+        released = [ClientPartition(*partition) for partition in partitions if partition in assigned]
+        if released:
             # The library would remember a pause until the partition comes back.
-            self._client.resume(places)
-            self._client.incremental_unassign(places)
+            self._client.resume(released)
+            self._client.incremental_unassign(released)
 
     def move(self, partition: TopicPartition, position: int) -> None:
-        """Records up to this position have been given out."""
+        """Note that the records before a position have been returned to the caller."""
         self._positions[partition] = position
 
     def seek(self, positions: Mapping[TopicPartition, int]) -> None:
         """Read on from these offsets."""
         self._positions.update(positions)
         if self._is_assigning:
-            # They are read from there as soon as they are assigned.
+            # `start` will read from there.
             return
-        places = [place for place in positions if place in self._owned]
-        with translated(f"group {self._group}"):
-            self._client.incremental_unassign([Place(*place) for place in places])
-            self._client.incremental_assign([Place(*place, positions[place]) for place in places])
-        self._pause_again(places)
+        owned = [partition for partition in positions if partition in self._owned]
+        with translate_errors(f"group {self._group}"):
+            self._client.incremental_unassign([ClientPartition(*partition) for partition in owned])
+            self._client.incremental_assign([ClientPartition(*partition, positions[partition]) for partition in owned])
+        self._pause_again(owned)
 
     def pause(self, partitions: Collection[TopicPartition]) -> None:
-        """Do not read these, until `resume`."""
+        """Read these partitions no more until `resume`."""
         self._paused.update(partitions)
         self._pause_again(partitions)
 
-    def _pause_again(self, places: Collection[TopicPartition]) -> None:
-        paused = [Place(*place) for place in places if place in self._paused and place in self._owned]
+    def _pause_again(self, partitions: Collection[TopicPartition]) -> None:
+        paused = [
+            ClientPartition(*partition) for partition in partitions if partition in self._paused and partition in self._owned
+        ]
         if paused:
             self._client.pause(paused)
 
     def resume(self, partitions: Collection[TopicPartition]) -> None:
-        """Read these again."""
+        """Read these partitions again."""
         self._paused.difference_update(partitions)
-        owned = [place for place in partitions if place in self._owned]
-        self._client.resume([Place(*place) for place in owned])
-        # What the library had fetched before the pause is fetched again.
-        self.seek({place: self._positions[place] for place in owned})
+        owned = [partition for partition in partitions if partition in self._owned]
+        self._client.resume([ClientPartition(*partition) for partition in owned])
+        # The library has discarded what it had fetched before the pause.
+        self.seek({partition: self._positions[partition] for partition in owned})
+
+
+class Takeover:
+    """Recovers partitions whose previous owner has died, and finds where to read on."""
+
+    def __init__(
+        self, spec: GroupSpec, clients: Clients, admin: ClusterAdmin, positions: GroupPositions, transactions: Transactions
+    ) -> None:
+        self._spec = spec
+        self._clients = clients
+        self._admin = admin
+        self._positions = positions
+        self._transactions = transactions
+
+    def begin(self, partitions: Collection[TopicPartition]) -> dict[TopicPartition, int]:
+        """Return where to read on: the committed position, or what the group's `reset` says. Can be repeated if it fails."""
+        self._abort_open_transactions(partitions)
+        committed = self.committed(partitions)
+        bounds = self._admin.bounds(list(partitions))
+        check_positions(self._spec.group, committed, bounds)
+        side = 0 if self._spec.reset == "earliest" else 1
+        return {partition: limits[side] for partition, limits in bounds.items()} | committed
+
+    def committed(self, partitions: Collection[TopicPartition]) -> dict[TopicPartition, int]:
+        """Return the group's committed positions."""
+        # Not asked of the member's own consumer: it would wait for its group, also while that assigns partitions.
+        return self._positions.settled(self._spec.group, partitions)
+
+    def _abort_open_transactions(self, partitions: Collection[TopicPartition]) -> None:
+        """Abort what those who committed for these partitions, and are no members any more, may have left open."""
+        positions = self._positions.committed(self._spec.group, partitions)
+        owners = {owner for _, owner in positions.values() if owner}
+        if self._transactions.id in owners:
+            # The process before this one may have been killed within a commit; opening the same id aborts it.
+            self._transactions.open()
+        suspects = owners - {self._transactions.id}
+        if not suspects:
+            return
+        members = {f"{self._spec.group}-{member}" for member, _ in self._admin.members(self._spec.group)}
+        for transactional_id in sorted(suspects - members):
+            logger.info("aborting what %s may have left open", transactional_id)
+            fence_transactions(self._clients, transactional_id)
+
+
+def check_positions(
+    group: str, positions: Mapping[TopicPartition, int], bounds: Mapping[TopicPartition, tuple[int, int]]
+) -> None:
+    """Raise LogError for a position behind the end of its partition: the topic was deleted and created again."""
+    for partition, (_, end) in bounds.items():
+        if positions.get(partition, 0) > end:
+            raise LogError(
+                f"topic {partition.topic}, partition {partition.partition}, ends at {end}, but group {group} has read it up to "
+                f"{positions[partition]}: the topic was deleted and created again. Results of the old topic cannot be continued "
+                "with the new one; start again with another consumer.group and other topics for the results, or delete those "
+                "topics and the group"
+            )
+
+
+def topics_alike(partitions: Mapping[str, int]) -> dict[str, list[str]]:
+    """Return the topics to subscribe to, each with all topics that are assigned like it.
+
+    Args:
+        partitions: The number of partitions of each topic, in the order of the group's spec.
+    """
+    by_count: dict[int, list[str]] = {}
+    for topic, count in partitions.items():
+        by_count.setdefault(count, []).append(topic)
+    return {topics[-1]: topics for topics in by_count.values()}
+
+
+class Rebalancing:
+    """Handles the callbacks with which the library assigns and revokes partitions of one member."""
+
+    def __init__(
+        self, assignment: Assignment, takeover: Takeover, alike: Mapping[str, list[str]], listener: Listener | None
+    ) -> None:
+        self.assignment = assignment
+        self._takeover = takeover
+        self._alike = alike
+        self._listener = listener
+        self._pending: set[TopicPartition] = set()
+        self._moved: set[TopicPartition] = set()
+        self._error: BaseException | None = None
+
+    def subscribe(self, client: Consumer) -> None:
+        """Have the broker assign partitions to this client, which calls back within its polls."""
+        client.subscribe(
+            sorted(self._alike), on_assign=self._callback(self._assigned), on_revoke=self._callback(self._revoked),
+            on_lost=self._callback(self._lost),
+        )  # fmt: skip
+
+    def _callback(self, handle: Callable[[list[TopicPartition]], None]) -> Callable[[Any, list[Any]], None]:
+        """Return a callback that handles the partitions of all topics that are assigned alike, and keeps the first error."""
+
+        def call(_: Any, assigned: list[Any]) -> None:
+            partitions = [
+                TopicPartition(topic, partition.partition)
+                for partition in assigned
+                for topic in self._alike.get(partition.topic, [partition.topic])
+            ]
+            self._moved.update(partitions)
+            try:
+                handle(partitions)
+            except BaseException as error:
+                self._error = self._error or error
+
+        return call
+
+    def raise_error(self) -> None:
+        """Raise the error of a callback, if there was one."""
+        if self._error is not None:
+            error, self._error = self._error, None
+            raise error
+
+    def forget_error(self) -> None:
+        """Forget the error of a callback, since its reason is known."""
+        self._error = None
+
+    @property
+    def moved(self) -> Collection[TopicPartition]:
+        """Partitions that came or went during this poll."""
+        return self._moved
+
+    def begin_poll(self) -> None:
+        """Take over what is pending from earlier polls, and forget what moved in them."""
+        if self._pending:
+            self._take_over()
+        self._moved.clear()
+
+    def _assigned(self, partitions: list[TopicPartition]) -> None:
+        if self.assignment.is_ended:
+            self._drop(partitions)
+            return
+        self._pending.update(partition for partition in partitions if partition not in self.assignment)
+        self._take_over()
+
+    def _take_over(self) -> None:
+        """Own what is pending; if the brokers cannot be asked, it stays pending for the next poll."""
+        pending = sorted(self._pending)
+        assigned: list[TopicPartition] = []
+        try:
+            begin = self._takeover.begin(pending) if pending else {}
+            self._pending.clear()
+            self.assignment.add(pending, begin)
+            assigned = pending
+            if pending and self._listener is not None:
+                self._listener.assigned(pending)
+        finally:
+            # The library needs an answer whatever happened; an error is raised by the poll.
+            self.assignment.start(assigned)
+
+    def _revoked(self, partitions: list[TopicPartition]) -> None:
+        revoked = [partition for partition in partitions if partition in self.assignment]
+        try:
+            if revoked and self._listener is not None:
+                self._listener.revoked(revoked)
+        finally:
+            self._drop(partitions)
+
+    def _lost(self, partitions: list[TopicPartition]) -> None:
+        lost = [partition for partition in partitions if partition in self.assignment]
+        self._drop(partitions)
+        if lost and self._listener is not None:
+            self._listener.lost(lost)
+
+    def lose_all(self) -> None:
+        """Drop all partitions, pending ones too, since they belong to others already."""
+        self._lost([*self.assignment, *self._pending])
+
+    def _drop(self, partitions: Collection[TopicPartition]) -> None:
+        self._pending.difference_update(partitions)
+        self.assignment.drop(partitions)

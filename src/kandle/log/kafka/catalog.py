@@ -1,85 +1,122 @@
-"""What the topics of a cluster hold: their specs, kept in a compacted topic of their own, so that every process knows them."""
+"""What kandle knows of topics beyond what the brokers know: their columns, and how their records are encoded.
+
+Two internal topics keep it for all processes. `_kandle_topics` is compacted and holds the spec of each topic
+(`TopicCatalog`). `_kandle_schemas` holds the schemas of the embedded registry (`SchemaJournal`); it is created only where no
+schema registry is configured.
+"""
 
 from __future__ import annotations
 
 import base64
+import difflib
 import json
 import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 
 import polars as pl
 
-from kandle.errors import UnavailableError, UnknownTopicError
-from kandle.log.kafka.admin import Admin
-from kandle.log.kafka.reading import NO_HEADERS, Reader
-from kandle.log.kafka.writing import Appender, Encoded
+from kandle.errors import LogError, UnavailableError, UnknownTopicError
+from kandle.log.kafka.admin import ClusterAdmin
+from kandle.log.kafka.connections import Clients
+from kandle.log.kafka.producer import Appender, EncodedWrite
+from kandle.log.kafka.reading import NO_HEADERS, PartitionReader, RecordCodec
 from kandle.log.port import TopicPartition
-from kandle.log.schema import decode_spec, encode_spec
+from kandle.log.records import Write, header_rows
+from kandle.log.schema import check_records, decode_spec, encode_spec, with_headers
+from kandle.model.entity import EntityModel
 from kandle.plan.topics import TopicSpec
+from kandle.serde.formats import Formats, topic_codec
 from kandle.serde.port import Decoded, Messages
-from kandle.time.clock import Clock
+from kandle.serde.registry import Registry
+from kandle.serde.registry_embedded import Entry
 from kandle.time.timeframe import SECOND
 
-CATALOG = "_kandle_topics"
-LOOKED_AT_EVERY = SECOND
-ROWS_AT_ONCE = 10_000
+CATALOG_TOPIC = "_kandle_topics"
+SCHEMA_TOPIC = "_kandle_schemas"
+REFRESH_INTERVAL = SECOND
+ROWS_PER_READ = 10_000
+
+MAX_RECORD_BYTES = 1_000_000
+"""Largest record that brokers and the client library take with their default settings."""
+
+MAX_SUGGESTIONS = 10
+"""Topics that the error for an unknown topic names; clusters have thousands."""
 
 
-class Catalog:
-    """Specs of topics by name; `read_only` never creates the topic that keeps them."""
+class TopicCatalog:
+    """The specs of topics by name, as all processes know them. May be used by several threads."""
 
-    def __init__(self, admin: Admin, reader: Reader, appender: Appender, clock: Clock, replication: int = 1) -> None:
-        self._admin, self._reader, self._appender, self._clock = admin, reader, appender, clock
-        self._replication = replication
+    def __init__(self, clients: Clients, admin: ClusterAdmin, reader: PartitionReader, appender: Appender) -> None:
+        self._clients = clients
+        self._clock = clients.clock
+        self._admin, self._reader, self._appender = admin, reader, appender
         self._specs: dict[str, TopicSpec] = {}
         self._position = 0
-        self._looked_at: int | None = None
+        self._refreshed: int | None = None
         self._lock = threading.RLock()
 
-    def get(self, name: str) -> TopicSpec | None:
-        """What is known of a topic; looks for news if nothing is."""
+    def find(self, name: str) -> TopicSpec | None:
+        """Return the spec of a topic, or None if there is none; reads news if the last look is some time ago."""
         with self._lock:
             try:
                 if name not in self._specs or self._is_old():
-                    self.refresh()
+                    self._refresh()
             except UnavailableError:
                 # What is known will do until the brokers are back.
                 if name not in self._specs:
                     raise
             return self._specs.get(name)
 
+    def get(self, name: str) -> TopicSpec:
+        """Return the spec of a topic; UnknownTopicError, which names topics with similar names, if there is none."""
+        spec = self.find(name)
+        if spec is None:
+            raise self.unknown_topic(name)
+        return spec
+
+    def unknown_topic(self, name: str) -> UnknownTopicError:
+        """Return the error for a topic that does not exist."""
+        names = [topic for topic in sorted(self._admin.partition_counts()) if not topic.startswith("_")]
+        similar = difflib.get_close_matches(name, names, MAX_SUGGESTIONS, cutoff=0.5)
+        listed = [*similar, *(topic for topic in names if topic not in similar)][:MAX_SUGGESTIONS]
+        more = f" and {len(names) - len(listed)} more" if len(names) > len(listed) else ""
+        return UnknownTopicError(f"there is no topic {name!r} of kandle's; there are {', '.join(listed) or 'none'}{more}")
+
     def all(self) -> dict[str, TopicSpec]:
-        """Everything that is known."""
+        """Return all specs by name."""
         with self._lock:
-            self.refresh()
+            self._refresh()
             return dict(self._specs)
 
     def _is_old(self) -> bool:
-        return self._looked_at is None or not 0 <= self._clock.steady() - self._looked_at < LOOKED_AT_EVERY
+        return self._refreshed is None or not 0 <= self._clock.steady() - self._refreshed < REFRESH_INTERVAL
 
-    def refresh(self) -> None:
-        """Take in what other processes have put."""
-        place = TopicPartition(CATALOG, 0)
-        self._looked_at = self._clock.steady()
+    def _refresh(self) -> None:
+        """Read what other processes have written."""
+        partition = TopicPartition(CATALOG_TOPIC, 0)
+        self._refreshed = self._clock.steady()
         try:
-            end = self._admin.bounds([place])[place][1]
+            end = self._admin.bounds([partition])[partition][1]
         except UnknownTopicError:
             return
-        while batches := self._reader.read(Lines(self._specs), place, self._position, end, ROWS_AT_ONCE):
+        while batches := self._reader.read(_SpecDecoder(self._specs), partition, self._position, end, ROWS_PER_READ):
             self._position = batches[-1].next_offset
 
     def put(self, spec: TopicSpec) -> None:
-        """Have everybody know this."""
+        """Write the spec of a topic; the first call creates the catalogue's topic."""
         with self._lock:
-            if self._admin.state(CATALOG) is None:
-                self._admin.create(TopicSpec(CATALOG, (), replication=self._replication, compacted=True))
-            text, empty = encode_spec(spec)
-            value = json.dumps({"spec": text, "columns": base64.b64encode(empty).decode()})
-            self._appender.append([Encoded(CATALOG, 0, [spec.name.encode()], [value.encode()])], None)
+            if self._admin.topic_size(CATALOG_TOPIC) is None:
+                replication = self._clients.settings.replication
+                self._admin.create(TopicSpec(CATALOG_TOPIC, (), replication=replication, compacted=True))
+            text, columns = encode_spec(spec)
+            value = json.dumps({"spec": text, "columns": base64.b64encode(columns).decode()})
+            self._appender.append([EncodedWrite(CATALOG_TOPIC, 0, [spec.name.encode()], [value.encode()])], None)
             self._specs[spec.name] = spec
 
 
-class Lines:
-    """Reads the catalog's records into specs as they come."""
+class _SpecDecoder:
+    """Reads records of the catalogue's topic into specs."""
 
     headers = NO_HEADERS
 
@@ -87,7 +124,7 @@ class Lines:
         self._specs = specs
 
     def decode(self, keys: Messages, values: Messages) -> Decoded:
-        """Keep the newest spec of each topic; the batch itself is not looked at."""
+        """Keep the latest spec of each topic; the returned rows are not used."""
         for key, value in zip(keys, values, strict=True):
             name = (key or b"").decode()
             if value is None:
@@ -96,3 +133,108 @@ class Lines:
                 content = json.loads(value)
                 self._specs[name] = decode_spec(content["spec"], base64.b64decode(content["columns"]))
         return Decoded(pl.DataFrame({"name": [(key or b"").decode() for key in keys]}))
+
+
+class SchemaJournal:
+    """The journal of the embedded registry: a topic of one partition whose records are kept for ever."""
+
+    def __init__(self, clients: Clients, admin: ClusterAdmin, reader: PartitionReader, appender: Appender) -> None:
+        self._clients = clients
+        self._admin, self._reader, self._appender = admin, reader, appender
+        self._exists = False
+
+    def append(self, subject: str, text: str) -> None:
+        """Append a record; the first call creates the topic."""
+        if self._admin.topic_size(SCHEMA_TOPIC) is None:
+            self._admin.create(TopicSpec(SCHEMA_TOPIC, (), replication=self._clients.settings.replication))
+        self._appender.append([EncodedWrite(SCHEMA_TOPIC, 0, [subject.encode()], [text.encode()])], None)
+        self._exists = True
+
+    def load(self, offset: int) -> Sequence[Entry]:
+        """Return all records from an offset on."""
+        partition = TopicPartition(SCHEMA_TOPIC, 0)
+        try:
+            end = self._admin.bounds([partition])[partition][1]
+        except UnknownTopicError as error:
+            if self._exists:
+                # Brokers that are just starting do not know their topics yet.
+                raise UnavailableError(f"topic {SCHEMA_TOPIC} existed, and does not now; was it deleted?") from error
+            return []
+        self._exists = True
+        entries: list[Entry] = []
+        while batches := self._reader.read(_TEXTS, partition, offset, end, ROWS_PER_READ):
+            for batch in batches:
+                rows = batch.records.frame.iter_rows()
+                entries += [Entry(at, *row) for at, row in zip(batch.offsets.tolist(), rows, strict=True)]
+            offset = batches[-1].next_offset
+        return entries
+
+
+class _TextDecoder:
+    """Reads records whose key and value are text."""
+
+    headers = NO_HEADERS
+
+    def decode(self, keys: Messages, values: Messages) -> Decoded:
+        rows = {"key": [(key or b"").decode() for key in keys], "value": [(value or b"").decode() for value in values]}
+        return Decoded(pl.DataFrame(rows, schema={"key": pl.String, "value": pl.String}))
+
+
+_TEXTS = _TextDecoder()
+
+
+@dataclass(frozen=True, slots=True)
+class Declaration:
+    """How the records of a topic are declared: formats, and the entity. Topics that are kandle's own have neither."""
+
+    formats: Formats = field(default_factory=Formats)
+    entity: EntityModel | None = None
+
+
+Declarations = Callable[[str], Declaration]
+"""Returns the declaration of a topic by its name."""
+
+
+class TopicCodecs:
+    """Encodes and decodes records of topics by their specs, declarations and registered schemas."""
+
+    def __init__(self, catalog: TopicCatalog, registry: Registry, declarations: Declarations, max_record_bytes: int) -> None:
+        self._catalog = catalog
+        self._registry = registry
+        self._declarations = declarations
+        self._max_record_bytes = max_record_bytes
+        self._codecs: dict[str, tuple[TopicSpec, RecordCodec]] = {}
+
+    def create(self, spec: TopicSpec) -> RecordCodec:
+        """Return a codec for a topic that may not exist yet; SchemaError if its columns cannot be encoded."""
+        declared = self._declarations(spec.name)
+        return topic_codec(spec.name, spec.columns, spec.keys, self._registry, declared.formats, declared.entity)
+
+    def codec(self, topic: str) -> RecordCodec:
+        """Return the codec of a topic."""
+        spec = self._catalog.get(topic)
+        if topic not in self._codecs or self._codecs[topic][0] is not spec:
+            self._codecs[topic] = (spec, self.create(spec))
+        return self._codecs[topic][1]
+
+    def encode(self, writes: Sequence[Write]) -> list[EncodedWrite]:
+        """Return writes as bytes.
+
+        Raises:
+            LogError: A partition does not exist, or records do not fit the columns of their topic.
+            DataError: A value does not fit its column, or a record is too large.
+        """
+        return [self._encode(write) for write in writes]
+
+    def _encode(self, write: Write) -> EncodedWrite:
+        spec = self._catalog.get(write.topic)
+        if not 0 <= write.partition < spec.partitions:
+            raise LogError(f"topic {spec.name} has partitions 0 to {spec.partitions - 1}, not {write.partition}")
+        check_records(spec, write.records)
+        codec = self.codec(write.topic)
+        records = with_headers(write.records, codec.headers)
+        keys, values = codec.encode(records.frame, records.tombstones)
+        headers = None if records.headers is None else [list(row.items()) for row in header_rows(records)]
+        encoded = EncodedWrite(write.topic, write.partition, keys, values, headers)
+        encoded.check_size(self._max_record_bytes)
+        return encoded

@@ -1,4 +1,19 @@
-"""What Kafka's errors mean, in words, and whether it is worth trying again."""
+"""Errors of the client library, translated into those of kandle.
+
+The library reports errors in two ways. A call that fails raises `KafkaException`: `translate_errors` raises the error of kandle
+in its place, which says what the caller can do.
+
+    UnavailableError     try again later: brokers are down, busy or electing leaders
+    FencedError          the partition or the transaction belongs to another process; nothing was written
+    ReplacedError        another process has joined the group under this member's name
+    AccessError          the user may not do this; the message names the access rule or the option
+    DataError            a record is too large
+    UnknownTopicError    the topic does not exist
+    StorageError         anything else
+
+What a client meets in the background, such as a broker that is down, goes to the client's error callback. The client tries again
+by itself, so `ClientErrors` only logs such an error: once when it starts and once when it is over.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +41,7 @@ from kandle.time.timeframe import MINUTE, SECOND
 logger = logging.getLogger("kandle.kafka")
 
 QUIET = 5 * SECOND
-"""A broker that is still down, of several, is heard of every second."""
+"""Time without errors after which the brokers count as back: a broker that is down is reported every second."""
 
 FENCED = {
     KafkaError._FENCED,
@@ -52,10 +67,18 @@ REFUSED = {
     KafkaError._AUTHENTICATION: "look at sasl.username, sasl.password and security.protocol in the options kafka.properties",
     KafkaError._SSL: "look at security.protocol and ssl.* in the options kafka.properties",
 }
-UNKNOWN = {KafkaError._NOENT, KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC, KafkaError._UNKNOWN_PARTITION}
-UNSENT = {KafkaError._MSG_TIMED_OUT, KafkaError._TIMED_OUT}
-"""What producers say in the end of a topic that was deleted, too."""
-PASSING = {
+"""Errors that say that this user may not do something, with the way out."""
+
+UNKNOWN_TOPIC = {
+    KafkaError._NOENT,
+    KafkaError.UNKNOWN_TOPIC_OR_PART,
+    KafkaError._UNKNOWN_TOPIC,
+    KafkaError._UNKNOWN_PARTITION,
+}
+NOT_DELIVERED = {KafkaError._MSG_TIMED_OUT, KafkaError._TIMED_OUT}
+"""Errors with which producers give up; they also say so of a topic that was deleted."""
+
+TEMPORARY = {
     KafkaError._TRANSPORT,
     KafkaError._ALL_BROKERS_DOWN,
     KafkaError._TIMED_OUT,
@@ -87,110 +110,111 @@ PASSING = {
     KafkaError.KAFKA_STORAGE_ERROR,
     KafkaError.OUT_OF_ORDER_SEQUENCE_NUMBER,
     KafkaError.UNKNOWN_PRODUCER_ID,
-    # Of a commit: records were not delivered, and nothing was written. Each record's report says why.
+    # A commit whose records were not delivered; nothing was written. The delivery report of each record says why.
     KafkaError._INCONSISTENT,
 }
 
 
-def meaning(error: KafkaError, what: str, advice: str | None = None) -> KandleError:
-    """The error of kandle for one of Kafka; `what` is what was tried, with the names that matter.
+def error_for(error: KafkaError, action: str, advice: str | None = None) -> KandleError:
+    """Return the error of kandle for one of Kafka.
 
-    `advice` is the way out if the brokers refuse it, where that is not the usual one.
+    Args:
+        error: The error of the client library.
+        action: What failed, with the names that matter, for instance `read of topic ticks`.
+        advice: The way out if the brokers do not allow it, where the usual one does not fit.
     """
     code = error.code()
-    text = f"{what}: {error.str()} ({error.name()})"
+    text = f"{action}: {error.str()} ({error.name()})"
     if code in REPLACED:
         return ReplacedError(text)
     if code in FENCED:
         return FencedError(f"{text}; nothing was written")
     if code in REFUSED:
         return AccessError(f"{text}; {advice or REFUSED[code]}")
-    if code in UNKNOWN:
+    if code in UNKNOWN_TOPIC:
         return UnknownTopicError(f"{text}; was the topic deleted?")
     if code == KafkaError.MSG_SIZE_TOO_LARGE:
         return DataError(
-            f"{text}; raise max.message.bytes of the topic, and message.max.bytes in the options kafka.producer for "
-            "larger records; or, if they are small, set batch.size there below it"
+            f"{text}; raise max.message.bytes of the topic, and message.max.bytes in the options kafka.producer, if single "
+            "records are larger than that; if they are small, set batch.size in kafka.producer to less than it"
         )
-    if code in PASSING or error.retriable():
-        there = ", and is the topic still there" if code in UNSENT else ""
-        return UnavailableError(f"{text}; do the brokers run{there}? Look at kafka.bootstrap as well")
+    if code in TEMPORARY or error.retriable():
+        if code in NOT_DELIVERED:
+            advice = "check that the brokers run, that kafka.bootstrap names them and that the topic still exists"
+        else:
+            advice = "check that the brokers run and that kafka.bootstrap names them"
+        return UnavailableError(f"{text}; {advice}")
     return StorageError(text)
 
 
-def _meant(error: KafkaException, what: str, advice: str | None) -> KandleError:
-    found = error.args[0]
-    return meaning(found, what, advice) if isinstance(found, KafkaError) else LogError(f"{what}: {error}")
+def _error_for_exception(error: KafkaException, action: str, advice: str | None) -> KandleError:
+    reason = error.args[0]
+    return error_for(reason, action, advice) if isinstance(reason, KafkaError) else LogError(f"{action}: {error}")
 
 
 @contextmanager
-def translated(what: str, advice: str | None = None) -> Iterator[None]:
-    """Errors of the client library as those of kandle."""
+def translate_errors(action: str, advice: str | None = None) -> Iterator[None]:
+    """Raise errors of kandle in place of those of the client library; `error_for` explains the arguments."""
     try:
         yield
     except KafkaException as error:
-        raise _meant(error, what, advice) from error
+        raise _error_for_exception(error, action, advice) from error
     except SystemError as error:
-        # A client that ends while it calls back says why in the cause only.
+        # A client that fails while it runs a callback gives the reason only as the cause.
         if not isinstance(error.__cause__, KafkaException):
             raise
-        raise _meant(error.__cause__, what, advice) from error.__cause__
+        raise _error_for_exception(error.__cause__, action, advice) from error.__cause__
     except TimeoutError as error:
-        raise UnavailableError(f"{what}: the client library gives no answer; do the brokers run?") from error
+        raise UnavailableError(f"{action}: the client library gives no answer; check that the brokers run") from error
     except BufferError as error:
-        raise UnavailableError(f"{what}: the producer's queue is full; the brokers do not keep up") from error
-
-
-def is_fatal(error: KandleError) -> bool:
-    """Whether the client of the library has ended because of it, or had before."""
-    cause = error.__cause__
-    return isinstance(cause, KafkaException) and bool(cause.args[0].code() == KafkaError._FATAL)
-
-
-def is_undelivered(error: BaseException) -> bool:
-    """Whether a commit failed since its records did, whose reports then say why."""
-    cause = error.__cause__
-    return isinstance(cause, KafkaException) and bool(cause.args[0].code() == KafkaError._INCONSISTENT)
+        raise UnavailableError(f"{action}: the queue of the producer is full; the brokers do not keep up") from error
 
 
 @contextmanager
-def configured(bootstrap: str) -> Iterator[None]:
-    """Settings that the client library does not take."""
+def translate_settings_errors(bootstrap: str) -> Iterator[None]:
+    """Raise OptionsError for settings that the client library refuses."""
     try:
         yield
     except KafkaException as error:
-        said = error.args[0].str()
+        reason = error.args[0].str()
         raise OptionsError(
-            f"Kafka at {bootstrap}: {said}; look at the options kafka.properties, kafka.consumer and kafka.producer"
+            f"Kafka at {bootstrap}: {reason}; look at the options kafka.properties, kafka.consumer and kafka.producer"
         ) from error
 
 
-class Told:
-    """Passing errors of a log's clients, each said once until it is over."""
+def code_of(error: BaseException) -> int | None:
+    """Return the code of the Kafka error that caused an error of kandle, or None if another error caused it."""
+    cause = error.__cause__
+    reason = cause.args[0] if isinstance(cause, KafkaException) else None
+    return reason.code() if isinstance(reason, KafkaError) else None
+
+
+class ClientErrors:
+    """Logs what the clients of a log meet in the background; its instance is their error callback."""
 
     def __init__(self, bootstrap: str, clock: Clock) -> None:
         self._bootstrap = bootstrap
         self._clock = clock
-        self._heard: dict[int, int] = {}
+        self._last: dict[int, int] = {}
         self.refusal: KafkaError | None = None
-        """Why brokers do not let this process in, if they said so last."""
+        """The latest error that says that this user may not connect."""
 
     def __call__(self, error: KafkaError) -> None:
-        """For `error_cb`: what clients meet in the background; they go on trying by themselves."""
-        is_new = error.code() not in self._heard
-        self._heard[error.code()] = self._clock.steady()
+        """Log an error unless it was logged already and is not over yet."""
+        is_new = error.code() not in self._last
+        self._last[error.code()] = self._clock.steady()
         if error.code() in REFUSED:
             self.refusal = error
         if is_new:
             logger.warning("Kafka at %s: %s (%s)", self._bootstrap, error.str(), error.name())
 
     @property
-    def is_troubled(self) -> bool:
-        """Whether brokers could not be reached a moment ago."""
-        return bool(self._heard) and self._clock.steady() - max(self._heard.values()) < MINUTE
+    def are_recent(self) -> bool:
+        """Whether there was an error within the last minute."""
+        return bool(self._last) and self._clock.steady() - max(self._last.values()) < MINUTE
 
-    def works(self) -> None:
-        """Something was written: if nothing more was heard for a while, all is well again."""
-        if self._heard and self._clock.steady() - max(self._heard.values()) > QUIET:
-            self._heard.clear()
+    def note_success(self) -> None:
+        """Log that the brokers are back if the last error is some time ago; called after each successful write."""
+        if self._last and self._clock.steady() - max(self._last.values()) > QUIET:
+            self._last.clear()
             logger.info("Kafka at %s: back", self._bootstrap)

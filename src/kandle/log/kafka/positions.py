@@ -1,118 +1,164 @@
-"""How far groups have come, asked as a member would ask.
+"""Positions of consumer groups: the next offset that a group has committed for each partition.
 
-The administrative client could tell as well, but the library may end the process where it has asked that in an outage.
+A commit can be part of a transaction that is still open. `settled` waits until it is decided; `committed` returns what was
+committed before it.
+
+    committed position     10                    10                      25
+                           |---------------------|-----------------------|------> time
+                           begin transaction     position 25 is added    commit
+    committed() ---------> 10                    10                      25
+    settled()   ---------> 10                    waits ----------------> 25
+
+A member that takes a partition over has to call `settled`: with 10 it would process again what the transaction of its dead
+predecessor has already written. If the predecessor never commits, the transaction is aborted (`assignment.py` says by whom).
+
+Positions are asked for as a member would do it, by a consumer that never joins the group. The administrative client could ask as
+well, but the library may end the process if it has asked that in an outage.
 """
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import Any, Literal
 
-from confluent_kafka import Consumer as Client
-from confluent_kafka import TopicPartition as Place
+from confluent_kafka import TopicPartition as ClientPartition
 
-from kandle.errors import UnavailableError
-from kandle.log.kafka.failures import Told, configured, meaning, translated
-from kandle.log.kafka.settings import KafkaSettings
+from kandle.errors import UnavailableError, UnknownTopicError
+from kandle.log.kafka.admin import ClusterAdmin
+from kandle.log.kafka.connections import Clients
+from kandle.log.kafka.failures import error_for, translate_errors
 from kandle.log.port import TopicPartition
-from kandle.time.clock import Clock
-from kandle.time.timeframe import MILLISECOND, SECOND
+from kandle.time.timeframe import MILLISECOND, SECOND, duration_text
 
-logger = logging.getLogger("kandle.kafka")
-
-ASKED_FOR = 2 * SECOND
-"""Longest wait for one answer: a client that waits for a coordinator it has lost is given up after it."""
+MAX_ANSWER_TIME = 2 * SECOND
+"""Longest wait for one answer; a client that waits for a coordinator it has lost is given up after it."""
 
 PAUSE = 5 * MILLISECOND
 
-MOST_KEPT = 16
-"""Clients that are kept for the next question, each of a group: so many groups has no process, but a cluster may."""
+MAX_IDLE_CLIENTS = 16
+"""Clients that are kept for the next question. A process has fewer groups than that, but a cluster may have more."""
+
+REPARTITION_SUFFIX = "-repartition"
 
 Isolation = Literal["read_committed", "read_uncommitted"]
 """Whether a client waits for open transactions, or is told what was committed before them."""
 
 
-class Positions:
-    """Of all groups; to be asked from any thread."""
+class GroupPositions:
+    """Returns the positions of any group. May be used by several threads."""
 
-    def __init__(self, settings: KafkaSettings, name: str, clock: Clock, told: Told) -> None:
-        self._settings = settings
-        self._name = name
-        self._clock = clock
-        self._told = told
+    def __init__(self, clients: Clients) -> None:
+        self._clients = clients
+        self._settings = clients.settings
+        self._clock = clients.clock
         self._idle: dict[tuple[str, Isolation], Any] = {}
 
-    def committed(self, group: str, places: Collection[TopicPartition]) -> dict[TopicPartition, tuple[int, str]]:
-        """Next offset of those partitions that the group has committed one of, and who said so.
+    def committed(self, group: str, partitions: Collection[TopicPartition]) -> dict[TopicPartition, tuple[int, str]]:
+        """Return the committed positions without waiting for open transactions.
 
-        Positions that an open transaction may still change are given as they were before it.
+        Args:
+            group: Name of the group.
+            partitions: Partitions to ask for.
+
+        Returns:
+            The next offset and the transactional id of who committed it, for each partition that has a position.
         """
         deadline = self._clock.steady() + self._settings.request
         while True:
             try:
-                return self._asked(group, places, "read_uncommitted")
+                return self._ask(group, partitions, "read_uncommitted")
             except UnavailableError:
                 if self._clock.steady() > deadline:
                     raise
                 self._clock.pause(PAUSE)
 
-    def settled(self, group: str, places: Collection[TopicPartition]) -> dict[TopicPartition, int]:
-        """Next offset of those partitions that the group has committed one of; open transactions are waited for."""
+    def settled(self, group: str, partitions: Collection[TopicPartition]) -> dict[TopicPartition, int]:
+        """Return the next offset of each partition that has a position, once no open transaction can change it.
+
+        Args:
+            group: Name of the group.
+            partitions: Partitions to ask for.
+
+        Raises:
+            UnavailableError: A transaction stays open for longer than the patience of the settings.
+        """
         deadline = self._clock.steady() + self._settings.patience
         while True:
             try:
-                return {place: offset for place, (offset, _) in self._asked(group, places, "read_committed").items()}
+                return {partition: at for partition, (at, _) in self._ask(group, partitions, "read_committed").items()}
             except UnavailableError as error:
                 if self._clock.steady() > deadline:
-                    # Where the brokers do not answer at all, that is said instead.
-                    self._asked(group, places, "read_uncommitted")
-                    words = ", ".join(f"{place.topic} {place.partition}" for place in sorted(places))
+                    # Raises the right error if the brokers do not answer at all.
+                    self._ask(group, partitions, "read_uncommitted")
+                    names = ", ".join(f"{partition.topic} {partition.partition}" for partition in sorted(partitions))
                     raise UnavailableError(
-                        f"group {group}: a transaction that moves the positions of some of {words} has been open for "
-                        f"{self._settings.patience // SECOND} s"
+                        f"group {group}: a transaction that changes positions in {names} has been open for "
+                        f"{duration_text(self._settings.patience)}"
                     ) from error
                 self._clock.pause(PAUSE)
 
-    def _asked(
-        self, group: str, places: Collection[TopicPartition], isolation: Isolation
+    def _ask(
+        self, group: str, partitions: Collection[TopicPartition], isolation: Isolation
     ) -> dict[TopicPartition, tuple[int, str]]:
-        """UnavailableError if there is no answer for a while."""
-        if not places:
+        """Return the positions; UnavailableError if there is no answer for a while."""
+        if not partitions:
             return {}
-        # Nobody else uses a client meanwhile, so that none has to wait for another's open transactions.
-        client = self._idle.pop((group, isolation), None) or self._made(group, isolation)
+        # A client is used by one question at a time, so that none waits for the open transactions of another.
+        client = self._idle.pop((group, isolation), None) or self._clients.positions(group, isolation)
         try:
-            with translated(f"positions of group {group}"):
-                timeout = min(ASKED_FOR, self._settings.request, self._settings.patience) / SECOND
-                found = client.committed([Place(*place) for place in places], timeout)
+            with translate_errors(f"positions of group {group}"):
+                timeout = min(MAX_ANSWER_TIME, self._settings.request, self._settings.patience) / SECOND
+                answers = client.committed([ClientPartition(*partition) for partition in partitions], timeout)
         except BaseException:
             client.close()
             raise
         self._keep((group, isolation), client)
-        for place in found:
-            if place.error is not None:
-                raise meaning(place.error, f"position of group {group} in {place.topic}, partition {place.partition}")
+        for answer in answers:
+            if answer.error is not None:
+                raise error_for(answer.error, f"position of group {group} in {answer.topic}, partition {answer.partition}")
         return {
-            TopicPartition(place.topic, place.partition): (place.offset, place.metadata or "")
-            for place in found
-            if place.offset >= 0
+            TopicPartition(answer.topic, answer.partition): (answer.offset, answer.metadata or "")
+            for answer in answers
+            if answer.offset >= 0
         }
 
-    def _made(self, group: str, isolation: Isolation) -> Any:
-        with configured(self._settings.bootstrap):
-            return Client({**self._settings.teller(self._name, group, isolation), "error_cb": self._told}, logger=logger)
-
     def _keep(self, key: tuple[str, Isolation], client: Any) -> None:
-        left = [self._idle.pop(key, None)]
-        if len(self._idle) >= MOST_KEPT:
-            left.append(self._idle.pop(next(iter(self._idle)), None))
+        replaced = [self._idle.pop(key, None)]
+        if len(self._idle) >= MAX_IDLE_CLIENTS:
+            replaced.append(self._idle.pop(next(iter(self._idle)), None))
         self._idle[key] = client
-        for each in left:
-            if each is not None:
-                each.close()
+        for old in replaced:
+            if old is not None:
+                old.close()
 
     def close(self) -> None:
-        """Let go of the connections."""
+        """Close the connections."""
         while self._idle:
             self._idle.popitem()[1].close()
+
+
+class KafkaProgress:
+    """How far the groups of other programs, such as the queries of ksqlDB, have read topics that kandle did not create."""
+
+    def __init__(self, admin: ClusterAdmin, positions: GroupPositions) -> None:
+        self._admin = admin
+        self._positions = positions
+
+    def bounds(self, topics: Collection[str]) -> Mapping[TopicPartition, tuple[int, int]]:
+        """Return the first and the next offset of each partition of these topics, open transactions included."""
+        return self._admin.bounds([partition for topic in topics for partition in self._partitions(topic)]) if topics else {}
+
+    def _partitions(self, topic: str) -> list[TopicPartition]:
+        size = self._admin.topic_size(topic)
+        if size is None:
+            raise UnknownTopicError(f"there is no topic {topic!r} on the brokers, though a query of ksqlDB reads it")
+        return [TopicPartition(topic, number) for number in range(size[0])]
+
+    def committed(self, group: str, partitions: Collection[TopicPartition]) -> Mapping[TopicPartition, int]:
+        """Return the next offset of each partition that the group has committed."""
+        return {partition: at for partition, (at, _) in self._positions.committed(group, partitions).items()}
+
+    def inner_topics(self, group: str) -> list[str]:
+        """Return the topics with which a query repartitions records by another key; their names begin with its group's."""
+        names = self._admin.partition_counts()
+        return sorted(name for name in names if name.startswith(f"{group}-") and name.endswith(REPARTITION_SUFFIX))

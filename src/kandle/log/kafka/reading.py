@@ -1,63 +1,87 @@
-"""Messages as batches, and reads of partitions from any offset on."""
+"""Records: messages of the library become batches, read from any offset (`PartitionReader`) or for a group (`Fetcher`).
+
+**What can be read.** Readers see committed records only, so they stop at the *last stable offset*: the first record of the oldest
+transaction that is still open. The end of a partition is behind it.
+
+    offset    0        20               30         36
+              |--------|----------------|----------|
+              committed  open            committed  end
+                       ^ last stable offset: readers stop here until the transaction is decided
+
+Who restores state, or reads "everything up to now", must not stop there: the records behind it may be part of that state, because
+even after a commit the stable offset follows some milliseconds later. So `PartitionReader.read` is given the end with open
+transactions included, and waits until the stable offset has reached it. The wait ends, since the open transaction is committed,
+fenced by the successor of its process, or aborted by its timeout.
+
+**What is taken but not returned.** The library counts a message as read once `consume` has returned it. If a poll fails after
+that, or a partition moves during the poll, `Fetcher` seeks back, so that the message comes again.
+"""
 
 from __future__ import annotations
 
 import gc
 import logging
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import MappingProxyType
 from typing import Any, Protocol
 
 import numpy as np
 import polars as pl
-from confluent_kafka import Consumer as Client
-from confluent_kafka import KafkaError
-from confluent_kafka import TopicPartition as Place
+from confluent_kafka import Consumer, KafkaError
+from confluent_kafka import TopicPartition as ClientPartition
 
-from kandle.errors import UnavailableError
-from kandle.log.kafka.failures import Told, configured, meaning, translated
-from kandle.log.kafka.settings import KafkaSettings
-from kandle.log.port import TopicPartition
+from kandle.errors import ReplacedError, StorageError, UnavailableError
+from kandle.log.kafka.admin import ClusterAdmin
+from kandle.log.kafka.assignment import Rebalancing, check_positions
+from kandle.log.kafka.connections import Clients
+from kandle.log.kafka.failures import code_of, error_for, translate_errors
+from kandle.log.port import GroupSpec, TopicPartition
 from kandle.log.records import HEADERS, Batch, Records, RejectedRecord
 from kandle.log.schema import with_columns
 from kandle.serde.port import Decoded, Messages
-from kandle.time.clock import Clock
-from kandle.time.timeframe import MILLISECOND, SECOND
+from kandle.time.timeframe import MILLISECOND, SECOND, duration_text
 
 logger = logging.getLogger("kandle.kafka")
 
-SLICE = 20 * MILLISECOND
-"""How long one wait for messages takes, and so how long a wake-up may."""
+WAIT_SLICE = 20 * MILLISECOND
+"""Longest single wait for messages, and so the delay of a wake-up."""
 
-MOST_ROWS = 100_000
+MAX_READ_ROWS = 100_000
+MAX_POLL_ROWS = 50_000
+"""Records that one poll takes: with more, the first have left the processor's caches when they are decoded."""
+
+TEMPORARY = {KafkaError._ALL_BROKERS_DOWN, KafkaError._TRANSPORT, KafkaError._TIMED_OUT, KafkaError._MAX_POLL_EXCEEDED}
+"""Errors in place of a record that the library retries, beside those that say so themselves."""
 
 NO_HEADERS: Mapping[str, str] = MappingProxyType({})
 
 
-class Decoder(Protocol):
-    """Reads the bytes of one topic's records; `headers` names the headers in which columns stand."""
+class RecordDecoder(Protocol):
+    """Reads the records of one topic."""
 
     @property
-    def headers(self) -> Mapping[str, str]: ...
+    def headers(self) -> Mapping[str, str]:
+        """The header of each column that stands in one."""
 
     def decode(self, keys: Messages, values: Messages) -> Decoded:
-        """Rows, and what cannot be read."""
+        """Return the rows of the messages, and the messages that cannot be read."""
 
 
-class Codec(Decoder, Protocol):
-    """Records of one topic as bytes and back."""
+class RecordCodec(RecordDecoder, Protocol):
+    """Reads and writes the records of one topic."""
 
     def encode(
         self, frame: pl.DataFrame, tombstones: pl.Series | None = None
     ) -> tuple[Sequence[bytes | None], Sequence[bytes | None]]:
-        """Keys and values; DataError for a value that does not fit."""
+        """Return the keys and the values of the rows; DataError for a value that does not fit."""
 
 
 @contextmanager
-def uncollected() -> Iterator[None]:
-    """Keep the garbage collector away from many new messages: it would look at them all over and over, and none is in a cycle."""
+def pause_garbage_collection() -> Iterator[None]:
+    """Disable the garbage collector while many messages are created: it would visit them again and again for nothing."""
     was_enabled = gc.isenabled()
     gc.disable()
     try:
@@ -67,96 +91,105 @@ def uncollected() -> Iterator[None]:
             gc.enable()
 
 
-def batch_of(codec: Decoder, place: TopicPartition, messages: Sequence[Any], now: int, end: int | None = None) -> Batch:
-    """Messages of one partition as a batch; those that cannot be decoded are its rejects.
+def batch_of(
+    decoder: RecordDecoder, partition: TopicPartition, messages: Sequence[Any], now: int, end: int | None = None
+) -> Batch:
+    """Return messages of one partition as a batch.
 
-    Timestamps that a producer has set are not believed where they lie in the future.
+    Args:
+        decoder: Reads the records of the topic; messages that it cannot read become rejects of the batch.
+        partition: Where the messages come from.
+        messages: Messages of the library, in the order of their offsets.
+        now: The time in microseconds. A producer's timestamp that lies after it is not believed.
+        end: The next offset to read, if it is not the one after the last message.
     """
     keys, values = [message.key() for message in messages], [message.value() for message in messages]
-    decoded = codec.decode(keys, values)
+    decoded = decoder.decode(keys, values)
     rejects: tuple[RejectedRecord, ...] = ()
     if decoded.rejects:
         rejects = tuple(RejectedRecord(messages[at].offset(), keys[at], values[at], reason) for at, reason in decoded.rejects)
-        bad = {at for at, _ in decoded.rejects}
+        rejected = {at for at, _ in decoded.rejects}
         end = end if end is not None else messages[-1].offset() + 1
-        messages = [message for at, message in enumerate(messages) if at not in bad]
-    # Lists are quicker than generators here.
+        messages = [message for at, message in enumerate(messages) if at not in rejected]
+    # Lists are faster than generators here.
     offsets = np.array([message.offset() for message in messages], np.int64)
     timestamps = np.array([message.timestamp()[1] for message in messages], np.int64) * MILLISECOND
     timestamps = np.where(timestamps < 0, now, np.minimum(timestamps, now))
-    headers = _headers([message.headers() for message in messages])
-    records = with_columns(Records(decoded.frame, headers, decoded.tombstones), codec.headers)
-    return Batch(place.topic, place.partition, offsets, timestamps, records, end, rejects)
+    headers = _header_column([message.headers() for message in messages])
+    records = with_columns(Records(decoded.frame, headers, decoded.tombstones), decoder.headers)
+    return Batch(partition.topic, partition.partition, offsets, timestamps, records, end, rejects)
 
 
-def _headers(every: Sequence[list[tuple[str, bytes | None]] | None]) -> pl.Series | None:
-    if not any(every):
+def _header_column(headers: Sequence[list[tuple[str, bytes | None]] | None]) -> pl.Series | None:
+    if not any(headers):
         return None
-    rows = [[{"name": name, "value": (value or b"").decode(errors="replace")} for name, value in row or ()] for row in every]
+    rows = [[{"name": name, "value": (value or b"").decode(errors="replace")} for name, value in row or ()] for row in headers]
     return pl.Series("headers", rows, dtype=HEADERS)
 
 
-def acquaint(client: Any, topic: str, known: set[str], timeout: int) -> None:
-    """Have a client learn where the partitions of a topic are before it is used: left alone, it looks once a second only."""
-    if topic not in known:
-        client.list_topics(topic, timeout=timeout / SECOND)
-        known.add(topic)
+class PartitionReader:
+    """Reads committed records from any offset; reading on where the last read ended is fast. Threads take turns."""
 
-
-class Reader:
-    """Reads committed records of one partition after the other; reading on where the last read ended is quick."""
-
-    def __init__(self, settings: KafkaSettings, name: str, clock: Clock, told: Told) -> None:
-        self._settings = settings
-        self._clock = clock
+    def __init__(self, clients: Clients, name: str) -> None:
+        self._clients = clients
+        self._settings = clients.settings
+        self._clock = clients.clock
         self._lock = threading.Lock()
-        self._place: TopicPartition | None = None
+        self._partition: TopicPartition | None = None
         self._position = -1
         self._known: set[str] = set()
-        with configured(settings.bootstrap):
-            self._client = Client({**settings.reader(name), "error_cb": told}, logger=logger)
+        self._client = clients.reader(name)
 
-    def read(self, codec: Decoder, place: TopicPartition, offset: int, end: int, max_rows: int) -> list[Batch]:
-        """About `max_rows` records from an offset on; none only if there are none below `end`.
+    def read(self, decoder: RecordDecoder, partition: TopicPartition, offset: int, end: int, max_rows: int) -> list[Batch]:
+        """Return about `max_rows` records from an offset on; no batch only if there are no records before `end`.
 
-        `end` is where the partition ends, open transactions included. What is in one is waited for: it is the state of a process
-        that ended a moment ago, or the transaction is about to be given up.
+        Args:
+            decoder: Reads the records of the topic.
+            partition: The partition.
+            offset: The first offset to read.
+            end: The end of the partition with open transactions included; those before it are waited for.
+            max_rows: Number of records after which to stop.
+
+        Raises:
+            UnavailableError: Nothing came for as long as the patience of the settings.
         """
         if offset >= end:
             return []
-        with self._lock, translated(f"read of {place.topic}, partition {place.partition}"):
-            if (place, offset) != (self._place, self._position):
-                acquaint(self._client, place.topic, self._known, self._settings.request)
-                self._client.assign([Place(*place, offset)])
-                self._place, self._position = place, offset
-            with uncollected():
-                messages = self._awaited(end, max_rows)
-                batches = [batch_of(codec, place, messages, self._clock.now(), self._position)] if messages else []
+        with self._lock, translate_errors(f"read of {partition.topic}, partition {partition.partition}"):
+            if (partition, offset) != (self._partition, self._position):
+                self._clients.load_metadata(self._client, partition.topic, self._known)
+                self._client.assign([ClientPartition(*partition, offset)])
+                self._partition, self._position = partition, offset
+            with pause_garbage_collection():
+                messages = self._await_messages(end, max_rows)
+                now = self._clock.now()
+                batches = [batch_of(decoder, partition, messages, now, self._position)] if messages else []
             if self._position >= end:
-                # A reader that has nothing to do does not ask the brokers for more all the time.
+                # Without it the library would go on asking the brokers for more.
                 self._client.unassign()
-                self._place = None
+                self._partition = None
         return batches
 
-    def _awaited(self, end: int, max_rows: int) -> list[Any]:
-        found: list[Any] = []
+    def _await_messages(self, end: int, max_rows: int) -> list[Any]:
+        messages: list[Any] = []
         deadline = self._clock.steady() + self._settings.patience
-        while self._position < end and len(found) < max_rows:
-            fetched = self._client.consume(min(max_rows - len(found), MOST_ROWS), 0 if found else SLICE / SECOND)
-            fresh = [message for message in fetched if self._taken(message)]
-            found += fresh
-            if found and not fresh:
+        while self._position < end and len(messages) < max_rows:
+            timeout = 0 if messages else WAIT_SLICE / SECOND
+            consumed = self._client.consume(min(max_rows - len(messages), MAX_READ_ROWS), timeout)
+            fresh = [message for message in consumed if self._is_record(message)]
+            messages += fresh
+            if messages and not fresh:
                 break
-            if not fetched and self._clock.steady() > deadline:
-                self._place = None
+            if not consumed and self._clock.steady() > deadline:
+                self._partition = None
                 raise UnavailableError(
-                    f"nothing was read for {self._settings.patience // SECOND} s, though there "
-                    f"are records up to {end}; a transaction of another process may be open, or the brokers cannot be reached"
+                    f"nothing was read for {duration_text(self._settings.patience)}, though there are records up to {end}; "
+                    "a transaction of another process may be open, or the brokers cannot be reached"
                 )
-        return found
+        return messages
 
-    def _taken(self, message: Any) -> bool:
-        """Whether it is a record; moves the position on."""
+    def _is_record(self, message: Any) -> bool:
+        """Return whether a message is a record, and move the position on."""
         error = message.error()
         if error is None:
             self._position = message.offset() + 1
@@ -165,11 +198,150 @@ class Reader:
             self._position = max(self._position, message.offset())
             return False
         if error.code() == KafkaError.GROUP_AUTHORIZATION_FAILED:
-            # The library looks for the group of its name, which a reader never joins.
+            # The library asks for the group of its `group.id`, which a reader never joins.
             return False
-        raise meaning(error, f"read of topic {message.topic()}, partition {message.partition()}")
+        raise error_for(error, f"read of topic {message.topic()}, partition {message.partition()}")
 
     def close(self) -> None:
-        """Let go of the connection."""
+        """Close the connection."""
         with self._lock:
             self._client.close()
+
+
+@contextmanager
+def translate_poll_errors(group: str) -> Iterator[None]:
+    """Raise errors of kandle in place of those of a member's client, whose fatal error is that its name was taken."""
+    try:
+        with translate_errors(f"group {group}"):
+            yield
+    except StorageError as error:
+        if code_of(error) == KafkaError._FATAL:
+            raise ReplacedError(str(error)) from error
+        raise
+
+
+class Fetcher:
+    """Reads records for a member of a group, and moves the positions of its assignment on."""
+
+    def __init__(
+        self,
+        client: Consumer,
+        spec: GroupSpec,
+        clients: Clients,
+        admin: ClusterAdmin,
+        rebalancing: Rebalancing,
+        decoder_of: Callable[[str], RecordDecoder],
+    ) -> None:
+        self._client = client
+        self._spec = spec
+        self._clients = clients
+        self._admin = admin
+        self._rebalancing = rebalancing
+        self._assignment = rebalancing.assignment
+        self._decoder_of = decoder_of
+        self._order = {topic: number for number, topic in enumerate(spec.topics)}
+
+    def fetch(self, timeout: int, max_rows: int) -> list[Batch]:
+        """Return the records after the positions.
+
+        Args:
+            timeout: Longest wait for the first record, in microseconds.
+            max_rows: About the number of records to return.
+
+        Raises:
+            ReplacedError: The brokers say that another process has the member's name.
+            KandleError: Any other error, also one of a callback; positions are as they were before.
+        """
+        messages: list[Any] = []
+        positions = self._assignment.positions
+        try:
+            with translate_poll_errors(self._spec.group):
+                # One message ends the wait; the others that are there come along.
+                messages = self._client.consume(1, timeout / SECOND)
+                if messages:
+                    messages += self._client.consume(min(max_rows, MAX_POLL_ROWS), 0)
+            positions = dict(self._assignment.positions)
+            self._rebalancing.raise_error()
+            return self._batches(self._without_moved(messages))
+        except ReplacedError:
+            # The member drops all partitions.
+            raise
+        except BaseException:
+            self._read_again(messages, positions)
+            raise
+
+    def _without_moved(self, messages: list[Any]) -> list[Any]:
+        """Return the messages but those of partitions that came or went meanwhile, which may be outdated; read these again."""
+        moved = self._rebalancing.moved
+        if not moved:
+            return messages
+        outdated = [message for message in messages if (message.topic(), message.partition()) in moved]
+        self._read_again(outdated, self._assignment.positions)
+        return [message for message in messages if (message.topic(), message.partition()) not in moved]
+
+    def _read_again(self, messages: Collection[Any], positions: Mapping[TopicPartition, int]) -> None:
+        """Seek back to messages that were taken from the library, but not returned."""
+        partitions = {TopicPartition(message.topic(), message.partition()) for message in messages}
+        self._assignment.seek({
+            partition: positions[partition]
+            for partition in partitions
+            if partition in self._assignment and partition in positions
+        })  # fmt: skip
+
+    def _batches(self, messages: Sequence[Any]) -> list[Batch]:
+        # Plain tuples and few calls: this runs for each record.
+        by_partition: defaultdict[tuple[str, int], list[Any]] = defaultdict(list)
+        ends: dict[tuple[str, int], int] = {}
+        for message in messages:
+            error = message.error()
+            if error is None:
+                by_partition[message.topic(), message.partition()].append(message)
+            elif error.code() == KafkaError._PARTITION_EOF:
+                ends[message.topic(), message.partition()] = message.offset()
+            else:
+                self._handle_error(error, TopicPartition(message.topic(), message.partition()))
+        now = self._clients.clock.now()
+        batches = []
+        owned = [TopicPartition(*key) for key in by_partition.keys() | ends if key in self._assignment]
+        for partition in sorted(owned, key=lambda partition: (self._order.get(partition.topic, 0), partition.partition)):
+            batch = self._batch(partition, by_partition.get(partition, []), ends.get(partition), now)
+            if batch is not None:
+                batches.append(batch)
+        return batches
+
+    def _batch(self, partition: TopicPartition, messages: list[Any], end: int | None, now: int) -> Batch | None:
+        """Return the messages as a batch, or None if they say nothing new."""
+        position = self._assignment.positions.get(partition, 0)
+        if messages and messages[0].offset() < position:
+            messages = [message for message in messages if message.offset() >= position]
+        following = messages[-1].offset() + 1 if messages else position
+        following = following if end is None else max(following, end)
+        if not messages and following <= position:
+            return None
+        self._assignment.move(partition, following)
+        return batch_of(self._decoder_of(partition.topic), partition, messages, now, following)
+
+    def _handle_error(self, error: KafkaError, partition: TopicPartition) -> None:
+        """Handle an error in place of a record: the library retries temporary ones."""
+        if error.code() == KafkaError._FATAL:
+            raise ReplacedError(error.str())
+        if error.code() == KafkaError._AUTO_OFFSET_RESET:
+            self._skip_deleted(partition)
+        elif error.retriable() or error.code() in TEMPORARY:
+            self._clients.errors(error)
+        else:
+            action = f"group {self._spec.group}"
+            raise error_for(error, action if partition.topic is None else f"{action}: topic {partition.topic}")
+
+    def _skip_deleted(self, partition: TopicPartition) -> None:
+        """Read on at the first record that still exists, and log which ones are missing."""
+        if partition not in self._assignment:
+            return
+        bounds = self._admin.bounds([partition])
+        check_positions(self._spec.group, self._assignment.positions, bounds)
+        first = bounds[partition][0]
+        logger.error(
+            "records %d to %d of %s, partition %d, are gone before group %s has read them",
+            self._assignment.positions[partition], first - 1, partition.topic, partition.partition, self._spec.group,
+        )  # fmt: skip
+        self._assignment.seek({partition: first})

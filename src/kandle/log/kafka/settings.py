@@ -1,7 +1,8 @@
-"""How Kafka is reached, and how its clients are set up for exactly-once work with short waits."""
+"""How Kafka is reached: settings of the client library for exactly-once work with short waits, and its statistics."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -9,60 +10,73 @@ from typing import Any, Literal
 from kandle.log.port import GroupSpec
 from kandle.time.timeframe import MILLISECOND, SECOND
 
-LEAST_SESSION = 6 * SECOND
+MIN_SESSION = 6 * SECOND
 """Brokers refuse a shorter session than their group.min.session.timeout.ms, which is this unless it was changed."""
 
-SLOWEST_HEARTBEAT = 250
-"""Milliseconds: members hear with their next heartbeat that others have joined or left; so long does sharing anew take."""
+MAX_HEARTBEAT = 250
+"""Longest interval of heartbeats in milliseconds: members hear with their next heartbeat that others have joined or left, so a
+rebalance takes about that long."""
 
-IDLE = 2_000
-"""Milliseconds for which a connection of those who ask coordinators may be idle."""
+MAX_IDLE = 2_000
+"""Milliseconds after which clients that ask coordinators close an idle connection."""
 
-Protocol = Literal["classic", "consumer"]
+GroupProtocol = Literal["classic", "consumer"]
 
 
 @dataclass(frozen=True, slots=True)
 class KafkaSettings:
-    """Where the brokers are; durations in microseconds.
+    """Where the brokers are, and how clients are set up; durations are in microseconds.
 
-    `properties` go to all clients as they are (`security.protocol`, `sasl.password`, ...), those of `consumer` and `producer` to
-    theirs; they may hold secrets, so they are never printed. `session` is how long a member that is not heard of keeps its
-    partitions, None takes the group's lease. `transaction` is how long the broker keeps a transaction of a dead process open.
-    `replication` is that of the topics in which kandle keeps what it knows of topics and schemas.
+    Attributes:
+        bootstrap: Addresses of brokers (`host:port`), with commas between them.
+        properties: Settings of the client library for all clients (`security.protocol`, `sasl.password`, ...). They may hold
+            secrets, so they are never printed; nor are those of `consumer` and `producer`.
+        consumer: Settings for consumers only.
+        producer: Settings for producers only.
+        protocol: The group protocol: `classic`, or `consumer` for that of KIP-848.
+        session: Time without a heartbeat after which a member loses its partitions; None takes the lease of the group.
+        transaction: Time for which the brokers keep a transaction of a dead process open.
+        statistics: How often members report statistics of their clients; 0 is never.
+        patience: Longest wait for something that other processes or brokers must do first.
+        request: Longest wait for the answer to one request.
+        replication: Smallest replication of the topics that kandle creates.
     """
 
     bootstrap: str
     properties: Mapping[str, str] = field(default_factory=dict, repr=False)
     consumer: Mapping[str, str] = field(default_factory=dict, repr=False)
     producer: Mapping[str, str] = field(default_factory=dict, repr=False)
-    protocol: Protocol = "classic"
+    protocol: GroupProtocol = "classic"
     session: int | None = None
     transaction: int = 10 * SECOND
     statistics: int = 10 * SECOND
-    """How often clients of groups tell their figures; 0 is never."""
     patience: int = 30 * SECOND
     request: int = 10 * SECOND
     replication: int = 1
 
-    def client(self, name: str) -> dict[str, Any]:
-        """What all clients share."""
-        # What goes wrong is told once by `Told`, or raised; the library would say it with every attempt.
-        # Brokers that make topics for whoever asks make them in their own way, and again when one was deleted.
-        usual = {"log_level": 2, "reconnect.backoff.max.ms": 1_000, "allow.auto.create.topics": False}
-        return {"bootstrap.servers": self.bootstrap, "client.id": name, **usual, **self.properties}
+    def for_client(self, name: str) -> dict[str, Any]:
+        """Return the settings that all clients share."""
+        common = {
+            # Errors in the background are logged once by `ClientErrors`; the library would log each attempt.
+            "log_level": 2,
+            "reconnect.backoff.max.ms": 1_000,
+            # Brokers that create topics on demand do so in their own way, and again when one was deleted.
+            "allow.auto.create.topics": False,
+        }
+        return {"bootstrap.servers": self.bootstrap, "client.id": name, **common, **self.properties}
 
-    def asking(self, name: str) -> dict[str, Any]:
-        """A client that asks coordinators of groups.
+    def _for_coordinator_client(self, name: str) -> dict[str, Any]:
+        """Return the settings of a client that asks coordinators of groups or transactions.
 
-        One that has lost its coordinator in an outage, and waits for it, looks for it anew only when some connection changes
-        (librdkafka's issue 5511), so connections without use are closed.
+        A client that has lost its coordinator in an outage, and waits for it, looks for it again only when some connection
+        changes (librdkafka's issue 5511), so connections without use are closed.
         """
-        return {"connections.max.idle.ms": IDLE, **self.client(name)}
+        return {"connections.max.idle.ms": MAX_IDLE, **self.for_client(name)}
 
-    def reader(self, name: str) -> dict[str, Any]:
-        """A consumer that is told what to read."""
+    def for_reader(self, name: str) -> dict[str, Any]:
+        """Return the settings of a consumer without a group, which is assigned what it reads."""
         return {
-            **self.client(name),
+            **self.for_client(name),
             "group.id": f"{name}-reader",
             "enable.auto.commit": False,
             "enable.auto.offset.store": False,
@@ -71,48 +85,51 @@ class KafkaSettings:
             "enable.partition.eof": True,
             # The default of a second stalls a reader that has caught up.
             "fetch.queue.backoff.ms": 2,
-            # A fetch that waits for records holds up the next one from the same broker, of whatever partition.
+            # A fetch that waits for records delays the next one from the same broker, of whatever partition.
             "fetch.wait.max.ms": 10,
             "queued.min.messages": 200_000,
             **self.consumer,
         }
 
-    def teller(self, name: str, group: str, isolation: str) -> dict[str, Any]:
-        """A consumer that never joins its group: it only asks for the group's positions."""
+    def for_positions(self, name: str, group: str, isolation: str) -> dict[str, Any]:
+        """Return the settings of a consumer that never joins its group and only asks for the group's positions."""
         return {
-            **self.asking(name),
+            **self._for_coordinator_client(name),
             "group.id": group,
             "isolation.level": isolation,
-            # So often open transactions are asked for again; the library would slow down to once a second.
+            # How often the library asks again while a transaction is open; it would slow down to once a second.
             "retry.backoff.ms": 5,
             "retry.backoff.max.ms": 20,
         }
 
-    def member(self, spec: GroupSpec) -> dict[str, Any]:
-        """A consumer that shares topics with others: the same name again takes the place of the one before."""
+    def for_member(self, spec: GroupSpec) -> dict[str, Any]:
+        """Return the settings of a member of a group.
+
+        With the classic protocol it is a static member: a process that joins under the same name takes its place.
+        """
         own = {
             "group.id": spec.group,
-            # Where to begin is found out before; a position that is not there any more must not go unsaid.
+            # Positions are set explicitly; one that the brokers do not have any more must be reported.
             "auto.offset.reset": "error",
             "fetch.wait.max.ms": 100,
         }
-        settings = self.reader(spec.member) | own | dict(self.consumer)
+        settings = self.for_reader(spec.member) | own | dict(self.consumer)
         if self.protocol == "consumer":
-            # With a name of its own a member that leaves, and its successor too, would have to wait for the end of its session.
+            # A static member that leaves, and its successor too, would have to wait for the end of its session here.
             return settings | {"group.protocol": "consumer"}
-        session = self.session if self.session is not None else max(spec.lease, LEAST_SESSION)
+        session = self.session if self.session is not None else max(spec.lease, MIN_SESSION)
         classic = {
             "group.instance.id": spec.member,
             "partition.assignment.strategy": "cooperative-sticky",
             "session.timeout.ms": session // MILLISECOND,
-            "heartbeat.interval.ms": min(max(session // MILLISECOND // 12, 50), SLOWEST_HEARTBEAT),
+            "heartbeat.interval.ms": min(max(session // MILLISECOND // 12, 50), MAX_HEARTBEAT),
         }
         return classic | settings
 
-    def appender(self, name: str) -> dict[str, Any]:
-        """A producer whose retries neither double nor reorder."""
+    def for_appender(self, name: str) -> dict[str, Any]:
+        """Return the settings of a producer whose retries neither double nor reorder records."""
         return {
-            **self.client(name),
+            **self.for_client(name),
             "enable.idempotence": True,
             "linger.ms": 0,
             "compression.type": "lz4",
@@ -123,17 +140,65 @@ class KafkaSettings:
             **self.producer,
         }
 
-    def transactional(self, name: str, transactional: str) -> dict[str, Any]:
-        """A producer of transactions; the next one of the same id fences it."""
+    def for_transactions(self, name: str, transactional_id: str) -> dict[str, Any]:
+        """Return the settings of a producer of transactions; the next one with the same id fences it."""
         return (
-            self.asking(name)
-            | self.appender(name)
+            self._for_coordinator_client(name)
+            | self.for_appender(name)
             | {
-                "transactional.id": transactional,
+                "transactional.id": transactional_id,
                 "transaction.timeout.ms": self.transaction // MILLISECOND,
                 "delivery.timeout.ms": self.transaction // MILLISECOND,
                 "request.timeout.ms": min(self.request, self.transaction) // MILLISECOND,
-                # The default of 100 ms is how long each transaction would wait for the markers of the one before.
+                # With the default of 100 ms each transaction would wait that long for the markers of the one before.
                 "retry.backoff.ms": 5,
             }
         )
+
+
+MAXIMA = ("round_trip", "throttled")
+"""Statistics of which the largest of all clients counts, not the sum."""
+
+
+class Statistics:
+    """The latest statistics of each client of a group member, reported by the library at an interval.
+
+    The names and units in the library's reports are those of librdkafka's STATISTICS.md.
+    """
+
+    def __init__(self, interval: int) -> None:
+        self._interval = interval
+        self._figures: dict[str, dict[str, int]] = {}
+
+    def settings_for(self, client: str) -> dict[str, Any]:
+        """Return settings with which a client reports here; a new client of the same name replaces the old one."""
+
+        def take(report: str) -> None:
+            self._figures[client] = _figures(json.loads(report))
+
+        return {"statistics.interval.ms": self._interval // MILLISECOND, "stats_cb": take}
+
+    @property
+    def figures(self) -> Mapping[str, int]:
+        """Records, bytes and errors since the clients were created, summed over them.
+
+        `round_trip` and `throttled` are in microseconds, the largest of any client.
+        """
+        clients = list(self._figures.values())
+        names = dict.fromkeys(name for figures in clients for name in figures)
+        return {name: (max if name in MAXIMA else sum)(figures.get(name, 0) for figures in clients) for name in names}
+
+
+def _figures(report: Mapping[str, Any]) -> dict[str, int]:
+    brokers = list(report.get("brokers", {}).values())
+    errors = ("txerrs", "rxerrs", "req_timeouts")
+    return {
+        "records_received": report.get("rxmsgs", 0),
+        "bytes_received": report.get("rxmsg_bytes", 0),
+        "records_sent": report.get("txmsgs", 0),
+        "bytes_sent": report.get("txmsg_bytes", 0),
+        "records_queued": report.get("msg_cnt", 0),
+        "request_errors": sum(broker.get(name, 0) for broker in brokers for name in errors),
+        "round_trip": max((broker.get("rtt", {}).get("avg", 0) for broker in brokers), default=0),
+        "throttled": max((broker.get("throttle", {}).get("avg", 0) for broker in brokers), default=0) * MILLISECOND,
+    }

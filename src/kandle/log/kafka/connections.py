@@ -1,0 +1,85 @@
+"""The clients of one log: all are created here, with the same settings, clock, error callback and logger.
+
+The other modules of this package take a `Clients` instead of the log, and create of it what they need.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from confluent_kafka import Consumer, Producer
+from confluent_kafka.admin import AdminClient
+
+from kandle.log.kafka.failures import ClientErrors, translate_settings_errors
+from kandle.log.kafka.settings import KafkaSettings, Statistics
+from kandle.log.port import GroupSpec
+from kandle.time.clock import Clock, SystemClock
+from kandle.time.timeframe import MILLISECOND, SECOND
+
+logger = logging.getLogger("kandle.kafka")
+
+Client = TypeVar("Client")
+
+
+class Clients:
+    """Creates clients of the client library.
+
+    Each method returns a new client, which belongs to the caller. OptionsError if the library refuses the settings.
+    """
+
+    def __init__(self, settings: KafkaSettings, clock: Clock, name: str) -> None:
+        self.settings = settings
+        self.clock = clock
+        self.name = name
+        """The `client.id` of those clients that are given no other."""
+        self.errors = ClientErrors(settings.bootstrap, clock)
+
+    def admin(self) -> AdminClient:
+        """Return an administrative client."""
+        return self._created(AdminClient, self.settings.for_client(self.name))
+
+    def reader(self, name: str) -> Consumer:
+        """Return a consumer that is assigned what it reads."""
+        return self._created(Consumer, self.settings.for_reader(name))
+
+    def positions(self, group: str, isolation: str) -> Consumer:
+        """Return a consumer that only asks for the positions of a group."""
+        return self._created(Consumer, self.settings.for_positions(self.name, group, isolation))
+
+    def member(self, spec: GroupSpec, statistics: Statistics) -> Consumer:
+        """Return a consumer that can join a group."""
+        return self._created(Consumer, {**statistics.settings_for("consumer"), **self.settings.for_member(spec)})
+
+    def appender(self) -> Producer:
+        """Return a producer that works without transactions."""
+        return self._created(Producer, self.settings.for_appender(self.name))
+
+    def transactions(self, name: str, transactional_id: str, statistics: Statistics | None) -> Producer:
+        """Return a producer of transactions; the caller has to call its `init_transactions`."""
+        reporting = {} if statistics is None else statistics.settings_for("producer")
+        return self._created(Producer, {**reporting, **self.settings.for_transactions(name, transactional_id)})
+
+    def _created(self, client: Callable[..., Client], settings: dict[str, Any]) -> Client:
+        with translate_settings_errors(self.settings.bootstrap):
+            return client({**settings, "error_cb": self.errors}, logger=logger)
+
+    @property
+    def record_timestamp(self) -> int | None:
+        """The time of records that are written now, in milliseconds; None lets the library take the system's time."""
+        return None if type(self.clock) is SystemClock else self.clock.now() // MILLISECOND
+
+    def load_metadata(self, client: Any, topic: str, known: set[str]) -> None:
+        """Have a client ask for the leaders of a topic's partitions before it is used.
+
+        Left alone, the library looks for a topic that it does not know only once a second.
+
+        Args:
+            client: A consumer or producer.
+            topic: Name of the topic.
+            known: Topics for which this client was asked before; the topic is added.
+        """
+        if topic not in known:
+            client.list_topics(topic, timeout=self.settings.request / SECOND)
+            known.add(topic)

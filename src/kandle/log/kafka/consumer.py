@@ -1,0 +1,275 @@
+"""Members of a consumer group: they share partitions, and commit records together with positions.
+
+**Names.** A member's name says which process it is, and the same name again takes the place of the one before. With the classic
+protocol it is the `group.instance.id` (static membership): a process that is killed and restarted within its session gets its
+partitions back without a rebalance. The older of two processes with one name is told so by the brokers (`FENCED_INSTANCE_ID`).
+With the protocol `consumer` (KIP-848) brokers accept several members of one name; there the older one learns it from its next
+commit, since both use the same transactional id.
+
+    process A    join "one"  poll  commit            poll -> ReplacedError
+    process B                             join "one"  gets the partitions of A   poll   commit
+
+After an outage a process can appear to be its own rival: it has joined again, the answer was lost, and its next request still
+carries the old identity. The brokers report that like a second process. If there were connection errors within the last minute,
+the member therefore joins again instead of giving up; if it does have a rival, one of the two ends later.
+
+**Commits.** Records and positions are one transaction, made in the name of the member's generation in the group. A commit of a
+generation that is over is refused, so a member that has lost partitions cannot write results for them. While others join or
+leave, the generation changes without this member having heard of it; then the same commit is tried again.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+
+from confluent_kafka import Consumer as Client
+from confluent_kafka import KafkaError, KafkaException
+from confluent_kafka import TopicPartition as ClientPartition
+
+from kandle.errors import FencedError, ReplacedError, StorageError, UnavailableError
+from kandle.log.kafka.admin import ClusterAdmin
+from kandle.log.kafka.assignment import Assignment, Rebalancing, Takeover, topics_alike
+from kandle.log.kafka.catalog import TopicCatalog, TopicCodecs
+from kandle.log.kafka.connections import Clients
+from kandle.log.kafka.failures import code_of, translate_errors
+from kandle.log.kafka.positions import GroupPositions
+from kandle.log.kafka.producer import EncodedWrite, FencedProducers, Transactions
+from kandle.log.kafka.reading import WAIT_SLICE, Fetcher, pause_garbage_collection, translate_poll_errors
+from kandle.log.kafka.settings import Statistics
+from kandle.log.port import Consumer, GroupSpec, Listener, TopicPartition
+from kandle.log.records import Batch, Write
+from kandle.time.timeframe import MILLISECOND, SECOND
+
+logger = logging.getLogger("kandle.kafka")
+
+ATTEMPTS = 25
+PAUSE = 20 * MILLISECOND
+
+REPEATABLE = {
+    # Others have joined or left, and this member has not heard of it; it keeps what it owns until it gives it up.
+    KafkaError.ILLEGAL_GENERATION,
+    KafkaError.REBALANCE_IN_PROGRESS,
+    KafkaError.STALE_MEMBER_EPOCH,
+    # The library sent records in the wrong order after a commit that was given up; this one was undone as well.
+    KafkaError.OUT_OF_ORDER_SEQUENCE_NUMBER,
+}
+"""Why a commit was undone that can be tried again as it is."""
+
+REFUSED_BY_GROUP = REPEATABLE | {KafkaError.UNKNOWN_MEMBER_ID, KafkaError.FENCED_MEMBER_EPOCH}
+
+
+@dataclass(frozen=True, slots=True)
+class LogServices:
+    """What a member needs of the log that it belongs to."""
+
+    clients: Clients
+    admin: ClusterAdmin
+    positions: GroupPositions
+    fenced: FencedProducers
+    catalog: TopicCatalog
+    codecs: TopicCodecs
+
+
+class Committer:
+    """Commits records and positions of one member, all or nothing."""
+
+    def __init__(self, client: Client, spec: GroupSpec, clients: Clients, transactions: Transactions) -> None:
+        self._client = client
+        self._spec = spec
+        self._clients = clients
+        self._transactions = transactions
+
+    def commit(self, offsets: Mapping[TopicPartition, int], writes: Sequence[EncodedWrite]) -> list[int]:
+        """Commit next offsets and records.
+
+        Args:
+            offsets: Next offset of each partition.
+            writes: Records as bytes.
+
+        Returns:
+            The offset of the first record of each write.
+
+        Raises:
+            FencedError: The member is not in the group any more, or another process has its name; nothing was written.
+        """
+        for _ in range(ATTEMPTS - 1):
+            try:
+                return self._try(offsets, writes)
+            except (FencedError, UnavailableError) as error:
+                if code_of(error) not in REPEATABLE:
+                    raise
+                self._clients.clock.pause(PAUSE)
+        return self._try(offsets, writes)
+
+    def _try(self, offsets: Mapping[TopicPartition, int], writes: Sequence[EncodedWrite]) -> list[int]:
+        with self._translate_errors():
+            if any(write.values for write in writes):
+                metadata = self._client.consumer_group_metadata() if offsets else None
+                return self._transactions.commit(writes, self._clients.record_timestamp, offsets, metadata)
+            if offsets:
+                self._commit_offsets(offsets)
+        return [0 for _ in writes]
+
+    def _commit_offsets(self, offsets: Mapping[TopicPartition, int]) -> None:
+        positions = [ClientPartition(*partition, following, self._transactions.id) for partition, following in offsets.items()]
+        for position in self._client.commit(offsets=positions, asynchronous=False) or ():
+            if position.error is not None:
+                raise KafkaException(position.error)
+
+    @contextmanager
+    def _translate_errors(self) -> Iterator[None]:
+        """Raise FencedError also where the brokers say that another process has the member's name.
+
+        They say so, too, of a member whose session has ended and that has joined again: the other is the member itself. Whether
+        there really is another one comes out with the next poll.
+        """
+        try:
+            with translate_errors(f"commit of group {self._spec.group}"):
+                yield
+        except (ReplacedError, StorageError) as error:
+            if isinstance(error, StorageError) and code_of(error) != KafkaError._FATAL:
+                raise
+            raise FencedError(f"the session of {self._spec.member} has ended, and it has lost its partitions: {error}") from error
+
+
+class KafkaConsumer(Consumer):
+    """A member of a group; see `kandle.log.port.Consumer` for its methods."""
+
+    def __init__(self, services: LogServices, spec: GroupSpec, listener: Listener | None) -> None:
+        clients = services.clients
+        self._services = services
+        self._spec = spec
+        self._clock = clients.clock
+        self._settings = clients.settings
+        self._statistics = Statistics(self._settings.statistics)
+        self._transactions = Transactions(clients, spec.member, f"{spec.group}-{spec.member}", self._statistics)
+        alike = topics_alike({topic: services.catalog.get(topic).partitions for topic in spec.topics})
+        self._takeover = Takeover(spec, clients, services.admin, services.positions, self._transactions)
+        self._assignment = Assignment(spec.group, services.fenced, clients.clock)
+        self._rebalancing = Rebalancing(self._assignment, self._takeover, alike, listener)
+        self._replaced: ReplacedError | None = None
+        """Says that another process has the member's name; the next poll finds out whether that is true."""
+        self._is_woken = False
+        self._join()
+
+    def _join(self) -> None:
+        services, spec = self._services, self._spec
+        self._client = services.clients.member(spec, self._statistics)
+        self._assignment.set_client(self._client)
+        self._committer = Committer(self._client, spec, services.clients, self._transactions)
+        self._fetcher = Fetcher(self._client, spec, services.clients, services.admin, self._rebalancing, services.codecs.codec)
+        with translate_errors(f"group {spec.group}"):
+            for topic in spec.topics:
+                # Also those that are not subscribed to: the library would look for them only at their first read.
+                services.clients.load_metadata(self._client, topic, set())
+            self._rebalancing.subscribe(self._client)
+
+    @property
+    def assignment(self) -> Mapping[TopicPartition, int]:
+        return self._assignment.epochs
+
+    @property
+    def statistics(self) -> Mapping[str, int]:
+        return self._statistics.figures
+
+    def poll(self, timeout: int, max_rows: int) -> list[Batch]:
+        deadline = self._clock.steady() + timeout
+        # A clock that is moved by hand does not move while this waits.
+        waited = 0
+        while True:
+            left = max(0, min(deadline - self._clock.steady(), timeout - waited, WAIT_SLICE))
+            with pause_garbage_collection():
+                batches = self._fetch(left, max_rows)
+            waited += left
+            if batches or waited >= timeout or self._clock.steady() >= deadline or self._is_woken:
+                self._is_woken = False
+                return batches
+
+    def _fetch(self, timeout: int, max_rows: int) -> list[Batch]:
+        if self._replaced is not None:
+            self._check_replaced(self._replaced)
+        self._rebalancing.begin_poll()
+        try:
+            return self._fetcher.fetch(timeout, max_rows)
+        except ReplacedError as error:
+            self._replaced = error
+            return self._fetch(timeout, max_rows)
+
+    def _check_replaced(self, error: ReplacedError) -> None:
+        """Raise ReplacedError if another process has the member's name; join again if it is the member itself."""
+        self._rebalancing.lose_all()
+        if not self._services.clients.errors.are_recent:
+            raise ReplacedError(
+                f"another process has joined group {self._spec.group} as {self._spec.member!r}; "
+                f"give each process its own name (option runtime.instance): {error}"
+            ) from error
+        logger.warning("group %s: %s joins again: %s", self._spec.group, self._spec.member, error)
+        self._assignment.abandon()
+        self._client.close()
+        # The old client has reported that it released its partitions, which is known.
+        self._rebalancing.forget_error()
+        self._join()
+        self._replaced = None
+
+    def wake(self) -> None:
+        self._is_woken = True
+
+    def seek(self, positions: Mapping[TopicPartition, int]) -> None:
+        self._assignment.seek(positions)
+
+    def pause(self, partitions: Collection[TopicPartition]) -> None:
+        self._assignment.pause(partitions)
+
+    def resume(self, partitions: Collection[TopicPartition]) -> None:
+        self._assignment.resume(partitions)
+
+    def committed(self, partitions: Collection[TopicPartition]) -> dict[TopicPartition, int]:
+        return self._takeover.committed(partitions)
+
+    def commit(self, offsets: Mapping[TopicPartition, int], writes: Sequence[Write] = ()) -> list[int]:
+        for partition in offsets:
+            if partition not in self._assignment:
+                raise FencedError(
+                    f"partition {partition.partition} of {partition.topic} is not owned by {self._spec.member} in group "
+                    f"{self._spec.group} any more; nothing was written"
+                )
+        encoded = self._services.codecs.encode(writes)
+        try:
+            return self._committer.commit(offsets, encoded)
+        except FencedError as error:
+            is_by_name = code_of(error) not in REFUSED_BY_GROUP
+            if self._settings.protocol == "consumer" and is_by_name and self._has_namesake():
+                self._replaced = ReplacedError(str(error))
+            raise
+
+    def _has_namesake(self) -> bool:
+        """Return whether another member of the group has this one's name, which the protocol `consumer` allows."""
+        with suppress(UnavailableError):
+            names = [name for name, _ in self._services.admin.members(self._spec.group)]
+            return names.count(self._spec.member) > 1
+        return False
+
+    def close(self) -> None:
+        if self._assignment.is_ended:
+            return
+        self._assignment.end()
+        try:
+            if self._replaced is None:
+                self._leave()
+        finally:
+            self._assignment.drop(list(self._assignment))
+            self._assignment.abandon()
+            self._client.close()
+            self._transactions.close()
+        self._rebalancing.raise_error()
+
+    def _leave(self) -> None:
+        """Unsubscribe, so that the partitions are free at once: a static member that only closes is missed after its session."""
+        with suppress(ReplacedError), translate_poll_errors(self._spec.group):
+            self._client.unsubscribe()
+            deadline = self._clock.steady() + self._settings.request
+            while self._assignment and self._clock.steady() < deadline:
+                self._client.consume(1, 5 * MILLISECOND / SECOND)

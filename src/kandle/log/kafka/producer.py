@@ -1,0 +1,377 @@
+"""Producers: appends, transactions, and the fencing of processes that lost a partition.
+
+**Appends** (`Appender`) are idempotent: each record is kept once and in order, or an error says that it was not.
+
+**Transactions** (`Transactions`) make records and positions of a group visible together or not at all. They have a
+*transactional id*, which names a place, not a process: the next process in that place uses the same id. When it opens its
+producer, the broker's transaction coordinator raises the epoch of the id and aborts what the predecessor has left open. From
+then on the predecessor is *fenced*: everything it sends is refused.
+
+    process A    init (epoch 1)   begin   records   positions ...          commit -> FencedError: nothing was written
+    process B                                              init (epoch 2)  begin   records   positions   commit
+    readers                       (nothing of A is ever visible to read_committed)                       records of B
+
+So a process that was paused, and wakes up after another one has taken its place, cannot write a second version of a result.
+Members of groups use `<group>-<member>` as their id. Who takes over partitions from a dead member with *another* id calls
+`fence_transactions` with the dead one's id, since its open transaction would otherwise block readers until the broker's
+transaction timeout (`settings.transaction`).
+
+**Appends under a fence** (`FencedProducers`) are made with one id for each partition of a group, so that the next owner of
+the partition fences the previous one, whichever process it is.
+
+A transaction that fails is aborted. If the abort fails too, or the producer was fenced, the producer is discarded and the next
+commit opens a new one with the same id.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from confluent_kafka import KafkaError, KafkaException, Producer
+from confluent_kafka import TopicPartition as ClientPartition
+
+from kandle.errors import DataError, FencedError, KandleError, UnavailableError
+from kandle.log.kafka.connections import Clients
+from kandle.log.kafka.failures import code_of, error_for, translate_errors
+from kandle.log.kafka.settings import Statistics
+from kandle.log.port import Fence, TopicPartition
+from kandle.time.timeframe import MILLISECOND, SECOND
+
+logger = logging.getLogger("kandle.kafka")
+
+ROWS_PER_CALL = 50_000
+ATTEMPTS = 5
+RECORD_OVERHEAD = 70
+"""Bytes that a record takes at most beside its key and its value."""
+
+
+@dataclass(frozen=True, slots=True)
+class EncodedWrite:
+    """One write as bytes; `headers` are given if any record has some."""
+
+    topic: str
+    partition: int
+    keys: Sequence[bytes | None]
+    values: Sequence[bytes | None]
+    headers: Sequence[Sequence[tuple[str, str]]] | None = None
+
+    def check_size(self, limit: int) -> None:
+        """Raise DataError if a record is larger than the producer's limit in bytes."""
+        for key, value in zip(self.keys, self.values, strict=True):
+            size = len(key or b"") + len(value or b"") + RECORD_OVERHEAD
+            if size > limit:
+                raise DataError(
+                    f"topic {self.topic}: a record of {size} bytes is larger than {limit}; nothing was written. Raise "
+                    "message.max.bytes in the options kafka.producer and max.message.bytes of the topic, or write smaller records"
+                )
+
+
+class DeliveryReports:
+    """The offset of the first record of each write, and the first error of any record."""
+
+    def __init__(self, count: int) -> None:
+        self.first = [-1] * count
+        self.error: KafkaError | None = None
+
+    def for_first(self, number: int) -> Callable[[KafkaError | None, Any], None]:
+        """Return the callback for the first record of the write of that number."""
+
+        def report(error: KafkaError | None, message: Any) -> None:
+            if error is None:
+                self.first[number] = message.offset()
+            else:
+                self.for_other(error, message)
+
+        return report
+
+    def for_other(self, error: KafkaError | None, message: Any) -> None:
+        """Take the report of any other record; this is its callback."""
+        if error is not None and self.error is None:
+            self.error = error
+
+
+def _send(
+    producer: Producer, number: int, write: EncodedWrite, reports: DeliveryReports, timestamp: int | None, *, all_reports: bool
+) -> None:
+    """Hand a write to the producer.
+
+    Args:
+        producer: The producer.
+        number: Number of the write among those that are reported together.
+        write: Records as bytes.
+        reports: Takes the delivery reports.
+        timestamp: Time of the records in milliseconds; None lets the library take the current time, which is faster.
+        all_reports: Ask for the report of every record, not only of the first one.
+    """
+    if write.headers is not None or timestamp is not None:
+        _send_one_by_one(producer, number, write, reports, timestamp)
+        return
+    callback: dict[str, Any] = {"callback": reports.for_other} if all_reports else {}
+    messages: list[dict[str, Any]] = [
+        {"key": key, "value": value, **callback} for key, value in zip(write.keys, write.values, strict=True)
+    ]
+    if messages:
+        messages[0]["callback"] = reports.for_first(number)
+    for begin in range(0, len(messages), ROWS_PER_CALL):
+        part = messages[begin : begin + ROWS_PER_CALL]
+        if producer.produce_batch(write.topic, part, partition=write.partition) != len(part):
+            raise KafkaException(next(message["_error"] for message in part if "_error" in message))
+        producer.poll(0)
+
+
+def _send_one_by_one(
+    producer: Producer, number: int, write: EncodedWrite, reports: DeliveryReports, timestamp: int | None
+) -> None:
+    options: dict[str, Any] = {"partition": write.partition} | ({} if timestamp is None else {"timestamp": timestamp})
+    callback = reports.for_first(number)
+    headers = write.headers if write.headers is not None else [()] * len(write.values)
+    for key, value, own in zip(write.keys, write.values, headers, strict=True):
+        producer.produce(write.topic, value, key, headers=list(own) or None, on_delivery=callback, **options)
+        callback = reports.for_other
+
+
+def _topics(writes: Sequence[EncodedWrite]) -> str:
+    return ", ".join(sorted({write.topic for write in writes}))
+
+
+class Appender:
+    """Appends records outside of transactions. May be used by several threads."""
+
+    def __init__(self, clients: Clients) -> None:
+        self._clients = clients
+        self._settings = clients.settings
+        self._producer = clients.appender()
+        self._known: set[str] = set()
+
+    def append(self, writes: Sequence[EncodedWrite], timestamp: int | None) -> list[int]:
+        """Append records and wait until all brokers that must have them have confirmed them.
+
+        Args:
+            writes: Records as bytes.
+            timestamp: Time of the records in milliseconds; None is the current time.
+
+        Returns:
+            The offset of the first record of each write, -1 for a write without records.
+        """
+        reports = DeliveryReports(len(writes))
+        action = f"append to {_topics(writes)}"
+        with translate_errors(action):
+            for number, write in enumerate(writes):
+                self._clients.load_metadata(self._producer, write.topic, self._known)
+                _send(self._producer, number, write, reports, timestamp, all_reports=True)
+            unconfirmed = self._producer.flush((self._settings.patience + self._settings.request) / SECOND)
+        if reports.error is not None:
+            raise error_for(reports.error, action)
+        if unconfirmed:
+            raise UnavailableError(f"{action}: {unconfirmed} records are not confirmed by the brokers")
+        self._clients.errors.note_success()
+        return reports.first
+
+    def close(self) -> None:
+        """Wait until pending records are delivered, for as long as the patience of the settings."""
+        self._producer.flush(self._settings.patience / SECOND)
+
+
+class Transactions:
+    """Commits writes and positions together, under one transactional id; used by one thread at a time."""
+
+    def __init__(self, clients: Clients, name: str, transactional_id: str, statistics: Statistics | None = None) -> None:
+        self._clients = clients
+        self._settings = clients.settings
+        self._name = name
+        self._statistics = statistics
+        self._producer: Producer | None = None
+        self._known: set[str] = set()
+        self.id = transactional_id
+
+    def open(self) -> Producer:
+        """Return the producer; the first call creates it, which fences older producers of the id."""
+        if self._producer is None:
+            producer = self._clients.transactions(self._name, self.id, self._statistics)
+            with translate_errors(f"transactional id {self.id}"):
+                _retry(lambda: producer.init_transactions(self._settings.patience / SECOND))
+            self._producer = producer
+            self._known.clear()
+        return self._producer
+
+    def commit(
+        self,
+        writes: Sequence[EncodedWrite],
+        timestamp: int | None,
+        positions: Mapping[TopicPartition, int] | None = None,
+        group: Any = None,
+    ) -> list[int]:
+        """Commit writes and positions in one transaction.
+
+        Args:
+            writes: Records as bytes.
+            timestamp: Time of the records in milliseconds; None is the current time.
+            positions: Next offsets that become the group's positions.
+            group: The `consumer_group_metadata()` of the member that owns the positions.
+
+        Returns:
+            The offset of the first record of each write, -1 for a write without records.
+
+        Raises:
+            FencedError: Another process has opened the id, or the member is not in its group any more.
+            UnavailableError: The commit can be tried again; nothing was written.
+        """
+        producer = self.open()
+        reports = DeliveryReports(len(writes))
+        action = f"commit of transactional id {self.id} to {_topics(writes)}"
+        try:
+            with translate_errors(action):
+                producer.begin_transaction()
+                self._send(producer, writes, timestamp, reports, positions, group)
+                producer.flush(self._settings.transaction / SECOND)
+                _retry(producer.commit_transaction)
+        except BaseException as error:
+            failure = self._abort(producer, error)
+            if failure is not None and (code_of(error) == KafkaError._FATAL or isinstance(error, SystemError)):
+                # After a producer has failed, records are refused without a reason, or the library loses it; the abort has it.
+                raise error_for(failure, action) from error
+            if reports.error is not None and code_of(error) == KafkaError._INCONSISTENT:
+                # The commit failed because records were not delivered; the report of the first one says why.
+                raise error_for(reports.error, action) from error
+            raise
+        if reports.error is not None:
+            # A transaction with a failed record cannot be committed; if it ever is, it must not count as complete.
+            raise error_for(reports.error, action)
+        self._clients.errors.note_success()
+        return reports.first
+
+    def _send(
+        self,
+        producer: Producer,
+        writes: Sequence[EncodedWrite],
+        timestamp: int | None,
+        reports: DeliveryReports,
+        positions: Mapping[TopicPartition, int] | None,
+        group: Any,
+    ) -> None:
+        try:
+            for number, write in enumerate(writes):
+                self._clients.load_metadata(producer, write.topic, self._known)
+                _send(producer, number, write, reports, timestamp, all_reports=False)
+        except KafkaException as error:
+            if error.args[0].code() == KafkaError._STATE:
+                # The transaction has failed; the library gives the reason only to a call that adds positions.
+                self._add_positions(producer, positions, group)
+            raise
+        self._add_positions(producer, positions, group)
+
+    def _add_positions(self, producer: Producer, positions: Mapping[TopicPartition, int] | None, group: Any) -> None:
+        if not positions:
+            return
+        offsets = [ClientPartition(*partition, following, self.id) for partition, following in positions.items()]
+
+        def add() -> None:
+            producer.send_offsets_to_transaction(offsets, group, self._settings.transaction / SECOND)
+
+        try:
+            _retry(add)
+        except KafkaException as error:
+            if error.args[0].code() != KafkaError._STATE:
+                raise
+            # The transaction has failed meanwhile because of its records; the second call raises the reason.
+            _retry(add)
+
+    def _abort(self, producer: Producer, error: BaseException) -> KafkaError | None:
+        """Abort the transaction, and discard a producer that was fenced or cannot abort.
+
+        Returns:
+            Why it could not abort, if it was asked to.
+        """
+        failure: KafkaError | None = None
+        reason = error.__cause__.args[0] if isinstance(error.__cause__, KafkaException) else None
+        if not isinstance(reason, KafkaError) or not reason.fatal():
+            try:
+                producer.abort_transaction(self._settings.transaction / SECOND)
+            except KafkaException as failed:
+                failure = failed.args[0]
+                logger.info("abort of %s: %s; a new producer takes its place", self.id, failed.args[0].str())
+            else:
+                return None
+        producer.purge()
+        self._producer = None
+        return failure
+
+    def close(self) -> None:
+        """Release the producer."""
+        if self._producer is not None:
+            self._producer.flush(MILLISECOND / SECOND)
+            self._producer = None
+
+
+def _retry(call: Callable[[], Any]) -> None:
+    """Make a call again while the library says that it may be repeated as it is, at most `ATTEMPTS` times."""
+    for attempt in range(ATTEMPTS):
+        try:
+            call()
+        except KafkaException as error:
+            reason = error.args[0]
+            if attempt + 1 == ATTEMPTS or reason.fatal() or reason.txn_requires_abort() or not reason.retriable():
+                raise
+        else:
+            return
+
+
+def fence_transactions(clients: Clients, transactional_id: str) -> None:
+    """Abort, in a thread of its own, the transaction that a dead process has left open.
+
+    Callers do not wait for it: positions and state are read only when no transaction is open anyway, and the library takes half
+    a second longer than the broker if there was one, or if another process aborts it too.
+    """
+    name = f"kandle-fence-{transactional_id}"
+    threading.Thread(target=_fence, args=(clients, transactional_id), name=name, daemon=True).start()
+
+
+def _fence(clients: Clients, transactional_id: str) -> None:
+    try:
+        Transactions(clients, "fence", transactional_id).open()
+    except (FencedError, UnavailableError) as error:
+        logger.info("%s", error)
+    except KandleError as error:
+        logger.warning("cannot abort the transaction of %s, it ends with its timeout: %s", transactional_id, error)
+
+
+class FencedProducers:
+    """Transactions for appends under a `Fence`, and the partitions that members of this process own."""
+
+    def __init__(self, clients: Clients) -> None:
+        self._clients = clients
+        self._owned: dict[str, dict[TopicPartition, int]] = {}
+        self._transactions: dict[Fence, Transactions] = {}
+
+    def set_owned(self, group: str, owned: Mapping[TopicPartition, int], dropped: Collection[TopicPartition] = ()) -> None:
+        """Note the partitions, with their epochs, that a member owns and those that it owns no longer."""
+        kept = {partition: epoch for partition, epoch in self._owned.get(group, {}).items() if partition not in dropped}
+        self._owned[group] = kept | dict(owned)
+
+    def transactions(self, fence: Fence) -> Transactions:
+        """Return the transactions of a fence; from their first commit on, those of the previous owner are refused.
+
+        Raises:
+            FencedError: No member of this process owns the partition with this epoch.
+        """
+        if self._owned.get(fence.group, {}).get(fence.partition) != fence.epoch:
+            raise FencedError(
+                f"partition {fence.partition.partition} of {fence.partition.topic} belongs to another member of group "
+                f"{fence.group}; nothing was written"
+            )
+        if fence not in self._transactions:
+            key = (fence.group, fence.partition)
+            for old in [other for other in self._transactions if (other.group, other.partition) == key]:
+                self._transactions.pop(old).close()
+            transactional_id = f"{fence.group}-{fence.partition.topic}-{fence.partition.partition}"
+            self._transactions[fence] = Transactions(self._clients, self._clients.name, transactional_id)
+        return self._transactions[fence]
+
+    def close(self) -> None:
+        """Release the producers."""
+        for transactions in self._transactions.values():
+            transactions.close()
