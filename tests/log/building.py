@@ -10,7 +10,7 @@ from typing import Any
 
 import polars as pl
 
-from kandle.log.port import Consumer, Log, TopicPartition, latest
+from kandle.log.port import Consumer, Log, TopicPartition
 from kandle.log.records import Batch, Records, Write, header_rows
 from kandle.plan.topics import TopicColumn, TopicSpec
 from kandle.time.clock import SystemClock
@@ -99,8 +99,8 @@ def read_all(
     """Everything from an offset on, read step by step until nothing more comes."""
     place, found = TopicPartition(topic, partition), list[Batch]()
     while batches := log.read(place, offset, max_rows, span):
-        following = latest(batches)
-        assert following is not None and following > offset, f"a read at {offset} does not lead on: {batches}"
+        following = batches[-1].next_offset
+        assert following > offset, f"a read at {offset} does not lead on: {batches}"
         found, offset = found + batches, following
     return found
 

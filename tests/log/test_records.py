@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 from polars.testing import assert_frame_equal, assert_series_equal
 
 from kandle.errors import DataError
-from kandle.log.port import latest
 from kandle.log.records import HEADERS, Batch, Records, header_column, header_rows
 from tests.log.building import headers_of, numbers_of, offsets_of, records, tombstones_of
 from tests.log.contract_records import LAWS
@@ -84,16 +83,6 @@ def test_a_part_of_a_batch_has_its_own_offsets_and_times(offset: int, length: in
 def test_reading_goes_on_behind_the_last_offset_whatever_holes_there_are() -> None:
     assert batch(10, 4).next_offset == 17
     assert type(batch(10, 4).next_offset) is int
-
-
-def test_the_next_offset_after_several_batches_is_behind_the_last_of_them() -> None:
-    assert latest([batch(0, 3), batch(10, 1)]) == 11
-    assert latest([batch(0, 3), batch(10, 1).slice(0, 0)]) == 5
-
-
-def test_there_is_no_next_offset_after_nothing() -> None:
-    assert latest([]) is None
-    assert latest([batch(5, 0)]) is None
 
 
 @given(rows=headers)

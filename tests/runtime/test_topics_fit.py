@@ -69,8 +69,8 @@ def test_other_settings_that_differ_are_told_and_left(caplog: pytest.LogCaptureF
     fresh.ensure(parts.log.topic("ticks"))
     fresh.ensure(replace(parts.log.topic("bars_1m_final"), retention=1_000_000, compacted=True))
     prepared_topics(fresh, [parts.plan], Retentions())
-    assert "topic bars_1m_final: retention is 1000000, None is declared; it stays as it is" in caplog.text
-    assert "topic bars_1m_final: compacted is True, False is declared; it stays as it is" in caplog.text
+    assert "topic bars_1m_final: retention is 1s, unlimited is declared; it stays as it is" in caplog.text
+    assert "topic bars_1m_final: compacted is true, false is declared; it stays as it is" in caplog.text
 
 
 def test_settings_that_differ_are_refused_where_that_is_asked_for() -> None:
@@ -79,7 +79,7 @@ def test_settings_that_differ_are_refused_where_that_is_asked_for() -> None:
     fresh.ensure(parts.log.topic("ticks"))
     fresh.ensure(replace(parts.log.topic("bars_1m_final"), retention=1_000_000, compacted=True))
     said = (
-        "topic bars_1m_final: retention is 1000000, None is declared; topic bars_1m_final: compacted is True, False is declared; "
+        "topic bars_1m_final: retention is 1s, unlimited is declared; topic bars_1m_final: compacted is true, false is declared; "
         'change the topic or its declaration, or let it be: log.differences = "warn"'
     )
     with pytest.raises(SchemaError, match=re.escape(said)):

@@ -1,6 +1,16 @@
-"""The log port: everything that kandle writes or reads goes through it. Its adapters are `embedded` and `kafka`.
+"""The log port: everything that kandle reads or writes goes through it.
 
-All calls block; errors are subclasses of `LogError`. A log object may be used by several threads.
+A log holds topics; a topic has partitions, and a partition is a sequence of records with ascending offsets. Consumer groups share
+the partitions of topics among processes, and keep a position in each. There are two adapters: `kandle.log.embedded` (a file) and
+`kandle.log.kafka` (a cluster). An adapter of your own implements `Log` and `Consumer`; the contract tests in `tests/log` say
+whether it keeps the promises made here.
+
+Common to all methods:
+
+- Calls block. A log may be used by several threads, a consumer by one.
+- Instants and durations are whole microseconds.
+- Errors are subclasses of `kandle.errors.LogError`. `UnavailableError` means that the call can be repeated later; adapters
+  raise it from any method while the place of the log cannot be reached.
 """
 
 from __future__ import annotations
@@ -15,7 +25,7 @@ from kandle.plan.topics import TopicSpec
 
 
 class TopicPartition(NamedTuple):
-    """One partition of a topic."""
+    """One partition of a topic; partitions count from 0."""
 
     topic: str
     partition: int
@@ -23,7 +33,12 @@ class TopicPartition(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class TopicState:
-    """A topic as it is: its spec as stored, and what differs from the one that was asked for, in words."""
+    """A topic as it exists.
+
+    Attributes:
+        spec: The topic as it is stored.
+        differences: Settings in which it differs from the spec that was asked for, in words.
+    """
 
     spec: TopicSpec
     differences: tuple[str, ...] = ()
@@ -31,7 +46,14 @@ class TopicState:
 
 @dataclass(frozen=True, slots=True)
 class PartitionState:
-    """Offsets `[start, end)` that can be read, and what they take up."""
+    """The extent of one partition.
+
+    Attributes:
+        start: First offset that can be read.
+        end: Next offset, one more than that of the last record.
+        rows: Number of records; at most `end - start`, since compaction leaves gaps.
+        bytes: Size of the records in bytes; 0 where the log does not know.
+    """
 
     start: int
     end: int
@@ -41,7 +63,13 @@ class PartitionState:
 
 @dataclass(frozen=True, slots=True)
 class Fence:
-    """A claim that must still hold when an append is made: this epoch owns the partition in the group."""
+    """A condition of an append: the partition still belongs to a member of the group with this epoch.
+
+    Attributes:
+        group: Name of the group.
+        partition: A partition that the group shares.
+        epoch: The epoch that `Consumer.assignment` gave for it.
+    """
 
     group: str
     partition: TopicPartition
@@ -49,25 +77,46 @@ class Fence:
 
 
 class Listener(Protocol):
-    """Hears of partitions that come and go; called by `Consumer.poll` and `Consumer.close`, in their thread."""
+    """Is told which partitions come and go; called in the thread of `Consumer.poll` and `Consumer.close`."""
 
     def assigned(self, partitions: Collection[TopicPartition]) -> None:
-        """These are owned from now on; positions stand at what the group committed last."""
+        """Take partitions over.
+
+        Their positions are those that the group committed last. The listener may call `Consumer.seek`.
+
+        Args:
+            partitions: Partitions that the member owns from now on.
+        """
 
     def revoked(self, partitions: Collection[TopicPartition]) -> None:
-        """These are about to go to another member; they are still owned, so this is the time for a last commit."""
+        """Give partitions up.
+
+        The member still owns them during the call, so the listener can commit a last time.
+
+        Args:
+            partitions: Partitions that another member will own.
+        """
 
     def lost(self, partitions: Collection[TopicPartition]) -> None:
-        """These belong to another member already: whatever was not committed must be forgotten."""
+        """Forget partitions, with everything that was not committed.
+
+        Args:
+            partitions: Partitions that another member may own already.
+        """
 
 
 @dataclass(frozen=True, slots=True)
 class GroupSpec:
     """How a consumer joins a group.
 
-    `member` names the process; the same name again takes the place of the one before. Topics of the same number of
-    partitions are assigned alike: who owns partition p of one owns it of all. `reset` says where a group begins that has
-    committed nothing.
+    Topics with the same number of partitions are assigned alike: the owner of partition p of one topic owns p of all.
+
+    Attributes:
+        group: Name of the group.
+        topics: Topics to read. `poll` returns records of later topics last.
+        member: Name of the process. A process that joins under the same name takes the place of the one before.
+        reset: Where to begin in a partition for which the group has committed nothing.
+        lease: Microseconds without a sign of life after which a member counts as dead.
     """
 
     group: str
@@ -75,114 +124,264 @@ class GroupSpec:
     member: str
     reset: Literal["earliest", "latest"] = "earliest"
     lease: int = 5_000_000
-    """Microseconds after which a member that was not heard of is taken for dead."""
 
 
 class Consumer(Protocol):
-    """A member of a consumer group. Its calls are made by one thread."""
+    """A member of a consumer group, used by one thread."""
 
     @property
     def assignment(self) -> Mapping[TopicPartition, int]:
-        """Owned partitions with their epochs, which grow with each change of owner."""
+        """The owned partitions with their epochs, which grow with each change of owner."""
 
     @property
     def statistics(self) -> Mapping[str, int]:
-        """Figures of the client library behind it, by name; nothing where there is none."""
+        """Statistics of the client library behind the consumer, by name; empty if it has none."""
 
     def poll(self, timeout: int, max_rows: int) -> list[Batch]:
-        """Records after the positions, which move on; waits up to `timeout` microseconds for the first.
+        """Return the records after the positions, and move the positions behind them.
 
-        About `max_rows` per partition; batches of a partition follow each other. Calls the listener when partitions come or
-        go, before it reads. ReplacedError if another process has joined under this member's name.
+        Calls the listener if partitions come or go, before it reads.
+
+        Args:
+            timeout: Longest wait for the first record, in microseconds.
+            max_rows: About the number of records to return of each partition.
+
+        Returns:
+            Batches in the order of the group's topics; those of one partition follow each other.
+
+        Raises:
+            ReplacedError: Another process has joined the group under this member's name.
         """
 
     def seek(self, positions: Mapping[TopicPartition, int]) -> None:
-        """Read on from these offsets."""
+        """Read on from other offsets.
+
+        Args:
+            positions: The next offset to read of each partition.
+        """
 
     def pause(self, partitions: Collection[TopicPartition]) -> None:
-        """Do not read these, until `resume`."""
+        """Stop reading partitions until `resume`, also if they go and come back meanwhile.
+
+        Args:
+            partitions: Partitions to pause.
+        """
 
     def resume(self, partitions: Collection[TopicPartition]) -> None:
-        """Read these again."""
+        """Read paused partitions again.
+
+        Args:
+            partitions: Partitions to resume.
+        """
 
     def committed(self, partitions: Collection[TopicPartition]) -> dict[TopicPartition, int]:
-        """The group's next offsets; partitions without a commit are left out."""
+        """Return the positions that the group has committed.
+
+        Args:
+            partitions: Partitions to look up.
+
+        Returns:
+            The next offset of each partition; those without a commit are left out.
+        """
 
     def commit(self, offsets: Mapping[TopicPartition, int], writes: Sequence[Write] = ()) -> list[int]:
-        """Next offsets and records, all or nothing, and the offset of each write's first record.
+        """Commit positions and append records, all or nothing.
 
-        FencedError if one of the offsets' partitions is no longer owned.
+        Args:
+            offsets: The next offset of each partition.
+            writes: Records to append, of any topics.
+
+        Returns:
+            The offset of the first record of each write.
+
+        Raises:
+            FencedError: The member does not own one of the partitions any more; nothing was written.
+            SchemaError: Records do not fit the columns of their topic; nothing was written.
         """
 
     def wake(self) -> None:
-        """End a waiting `poll`; may be called by any thread."""
+        """End a waiting `poll`. May be called by any thread."""
 
     def close(self) -> None:
-        """Leave the group at once; the partitions are free for the others."""
+        """Leave the group; its partitions are free for the other members at once."""
 
 
 class Log(Protocol):
-    """Topics, their records and consumer groups."""
+    """Topics, their records, and consumer groups."""
 
     def ensure(self, spec: TopicSpec) -> TopicState:
-        """Create the topic if it is missing.
+        """Create a topic, or compare an existing one with a spec.
 
-        New nullable columns are added to one that is there; any other difference in columns or keys is a SchemaError that
-        names it. Other settings stay as they are and are reported.
+        New nullable columns are added to an existing topic. Other settings than columns and keys stay as they are.
+
+        Args:
+            spec: What the topic should be.
+
+        Returns:
+            The topic as it is, and the settings in which it differs.
+
+        Raises:
+            SchemaError: Columns or keys of the existing topic differ in a way that cannot be changed.
         """
 
     def topic(self, name: str) -> TopicSpec:
-        """A topic as it is; UnknownTopicError names those that there are."""
+        """Return a topic as it is.
+
+        Args:
+            name: Name of the topic.
+
+        Returns:
+            The stored spec, with the settings that the topic has now.
+
+        Raises:
+            UnknownTopicError: There is no such topic; the message names those that exist.
+        """
 
     def topics(self) -> list[TopicSpec]:
-        """All topics, by name."""
+        """Return all topics.
+
+        Returns:
+            Specs in the order of their names.
+        """
 
     def partitions(self, topic: str) -> list[PartitionState]:
-        """Where each partition of a topic begins and ends."""
+        """Return the extent of each partition of a topic.
+
+        Args:
+            topic: Name of the topic.
+
+        Returns:
+            One state for each partition, in the order of their numbers.
+        """
 
     def ends(self, topic: str) -> list[int]:
-        """The next offset of each partition of a topic."""
+        """Return the next offset of each partition of a topic, including records that are not committed yet.
+
+        Args:
+            topic: Name of the topic.
+
+        Returns:
+            One offset for each partition, in the order of their numbers.
+        """
 
     def append(self, writes: Sequence[Write], fence: Fence | None = None) -> list[int]:
-        """Append all or nothing, and give the offset of each write's first record; FencedError if the claim does not hold.
+        """Append records, all or nothing.
 
-        When it returns, the records are kept and other processes see them.
+        When the call returns, the records are stored and other processes see them.
+
+        Args:
+            writes: Records by topic and partition.
+            fence: A condition that must hold when the records are stored.
+
+        Returns:
+            The offset of the first record of each write; the next offset of the partition for a write without records.
+
+        Raises:
+            FencedError: The condition does not hold; nothing was written.
+            SchemaError: Records do not fit the columns of their topic; nothing was written.
         """
 
     def first(self, partition: TopicPartition) -> int:
-        """The least offset that can still be read; the next offset of an empty partition."""
+        """Return the first offset of a partition that can be read.
+
+        Args:
+            partition: The partition.
+
+        Returns:
+            The offset of the first record, or the next offset if there is none.
+        """
 
     def read(self, partition: TopicPartition, offset: int, max_rows: int, span: tuple[int, int] | None = None) -> list[Batch]:
-        """Records from an offset on, about `max_rows`; with `span` those batches that may hold instants of `[start, end)`."""
+        """Return the records of a partition from an offset on.
+
+        Args:
+            partition: The partition.
+            offset: The first offset to read; smaller than that of the first record begins there.
+            max_rows: About the number of records to return.
+            span: Instants `[start, end)` of the topic's time column. Batches without any record in it may be left out; this
+                only saves work, so the returned batches may hold other records too.
+
+        Returns:
+            Batches in ascending order; none if there are no records from the offset on.
+        """
 
     def truncate(self, partition: TopicPartition, before: int) -> None:
-        """Forget the records below an offset (whole batches may stay)."""
+        """Delete the records below an offset; some of them may stay for a while.
+
+        Args:
+            partition: The partition.
+            before: The first offset to keep.
+        """
 
     def wait(self, timeout: int) -> bool:
-        """Wait until something is appended anywhere in the log, or `timeout` microseconds are over (then False)."""
+        """Wait until something is appended anywhere in the log.
+
+        Args:
+            timeout: Longest wait in microseconds.
+
+        Returns:
+            False if the time is over, True if there may be something new.
+        """
 
     def consumer(self, spec: GroupSpec, listener: Listener | None = None) -> Consumer:
-        """Join a group."""
+        """Join a group.
+
+        Args:
+            spec: The group, the member's name and the topics.
+            listener: Is told which partitions come and go.
+
+        Returns:
+            The member, which owns partitions after its first polls.
+        """
 
     def committed(self, group: str, topic: str) -> dict[int, int]:
-        """The group's next offset by partition."""
+        """Return the positions that a group has committed in a topic.
+
+        Args:
+            group: Name of the group.
+            topic: Name of the topic.
+
+        Returns:
+            The next offset by number of partition; partitions without a commit are left out.
+        """
 
     def groups(self, prefix: str = "") -> list[GroupState]:
-        """Groups with such names, their members and positions."""
+        """Return groups with their members and positions.
+
+        Args:
+            prefix: How the names of the groups begin.
+
+        Returns:
+            The groups in the order of their names.
+        """
 
     def maintain(self) -> Maintenance:
-        """Apply retention and compaction, a bounded amount of work at a time."""
+        """Apply retention and compaction, a bounded amount of work at a time.
+
+        Returns:
+            What was removed; nothing if there is nothing left to do.
+        """
 
     def connect(self) -> Log:
-        """Another connection to the same log, for another thread that must not wait for this one."""
+        """Open another connection to the same log, for a thread that must not wait for the users of this one.
+
+        Returns:
+            The connection, which the caller has to close.
+        """
 
     def close(self) -> None:
-        """Let go of files and connections."""
+        """Close files and connections."""
 
 
 @dataclass(frozen=True, slots=True)
 class GroupState:
-    """A group: owner (or None) and next offset of each partition."""
+    """A consumer group as it is.
+
+    Attributes:
+        group: Name of the group.
+        owners: The member that owns each partition, or None.
+        positions: The committed next offset of each partition.
+    """
 
     group: str
     owners: Mapping[TopicPartition, str | None] = field(default_factory=dict)
@@ -191,16 +390,10 @@ class GroupState:
 
 @dataclass(frozen=True, slots=True)
 class Maintenance:
-    """What one round of maintenance removed."""
+    """What one round of maintenance has removed: a number of records and of bytes."""
 
     rows: int = 0
     bytes: int = 0
-
-
-def latest(batches: Iterable[Batch]) -> int | None:
-    """The next offset after all batches of one partition."""
-    ends = [batch.next_offset for batch in batches if len(batch)]
-    return max(ends) if ends else None
 
 
 def batches_by_partition(batches: Iterable[Batch]) -> dict[TopicPartition, list[Batch]]:

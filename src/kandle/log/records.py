@@ -1,4 +1,8 @@
-"""Records in columns: what is written to a topic partition and what is read back."""
+"""Records in columns: what is written to a partition of a topic, and what is read from it.
+
+The rows of a topic are a Polars frame with the columns of its `TopicSpec`. Beside the frame, records can have headers (pairs of a
+name and a text) and be tombstones: a tombstone says that its key is gone, and its value columns are ignored.
+"""
 
 from __future__ import annotations
 
@@ -13,15 +17,17 @@ from kandle.errors import DataError
 from kandle.time.timeframe import IntArray
 
 HEADERS = pl.List(pl.Struct({"name": pl.String, "value": pl.String}))
-"""Type of a column of headers."""
+"""Type of a column of headers: lists of name and value."""
 
 
 @dataclass(frozen=True, slots=True)
 class Records:
-    """Rows in the order of the log: columns of the topic's schema, and beside each row its headers and whether it is a tombstone.
+    """Rows in the order of the log, with their headers and tombstones.
 
-    `headers` (a list of name and value) and `tombstones` (booleans) are None where no row has any. The value columns of a
-    tombstone are not looked at: it says that its key is gone.
+    Attributes:
+        frame: One row for each record, with the columns of the topic.
+        headers: A list of name and value for each record (type `HEADERS`); None if no record has headers.
+        tombstones: Whether each record is a tombstone; None if none is.
     """
 
     frame: pl.DataFrame
@@ -37,7 +43,7 @@ class Records:
         return self.frame.height
 
     def filter(self, mask: pl.Series) -> Records:
-        """The rows where the mask is true."""
+        """Return the rows where a mask is true."""
         return Records(
             self.frame.filter(mask),
             None if self.headers is None else self.headers.filter(mask),
@@ -45,7 +51,7 @@ class Records:
         )
 
     def slice(self, offset: int, length: int | None = None) -> Records:
-        """A run of rows."""
+        """Return `length` rows from the row `offset` on, or all if `length` is None."""
         return Records(
             self.frame.slice(offset, length),
             None if self.headers is None else self.headers.slice(offset, length),
@@ -55,7 +61,7 @@ class Records:
 
 @dataclass(frozen=True, slots=True)
 class RejectedRecord:
-    """A record that cannot be read as what its topic should hold: its raw bytes, and why."""
+    """A record that cannot be read as a row of its topic: its raw bytes, and the reason."""
 
     offset: int
     key: bytes | None
@@ -65,11 +71,17 @@ class RejectedRecord:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Records read from one partition, in ascending order of their offsets, which may have holes after a compaction.
+    """Records read from one partition.
 
-    `timestamps` say when each record was appended, in microseconds of the log's clock. `end` is given where more is known
-    than the records say: that there is nothing between the last of them and it. A batch without records only says that.
-    `rejects` stood among the records, but cannot be read.
+    Attributes:
+        topic: Name of the topic.
+        partition: Number of the partition.
+        offsets: Offset of each record, ascending; compaction leaves gaps.
+        timestamps: When each record was appended, in microseconds of the log's clock.
+        records: The records.
+        end: The next offset to read, where it is known that there is nothing between the last record and it. A batch
+            without records says only this.
+        rejects: Records that stood among the others, but cannot be read.
     """
 
     topic: str
@@ -85,11 +97,11 @@ class Batch:
 
     @property
     def next_offset(self) -> int:
-        """Where to read on."""
+        """The next offset to read."""
         return int(self.offsets[-1]) + 1 if self.end is None else self.end
 
     def slice(self, offset: int, length: int | None = None) -> Batch:
-        """A run of records."""
+        """Return `length` records from the record number `offset` on, or all if `length` is None."""
         end = None if length is None else offset + length
         rows = self.records.slice(offset, length)
         return Batch(self.topic, self.partition, self.offsets[offset:end], self.timestamps[offset:end], rows)
@@ -97,7 +109,7 @@ class Batch:
 
 @dataclass(frozen=True, slots=True)
 class Write:
-    """Records to be appended to one partition."""
+    """Records to append to one partition."""
 
     topic: str
     partition: int
@@ -105,7 +117,11 @@ class Write:
 
 
 def header_column(rows: Sequence[Mapping[str, str] | None]) -> pl.Series | None:
-    """A column of headers, or None if no row has any."""
+    """Return the headers of records as a column, or None if no record has headers.
+
+    Args:
+        rows: The headers of each record by name.
+    """
     if not any(rows):
         return None
     lists = [[{"name": name, "value": value} for name, value in (row or {}).items()] for row in rows]
@@ -113,10 +129,10 @@ def header_column(rows: Sequence[Mapping[str, str] | None]) -> pl.Series | None:
 
 
 def header_rows(records: Records) -> list[dict[str, str]]:
-    """The headers of each record as a dictionary."""
+    """Return the headers of each record by name; of several headers with one name the last counts."""
     if records.headers is None:
         return [{} for _ in range(len(records))]
-    return [{each["name"]: each["value"] for each in row or ()} for row in records.headers.to_list()]
+    return [{header["name"]: header["value"] for header in row or ()} for row in records.headers.to_list()]
 
 
 COMPRESSED_ROWS = 500

@@ -1,4 +1,8 @@
-"""What may change in a topic: new nullable columns are added, everything else about columns and keys is refused by name."""
+"""Columns of topics: how they may change, which records fit them, and how specs are stored.
+
+An existing topic may get new nullable columns. Any other change of columns or keys is refused with an error that names it, since
+older records would not fit; other settings (partitions, retention, ...) are only compared.
+"""
 
 from __future__ import annotations
 
@@ -13,27 +17,39 @@ import polars as pl
 from kandle.errors import SchemaError, StorageError
 from kandle.log.records import HEADERS, Records, decode_frame, encode_frame
 from kandle.plan.topics import TopicColumn, TopicSpec
+from kandle.time.timeframe import duration_text
+
+SETTINGS = ("partitions", "replication", "retention", "retention_bytes", "compacted", "time")
+"""Attributes of a `TopicSpec` that are compared, but not changed."""
 
 
-def merged_columns(there: TopicSpec, wanted: TopicSpec) -> tuple[TopicColumn, ...]:
-    """The columns of a topic with the wanted new ones behind; SchemaError names what cannot be changed."""
-    if there.keys != wanted.keys:
+def merged_columns(current: TopicSpec, wanted: TopicSpec) -> tuple[TopicColumn, ...]:
+    """Return the columns of a topic, followed by the wanted ones that it does not have yet.
+
+    Args:
+        current: The topic as it is.
+        wanted: The topic as it is declared.
+
+    Raises:
+        SchemaError: The keys differ, a column is missing or different in the declaration, or a new one is not nullable.
+    """
+    if current.keys != wanted.keys:
         raise SchemaError(
-            f"topic {there.name} has the key ({', '.join(there.keys)}), but ({', '.join(wanted.keys)}) is declared; "
+            f"topic {current.name} has the key ({', '.join(current.keys)}), but ({', '.join(wanted.keys)}) is declared; "
             "a key cannot change: use another topic"
         )
-    old = {column.name: column for column in there.columns}
+    old = {column.name: column for column in current.columns}
     new = {column.name: column for column in wanted.columns}
     for name, column in old.items():
-        _check_same(there.name, column, new.get(name))
+        _check_same(current.name, column, new.get(name))
     added = [column for name, column in new.items() if name not in old]
     for column in added:
         if not column.nullable:
             raise SchemaError(
-                f"topic {there.name} has no column {column.name}; a new column must be nullable (`{column.name}: ... | None`), "
-                "since older records have no value for it"
+                f"topic {current.name} has no column {column.name}; a new column must be nullable "
+                f"(`{column.name}: ... | None`), since older records have no value for it"
             )
-    return (*there.columns, *added)
+    return (*current.columns, *added)
 
 
 def _check_same(topic: str, old: TopicColumn, new: TopicColumn | None) -> None:
@@ -53,61 +69,79 @@ def _words(column: TopicColumn) -> str:
     return words if column.header is None else f"{words} of the header {column.header!r}"
 
 
-SETTINGS = ("partitions", "replication", "retention", "retention_bytes", "compacted", "time")
+def differences(current: TopicSpec, wanted: TopicSpec) -> tuple[str, ...]:
+    """Return the settings in which a topic differs from its declaration, in words.
 
-
-def differences(there: TopicSpec, wanted: TopicSpec) -> tuple[str, ...]:
-    """Settings that differ from those wanted, in words."""
+    Args:
+        current: The topic as it is.
+        wanted: The topic as it is declared.
+    """
     return tuple(
-        f"topic {there.name}: {name} is {getattr(there, name)}, {getattr(wanted, name)} is declared"
+        f"topic {current.name}: {name} is {_setting_text(current, name)}, {_setting_text(wanted, name)} is declared"
         for name in SETTINGS
-        if getattr(there, name) != getattr(wanted, name)
+        if getattr(current, name) != getattr(wanted, name)
     )
 
 
-def kept(spec: TopicSpec, *, retention: int | None, compacted: bool) -> TopicSpec:
-    """The same topic, kept otherwise."""
-    return replace(spec, retention=retention, compacted=compacted)
+def _setting_text(spec: TopicSpec, name: str) -> str:
+    value = getattr(spec, name)
+    if value is None:
+        return "unlimited" if name.startswith("retention") else "none"
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return duration_text(value) if name == "retention" else str(value)
 
 
 def header_columns(columns: Sequence[TopicColumn]) -> dict[str, str]:
-    """The header of each column that stands in one."""
+    """Return the header of each column whose values stand in headers."""
     return {column.name: column.header for column in columns if column.header is not None}
 
 
 def with_headers(records: Records, columns: Mapping[str, str]) -> Records:
-    """The records with the headers that their columns say, behind those that they have and that do not say it yet."""
+    """Return the records with headers that hold the values of columns.
+
+    Args:
+        records: Records, of which some may have such headers already: those are not added again.
+        columns: The header of each column, as `header_columns` returns them.
+    """
     named = {name: header for name, header in columns.items() if name in records.frame.columns}
     if not any(records.frame[name].count() for name in named):
         return records
     frame = records.frame.select(list(named))
     if records.headers is None:
-        lists = [_header(header, pl.col(name)) for name, header in named.items()]
+        lists = [_header_list(header, pl.col(name)) for name, header in named.items()]
     else:
         frame = frame.with_columns(records.headers.alias("headers"))
-        fresh = {header: pl.when(pl.col(name).ne_missing(_value(header))).then(pl.col(name)) for name, header in named.items()}
-        lists = [pl.col("headers").fill_null(_NONE), *(_header(header, value) for header, value in fresh.items())]
+        changed = {
+            header: pl.when(pl.col(name).ne_missing(_header_value(header))).then(pl.col(name)) for name, header in named.items()
+        }
+        lists = [pl.col("headers").fill_null(_NO_HEADERS), *(_header_list(header, value) for header, value in changed.items())]
     return replace(records, headers=frame.select(pl.concat_list(lists).alias("headers"))["headers"])
 
 
 def with_columns(records: Records, columns: Mapping[str, str]) -> Records:
-    """The records with the columns that their headers say; of several headers of a name the last one counts."""
+    """Return the records with columns that hold the values of headers; of several headers with one name the last counts.
+
+    Args:
+        records: Records with headers.
+        columns: The header of each column, as `header_columns` returns them.
+    """
     if not columns or records.headers is None:
         return records
-    found = [_value(header).alias(name) for name, header in columns.items()]
-    return replace(records, frame=records.frame.with_columns(records.headers.to_frame("headers").select(found).get_columns()))
+    values = [_header_value(header).alias(name) for name, header in columns.items()]
+    return replace(records, frame=records.frame.with_columns(records.headers.to_frame("headers").select(values).get_columns()))
 
 
-_NONE = pl.lit([], dtype=HEADERS)
+_NO_HEADERS = pl.lit([], dtype=HEADERS)
 
 
-def _header(header: str, value: pl.Expr) -> pl.Expr:
-    """A list of the one header, or of none where there is no value."""
+def _header_list(header: str, value: pl.Expr) -> pl.Expr:
+    """Return a list with one header, or an empty list where there is no value."""
     one = pl.concat_list(pl.struct(pl.lit(header).alias("name"), value.alias("value")))
-    return pl.when(value.is_not_null()).then(one).otherwise(_NONE)
+    return pl.when(value.is_not_null()).then(one).otherwise(_NO_HEADERS)
 
 
-def _value(header: str) -> pl.Expr:
+def _header_value(header: str) -> pl.Expr:
     part = pl.element().struct
     return pl.col("headers").list.eval(part.field("value").filter(part.field("name") == header)).list.last()
 
