@@ -5,9 +5,11 @@ A value that does not fit becomes NULL; the caller says what that means.
 
 from __future__ import annotations
 
-from decimal import Decimal, InvalidOperation, localcontext
+from decimal import Context, Decimal, Inexact, InvalidOperation, Overflow
 
 import polars as pl
+
+from kandle.model.types import MAX_PRECISION
 
 EXACT_DOUBLE = 2**53
 """Integers below this are doubles without loss."""
@@ -40,12 +42,33 @@ def decimal_from_text(column: pl.Series, scale: int) -> pl.Series:
 
 def _exact_decimal(text: str | None, scale: int) -> int | None:
     try:
-        with localcontext() as context:
-            context.prec = 400
-            value = Decimal(text or "").scaleb(scale)
-            return int(value) if value == value.to_integral_value() and abs(value) < 10**38 else None
-    except (InvalidOperation, ValueError, OverflowError):
+        whole = scaled(Decimal(text or ""), scale)
+    except (ArithmeticError, ValueError):
         return None
+    return whole if abs(whole) < 10**MAX_PRECISION else None
+
+
+def scaled(value: Decimal | int, scale: int) -> int:
+    """Return a decimal as a multiple of 10**-scale.
+
+    Args:
+        value: The decimal.
+        scale: Digits behind the point.
+
+    Raises:
+        ValueError: The decimal has more digits behind the point, is no number or is very large.
+    """
+    try:
+        return int(_EXACT.quantize(_EXACT.scaleb(Decimal(value), scale), _ONE))
+    except (ArithmeticError, ValueError):
+        problem = f"is too large, has more than {scale} digits behind the point or is not a number"
+        raise ValueError(f"{str(value)[:LONGEST_SHOWN]} {problem}") from None
+
+
+# Exact or an error; as it keeps numbers in their short form, exponents of millions cost nothing.
+_EXACT = Context(prec=4 * MAX_PRECISION, traps=[InvalidOperation, Inexact, Overflow])
+_ONE = Decimal(1)
+LONGEST_SHOWN = 60
 
 
 def exact_double(column: pl.Series, scale: int) -> pl.Series:

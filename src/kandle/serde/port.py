@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from decimal import Context, Decimal, Inexact, InvalidOperation, Overflow
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -14,7 +13,8 @@ import polars as pl
 
 from kandle.errors import SchemaError
 from kandle.model.entity import MISSING, Default, EntityModel, FieldModel
-from kandle.model.types import MAX_PRECISION, SIMPLE_TYPES, TIMESTAMP, UUID, DataType, DecimalType
+from kandle.model.parsing import scaled
+from kandle.model.types import SIMPLE_TYPES, TIMESTAMP, UUID, DataType, DecimalType
 from kandle.time.timeframe import IntArray
 
 FINE = ("epoch_us", "epoch_ns")
@@ -101,19 +101,7 @@ def _data_type(column: ColumnLike) -> DataType:
     raise SchemaError(f"column {column.name}: {column.kind} ({column.physical}) has no form in Avro, JSON or KAFKA")
 
 
-# Exact or not at all; as it keeps numbers in their short form, exponents of millions cost nothing.
-_EXACT = Context(prec=4 * MAX_PRECISION, traps=[InvalidOperation, Inexact, Overflow])
-_ONE = Decimal(1)
 LONGEST_SHOWN = 60
-
-
-def scaled(value: Decimal | int, scale: int) -> int:
-    """A decimal as a multiple of 10**-scale; ValueError if it has more digits."""
-    try:
-        return int(_EXACT.quantize(_EXACT.scaleb(Decimal(value), scale), _ONE))
-    except (ArithmeticError, ValueError):
-        what = f"is too large, has more than {scale} digits behind the point or is not a number"
-        raise ValueError(f"{str(value)[:LONGEST_SHOWN]} {what}") from None
 
 
 def physical_default(found: RecordField) -> Any:

@@ -14,8 +14,9 @@ from typing import Any, Literal
 
 from kandle.errors import SchemaError
 from kandle.model.entity import MISSING
+from kandle.model.parsing import scaled
 from kandle.model.types import BytesType, DataType, DateType, DecimalType, TimestampType, UuidType
-from kandle.serde.port import RecordField, scaled
+from kandle.serde.port import RecordField
 from kandle.time.timeframe import to_instant
 
 Side = Literal["key", "value"]
