@@ -1,9 +1,12 @@
+from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import polars as pl
 import pytest
 
 from kandle.backfill.readers import open_ticks
+from kandle.backfill.text import ByteFile, JsonLines
 from kandle.errors import DataError, InputError
 from tests.backfill.entities import READING, RENAMED
 
@@ -42,35 +45,74 @@ def test_a_file_of_blank_lines_has_no_rows(tmp_path: Path) -> None:
     assert read(tmp_path, "\n\n").height == 0
 
 
+def test_values_are_those_of_a_json_topic(tmp_path: Path) -> None:
+    """Milliseconds since the epoch are an instant, and an empty text is a text."""
+    frame = read(tmp_path, GOOD.replace('"2024-01-01T00:00:00Z"', "1704067200000").replace("}", ', "note": ""}'))
+    assert frame.rows() == [("m1", datetime(2024, 1, 1, tzinfo=UTC), 138670, "")]
+
+
 @pytest.mark.parametrize(
     ("bad", "message"),
     [
-        ('{"meter": "m1", "at"', r"line 3: not JSON"),
-        ("[1, 2]", "line 3: every line must be a JSON object, but this is an array"),
-        ("null", "but this is null"),
-        ('{"meter": {"id": 1}, "at": "2024-01-01", "value": 1}', "line 3: field 'meter' is an object"),
-        ('{"meter": ["m"], "at": "2024-01-01", "value": 1}', "line 3: field 'meter' is an array"),
-        ('{"meter": "m", "at": "2024-01-01", "value": NaN}', "line 3: not JSON: NaN is no JSON number"),
-        ('{"meter": "m"} {"meter": "m"}', "line 3: not JSON: Extra data"),
+        ('{"meter": "m1", "at"', r"line 3: it is not JSON"),
+        ("[1, 2]", "line 3: it is not a JSON object, but an array"),
+        ("null", "line 3: it is not a JSON object, but null"),
+        ("7", "line 3: it is not a JSON object, but a single value"),
+        ('{"meter": "m", "at": "2024-01-01", "value": NaN}', "line 3: it is not JSON: NaN is no number of JSON"),
+        ('{"meter": "m"} {"meter": "m"}', "line 3: it is not JSON: Extra data"),
     ],
 )
 def test_a_line_at_fault_is_named(tmp_path: Path, bad: str, message: str) -> None:
     with pytest.raises(InputError, match=message):
-        read(tmp_path, GOOD + GOOD + bad + "\n")
+        read(tmp_path, GOOD + "\n" + bad + "\n")
+
+
+@pytest.mark.parametrize("value", ['{"id": 1}', '["m"]'])
+def test_an_object_or_array_in_the_place_of_a_text_is_named_with_its_row(tmp_path: Path, value: str) -> None:
+    with pytest.raises(DataError, match=r"row 2, column meter: .* is not str \(Reading\.meter is str\)"):
+        read(tmp_path, GOOD + "\n" + GOOD.replace('"m1"', value))
 
 
 def test_bytes_that_are_not_utf8_are_named_with_their_line(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"line 2: not UTF-8 text \(byte 0xff\)"):
+    with pytest.raises(InputError, match=r"line 2: it is not JSON: 'utf-8' codec can't decode byte 0xff"):
         read(tmp_path, GOOD.encode() + b'{"meter": "\xff"}\n')
 
 
 def test_a_value_that_does_not_fit_is_named_with_its_row(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="row 2, column value: 'true'"):
+    with pytest.raises(DataError, match=r"r\.ndjson, row 2, column value: True is not Decimal\(18, 5\)"):
         read(tmp_path, GOOD + GOOD.replace("1.38670", "true"))
     with pytest.raises(DataError, match=r"row 2, column value: there is no value"):
         read(tmp_path, GOOD + GOOD.replace("1.38670", "null"))
 
 
-def test_a_field_that_is_in_no_object_is_named(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"no column 'value' for Reading\.value"):
-        read(tmp_path, '{"meter": "m1", "at": "2024-01-01"}\n')
+def test_a_field_that_is_not_in_an_object_is_named_with_its_line(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"r\.ndjson, line 2: no column 'value' for Reading\.value; did you mean 'valeu'"):
+        read(tmp_path, GOOD + '{"meter": "m1", "at": "2024-01-01", "valeu": 1}\n')
+
+
+@pytest.mark.parametrize("size", [7, 60, 1000])
+def test_chunks_of_any_size_give_the_same_rows_and_the_same_numbers_in_errors(tmp_path: Path, size: int) -> None:
+    def rows(content: str) -> int:
+        path = tmp_path / "r.ndjson"
+        path.write_text(content)
+        lines = JsonLines("r.ndjson", READING)
+        with ByteFile(path) as file:
+            return sum(lines.parse(chunk).height for chunk in chunks_of(file, size))
+
+    assert rows((GOOD + "\n") * 4) == 4
+    with pytest.raises(DataError, match="row 4, column value"):
+        rows((GOOD + "\n") * 3 + GOOD.replace("1.38670", "true"))
+    with pytest.raises(InputError, match="line 7: it is not JSON"):
+        rows((GOOD + "\n") * 3 + "{\n")
+
+
+def chunks_of(file: ByteFile, size: int) -> Iterator[bytes]:
+    """Whole lines, however small the pieces are in which they are read."""
+    rest = b""
+    while data := file.read(size):
+        end = (rest + data).rfind(b"\n") + 1
+        if end:
+            yield (rest + data)[:end]
+        rest = (rest + data)[end:]
+    if rest:
+        yield rest

@@ -68,6 +68,13 @@ def test_ndjson_has_decimals_as_numbers_with_all_digits(tmp_path: Path) -> None:
     assert lines[2].endswith('"note":""}')
 
 
+def test_ndjson_of_every_type_is_read_back_as_it_was(tmp_path: Path) -> None:
+    frame = frame_of([THING], EVERYTHING)
+    path = write(tmp_path, "ndjson", frame, entity=EVERYTHING)
+    [batch] = open_ticks(path, EVERYTHING).batches()
+    assert to_logical(EVERYTHING, batch.frame).equals(frame)
+
+
 def test_every_type_has_a_text() -> None:
     frame = frame_of([THING], EVERYTHING)
     (row,) = csv.DictReader(csv_values(EVERYTHING, frame).write_csv().splitlines(keepends=True))

@@ -33,6 +33,8 @@ TEXT_READERS: dict[str, Callable[[Path, EntityModel], Frames]] = {
     ".ndjson": ndjson_frames,
     ".jsonl": ndjson_frames,
 }
+PHYSICAL_READERS = (ndjson_frames,)
+"""Readers that give physical frames."""
 COLUMNAR_READERS: dict[str, Callable[[Path, EntityModel, int], Frames]] = {
     ".parquet": parquet_frames,
     ".arrow": arrow_file_frames,
@@ -53,11 +55,15 @@ class TickBatch:
 
 @dataclass(frozen=True, slots=True)
 class Input:
-    """One file or object: its name for messages, its size where it is known, and its frames."""
+    """One file or object: its name for messages, its size where it is known, and its frames.
+
+    `convert` makes physical frames of them; its arguments are the entity, a frame, and by name `first_row` and `source`.
+    """
 
     name: str
     size: int | None
     frames: Callable[[EntityModel, int], Frames]
+    convert: Callable[..., pl.DataFrame] = to_physical
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +89,7 @@ class TickSource:
             for frame, bytes_read in each.frames(self.entity, self.batch_rows):
                 # A frame without rows counts too: it shows whether the columns are right.
                 for part in frame.iter_slices(self.batch_rows) if frame.height else [frame]:
-                    physical = to_physical(self.entity, part, first_row=first_row, source=each.name)
+                    physical = each.convert(self.entity, part, first_row=first_row, source=each.name)
                     yield TickBatch(physical, rows_before, bytes_before + bytes_read)
                     first_row += part.height
                     rows_before += part.height
@@ -155,6 +161,10 @@ def _paths(source: str | Path) -> list[Path]:
     return found
 
 
+def _as_it_is(entity: EntityModel, frame: pl.DataFrame, *, first_row: int, source: str) -> pl.DataFrame:
+    return frame
+
+
 def _file(path: Path) -> Input:
     if path.is_dir():
         raise InputError(f"{path} is a folder; name a file in it, or all of a kind by a glob such as '{path}/*.parquet'")
@@ -165,7 +175,8 @@ def _file(path: Path) -> Input:
     inner = Path(path.stem).suffix.lower() if is_packed else suffix
     if inner in TEXT_READERS:
         read_text = TEXT_READERS[inner]
-        return Input(str(path), path.stat().st_size, lambda entity, rows: read_text(path, entity))
+        convert = _as_it_is if read_text in PHYSICAL_READERS else to_physical
+        return Input(str(path), path.stat().st_size, lambda entity, rows: read_text(path, entity), convert)
     if inner in COLUMNAR_READERS and not is_packed:
         read = COLUMNAR_READERS[inner]
         return Input(str(path), path.stat().st_size, lambda entity, rows: read(path, entity, rows))

@@ -50,21 +50,25 @@ BEYOND_DECIMAL = Decimal("Infinity"), Decimal("1e-999999")
 
 
 class JsonProblem(NamedTuple):
-    """Why a record cannot be read, and in which field that is; None where the record as a whole is wrong."""
+    """Why a record cannot be read.
+
+    `field` holds a value that cannot be taken; `missing` is the name of a field that the record does not have.
+    """
 
     reason: str
     field: RecordField | None = None
+    missing: str | None = None
 
     def __str__(self) -> str:
         return self.reason if self.field is None else f"field {self.field.name}: {self.reason}"
 
 
-class _FieldError(ValueError):
-    """The value of one field cannot be taken."""
+class _RecordError(ValueError):
+    """A record that cannot be read."""
 
-    def __init__(self, field: RecordField, reason: str) -> None:
-        super().__init__(reason)
-        self.field = field
+    def __init__(self, problem: JsonProblem) -> None:
+        super().__init__(problem.reason)
+        self.problem = problem
 
 
 class JsonReader:
@@ -131,8 +135,8 @@ class JsonReader:
                 content = self._content(messages[position])
                 names += content
                 rows.append(self._row(content))
-            except _FieldError as error:
-                problems[position] = JsonProblem(str(error), error.field)
+            except _RecordError as error:
+                problems[position] = error.problem
             except (ValueError, RecursionError) as error:
                 problems[position] = JsonProblem(str(error))
         return rows, problems, names
@@ -152,7 +156,7 @@ class JsonReader:
             return content
         if len(self.fields) == 1:
             return {self.fields[0].name: content}
-        raise ValueError("it is not a JSON object")
+        raise ValueError(f"it is not a JSON object, but {_KINDS.get(type(content), 'a single value')}")
 
     def _row(self, content: dict[str, Any]) -> list[Any]:
         values: dict[str, Any] = {}
@@ -165,12 +169,15 @@ class JsonReader:
     def _value(self, field: RecordField, values: dict[str, Any]) -> Any:
         if field.name not in values:
             if not has_default(field):
-                raise ValueError(f"there is no field {field.name}")
+                raise _RecordError(JsonProblem(f"there is no field {field.name}", missing=field.name))
             return self._defaults[field.name]
         try:
             return json_value(field, values[field.name])
         except ValueError as error:
-            raise _FieldError(field, str(error)) from None
+            raise _RecordError(JsonProblem(str(error), field)) from None
+
+
+_KINDS: dict[type, str] = {list: "an array", type(None): "null"}
 
 
 def _decimal_of(text: str) -> Decimal:
@@ -384,7 +391,7 @@ def _whole_numbers(values: list[Any]) -> pl.Series | None:
         return None
     try:
         return pl.Series(values, dtype=pl.Int64)
-    except OverflowError:
+    except (OverflowError, TypeError):
         return None
 
 
