@@ -111,7 +111,7 @@ def test_an_invalid_schema_is_a_schema_error(server: Server) -> None:
 def test_schemas_of_other_kinds_are_refused(server: Server) -> None:
     number = server.schemas.register("a", ONE)
     server.kind = "PROTOBUF"
-    with pytest.raises(SchemaError, match=f"schema {number} is one of PROTOBUF, not of AVRO"):
+    with pytest.raises(SchemaError, match=f"schema {number} is a schema of PROTOBUF, not of AVRO"):
         connected(server).schema(number)
 
 
@@ -128,7 +128,7 @@ def test_user_and_password_are_sent_and_never_shown(server: Server) -> None:
 
 def test_no_message_or_text_of_settings_shows_a_secret(server: Server) -> None:
     settings = RegistrySettings(server.url.replace("//", "//market:s3cret@"), QUICK | {"ssl.key.password": "hidden"})
-    assert settings.place == server.url
+    assert settings.public_url == server.url
     assert "s3cret" not in repr(settings) and "hidden" not in repr(settings)
     with pytest.raises(OptionsError) as caught:
         HttpRegistry(settings)
@@ -178,7 +178,7 @@ def test_a_server_that_cannot_answer_now_is_unavailable(server: Server, broken: 
 
 def test_an_answer_that_is_none_is_an_error(server: Server) -> None:
     server.broken = (200, b"<html>hello</html>")
-    with pytest.raises(UnavailableError, match="gave an answer for schema 1 that is none"):
+    with pytest.raises(UnavailableError, match="gave no valid answer for schema 1"):
         connected(server).schema(1)
 
 
