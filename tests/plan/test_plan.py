@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Annotated, Any
@@ -13,7 +14,8 @@ from kandle import Key, Timeframe, Timestamp, explain, plan
 from kandle import functions as f
 from kandle.errors import PlanError
 from kandle.model.entity import entity_model
-from kandle.plan.plan import Plan, Role, divides, edges, lineage
+from kandle.plan.plan import BarRole, Plan, divides, edges, lineage
+from kandle.plan.topics import query_topics
 from kandle.query.query import QueryModel, Schedule
 from kandle.query.stages import Query, build
 
@@ -83,20 +85,61 @@ def test_what_divides_a_timeframe_makes_it(window: dict[str, Any], expected: dic
 @pytest.mark.parametrize(
     ("window", "message"),
     [
-        ({"minutes": (2, 3)}, r"3m cannot be made from 2m: none of these divides it; declare a finer timeframe"),
-        ({"hours": 1, "days": 1, "tz": "Asia/Kolkata"}, r"1d \(days of Asia/Kolkata\) cannot be made from 1h"),
-        ({"hours": 4, "days": 1, "tz": "America/New_York"}, r"1d \(days of America/New_York\) cannot be made from 4h"),
-        ({"weeks": 1, "months": 1}, r"1mo cannot be made from 1wk"),
-        ({"days": (2, 3)}, r"3d cannot be made from 2d"),
         (
-            {"minutes": (1, 5), "grace": {"1m": "5s", "5m": "2s"}},
-            r"the grace of 5m \(2000000 us\) is below that of 1m \(5000000 us\)",
+            {"minutes": (2, 3)},
+            "3m cannot be made from 2m, which does not divide it; add minutes=1, from which all timeframes of the query "
+            "can be made",
+        ),
+        ({"minutes": 1, "seconds": 90}, "90s cannot be made from 1m, which does not divide it; add seconds=30, from which"),
+        ({"minutes": (4, 6, 10)}, "6m cannot be made from 4m, which does not divide it; add minutes=2, from which"),
+        ({"minutes": (2, 4, 7)}, "7m cannot be made from 2m, 4m, none of which divides it; add minutes=1, from which"),
+        (
+            {"hours": 1, "days": 1, "tz": "Asia/Kolkata"},
+            "1d (days of Asia/Kolkata) cannot be made from 1h, which does not divide it; add minutes=30, from which",
+        ),
+        (
+            {"hours": 4, "days": 1, "tz": "America/New_York"},
+            "1d (days of America/New_York) cannot be made from 4h, which does not divide it; add hours=1, from which",
+        ),
+        ({"weeks": 1, "months": 1}, "1mo cannot be made from 1wk, which does not divide it; add days=1, from which"),
+        ({"days": (2, 3)}, "3d cannot be made from 2d, which does not divide it; add days=1, from which"),
+        (
+            {"minutes": (1, 5), "grace": {"1m": "5s", "5m": "2500ms"}},
+            "the grace of 5m (2s500ms) is below that of 1m (5s), from which it is made; give 5m at least 5s",
         ),
     ],
 )
 def test_what_cannot_be_derived_is_refused_by_name(window: dict[str, Any], message: str) -> None:
-    with pytest.raises(PlanError, match=message):
+    with pytest.raises(PlanError, match=re.escape(message)):
         plan(query(**window))
+
+
+@pytest.mark.parametrize(
+    "window",
+    [
+        {"minutes": (2, 3)},
+        {"minutes": 1, "seconds": 90},
+        {"seconds": (7, 11), "minutes": 13},
+        {"hours": 5, "days": 1},
+        {"days": (2, 3), "weeks": 1, "months": 5},
+        {"hours": 7, "weeks": 1, "tz": "Australia/Lord_Howe"},
+    ],
+)
+def test_the_timeframe_that_an_error_advises_makes_all_others(window: dict[str, Any]) -> None:
+    with pytest.raises(PlanError, match="cannot be made from") as refused:
+        plan(query(**window))
+    advice = re.search(r"add (\w+)=(\d+)", str(refused.value))
+    assert advice is not None
+    unit, value = advice[1], int(advice[2])
+    declared = window.get(unit, ())
+    wider = window | {unit: (*(declared if isinstance(declared, tuple) else (declared,)), value)}
+    assert len(sources(plan(query(**wider)))) == 1 + len(declared_in(window))
+
+
+def declared_in(window: dict[str, Any]) -> list[int]:
+    """Return the timeframes that a window declares."""
+    values = [value for name, value in window.items() if name != "tz"]
+    return [number for value in values for number in (value if isinstance(value, tuple) else (value,))]
 
 
 @pytest.mark.parametrize(
@@ -130,7 +173,7 @@ def test_topics_are_named_after_the_bar_and_its_timeframe() -> None:
         ("pages_1mo_live", "pages_1mo_final"),
     ]
     assert found.heartbeat_topic == "hb_1m"
-    assert [bar.role for bar in found.bars] == [Role.BASE, Role.ROLL_UP]
+    assert [bar.role for bar in found.bars] == [BarRole.BASE, BarRole.ROLL_UP]
 
 
 def test_by_trading_date_days_are_made_from_the_base_since_an_hour_can_hold_two_of_them() -> None:
@@ -148,8 +191,8 @@ def test_hopping_windows_are_made_from_panes() -> None:
     selected = grouped.select(lambda h, w: Page(page=h.page, start=w.start, hits=f.count()))
     found = plan(build(entity_model(Page), lambda q: selected))
     assert [(bar.name, bar.role, bar.is_emitted) for bar in found.bars] == [
-        ("1m", Role.PANE, False),
-        ("5m_every_1m", Role.ROLL_UP, True),
+        ("1m", BarRole.PANE, False),
+        ("5m_every_1m", BarRole.ROLL_UP, True),
     ]
 
 
@@ -165,6 +208,20 @@ def test_a_query_without_a_window_has_no_plan() -> None:
     selected = Query().from_(Hit).select(lambda h: Page(page=h.page, start=h.at, hits=h.weight))
     with pytest.raises(PlanError, match=r"Page has no window over time.*add \.tumbling"):
         plan(build(entity_model(Page), lambda q: selected))
+
+
+def test_an_explanation_lists_the_topics_with_their_settings() -> None:
+    found = plan(query(minutes=1, late="topic"))
+    text = explain(found, query_topics(found, source_partitions=2))
+    assert text.split("\n\ntopics\n")[-1].splitlines() == [
+        "  reads      hits             2 partitions, replication 1  kept for ever       AVRO  events of Hit",
+        "  writes     pages_1m_live    2 partitions, replication 1  kept 1h, compacted  AVRO  live 1m bars",
+        "  writes     pages_1m_final   2 partitions, replication 1  kept for ever       AVRO  final 1m bars",
+        "  writes     pages_late       2 partitions, replication 1  kept for ever       AVRO  late events of Hit",
+        "  writes     hb_1m            2 partitions, replication 1  kept 7d, compacted  AVRO  heartbeats",
+        "  writes     pages_changelog  2 partitions, replication 1  kept for ever       AVRO  state of Page",
+        "  on demand  pages_dlq        2 partitions, replication 1  kept for ever       AVRO  records of Hit that cannot be read",
+    ]
 
 
 def test_an_explanation_is_a_tree_that_a_person_can_read() -> None:

@@ -25,9 +25,11 @@ from kandle.cli.output import console, progress_bar, show_summary
 from kandle.cli.run import run_command
 from kandle.cli.script import script_command
 from kandle.cli.topics import topics_app
+from kandle.context.options import Options
 from kandle.errors import KandleError, ModelError
 from kandle.plan.explain import explain
 from kandle.plan.plan import plan
+from kandle.plan.topics import context_topics
 from kandle.query.query import Gaps
 
 FAILED = 2
@@ -116,15 +118,16 @@ def _split_arguments(context: str | None, paths: list[str]) -> tuple[str | None,
 def explain_command(context: ContextName = None) -> None:
     """Print what is made from what.
 
-    Shows queries, timeframes, grace and topics, and how each field rolls up.
+    Shows queries, timeframes and their grace, how each field rolls up, and the topics with their settings.
 
     Example: kandle explain app:Market
     """
     market = load_context(context)
-    plans = [explain(plan(query)) for query in market.model().queries.values() if query.has_tumbling]
+    plans = [plan(query) for query in market.model().queries.values() if query.has_tumbling]
     if not plans:
         raise ModelError(f"{market.__name__} has no query with a window over time; give an entity one with to_query")
-    typer.echo("\n\n".join(plans))
+    topics = context_topics(plans, prefix=Options.load().heartbeat.prefix)
+    typer.echo("\n\n".join(explain(each.plan, each) for each in topics))
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -1,19 +1,31 @@
-"""A plan as a tree that a person can read."""
+"""A plan as text: the query, the tree of timeframes, how fields roll up, and the topics with their settings."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from kandle.plan.plan import BarPlan, Plan
+from kandle.plan.topics import QueryTopic, QueryTopics
 from kandle.query.nodes import AnyNode, Cast, aggregates, describe
 from kandle.query.query import Hopping, Join, QueryModel
 from kandle.query.signatures import AGGREGATES
-from kandle.time.timeframe import SECOND
+from kandle.time.timeframe import duration_text
 
 
-def explain(plan: Plan) -> str:
-    """The query clause by clause, then the tree of timeframes with grace and topics, then how each field rolls up."""
-    return "\n".join([*_query_lines(plan), "", *_tree_lines(plan), "", *_field_lines(plan.query)])
+def explain(plan: Plan, topics: QueryTopics | None = None) -> str:
+    """Describe a plan: the query, the tree of timeframes with their grace, how each field rolls up, and the topics.
+
+    Args:
+        plan: The plan of a query, as `kandle.plan` returns it.
+        topics: The topics of the query, to be listed with their settings; None leaves the list out.
+
+    Returns:
+        Several lines of text.
+    """
+    parts = [_query_lines(plan), _tree_lines(plan), _field_lines(plan.query)]
+    if topics is not None:
+        parts.append(_topic_lines(topics))
+    return "\n\n".join("\n".join(lines) for lines in parts)
 
 
 def _query_lines(plan: Plan) -> Iterator[str]:
@@ -32,15 +44,16 @@ def _query_lines(plan: Plan) -> Iterator[str]:
     if query.having is not None:
         yield f"  having {describe(query.having)}"
     if query.order_by:
-        yield f"  order by {', '.join(order.field + (' descending' if order.descending else '') for order in query.order_by)}"
+        fields = ", ".join(order.field + (" descending" if order.descending else "") for order in query.order_by)
+        yield f"  order by {fields}"
     if query.limit is not None:
         yield f"  limit {query.limit} for each bucket"
 
 
 def _join(join: Join) -> str:
     on = " & ".join(f"{describe(left)} == {describe(right)}" for left, right in join.on)
-    within = "" if join.within is None else f", within {join.within / SECOND:g}s"
-    grace = "" if join.grace is None else f", grace {join.grace / SECOND:g}s"
+    within = "" if join.within is None else f", within {duration_text(join.within)}"
+    grace = "" if join.grace is None else f", grace {duration_text(join.grace)}"
     return f"{join.how} join {join.entity.name} (topic {join.entity.topic}) on {on}{within}{grace}"
 
 
@@ -60,26 +73,48 @@ def _tree_lines(plan: Plan) -> Iterator[str]:
 
 
 def _branch(plan: Plan, source: str | None, indent: str) -> Iterator[str]:
-    below = [bar for bar in plan.bars if bar.source == source]
-    for position, bar in enumerate(below):
-        last = position == len(below) - 1
+    derived = [bar for bar in plan.bars if bar.source == source]
+    for position, bar in enumerate(derived):
+        last = position == len(derived) - 1
         yield f"{indent}{'└─' if last else '├─'} {_bar(bar)}"
         yield from _branch(plan, bar.name, indent + ("   " if last else "│  "))
 
 
 def _bar(bar: BarPlan) -> str:
-    grace = f"{bar.name} {bar.role.value}, grace {bar.grace / 1_000_000:g}s"
-    return f"{grace}, topics {bar.live_topic}, {bar.final_topic}" if bar.is_emitted else f"{grace}, not emitted"
+    text = f"{bar.name} {bar.role.value}, grace {duration_text(bar.grace)}"
+    return f"{text}, topics {bar.live_topic}, {bar.final_topic}" if bar.is_emitted else f"{text}, not written"
 
 
 def _field_lines(query: QueryModel) -> Iterator[str]:
     width = max(len(item.field) for item in query.projection)
     for item in query.projection:
-        rules = "; ".join(dict.fromkeys(AGGREGATES[found.function].merge for found in aggregates(item.expression)))
+        rules = "; ".join(dict.fromkeys(AGGREGATES[node.function].merge for node in aggregates(item.expression)))
         suffix = f"   [rolls up as {rules}]" if rules else ""
         yield f"{item.field:<{width}} = {describe(_as_written(item.expression))}{suffix}"
 
 
 def _as_written(expression: AnyNode) -> AnyNode:
-    """The expression without the conversion to the type of its field."""
+    """Return the expression without the conversion to the type of its field."""
     return expression.argument if isinstance(expression, Cast) else expression
+
+
+def _topic_lines(topics: QueryTopics) -> Iterator[str]:
+    yield "topics"
+    table = [("reads", topic) for topic in topics.inputs]
+    table += [("writes", topic) for topic in topics.created]
+    table += [("on demand", topics.dead_letters)]
+    rows = [(use, *_settings(topic)) for use, topic in table]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    for row in rows:
+        yield "  " + "  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip()
+
+
+def _settings(topic: QueryTopic) -> Sequence[str]:
+    """Return name, partitions, retention, format and content of a topic, in words."""
+    spec, content = topic.spec, topic.content
+    partitions = f"{spec.partitions} partition{'' if spec.partitions == 1 else 's'}, replication {spec.replication}"
+    kept = "kept for ever" if spec.retention is None else f"kept {duration_text(spec.retention)}"
+    compacted = ", compacted" if spec.compacted else ""
+    key, value = content.key_format, content.value_format
+    format_ = value if key == value or not spec.keys else f"key {key}, value {value}"
+    return spec.name, partitions, f"{kept}{compacted}", format_, content.text

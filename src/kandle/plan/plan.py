@@ -1,39 +1,44 @@
-"""From a query to its bars: which timeframes there are, what each is made from, when it is over, and its topics."""
+"""From a query to its bars: the timeframes, what each is made from, when its buckets close, and its topics."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
 from itertools import pairwise
+from math import gcd
 
 from kandle.errors import PlanError
 from kandle.model.entity import bar_topic
 from kandle.query.query import Hopping, QueryModel, Tumbling
 from kandle.time.buckets import zone_offsets_divide
-from kandle.time.timeframe import Timeframe, Unit
+from kandle.time.timeframe import SECOND, Timeframe, Unit, duration_text
 
 HEARTBEATS = "hb"
-"""What names of topics of heartbeats begin with."""
+"""What the names of heartbeats' topics begin with."""
 
 
-class Role(Enum):
-    """What a timeframe does in the plan."""
+class BarRole(Enum):
+    """What the bars of a timeframe are made from."""
 
     BASE = "base"
+    """Events; the bars are written."""
     ROLL_UP = "roll-up"
+    """Bars of a finer timeframe; the bars are written."""
     PANE = "pane"
+    """Events; the bars are only a step towards those of a hopping window and are not written."""
 
 
 @dataclass(frozen=True, slots=True)
 class BarPlan:
-    """One timeframe's bars: `source` names the bars they are made from, None means the events themselves.
+    """One timeframe of a query.
 
-    `grace` is in microseconds after the bucket's end; `advance` is set for hopping windows only.
+    `source` names the timeframe whose bars these are made from; None stands for the events themselves. A bucket closes
+    `grace` microseconds after its end. `advance` is set for hopping windows only.
     """
 
     name: str
     timeframe: Timeframe
-    role: Role
+    role: BarRole
     source: str | None
     grace: int
     live_topic: str
@@ -42,13 +47,16 @@ class BarPlan:
 
     @property
     def is_emitted(self) -> bool:
-        """Whether these bars come out, or are only an intermediate step."""
-        return self.role is not Role.PANE
+        """Whether these bars are written, or are only an intermediate step."""
+        return self.role is not BarRole.PANE
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """All bars of a query, sources before what is made from them; `zone` cuts days, unless trading days do."""
+    """All timeframes of a query, each after the one that it is made from.
+
+    Days begin at midnight of `zone`, or with the trading date of the schedule if `by_trading_day`.
+    """
 
     query: QueryModel
     bars: tuple[BarPlan, ...]
@@ -57,26 +65,36 @@ class Plan:
 
     @property
     def base(self) -> BarPlan:
-        """The bars that are made from events."""
+        """The timeframe whose bars are made from events."""
         return self.bars[0]
 
     @property
     def emitted(self) -> tuple[BarPlan, ...]:
-        """The bars that come out, finest first."""
+        """The timeframes whose bars are written, finest first."""
         return tuple(bar for bar in self.bars if bar.is_emitted)
 
     @property
     def heartbeat_topic(self) -> str:
-        """Topic of the records that say that a base bucket is over."""
+        """The usual name of the topic of heartbeats, the records that say that a base bucket is over."""
         return self.heartbeats_of(HEARTBEATS)
 
     def heartbeats_of(self, prefix: str) -> str:
-        """The same where its name is to begin otherwise than usual."""
+        """Return the name of the heartbeats' topic with another prefix than the usual one."""
         return f"{prefix}_{self.base.timeframe}"
 
 
 def plan(query: QueryModel) -> Plan:
-    """The plan of a query; PlanError names a timeframe that cannot be derived."""
+    """Derive the timeframes of a query: what each is made from, its grace, and its topics.
+
+    Args:
+        query: A query with a tumbling or hopping window.
+
+    Returns:
+        The plan, finest timeframe first.
+
+    Raises:
+        PlanError: The query has no window, or a timeframe cannot be made from the others.
+    """
     if query.window is None:
         raise PlanError(
             f"{query.target.name} has no window over time, so there are no bars to make; add .tumbling(...) to its query"
@@ -90,7 +108,11 @@ def plan(query: QueryModel) -> Plan:
 
 
 def check_embedded(query: QueryModel) -> None:
-    """PlanError for a query that only ksqlDB can run."""
+    """Check that kandle's own engine can run a query.
+
+    Raises:
+        PlanError: Only ksqlDB can run it.
+    """
     if query.join is not None:
         raise PlanError(
             f"the query of {query.target.name} joins {query.source.name} with {query.join.entity.name}, which runs on ksqlDB "
@@ -102,12 +124,12 @@ def _hopping_bars(query: QueryModel, window: Hopping) -> tuple[BarPlan, ...]:
     size, advance = window.size, window.advance
     if not (size.is_fixed and advance.is_fixed) or size.size % advance.size != 0:
         raise PlanError(
-            f"a hopping window of {size} cannot advance by {advance}: the advance must divide the size, both in seconds, "
-            "minutes or hours"
+            f"a hopping window of {size} cannot advance by {advance}: the advance must divide the size, and both must be in "
+            "seconds, minutes or hours"
         )
     name = f"{size}_every_{advance}"
-    pane = BarPlan(str(advance), advance, Role.PANE, None, window.grace, *_topics(query, str(advance)))
-    hop = BarPlan(name, size, Role.ROLL_UP, pane.name, window.grace, *_topics(query, name), advance)
+    pane = BarPlan(str(advance), advance, BarRole.PANE, None, window.grace, *_topics(query, str(advance)))
+    hop = BarPlan(name, size, BarRole.ROLL_UP, pane.name, window.grace, *_topics(query, name), advance)
     return (pane, hop)
 
 
@@ -116,7 +138,9 @@ def _tumbling_bars(query: QueryModel, window: Tumbling, by_trading_day: bool) ->
     bars: dict[Timeframe, BarPlan] = {}
     for timeframe in ordered:
         source = _source(timeframe, ordered, window.zone, by_trading_day)
-        role = Role.BASE if source is None else Role.ROLL_UP
+        if source is None and timeframe != ordered[0]:
+            raise PlanError(_underivable(timeframe, ordered, window.zone, by_trading_day))
+        role = BarRole.BASE if source is None else BarRole.ROLL_UP
         grace = _grace(timeframe, window, bars[source] if source else None)
         source_name = str(source) if source else None
         topics = _topics(query, str(timeframe))
@@ -129,30 +153,52 @@ def _topics(query: QueryModel, name: str) -> tuple[str, str]:
 
 
 def _source(timeframe: Timeframe, ordered: list[Timeframe], zone: str, by_trading_day: bool) -> Timeframe | None:
-    """The coarsest single unit (1s, 1m, 1h, 1d ...) that divides the timeframe, else the finest that does."""
-    finer = [other for other in ordered if other < timeframe]
-    if not finer:
-        return None
-    dividing = [other for other in finer if divides(other, timeframe, zone)]
+    """Return the coarsest single unit (1s, 1m, 1h, 1d ...) that divides a timeframe, else the finest that does.
+
+    None stands for the finest of all, and for a timeframe that no other divides.
+    """
+    dividing = [other for other in ordered if other < timeframe and divides(other, timeframe, zone)]
     if by_trading_day and not timeframe.is_fixed:
         # An hour can hold the end of one trading day and the start of the next; only the base is checked against that.
         dividing = [other for other in dividing if not other.is_fixed or other == ordered[0]]
-    if not dividing:
-        raise PlanError(_underivable(timeframe, finer, zone))
     single = [other for other in dividing if other.value == 1]
-    return single[-1] if single else dividing[0]
+    return single[-1] if single else next(iter(dividing), None)
 
 
-def _underivable(timeframe: Timeframe, finer: list[Timeframe], zone: str) -> str:
-    where = "" if timeframe.is_fixed or zone == "UTC" else f" (days of {zone})"
-    return (
-        f"{timeframe}{where} cannot be made from {', '.join(map(str, finer))}: none of these divides it; "
-        "declare a finer timeframe that divides both, for example minutes=1 or seconds=1"
-    )
+def _underivable(timeframe: Timeframe, ordered: list[Timeframe], zone: str, by_trading_day: bool) -> str:
+    """Return the message for a timeframe that none of the finer ones divides."""
+    days = "" if timeframe.is_fixed or zone == "UTC" else f" (days of {zone})"
+    finer = [str(other) for other in ordered if other < timeframe]
+    reason = "which does not divide it" if len(finer) == 1 else "none of which divides it"
+    missing = _missing(ordered, zone, by_trading_day)
+    advice = ""
+    if missing is not None:
+        advice = f"; add {missing.unit.name.lower()}s={missing.value}, from which all timeframes of the query can be made"
+    return f"{timeframe}{days} cannot be made from {', '.join(finer)}, {reason}{advice}"
+
+
+UNITS = tuple(Timeframe(value, unit) for unit in reversed(Unit) for value in (30, 15, 5, 1) if value == 1 or unit is Unit.MINUTE)
+
+
+def _missing(ordered: list[Timeframe], zone: str, by_trading_day: bool) -> Timeframe | None:
+    """Return the coarsest usual timeframe with which all of these can be derived; None if there is none."""
+    fixed = [timeframe.size // SECOND for timeframe in ordered if timeframe.is_fixed]
+    common = [Timeframe(gcd(*fixed), Unit.SECOND)] if fixed else []
+    for candidate in sorted({*common, *UNITS} - set(ordered), reverse=True):
+        wider = sorted({candidate, *ordered})
+        if all(_source(other, wider, zone, by_trading_day) is not None for other in wider[1:]):
+            return candidate
+    return None
 
 
 def divides(child: Timeframe, parent: Timeframe, zone: str = "UTC") -> bool:
-    """Whether every bucket of `parent` is a whole number of buckets of `child`, always."""
+    """Return whether every bucket of `parent` always consists of whole buckets of `child`.
+
+    Args:
+        child: The finer timeframe.
+        parent: The coarser timeframe.
+        zone: The time zone in which days, weeks and months begin.
+    """
     if child.is_fixed and parent.is_fixed:
         return parent.size % child.size == 0
     if child.is_fixed:
@@ -163,14 +209,14 @@ def divides(child: Timeframe, parent: Timeframe, zone: str = "UTC") -> bool:
 
 
 def _grace(timeframe: Timeframe, window: Tumbling, source: BarPlan | None) -> int:
-    """The timeframe's own grace, else its source's, else that of the whole window; never below its source's."""
+    """Return the timeframe's own grace, else its source's, else that of the whole window; never below its source's."""
     inherited = source.grace if source is not None else window.grace
     own = window.grace_by_timeframe.get(timeframe, inherited)
     if own < inherited:
         assert source is not None
         raise PlanError(
-            f"the grace of {timeframe} ({own} us) is below that of {source.name} ({inherited} us), from which it is made; "
-            f"give {timeframe} at least as much"
+            f"the grace of {timeframe} ({duration_text(own)}) is below that of {source.name} ({duration_text(inherited)}), "
+            f"from which it is made; give {timeframe} at least {duration_text(inherited)}"
         )
     return own
 
@@ -185,8 +231,8 @@ def _check_limit(query: QueryModel, window: Tumbling, by_trading_day: bool) -> N
 
 
 def lineage(plan: Plan, bar: BarPlan) -> list[BarPlan]:
-    """The bars from the base up to `bar`."""
-    by_name = {found.name: found for found in plan.bars}
+    """Return the timeframes from the base up to `bar`, each made from the one before it."""
+    by_name = {other.name: other for other in plan.bars}
     line = [bar]
     while line[0].source is not None:
         line.insert(0, by_name[line[0].source])
@@ -194,7 +240,7 @@ def lineage(plan: Plan, bar: BarPlan) -> list[BarPlan]:
 
 
 def edges(plan: Plan) -> list[tuple[str, str]]:
-    """(source, derived) names of all roll-up edges."""
-    every = {pair for bar in plan.bars for pair in pairwise(found.name for found in lineage(plan, bar))}
+    """Return all roll-up edges as pairs of names, (source, derived)."""
+    pairs = {pair for bar in plan.bars for pair in pairwise(step.name for step in lineage(plan, bar))}
     order = {bar.name: position for position, bar in enumerate(plan.bars)}
-    return sorted(every, key=lambda edge: (order[edge[0]], order[edge[1]]))
+    return sorted(pairs, key=lambda edge: (order[edge[0]], order[edge[1]]))

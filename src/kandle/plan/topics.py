@@ -172,8 +172,9 @@ class QueryTopics:
     """The topics of one query.
 
     `events` is the topic that its tasks read: the source itself, the source by group key (the repartition topic), or the
-    `table` of base buckets that ksqlDB aggregates. `inputs` are the topics of the source and the schedule, `created`
-    those that the query writes and that are created when it starts. `dead_letters` is created with its first record.
+    `table` of base buckets that ksqlDB aggregates. `inputs` are the topics of the source and the schedule and that of the
+    `table`; `created` are those that the query writes and that are created when it starts. `dead_letters` is created with
+    its first record.
     """
 
     plan: Plan
@@ -261,7 +262,7 @@ def query_topics(
     copies += [replace(copy, name=late_name(plan))] if query.late is Late.TOPIC else []
     bars = [spec for bar in plan.emitted for spec in _bar_topics(plan, bar, partitions, retentions)]
     beats = heartbeat_topic(heartbeats or plan.heartbeat_topic, partitions, copy.replication, retentions.heartbeats)
-    return _assembled(plan, events, beats, [*bars, *copies], contents_of(plan))
+    return _assembled(plan, events, beats, [*bars, *copies], contents_of(plan), source_partitions)
 
 
 def aggregated_topics(
@@ -287,7 +288,9 @@ def aggregated_topics(
     replication = plan.query.target.replication
     beats = heartbeat_topic(heartbeats or plan.heartbeat_topic, partitions, replication, retentions.heartbeats)
     contents = contents_of(plan) | ksqldb_contents_of(plan)
-    return replace(_assembled(plan, table.topic.name, beats, bars, contents), table=table)
+    topics = _assembled(plan, table.topic.name, beats, bars, contents)
+    inputs = (*topics.inputs, QueryTopic(table.topic, contents[plan.base.live_topic]))
+    return replace(topics, inputs=inputs, table=table)
 
 
 def context_topics(
@@ -315,21 +318,27 @@ def context_topics(
 
 
 def _assembled(
-    plan: Plan, events: str, heartbeats: TopicSpec, derived: Sequence[TopicSpec], contents: Mapping[str, TopicContent]
+    plan: Plan,
+    events: str,
+    heartbeats: TopicSpec,
+    derived: Sequence[TopicSpec],
+    contents: Mapping[str, TopicContent],
+    source_partitions: int | None = None,
 ) -> QueryTopics:
     """Return the topics of a query: `derived` ones are bars and copies of events, all others are added here."""
     partitions, replication = heartbeats.partitions, heartbeats.replication
     state = changelog_topic(changelog_name(plan), partitions, replication)
     specs = (*derived, heartbeats, state)
     created = tuple(QueryTopic(spec, contents.get(spec.name, HEARTBEAT_CONTENT)) for spec in specs)
-    inputs = tuple(QueryTopic(entity_topic(entity), contents[entity.topic]) for entity in read_entities(plan))
+    source, *others = [QueryTopic(entity_topic(entity), contents[entity.topic]) for entity in read_entities(plan)]
+    source = replace(source, spec=replace(source.spec, partitions=source_partitions or source.spec.partitions))
     dead = _dead_letter_topic(plan, partitions)
     return QueryTopics(
         plan=plan,
         events=events,
         heartbeats=heartbeats.name,
         partitions=partitions,
-        inputs=inputs,
+        inputs=(source, *others),
         created=created,
         dead_letters=QueryTopic(dead, contents[dead.name]),
     )
