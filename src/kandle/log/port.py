@@ -1,15 +1,16 @@
 """The log port: everything that kandle reads or writes goes through it.
 
-A log holds topics; a topic has partitions, and a partition is a sequence of records with ascending offsets. Consumer groups share
-the partitions of topics among processes, and keep a position in each. There are two adapters: `kandle.log.embedded` (a file) and
-`kandle.log.kafka` (a cluster). An adapter of your own implements `Log` and `Consumer`; the contract tests in `tests/log` say
-whether it keeps the promises made here.
+A log holds topics; a topic has partitions, and a partition is a sequence of records with ascending offsets.
+Consumer groups share the partitions of topics among processes, and keep a position in each. There are two
+adapters: `kandle.log.embedded` (a file) and `kandle.log.kafka` (a cluster). An adapter of your own implements
+`Log` and `Consumer`; the contract tests in `tests/log` say whether it keeps the promises made here.
 
 Common to all methods:
 
 - Calls block. A log may be used by several threads, a consumer by one.
 - Instants and durations are whole microseconds.
-- Errors are subclasses of `kandle.errors.LogError`. `UnavailableError` means that the call can be repeated later; adapters
+- Errors are subclasses of `kandle.errors.LogError`. `UnavailableError` means that the call can be repeated
+later; adapters
   raise it from any method while the place of the log cannot be reached.
 """
 
@@ -109,12 +110,14 @@ class Listener(Protocol):
 class GroupSpec:
     """How a consumer joins a group.
 
-    Topics with the same number of partitions are assigned alike: the owner of partition p of one topic owns p of all.
+    Topics with the same number of partitions are assigned alike: the owner of partition p of one topic owns p
+    of all.
 
     Attributes:
         group: Name of the group.
         topics: Topics to read. `poll` returns records of later topics last.
-        member: Name of the process. A process that joins under the same name takes the place of the one before.
+        member: Name of the process. A process that joins under the same name takes the place of the one
+            before.
         reset: Where to begin in a partition for which the group has committed nothing.
         lease: Microseconds without a sign of life after which a member counts as dead.
     """
@@ -212,7 +215,8 @@ class Log(Protocol):
     def ensure(self, spec: TopicSpec) -> TopicState:
         """Create a topic, or compare an existing one with a spec.
 
-        New nullable columns are added to an existing topic. Other settings than columns and keys stay as they are.
+        New nullable columns are added to an existing topic. Other settings than columns and keys stay as they
+        are.
 
         Args:
             spec: What the topic should be.
@@ -274,7 +278,8 @@ class Log(Protocol):
             fence: A condition that must hold when the records are stored.
 
         Returns:
-            The offset of the first record of each write; the next offset of the partition for a write without records.
+            The offset of the first record of each write; the next offset of the partition for a write without
+            records.
 
         Raises:
             FencedError: The condition does not hold; nothing was written.
@@ -298,8 +303,8 @@ class Log(Protocol):
             partition: The partition.
             offset: The first offset to read; smaller than that of the first record begins there.
             max_rows: About the number of records to return.
-            span: Instants `[start, end)` of the topic's time column. Batches without any record in it may be left out; this
-                only saves work, so the returned batches may hold other records too.
+            span: Instants `[start, end)` of the topic's time column. Batches without any record in it may be
+                left out; this only saves work, so the returned batches may hold other records too.
 
         Returns:
             Batches in ascending order; none if there are no records from the offset on.

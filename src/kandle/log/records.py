@@ -1,7 +1,8 @@
 """Records in columns: what is written to a partition of a topic, and what is read from it.
 
-The rows of a topic are a Polars frame with the columns of its `TopicSpec`. Beside the frame, records can have headers (pairs of a
-name and a text) and be tombstones: a tombstone says that its key is gone, and its value columns are ignored.
+The rows of a topic are a Polars frame with the columns of its `TopicSpec`. Beside the frame, records can have
+headers (pairs of a name and a text) and be tombstones: a tombstone says that its key is gone, and its value
+columns are ignored.
 """
 
 from __future__ import annotations
@@ -79,8 +80,8 @@ class Batch:
         offsets: Offset of each record, ascending; compaction leaves gaps.
         timestamps: When each record was appended, in microseconds of the log's clock.
         records: The records.
-        end: The next offset to read, where it is known that there is nothing between the last record and it. A batch
-            without records says only this.
+        end: The next offset to read, where it is known that there is nothing between the last record and it.
+            A batch without records says only this.
         rejects: Records that stood among the others, but cannot be read.
     """
 
@@ -143,13 +144,15 @@ def encode_frame(frame: pl.DataFrame) -> bytes:
     """Return a frame as an Arrow IPC stream, compressed with LZ4 from `COMPRESSED_ROWS` rows on."""
     target = io.BytesIO()
     compression: Literal["lz4", "uncompressed"] = "lz4" if frame.height >= COMPRESSED_ROWS else "uncompressed"
-    # Polars locks the frame while it writes and takes Python's lock inside; a thread that looks at the very same frame
-    # meanwhile takes them in the other order, and both would wait for ever. A clone costs nothing and belongs to no one else.
+    # Polars locks the frame while it writes and takes Python's lock inside; a thread that looks at the very
+    # same frame meanwhile takes them in the other order, and both would wait for ever. A clone costs nothing
+    # and belongs to no one else.
     frame.clone().write_ipc_stream(target, compression=compression)
     return target.getvalue()
 
 
 def decode_frame(blob: bytes) -> pl.DataFrame:
     """Return the frame of bytes that `encode_frame` returned."""
-    # Given bytes or a BytesIO, Polars 2.1 keeps one small object of each read for ever: 1 MiB an hour at ten reads a second.
+    # Given bytes or a BytesIO, Polars 2.1 keeps one small object of each read for ever: 1 MiB an hour at ten
+    # reads a second.
     return pl.read_ipc_stream(io.BufferedReader(io.BytesIO(blob)))

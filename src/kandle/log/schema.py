@@ -1,7 +1,8 @@
 """Columns of topics: how they may change, which records fit them, and how specs are stored.
 
-An existing topic may get new nullable columns. Any other change of columns or keys is refused with an error that names it, since
-older records would not fit; other settings (partitions, retention, ...) are only compared.
+An existing topic may get new nullable columns. Any other change of columns or keys is refused with an error
+that names it, since older records would not fit; other settings (partitions, retention, ...) are only
+compared.
 """
 
 from __future__ import annotations
@@ -31,7 +32,8 @@ def merged_columns(current: TopicSpec, wanted: TopicSpec) -> tuple[TopicColumn, 
         wanted: The topic as it is declared.
 
     Raises:
-        SchemaError: The keys differ, a column is missing or different in the declaration, or a new one is not nullable.
+        SchemaError: The keys differ, a column is missing or different in the declaration, or a new one is not
+            nullable.
     """
     if current.keys != wanted.keys:
         raise SchemaError(
@@ -120,7 +122,9 @@ def with_headers(records: Records, columns: Mapping[str, str]) -> Records:
 
 
 def with_columns(records: Records, columns: Mapping[str, str]) -> Records:
-    """Return the records with columns that hold the values of headers; of several headers with one name the last counts.
+    """Return the records with columns that hold the values of headers.
+
+    Of several headers with one name the last counts.
 
     Args:
         records: Records with headers.

@@ -45,7 +45,7 @@ class ClusterAdmin:
         self._clock = clients.clock
         self._client = clients.admin()
         self._stuck: list[AdminClient] = []
-        """Clients that wait for a lost coordinator. They are never released: the library may end the process if they are."""
+        """Clients that wait for a lost coordinator; releasing them may end the process, so they are kept."""
 
     @property
     def _timeout(self) -> float:
@@ -58,9 +58,9 @@ class ClusterAdmin:
     def _ask_coordinator(self, action: str, ask: Callable[[AdminClient], Mapping[Any, Any]]) -> dict[Any, Any]:
         """Return what the coordinator of a group answers.
 
-        A client that has lost its coordinator in an outage may wait for it for ever (librdkafka's issue 5511), a new client
-        does not. It is not asked while brokers cannot be reached, since the library may end the process when such a question
-        is given up.
+        A client that has lost its coordinator in an outage may wait for it for ever (librdkafka's issue
+        5511), a new client does not. It is not asked while brokers cannot be reached, since the library may
+        end the process when such a question is given up.
         """
         deadline = self._clock.steady() + self._settings.request
         while True:
@@ -79,7 +79,7 @@ class ClusterAdmin:
                     raise
 
     def check_reachable(self) -> None:
-        """Raise UnavailableError if no broker answers within the request time, AccessError if they refuse this user."""
+        """Raise UnavailableError if no broker answers in time, AccessError if they refuse this user."""
         action = f"Kafka at {self._settings.bootstrap}"
         try:
             with translate_errors(action):
@@ -98,7 +98,7 @@ class ClusterAdmin:
         return {name: len(topic.partitions) for name, topic in topics.items() if topic.error is None}
 
     def topic_size(self, name: str) -> tuple[int, int] | None:
-        """Return the number of partitions and the number of replicas of a topic, or None if it does not exist."""
+        """Return the numbers of partitions and of replicas of a topic, or None if it does not exist."""
         with translate_errors(f"topic {name}"):
             topic = self._client.list_topics(name, timeout=self._timeout).topics.get(name)
         if topic is None or (topic.error is not None and topic.error.code() in UNKNOWN_TOPIC):
@@ -156,7 +156,7 @@ class ClusterAdmin:
                 return {TopicPartition(key.topic, key.partition): result.offset for key, result in results.items()}
 
     def _is_without_leader(self, error: LogError, partitions: Collection[TopicPartition]) -> bool:
-        """Return whether partitions exist without a leader: the client reports that and a missing topic alike."""
+        """Return whether partitions exist without a leader; the client reports a missing topic alike."""
         if code_of(error) == KafkaError._NOENT:
             return all(self.topic_size(topic) is not None for topic in {partition.topic for partition in partitions})
         return code_of(error) in WITHOUT_LEADER
@@ -177,7 +177,7 @@ class ClusterAdmin:
         return sorted(group.group_id for group in result.valid)
 
     def members(self, group: str) -> list[tuple[str, list[TopicPartition]]]:
-        """Return the name of each member of a group, and its partitions of the topics that it has subscribed to."""
+        """Return the name of each member of a group, and its partitions of subscribed topics."""
         results = self._ask_coordinator(
             f"group {group}", lambda client: client.describe_consumer_groups([group], request_timeout=COORDINATOR_TIMEOUT)
         )

@@ -1,10 +1,11 @@
 """Partitions of a group member: which it owns, how they come and go, and how it takes them over.
 
-**Sharing.** The broker assigns one topic of each number of partitions (the last of them in the group's spec). Partition p of the
-other topics with the same number goes to whoever owns p of that one, so topics are assigned alike with every assignor.
+**Sharing.** The broker assigns one topic of each number of partitions (the last of them in the group's spec).
+Partition p of the other topics with the same number goes to whoever owns p of that one, so topics are
+assigned alike with every assignor.
 
-**Rebalancing.** The library calls back within a poll of the member. Partitions move in two steps: their owner gives them up
-with its next poll, and only then does the broker assign them to another member.
+**Rebalancing.** The library calls back within a poll of the member. Partitions move in two steps: their owner
+gives them up with its next poll, and only then does the broker assign them to another member.
 
     member one    poll: revoked {2, 3}                 poll: 0, 1 only
                   `- listener commits a last time
@@ -14,13 +15,13 @@ with its next poll, and only then does the broker assign them to another member.
                                         `- listener restores its state, and may seek
                                         `- the library starts to fetch
 
-An owner that was silent for longer than its session gets `lost` instead: the partitions belong to others already, so it must
-forget what it has not committed. Callbacks must not raise into the library; `Rebalancing` keeps an error until the poll that
-the callback belongs to can raise it. If the brokers cannot be reached in the middle of a takeover, the partitions stay pending
-and the next poll tries again.
+An owner that was silent for longer than its session gets `lost` instead: the partitions belong to others
+already, so it must forget what it has not committed. Callbacks must not raise into the library; `Rebalancing`
+keeps an error until the poll that the callback belongs to can raise it. If the brokers cannot be reached in
+the middle of a takeover, the partitions stay pending and the next poll tries again.
 
-**Takeover.** The previous owner may have been killed in the middle of a commit. Then its transaction is open, the group's
-positions are undecided, and a reader of committed records sees nothing behind it.
+**Takeover.** The previous owner may have been killed in the middle of a commit. Then its transaction is open,
+the group's positions are undecided, and a reader of committed records sees nothing behind it.
 
     dead owner    begin   records   position 25   (killed)
     takeover              1. who committed last, and is that owner still a member of the group?
@@ -28,8 +29,8 @@ positions are undecided, and a reader of committed records sees nothing behind i
                           3. wait until positions are settled: 10
                           4. read on at 10, the records of the dead commit are never seen
 
-Without step 2 everybody would wait for the broker's transaction timeout. An owner that is still a member has closed its
-transactions before it gave its partitions up.
+Without step 2 everybody would wait for the broker's transaction timeout. An owner that is still a member has
+closed its transactions before it gave its partitions up.
 """
 
 from __future__ import annotations
@@ -54,9 +55,10 @@ logger = logging.getLogger("kandle.kafka")
 
 
 class Assignment:
-    """The partitions of one member with their epochs and positions, kept in step with those of the library's consumer.
+    """The partitions of one member with their epochs and positions.
 
-    Pauses outlast the ownership: a paused partition that goes and comes back is still paused.
+    They are kept in step with those of the library's consumer. Pauses outlast the ownership: a paused
+    partition that goes and comes back is still paused.
     """
 
     def __init__(self, group: str, fenced: FencedProducers, clock: Clock) -> None:
@@ -105,11 +107,11 @@ class Assignment:
         self._is_ended = True
 
     def abandon(self) -> None:
-        """Ask the client for nothing more: it is about to be closed, which releases everything, and might never answer."""
+        """Ask the client for nothing more: it is about to be closed, and might never answer."""
         self._is_abandoned = True
 
     def add(self, partitions: Collection[TopicPartition], begin: Mapping[TopicPartition, int]) -> None:
-        """Own partitions from now on; `start` has them read, so until then `seek` can still move their positions."""
+        """Own partitions from now on. They are read after `start`; until then `seek` only notes positions."""
         epoch = max([self._clock.now(), *(older + 1 for older in self._owned.values())])
         self._is_assigning = True
         self._owned.update(dict.fromkeys(partitions, epoch))
@@ -117,7 +119,10 @@ class Assignment:
         self._positions |= begin
 
     def start(self, partitions: Collection[TopicPartition]) -> None:
-        """Have the library read partitions from their positions on; without partitions too, since it waits for an answer."""
+        """Have the library read partitions from their positions on.
+
+        It waits for this answer to an assignment, also if there is nothing to read.
+        """
         self._is_assigning = False
         self._client.incremental_assign([ClientPartition(*partition, self._positions[partition]) for partition in partitions])
         self._pause_again(partitions)
@@ -193,7 +198,10 @@ class Takeover:
         self._transactions = transactions
 
     def begin(self, partitions: Collection[TopicPartition]) -> dict[TopicPartition, int]:
-        """Return where to read on: the committed position, or what the group's `reset` says. Can be repeated if it fails."""
+        """Return where to read on: the committed position, or what the group's `reset` says.
+
+        The call can be repeated if it fails.
+        """
         self._abort_open_transactions(partitions)
         committed = self.committed(partitions)
         bounds = self._admin.bounds(list(partitions))
@@ -203,11 +211,12 @@ class Takeover:
 
     def committed(self, partitions: Collection[TopicPartition]) -> dict[TopicPartition, int]:
         """Return the group's committed positions."""
-        # Not asked of the member's own consumer: it would wait for its group, also while that assigns partitions.
+        # Not asked of the member's own consumer: it would wait for its group, also while that assigns
+        # partitions.
         return self._positions.settled(self._spec.group, partitions)
 
     def _abort_open_transactions(self, partitions: Collection[TopicPartition]) -> None:
-        """Abort what those who committed for these partitions, and are no members any more, may have left open."""
+        """Abort what former members that committed for these partitions may have left open."""
         positions = self._positions.committed(self._spec.group, partitions)
         owners = {owner for _, owner in positions.values() if owner}
         if self._transactions.id in owners:
@@ -225,7 +234,7 @@ class Takeover:
 def check_positions(
     group: str, positions: Mapping[TopicPartition, int], bounds: Mapping[TopicPartition, tuple[int, int]]
 ) -> None:
-    """Raise LogError for a position behind the end of its partition: the topic was deleted and created again."""
+    """Raise LogError for a position behind the end of its partition: the topic was created anew."""
     for partition, (_, end) in bounds.items():
         if positions.get(partition, 0) > end:
             raise LogError(
@@ -270,7 +279,7 @@ class Rebalancing:
         )  # fmt: skip
 
     def _callback(self, handle: Callable[[list[TopicPartition]], None]) -> Callable[[Any, list[Any]], None]:
-        """Return a callback that handles the partitions of all topics that are assigned alike, and keeps the first error."""
+        """Return a callback that adds the topics that are assigned alike, and keeps the first error."""
 
         def call(_: Any, assigned: list[Any]) -> None:
             partitions = [

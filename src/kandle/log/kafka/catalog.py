@@ -1,8 +1,8 @@
 """What kandle knows of topics beyond what the brokers know: their columns, and how their records are encoded.
 
 Two internal topics keep it for all processes. `_kandle_topics` is compacted and holds the spec of each topic
-(`TopicCatalog`). `_kandle_schemas` holds the schemas of the embedded registry (`SchemaJournal`); it is created only where no
-schema registry is configured.
+(`TopicCatalog`). `_kandle_schemas` holds the schemas of the embedded registry (`SchemaJournal`); it is
+created only where no schema registry is configured.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class TopicCatalog:
         self._lock = threading.RLock()
 
     def find(self, name: str) -> TopicSpec | None:
-        """Return the spec of a topic, or None if there is none; reads news if the last look is some time ago."""
+        """Return the spec of a topic, or None if there is none."""
         with self._lock:
             try:
                 if name not in self._specs or self._is_old():
@@ -69,7 +69,7 @@ class TopicCatalog:
             return self._specs.get(name)
 
     def get(self, name: str) -> TopicSpec:
-        """Return the spec of a topic; UnknownTopicError, which names topics with similar names, if there is none."""
+        """Return the spec of a topic; UnknownTopicError, which names similar topics, if there is none."""
         spec = self.find(name)
         if spec is None:
             raise self.unknown_topic(name)
@@ -185,7 +185,7 @@ _TEXTS = _TextDecoder()
 
 @dataclass(frozen=True, slots=True)
 class Declaration:
-    """How the records of a topic are declared: formats, and the entity. Topics that are kandle's own have neither."""
+    """How the records of a topic are declared; the defaults are those of kandle's own topics."""
 
     formats: Formats = field(default_factory=Formats)
     entity: EntityModel | None = None

@@ -26,7 +26,8 @@ Client = TypeVar("Client")
 class Clients:
     """Creates clients of the client library.
 
-    Each method returns a new client, which belongs to the caller. OptionsError if the library refuses the settings.
+    Each method returns a new client, which belongs to the caller. OptionsError if the library refuses the
+    settings.
     """
 
     def __init__(self, settings: KafkaSettings, clock: Clock, name: str) -> None:
@@ -67,7 +68,7 @@ class Clients:
 
     @property
     def record_timestamp(self) -> int | None:
-        """The time of records that are written now, in milliseconds; None lets the library take the system's time."""
+        """The time of records that are written now, in milliseconds; None is the system's time."""
         return None if type(self.clock) is SystemClock else self.clock.now() // MILLISECOND
 
     def load_metadata(self, client: Any, topic: str, known: set[str]) -> None:

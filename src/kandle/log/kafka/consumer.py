@@ -1,21 +1,24 @@
 """Members of a consumer group: they share partitions, and commit records together with positions.
 
-**Names.** A member's name says which process it is, and the same name again takes the place of the one before. With the classic
-protocol it is the `group.instance.id` (static membership): a process that is killed and restarted within its session gets its
-partitions back without a rebalance. The older of two processes with one name is told so by the brokers (`FENCED_INSTANCE_ID`).
-With the protocol `consumer` (KIP-848) brokers accept several members of one name; there the older one learns it from its next
-commit, since both use the same transactional id.
+**Names.** A member's name says which process it is, and the same name again takes the place of the one
+before. With the classic protocol it is the `group.instance.id` (static membership): a process that is killed
+and restarted within its session gets its partitions back without a rebalance. The older of two processes with
+one name is told so by the brokers (`FENCED_INSTANCE_ID`). With the protocol `consumer` (KIP-848) brokers
+accept several members of one name; there the older one learns it from its next commit, since both use the
+same transactional id.
 
     process A    join "one"  poll  commit            poll -> ReplacedError
     process B                             join "one"  gets the partitions of A   poll   commit
 
-After an outage a process can appear to be its own rival: it has joined again, the answer was lost, and its next request still
-carries the old identity. The brokers report that like a second process. If there were connection errors within the last minute,
-the member therefore joins again instead of giving up; if it does have a rival, one of the two ends later.
+After an outage a process can appear to be its own rival: it has joined again, the answer was lost, and its
+next request still carries the old identity. The brokers report that like a second process. If there were
+connection errors within the last minute, the member therefore joins again instead of giving up; if it does
+have a rival, one of the two ends later.
 
-**Commits.** Records and positions are one transaction, made in the name of the member's generation in the group. A commit of a
-generation that is over is refused, so a member that has lost partitions cannot write results for them. While others join or
-leave, the generation changes without this member having heard of it; then the same commit is tried again.
+**Commits.** Records and positions are one transaction, made in the name of the member's generation in the
+group. A commit of a generation that is over is refused, so a member that has lost partitions cannot write
+results for them. While others join or leave, the generation changes without this member having heard of it;
+then the same commit is tried again.
 """
 
 from __future__ import annotations
@@ -49,11 +52,13 @@ ATTEMPTS = 25
 PAUSE = 20 * MILLISECOND
 
 REPEATABLE = {
-    # Others have joined or left, and this member has not heard of it; it keeps what it owns until it gives it up.
+    # Others have joined or left, and this member has not heard of it; it keeps what it owns until it gives it
+    # up.
     KafkaError.ILLEGAL_GENERATION,
     KafkaError.REBALANCE_IN_PROGRESS,
     KafkaError.STALE_MEMBER_EPOCH,
-    # The library sent records in the wrong order after a commit that was given up; this one was undone as well.
+    # The library sent records in the wrong order after a commit that was given up; this one was undone as
+    # well.
     KafkaError.OUT_OF_ORDER_SEQUENCE_NUMBER,
 }
 """Why a commit was undone that can be tried again as it is."""
@@ -93,7 +98,8 @@ class Committer:
             The offset of the first record of each write.
 
         Raises:
-            FencedError: The member is not in the group any more, or another process has its name; nothing was written.
+            FencedError: The member is not in the group any more, or another process has its name; nothing was
+                written.
         """
         for _ in range(ATTEMPTS - 1):
             try:
@@ -123,8 +129,8 @@ class Committer:
     def _translate_errors(self) -> Iterator[None]:
         """Raise FencedError also where the brokers say that another process has the member's name.
 
-        They say so, too, of a member whose session has ended and that has joined again: the other is the member itself. Whether
-        there really is another one comes out with the next poll.
+        They say so, too, of a member whose session has ended and that has joined again: the other is the
+        member itself. Whether there really is another one comes out with the next poll.
         """
         try:
             with translate_errors(f"commit of group {self._spec.group}"):
@@ -163,7 +169,8 @@ class KafkaConsumer(Consumer):
         self._fetcher = Fetcher(self._client, spec, services.clients, services.admin, self._rebalancing, services.codecs.codec)
         with translate_errors(f"group {spec.group}"):
             for topic in spec.topics:
-                # Also those that are not subscribed to: the library would look for them only at their first read.
+                # Also those that are not subscribed to: the library would look for them only at their first
+                # read.
                 services.clients.load_metadata(self._client, topic, set())
             self._rebalancing.subscribe(self._client)
 
@@ -199,7 +206,7 @@ class KafkaConsumer(Consumer):
             return self._fetch(timeout, max_rows)
 
     def _check_replaced(self, error: ReplacedError) -> None:
-        """Raise ReplacedError if another process has the member's name; join again if it is the member itself."""
+        """Join again if the member is its own rival; raise ReplacedError if another process has its name."""
         self._rebalancing.lose_all()
         if not self._services.clients.errors.are_recent:
             raise ReplacedError(
@@ -246,7 +253,7 @@ class KafkaConsumer(Consumer):
             raise
 
     def _has_namesake(self) -> bool:
-        """Return whether another member of the group has this one's name, which the protocol `consumer` allows."""
+        """Return whether another member has this one's name, which the protocol `consumer` allows."""
         with suppress(UnavailableError):
             names = [name for name, _ in self._services.admin.members(self._spec.group)]
             return names.count(self._spec.member) > 1
@@ -267,7 +274,10 @@ class KafkaConsumer(Consumer):
         self._rebalancing.raise_error()
 
     def _leave(self) -> None:
-        """Unsubscribe, so that the partitions are free at once: a static member that only closes is missed after its session."""
+        """Unsubscribe, so that the partitions are free at once.
+
+        A static member that only closes would be missed after its session.
+        """
         with suppress(ReplacedError), translate_poll_errors(self._spec.group):
             self._client.unsubscribe()
             deadline = self._clock.steady() + self._settings.request

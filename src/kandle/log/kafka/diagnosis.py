@@ -1,4 +1,4 @@
-"""What `kandle doctor` asks of a cluster: brokers, what this user may do, the state of partitions, times of records."""
+"""What `kandle doctor` asks of a cluster: brokers, access of this user, partitions, times of records."""
 
 from __future__ import annotations
 
@@ -136,7 +136,8 @@ class ClusterDiagnosis:
             partitions: The partitions to look at. Those that cannot be asked are left out.
 
         Returns:
-            Microseconds since the epoch by topic, as producers or brokers have set them; topics without records are left out.
+            Microseconds since the epoch by topic, as producers or brokers have set them; topics without
+            records are left out.
         """
         newest: OffsetSpec = OffsetSpec.max_timestamp()  # type: ignore[no-untyped-call]
         request = {ClientPartition(*partition): newest for partition in partitions}
@@ -176,5 +177,5 @@ def _ids(nodes: Iterable[Any]) -> set[int]:
 
 
 def _missing(allowed: Collection[AclOperation] | None, needed: Collection[AclOperation]) -> tuple[str, ...]:
-    """Return the names of needed operations that are not allowed; brokers without access rules do not answer that."""
+    """Return the needed operations that are not allowed; brokers without access rules list none."""
     return tuple(operation.name.title().replace("_", "") for operation in needed if operation not in (allowed or needed))

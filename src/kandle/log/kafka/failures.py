@@ -1,7 +1,7 @@
 """Errors of the client library, translated into those of kandle.
 
-The library reports errors in two ways. A call that fails raises `KafkaException`: `translate_errors` raises the error of kandle
-in its place, which says what the caller can do.
+The library reports errors in two ways. A call that fails raises `KafkaException`: `translate_errors` raises
+the error of kandle in its place, which says what the caller can do.
 
     UnavailableError     try again later: brokers are down, busy or electing leaders
     FencedError          the partition or the transaction belongs to another process; nothing was written
@@ -11,8 +11,9 @@ in its place, which says what the caller can do.
     UnknownTopicError    the topic does not exist
     StorageError         anything else
 
-What a client meets in the background, such as a broker that is down, goes to the client's error callback. The client tries again
-by itself, so `ClientErrors` only logs such an error: once when it starts and once when it is over.
+What a client meets in the background, such as a broker that is down, goes to the client's error callback. The
+client tries again by itself, so `ClientErrors` only logs such an error: once when it starts and once when it
+is over.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ from kandle.time.timeframe import MINUTE, SECOND
 logger = logging.getLogger("kandle.kafka")
 
 QUIET = 5 * SECOND
-"""Time without errors after which the brokers count as back: a broker that is down is reported every second."""
+"""Time without errors after which the brokers are back: a broker that is down is reported each second."""
 
 FENCED = {
     KafkaError._FENCED,
@@ -110,7 +111,8 @@ TEMPORARY = {
     KafkaError.KAFKA_STORAGE_ERROR,
     KafkaError.OUT_OF_ORDER_SEQUENCE_NUMBER,
     KafkaError.UNKNOWN_PRODUCER_ID,
-    # A commit whose records were not delivered; nothing was written. The delivery report of each record says why.
+    # A commit whose records were not delivered; nothing was written. The delivery report of each record says
+    # why.
     KafkaError._INCONSISTENT,
 }
 
@@ -183,7 +185,7 @@ def translate_settings_errors(bootstrap: str) -> Iterator[None]:
 
 
 def code_of(error: BaseException) -> int | None:
-    """Return the code of the Kafka error that caused an error of kandle, or None if another error caused it."""
+    """Return the code of the Kafka error that caused an error of kandle, or None if none did."""
     cause = error.__cause__
     reason = cause.args[0] if isinstance(cause, KafkaException) else None
     return reason.code() if isinstance(reason, KafkaError) else None
@@ -214,7 +216,7 @@ class ClientErrors:
         return bool(self._last) and self._clock.steady() - max(self._last.values()) < MINUTE
 
     def note_success(self) -> None:
-        """Log that the brokers are back if the last error is some time ago; called after each successful write."""
+        """Log that the brokers are back if the last error is some time ago; call it after each write."""
         if self._last and self._clock.steady() - max(self._last.values()) > QUIET:
             self._last.clear()
             logger.info("Kafka at %s: back", self._bootstrap)

@@ -1,7 +1,7 @@
 """Positions of consumer groups: the next offset that a group has committed for each partition.
 
-A commit can be part of a transaction that is still open. `settled` waits until it is decided; `committed` returns what was
-committed before it.
+A commit can be part of a transaction that is still open. `settled` waits until it is decided; `committed`
+returns what was committed before it.
 
     committed position     10                    10                      25
                            |---------------------|-----------------------|------> time
@@ -9,11 +9,12 @@ committed before it.
     committed() ---------> 10                    10                      25
     settled()   ---------> 10                    waits ----------------> 25
 
-A member that takes a partition over has to call `settled`: with 10 it would process again what the transaction of its dead
-predecessor has already written. If the predecessor never commits, the transaction is aborted (`assignment.py` says by whom).
+A member that takes a partition over has to call `settled`: with 10 it would process again what the
+transaction of its dead predecessor has already written. If the predecessor never commits, the transaction is
+aborted (`assignment.py` says by whom).
 
-Positions are asked for as a member would do it, by a consumer that never joins the group. The administrative client could ask as
-well, but the library may end the process if it has asked that in an outage.
+Positions are asked for as a member would do it, by a consumer that never joins the group. The administrative
+client could ask as well, but the library may end the process if it has asked that in an outage.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ MAX_ANSWER_TIME = 2 * SECOND
 PAUSE = 5 * MILLISECOND
 
 MAX_IDLE_CLIENTS = 16
-"""Clients that are kept for the next question. A process has fewer groups than that, but a cluster may have more."""
+"""Clients that are kept for the next question: more than a process has groups, but a cluster may have."""
 
 REPARTITION_SUFFIX = "-repartition"
 
@@ -61,7 +62,8 @@ class GroupPositions:
             partitions: Partitions to ask for.
 
         Returns:
-            The next offset and the transactional id of who committed it, for each partition that has a position.
+            The next offset and the transactional id of who committed it, for each partition that has a
+            position.
         """
         deadline = self._clock.steady() + self._settings.request
         while True:
@@ -73,7 +75,7 @@ class GroupPositions:
                 self._clock.pause(PAUSE)
 
     def settled(self, group: str, partitions: Collection[TopicPartition]) -> dict[TopicPartition, int]:
-        """Return the next offset of each partition that has a position, once no open transaction can change it.
+        """Return the committed positions, once no open transaction can change them.
 
         Args:
             group: Name of the group.
@@ -138,14 +140,14 @@ class GroupPositions:
 
 
 class KafkaProgress:
-    """How far the groups of other programs, such as the queries of ksqlDB, have read topics that kandle did not create."""
+    """How far the groups of other programs, such as queries of ksqlDB, have read any topics."""
 
     def __init__(self, admin: ClusterAdmin, positions: GroupPositions) -> None:
         self._admin = admin
         self._positions = positions
 
     def bounds(self, topics: Collection[str]) -> Mapping[TopicPartition, tuple[int, int]]:
-        """Return the first and the next offset of each partition of these topics, open transactions included."""
+        """Return the first and the next offset of each partition, open transactions included."""
         return self._admin.bounds([partition for topic in topics for partition in self._partitions(topic)]) if topics else {}
 
     def _partitions(self, topic: str) -> list[TopicPartition]:
@@ -159,6 +161,6 @@ class KafkaProgress:
         return {partition: at for partition, (at, _) in self._positions.committed(group, partitions).items()}
 
     def inner_topics(self, group: str) -> list[str]:
-        """Return the topics with which a query repartitions records by another key; their names begin with its group's."""
+        """Return the topics with which a query repartitions records by another key."""
         names = self._admin.partition_counts()
         return sorted(name for name in names if name.startswith(f"{group}-") and name.endswith(REPARTITION_SUFFIX))

@@ -1,26 +1,27 @@
 """Producers: appends, transactions, and the fencing of processes that lost a partition.
 
-**Appends** (`Appender`) are idempotent: each record is kept once and in order, or an error says that it was not.
+**Appends** (`Appender`) are idempotent: each record is kept once and in order, or an error says that it was
+not.
 
-**Transactions** (`Transactions`) make records and positions of a group visible together or not at all. They have a
-*transactional id*, which names a place, not a process: the next process in that place uses the same id. When it opens its
-producer, the broker's transaction coordinator raises the epoch of the id and aborts what the predecessor has left open. From
-then on the predecessor is *fenced*: everything it sends is refused.
+**Transactions** (`Transactions`) make records and positions of a group visible together or not at all. They
+have a *transactional id*, which names a place, not a process: the next process in that place uses the same
+id. When it opens its producer, the broker's transaction coordinator raises the epoch of the id and aborts
+what the predecessor has left open. From then on the predecessor is *fenced*: everything it sends is refused.
 
     process A    init (epoch 1)   begin   records   positions ...          commit -> FencedError: nothing was written
     process B                                              init (epoch 2)  begin   records   positions   commit
     readers                       (nothing of A is ever visible to read_committed)                       records of B
 
-So a process that was paused, and wakes up after another one has taken its place, cannot write a second version of a result.
-Members of groups use `<group>-<member>` as their id. Who takes over partitions from a dead member with *another* id calls
-`fence_transactions` with the dead one's id, since its open transaction would otherwise block readers until the broker's
-transaction timeout (`settings.transaction`).
+So a process that was paused, and wakes up after another one has taken its place, cannot write a second
+version of a result. Members of groups use `<group>-<member>` as their id. Who takes over partitions from a
+dead member with *another* id calls `fence_transactions` with the dead one's id, since its open transaction
+would otherwise block readers until the broker's transaction timeout (`settings.transaction`).
 
-**Appends under a fence** (`FencedProducers`) are made with one id for each partition of a group, so that the next owner of
-the partition fences the previous one, whichever process it is.
+**Appends under a fence** (`FencedProducers`) are made with one id for each partition of a group, so that the
+next owner of the partition fences the previous one, whichever process it is.
 
-A transaction that fails is aborted. If the abort fails too, or the producer was fenced, the producer is discarded and the next
-commit opens a new one with the same id.
+A transaction that fails is aborted. If the abort fails too, or the producer was fenced, the producer is
+discarded and the next commit opens a new one with the same id.
 """
 
 from __future__ import annotations
@@ -104,7 +105,8 @@ def _send(
         number: Number of the write among those that are reported together.
         write: Records as bytes.
         reports: Takes the delivery reports.
-        timestamp: Time of the records in milliseconds; None lets the library take the current time, which is faster.
+        timestamp: Time of the records in milliseconds; None lets the library take the current time, which is
+            faster.
         all_reports: Ask for the report of every record, not only of the first one.
     """
     if write.headers is not None or timestamp is not None:
@@ -232,14 +234,16 @@ class Transactions:
         except BaseException as error:
             failure = self._abort(producer, error)
             if failure is not None and (code_of(error) == KafkaError._FATAL or isinstance(error, SystemError)):
-                # After a producer has failed, records are refused without a reason, or the library loses it; the abort has it.
+                # After a producer has failed, records are refused without a reason, or the library loses it;
+                # the abort has it.
                 raise error_for(failure, action) from error
             if reports.error is not None and code_of(error) == KafkaError._INCONSISTENT:
                 # The commit failed because records were not delivered; the report of the first one says why.
                 raise error_for(reports.error, action) from error
             raise
         if reports.error is not None:
-            # A transaction with a failed record cannot be committed; if it ever is, it must not count as complete.
+            # A transaction with a failed record cannot be committed; if it ever is, it must not count as
+            # complete.
             raise error_for(reports.error, action)
         self._clients.errors.note_success()
         return reports.first
@@ -323,8 +327,8 @@ def _retry(call: Callable[[], Any]) -> None:
 def fence_transactions(clients: Clients, transactional_id: str) -> None:
     """Abort, in a thread of its own, the transaction that a dead process has left open.
 
-    Callers do not wait for it: positions and state are read only when no transaction is open anyway, and the library takes half
-    a second longer than the broker if there was one, or if another process aborts it too.
+    Callers do not wait for it: positions and state are read only when no transaction is open anyway, and the
+    library takes half a second longer than the broker if there was one, or if another process aborts it too.
     """
     name = f"kandle-fence-{transactional_id}"
     threading.Thread(target=_fence, args=(clients, transactional_id), name=name, daemon=True).start()
@@ -353,7 +357,7 @@ class FencedProducers:
         self._owned[group] = kept | dict(owned)
 
     def transactions(self, fence: Fence) -> Transactions:
-        """Return the transactions of a fence; from their first commit on, those of the previous owner are refused.
+        """Return the transactions of a fence; their first commit fences the previous owner.
 
         Raises:
             FencedError: No member of this process owns the partition with this epoch.

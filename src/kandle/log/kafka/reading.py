@@ -1,20 +1,22 @@
-"""Records: messages of the library become batches, read from any offset (`PartitionReader`) or for a group (`Fetcher`).
+"""Reading: messages become batches, from any offset (`PartitionReader`) or for a group (`Fetcher`).
 
-**What can be read.** Readers see committed records only, so they stop at the *last stable offset*: the first record of the oldest
-transaction that is still open. The end of a partition is behind it.
+**What can be read.** Readers see committed records only, so they stop at the *last stable offset*: the first
+record of the oldest transaction that is still open. The end of a partition is behind it.
 
     offset    0        20               30         36
               |--------|----------------|----------|
               committed  open            committed  end
                        ^ last stable offset: readers stop here until the transaction is decided
 
-Who restores state, or reads "everything up to now", must not stop there: the records behind it may be part of that state, because
-even after a commit the stable offset follows some milliseconds later. So `PartitionReader.read` is given the end with open
-transactions included, and waits until the stable offset has reached it. The wait ends, since the open transaction is committed,
-fenced by the successor of its process, or aborted by its timeout.
+Who restores state, or reads "everything up to now", must not stop there: the records behind it may be part of
+that state, because even after a commit the stable offset follows some milliseconds later. So
+`PartitionReader.read` is given the end with open transactions included, and waits until the stable offset has
+reached it. The wait ends, since the open transaction is committed, fenced by the successor of its process, or
+aborted by its timeout.
 
-**What is taken but not returned.** The library counts a message as read once `consume` has returned it. If a poll fails after
-that, or a partition moves during the poll, `Fetcher` seeks back, so that the message comes again.
+**What is taken but not returned.** The library counts a message as read once `consume` has returned it. If a
+poll fails after that, or a partition moves during the poll, `Fetcher` seeks back, so that the message comes
+again.
 """
 
 from __future__ import annotations
@@ -51,7 +53,7 @@ WAIT_SLICE = 20 * MILLISECOND
 
 MAX_READ_ROWS = 100_000
 MAX_POLL_ROWS = 50_000
-"""Records that one poll takes: with more, the first have left the processor's caches when they are decoded."""
+"""Records of one poll: with more, the first have left the processor's caches when they are decoded."""
 
 TEMPORARY = {KafkaError._ALL_BROKERS_DOWN, KafkaError._TRANSPORT, KafkaError._TIMED_OUT, KafkaError._MAX_POLL_EXCEEDED}
 """Errors in place of a record that the library retries, beside those that say so themselves."""
@@ -81,7 +83,7 @@ class RecordCodec(RecordDecoder, Protocol):
 
 @contextmanager
 def pause_garbage_collection() -> Iterator[None]:
-    """Disable the garbage collector while many messages are created: it would visit them again and again for nothing."""
+    """Disable the garbage collector, which would visit many new messages again and again for nothing."""
     was_enabled = gc.isenabled()
     gc.disable()
     try:
@@ -128,7 +130,10 @@ def _header_column(headers: Sequence[list[tuple[str, bytes | None]] | None]) -> 
 
 
 class PartitionReader:
-    """Reads committed records from any offset; reading on where the last read ended is fast. Threads take turns."""
+    """Reads committed records from any offset; to read on where the last read ended is fast.
+
+    Threads take turns.
+    """
 
     def __init__(self, clients: Clients, name: str) -> None:
         self._clients = clients
@@ -141,7 +146,7 @@ class PartitionReader:
         self._client = clients.reader(name)
 
     def read(self, decoder: RecordDecoder, partition: TopicPartition, offset: int, end: int, max_rows: int) -> list[Batch]:
-        """Return about `max_rows` records from an offset on; no batch only if there are no records before `end`.
+        """Return the records from an offset on; no batch only if there are none before `end`.
 
         Args:
             decoder: Reads the records of the topic.
@@ -210,7 +215,7 @@ class PartitionReader:
 
 @contextmanager
 def translate_poll_errors(group: str) -> Iterator[None]:
-    """Raise errors of kandle in place of those of a member's client, whose fatal error is that its name was taken."""
+    """Raise errors of kandle in place of those of a member's client; a fatal one is ReplacedError."""
     try:
         with translate_errors(f"group {group}"):
             yield
@@ -271,7 +276,7 @@ class Fetcher:
             raise
 
     def _without_moved(self, messages: list[Any]) -> list[Any]:
-        """Return the messages but those of partitions that came or went meanwhile, which may be outdated; read these again."""
+        """Return the messages of partitions that have not moved, and have the others come again."""
         moved = self._rebalancing.moved
         if not moved:
             return messages

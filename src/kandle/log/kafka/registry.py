@@ -1,7 +1,7 @@
 """The schema registry of a server: the Confluent Schema Registry, or another one with its HTTP interface.
 
-Its client library raises the errors of its HTTP library (httpx2), so this module imports that as well. Messages never show a
-secret of the URL or of the settings.
+Its client library raises the errors of its HTTP library (httpx2), so this module imports that as well.
+Messages never show a secret of the URL or of the settings.
 """
 
 from __future__ import annotations
@@ -39,8 +39,8 @@ class RegistrySettings:
 
     Attributes:
         url: The URL, or several with commas between them.
-        properties: Settings of the client library (`basic.auth.user.info`, `ssl.ca.location`, `timeout`, ...). They may hold
-            secrets, so they are never printed.
+        properties: Settings of the client library (`basic.auth.user.info`, `ssl.ca.location`, `timeout`,
+            ...). They may hold secrets, so they are never printed.
         rule: The compatibility that is set for new subjects; None leaves it to the server.
     """
 
@@ -107,13 +107,13 @@ class HttpRegistry:
         return Registered(subject, int(version.version), int(version.schema_id), schema)
 
     def differences(self, subject: str, schema: str) -> tuple[str, ...]:
-        """Return what makes a schema incompatible with those of a subject, in words; nothing if it could be registered."""
+        """Return what makes a schema incompatible with those of a subject, in words."""
         with self._translate_errors(f"subject {subject}"):
             is_compatible = _none_if_unknown(lambda: self._client.test_compatibility(subject, Schema(schema, AVRO)))
             return () if is_compatible is None or is_compatible else self._reasons(subject, schema, None)
 
     def _reasons(self, subject: str, schema: str, error: SchemaRegistryError | None) -> tuple[str, ...]:
-        """Return why a schema is incompatible, in words of kandle if it finds the reason, else in those of the server."""
+        """Return why a schema is incompatible, in words of kandle or else in those of the server."""
         latest = self._latest(subject)
         before = [] if latest is None else [latest.schema]
         for rule in (Compatibility.BACKWARD, Compatibility.FORWARD):

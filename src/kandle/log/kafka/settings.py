@@ -1,4 +1,4 @@
-"""How Kafka is reached: settings of the client library for exactly-once work with short waits, and its statistics."""
+"""How clients of Kafka are set up: for exactly-once work with short waits; and their statistics."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from kandle.log.port import GroupSpec
 from kandle.time.timeframe import MILLISECOND, SECOND
 
 MIN_SESSION = 6 * SECOND
-"""Brokers refuse a shorter session than their group.min.session.timeout.ms, which is this unless it was changed."""
+"""Brokers refuse a shorter session than their group.min.session.timeout.ms; this is its default."""
 
 MAX_HEARTBEAT = 250
-"""Longest interval of heartbeats in milliseconds: members hear with their next heartbeat that others have joined or left, so a
-rebalance takes about that long."""
+"""Longest interval of heartbeats in milliseconds: members hear with their next heartbeat that others have
+joined or left, so a rebalance takes about that long."""
 
 MAX_IDLE = 2_000
 """Milliseconds after which clients that ask coordinators close an idle connection."""
@@ -29,12 +29,14 @@ class KafkaSettings:
 
     Attributes:
         bootstrap: Addresses of brokers (`host:port`), with commas between them.
-        properties: Settings of the client library for all clients (`security.protocol`, `sasl.password`, ...). They may hold
-            secrets, so they are never printed; nor are those of `consumer` and `producer`.
+        properties: Settings of the client library for all clients (`security.protocol`, `sasl.password`,
+            ...). They may hold secrets, so they are never printed; nor are those of `consumer` and
+            `producer`.
         consumer: Settings for consumers only.
         producer: Settings for producers only.
         protocol: The group protocol: `classic`, or `consumer` for that of KIP-848.
-        session: Time without a heartbeat after which a member loses its partitions; None takes the lease of the group.
+        session: Time without a heartbeat after which a member loses its partitions; None takes the lease of
+            the group.
         transaction: Time for which the brokers keep a transaction of a dead process open.
         statistics: How often members report statistics of their clients; 0 is never.
         patience: Longest wait for something that other processes or brokers must do first.
@@ -68,8 +70,8 @@ class KafkaSettings:
     def _for_coordinator_client(self, name: str) -> dict[str, Any]:
         """Return the settings of a client that asks coordinators of groups or transactions.
 
-        A client that has lost its coordinator in an outage, and waits for it, looks for it again only when some connection
-        changes (librdkafka's issue 5511), so connections without use are closed.
+        A client that has lost its coordinator in an outage, and waits for it, looks for it again only when
+        some connection changes (librdkafka's issue 5511), so connections without use are closed.
         """
         return {"connections.max.idle.ms": MAX_IDLE, **self.for_client(name)}
 
@@ -92,12 +94,13 @@ class KafkaSettings:
         }
 
     def for_positions(self, name: str, group: str, isolation: str) -> dict[str, Any]:
-        """Return the settings of a consumer that never joins its group and only asks for the group's positions."""
+        """Return the settings of a consumer that only asks for the positions of its group."""
         return {
             **self._for_coordinator_client(name),
             "group.id": group,
             "isolation.level": isolation,
-            # How often the library asks again while a transaction is open; it would slow down to once a second.
+            # How often the library asks again while a transaction is open; it would slow down to once a
+            # second.
             "retry.backoff.ms": 5,
             "retry.backoff.max.ms": 20,
         }
@@ -105,7 +108,8 @@ class KafkaSettings:
     def for_member(self, spec: GroupSpec) -> dict[str, Any]:
         """Return the settings of a member of a group.
 
-        With the classic protocol it is a static member: a process that joins under the same name takes its place.
+        With the classic protocol it is a static member: a process that joins under the same name takes its
+        place.
         """
         own = {
             "group.id": spec.group,
@@ -115,7 +119,8 @@ class KafkaSettings:
         }
         settings = self.for_reader(spec.member) | own | dict(self.consumer)
         if self.protocol == "consumer":
-            # A static member that leaves, and its successor too, would have to wait for the end of its session here.
+            # A static member that leaves, and its successor too, would have to wait for the end of its
+            # session here.
             return settings | {"group.protocol": "consumer"}
         session = self.session if self.session is not None else max(spec.lease, MIN_SESSION)
         classic = {
@@ -150,7 +155,8 @@ class KafkaSettings:
                 "transaction.timeout.ms": self.transaction // MILLISECOND,
                 "delivery.timeout.ms": self.transaction // MILLISECOND,
                 "request.timeout.ms": min(self.request, self.transaction) // MILLISECOND,
-                # With the default of 100 ms each transaction would wait that long for the markers of the one before.
+                # With the default of 100 ms each transaction would wait that long for the markers of the one
+                # before.
                 "retry.backoff.ms": 5,
             }
         )
@@ -171,7 +177,7 @@ class Statistics:
         self._figures: dict[str, dict[str, int]] = {}
 
     def settings_for(self, client: str) -> dict[str, Any]:
-        """Return settings with which a client reports here; a new client of the same name replaces the old one."""
+        """Return settings with which a client reports here, in place of the former one of that name."""
 
         def take(report: str) -> None:
             self._figures[client] = _figures(json.loads(report))
