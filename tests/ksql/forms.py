@@ -16,7 +16,7 @@ from kandle.errors import QueryError
 from kandle.ksql.aggregates import query_scope
 from kandle.ksql.expressions import term
 from kandle.ksql.sums import ROW_OFFSET
-from kandle.ksql.terms import Scope
+from kandle.ksql.terms import TermScope
 from kandle.query.nodes import Aggregate, AnyNode, Call, Case, Cast, describe
 from kandle.query.query import Projection
 from tests.ksql.bars import BASE
@@ -121,7 +121,7 @@ def form(expression: AnyNode) -> str:
     """What the expression is in ksqlDB, or why it is not."""
     query = replace(BASE, projection=(Projection("x", expression),))
     try:
-        return f"`` {term(expression, query_scope(query, Scope(sequence=ROW_OFFSET))).text} ``"
+        return f"`` {term(expression, query_scope(query, TermScope(sequence=ROW_OFFSET))).text} ``"
     except QueryError as error:
         return f"refused: {str(error).split(': ', 1)[-1]}"
 

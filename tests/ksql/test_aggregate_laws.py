@@ -25,7 +25,7 @@ from kandle.errors import QueryError
 from kandle.ksql.aggregates import accumulator, partials, query_scope
 from kandle.ksql.expressions import term
 from kandle.ksql.sums import Partial
-from kandle.ksql.terms import Scope, Term
+from kandle.ksql.terms import TermScope, Term
 from kandle.ksql.types import BIGINT
 from kandle.model.columns import logical_decimal
 from kandle.model.mapping import mapping
@@ -150,7 +150,7 @@ def as_engine_has_it(name: str, value: Any, expected: Any) -> Any:
 
 def check_value(expression: Any, events: Sequence[Row]) -> None:
     query = query_of(expression)
-    scope = query_scope(query, Scope(sequence=ARRIVAL))
+    scope = query_scope(query, TermScope(sequence=ARRIVAL))
     value = term(query.projection[0].expression, scope)
     expected = engine_value(query, events)
     found = aggregate(value.text, server_events(events), EVENT_COLUMNS)
@@ -159,7 +159,7 @@ def check_value(expression: Any, events: Sequence[Row]) -> None:
 
 def check_state(expression: Any, events: Sequence[Row]) -> None:
     query = query_of(expression)
-    scope = query_scope(query, Scope(sequence=ARRIVAL))
+    scope = query_scope(query, TermScope(sequence=ARRIVAL))
     columns = partials(query, scope)
     _, state = engine_rows(query, events)
     found = state_of(columns, events)
@@ -179,7 +179,7 @@ def check_state(expression: Any, events: Sequence[Row]) -> None:
 def check_finish(expression: Any, events: Sequence[Row]) -> None:
     """The value from the partial columns is the value straight from events."""
     query = query_of(expression)
-    scope = query_scope(query, Scope(sequence=ARRIVAL))
+    scope = query_scope(query, TermScope(sequence=ARRIVAL))
     aggregated = query.projection[0].expression
     assert isinstance(aggregated, Aggregate)
     found = accumulator(aggregated, scope)
@@ -199,7 +199,7 @@ def test_an_expression_of_aggregates_means_the_same_in_ksqldb(name: str, events:
 def merged_value(expression: Any, rows: Sequence[Sequence[Row]]) -> Any:
     """The value of a bucket that is made of the rows of finer ones."""
     query = query_of(expression)
-    scope = query_scope(query, Scope(sequence=ARRIVAL))
+    scope = query_scope(query, TermScope(sequence=ARRIVAL))
     aggregated = query.projection[0].expression
     assert isinstance(aggregated, Aggregate)
     found = accumulator(aggregated, scope)
@@ -224,14 +224,14 @@ def test_finer_rows_in_time_order_merge_to_the_value_of_all_events(name: str, ea
 
 def test_sets_of_values_are_not_merged_inside_of_ksqldb() -> None:
     query = query_of(f.count_distinct(ROW.i))
-    found = partials(query, query_scope(query, Scope(sequence=ARRIVAL)))[-1]
+    found = partials(query, query_scope(query, TermScope(sequence=ARRIVAL)))[-1]
     with pytest.raises(QueryError, match=r'f\.count_distinct\(Row\.i\): .* use role "live"'):
         found.merge({})
 
 
 def test_what_comes_by_offset_merges_by_its_offset() -> None:
     query = query_of(f.last_by_offset(ROW.n))
-    found = accumulator(query.projection[0].expression, query_scope(query, Scope(sequence=ARRIVAL)))  # type: ignore[arg-type]
+    found = accumulator(query.projection[0].expression, query_scope(query, TermScope(sequence=ARRIVAL)))  # type: ignore[arg-type]
     columns = {each.name: Term(f"`{each.name}`", each.collect.type, each.collect.nullable) for each in found.partials}
     assert [each.merge(columns).text for each in found.partials] == [
         "TOPK(`_last_offset_a0_at`, `_last_offset_a0`, 1)[1]->`col0`",
@@ -242,15 +242,15 @@ def test_what_comes_by_offset_merges_by_its_offset() -> None:
 def test_what_comes_by_offset_is_kept_only_where_something_says_the_order_of_arrival() -> None:
     query = query_of(f.last_by_offset(ROW.n))
     with pytest.raises(QueryError, match=r"f\.last_by_offset\(Row\.n\): .* order of arrival"):
-        partials(query, query_scope(query, Scope()))
+        partials(query, query_scope(query, TermScope()))
 
 
 def test_the_last_of_one_time_is_told_by_the_order_of_arrival_only_where_there_is_one() -> None:
     events = [Row(time=START, n=Decimal("1.000000")), Row(time=START, n=Decimal("2.000000"))]
     query = query_of(f.last(ROW.n))
     expression = query.projection[0].expression
-    with_order = term(expression, query_scope(query, Scope(sequence=ARRIVAL))).text
-    without = term(expression, query_scope(query, Scope())).text
+    with_order = term(expression, query_scope(query, TermScope(sequence=ARRIVAL))).text
+    without = term(expression, query_scope(query, TermScope())).text
     assert aggregate(with_order, server_events(events), EVENT_COLUMNS) == Decimal(2)
     assert aggregate(without, server_events(events), EVENT_COLUMNS) == Decimal(1)
     assert without == "TOPK(UNIX_TIMESTAMP(`time`), `n`, 1)[1]->`col0`"
@@ -270,5 +270,5 @@ def test_an_aggregate_means_the_same_in_ksqldb(check: str, name: str, events: li
 @pytest.mark.parametrize("name", AGGREGATES)
 def test_partial_columns_are_those_of_the_engine(name: str, gaps: Gaps) -> None:
     query = replace(query_of(AGGREGATES[name]), gaps=gaps, having=node(f.max(ROW.n * 2) > 1))
-    found = partials(query, query_scope(query, Scope(sequence=ARRIVAL)))
+    found = partials(query, query_scope(query, TermScope(sequence=ARRIVAL)))
     assert [each.name for each in found] == [each.name for each in CompiledQuery(query).partials]

@@ -13,7 +13,7 @@ from kandle import Precision
 from kandle import functions as f
 from kandle.errors import PlanError, QueryError
 from kandle.ksql.expressions import condition, term
-from kandle.ksql.terms import Scope, Term
+from kandle.ksql.terms import TermScope, Term
 from kandle.ksql.types import BIGINT, TIMESTAMP, VARCHAR, array, column_type, decimal, mapping, quoted, source_name, struct, text
 from kandle.model.types import FLOAT, INTEGER, STRING, STRING_MAP, UUID, DecimalType
 from kandle.query.nodes import Call, Constant, WindowBound
@@ -147,7 +147,7 @@ def test_an_aggregate_outside_of_buckets_is_refused() -> None:
 
 def test_whole_subtrees_may_be_columns_of_the_scope() -> None:
     product = node(ROW.n * ROW.i)
-    scope = Scope({product: Term("`t`.`turnover`", column_type(product.type), nullable=True)})
+    scope = TermScope({product: Term("`t`.`turnover`", column_type(product.type), nullable=True)})
     assert term(node(f.coalesce(ROW.n * ROW.i, Decimal("0.000000"))), scope).text == (
         "COALESCE(`t`.`turnover`, CAST(0.000000 AS DECIMAL(37,6)))"
     )

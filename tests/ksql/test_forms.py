@@ -13,7 +13,7 @@ from kandle.ksql.aggregates import query_scope
 from kandle.ksql.expressions import SCALARS as SCALAR_ROWS
 from kandle.ksql.expressions import term
 from kandle.ksql.operators import table
-from kandle.ksql.terms import Scope, Term
+from kandle.ksql.terms import TermScope, Term
 from kandle.ksql.types import BIGINT, column_type
 from kandle.query.nodes import AnyNode, aggregates
 from kandle.query.query import Projection
@@ -44,7 +44,7 @@ def test_every_function_and_aggregate_has_a_row_and_is_documented() -> None:
 def test_ksqldb_takes_the_text_and_gives_it_the_type_of_a_column(expression: AnyNode) -> None:
     query = replace(BASE, projection=(Projection("x", expression),))
     try:
-        value = term(expression, query_scope(query, Scope(sequence=Term("`arrival`", BIGINT, nullable=False))))
+        value = term(expression, query_scope(query, TermScope(sequence=Term("`arrival`", BIGINT, nullable=False))))
     except QueryError as error:
         assert forms.form(expression).startswith("refused: "), error
         return

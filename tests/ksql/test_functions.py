@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from kandle.errors import QueryError
-from kandle.ksql.constants import number
+from kandle.ksql.operators import number
 from kandle.ksql.operators import accepted, arithmetic_type, cast
 from kandle.ksql.terms import Term
 from kandle.ksql.types import BIGINT, BOOLEAN, DATE, DOUBLE, INTEGER, TIMESTAMP, VARCHAR, KsqlType, array, decimal

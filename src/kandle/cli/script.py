@@ -12,7 +12,7 @@ from kandle.cli.contexts import ContextName, load_context
 from kandle.cli.output import write_text
 from kandle.context.options import Options
 from kandle.errors import OptionsError
-from kandle.ksql.program import USUAL_STORE, Role, WindowStore
+from kandle.ksql.program import USUAL_STORE, ScriptRole, WindowStore
 from kandle.ksql.script import Script, script
 from kandle.ksql.statements import duration
 from kandle.time.timeframe import parse_duration
@@ -24,9 +24,9 @@ if TYPE_CHECKING:
 def script_command(  # noqa: PLR0913 - each is an option of the command
     context: ContextName = None,
     role: Annotated[
-        Role,
+        ScriptRole,
         typer.Option("--role", help="live: ksqlDB aggregates, kandle closes, fills and rolls up. all: ksqlDB does all it can."),
-    ] = Role.LIVE,
+    ] = ScriptRole.LIVE,
     out: Annotated[Path | None, typer.Option("--out", metavar="FILE", help="Write the script to a file.")] = None,
     drop: Annotated[
         bool, typer.Option("--drop", help="Print the statements that drop everything, with the topics of the queries.")

@@ -8,7 +8,7 @@ import polars as pl
 
 from kandle.context.options import Options
 from kandle.errors import OptionsError
-from kandle.ksql.program import Role
+from kandle.ksql.program import ScriptRole
 from kandle.ksqldb.client import KsqlClient
 from kandle.ksqldb.engine import EngineSpec, KsqlRuntime
 from kandle.ksqldb.facade import Ksql
@@ -43,7 +43,7 @@ def ksql_settings(options: Options) -> KsqlSettings:
 def engine_spec(options: Options) -> EngineSpec:
     """What its queries are made with, and how they are looked after."""
     found = options.ksqldb
-    properties = Role.LIVE.properties | EXACTLY_ONCE | found.properties
+    properties = ScriptRole.LIVE.properties | EXACTLY_ONCE | found.properties
     return EngineSpec(ksql_settings(options), properties, found.retention, found.watch, found.on_failure)
 
 

@@ -1,47 +1,39 @@
-"""One row per aggregate of the query language, and the partial columns of a whole query.
-
-A *partial* is a column of a bucket's state by the engine's name of it, so that the engine can go on with rows of ksqlDB.
-"""
+"""Aggregates of the query language: one row for each in the table AGGREGATES, and the partial columns of a whole query."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from kandle.errors import QueryError
-from kandle.ksql.constants import number
-from kandle.ksql.expressions import naming, term
-from kandle.ksql.operators import arithmetic, call, cast
-from kandle.ksql.sums import (
-    Accumulator,
-    Argument,
+from kandle.ksql.expressions import naming_node, term
+from kandle.ksql.operators import arithmetic, call, cast, number
+from kandle.ksql.partials import (
+    AggregateArgument,
     Columns,
-    Moments,
-    Partial,
+    CompiledAggregate,
+    PartialColumn,
+    aggregate_call,
     count_of,
-    exact_deviation,
     first_partials,
     first_value,
-    folded,
     greatest_by,
     last_partials,
     last_value,
-    mean,
     merged_by,
     order_of_arrival,
-    squares_of,
-    sum_of,
     times,
     where_known,
 )
-from kandle.ksql.terms import Scope, Term
+from kandle.ksql.sums import Moments, exact_deviation, mean, squares_of, sum_of
+from kandle.ksql.terms import Term, TermScope
 from kandle.ksql.types import BIGINT, BYTES, VARCHAR, KsqlType
 from kandle.model.types import NARROW_PRECISION, DataType, DecimalType, IntegerType
 from kandle.query.nodes import Aggregate, AnyNode, Branch, Call, Case, Constant, Node, aggregates, describe
 from kandle.query.query import Gaps, QueryModel
 from kandle.query.signatures import call as recorded_call
 
-Builder = Callable[[Aggregate, Sequence[Argument], Scope], Accumulator]
+AggregateBuilder = Callable[[Aggregate, Sequence[AggregateArgument], TermScope], CompiledAggregate]
 CARRYING = (
     "first",
     "last",
@@ -54,64 +46,82 @@ CARRYING = (
     "stddev",
     "stddev_population",
 )
-"""Aggregates that go on in an empty bucket with the last value of their first argument."""
+"""Aggregates that continue in an empty bucket with the last value of their first argument."""
 
 
-def query_scope(query: QueryModel, scope: Scope) -> Scope:
-    """The scope of what a query selects: its event time, names of arguments, and all its aggregates straight from events."""
+def query_aggregates(query: QueryModel) -> list[Aggregate]:
+    """Return the distinct aggregates of a query's fields and of `having`, in their order."""
+    roots = [item.expression for item in query.projection]
+    roots += [] if query.having is None else [query.having]
+    return list(dict.fromkeys(node for root in roots for node in aggregates(root)))
+
+
+def query_scope(query: QueryModel, scope: TermScope) -> TermScope:
+    """Return the scope of what a query selects.
+
+    Args:
+        query: A query with a window, whose time is the event time.
+        scope: Where the columns of the events stand.
+
+    Returns:
+        The same scope with the event time, names of the aggregates' arguments, and the value of each aggregate.
+    """
     assert query.window is not None
-    found = list(_aggregates(query))
+    nodes = query_aggregates(query)
     names: dict[AnyNode, str] = {}
-    for node in found:
-        for argument in prepared(node):
+    for node in nodes:
+        for argument in arguments_of(node):
             names.setdefault(argument, f"_a{len(names)}")
     inner = replace(scope, time=query.window.time, arguments=names)
-    values: dict[Node, Term] = {node: accumulator(node, inner).value for node in found}
+    values: dict[Node, Term] = {node: compile_aggregate(node, inner).value for node in nodes}
     return replace(inner, columns={**scope.columns, **values})
 
 
-def accumulator(node: Aggregate, scope: Scope) -> Accumulator:
-    """The accumulator of an aggregate; the scope is that of its query."""
-    arguments = [Argument(scope.arguments.get(part, ""), part, term(part, scope)) for part in prepared(node)]
-    with naming(node):
-        found = AGGREGATES[node.function](node, arguments, scope)
+def compile_aggregate(node: Aggregate, scope: TermScope) -> CompiledAggregate:
+    """Return an aggregate as KSQL.
 
-    def keep() -> tuple[Partial, ...]:
-        with naming(node):
-            return found.keep()
+    Args:
+        node: The aggregate.
+        scope: The scope of its query, made by `query_scope`.
 
-    return replace(found, keep=keep)
-
-
-def partials(query: QueryModel, scope: Scope) -> tuple[Partial, ...]:
-    """All partial columns of a query, by the names and in the order of the engine; times are BIGINT milliseconds.
-
-    `scope` is a `query_scope`.
+    Raises:
+        QueryError: If ksqlDB cannot compute it; the message names the aggregate.
     """
-    found = list(_aggregates(query))
-    every = [*times(scope)]
-    for node in found:
-        every += accumulator(node, scope).partials
+    arguments = [_argument(part, scope) for part in arguments_of(node)]
+    with naming_node(node):
+        compiled = AGGREGATES[node.function](node, arguments, scope)
+
+    def keep() -> tuple[PartialColumn, ...]:
+        with naming_node(node):
+            return compiled.keep()
+
+    return replace(compiled, keep=keep)
+
+
+def partial_columns(query: QueryModel, scope: TermScope) -> tuple[PartialColumn, ...]:
+    """Return all partial columns of a query, with the engine's names and in its order; times are BIGINT milliseconds.
+
+    Args:
+        query: A query with a window.
+        scope: Its scope, made by `query_scope`.
+    """
+    nodes = query_aggregates(query)
+    columns = [*times(scope)]
+    for node in nodes:
+        columns += compile_aggregate(node, scope).keep()
     if query.gaps is Gaps.CARRY:
-        for node in found:
+        for node in nodes:
             if node.function in CARRYING:
-                every += last_partials(_carried(node, scope), scope)
-    return tuple({partial.name: partial for partial in every}.values())
+                columns += last_partials(_argument(node.arguments[0], scope), scope)
+    return tuple({column.name: column for column in columns}.values())
 
 
-def _carried(node: Aggregate, scope: Scope) -> Argument:
-    part = node.arguments[0]
-    return Argument(scope.arguments[part], part, term(part, scope))
+def _argument(node: AnyNode, scope: TermScope) -> AggregateArgument:
+    return AggregateArgument(scope.arguments.get(node, ""), node, term(node, scope))
 
 
-def _aggregates(query: QueryModel) -> Iterator[Aggregate]:
-    roots = [projection.expression for projection in query.projection]
-    roots += [query.having] if query.having is not None else []
-    yield from dict.fromkeys(found for root in roots for found in aggregates(root))
-
-
-def prepared(node: Aggregate) -> tuple[AnyNode, ...]:
-    """The expressions that an aggregate takes of every event, in the engine's order."""
+def arguments_of(node: Aggregate) -> tuple[AnyNode, ...]:
+    """Return the expressions that an aggregate evaluates for every event, in the engine's order."""
     if node.function != "weighted_average":
         return node.arguments
     value, weight = node.arguments
@@ -120,149 +130,166 @@ def prepared(node: Aggregate) -> tuple[AnyNode, ...]:
 
 
 def _only_where(node: AnyNode, known: AnyNode) -> AnyNode:
+    """Return the node where `known` is not NULL, else NULL."""
     present = Call("is_not_null", (known,), recorded_call("is_not_null", known).type, nullable=False)
     return Case((Branch(present, node),), Constant(None, node.type), node.type)
 
 
-def _first(node: Aggregate, arguments: Sequence[Argument], scope: Scope) -> Accumulator:
+def _first(node: Aggregate, arguments: Sequence[AggregateArgument], scope: TermScope) -> CompiledAggregate:
     argument = arguments[0]
     name = f"_first{argument.column}"
-    return Accumulator(lambda: first_partials(argument, scope), lambda columns: columns[name], first_value(argument, scope))
+    return CompiledAggregate(lambda: first_partials(argument, scope), lambda columns: columns[name], first_value(argument, scope))
 
 
-def _last(node: Aggregate, arguments: Sequence[Argument], scope: Scope) -> Accumulator:
+def _last(node: Aggregate, arguments: Sequence[AggregateArgument], scope: TermScope) -> CompiledAggregate:
     argument = arguments[0]
     name = f"_last{argument.column}"
-    return Accumulator(lambda: last_partials(argument, scope), lambda columns: columns[name], last_value(argument, scope))
+    return CompiledAggregate(lambda: last_partials(argument, scope), lambda columns: columns[name], last_value(argument, scope))
 
 
-def _by_offset(prefix: str, function: str, extreme: str) -> Builder:
-    """First or last event in the order of the log, whatever its event time."""
+def _by_offset(prefix: str, function: str, extreme: str) -> AggregateBuilder:
+    """Return the builder of the first or last value in the order of the log, whatever the event times."""
 
-    def build(node: Aggregate, arguments: Sequence[Argument], scope: Scope) -> Accumulator:
+    def build(node: Aggregate, arguments: Sequence[AggregateArgument], scope: TermScope) -> CompiledAggregate:
         argument = arguments[0]
         name = f"_{prefix}_offset{argument.column}"
-        at = f"{name}_at"
-        value = folded(function, argument.value, nullable=argument.value.nullable)
+        offset_name = f"{name}_at"
+        value = aggregate_call(function, argument.value, nullable=argument.value.nullable)
 
-        def keep() -> tuple[Partial, ...]:
-            order = where_known(order_of_arrival(scope), argument)
-            found = folded(extreme, order, nullable=order.nullable)
-            return Partial(name, value, merged), Partial(at, found, merged_by(extreme, at))
+        def keep() -> tuple[PartialColumn, ...]:
+            arrival = where_known(order_of_arrival(scope), argument)
+            offset = aggregate_call(extreme, arrival, nullable=arrival.nullable)
+            return (
+                PartialColumn(name, value, merge),
+                PartialColumn(offset_name, offset, merged_by(extreme, offset_name)),
+            )
 
-        def merged(columns: Columns) -> Term:
-            order = columns[at]
-            return greatest_by(arithmetic("-", number(0), order) if extreme == "MIN" else order, columns[name])
+        def merge(columns: Columns) -> Term:
+            offset = columns[offset_name]
+            order = arithmetic("-", number(0), offset) if extreme == "MIN" else offset
+            return greatest_by(order, columns[name])
 
-        return Accumulator(keep, lambda columns: columns[name], value)
+        return CompiledAggregate(keep, lambda columns: columns[name], value)
 
     return build
 
 
-def _extreme(prefix: str, function: str) -> Builder:
-    def build(node: Aggregate, arguments: Sequence[Argument], scope: Scope) -> Accumulator:
+def _extreme(prefix: str, function: str) -> AggregateBuilder:
+    """Return the builder of min or max."""
+
+    def build(node: Aggregate, arguments: Sequence[AggregateArgument], scope: TermScope) -> CompiledAggregate:
         argument = arguments[0]
         name = f"_{prefix}{argument.column}"
 
         def fold(value: Term) -> Term:
-            return _of_bytes(function, value) if value.type == BYTES else folded(function, value, nullable=value.nullable)
+            if value.type == BYTES:
+                return _extreme_of_bytes(function, value)
+            return aggregate_call(function, value, nullable=value.nullable)
 
-        partial = Partial(name, fold(argument.value), lambda columns: fold(columns[name]))
-        return Accumulator(lambda: (partial,), lambda columns: columns[name], partial.collect)
+        partial = PartialColumn(name, fold(argument.value), lambda columns: fold(columns[name]))
+        return CompiledAggregate(lambda: (partial,), lambda columns: columns[name], partial.collect)
 
     return build
 
 
-def _of_bytes(function: str, value: Term) -> Term:
-    """By hexadecimal digits: ksqlDB takes bytes for signed numbers when it orders them."""
+def _extreme_of_bytes(function: str, value: Term) -> Term:
+    """Compare hexadecimal digits: ksqlDB sorts bytes as signed numbers."""
     encoding = Term("'hex'", VARCHAR, nullable=False)
-    return call("TO_BYTES", folded(function, call("FROM_BYTES", value, encoding), nullable=value.nullable), encoding)
+    extreme = aggregate_call(function, call("FROM_BYTES", value, encoding), nullable=value.nullable)
+    return call("TO_BYTES", extreme, encoding)
 
 
-def _sum(node: Aggregate, arguments: Sequence[Argument], scope: Scope) -> Accumulator:
-    found = sum_of(arguments[0])
-    return Accumulator(lambda: found.partials, found.joined, found.total)
+def _sum(node: Aggregate, arguments: Sequence[AggregateArgument], scope: TermScope) -> CompiledAggregate:
+    total = sum_of(arguments[0])
+    return CompiledAggregate(lambda: total.partials, total.finish, total.total)
 
 
-def _count(node: Aggregate, arguments: Sequence[Argument], scope: Scope) -> Accumulator:
+def _count(node: Aggregate, arguments: Sequence[AggregateArgument], scope: TermScope) -> CompiledAggregate:
     partial = count_of(arguments[0] if arguments else None)
-    return Accumulator(lambda: (partial,), lambda columns: columns[partial.name], partial.collect)
+    return CompiledAggregate(lambda: (partial,), lambda columns: columns[partial.name], partial.collect)
 
 
-def _average(node: Aggregate, arguments: Sequence[Argument], scope: Scope) -> Accumulator:
+def _average(node: Aggregate, arguments: Sequence[AggregateArgument], scope: TermScope) -> CompiledAggregate:
     argument = arguments[0]
-    sums, count = sum_of(argument), count_of(argument)
+    total, count = sum_of(argument), count_of(argument)
 
-    def average(total: Term, events: Term) -> Term:
-        return mean(total, events, node.type, nullable=argument.value.nullable)
+    def average(of_values: Term, of_events: Term) -> Term:
+        return mean(of_values, of_events, node.type, nullable=argument.value.nullable)
 
-    return Accumulator(
-        lambda: (*sums.partials, count),
-        lambda columns: average(sums.joined(columns), columns[count.name]),
-        average(sums.total, count.collect),
+    return CompiledAggregate(
+        lambda: (*total.partials, count),
+        lambda columns: average(total.finish(columns), columns[count.name]),
+        average(total.total, count.collect),
     )
 
 
-def _weighted_average(node: Aggregate, arguments: Sequence[Argument], scope: Scope) -> Accumulator:
-    """sum(x * w) / sum(w), both of the events that have a value and a weight."""
+def _weighted_average(node: Aggregate, arguments: Sequence[AggregateArgument], scope: TermScope) -> CompiledAggregate:
+    """Build sum(x * w) / sum(w), both over the events that have a value and a weight."""
     _, weight, product = arguments
     products, weights = sum_of(product), sum_of(weight)
-    return Accumulator(
+    return CompiledAggregate(
         lambda: (*products.partials, *weights.partials),
-        lambda columns: mean(products.joined(columns), weights.joined(columns), node.type, nullable=True),
+        lambda columns: mean(products.finish(columns), weights.finish(columns), node.type, nullable=True),
         mean(products.total, weights.total, node.type, nullable=True),
     )
 
 
-def _count_distinct(node: Aggregate, arguments: Sequence[Argument], scope: Scope) -> Accumulator:
-    """The length of the set of values: ksqlDB's own COUNT_DISTINCT is an estimate."""
+def _count_distinct(node: Aggregate, arguments: Sequence[AggregateArgument], scope: TermScope) -> CompiledAggregate:
+    """Build the length of the set of values: ksqlDB's own COUNT_DISTINCT is an estimate."""
     argument = arguments[0]
     name = f"_distinct{argument.column}"
-    values = folded("COLLECT_SET", argument.value, nullable=False)
+    values = aggregate_call("COLLECT_SET", argument.value, nullable=False)
     if argument.value.nullable:
         values = call("FILTER", values, Term("x => x IS NOT NULL", KsqlType("LAMBDA"), nullable=False))
 
-    def merged(columns: Columns) -> Term:
-        raise QueryError(f'{describe(node)}: ksqlDB cannot unite the sets of finer buckets; use role "live", where kandle does')
+    def merge(columns: Columns) -> Term:
+        raise QueryError(
+            f"{describe(node)}: ksqlDB cannot merge the sets of values of finer bars into those of larger ones; "
+            'use role "live", in which kandle merges them'
+        )
 
-    return Accumulator(
-        lambda: (Partial(name, values, merged),),
+    return CompiledAggregate(
+        lambda: (PartialColumn(name, values, merge),),
         lambda columns: cast(call("ARRAY_LENGTH", columns[name]), BIGINT),
         cast(call("ARRAY_LENGTH", values), BIGINT),
     )
 
 
-def _deviation(sample: bool) -> Builder:
-    def build(node: Aggregate, arguments: Sequence[Argument], scope: Scope) -> Accumulator:
-        build_from = _exact_deviation if _is_narrow(arguments[0].type) else _float_deviation
+def _deviation(*, sample: bool) -> AggregateBuilder:
+    """Return the builder of the standard deviation of a sample or a population."""
+
+    def build(node: Aggregate, arguments: Sequence[AggregateArgument], scope: TermScope) -> CompiledAggregate:
+        build_from = _exact_deviation if _has_exact_squares(arguments[0].type) else _float_deviation
         return build_from(arguments[0], sample)
 
     return build
 
 
-def _is_narrow(kind: DataType) -> bool:
+def _has_exact_squares(kind: DataType) -> bool:
     return isinstance(kind, IntegerType) or (isinstance(kind, DecimalType) and kind.precision <= NARROW_PRECISION)
 
 
-def _exact_deviation(argument: Argument, sample: bool) -> Accumulator:
-    sums, count, squares = sum_of(argument), count_of(argument), squares_of(argument)
+def _exact_deviation(argument: AggregateArgument, sample: bool) -> CompiledAggregate:
+    total, count, squares = sum_of(argument), count_of(argument), squares_of(argument)
 
-    def deviation(events: Term, total: Term, of_squares: Term) -> Term:
-        return exact_deviation(events, total, of_squares, sample=sample, nullable=argument.value.nullable)
+    def deviation(of_events: Term, of_values: Term, of_squares: Term) -> Term:
+        return exact_deviation(of_events, of_values, of_squares, sample=sample, nullable=argument.value.nullable)
 
-    return Accumulator(
-        lambda: (*sums.partials, count, *squares.partials),
-        lambda columns: deviation(columns[count.name], sums.joined(columns), squares.joined(columns)),
-        deviation(count.collect, sums.total, squares.total),
+    return CompiledAggregate(
+        lambda: (*total.partials, count, *squares.partials),
+        lambda columns: deviation(columns[count.name], total.finish(columns), squares.finish(columns)),
+        deviation(count.collect, total.total, squares.total),
     )
 
 
-def _float_deviation(argument: Argument, sample: bool) -> Accumulator:
+def _float_deviation(argument: AggregateArgument, sample: bool) -> CompiledAggregate:
     moments = Moments(argument)
-    return Accumulator(moments.partials, lambda columns: moments.finish(columns, sample=sample), moments.value(sample=sample))
+    return CompiledAggregate(
+        moments.partials, lambda columns: moments.finish(columns, sample=sample), moments.value(sample=sample)
+    )
 
 
-AGGREGATES: dict[str, Builder] = {
+AGGREGATES: dict[str, AggregateBuilder] = {
     "first": _first,
     "last": _last,
     "min": _extreme("min", "MIN"),
@@ -277,3 +304,4 @@ AGGREGATES: dict[str, Builder] = {
     "stddev_population": _deviation(sample=False),
     "weighted_average": _weighted_average,
 }
+"""Builders by the aggregate's name in the query language."""

@@ -1,4 +1,8 @@
-"""Entities as declared streams and tables: the columns that ksqlDB reads of a topic, and what each means."""
+"""Entities as declared streams and tables: the columns that ksqlDB reads from a topic, and what their values mean.
+
+A column may stand in the topic in another form than the field has: a datetime as a number or text (`DatetimeFormat`), a header
+as bytes. `stored_type` is the type of the column, `field_term` the field's value made from it.
+"""
 
 from __future__ import annotations
 
@@ -9,196 +13,232 @@ from kandle.errors import QueryError
 from kandle.ksql.statements import ColumnDefinition, Create
 from kandle.ksql.terms import Term
 from kandle.ksql.times import has_offset, java_pattern
-from kandle.ksql.types import BIGINT, BYTES, TIMESTAMP, VARCHAR, KsqlType, check_name, column_type, quoted, text
+from kandle.ksql.types import (
+    BIGINT,
+    BYTES,
+    TIMESTAMP,
+    VARCHAR,
+    KsqlType,
+    check_name,
+    column_type,
+    name_of_topic,
+    quoted,
+    text_literal,
+)
 from kandle.model.entity import EntityModel, FieldModel
 from kandle.model.markers import EPOCH_FORMATS
 from kandle.model.types import FloatType, IntegerType, StringType, TimestampType, UuidType
 from kandle.time.timeframe import MILLISECOND
 
 TEXT_FORMATS = ("JSON", "DELIMITED")
-"""Formats in which a datetime of a pattern is text, and one of an epoch format its plain number."""
+"""Formats in which a datetime with a pattern is text, and one with an epoch format a number."""
 
 KAFKA_TYPES = (StringType, UuidType, IntegerType, FloatType)
+"""Types that the format KAFKA, a bare value, can hold."""
 
 NAMED_FORMATS = ("AVRO", "PROTOBUF")
-"""Formats whose schemas have the names of columns; a key of one column is a bare value there."""
-
-_PLAIN_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-_OTHER_SIGNS = re.compile(r"[^A-Za-z0-9_]")
-_BEGINS_WITH_LETTER = re.compile(r"_*[A-Za-z]")
+"""Formats whose schemas contain the names of columns. A key with one column is a bare value in them."""
 
 NULL_IN_PROTOBUF = ("DECIMAL", "DATE", "TIMESTAMP")
-"""Types whose NULL stays NULL in PROTOBUF; with others it comes back as 0, an empty text or an empty map."""
+"""Types whose NULL stays NULL in PROTOBUF; NULL of other types is read as 0, an empty text or an empty map."""
+
+_SCHEMA_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
-def name_of(topic: str) -> str:
-    """The stream's or table's name for a topic, made of letters, digits and _, with a letter before the first digit.
+def declaration(entity: EntityModel) -> Create:
+    """Return the statement that declares the topic of an entity.
 
-    ksqlDB's names have no dots, and it calls the Avro schema of a key of several columns after the stream or table.
+    Raises:
+        QueryError: If ksqlDB cannot read the entity; the message names the field or format.
     """
-    name = _OTHER_SIGNS.sub("_", topic)
-    return name if _BEGINS_WITH_LETTER.match(name) else f"t_{name}"
-
-
-def declared(entity: EntityModel) -> Create:
-    """The statement that declares the topic of an entity."""
     _check_formats(entity)
     check_names(entity)
     role = "KEY" if entity.kind == "stream" else "PRIMARY KEY"
-    keys = [ColumnDefinition(found.name, stored_type(entity, found), role) for found in entity.keys]
-    values = [ColumnDefinition(found.name, stored_type(entity, found)) for found in entity.values]
-    headers = [ColumnDefinition(found.name, BYTES, f"HEADER({text(found.header or '')})") for found in entity.headers]
-    properties = topic_properties(entity) | formats(entity) | _time(entity)
-    columns = (*keys, *values, *headers)
-    comment = f"{entity.name}: topic {entity.topic}{_local_time(properties)}"
-    return Create(entity.kind, name_of(entity.topic), columns, properties, comment=comment)
+    columns = (
+        *(ColumnDefinition(field.name, stored_type(entity, field), role) for field in entity.keys),
+        *(ColumnDefinition(field.name, stored_type(entity, field)) for field in entity.values),
+        *(_header_column(field) for field in entity.headers),
+    )
+    properties = _topic_properties(entity) | _format_properties(entity) | _time_properties(entity)
+    comment = f"{entity.name}: topic {entity.topic}{_time_zone_warning(properties)}"
+    return Create(entity.kind, name_of_topic(entity.topic), columns, properties, comment=comment)
 
 
-def topic_properties(entity: EntityModel) -> dict[str, str | int]:
-    """How the topic is made where it is not there."""
-    found: dict[str, str | int] = {"KAFKA_TOPIC": entity.topic, "PARTITIONS": entity.partitions}
+def _header_column(field: FieldModel) -> ColumnDefinition:
+    return ColumnDefinition(field.name, BYTES, f"HEADER({text_literal(field.header or '')})")
+
+
+def _topic_properties(entity: EntityModel) -> dict[str, str | int]:
+    """Return how ksqlDB creates the topic if it does not exist."""
+    properties: dict[str, str | int] = {"KAFKA_TOPIC": entity.topic, "PARTITIONS": entity.partitions}
     if entity.replication > 1:
-        found["REPLICAS"] = entity.replication
+        properties["REPLICAS"] = entity.replication
     if entity.retention is not None and entity.kind == "stream":
-        found["RETENTION_MS"] = entity.retention // MILLISECOND
-    return found
+        properties["RETENTION_MS"] = entity.retention // MILLISECOND
+    return properties
 
 
-def formats(entity: EntityModel) -> dict[str, str | int]:
-    """The formats of its records; without key columns there is none of keys."""
+def _format_properties(entity: EntityModel) -> dict[str, str | int]:
     key: dict[str, str | int] = {"KEY_FORMAT": entity.key_format} if entity.keys else {}
     return key | {"VALUE_FORMAT": entity.value_format}
 
 
-def _time(entity: EntityModel) -> dict[str, str | int]:
+def _time_properties(entity: EntityModel) -> dict[str, str | int]:
     stamp = entity.timestamp
-    if stamp is None or not is_event_time(entity, stamp):
+    if stamp is None or not is_record_time(entity, stamp):
         return {}
-    found: dict[str, str | int] = {"TIMESTAMP": quoted(stamp.name)}
+    properties: dict[str, str | int] = {"TIMESTAMP": quoted(stamp.name)}
     if stored_type(entity, stamp) == VARCHAR:
-        found["TIMESTAMP_FORMAT"] = java_pattern(stamp.datetime_format or "")
-    return found
+        properties["TIMESTAMP_FORMAT"] = java_pattern(stamp.datetime_format or "")
+    return properties
 
 
-def _local_time(properties: Mapping[str, str | int]) -> str:
-    """What must be known of times as text: by themselves they are not of UTC."""
+def _time_zone_warning(properties: Mapping[str, str | int]) -> str:
+    """Return what users must know about times that are text without an offset: ksqlDB does not read them as UTC."""
     pattern = properties.get("TIMESTAMP_FORMAT")
     if pattern is None or has_offset(str(pattern)):
         return ""
     return ", whose times ksqlDB takes for local ones of its computer: that must have the time zone UTC"
 
 
-def is_event_time(entity: EntityModel, found: FieldModel) -> bool:
-    """Whether ksqlDB takes the field as the time of the records."""
-    return found.is_timestamp and stored_type(entity, found) in (TIMESTAMP, VARCHAR)
+def is_record_time(entity: EntityModel, field: FieldModel) -> bool:
+    """Return whether ksqlDB can use the field as the time of the records."""
+    return field.is_timestamp and stored_type(entity, field) in (TIMESTAMP, VARCHAR)
 
 
-def _format_of(entity: EntityModel, found: FieldModel) -> str:
-    return entity.value_format if found.key_order is None else entity.key_format
+def stored_type(entity: EntityModel, field: FieldModel) -> KsqlType:
+    """Return the type of a field's column in the topic."""
+    if field.header is not None:
+        return BYTES
+    if isinstance(field.type, TimestampType):
+        if _to_milliseconds(entity, field) is not None:
+            return BIGINT
+        if field.datetime_format is not None and "%" in field.datetime_format and _is_text(entity, field):
+            return VARCHAR
+    return column_type(field.type)
 
 
-def _is_text(entity: EntityModel, found: FieldModel) -> bool:
-    return _format_of(entity, found) in TEXT_FORMATS
+def _is_text(entity: EntityModel, field: FieldModel) -> bool:
+    return (entity.value_format if field.key_order is None else entity.key_format) in TEXT_FORMATS
 
 
-def _is_pattern(pattern: str | None) -> bool:
-    return pattern is not None and "%" in pattern
-
-
-def _to_milliseconds(entity: EntityModel, found: FieldModel) -> str | None:
-    """What turns the number that stands for an instant into milliseconds; None where ksqlDB reads the instant itself."""
-    pattern = found.datetime_format
+def _to_milliseconds(entity: EntityModel, field: FieldModel) -> str | None:
+    """Return the KSQL that turns a stored number into milliseconds; None where ksqlDB reads the instant itself."""
+    pattern = field.datetime_format
     if pattern not in EPOCH_FORMATS or pattern == "epoch_ms":
         return None
-    if _is_text(entity, found):
+    if _is_text(entity, field):
         return {"epoch_s": " * 1000", "epoch_us": " / 1000", "epoch_ns": " / 1000000"}[pattern]
-    # In Avro kandle writes timestamp-micros for what is finer than milliseconds, else timestamp-millis.
+    # In Avro kandle writes timestamp-micros for formats finer than milliseconds, else timestamp-millis.
     return None if pattern == "epoch_s" else " / 1000"
 
 
-def stored_type(entity: EntityModel, found: FieldModel) -> KsqlType:
-    """The type of the column as it stands in the topic."""
-    if found.header is not None:
-        return BYTES
-    if isinstance(found.type, TimestampType):
-        if _to_milliseconds(entity, found) is not None:
-            return BIGINT
-        if _is_pattern(found.datetime_format) and _is_text(entity, found):
-            return VARCHAR
-    return column_type(found.type)
+def field_term(entity: EntityModel, field: FieldModel, column: str) -> Term:
+    """Return the value of a field.
 
-
-def meaning(entity: EntityModel, found: FieldModel, column: str) -> Term:
-    """The value of a field whose column is referred to by this text."""
-    if found.header is not None:
+    Args:
+        entity: The entity whose topic is read.
+        field: One of its fields.
+        column: KSQL text that refers to the field's column.
+    """
+    if field.header is not None:
         return Term(f"FROM_BYTES({column}, 'utf8')", VARCHAR, nullable=True)
-    stored = stored_type(entity, found)
-    if not isinstance(found.type, TimestampType) or stored == TIMESTAMP:
-        return Term(column, stored, found.nullable)
+    stored = stored_type(entity, field)
+    if not isinstance(field.type, TimestampType) or stored == TIMESTAMP:
+        return Term(column, stored, field.nullable)
     if stored == VARCHAR:
-        value = f"PARSE_TIMESTAMP({column}, {text(java_pattern(found.datetime_format or ''))})"
+        value = f"PARSE_TIMESTAMP({column}, {text_literal(java_pattern(field.datetime_format or ''))})"
     else:
-        value = f"FROM_UNIXTIME({column}{_to_milliseconds(entity, found)})"
-    return Term(f"CASE WHEN {column} IS NOT NULL THEN {value} END" if found.nullable else value, TIMESTAMP, found.nullable)
+        value = f"FROM_UNIXTIME({column}{_to_milliseconds(entity, field)})"
+    text = f"CASE WHEN {column} IS NOT NULL THEN {value} END" if field.nullable else value
+    return Term(text, TIMESTAMP, field.nullable)
+
+
+def is_stored_as_is(entity: EntityModel, name: str) -> bool:
+    """Return whether a field's column has the field's own value."""
+    return field_term(entity, entity.field(name), quoted(name)).text == quoted(name)
 
 
 def check_written(entity: EntityModel) -> None:
-    """QueryError for an entity whose records ksqlDB cannot write."""
-    for found in entity.headers:
-        raise QueryError(f"{entity.name}.{found.name} is a header, and ksqlDB writes none; leave Header out in what queries make")
+    """Check that ksqlDB can write the records of an entity.
+
+    Raises:
+        QueryError: If the entity has a header field.
+    """
+    for field in entity.headers:
+        raise QueryError(
+            f"{entity.name}.{field.name} is a header, and ksqlDB writes no headers; remove Header from the fields of what a "
+            "query makes"
+        )
 
 
 def check_names(entity: EntityModel) -> None:
-    """QueryError for names that ksqlDB has itself, or does not tell apart: it finds fields of records by names in any case."""
-    found: dict[str, str] = {}
-    for each in entity.fields:
-        check_name(each.name, f"{entity.name}: ")
-        if found.setdefault(each.name.upper(), each.name) != each.name:
+    """Check that ksqlDB does not reserve a field's name, and that it can tell the fields apart.
+
+    Raises:
+        QueryError: If a name is reserved, or two names differ in case only: ksqlDB finds the fields of records in any case.
+    """
+    names: dict[str, str] = {}
+    for field in entity.fields:
+        check_name(field.name, f"{entity.name}: ")
+        other = names.setdefault(field.name.upper(), field.name)
+        if other != field.name:
             raise QueryError(
-                f"{entity.name}: the fields {found[each.name.upper()]} and {each.name} differ in the case of letters only, "
-                "which ksqlDB does not tell apart in records; rename one"
+                f"{entity.name}: the names of the fields {other} and {field.name} differ in case only, and ksqlDB finds the "
+                "fields of records in any case; rename one of them"
             )
 
 
 def _check_formats(entity: EntityModel) -> None:
     if entity.kind == "table" and not entity.keys:
         raise QueryError(
-            f"{entity.name} is a table without a key, which ksqlDB cannot have; mark its key fields Key(0), Key(1) .."
+            f"{entity.name} is a table without a key, which ksqlDB cannot have; mark its key fields with Key(0), Key(1), .."
         )
-    for side, name, found in (("key", entity.key_format, entity.keys), ("value", entity.value_format, entity.values)):
-        if name == "KAFKA" and found:
-            _check_kafka(entity, side, found)
-        for each in found if side == "value" or len(found) > 1 else ():
-            check_column(entity, Term(each.name, column_type(each.type), each.nullable), side, name)
+    sides = (("key", entity.key_format, entity.keys), ("value", entity.value_format, entity.values))
+    for side, format_name, fields in sides:
+        if format_name == "KAFKA" and fields:
+            _check_bare_value(entity, side, fields)
+        for field in fields if side == "value" or len(fields) > 1 else ():
+            check_column(entity, Term(field.name, column_type(field.type), field.nullable), side, format_name)
 
 
-def check_column(entity: EntityModel, column: Term, side: str, name: str) -> None:
-    """QueryError for a column that the format of keys or values cannot hold; the term's text is its name."""
-    if name in NAMED_FORMATS and not _PLAIN_NAME.fullmatch(column.text):
+def check_column(entity: EntityModel, column: Term, side: str, format_name: str) -> None:
+    """Check that a format can hold a column.
+
+    Args:
+        entity: The entity whose records have the column.
+        column: The column; the term's text is its name.
+        side: `"key"` or `"value"`.
+        format_name: The format of that side.
+
+    Raises:
+        QueryError: If it cannot.
+    """
+    if format_name in NAMED_FORMATS and not _SCHEMA_NAME.fullmatch(column.text):
         raise QueryError(
-            f"{entity.name}: {side}_format = {name!r} has names of ASCII letters, digits and _ only, unlike {column.text}; "
-            "rename the field or choose JSON"
+            f"{entity.name}: {side}_format = {format_name!r} allows names of ASCII letters, digits and _ only, unlike "
+            f"{column.text}; rename the field or choose JSON"
         )
-    if name == "DELIMITED" and column.type.elements:
+    if format_name == "DELIMITED" and column.type.elements:
         raise QueryError(
             f"{entity.name}: {side}_format = 'DELIMITED' has no lists and maps, but {column.text} is {column.type}; "
             "choose AVRO or JSON"
         )
-    if name == "PROTOBUF" and column.nullable and column.type.name not in NULL_IN_PROTOBUF:
+    if format_name == "PROTOBUF" and column.nullable and column.type.name not in NULL_IN_PROTOBUF:
         raise QueryError(
-            f"{entity.name}: {side}_format = 'PROTOBUF' has no NULL for {column.type}, which comes back as 0 or empty, but "
+            f"{entity.name}: {side}_format = 'PROTOBUF' has no NULL for {column.type}, which is read back as 0 or empty, but "
             f"{column.text} may be NULL; choose AVRO or JSON, or a field that is not Optional"
         )
 
 
-def _check_kafka(entity: EntityModel, side: str, found: tuple[FieldModel, ...]) -> None:
-    names = ", ".join(each.name for each in found)
-    if len(found) > 1:
+def _check_bare_value(entity: EntityModel, side: str, fields: tuple[FieldModel, ...]) -> None:
+    names = ", ".join(field.name for field in fields)
+    if len(fields) > 1:
         raise QueryError(
-            f"{entity.name}: {side}_format = 'KAFKA' holds one column, but there are {len(found)} ({names}); choose AVRO or JSON"
+            f"{entity.name}: {side}_format = 'KAFKA' holds one column, but there are {len(fields)} ({names}); choose AVRO or JSON"
         )
-    if not isinstance(found[0].type, KAFKA_TYPES):
+    if not isinstance(fields[0].type, KAFKA_TYPES):
         raise QueryError(
-            f"{entity.name}: {side}_format = 'KAFKA' holds a str, UUID, int or float, but {names} is {found[0].type}; "
+            f"{entity.name}: {side}_format = 'KAFKA' holds a str, UUID, int or float, but {names} is {fields[0].type}; "
             "choose AVRO or JSON"
         )

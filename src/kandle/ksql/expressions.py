@@ -1,4 +1,8 @@
-"""The compiler of the query tree to expressions of ksqlDB: one visitor from nodes to terms."""
+"""The compiler of expressions: nodes of the query tree become terms of ksqlDB.
+
+`term` gives the value of a node, for a projection; `condition` the text of a boolean, for WHERE and HAVING. One visitor for each
+type of node; calls go through one table, SCALARS, by the name of the function.
+"""
 
 from __future__ import annotations
 
@@ -8,68 +12,31 @@ from dataclasses import replace
 from typing import Any
 
 from kandle.errors import PlanError, QueryError
-from kandle.ksql.conditions import CONDITIONS, holds
-from kandle.ksql.constants import constant
+from kandle.ksql.conditions import CONDITIONS, safe_comparison
 from kandle.ksql.numbers import NUMBERS
-from kandle.ksql.operators import call, call_of_plain, cast
+from kandle.ksql.operators import call, cast, constant, null_safe_call
 from kandle.ksql.terms import (
-    Check,
     Condition,
-    Scope,
-    Shape,
+    ConditionShape,
+    Guard,
+    RefusedError,
+    ScalarBuilder,
     Term,
+    TermScope,
     Truth,
-    checks_of,
-    guarded,
-    negated,
-    only_where,
-    plain,
+    guarded_term,
+    guards_of,
+    negation,
+    null_safe,
     truth_of,
+    with_guard,
 )
 from kandle.ksql.texts import TEXTS
 from kandle.ksql.times import TIMES
-from kandle.ksql.types import BIGINT, BOOLEAN, BYTES, DOUBLE, VARCHAR, KsqlType, RefusedError, column_type, quoted
+from kandle.ksql.types import BIGINT, BOOLEAN, BYTES, DOUBLE, VARCHAR, KsqlType, column_type, quoted
 from kandle.query.nodes import Aggregate, AnyNode, Call, Case, Cast, Column, Constant, Node, WindowBound, describe
 
-Builder = Callable[[Call, Sequence[Term]], Term]
-
-
-def _coalesce(node: Call, terms: Sequence[Term]) -> Term:
-    return call_of_plain("COALESCE", *(cast(term, column_type(node.type)) for term in terms))
-
-
-def _null_if(node: Call, terms: Sequence[Term]) -> Term:
-    value, other = terms
-    same = holds("=", value, other)
-    return plain(only_where(Check(negated(same), same), value))
-
-
-def _extreme(name: str) -> Builder:
-    def build(node: Call, terms: Sequence[Term]) -> Term:
-        kind = column_type(node.type)
-        if kind == BYTES:
-            raise RefusedError(
-                'ksqlDB takes bytes for signed numbers when it orders them; use role "live" with f.max or f.min of each'
-            )
-        found = call(name, *(cast(term, kind) for term in terms))
-        return guarded(found.text, kind, terms)
-
-    return build
-
-
-SCALARS: dict[str, Builder] = {
-    **CONDITIONS,
-    **NUMBERS,
-    **TEXTS,
-    **TIMES,
-    "coalesce": _coalesce,
-    "null_if": _null_if,
-    "greatest": _extreme("GREATEST"),
-    "least": _extreme("LEAST"),
-}
-
-
-SOURCE = Scope()
+SOURCE_SCOPE = TermScope()
 """The scope of source events: columns by their own names."""
 
 WINDOW_COLUMNS = {
@@ -78,57 +45,77 @@ WINDOW_COLUMNS = {
 }
 
 
-def term(node: AnyNode, scope: Scope = SOURCE) -> Term:
-    """The value of a node, of exactly the type that a column of it has."""
-    with naming(node):
-        return cast(_visited(node, scope), column_type(node.type))
+def term(node: AnyNode, scope: TermScope = SOURCE_SCOPE) -> Term:
+    """Return the value of a node, of exactly the type that its column has.
+
+    Args:
+        node: An expression of the query tree.
+        scope: What its leaves stand for.
+
+    Raises:
+        QueryError: If ksqlDB cannot compute the expression; the message names it.
+    """
+    with naming_node(node):
+        return cast(_visit(node, scope), column_type(node.type))
 
 
-def condition(node: AnyNode, scope: Scope = SOURCE) -> str:
-    """Text that is TRUE exactly where the node is true, and FALSE, never NULL, where it is false or NULL."""
-    return truth_of(_visited(node, scope)).true.text
+def condition(node: AnyNode, scope: TermScope = SOURCE_SCOPE) -> str:
+    """Return text that is TRUE exactly where the node is true, and FALSE, never NULL, where it is false or NULL.
 
+    Args:
+        node: A boolean expression of the query tree.
+        scope: What its leaves stand for.
 
-def _visited(node: AnyNode, scope: Scope) -> Term:
-    """The value of a node, of the type that ksqlDB gives its text."""
-    if node in scope.columns:
-        return scope.columns[node]
-    with naming(node):
-        return _VISITORS[type(node)](node, scope)
+    Raises:
+        QueryError: If ksqlDB cannot compute the expression; the message names it.
+    """
+    return truth_of(_visit(node, scope)).true.text
 
 
 @contextmanager
-def naming(node: AnyNode) -> Iterator[None]:
-    """What is refused is said of this expression."""
+def naming_node(node: AnyNode) -> Iterator[None]:
+    """Add the expression to the message of a RefusedError."""
     try:
         yield
     except RefusedError as refusal:
         raise QueryError(f"{describe(node)}: {refusal}") from None
 
 
-def _column(node: Column, scope: Scope) -> Term:
+def _visit(node: AnyNode, scope: TermScope) -> Term:
+    """Return the value of a node, of the type that ksqlDB gives its text."""
+    if node in scope.columns:
+        return scope.columns[node]
+    with naming_node(node):
+        return _VISITORS[type(node)](node, scope)
+
+
+def _column(node: Column, scope: TermScope) -> Term:
     return Term(quoted(node.name), column_type(node.type), node.nullable)
 
 
-def _window_bound(node: WindowBound, scope: Scope) -> Term:
+def _constant(node: Constant, scope: TermScope) -> Term:
+    return constant(node)
+
+
+def _window_bound(node: WindowBound, scope: TermScope) -> Term:
     return call("FROM_UNIXTIME", WINDOW_COLUMNS[node.bound])
 
 
-def _aggregate(node: Aggregate, scope: Scope) -> Term:
-    raise PlanError(f"{describe(node)} stands where no bucket is: aggregates belong in select and having")
+def _aggregate(node: Aggregate, scope: TermScope) -> Term:
+    raise PlanError(f"{describe(node)} is an aggregate outside of a bucket; use aggregates in select and having only")
 
 
-def _call(node: Call, scope: Scope) -> Term:
+def _call(node: Call, scope: TermScope) -> Term:
     if node.function not in SCALARS:
-        raise RefusedError(f"the compiler to ksqlDB has no function {node.function!r}")
-    return SCALARS[node.function](node, [_visited(argument, scope) for argument in node.arguments])
+        raise RefusedError(f"kandle cannot write the function {node.function!r} in KSQL; run the query without ksqlDB")
+    return SCALARS[node.function](node, [_visit(argument, scope) for argument in node.arguments])
 
 
-def _case(node: Case, scope: Scope) -> Term:
+def _case(node: Case, scope: TermScope) -> Term:
     kind = column_type(node.type)
-    conditions = [truth_of(_visited(branch.condition, scope)).true for branch in node.branches]
+    conditions = [truth_of(_visit(branch.condition, scope)).true for branch in node.branches]
     results = [branch.value for branch in node.branches] + [node.otherwise]
-    values = [plain(cast(_visited(result, scope), kind)) for result in results]
+    values = [null_safe(cast(_visit(result, scope), kind)) for result in results]
     shown = [value.text for value in values]
     if isinstance(node.otherwise, Constant) and node.otherwise.value is None:
         shown[-1] = ""
@@ -143,39 +130,80 @@ def _case_text(conditions: list[Condition], values: list[str]) -> str:
 
 
 def _boolean_case(whole: Term, conditions: list[Condition], values: list[Truth]) -> Term:
-    true = Condition(_case_text(conditions, [value.true.text for value in values]), Shape.ATOM)
-    false = Condition(_case_text(conditions, [value.false.text for value in values]), Shape.ATOM)
+    true = Condition(_case_text(conditions, [value.true.text for value in values]), ConditionShape.ATOM)
+    false = Condition(_case_text(conditions, [value.false.text for value in values]), ConditionShape.ATOM)
     return replace(whole, truth=Truth(true, false))
 
 
-def _cast(node: Cast, scope: Scope) -> Term:
-    return _as_type(_visited(node.argument, scope), node.argument, column_type(node.type))
+def _cast(node: Cast, scope: TermScope) -> Term:
+    value, kind = _visit(node.argument, scope), column_type(node.type)
+    if kind != VARCHAR or value.type == VARCHAR:
+        return cast(value, kind)
+    return _text_of(value, column_type(node.argument.type))
 
 
-def _as_type(value: Term, node: AnyNode, kind: KsqlType) -> Term:
-    if kind == VARCHAR and value.type == BOOLEAN:
+def _text_of(value: Term, kind: KsqlType) -> Term:
+    """Return the text of a value of another type than VARCHAR; `kind` is the type of its column."""
+    if value.type == BOOLEAN:
         return _text_of_boolean(value)
-    if kind == VARCHAR and value.type == DOUBLE:
-        raise RefusedError("ksqlDB writes floats in another way than we do (3.0E9); cast to Precision(precision, scale) first")
-    if kind == VARCHAR and value.type != VARCHAR:
-        # The text has the digits of the type.
-        return cast(cast(value, column_type(node.type)), kind)
-    return cast(value, kind)
+    if value.type == DOUBLE:
+        raise RefusedError("ksqlDB writes floats in its own way, such as 3.0E9; cast to Precision(precision, scale) first")
+    # The text has as many digits as the type.
+    return cast(cast(value, kind), VARCHAR)
 
 
 def _text_of_boolean(value: Term) -> Term:
     truth = truth_of(value)
     rest = f"WHEN {truth.false.text} THEN 'false'" if value.nullable else "ELSE 'false'"
     text = f"CASE WHEN {truth.true.text} THEN 'true' {rest} END"
-    return Term(text, VARCHAR, value.nullable, checks=checks_of(value))
+    return Term(text, VARCHAR, value.nullable, guards=guards_of(value))
 
 
-_VISITORS: dict[type[Node], Callable[[Any, Scope], Term]] = {
+_VISITORS: dict[type[Node], Callable[[Any, TermScope], Term]] = {
     Column: _column,
-    Constant: lambda node, scope: constant(node),
+    Constant: _constant,
     WindowBound: _window_bound,
     Aggregate: _aggregate,
     Call: _call,
     Case: _case,
     Cast: _cast,
 }
+
+
+def _coalesce(node: Call, terms: Sequence[Term]) -> Term:
+    return null_safe_call("COALESCE", *(cast(term, column_type(node.type)) for term in terms))
+
+
+def _null_if(node: Call, terms: Sequence[Term]) -> Term:
+    value, other = terms
+    same = safe_comparison("=", value, other)
+    return null_safe(with_guard(value, Guard(negation(same), same)))
+
+
+def _extreme(name: str) -> ScalarBuilder:
+    """Return the builder of greatest or least."""
+
+    def build(node: Call, terms: Sequence[Term]) -> Term:
+        kind = column_type(node.type)
+        if kind == BYTES:
+            raise RefusedError(
+                "ksqlDB compares bytes as signed numbers, so it would choose another value than kandle; "
+                "keep the values in fields of their own, or run the query without ksqlDB"
+            )
+        text = call(name, *(cast(term, kind) for term in terms)).text
+        return guarded_term(text, kind, terms)
+
+    return build
+
+
+SCALARS: dict[str, ScalarBuilder] = {
+    **CONDITIONS,
+    **NUMBERS,
+    **TEXTS,
+    **TIMES,
+    "coalesce": _coalesce,
+    "null_if": _null_if,
+    "greatest": _extreme("GREATEST"),
+    "least": _extreme("LEAST"),
+}
+"""Builders of all functions of one row, by the function's name in the query language."""

@@ -1,26 +1,32 @@
-"""Joins: rows of another entity, or of the schedule, beside events. ksqlDB joins on one column of each side."""
+"""Joins: rows of another entity beside events, and a key of several parts as one text.
+
+ksqlDB joins on one column of each side. If the join key has several parts, or is not a column of the other side, a stream with
+the key as one more text column is created from the other side first (`_OtherSide`). The text has `|` between the parts; in all
+parts but the last, `%` is written `%25` and `|` is written `%7C`. ksqlDB (`key_expression`) and kandle (`key_text`) write the
+same text:
+
+    ("a|b", 7)  ->  a%7Cb|7
+"""
 
 from __future__ import annotations
 
 import base64
 import uuid
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import date, datetime
 from decimal import Decimal
 from typing import Any
 
 from kandle.errors import QueryError
-from kandle.ksql.declarations import declared, is_event_time, meaning, name_of
+from kandle.ksql.declarations import declaration, is_record_time, is_stored_as_is
 from kandle.ksql.expressions import term
-from kandle.ksql.program import ScheduleTable
-from kandle.ksql.stage import Rows, columns_of, made_properties, meanings
-from kandle.ksql.statements import ColumnDefinition, Create, CreateAs, Item, Names, Select, Statement, duration
-from kandle.ksql.terms import Scope, Term, plain, strict
-from kandle.ksql.types import TIMESTAMP, VARCHAR, array, column_type, quoted, source_name, struct
+from kandle.ksql.statements import CreateAs, Select, SelectItem, Statement, duration
+from kandle.ksql.streams import FromClause, column_terms, columns_of, stream_properties
+from kandle.ksql.terms import Term, TermScope, guarded_term
+from kandle.ksql.types import VARCHAR, UniqueNames, column_type, name_of_topic, quoted, source_name
 from kandle.model.entity import EntityModel
 from kandle.model.types import DataType, DecimalType
-from kandle.plan.topics import intervals_name
 from kandle.query.nodes import Column, Node, describe
 from kandle.query.query import Join, QueryModel
 from kandle.time.timeframe import DAY, MILLISECOND, to_instant
@@ -41,34 +47,44 @@ _EXPRESSIONS: dict[str, str] = {
 
 
 def key_expression(parts: Sequence[Term]) -> str:
-    """The text of a key in ksqlDB, NULL where a part of it is: in a sum of texts NULL would be the word."""
+    """Return KSQL for the text of a key, NULL where a part is NULL.
+
+    Raises:
+        QueryError: If a part is of a type that cannot be in a key, such as DOUBLE.
+    """
     texts = [_text_of(part) for part in parts]
-    escaped = [_escaped(text) if part.type.name == "VARCHAR" else text for text, part in zip(texts[:-1], parts, strict=False)]
+    escaped = [_escaped(text) if part.type == VARCHAR else text for text, part in zip(texts[:-1], parts, strict=False)]
     whole = f" + '{SEPARATOR}' + ".join([*escaped, texts[-1]])
-    return plain(strict(whole, VARCHAR, parts)).text
+    return guarded_term(whole, VARCHAR, parts).text
 
 
 def _text_of(part: Term) -> str:
     if part.type.name not in _EXPRESSIONS:
-        raise QueryError(f"{part.text} is {part.type}, which cannot be a part of a key")
+        possible = ", ".join(_EXPRESSIONS)
+        raise QueryError(f"{part.text} is {part.type}, which cannot be part of a key in ksqlDB; use one of {possible}")
     return _EXPRESSIONS[part.type.name].format(part.text)
 
 
 def _escaped(text: str) -> str:
-    for sign, escape in ESCAPES:
-        text = f"REPLACE({text}, '{sign}', '{escape}')"
+    for character, escape in ESCAPES:
+        text = f"REPLACE({text}, '{character}', '{escape}')"
     return text
 
 
 def key_text(values: Sequence[Any], kinds: Sequence[DataType]) -> str:
-    """The same text of the same key, from Python values."""
+    """Return the text of a key, the same that ksqlDB computes from `key_expression`.
+
+    Args:
+        values: The parts of the key as Python values.
+        kinds: Their kandle types.
+    """
     texts = [_TEXTS[type(value)](value, kind) for value, kind in zip(values, kinds, strict=True)]
-    for sign, escape in ESCAPES:
-        texts[:-1] = [text.replace(sign, escape) for text in texts[:-1]]
+    for character, escape in ESCAPES:
+        texts[:-1] = [text.replace(character, escape) for text in texts[:-1]]
     return SEPARATOR.join(texts)
 
 
-def _decimal(value: Decimal, kind: DataType) -> str:
+def _text_of_decimal(value: Decimal, kind: DataType) -> str:
     assert isinstance(kind, DecimalType)
     return f"{value:.{kind.scale}f}"
 
@@ -78,58 +94,141 @@ _TEXTS: dict[type, Callable[[Any, DataType], str]] = {
     uuid.UUID: lambda value, kind: str(value),
     bool: lambda value, kind: str(value).lower(),
     int: lambda value, kind: str(value),
-    Decimal: _decimal,
+    Decimal: _text_of_decimal,
     date: lambda value, kind: value.isoformat(),
     datetime: lambda value, kind: str(to_instant(value) // MILLISECOND),
     bytes: lambda value, kind: base64.b64encode(value).decode(),
 }
 
 
-SOURCE, OTHER, SESSION = "t", "o", "s"
-"""Aliases of the source, of what it is joined with, and of its sessions."""
+SOURCE_ALIAS, OTHER_ALIAS = "t", "o"
+"""Aliases of the source and of the entity that it is joined with."""
 
-INTERVALS = array(struct({"open": TIMESTAMP, "close": TIMESTAMP}))
-USUAL_GRACE = DAY
-"""How late events of two streams may be that are joined, where the query does not say it; what ksqlDB takes by itself."""
+DEFAULT_GRACE = DAY
+"""How late events of two joined streams may be if the query does not say it; ksqlDB's own default."""
 
 
-def joined(query: QueryModel, join: Join, rows: Rows) -> tuple[Rows, Item]:
-    """The source beside what it is joined with, as it stands after FROM, and the column that is then the key."""
+def joined_rows(query: QueryModel, join: Join, rows: FromClause) -> tuple[FromClause, SelectItem]:
+    """Return the source beside the entity that it is joined with.
+
+    Args:
+        query: The query.
+        join: Its join.
+        rows: The declared source.
+
+    Returns:
+        What stands after FROM, and the column that is the key of the joined rows.
+
+    Raises:
+        QueryError: If ksqlDB cannot join the two.
+    """
     _check(query, join)
     where = [] if query.where is None else [query.where]
     columns = columns_of([*rows.columns, *where, *(side for pair in join.on for side in pair)])
-    scope = Scope(meanings(query.source, columns, SOURCE))
-    other = _Other(query, join, columns)
+    scope = TermScope(column_terms(query.source, columns, SOURCE_ALIAS))
+    other = _OtherSide(query, join, columns)
     left, key = other.condition(scope)
-    within = "" if join.within is None else f" WITHIN {duration(join.within)} GRACE PERIOD {duration(_grace(join))}"
+    grace = DEFAULT_GRACE if join.grace is None else join.grace
+    within = "" if join.within is None else f" WITHIN {duration(join.within)} GRACE PERIOD {duration(grace)}"
     kind = "LEFT JOIN" if join.how == "left" else "JOIN"
-    text = f"{rows.source} {quoted(SOURCE)}\n  {kind} {other.name} {quoted(OTHER)}{within} ON {left} = {other.key}"
-    found = replace(
+    right = f"{other.name} {quoted(OTHER_ALIAS)}{within} ON {left} = {other.key}"
+    result = replace(
         rows,
-        source=text,
-        scope=Scope({**scope.columns, **other.scope.columns}),
+        text=f"{rows.text} {quoted(SOURCE_ALIAS)}\n  {kind} {right}",
+        scope=TermScope({**scope.columns, **other.scope.columns}),
         is_timed=rows.is_timed and join.within is None,
-        declares={**rows.declares, **other.declares},
+        declarations={**rows.declarations, **other.declarations},
         statements=(*rows.statements, *other.statements),
     )
-    return found, key
+    return result, key
 
 
-def _grace(join: Join) -> int:
-    return USUAL_GRACE if join.grace is None else join.grace
+def _is_plain_column(node: Node, entity: EntityModel) -> bool:
+    """Return whether a node is a column that stands in the entity's topic with its own value."""
+    return isinstance(node, Column) and is_stored_as_is(entity, node.name)
+
+
+class _OtherSide:
+    """The other side of a join: the declared entity, or a stream made from it with its join key as one column.
+
+    Attributes:
+        name: The stream or table, quoted.
+        key: KSQL of its side of ON.
+        scope: What its columns stand for.
+        declarations: The statement that declares the entity.
+        statements: The statement that creates the stream, if there is one.
+    """
+
+    def __init__(self, query: QueryModel, join: Join, columns: list[Column]) -> None:
+        self._on, self._source = join.on, query.source
+        statement = declaration(join.entity)
+        self.declarations: dict[str, Statement] = {statement.name: statement}
+        self.statements: tuple[Statement, ...] = ()
+        self.name = source_name(statement.name)
+        self.scope = TermScope(column_terms(join.entity, columns, OTHER_ALIAS))
+        right = join.on[0][1]
+        self._has_text_key = len(join.on) > 1 or not _is_plain_column(right, join.entity)
+        if self._has_text_key:
+            self._create_keyed_stream(query, join.entity, columns)
+        else:
+            self.key = term(right, self.scope).text
+
+    def _create_keyed_stream(self, query: QueryModel, entity: EntityModel, columns: list[Column]) -> None:
+        """Create a stream of the entity's columns with the join key as one more."""
+        declared_scope = TermScope(column_terms(entity, columns))
+        names = UniqueNames()
+        items = [SelectItem(quoted(key.name), names.claim(key.name)) for key in entity.keys]
+        terms: dict[Node, Term] = {}
+        for column in columns_of(declared_scope.columns):
+            value = declared_scope.columns[column]
+            name = next((item.name for item in items if item.expression == value.text), None)
+            if name is None:
+                name = names.claim(column.name)
+                items.append(SelectItem(value.text, name))
+            terms[column] = Term(f"{quoted(OTHER_ALIAS)}.{quoted(name)}", value.type, value.nullable)
+        key = names.claim("_id")
+        items.append(SelectItem(key_expression([term(right, declared_scope) for _, right in self._on]), key))
+        topic = f"{query.target.topic}_{entity.topic}_by_key"
+        properties = stream_properties(topic, entity)
+        select = Select(tuple(items), self.name)
+        comment = f"The join key of {entity.name} as one column"
+        self.statements = (CreateAs("stream", name_of_topic(topic), properties, select, comment=comment),)
+        self.name = source_name(name_of_topic(topic))
+        self.scope = TermScope(terms)
+        self.key = f"{quoted(OTHER_ALIAS)}.{quoted(key)}"
+
+    def condition(self, scope: TermScope) -> tuple[str, SelectItem]:
+        """Return the source's side of ON, and the key of the joined rows: the source's own column if it is one.
+
+        Args:
+            scope: What the source's columns stand for.
+        """
+        parts = [term(left, scope) for left, _ in self._on]
+        left, right = self._on[0]
+        if self._has_text_key:
+            return key_expression(parts), SelectItem(self.key, "_id", VARCHAR)
+        if self._source.kind == "table":
+            # Rows of a table keep its key, even if they are joined by another field.
+            own = self._source.keys[0]
+            column = f"{quoted(SOURCE_ALIAS)}.{quoted(own.name)}"
+            return parts[0].text, SelectItem(column, own.name, column_type(own.type))
+        if isinstance(left, Column) and _is_plain_column(left, self._source):
+            return parts[0].text, SelectItem(parts[0].text, left.name, parts[0].type)
+        assert isinstance(right, Column)
+        return parts[0].text, SelectItem(self.key, right.name, parts[0].type)
 
 
 def _check(query: QueryModel, join: Join) -> None:
     source, other = query.source, join.entity
     if source.topic == other.topic:
         raise QueryError(
-            f"join: {source.name} and {other.name} have the same topic {source.topic!r}, and ksqlDB joins nothing with itself; "
-            f"make {other.name} by a query, from_({source.name}).select(...), in a topic of its own"
+            f"join: {source.name} and {other.name} have the same topic {source.topic!r}, and ksqlDB cannot join a topic with "
+            f"itself; make {other.name} by a query, from_({source.name}).select(...), in a topic of its own"
         )
     if source.partitions != other.partitions:
         raise QueryError(
-            f"join: {source.name} has {source.partitions} partitions and {other.name} {other.partitions}; ksqlDB joins topics "
-            "with equal numbers of partitions only"
+            f"join: {source.name} has {source.partitions} partitions and {other.name} {other.partitions}; ksqlDB only joins "
+            "topics with equal numbers of partitions; make one topic anew with as many as the other"
         )
     if other.kind == "table" and len(other.keys) > 1:
         names = ", ".join(key.name for key in other.keys)
@@ -140,161 +239,48 @@ def _check(query: QueryModel, join: Join) -> None:
     _check_key(join)
     if source.kind == "table":
         _check_tables(source, join)
-    for entity in (source, other) if join.within is not None else ():
-        if entity.timestamp is None or not is_event_time(entity, entity.timestamp):
-            stamp = "a field" if entity.timestamp is None else entity.timestamp.name
-            raise QueryError(
-                f"join: events of streams go together by the time of their records, but ksqlDB cannot take {stamp} of "
-                f'{entity.name} for it; mark a datetime field Timestamp(), in milliseconds (DatetimeFormat("epoch_ms"))'
-            )
+    if join.within is not None:
+        _check_time(source)
+        _check_time(other)
+
+
+def _check_time(entity: EntityModel) -> None:
+    if entity.timestamp is None or not is_record_time(entity, entity.timestamp):
+        stamp = "a field" if entity.timestamp is None else entity.timestamp.name
+        raise QueryError(
+            f"join: ksqlDB joins events of two streams by the time of their records, but it cannot take {stamp} of "
+            f'{entity.name} for that time; mark a datetime field Timestamp(), in milliseconds (DatetimeFormat("epoch_ms"))'
+        )
 
 
 def _check_key(join: Join) -> None:
-    """What ksqlDB can look up, and what it would leave out."""
+    """Check that ksqlDB can look up the key, and drops no events of a left join."""
     other = join.entity
     for left, right in join.on:
-        if other.kind == "table" and isinstance(right, Column) and not _stands(right, other, OTHER):
+        if other.kind == "table" and isinstance(right, Column) and not _is_plain_column(right, other):
             raise QueryError(
-                f"join: the key {right.name} of the table {other.name} is not a datetime in its topic, but a number or text "
-                "(DatetimeFormat), and ksqlDB finds rows of tables by the key as it stands; leave the DatetimeFormat out, or "
-                "make it an int or a str on both sides"
+                f"join: the key {right.name} of the table {other.name} is a number or text in its topic (DatetimeFormat), not "
+                "a datetime, and ksqlDB finds rows of tables by the key as it is stored; leave DatetimeFormat out, or make "
+                "the field an int or a str on both sides"
             )
         if join.how == "left" and left.nullable:
             raise QueryError(
-                f"join: {describe(left)} may be NULL, and ksqlDB drops such events although the join is a left one; write "
-                "f.coalesce(x, ...), or leave them out by how='inner'"
+                f"join: {describe(left)} may be NULL, and ksqlDB drops such events even in a left join; write "
+                "f.coalesce(x, ...), or leave them out with how='inner'"
             )
 
 
 def _check_tables(source: EntityModel, join: Join) -> None:
-    """Rows of two tables go together by the key of the one and a field of the other."""
+    """Check that two tables are joined by the key of the one and a field of the other."""
     if len(source.keys) != 1:
         names = ", ".join(key.name for key in source.keys)
         raise QueryError(
-            f"join: the key of the table {source.name} has {len(source.keys)} parts ({names}); ksqlDB was only seen to join "
-            "tables that have a key of one column; give it one key field, for example the parts joined by f.concat"
+            f"join: the key of the table {source.name} has {len(source.keys)} parts ({names}), but ksqlDB joins tables that "
+            "have a key of one column; give it one key field, for example the parts joined by f.concat"
         )
     left = join.on[0][0]
-    if not (isinstance(left, Column) and _stands(left, source, SOURCE)):
+    if not _is_plain_column(left, source):
         raise QueryError(
-            f"join: {describe(left)} is computed, or stands in its topic in another form; ksqlDB was only seen to join tables by "
-            f"a field as it stands; give {source.name} such a field"
+            f"join: {describe(left)} is computed, or is stored in its topic in another form, but ksqlDB joins tables by a "
+            f"field as it is stored; give {source.name} such a field"
         )
-
-
-def _stands(column: Column, entity: EntityModel, alias: str) -> bool:
-    """Whether the column stands in the topic with its own type."""
-    shown = f"{quoted(alias)}.{quoted(column.name)}"
-    return meaning(entity, entity.field(column.name), shown).text == shown
-
-
-class _Other:
-    """The other side of a join: itself, or a stream with its join key as one column."""
-
-    def __init__(self, query: QueryModel, join: Join, columns: list[Column]) -> None:
-        self._on, self._source = join.on, query.source
-        statement = declared(join.entity)
-        self.declares: dict[str, Statement] = {statement.name: statement}
-        self.statements: tuple[Statement, ...] = ()
-        self.name = source_name(statement.name)
-        self.scope = Scope(meanings(join.entity, columns, OTHER))
-        right = join.on[0][1]
-        self._is_keyed = len(join.on) > 1 or not (isinstance(right, Column) and _stands(right, join.entity, OTHER))
-        if self._is_keyed:
-            self._by_key(query, join.entity, columns)
-        else:
-            self.key = term(right, self.scope).text
-
-    def _by_key(self, query: QueryModel, entity: EntityModel, columns: list[Column]) -> None:
-        """A stream of the other's columns with its join key as one more."""
-        plain = Scope(meanings(entity, columns))
-        names = Names()
-        items = [Item(quoted(key.name), names.free(key.name)) for key in entity.keys]
-        found: dict[Node, Term] = {}
-        for column in columns_of(plain.columns):
-            value = plain.columns[column]
-            name = next((item.name for item in items if item.expression == value.text), None)
-            if name is None:
-                name = names.free(column.name)
-                items.append(Item(value.text, name))
-            found[column] = Term(f"{quoted(OTHER)}.{quoted(name)}", value.type, value.nullable)
-        key = names.free("_id")
-        items.append(Item(key_expression([term(right, plain) for _, right in self._on]), key))
-        topic = f"{query.target.topic}_{entity.topic}_by_key"
-        properties = made_properties(topic, entity)
-        select = Select(tuple(items), self.name)
-        comment = f"The join key of {entity.name} as one column"
-        self.statements = (CreateAs("stream", name_of(topic), properties, select, comment=comment),)
-        self.name = source_name(name_of(topic))
-        self.scope = Scope(found)
-        self.key = f"{quoted(OTHER)}.{quoted(key)}"
-
-    def condition(self, scope: Scope) -> tuple[str, Item]:
-        """The source's side of ON, and the column that is the key of the joined stream: the source's own if it is one."""
-        parts = [term(left, scope) for left, _ in self._on]
-        left = self._on[0][0]
-        if self._is_keyed:
-            return key_expression(parts), Item(self.key, "_id", VARCHAR)
-        if self._source.kind == "table":
-            # Rows of a table keep its key, also where they are joined by another field.
-            own = self._source.keys[0]
-            return parts[0].text, Item(f"{quoted(SOURCE)}.{quoted(own.name)}", own.name, column_type(own.type))
-        if isinstance(left, Column) and _stands(left, self._source, SOURCE):
-            return parts[0].text, Item(parts[0].text, left.name, parts[0].type)
-        right = self._on[0][1]
-        assert isinstance(right, Column)
-        return parts[0].text, Item(self.key, right.name, parts[0].type)
-
-
-@dataclass(frozen=True, slots=True)
-class Sessions:
-    """Events beside the sessions of their key: FROM, the condition that an event is inside of one, the column that is the key."""
-
-    rows: Rows
-    inside: str
-    key: Item
-
-
-def in_session(query: QueryModel, rows: Rows) -> Sessions:
-    """The source, or what was made of it, beside the intervals of its sessions."""
-    assert query.schedule is not None and query.window is not None
-    statement, schedule = _session_table(query)
-    keys = key_expression([term(key, rows.scope) for key in query.group_by])
-    time = term(query.window.time, rows.scope).text
-    intervals = f"{quoted(SESSION)}.`intervals`"
-    inside = f"ARRAY_LENGTH(FILTER({intervals}, i => (i->`open` <= {time}) AND ({time} < i->`close`))) > 0"
-    table = f"{source_name(statement.name)} {quoted(SESSION)}"
-    text = f"{rows.source} {quoted(SOURCE)}\n  JOIN {table} ON {keys} = {quoted(SESSION)}.`id`"
-    declares = {**rows.declares, statement.name: statement}
-    return Sessions(
-        replace(rows, source=text, declares=declares, schedule=schedule), inside, Item(f"{quoted(SESSION)}.`id`", "id")
-    )
-
-
-def _session_table(query: QueryModel) -> tuple[Create, ScheduleTable]:
-    """The table of session intervals by key, which kandle writes: ksqlDB joins with one row of a table, by one column."""
-    assert query.schedule is not None
-    entity = query.schedule.entity
-    if not query.group_by:
-        raise QueryError(
-            f"based_on({entity.name}) without group_by: sessions are by key; group by the leading key parts of the schedule"
-        )
-    topic = intervals_name(entity)
-    partitions = query.source.partitions
-    properties: dict[str, str | int] = {
-        "KAFKA_TOPIC": topic,
-        "PARTITIONS": partitions,
-        "KEY_FORMAT": "KAFKA",
-        "VALUE_FORMAT": "JSON",
-        "TIMESTAMP": quoted("since"),
-    }
-    columns = (
-        ColumnDefinition("id", VARCHAR, "PRIMARY KEY"),
-        ColumnDefinition("since", TIMESTAMP),
-        ColumnDefinition("intervals", INTERVALS),
-    )
-    comment = (
-        f"Sessions of {entity.name} by key, written by kandle: the parts of the key with | between them (in all but the last % "
-        "is %25 and | is %7C), all sessions, and since when there are some, for ksqlDB takes records in the order of their times"
-    )
-    return Create("table", name_of(topic), columns, properties, comment=comment), ScheduleTable(name_of(topic), topic, partitions)

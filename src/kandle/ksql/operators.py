@@ -1,18 +1,32 @@
-"""Operators, casts and calls of ksqlDB on terms, with the types that it gives them."""
+"""Literals, arithmetic, comparisons, casts and calls of ksqlDB as terms, with the types that ksqlDB gives them."""
 
 from __future__ import annotations
 
-import csv
-import functools
-import re
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
-from importlib.resources import files
+import base64
+import math
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, date, datetime
+from decimal import Decimal
+from typing import Any
 
-from kandle.ksql.terms import Condition, Level, Term, plain, strict, within
+from kandle.ksql.functions import result_type
+from kandle.ksql.terms import (
+    FALSE,
+    TRUE,
+    Condition,
+    Precedence,
+    RefusedError,
+    ScalarBuilder,
+    Term,
+    Truth,
+    boolean_term,
+    null_safe,
+    operand,
+    strict_term,
+)
 from kandle.ksql.types import (
     BIGINT,
-    BOOLEAN,
     BYTES,
     DATE,
     DOUBLE,
@@ -20,135 +34,40 @@ from kandle.ksql.types import (
     TIMESTAMP,
     VARCHAR,
     KsqlType,
-    RefusedError,
-    array,
+    column_type,
     decimal,
-    mapping,
+    text_literal,
 )
+from kandle.model.types import BYTES as BYTES_TYPE
+from kandle.model.types import DATE as DATE_TYPE
+from kandle.model.types import FLOAT as FLOAT_TYPE
+from kandle.model.types import (
+    INTEGER_BOUNDS,
+    BooleanType,
+    BytesType,
+    DataType,
+    DateType,
+    DecimalType,
+    FloatType,
+    IntegerType,
+    StringType,
+    TimestampType,
+    UuidType,
+)
+from kandle.model.types import TIMESTAMP as TIMESTAMP_TYPE
+from kandle.query.nodes import Constant
 
-WIDER = {"INTEGER": ("BIGINT", "DECIMAL", "DOUBLE"), "BIGINT": ("DECIMAL", "DOUBLE"), "DECIMAL": ("DOUBLE",)}
-"""What a scalar function's argument is widened to by ksqlDB itself; arguments of aggregates never are."""
-
-_NAMES = {kind.name: kind for kind in (BOOLEAN, INTEGER, BIGINT, DOUBLE, VARCHAR, BYTES, DATE, TIMESTAMP)}
-_NAMES["INT"] = INTEGER
-_DECIMAL = decimal(0, 0)
-_ROW = re.compile(r"\((?P<parameters>.*)\)->(?P<result>.*)")
-_GENERIC = re.compile(r"[A-Z]")
-
-
-@dataclass(frozen=True, slots=True)
-class Signature:
-    """One row of the table: parameter types as they are written there."""
-
-    text: str
-    aggregate: bool
-    parameters: tuple[str, ...]
-    result: str
-
-    def spread(self, count: int) -> tuple[str, ...] | None:
-        """The parameters of a call with so many arguments, a variadic one repeated."""
-        for position, parameter in enumerate(self.parameters):
-            if parameter.endswith("..."):
-                repeated = count - len(self.parameters) + 1
-                kind = (parameter.removesuffix("..."),) * repeated
-                return None if repeated < 0 else (*self.parameters[:position], *kind, *self.parameters[position + 1 :])
-        return self.parameters if len(self.parameters) == count else None
-
-
-def _split(text: str) -> Iterator[str]:
-    """The parts between commas that stand in no brackets."""
-    depth, part = 0, ""
-    for character in text.replace("=>", "\0"):
-        depth += (character in "<(") - (character in ">)")
-        if character == "," and depth == 0:
-            yield part.strip()
-            part = ""
-        else:
-            part += character
-    if part.strip():
-        yield part.strip()
-
-
-def _signature(row: dict[str, str]) -> Signature:
-    found = _ROW.fullmatch(row["signature"])
-    assert found is not None, row
-    return Signature(row["signature"], row["kind"] == "aggregate", tuple(_split(found["parameters"])), found["result"])
-
-
-@functools.cache
-def table() -> dict[str, tuple[Signature, ...]]:
-    """All functions of ksqlDB 7.4 by name."""
-    every: dict[str, tuple[Signature, ...]] = {}
-    text = files("kandle.ksql").joinpath("functions.csv").read_text(encoding="utf-8")
-    for row in csv.DictReader(text.splitlines()):
-        every[row["name"]] = (*every.get(row["name"], ()), _signature(row))
-    return every
-
-
-def accepted(name: str, arguments: Sequence[KsqlType]) -> KsqlType:
-    """The type of a call; an error names the function and its signatures if ksqlDB would refuse it."""
-    found = [(cost, result) for signature in table().get(name, ()) for cost, result in _matches(signature, arguments)]
-    exact = [result for cost, result in found if cost == 0]
-    possible = exact or [result for _, result in found]
-    if len(set(possible)) == 1 and (exact or len(found) == 1):
-        return possible[0]
-    raise RefusedError(_refusal(name, arguments, ambiguous=bool(possible)))
-
-
-def _refusal(name: str, arguments: Sequence[KsqlType], *, ambiguous: bool) -> str:
-    signatures = ", ".join(f"{name}{signature.text}" for signature in table().get(name, ())) or f"no function {name}"
-    why = "cannot choose between its signatures for" if ambiguous else "does not take"
-    return f"ksqlDB's {name} {why} ({', '.join(map(str, arguments))}); it has {signatures}; cast the arguments"
-
-
-def _matches(signature: Signature, arguments: Sequence[KsqlType]) -> Iterator[tuple[int, KsqlType]]:
-    """The number of widened arguments and the type of the result, if the signature accepts the arguments."""
-    parameters = signature.spread(len(arguments))
-    if parameters is None:
-        return
-    bound: dict[str, KsqlType] = {}
-    cost = 0
-    for parameter, argument in zip(parameters, arguments, strict=True):
-        widened = _widened(parameter, argument, bound)
-        if widened is None or (widened and signature.aggregate):
-            return
-        cost += widened
-    yield cost, _result(signature, arguments, bound)
-
-
-def _widened(parameter: str, argument: KsqlType, bound: dict[str, KsqlType]) -> int | None:
-    """0 if the argument is of the parameter's type, 1 if it becomes so by widening, else None."""
-    if parameter == "ANY" or parameter.startswith("LAMBDA"):
-        return 0
-    if _GENERIC.fullmatch(parameter):
-        return 0 if bound.setdefault(parameter, argument) == argument else None
-    if parameter.startswith("ARRAY<") and argument.name == "ARRAY":
-        return _widened(parameter[len("ARRAY<") : -1], argument.elements[0], bound)
-    if parameter == "DECIMAL" or parameter in _NAMES:
-        name = "DECIMAL" if parameter == "DECIMAL" else _NAMES[parameter].name
-        return 0 if name == argument.name else (1 if name in WIDER.get(argument.name, ()) else None)
-    return None
-
-
-def _result(signature: Signature, arguments: Sequence[KsqlType], bound: dict[str, KsqlType]) -> KsqlType:
-    if signature.result == "DECIMAL":
-        return next((argument for argument in arguments if argument.is_decimal), _DECIMAL)
-    return _kind(signature.result, bound)
-
-
-def _kind(text: str, bound: dict[str, KsqlType]) -> KsqlType:
-    if text.startswith("ARRAY<"):
-        return array(_kind(text[len("ARRAY<") : -1], bound))
-    if text.startswith("MAP<"):
-        key, value = _split(text[len("MAP<") : -1])
-        return mapping(_kind(key, bound), _kind(value, bound))
-    return bound.get(text) or _NAMES.get(text) or KsqlType(text)
-
-
-LEVELS = {"+": Level.SUM, "-": Level.SUM, "*": Level.PRODUCT, "/": Level.PRODUCT, "%": Level.PRODUCT}
-DIGITS = {"INTEGER": decimal(10, 0), "BIGINT": decimal(19, 0)}
+PRECEDENCES = {
+    "+": Precedence.SUM,
+    "-": Precedence.SUM,
+    "*": Precedence.PRODUCT,
+    "/": Precedence.PRODUCT,
+    "%": Precedence.PRODUCT,
+}
+AS_DECIMALS = {"INTEGER": decimal(10, 0), "BIGINT": decimal(19, 0)}
+"""The decimal types that ksqlDB calculates with in the place of integers."""
 LEAST_SCALE = 6
-"""Digits behind the point that a quotient of decimals has at least."""
+"""Least number of digits after the decimal point of a quotient of decimals."""
 
 CASTS = {
     "INTEGER": ("BIGINT", "DOUBLE", "DECIMAL", "VARCHAR"),
@@ -159,31 +78,36 @@ CASTS = {
     "TIMESTAMP": ("VARCHAR", "DATE"),
     "DATE": ("TIMESTAMP",),
 }
+"""The types that ksqlDB casts a type to."""
 
 
-def digits(kind: KsqlType) -> KsqlType:
-    """The decimal type of an exact number."""
-    return DIGITS.get(kind.name, kind)
+def as_decimal(kind: KsqlType) -> KsqlType:
+    """Return the decimal type that ksqlDB calculates with for an exact number."""
+    return AS_DECIMALS.get(kind.name, kind)
 
 
 def arithmetic(operator: str, left: Term, right: Term) -> Term:
-    """left operator right; NULL or an error where an operand is NULL or a divisor of exact numbers 0."""
-    level = LEVELS[operator]
+    """Return `left operator right`: NULL or an error where an operand is NULL, or an exact divisor is 0."""
+    precedence = PRECEDENCES[operator]
     kind = arithmetic_type(operator, left.type, right.type)
-    # Operators of one level are read from left to right.
-    text = f"{within(left, level)} {operator} {within(right, Level(level + 1))}"
-    return strict(text, kind, (left, right), level)
+    # Operators of one precedence are evaluated from left to right.
+    text = f"{operand(left, precedence)} {operator} {operand(right, Precedence(precedence + 1))}"
+    return strict_term(text, kind, (left, right), precedence)
 
 
 def arithmetic_type(operator: str, left: KsqlType, right: KsqlType) -> KsqlType:
-    """The type that ksqlDB gives a sum, product, quotient or remainder."""
+    """Return the type that ksqlDB gives a sum, difference, product, quotient or remainder.
+
+    Raises:
+        RefusedError: If one of the types is not a number.
+    """
     if not (left.is_number and right.is_number):
-        raise RefusedError(f"ksqlDB has no {left} {operator} {right}")
+        raise RefusedError(f"ksqlDB has no operator {operator} for {left} and {right}; cast both to numbers with f.cast")
     if DOUBLE in (left, right):
         return DOUBLE
     if not (left.is_decimal or right.is_decimal):
         return BIGINT if BIGINT in (left, right) else INTEGER
-    return _DECIMAL_TYPES[operator](digits(left), digits(right))
+    return _DECIMAL_TYPES[operator](as_decimal(left), as_decimal(right))
 
 
 def _sum_type(left: KsqlType, right: KsqlType) -> KsqlType:
@@ -209,61 +133,171 @@ _DECIMAL_TYPES = {"+": _sum_type, "-": _sum_type, "*": _product_type, "/": _quot
 
 
 def negative(term: Term) -> Term:
-    """The number with the other sign."""
-    return strict(f"-{within(term, Level.ATOM)}", term.type, (term,), Level.SUM)
+    """Return the number with the opposite sign."""
+    return strict_term(f"-{operand(term, Precedence.ATOM)}", term.type, (term,), Precedence.SUM)
 
 
-def joined(left: Term, right: Term) -> Term:
-    """Two texts, one after the other; a NULL operand would become the text `null`."""
-    text = f"{within(left, Level.SUM)} + {within(right, Level.PRODUCT)}"
-    return strict(text, VARCHAR, (left, right), Level.SUM)
+def concatenation(left: Term, right: Term) -> Term:
+    """Return two texts, one after the other; ksqlDB would turn a NULL operand into the text `null`."""
+    text = f"{operand(left, Precedence.SUM)} + {operand(right, Precedence.PRODUCT)}"
+    return strict_term(text, VARCHAR, (left, right), Precedence.SUM)
 
 
-def cast(term: Term, kind: KsqlType) -> Term:
-    """The value as another type, where it is not of that type already; NULL of NULL."""
-    if term.type == kind:
-        return term
-    if kind.name not in CASTS.get(term.type.name, ()):
-        raise RefusedError(f"ksqlDB cannot cast {term.type} to {kind}")
-    if term.original is not None and keeps_all(term.original.type, kind):
-        return cast(term.original, kind)
-    result = strict(f"CAST({term.text} AS {kind})", kind, (term,))
-    original = term if kind.is_decimal and digits(term.type).scale == kind.scale else None
-    return replace(result, plain=term.plain, original=original)
+def comparison(operator: str, left: Term, right: Term) -> Condition:
+    """Return `left operator right`, FALSE where one is NULL; the operands must be null-safe or known to have a value.
 
-
-def keeps_all(source: KsqlType, target: KsqlType) -> bool:
-    """Whether a decimal type has all digits behind the point of another exact one."""
-    return target.is_decimal and digits(source).scale <= target.scale
-
-
-def null(kind: KsqlType) -> Term:
-    """NULL of a type."""
-    return Term(f"CAST(NULL AS {kind})", kind, nullable=True)
-
-
-def call(name: str, *arguments: Term) -> Term:
-    """A call that gives NULL, or an error, where an argument is NULL; refused if ksqlDB has no such signature."""
-    kind = accepted(name, [argument.type for argument in arguments])
-    return strict(f"{name}({', '.join(argument.text for argument in arguments)})", kind, arguments)
-
-
-def call_of_plain(name: str, *arguments: Term) -> Term:
-    """A call that is itself defined for NULL, such as COALESCE; it may be NULL where all arguments may."""
-    safe = [plain(argument) for argument in arguments]
-    kind = accepted(name, [argument.type for argument in safe])
-    text = f"{name}({', '.join(argument.text for argument in safe)})"
-    return Term(text, kind, all(argument.nullable for argument in safe))
-
-
-def compared(operator: str, left: Term, right: Term) -> Condition:
-    """left operator right, FALSE where one is NULL; the operands are plain or known."""
+    Raises:
+        RefusedError: If ksqlDB cannot compare the two types.
+    """
     numbers = left.type.is_number and right.type.is_number
     instants = {left.type, right.type} <= {TIMESTAMP, VARCHAR}
     if not (numbers or instants or left.type.name == right.type.name):
-        raise RefusedError(f"ksqlDB cannot compare {left.type} with {right.type}")
+        raise RefusedError(f"ksqlDB cannot compare {left.type} with {right.type}; cast one of them with f.cast")
     return Condition(f"{_side(left)} {operator} {_side(right)}")
 
 
 def _side(term: Term) -> str:
-    return term.text if term.type.is_number else within(term, Level.ATOM)
+    return term.text if term.type.is_number else operand(term, Precedence.ATOM)
+
+
+def cast(term: Term, kind: KsqlType) -> Term:
+    """Return the value as another type; NULL stays NULL.
+
+    Raises:
+        RefusedError: If ksqlDB has no such cast.
+    """
+    if term.type == kind:
+        return term
+    if kind.name not in CASTS.get(term.type.name, ()):
+        possible = ", ".join(CASTS.get(term.type.name, ())) or "nothing"
+        raise RefusedError(f"ksqlDB cannot cast {term.type} to {kind}; it casts {term.type} to {possible}")
+    if term.original is not None and keeps_scale(term.original.type, kind):
+        return cast(term.original, kind)
+    result = strict_term(f"CAST({term.text} AS {kind})", kind, (term,))
+    original = term if kind.is_decimal and as_decimal(term.type).scale == kind.scale else None
+    return replace(result, is_null_safe=term.is_null_safe, original=original)
+
+
+def keeps_scale(source: KsqlType, target: KsqlType) -> bool:
+    """Return whether a decimal type has all digits after the decimal point of another exact type."""
+    return target.is_decimal and as_decimal(source).scale <= target.scale
+
+
+def null(kind: KsqlType) -> Term:
+    """Return NULL with a type."""
+    return Term(f"CAST(NULL AS {kind})", kind, nullable=True)
+
+
+def call(name: str, *arguments: Term) -> Term:
+    """Return a call of a function that is NULL, or raises an error, where an argument is NULL.
+
+    Raises:
+        RefusedError: If ksqlDB has no such signature.
+    """
+    kind = result_type(name, [argument.type for argument in arguments])
+    return strict_term(f"{name}({', '.join(argument.text for argument in arguments)})", kind, arguments)
+
+
+def null_safe_call(name: str, *arguments: Term) -> Term:
+    """Return a call of a function that is defined for NULL, such as COALESCE; it may be NULL where all arguments may.
+
+    Raises:
+        RefusedError: If ksqlDB has no such signature.
+    """
+    safe = [null_safe(argument) for argument in arguments]
+    kind = result_type(name, [argument.type for argument in safe])
+    text = f"{name}({', '.join(argument.text for argument in safe)})"
+    return Term(text, kind, all(argument.nullable for argument in safe))
+
+
+def builder_of_call(name: str) -> ScalarBuilder:
+    """Return a builder that passes the arguments to ksqlDB's function `name` as they are."""
+    return lambda node, terms: call(name, *terms)
+
+
+LARGEST_LITERAL = 18
+"""The largest number of digits of a number that ksqlDB reads exactly; longer ones are cast from text."""
+
+
+def constant(node: Constant) -> Term:
+    """Return the value of a constant; a number is written as its shortest literal, whose type ksqlDB chooses.
+
+    Raises:
+        RefusedError: If ksqlDB has no such value: NaN and infinity, or an instant with microseconds.
+    """
+    if node.value is None:
+        return null(column_type(node.type))
+    return _LITERALS[type(node.type)](node.value)
+
+
+def number(value: int | Decimal) -> Term:
+    """Return an exact number: an INTEGER or BIGINT without a decimal point, a DECIMAL with one."""
+    shown = f"{value:f}" if isinstance(value, Decimal) else str(value)
+    precedence = Precedence.SUM if value < 0 else Precedence.ATOM
+    count = sum(character.isdigit() for character in shown)
+    kind = _number_type(value, shown)
+    if count > LARGEST_LITERAL:
+        return Term(f"CAST({text_literal(shown)} AS {kind})", kind, nullable=False)
+    return Term(shown, kind, nullable=False, precedence=precedence)
+
+
+def _number_type(value: int | Decimal, shown: str) -> KsqlType:
+    if "." in shown:
+        scale = len(shown.partition(".")[2])
+        digits = len(shown.replace("-", "").replace(".", "").lstrip("0"))
+        return decimal(max(digits, scale + 1), scale)
+    if -(2**31) < value < 2**31:
+        return INTEGER
+    return BIGINT if INTEGER_BOUNDS[0] <= value <= INTEGER_BOUNDS[1] else decimal(len(shown.lstrip("-")), 0)
+
+
+def power_of_ten(exponent: int) -> Term:
+    """Return 10 ** exponent as an exact number."""
+    return number(10**exponent if exponent >= 0 else Decimal(1).scaleb(exponent))
+
+
+def _float(value: float) -> Term:
+    if not math.isfinite(value):
+        raise RefusedError(f"ksqlDB has no literal for {value}; use a finite number")
+    shown = repr(value)
+    precedence = Precedence.SUM if shown.startswith("-") else Precedence.ATOM
+    text = shown.replace("e", "E") if "e" in shown else FLOAT_TYPE.row.literal.format(shown)
+    return Term(text, DOUBLE, nullable=False, precedence=precedence)
+
+
+def _timestamp(value: datetime) -> Term:
+    instant = value.astimezone(UTC)
+    if instant.microsecond % 1000:
+        raise RefusedError(
+            f"a TIMESTAMP of ksqlDB has milliseconds, but {value.isoformat()} has microseconds; round it to milliseconds"
+        )
+    shown = instant.replace(tzinfo=None).isoformat(timespec="milliseconds")
+    literal = text_literal(shown.removesuffix(".000"))
+    return Term(TIMESTAMP_TYPE.row.literal.format(literal), TIMESTAMP, nullable=False, literal=literal)
+
+
+def _date(value: date) -> Term:
+    literal = text_literal(value.isoformat())
+    return Term(DATE_TYPE.row.literal.format(literal), DATE, nullable=False, literal=literal)
+
+
+def _bytes(value: bytes) -> Term:
+    literal = text_literal(base64.b64encode(value).decode())
+    return Term(BYTES_TYPE.row.literal.format(literal), BYTES, nullable=False, literal=literal)
+
+
+def _boolean(value: bool) -> Term:
+    return boolean_term(Truth(TRUE, FALSE) if value else Truth(FALSE, TRUE), nullable=False)
+
+
+_LITERALS: dict[type[DataType], Callable[[Any], Term]] = {
+    BooleanType: _boolean,
+    IntegerType: number,
+    DecimalType: number,
+    FloatType: _float,
+    StringType: lambda value: Term(text_literal(value), VARCHAR, nullable=False),
+    UuidType: lambda value: Term(text_literal(str(value)), VARCHAR, nullable=False),
+    BytesType: _bytes,
+    DateType: _date,
+    TimestampType: _timestamp,
+}

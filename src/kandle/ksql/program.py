@@ -1,4 +1,4 @@
-"""What one query becomes on ksqlDB: statements in their order, and where kandle finds what it needs of them."""
+"""A program: what one query becomes on ksqlDB, and the roles and windows that programs are made for."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 from kandle.errors import QueryError
+from kandle.ksql.sessions import ScheduleTable
 from kandle.ksql.statements import SetProperty, Statement, duration
 from kandle.plan.plan import BarPlan, Plan
 from kandle.query.query import Late, QueryModel
@@ -16,16 +17,16 @@ SHARED_PROPERTIES = {"auto.offset.reset": "earliest", "commit.interval.ms": "200
 EMIT_INTERVAL = "ksql.streams.__emit.interval.ms.kstreams.windowed.aggregation__"
 
 
-class Role(Enum):
-    """Who makes finals: kandle from ksqlDB's open bars, or ksqlDB all by itself."""
+class ScriptRole(Enum):
+    """What ksqlDB does of a query: open bars, from which kandle makes the finals, or everything."""
 
     LIVE = "live"
     ALL = "all"
 
     @property
     def properties(self) -> dict[str, str]:
-        """Properties that its queries run with."""
-        return SHARED_PROPERTIES if self is Role.LIVE else SHARED_PROPERTIES | {EMIT_INTERVAL: "0"}
+        """Properties that the role's queries run with."""
+        return SHARED_PROPERTIES if self is ScriptRole.LIVE else SHARED_PROPERTIES | {EMIT_INTERVAL: "0"}
 
     @property
     def settings(self) -> tuple[Statement, ...]:
@@ -35,9 +36,12 @@ class Role(Enum):
 
 @dataclass(frozen=True, slots=True)
 class WindowStore:
-    """How long ksqlDB keeps windows, and how long after its end an open one takes events, in microseconds.
+    """How long ksqlDB keeps windows.
 
-    `retention` must be longer than the longest silence, and than what is replayed after a restart.
+    Attributes:
+        retention: How long a window is kept after its start, in microseconds. It must be longer than the longest silence
+            between events, and than what is replayed after a restart.
+        grace: How long after its end an open window takes late events, in microseconds.
     """
 
     retention: int = 7 * DAY
@@ -45,19 +49,24 @@ class WindowStore:
 
     @classmethod
     def of(cls, retention: int, grace: int | None = None) -> WindowStore:
-        """The store of a retention; late events are taken until a day before a window goes, where nothing else is said."""
+        """Return a store that takes late events for `grace`, by default until a day before the window is deleted."""
         return cls(retention, max(retention - DAY, 0) if grace is None else grace)
 
 
 USUAL_STORE = WindowStore()
+"""The store of programs for which nothing else is said."""
 
 
 @dataclass(frozen=True, slots=True)
 class LiveTable:
-    """The table of open bars of the base timeframe: which of its columns hold what.
+    """The table of open bars of the base timeframe.
 
-    `keys` are in the order of `group_by`; without it, the one column that is the same for all. `partials` names the columns by
-    the engine's names of what they hold.
+    Attributes:
+        name: Name of the table.
+        topic: Name of its topic.
+        keys: Columns of the group key in the order of `group_by`; without it, the one column that is the same in all rows.
+        start: Column with the start of the bucket.
+        partials: Columns by the engine's name of the partial that they hold.
     """
 
     name: str
@@ -68,37 +77,43 @@ class LiveTable:
 
 
 @dataclass(frozen=True, slots=True)
-class ScheduleTable:
-    """The table of session intervals by key that kandle writes: `id` is `keys.key_text` of the group key."""
-
-    name: str
-    topic: str
-    partitions: int
-
-
-@dataclass(frozen=True, slots=True)
 class Program:
-    """The statements of one query, without those of entities that others share; `notes` are its limits."""
+    """What one query becomes on ksqlDB.
+
+    Attributes:
+        statements: The statements of this query alone, in order.
+        notes: Its limits, written into the script as comments.
+        live: The table of open bars, in role "live".
+        schedule: The table of session intervals, of a query with a schedule.
+        declarations: Statements that other queries may share, by the name of the stream or table; they come first.
+    """
 
     statements: tuple[Statement, ...]
     notes: tuple[str, ...] = ()
     live: LiveTable | None = None
     schedule: ScheduleTable | None = None
-    declares: Mapping[str, Statement] = field(default_factory=dict)
-    """Statements that several queries share, by the name of what they declare: they come first, and each once."""
+    declarations: Mapping[str, Statement] = field(default_factory=dict)
 
 
 def check_late(query: QueryModel) -> None:
-    """QueryError for a query that keeps late events."""
+    """Check that a query does not keep late events.
+
+    Raises:
+        QueryError: If it does.
+    """
     if query.late is Late.TOPIC:
         raise QueryError(
-            "late=Late.TOPIC: ksqlDB gives rows of buckets, in which nobody can tell a late event from others; choose Late.DROP, "
-            "or the embedded engine"
+            "late=Late.TOPIC: ksqlDB gives the bars of buckets, in which late events cannot be told from others; choose "
+            "Late.DROP, or run the query without ksqlDB"
         )
 
 
-def size_of(plan: Plan, bar: BarPlan, role: str) -> int:
-    """The length of a bar's buckets, in microseconds; QueryError for buckets that ksqlDB does not have."""
+def bucket_size(plan: Plan, bar: BarPlan, role: ScriptRole) -> int:
+    """Return the length of a bar's buckets in microseconds.
+
+    Raises:
+        QueryError: If ksqlDB has no such windows: weeks, months, trading days, days of another zone than UTC.
+    """
     timeframe = bar.timeframe
     if timeframe.is_fixed:
         return timeframe.size
@@ -107,37 +122,30 @@ def size_of(plan: Plan, bar: BarPlan, role: str) -> int:
         return timeframe.value * DAY
     way_out = (
         'use role "live", in which kandle makes them'
-        if role == "all"
-        else f"declare a finer timeframe beside it, for example {_finer(plan)}, from which kandle makes it"
+        if role is ScriptRole.ALL
+        else f"declare a finer timeframe besides, for example {_finer_timeframe(plan)}, from which kandle makes it"
     )
     raise QueryError(f"{plan.query.target.name}: ksqlDB cannot make bars of {timeframe}: {reason}; {way_out}")
 
 
 def _why_not(plan: Plan, timeframe: Timeframe) -> str | None:
     if plan.by_trading_day:
-        return "its days are those of the clock, not trading dates"
+        return "its days are calendar days, not trading days"
     if timeframe.unit is not Unit.DAY:
         return "its longest unit of time is the day"
-    return None if plan.zone == "UTC" else f"its days are those of UTC, not of {plan.zone}"
+    return None if plan.zone == "UTC" else f"its days are days in UTC, not in {plan.zone}"
 
 
-def _finer(plan: Plan) -> str:
+def _finer_timeframe(plan: Plan) -> str:
     return "hours=1" if plan.by_trading_day or plan.zone != "UTC" else "days=1 or hours=1"
 
 
-def tumbling(size: int, retention: int, grace: int) -> str:
-    """Windows that follow each other."""
+def tumbling_window(size: int, retention: int, grace: int) -> str:
+    """Return a WINDOW clause of windows that do not overlap; all lengths are in microseconds."""
     return f"TUMBLING (SIZE {duration(size)}, RETENTION {duration(retention)}, GRACE PERIOD {duration(grace)})"
 
 
-def hopping(size: int, advance: int, retention: int, grace: int) -> str:
-    """Windows that overlap."""
+def hopping_window(size: int, advance: int, retention: int, grace: int) -> str:
+    """Return a WINDOW clause of windows that overlap; all lengths are in microseconds."""
     clauses = f"ADVANCE BY {duration(advance)}, RETENTION {duration(retention)}, GRACE PERIOD {duration(grace)}"
     return f"HOPPING (SIZE {duration(size)}, {clauses})"
-
-
-def open_window(plan: Plan, store: WindowStore) -> str:
-    """The window of open bars of the base timeframe: it takes late events for long, since kandle judges what is late."""
-    size = size_of(plan, plan.base, "live")
-    grace = max(store.grace, plan.base.grace)
-    return tumbling(size, max(store.retention, size + grace), grace)

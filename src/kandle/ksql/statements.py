@@ -1,4 +1,4 @@
-"""Statements of ksqlDB as values: what each creates, and its text, laid out for people."""
+"""KSQL statements as values, and their text laid out for people to read."""
 
 from __future__ import annotations
 
@@ -8,28 +8,35 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from kandle.errors import QueryError
-from kandle.ksql.types import KsqlType, quoted, source_name, text
-from kandle.time.timeframe import DAY, HOUR, MILLISECOND, MINUTE, SECOND
+from kandle.ksql.types import KsqlType, quoted, source_name, text_literal
+from kandle.time.timeframe import DAY, HOUR, MILLISECOND, MINUTE, SECOND, duration_text
 
 Kind = Literal["stream", "table"]
 Properties = Mapping[str, str | int]
+"""Properties of a WITH clause by name."""
 
 UNITS = {"DAYS": DAY, "HOURS": HOUR, "MINUTES": MINUTE, "SECONDS": SECOND, "MILLISECONDS": MILLISECOND}
 
 
 def duration(microseconds: int) -> str:
-    """A length of time, such as `5 MINUTES`, in the largest unit that divides it."""
+    """Return a length of time such as `5 MINUTES`, in the largest unit that divides it.
+
+    Raises:
+        QueryError: If it is not a whole number of milliseconds.
+    """
     for unit, size in UNITS.items():
         if microseconds % size == 0 and microseconds >= size:
             return f"{microseconds // size} {unit}"
     if microseconds == 0:
         return "0 SECONDS"
-    raise QueryError(f"{microseconds} microseconds: ksqlDB counts time in milliseconds; choose a whole number of them")
+    raise QueryError(
+        f"{duration_text(microseconds)}: ksqlDB measures time in milliseconds; choose a whole number of milliseconds"
+    )
 
 
 @dataclass(frozen=True, slots=True)
 class Creation:
-    """A stream or table that a statement creates."""
+    """The stream or table that a statement creates."""
 
     kind: Kind
     name: str
@@ -37,36 +44,40 @@ class Creation:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Statement(ABC):
-    """Base of all statements; `comment` says what it is for."""
+    """Base class of statements; the comment says what the statement is for."""
 
     comment: str = ""
 
     @property
     @abstractmethod
     def text(self) -> str:
-        """The statement, with its semicolon."""
+        """The statement with its semicolon."""
 
     @property
     def creates(self) -> Creation | None:
-        """What is there after it."""
+        """The stream or table that the statement creates, if any."""
         return None
 
 
 @dataclass(frozen=True, slots=True)
 class SetProperty(Statement):
-    """A property of the queries that follow."""
+    """A `SET` statement: a property of the queries after it."""
 
     name: str
     value: str
 
     @property
     def text(self) -> str:
-        return f"SET {text(self.name)}={text(self.value)};"
+        return f"SET {text_literal(self.name)}={text_literal(self.value)};"
 
 
 @dataclass(frozen=True, slots=True)
 class ColumnDefinition:
-    """One column of a declared stream or table; `role` is KEY, PRIMARY KEY, HEADERS or nothing."""
+    """A column of a declared stream or table.
+
+    Attributes:
+        role: `KEY`, `PRIMARY KEY`, `HEADER('name')`, or empty for a column of the value.
+    """
 
     name: str
     type: KsqlType
@@ -78,7 +89,7 @@ class ColumnDefinition:
 
 @dataclass(frozen=True, slots=True)
 class Create(Statement):
-    """`CREATE STREAM` or `CREATE TABLE` over a topic."""
+    """A `CREATE STREAM` or `CREATE TABLE` statement over a topic."""
 
     kind: Kind
     name: str
@@ -91,12 +102,16 @@ class Create(Statement):
 
     @property
     def text(self) -> str:
-        return f"{_head(self.kind, self.name)} (\n{_listed(map(str, self.columns))}\n) {_with(self.properties)};"
+        return f"{_head(self.kind, self.name)} (\n{_indented(map(str, self.columns))}\n) {_with(self.properties)};"
 
 
 @dataclass(frozen=True, slots=True)
-class Item:
-    """One column of a projection; its type where somebody reads the result."""
+class SelectItem:
+    """A column of a projection.
+
+    Attributes:
+        type: Type of the column, where a later statement declares it.
+    """
 
     expression: str
     name: str
@@ -109,9 +124,9 @@ class Item:
 
 @dataclass(frozen=True, slots=True)
 class Select:
-    """A query; its clauses are texts."""
+    """A `SELECT` query; the clauses are KSQL text."""
 
-    items: tuple[Item, ...]
+    items: tuple[SelectItem, ...]
     source: str
     window: str | None = None
     where: str | None = None
@@ -122,6 +137,7 @@ class Select:
 
     @property
     def text(self) -> str:
+        """The query without a semicolon."""
         clauses = {
             "FROM": self.source,
             "WINDOW": self.window,
@@ -132,12 +148,12 @@ class Select:
             "EMIT": "FINAL" if self.final else "CHANGES",
         }
         lines = [f"{word} {clause}" for word, clause in clauses.items() if clause]
-        return "\n".join([f"SELECT\n{_listed(map(str, self.items))}", *lines])
+        return "\n".join([f"SELECT\n{_indented(map(str, self.items))}", *lines])
 
 
 @dataclass(frozen=True, slots=True)
 class CreateAs(Statement):
-    """`CREATE STREAM` or `CREATE TABLE` that a query fills."""
+    """A `CREATE STREAM AS SELECT` or `CREATE TABLE AS SELECT` statement."""
 
     kind: Kind
     name: str
@@ -155,7 +171,7 @@ class CreateAs(Statement):
 
 @dataclass(frozen=True, slots=True)
 class Drop(Statement):
-    """`DROP STREAM` or `DROP TABLE`, of a query's result with its query."""
+    """A `DROP STREAM` or `DROP TABLE` statement; dropping the result of a query ends the query."""
 
     kind: Kind
     name: str
@@ -163,25 +179,8 @@ class Drop(Statement):
 
     @property
     def text(self) -> str:
-        return f"DROP {self.kind.upper()} IF EXISTS {source_name(self.name)}{' DELETE TOPIC' if self.topic == 'DELETE' else ''};"
-
-
-@dataclass(frozen=True, slots=True)
-class Names:
-    """Column names that are taken, so that others can be told apart from them: also by ksqlDB, which finds fields in any case."""
-
-    taken: set[str] = field(default_factory=set)
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "taken", {name.upper() for name in self.taken})
-
-    def free(self, wanted: str) -> str:
-        """The wanted name, or one like it that is free; from now on it is taken."""
-        name = wanted
-        while name.upper() in self.taken:
-            name += "_"
-        self.taken.add(name.upper())
-        return name
+        delete = " DELETE TOPIC" if self.topic == "DELETE" else ""
+        return f"DROP {self.kind.upper()} IF EXISTS {source_name(self.name)}{delete};"
 
 
 def _head(kind: Kind, name: str) -> str:
@@ -189,9 +188,9 @@ def _head(kind: Kind, name: str) -> str:
 
 
 def _with(properties: Properties) -> str:
-    shown = (f"{name}={value if isinstance(value, int) else text(value)}" for name, value in properties.items())
+    shown = (f"{name}={value if isinstance(value, int) else text_literal(value)}" for name, value in properties.items())
     return f"WITH ({', '.join(shown)})"
 
 
-def _listed(lines: Iterable[str]) -> str:
+def _indented(lines: Iterable[str]) -> str:
     return ",\n".join(f"  {line}" for line in lines)

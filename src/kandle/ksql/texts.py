@@ -1,4 +1,7 @@
-"""Functions of texts; their positions and lengths count UTF-16 units there, which are characters but for rare signs."""
+"""Functions of texts.
+
+Positions and lengths count UTF-16 units in ksqlDB, which are characters except for rare ones such as emoji.
+"""
 
 from __future__ import annotations
 
@@ -6,27 +9,37 @@ from collections.abc import Callable, Sequence
 from functools import reduce
 from typing import Any
 
-from kandle.ksql.constants import number
-from kandle.ksql.operators import arithmetic, call, cast, compared, joined
-from kandle.ksql.terms import Condition, Level, Term, Truth, all_of, any_of, boolean, guarded, known, negated, within
-from kandle.ksql.types import INTEGER, VARCHAR, RefusedError, text
+from kandle.ksql.operators import arithmetic, builder_of_call, call, cast, comparison, concatenation, number
+from kandle.ksql.terms import (
+    Condition,
+    Precedence,
+    RefusedError,
+    ScalarBuilder,
+    Term,
+    Truth,
+    all_known,
+    all_of,
+    any_of,
+    boolean_term,
+    guarded_term,
+    negation,
+    operand,
+)
+from kandle.ksql.types import INTEGER, VARCHAR, text_literal
 from kandle.query.nodes import Call, Constant
 
-Builder = Callable[[Call, Sequence[Term]], Term]
 WILDCARDS = frozenset("%_\\")
+"""Characters with a meaning in the pattern of LIKE."""
 
 
 def _constant(node: Call, position: int) -> Any:
+    """Return the value of an argument, None if it is not a constant."""
     argument = node.arguments[position]
     return argument.value if isinstance(argument, Constant) else None
 
 
-def _function(name: str) -> Builder:
-    return lambda node, terms: call(name, *terms)
-
-
 def _integer(term: Term) -> Term:
-    """A number as ksqlDB's functions of texts take it."""
+    """Return a number as ksqlDB's functions of texts expect it."""
     return cast(term, INTEGER)
 
 
@@ -36,74 +49,76 @@ def _substring(node: Call, terms: Sequence[Term]) -> Term:
 
 
 def _concat(node: Call, terms: Sequence[Term]) -> Term:
-    whole = reduce(joined, terms)
-    return guarded(whole.text, VARCHAR, terms, Level.SUM)
+    return guarded_term(reduce(concatenation, terms).text, VARCHAR, terms, Precedence.SUM)
 
 
 def _replace(node: Call, terms: Sequence[Term]) -> Term:
     if not _constant(node, 1):
-        raise RefusedError("ksqlDB replaces no empty text; write the text that is to be replaced")
+        raise RefusedError("ksqlDB cannot replace an empty text; write the text to be replaced, as a constant")
     return call("REPLACE", *terms)
 
 
-def _like(pattern: str) -> Callable[[Term, Call], Condition | None]:
-    """`x LIKE 'part%'`, where the part is a constant without a sign that LIKE reads as another."""
-
-    def build(value: Term, node: Call) -> Condition | None:
-        part = _constant(node, 1)
-        if part is None or WILDCARDS & set(part):
-            return None
-        return Condition(f"{within(value, Level.ATOM)} LIKE {text(pattern.format(part))}")
-
-    return build
+def _like(pattern: str, value: Term, node: Call) -> Condition | None:
+    """Return `value LIKE 'part%'`; None if the part is not a constant or has a wildcard of LIKE in it."""
+    part = _constant(node, 1)
+    if part is None or WILDCARDS & set(part):
+        return None
+    return Condition(f"{operand(value, Precedence.ATOM)} LIKE {text_literal(pattern.format(part))}")
 
 
 def _length(part: Term, node: Call) -> Term:
-    """The number of UTF-16 units of a part; of a constant one it is a constant."""
+    """Return the number of UTF-16 units of a part, which is a constant if the part is one."""
     constant = _constant(node, 1)
     return call("LEN", part) if constant is None else number(len(constant.encode("utf-16-le")) // 2)
 
 
-def _begins(value: Term, part: Term, node: Call) -> Condition:
-    return compared("=", call("SUBSTRING", value, number(1), _length(part, node)), part)
+def _starts_with(value: Term, part: Term, node: Call) -> Condition:
+    return comparison("=", call("SUBSTRING", value, number(1), _length(part, node)), part)
 
 
-def _ends(value: Term, part: Term, node: Call) -> Condition:
-    length, of_part = call("LEN", value), _length(part, node)
-    start = arithmetic("+", arithmetic("-", length, of_part), number(1))
-    return all_of(compared(">=", length, of_part), compared("=", call("SUBSTRING", value, start), part))
+def _ends_with(value: Term, part: Term, node: Call) -> Condition:
+    length, length_of_part = call("LEN", value), _length(part, node)
+    start = arithmetic("+", arithmetic("-", length, length_of_part), number(1))
+    return all_of(comparison(">=", length, length_of_part), comparison("=", call("SUBSTRING", value, start), part))
 
 
-def _holds_part(value: Term, part: Term, node: Call) -> Condition:
-    found = compared(">", call("INSTR", value, part), number(0))
+def _contains(value: Term, part: Term, node: Call) -> Condition:
+    contains = comparison(">", call("INSTR", value, part), number(0))
     if _constant(node, 1):
-        return found
-    # INSTR finds no empty text anywhere.
-    empty = compared("=", part, Term("''", VARCHAR, nullable=False))
-    return any_of(found, empty)
+        return contains
+    # INSTR does not find an empty text in any text.
+    is_empty = comparison("=", part, Term("''", VARCHAR, nullable=False))
+    return any_of(contains, is_empty)
 
 
-def _matching(pattern: str, general: Callable[[Term, Term, Call], Condition]) -> Builder:
-    """Whether a text has a part at a place; ksqlDB's own answer for NULL differs by function, so that it is not asked."""
-    like = _like(pattern)
+def _matching(pattern: str, general: Callable[[Term, Term, Call], Condition]) -> ScalarBuilder:
+    """Return the builder of a test for a part of a text.
+
+    ksqlDB's own results for NULL differ by function, so the test is only evaluated where both texts have a value.
+
+    Args:
+        pattern: LIKE pattern for a constant part, such as `{}%`.
+        general: Makes the condition where LIKE cannot be used.
+    """
 
     def build(node: Call, terms: Sequence[Term]) -> Term:
         value, part = terms
-        found = like(value, node) or general(value, part, node)
-        there = known(*terms)
-        return boolean(Truth(all_of(there, found), all_of(there, negated(found))), nullable=any(term.nullable for term in terms))
+        matches = _like(pattern, value, node) or general(value, part, node)
+        is_known = all_known(*terms)
+        truth = Truth(all_of(is_known, matches), all_of(is_known, negation(matches)))
+        return boolean_term(truth, nullable=any(term.nullable for term in terms))
 
     return build
 
 
 def _index_of(node: Call, terms: Sequence[Term]) -> Term:
     if _constant(node, 1) == "":
-        raise RefusedError("an empty text has no place in a text; write the text that is looked for")
-    found = call("INSTR", *terms)
-    return guarded(found.text, found.type, terms)
+        raise RefusedError("an empty text has no position in a text; write the text to look for")
+    position = call("INSTR", *terms)
+    return guarded_term(position.text, position.type, terms)
 
 
-def _pad(name: str) -> Builder:
+def _pad(name: str) -> ScalarBuilder:
     def build(node: Call, terms: Sequence[Term]) -> Term:
         value, length, fill = terms
         return call(name, value, _integer(length), fill)
@@ -111,18 +126,19 @@ def _pad(name: str) -> Builder:
     return build
 
 
-TEXTS: dict[str, Builder] = {
-    "upper": _function("UCASE"),
-    "lower": _function("LCASE"),
-    "trim": _function("TRIM"),
-    "length": _function("LEN"),
+TEXTS: dict[str, ScalarBuilder] = {
+    "upper": builder_of_call("UCASE"),
+    "lower": builder_of_call("LCASE"),
+    "trim": builder_of_call("TRIM"),
+    "length": builder_of_call("LEN"),
     "substring": _substring,
     "concat": _concat,
     "replace": _replace,
-    "starts_with": _matching("{}%", _begins),
-    "ends_with": _matching("%{}", _ends),
-    "contains": _matching("%{}%", _holds_part),
+    "starts_with": _matching("{}%", _starts_with),
+    "ends_with": _matching("%{}", _ends_with),
+    "contains": _matching("%{}%", _contains),
     "index_of": _index_of,
     "left_pad": _pad("LPAD"),
     "right_pad": _pad("RPAD"),
 }
+"""Builders by the function's name in the query language."""

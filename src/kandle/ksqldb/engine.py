@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from kandle.errors import KandleError, KsqlError, PlanError
-from kandle.ksql.program import Program, Role, WindowStore
+from kandle.ksql.program import Program, ScriptRole, WindowStore
 from kandle.ksql.script import script
 from kandle.ksqldb.client import KsqlClient
 from kandle.ksqldb.intervals import Intervals
@@ -84,7 +84,7 @@ def _programs(plans: Sequence[Plan], engine: EngineSpec) -> list[Program]:
     for query in queries:
         _check_sets(query)
     store = WindowStore.of(engine.retention)
-    programs = script([], queries, Role.LIVE, store).programs
+    programs = script([], queries, ScriptRole.LIVE, store).programs
     return [programs[query.target.name] for query in queries]
 
 

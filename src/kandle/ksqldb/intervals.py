@@ -10,7 +10,7 @@ from typing import Any
 import polars as pl
 
 from kandle.ksql.joins import key_text
-from kandle.ksql.program import ScheduleTable
+from kandle.ksql.sessions import ScheduleTable
 from kandle.log.port import Log, TopicPartition
 from kandle.log.records import Records, Write
 from kandle.model.types import EXACT, DataType, DecimalType

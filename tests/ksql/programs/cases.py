@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from kandle.errors import QueryError
-from kandle.ksql.program import Role
+from kandle.ksql.program import ScriptRole
 from kandle.ksql.script import Script, script
 from kandle.model.entity import EntityModel, entity_model
 from kandle.query.query import QueryModel
@@ -47,20 +47,20 @@ class Case:
         return found
 
     @property
-    def roles(self) -> list[Role]:
+    def roles(self) -> list[ScriptRole]:
         """The roles that differ, and in which it can run."""
-        return [Role.LIVE] if self.refused or self.query.window is None else [Role.LIVE, Role.ALL]
+        return [ScriptRole.LIVE] if self.refused or self.query.window is None else [ScriptRole.LIVE, ScriptRole.ALL]
 
     @property
     def refused_text(self) -> str:
         """What is said in role all."""
         try:
-            self.script(Role.ALL)
+            self.script(ScriptRole.ALL)
         except QueryError as error:
             return str(error)
         raise AssertionError(f"{self.name} is not refused")
 
-    def script(self, role: Role) -> Script:
+    def script(self, role: ScriptRole) -> Script:
         return script(self.models, [self.query], role)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from kandle.ksql.program import Role
+from kandle.ksql.program import ScriptRole
 from kandle.plan.explain import explain
 from kandle.plan.plan import plan
 from tests.ksql.programs.cases import Case
@@ -29,7 +29,7 @@ BOTH = ("bars", "bars_in_sessions", "averages", "gaps_skipped", "ends_of_every_t
 
 def page(cases: Sequence[Case]) -> str:
     """Return the page as Markdown."""
-    declared = {statement.text: None for case in cases for statement in case.script(Role.LIVE).declarations}
+    declared = {statement.text: None for case in cases for statement in case.script(ScriptRole.LIVE).declarations}
     sections = [line for case in cases for line in _section(case)]
     return "\n".join([HEAD, *sections, END, *_block("sql", "\n\n".join(declared))]).rstrip() + "\n"
 
@@ -42,13 +42,13 @@ def _section(case: Case) -> Iterator[str]:
         yield from _block("text", explain(plan(case.query)))
     for role in case.roles if case.name in BOTH else case.roles[:1]:
         if case.name in BOTH:
-            yield f"Role {role.value}:\n"
+            yield f"ScriptRole {role.value}:\n"
         yield from _block("sql", _statements(case, role))
     if case.refused:
-        yield f"Role all: {case.refused_text}\n"
+        yield f"ScriptRole all: {case.refused_text}\n"
 
 
-def _statements(case: Case, role: Role) -> str:
+def _statements(case: Case, role: ScriptRole) -> str:
     program = case.script(role).programs[case.query.target.name]
     return "\n\n".join(statement.text for statement in program.statements)
 

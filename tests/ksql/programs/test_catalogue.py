@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from kandle.errors import QueryError
-from kandle.ksql.declarations import name_of
-from kandle.ksql.program import Role
+from kandle.ksql.types import name_of_topic
+from kandle.ksql.program import ScriptRole
 from tests.cli.commands import Here
 from tests.ksql.programs.cases import Case
 from tests.ksql.programs.catalogue import CASES
@@ -23,7 +23,7 @@ from tests.ksqldb.server.checking import check_script
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent.parent
 PROGRAMS = [(case, role) for case in CASES.values() for role in case.roles]
-EXAMPLES = [(name, role) for name in ("fx", "gold") for role in Role]
+EXAMPLES = [(name, role) for name in ("fx", "gold") for role in ScriptRole]
 
 
 def kept(path: Path, text: str) -> str:
@@ -34,11 +34,11 @@ def kept(path: Path, text: str) -> str:
     return path.read_text(encoding="utf-8")
 
 
-def file_of(case: Case, role: Role) -> str:
+def file_of(case: Case, role: ScriptRole) -> str:
     return f"{case.name}.{role.value}.sql"
 
 
-def text_of(case: Case, role: Role) -> str:
+def text_of(case: Case, role: ScriptRole) -> str:
     return f"{case.script(role).text}\n"
 
 
@@ -55,7 +55,7 @@ def files() -> dict[str, str]:
 
 
 @pytest.mark.parametrize(("case", "role"), PROGRAMS, ids=lambda each: each.name if isinstance(each, Case) else each.value)
-def test_a_program_is_the_one_in_its_file_and_a_server_takes_it(case: Case, role: Role, files: dict[str, str]) -> None:
+def test_a_program_is_the_one_in_its_file_and_a_server_takes_it(case: Case, role: ScriptRole, files: dict[str, str]) -> None:
     text = text_of(case, role)
     assert whole(files[file_of(case, role)], files["shared.sql"]) == text
     assert check_script(text) == []
@@ -68,7 +68,7 @@ def test_a_program_is_the_one_in_its_file_and_a_server_takes_it(case: Case, role
     [("market.ticks", "market_ticks"), ("a-b", "a_b"), ("2024", "t_2024"), ("_2b", "t__2b"), ("_b2", "_b2"), ("Raw", "Raw")],
 )
 def test_a_topic_has_a_name_that_ksqldb_and_avro_take(topic: str, name: str) -> None:
-    assert name_of(topic) == name
+    assert name_of_topic(topic) == name
 
 
 def test_a_block_of_several_programs_is_written_once_and_there_is_no_file_without_a_program(files: dict[str, str]) -> None:
@@ -78,7 +78,7 @@ def test_a_block_of_several_programs_is_written_once_and_there_is_no_file_withou
 @pytest.mark.parametrize("case", [case for case in CASES.values() if case.refused], ids=lambda case: case.name)
 def test_what_cannot_be_closed_inside_of_ksqldb_is_refused_with_the_reason(case: Case) -> None:
     with pytest.raises(QueryError) as error:
-        case.script(Role.ALL)
+        case.script(ScriptRole.ALL)
     assert case.refused in str(error.value)
     assert str(error.value).startswith(f"query of {case.query.target.name} on ksqlDB: ")
     assert 'role "live"' in str(error.value)
@@ -91,7 +91,7 @@ def test_the_page_of_both_readings_is_up_to_date() -> None:
 
 @pytest.mark.parametrize(("name", "role"), EXAMPLES)
 def test_the_scripts_of_the_examples_are_what_the_command_prints(
-    name: str, role: Role, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    name: str, role: ScriptRole, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(ROOT)
     code, printed, errors = Here(capsys).run("script", f"examples.{name}:{name.capitalize()}", "--role", role.value)

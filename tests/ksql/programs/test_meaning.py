@@ -14,10 +14,10 @@ import pytest
 from kandle import Gaps
 from kandle.engine.compiled import session_calendar
 from kandle.engine.pipeline import Pipeline
-from kandle.ksql.all import kept_fields
-from kandle.ksql.declarations import name_of
+from kandle.ksql.heartbeats import heartbeat_fields
+from kandle.ksql.types import name_of_topic
 from kandle.ksql.joins import key_text
-from kandle.ksql.program import Role
+from kandle.ksql.program import ScriptRole
 from kandle.model.columns import to_logical, to_physical
 from kandle.model.entity import entity_model
 from kandle.model.parsing import timestamp_from_text
@@ -89,7 +89,7 @@ def comparable(value: Any) -> Any:
 
 def inputs(query: QueryModel, rows: list[Row]) -> dict[str, list[Row]]:
     """What ksqlDB finds in the topics."""
-    found = {name_of(query.source.topic): server_rows(query.source, rows)}
+    found = {name_of_topic(query.source.topic): server_rows(query.source, rows)}
     if query.schedule is not None:
         events_only = [row for row in rows if HEARTBEAT not in row]
         found["sessions_by_key"] = intervals(query, schedule_rows(events_only))
@@ -109,7 +109,7 @@ def base_of(query: QueryModel) -> QueryModel:
 def test_open_bars_are_those_of_the_engine(name: str, seed: int) -> None:
     case = OVER_TIME[name]
     rows = events(case.query.source, seed)
-    made = case.script(Role.LIVE)
+    made = case.script(ScriptRole.LIVE)
     live = made.programs[case.query.target.name].live
     assert live is not None
     expected = finals(base_of(case.query), rows)[plan(case.query).base.name]
@@ -121,7 +121,7 @@ def with_heartbeats(query: QueryModel, rows: list[Row]) -> list[Row]:
     """The events, and heartbeats of every key for every bucket, then some long after the end."""
     base, stamp = plan(query).emitted[0], query.source.timestamp
     assert stamp is not None
-    kept = [name for name in kept_fields(query) if name != stamp.name]
+    kept = [name for name in heartbeat_fields(query) if name != stamp.name]
     keys = {repr([row[name] for name in kept]): {**dict.fromkeys(row), **{name: row[name] for name in kept}} for row in rows}
     step = base.timeframe.nominal if base.advance is None else base.advance.size
     due = [
@@ -138,9 +138,9 @@ def test_finals_inside_of_ksqldb_are_those_of_the_engine(name: str) -> None:
     rows = events(query.source, 3)
     having = None if query.gaps is Gaps.CARRY else query.having
     expected = finals(replace(query, gaps=Gaps.SKIP, having=having), rows)
-    shown = run_script(CLOSED[name].script(Role.ALL).text, inputs(query, with_heartbeats(query, rows)))
+    shown = run_script(CLOSED[name].script(ScriptRole.ALL).text, inputs(query, with_heartbeats(query, rows)))
     for bar in plan(query).emitted:
-        found = by_key(query, shown[name_of(bar.final_topic)])
+        found = by_key(query, shown[name_of_topic(bar.final_topic)])
         wanted = by_key(query, expected[bar.name])
         if query.gaps is Gaps.SKIP:
             # Bars of larger timeframes wait for the next one with events.
@@ -164,7 +164,7 @@ def check_gaps(query: QueryModel, expected: Mapping[str, list[Row]], shown: Mapp
     for bar in plan(query).emitted:
         # Larger ones have events in their last bucket.
         if bar.timeframe.nominal <= 5 * MINUTE:
-            assert newest(shown[name_of(f"{query.target.topic}_{bar.name}_filled")]) == newest(expected[bar.name])
+            assert newest(shown[name_of_topic(f"{query.target.topic}_{bar.name}_filled")]) == newest(expected[bar.name])
 
 
 @pytest.mark.parametrize(("name", "is_left"), [("with_a_table", False), ("with_a_table_left", True)])
@@ -173,9 +173,9 @@ def test_a_join_puts_the_row_of_a_table_beside_each_event(name: str, is_left: bo
     rows = events(case.query.source, 5)
     lots = {"a|b": 3, "A%": 5}
     table = [{"code": code, "lot": lot, "time": START, "name": None} for code, lot in lots.items()]
-    live = case.script(Role.LIVE).programs["LotBar"].live
+    live = case.script(ScriptRole.LIVE).programs["LotBar"].live
     assert live is not None
-    shown = run_script(case.script(Role.LIVE).text, {"trades": server_rows(case.query.source, rows), "instruments": table})
+    shown = run_script(case.script(ScriptRole.LIVE).text, {"trades": server_rows(case.query.source, rows), "instruments": table})
     expected: dict[tuple[str, datetime], list[Any]] = {}
     for row in rows:
         lot = lots.get(row["symbol"])
@@ -195,7 +195,7 @@ def test_times_as_text_with_other_offsets_are_the_instants_that_the_engine_reads
     pattern = case.query.source.field("taken").datetime_format
     minutes = [at.replace(second=0, microsecond=0) for at in timestamp_from_text(pl.Series(texts), pattern).to_list()]
     rows = [{"plant": "a", "line": line, "taken": text, "value": Decimal(line)} for line, text in enumerate(texts)]
-    shown = run_script(case.script(Role.LIVE).text, {"t_2_probes_raw": rows})["probe_bars_1m_live"]
+    shown = run_script(case.script(ScriptRole.LIVE).text, {"t_2_probes_raw": rows})["probe_bars_1m_live"]
     assert [row["start"] for row in shown] == minutes == [START, START, START + timedelta(minutes=1)]
 
 
@@ -224,7 +224,7 @@ def test_a_value_that_is_null_in_a_bucket_with_events_is_not_filled() -> None:
         beat = {**dict.fromkeys(rows[0]), "symbol": "A", HEARTBEAT: True}
         beats = [{**beat, "time": START + timedelta(minutes=number, seconds=59)} for number in range(minute + 2)]
         shown = run_script(
-            CASES["averages"].script(Role.ALL).text,
+            CASES["averages"].script(ScriptRole.ALL).text,
             inputs(query, sorted([*events_so_far, *beats], key=lambda row: row["time"])),
         )
         (newest,) = shown["means_1m_filled"]

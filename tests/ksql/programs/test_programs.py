@@ -13,8 +13,8 @@ import kandle
 from kandle import Key, Precision, Timestamp
 from kandle import functions as f
 from kandle.errors import QueryError
-from kandle.ksql.program import Role, WindowStore
-from kandle.ksql.script import program, script
+from kandle.ksql.program import ScriptRole, WindowStore
+from kandle.ksql.script import query_program, script
 from kandle.model.entity import entity_model
 from kandle.query.stages import Query
 from tests.ksql.programs.cases import lots, model
@@ -116,7 +116,7 @@ def test_queries_that_need_different_tables_of_one_schedule_are_refused() -> Non
 
 def test_what_takes_a_program_away_goes_from_readers_to_what_they_read() -> None:
     query = model(LotBar, lambda q: lots(q.from_(Trade)).select(lot))
-    drops = [drop.text for drop in script([entity_model(Trade)], [query], Role.ALL).drops]
+    drops = [drop.text for drop in script([entity_model(Trade)], [query], ScriptRole.ALL).drops]
     assert drops == [
         "DROP TABLE IF EXISTS `lots_1m_filled` DELETE TOPIC;",
         "DROP STREAM IF EXISTS `lots_1m_final_declared`;",
@@ -128,7 +128,7 @@ def test_what_takes_a_program_away_goes_from_readers_to_what_they_read() -> None
 def test_windows_are_kept_as_long_as_is_said_and_never_less_than_they_need() -> None:
     query = model(LotBar, lambda q: lots(q.from_(Trade)).select(lot))
     hour = 3_600_000_000
-    text = program(query, Role.LIVE, WindowStore(48 * hour, hour)).statements[-1].text
+    text = query_program(query, ScriptRole.LIVE, WindowStore(48 * hour, hour)).statements[-1].text
     assert "RETENTION 2 DAYS, GRACE PERIOD 1 HOURS" in text
-    text = program(query, Role.LIVE, WindowStore(hour, hour)).statements[-1].text
+    text = query_program(query, ScriptRole.LIVE, WindowStore(hour, hour)).statements[-1].text
     assert "RETENTION 61 MINUTES, GRACE PERIOD 1 HOURS" in text

@@ -14,7 +14,7 @@ import kandle
 from kandle import Header, Key, Late, Precision, Timestamp
 from kandle import functions as f
 from kandle.errors import QueryError
-from kandle.ksql.script import program, script
+from kandle.ksql.script import query_program, script
 from kandle.model.entity import entity_model
 from kandle.query.stages import Query
 from tests.ksql.programs.cases import lots, model
@@ -378,7 +378,7 @@ QUERIES: list[tuple[str, type, Callable[[Query], Any], str]] = [
 @pytest.mark.parametrize(("target", "declare", "message"), [each[1:] for each in QUERIES], ids=[each[0] for each in QUERIES])
 def test_a_query_that_ksqldb_cannot_run_is_refused(target: type, declare: Callable[[Query], Any], message: str) -> None:
     with pytest.raises(QueryError) as error:
-        _ = [statement.text for statement in program(model(target, declare)).statements]
+        _ = [statement.text for statement in query_program(model(target, declare)).statements]
     assert message in str(error.value)
 
 
@@ -402,4 +402,4 @@ def test_names_in_keys_of_bars_must_be_those_that_avro_has() -> None:
         ),
     )
     with pytest.raises(QueryError, match=r"GermanBar: key_format = 'AVRO' has names of ASCII letters.*, unlike größe"):
-        program(query)
+        query_program(query)

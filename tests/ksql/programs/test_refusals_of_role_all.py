@@ -12,8 +12,8 @@ import kandle
 from kandle import Gaps, Key, Precision, Timestamp
 from kandle import functions as f
 from kandle.errors import QueryError
-from kandle.ksql.program import Role
-from kandle.ksql.script import program, script
+from kandle.ksql.program import ScriptRole
+from kandle.ksql.script import query_program, script
 from kandle.model.entity import entity_model
 from kandle.query.query import QueryModel
 from kandle.query.stages import Query
@@ -39,8 +39,8 @@ def test_an_order_is_refused_in_role_all_and_left_to_kandle_in_role_live() -> No
     query = model(LotBar, lambda q: lots(q.from_(Trade)).select(lot).order_by(lambda b: b.high).limit(3))
     message = "query of LotBar on ksqlDB: order_by: ksqlDB neither orders the rows of its streams and tables nor counts them off"
     with pytest.raises(QueryError, match=message):
-        program(query, Role.ALL)
-    assert "Bars of a bucket are ordered, and counted off, by kandle." in program(query).notes
+        query_program(query, ScriptRole.ALL)
+    assert "Bars of a bucket are ordered, and counted off, by kandle." in query_program(query).notes
 
 
 def test_having_with_roll_up_and_without_filling_is_refused_in_role_all() -> None:
@@ -54,9 +54,9 @@ def test_having_with_roll_up_and_without_filling_is_refused_in_role_all() -> Non
             .select(lot)
         ),
     )
-    assert "The condition of having is applied by kandle" in " ".join(program(query).notes)
+    assert "The condition of having is applied by kandle" in " ".join(query_program(query).notes)
     with pytest.raises(QueryError, match=r'having: bars that it drops still count in the roll-up.*use role "live"'):
-        program(query, Role.ALL)
+        query_program(query, ScriptRole.ALL)
 
 
 def test_bounds_of_windows_in_having_are_refused_in_role_all_where_no_gaps_are_filled() -> None:
@@ -70,9 +70,9 @@ def test_bounds_of_windows_in_having_are_refused_in_role_all_where_no_gaps_are_f
         )
 
     with pytest.raises(QueryError, match=r'having: ksqlDB does not know w\.start in conditions over windows; .* use role "live"'):
-        program(model(LotBar, lambda q: declare(q, Gaps.SKIP)), Role.ALL)
+        query_program(model(LotBar, lambda q: declare(q, Gaps.SKIP)), ScriptRole.ALL)
     filled = model(LotBar, lambda q: declare(q, Gaps.CARRY))
-    assert check_script(script([entity_model(Trade)], [filled], Role.ALL).text) == []
+    assert check_script(script([entity_model(Trade)], [filled], ScriptRole.ALL).text) == []
 
 
 def test_messages_without_null_are_refused_in_role_all() -> None:
@@ -86,7 +86,7 @@ def test_messages_without_null_are_refused_in_role_all() -> None:
     with pytest.raises(
         QueryError, match="PlainMessage: value_format = 'PROTOBUF' has no NULL for most types, of which heartbeats"
     ):
-        program(query, Role.ALL)
+        query_program(query, ScriptRole.ALL)
 
 
 def test_a_group_key_that_is_a_header_is_refused_in_role_all() -> None:
@@ -100,7 +100,7 @@ def test_a_group_key_that_is_a_header_is_refused_in_role_all() -> None:
         ),
     )
     with pytest.raises(QueryError, match="but ksqlDB writes no headers, and source is one; group by another field"):
-        program(query, Role.ALL)
+        query_program(query, ScriptRole.ALL)
 
 
 def test_gaps_of_keys_that_are_made_of_the_time_are_refused_in_role_all() -> None:
@@ -120,6 +120,6 @@ def test_gaps_of_keys_that_are_made_of_the_time_are_refused_in_role_all() -> Non
         )
 
     with pytest.raises(QueryError, match=r"of the group key is made of the time, .* fill none of their gaps; choose Gaps.SKIP"):
-        program(by_day(Gaps.CARRY), Role.ALL)
-    assert program(by_day(Gaps.SKIP), Role.ALL).statements
-    assert program(by_day(Gaps.CARRY), Role.LIVE).statements
+        query_program(by_day(Gaps.CARRY), ScriptRole.ALL)
+    assert query_program(by_day(Gaps.SKIP), ScriptRole.ALL).statements
+    assert query_program(by_day(Gaps.CARRY), ScriptRole.LIVE).statements

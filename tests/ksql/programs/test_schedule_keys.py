@@ -15,7 +15,7 @@ import kandle
 from kandle import Key, Precision, Timestamp
 from kandle import functions as f
 from kandle.engine.compiled import session_calendar
-from kandle.ksql.program import Role
+from kandle.ksql.program import ScriptRole
 from kandle.ksql.script import script
 from kandle.ksqldb.intervals import ROW, Intervals
 from kandle.log.embedded.log import EmbeddedLog
@@ -101,7 +101,7 @@ def test_an_event_finds_the_sessions_of_its_key(tmp_path: Path) -> None:
     }
     hours = [Hours(**key, session=1, opens=OPEN, closes=OPEN + timedelta(hours=1))]  # type: ignore[arg-type]
     calendar = session_calendar(query, [mapping(entity_model(Hours)).to_frame(hours)], is_whole=True)
-    made = script([entity_model(each) for each in (Lot, Hours, LotBar)], [query], Role.LIVE)
+    made = script([entity_model(each) for each in (Lot, Hours, LotBar)], [query], ScriptRole.LIVE)
     table = made.programs["LotBar"].schedule
     assert table is not None
     with closing(EmbeddedLog(tmp_path)) as log:
