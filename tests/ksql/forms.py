@@ -15,7 +15,7 @@ from kandle import functions as f
 from kandle.errors import QueryError
 from kandle.ksql.aggregates import query_scope
 from kandle.ksql.expressions import term
-from kandle.ksql.sums import ROW_OFFSET
+from kandle.ksql.partials import ROW_OFFSET
 from kandle.ksql.terms import TermScope
 from kandle.query.nodes import Aggregate, AnyNode, Call, Case, Cast, describe
 from kandle.query.query import Projection

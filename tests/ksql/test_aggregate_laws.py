@@ -22,10 +22,10 @@ from kandle import functions as f
 from kandle.engine.aggregates import OFFSET, TIME
 from kandle.engine.compiled import CompiledQuery
 from kandle.errors import QueryError
-from kandle.ksql.aggregates import accumulator, partials, query_scope
+from kandle.ksql.aggregates import compile_aggregate, partial_columns, query_scope
 from kandle.ksql.expressions import term
-from kandle.ksql.sums import Partial
-from kandle.ksql.terms import TermScope, Term
+from kandle.ksql.partials import PartialColumn
+from kandle.ksql.terms import Term, TermScope
 from kandle.ksql.types import BIGINT
 from kandle.model.columns import logical_decimal
 from kandle.model.mapping import mapping
@@ -127,7 +127,7 @@ def server_events(events: Sequence[Row]) -> list[dict[str, Any]]:
     return [server_row(event) | {"arrival": place} for place, event in enumerate(events)]
 
 
-def state_of(columns: Sequence[Partial], events: Sequence[Row]) -> dict[str, Any]:
+def state_of(columns: Sequence[PartialColumn], events: Sequence[Row]) -> dict[str, Any]:
     return {each.name: aggregate(each.collect.text, server_events(events), EVENT_COLUMNS) for each in columns}
 
 
@@ -160,7 +160,7 @@ def check_value(expression: Any, events: Sequence[Row]) -> None:
 def check_state(expression: Any, events: Sequence[Row]) -> None:
     query = query_of(expression)
     scope = query_scope(query, TermScope(sequence=ARRIVAL))
-    columns = partials(query, scope)
+    columns = partial_columns(query, scope)
     _, state = engine_rows(query, events)
     found = state_of(columns, events)
     for name in found:
@@ -182,10 +182,10 @@ def check_finish(expression: Any, events: Sequence[Row]) -> None:
     scope = query_scope(query, TermScope(sequence=ARRIVAL))
     aggregated = query.projection[0].expression
     assert isinstance(aggregated, Aggregate)
-    found = accumulator(aggregated, scope)
-    names = {each.name: Term(f"`{each.name}`", each.collect.type, each.collect.nullable) for each in found.partials}
+    found = compile_aggregate(aggregated, scope)
+    names = {each.name: Term(f"`{each.name}`", each.collect.type, each.collect.nullable) for each in found.keep()}
     kinds = {name: server_type(column.type) for name, column in names.items()}
-    value = evaluate(found.finish(names).text, state_of(found.partials, events), kinds)
+    value = evaluate(found.finish(names).text, state_of(found.keep(), events), kinds)
     direct = aggregate(found.value.text, server_events(events), EVENT_COLUMNS)
     assert same(value, direct), (found.finish(names).text, value, direct)
 
@@ -202,11 +202,11 @@ def merged_value(expression: Any, rows: Sequence[Sequence[Row]]) -> Any:
     scope = query_scope(query, TermScope(sequence=ARRIVAL))
     aggregated = query.projection[0].expression
     assert isinstance(aggregated, Aggregate)
-    found = accumulator(aggregated, scope)
-    columns = {each.name: Term(f"`{each.name}`", each.collect.type, each.collect.nullable) for each in found.partials}
+    found = compile_aggregate(aggregated, scope)
+    columns = {each.name: Term(f"`{each.name}`", each.collect.type, each.collect.nullable) for each in found.keep()}
     kinds = {name: server_type(column.type) for name, column in columns.items()}
-    states = [state_of(found.partials, events) for events in rows]
-    merged = {each.name: aggregate(each.merge(columns).text, states, kinds) for each in found.partials}
+    states = [state_of(found.keep(), events) for events in rows]
+    merged = {each.name: aggregate(each.merge(columns).text, states, kinds) for each in found.keep()}
     return evaluate(found.finish(columns).text, merged, kinds)
 
 
@@ -224,16 +224,16 @@ def test_finer_rows_in_time_order_merge_to_the_value_of_all_events(name: str, ea
 
 def test_sets_of_values_are_not_merged_inside_of_ksqldb() -> None:
     query = query_of(f.count_distinct(ROW.i))
-    found = partials(query, query_scope(query, TermScope(sequence=ARRIVAL)))[-1]
+    found = partial_columns(query, query_scope(query, TermScope(sequence=ARRIVAL)))[-1]
     with pytest.raises(QueryError, match=r'f\.count_distinct\(Row\.i\): .* use role "live"'):
         found.merge({})
 
 
 def test_what_comes_by_offset_merges_by_its_offset() -> None:
     query = query_of(f.last_by_offset(ROW.n))
-    found = accumulator(query.projection[0].expression, query_scope(query, TermScope(sequence=ARRIVAL)))  # type: ignore[arg-type]
-    columns = {each.name: Term(f"`{each.name}`", each.collect.type, each.collect.nullable) for each in found.partials}
-    assert [each.merge(columns).text for each in found.partials] == [
+    found = compile_aggregate(query.projection[0].expression, query_scope(query, TermScope(sequence=ARRIVAL)))  # type: ignore[arg-type]
+    columns = {each.name: Term(f"`{each.name}`", each.collect.type, each.collect.nullable) for each in found.keep()}
+    assert [each.merge(columns).text for each in found.keep()] == [
         "TOPK(`_last_offset_a0_at`, `_last_offset_a0`, 1)[1]->`col0`",
         "MAX(`_last_offset_a0_at`)",
     ]
@@ -242,7 +242,7 @@ def test_what_comes_by_offset_merges_by_its_offset() -> None:
 def test_what_comes_by_offset_is_kept_only_where_something_says_the_order_of_arrival() -> None:
     query = query_of(f.last_by_offset(ROW.n))
     with pytest.raises(QueryError, match=r"f\.last_by_offset\(Row\.n\): .* order of arrival"):
-        partials(query, query_scope(query, TermScope()))
+        partial_columns(query, query_scope(query, TermScope()))
 
 
 def test_the_last_of_one_time_is_told_by_the_order_of_arrival_only_where_there_is_one() -> None:
@@ -270,5 +270,5 @@ def test_an_aggregate_means_the_same_in_ksqldb(check: str, name: str, events: li
 @pytest.mark.parametrize("name", AGGREGATES)
 def test_partial_columns_are_those_of_the_engine(name: str, gaps: Gaps) -> None:
     query = replace(query_of(AGGREGATES[name]), gaps=gaps, having=node(f.max(ROW.n * 2) > 1))
-    found = partials(query, query_scope(query, TermScope(sequence=ARRIVAL)))
+    found = partial_columns(query, query_scope(query, TermScope(sequence=ARRIVAL)))
     assert [each.name for each in found] == [each.name for each in CompiledQuery(query).partials]

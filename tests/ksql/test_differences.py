@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from kandle.ksql.statements import ColumnDefinition, Create, CreateAs, Item, Select
+from kandle.ksql.statements import ColumnDefinition, Create, CreateAs, Select, SelectItem
 from kandle.ksql.types import BIGINT, TIMESTAMP, VARCHAR, decimal
 from kandle.ksqldb import results as answers
 from kandle.ksqldb.provision import differences, is_same_query
@@ -30,7 +30,7 @@ def exchange(name: str) -> tuple[str, dict[str, Any]]:
 
 def table() -> tuple[CreateAs, Description]:
     names = ["broker", "symbol", "start", "open", "high", "low", "close", "volume"]
-    items = tuple(Item(f"`{name}`", name) for name in names)
+    items = tuple(SelectItem(f"`{name}`", name) for name in names)
     select = Select(items, "`RecTicks`", "TUMBLING (SIZE 1 MINUTES, RETENTION 7 DAYS, GRACE PERIOD 2 SECONDS)")
     properties = {"KAFKA_TOPIC": "rec_bars_1m_live", "KEY_FORMAT": "AVRO", "VALUE_FORMAT": "AVRO"}
     found = answers.result(exchange("describe")[1])
@@ -59,7 +59,7 @@ def test_what_is_as_declared_has_no_differences() -> None:
 def test_differences_are_named() -> None:
     statement, found = table()
     (*items, _), properties = statement.select.items, {**statement.properties, "KEY_FORMAT": "JSON", "PARTITIONS": 8}
-    other = CreateAs("table", "RecLive", properties, Select((*items, Item("1", "more")), "`RecTicks`", "HOPPING (..)"))
+    other = CreateAs("table", "RecLive", properties, Select((*items, SelectItem("1", "more")), "`RecTicks`", "HOPPING (..)"))
     assert differences(other, found) == [
         "KEY_FORMAT is AVRO, not JSON",
         "PARTITIONS is 2, not 8",

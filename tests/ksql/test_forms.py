@@ -12,8 +12,8 @@ from kandle.ksql.aggregates import AGGREGATES as AGGREGATE_ROWS
 from kandle.ksql.aggregates import query_scope
 from kandle.ksql.expressions import SCALARS as SCALAR_ROWS
 from kandle.ksql.expressions import term
-from kandle.ksql.operators import table
-from kandle.ksql.terms import TermScope, Term
+from kandle.ksql.functions import function_table
+from kandle.ksql.terms import Term, TermScope
 from kandle.ksql.types import BIGINT, column_type
 from kandle.query.nodes import AnyNode, aggregates
 from kandle.query.query import Projection
@@ -54,4 +54,4 @@ def test_ksqldb_takes_the_text_and_gives_it_the_type_of_a_column(expression: Any
 
 
 def test_the_table_of_functions_is_whole() -> None:
-    assert len(table()) == 148
+    assert len(function_table()) == 148

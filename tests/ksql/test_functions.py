@@ -16,8 +16,8 @@ from typing import Any
 import pytest
 
 from kandle.errors import QueryError
-from kandle.ksql.operators import number
-from kandle.ksql.operators import accepted, arithmetic_type, cast
+from kandle.ksql.functions import result_type
+from kandle.ksql.operators import arithmetic_type, cast, number
 from kandle.ksql.terms import Term
 from kandle.ksql.types import BIGINT, BOOLEAN, DATE, DOUBLE, INTEGER, TIMESTAMP, VARCHAR, KsqlType, array, decimal
 
@@ -67,7 +67,7 @@ def claimed(text: str) -> KsqlType | None:
     if (found := CALL.fullmatch(text)) and found[1] not in ("CAST", *UNCLAIMED):
         arguments = [operand(part.strip()) for part in found[2].split(", ")] if found[2] else []
         known = [argument for argument in arguments if argument is not None]
-        return accepted(found[1], known) if len(known) == len(arguments) else None
+        return result_type(found[1], known) if len(known) == len(arguments) else None
     return None
 
 
@@ -106,10 +106,10 @@ def test_types_and_refusals_are_those_of_a_recorded_server() -> None:
 
 def test_a_call_that_is_refused_names_all_signatures() -> None:
     with pytest.raises(QueryError, match=r"ksqlDB's POWER cannot choose .* POWER\(DOUBLE,DOUBLE\)->DOUBLE.*; cast"):
-        accepted("POWER", [BIGINT, INTEGER])
+        result_type("POWER", [BIGINT, INTEGER])
     with pytest.raises(QueryError, match=r"ksqlDB's AVG does not take \(DECIMAL\(18,6\)\)"):
-        accepted("AVG", [decimal(18, 6)])
+        result_type("AVG", [decimal(18, 6)])
     with pytest.raises(QueryError, match=r"TOPK does not take \(TIMESTAMP, BIGINT, INTEGER\)"):
-        accepted("TOPK", [TIMESTAMP, BIGINT, INTEGER])
+        result_type("TOPK", [TIMESTAMP, BIGINT, INTEGER])
     with pytest.raises(QueryError, match="no function UPPER"):
-        accepted("UPPER", [VARCHAR])
+        result_type("UPPER", [VARCHAR])

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kandle.ksql.numbers import rounded_quotient
-from kandle.ksql.operators import digits
+from kandle.ksql.operators import as_decimal
 from kandle.ksql.terms import Term
 from kandle.ksql.types import BIGINT, INTEGER, KsqlType, decimal
 from kandle.model.types import DecimalType
@@ -25,7 +25,7 @@ def test_a_remainder_has_all_digits_of_the_whole_quotient(left: KsqlType, right:
     columns = {"x": server_type(left), "y": server_type(right)}
     step = re.fullmatch(r"CAST\(\(`x` - `x` % (.*)\) / `y` AS DECIMAL\(38,\d+\)\)", quotient.text)
     assert step is not None
-    whole_quotient = left.whole + digits(right).scale + scale + 1
+    whole_quotient = left.whole + as_decimal(right).scale + scale + 1
     assert type_of(f"`x` % {step[1]}", columns).precision >= whole_quotient
-    assert type_of(step[1], columns).scale == digits(right).scale + scale + 1
+    assert type_of(step[1], columns).scale == as_decimal(right).scale + scale + 1
     assert type_of(quotient.text, columns) == server_type(decimal(38, scale))

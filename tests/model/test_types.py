@@ -14,7 +14,7 @@ import msgspec
 import polars as pl
 import pytest
 
-from kandle.ksql.constants import constant
+from kandle.ksql.operators import constant
 from kandle.ksql.types import column_type
 from kandle.model import types
 from kandle.model.entity import HINTS

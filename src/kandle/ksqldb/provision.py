@@ -172,7 +172,7 @@ def creating(programs: Iterable[Program]) -> list[Creating]:
     """The statements that create something, in their order, each once."""
     found: dict[str, Creating] = {}
     for program in programs:
-        for statement in (*program.declares.values(), *program.statements):
+        for statement in (*program.declarations.values(), *program.statements):
             if isinstance(statement, Create | CreateAs):
                 found.setdefault(statement.creates.name, statement)
     return list(found.values())

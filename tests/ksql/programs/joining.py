@@ -71,7 +71,7 @@ def rows_of_a_join(q: Query) -> Any:
     Trade,
     Quote,
     LotBar,
-    refused="join of the streams Trade and Quote: heartbeats find no partner there, so nothing would close the bars",
+    refused="join of the streams Trade and Quote: a heartbeat has no partner in the join, so that nothing would close the bars",
 )
 def with_a_stream(q: Query) -> Any:
     """Events of two streams within a time of each other; three fields have the same names"""

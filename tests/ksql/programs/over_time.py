@@ -53,7 +53,7 @@ def bars_in_sessions(q: Query) -> Any:
     Tick,
     Session,
     Bar,
-    refused="query of Bar on ksqlDB: Bar: ksqlDB cannot make bars of 1d: its days are those of the clock, not trading dates; "
+    refused="query of Bar on ksqlDB: Bar: ksqlDB cannot make bars of 1d: its days are calendar days, not trading days; "
     'use role "live", in which kandle makes them',
 )
 def trading_days_weeks_months(q: Query) -> Any:
@@ -73,7 +73,7 @@ def weeks(q: Query) -> Any:
     return q.from_(Trade).tumbling(lambda t: t.time, hours=1, days=1, weeks=1, months=1).group_by(lambda t: t.symbol).select(lot)
 
 
-@case(Trade, LotBar, refused="ksqlDB cannot make bars of 1d: its days are those of UTC, not of Europe/Berlin")
+@case(Trade, LotBar, refused="ksqlDB cannot make bars of 1d: its days are days in UTC, not in Europe/Berlin")
 def days_of_a_zone(q: Query) -> Any:
     """Days of a time zone"""
     return q.from_(Trade).tumbling(lambda t: t.time, hours=1, days=1, tz="Europe/Berlin").group_by(lambda t: t.symbol).select(lot)
@@ -186,8 +186,8 @@ def conditions(q: Query) -> Any:
 @case(
     Ping,
     PingBar,
-    refused="role all tells heartbeats by a NULL in a field of Ping that has a value in every event, but it has none besides its "
-    'keys and times; add such a field, or use role "live"',
+    refused='role "all" tells heartbeats from events by a field of Ping that is NULL in heartbeats only, but all fields that are '
+    'not Optional are keys or times; add such a field, or use role "live"',
 )
 def events_without_values(q: Query) -> Any:
     """Events that are nothing but keys and times"""

@@ -42,10 +42,10 @@ def _section(case: Case) -> Iterator[str]:
         yield from _block("text", explain(plan(case.query)))
     for role in case.roles if case.name in BOTH else case.roles[:1]:
         if case.name in BOTH:
-            yield f"ScriptRole {role.value}:\n"
+            yield f"Role {role.value}:\n"
         yield from _block("sql", _statements(case, role))
     if case.refused:
-        yield f"ScriptRole all: {case.refused_text}\n"
+        yield f"Role all: {case.refused_text}\n"
 
 
 def _statements(case: Case, role: ScriptRole) -> str:

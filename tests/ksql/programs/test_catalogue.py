@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from kandle.errors import QueryError
-from kandle.ksql.types import name_of_topic
 from kandle.ksql.program import ScriptRole
+from kandle.ksql.types import name_of_topic
 from tests.cli.commands import Here
 from tests.ksql.programs.cases import Case
 from tests.ksql.programs.catalogue import CASES

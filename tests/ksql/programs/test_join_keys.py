@@ -91,7 +91,7 @@ def test_a_part_of_a_key_that_is_null_finds_nothing() -> None:
 
 
 def test_events_with_a_null_key_would_get_lost_in_a_left_join() -> None:
-    message = r"join: Order\.desk may be NULL, and ksqlDB drops such events although the join is a left one; write f\.coalesce"
+    message = r"join: Order\.desk may be NULL, and ksqlDB drops such events even in a left join; write f\.coalesce"
     with pytest.raises(QueryError, match=message):
         text_of(
             lambda q: (
@@ -109,9 +109,7 @@ def test_events_with_a_null_key_would_get_lost_in_a_left_join() -> None:
 
 
 def test_a_table_is_not_found_by_an_instant_that_stands_as_text() -> None:
-    with pytest.raises(
-        QueryError, match="join: the key due of the table Day is not a datetime in its topic, but a number or text"
-    ):
+    with pytest.raises(QueryError, match="join: the key due of the table Day is a number or text in its topic"):
         text_of(lambda q: q.from_(Order).join(Day, on=lambda o, d: o.due == d.due).select(done))
 
 

@@ -15,9 +15,9 @@ from kandle import Gaps
 from kandle.engine.compiled import session_calendar
 from kandle.engine.pipeline import Pipeline
 from kandle.ksql.heartbeats import heartbeat_fields
-from kandle.ksql.types import name_of_topic
 from kandle.ksql.joins import key_text
 from kandle.ksql.program import ScriptRole
+from kandle.ksql.types import name_of_topic
 from kandle.model.columns import to_logical, to_physical
 from kandle.model.entity import entity_model
 from kandle.model.parsing import timestamp_from_text

@@ -72,7 +72,7 @@ def test_queries_may_read_what_others_make_of_events_but_not_their_bars() -> Non
         ),
     )
     with pytest.raises(
-        QueryError, match="it reads LotBar, whose bars are in a topic for each timeframe; read what they are made"
+        QueryError, match="it reads LotBar, whose bars are in one topic for each timeframe; read LargeTrade instead"
     ):
         script(entities, [over, large, total])
 

@@ -171,10 +171,16 @@ ENTITIES: list[tuple[type, str]] = [
     (TwoBareKeys, "TwoBareKeys: key_format = 'KAFKA' holds one column, but there are 2 (one, two); choose AVRO or JSON"),
     (BareDate, "BareDate: key_format = 'KAFKA' holds a str, UUID, int or float, but on is date; choose AVRO or JSON"),
     (Tagged, "Tagged: value_format = 'DELIMITED' has no lists and maps, but tags is MAP<VARCHAR, VARCHAR>; choose AVRO or JSON"),
-    (Message, "Message: value_format = 'PROTOBUF' has no NULL for VARCHAR, which comes back as 0 or empty, but note may be NULL"),
-    (Size, "Size: value_format = 'AVRO' has names of ASCII letters, digits and _ only, unlike größe; rename the field or"),
-    (Doubled, "Doubled: the fields price and Price differ in the case of letters only"),
-    (RowTime, "RowTime: no column of ksqlDB can be called 'rowtime': it has a column of its own of that name; rename the field"),
+    (
+        Message,
+        "Message: value_format = 'PROTOBUF' has no NULL for VARCHAR, which is read back as 0 or empty, but note may be",
+    ),
+    (Size, "Size: value_format = 'AVRO' allows names of ASCII letters, digits and _ only, unlike größe; rename the field or"),
+    (Doubled, "Doubled: the names of the fields price and Price differ in case only"),
+    (
+        RowTime,
+        "RowTime: ksqlDB reserves the name 'rowtime' for a column of its own, so that no field can have it; rename",
+    ),
 ]
 
 
@@ -190,19 +196,19 @@ QUERIES: list[tuple[str, type, Callable[[Query], Any], str]] = [
         "late events",
         LotBar,
         lambda q: q.from_(Trade).tumbling(lambda t: t.time, minutes=1, late=Late.TOPIC).group_by(lambda t: t.symbol).select(lot),
-        "late=Late.TOPIC: ksqlDB gives rows of buckets, in which nobody can tell a late event from others; choose Late.DROP",
+        "late=Late.TOPIC: ksqlDB gives the bars of buckets, in which late events cannot be told from others; choose Late.DROP",
     ),
     (
         "week",
         LotBar,
         lambda q: q.from_(Trade).tumbling(lambda t: t.time, weeks=1).group_by(lambda t: t.symbol).select(lot),
-        "ksqlDB cannot make bars of 1wk: its longest unit of time is the day; declare a finer timeframe beside it",
+        "ksqlDB cannot make bars of 1wk: its longest unit of time is the day; declare a finer timeframe besides",
     ),
     (
         "zone",
         LotBar,
         lambda q: q.from_(Trade).tumbling(lambda t: t.time, days=1, tz="Asia/Tokyo").group_by(lambda t: t.symbol).select(lot),
-        "ksqlDB cannot make bars of 1d: its days are those of UTC, not of Asia/Tokyo; declare a finer timeframe beside it, "
+        "ksqlDB cannot make bars of 1d: its days are days in UTC, not in Asia/Tokyo; declare a finer timeframe besides, "
         "for example hours=1, from which",
     ),
     (
@@ -213,7 +219,7 @@ QUERIES: list[tuple[str, type, Callable[[Query], Any], str]] = [
             .join(Factor, on=lambda y, x: f.upper(y.market) == x.code)
             .select(lambda y, x: FundWeight(fund=y.fund, market=y.market, weight=x.factor))
         ),
-        "f.upper(Fund.market) is computed, or stands in its topic in another form; ksqlDB was only seen to join tables by",
+        "f.upper(Fund.market) is computed, or is stored in its topic in another form, but ksqlDB joins tables by",
     ),
     (
         "tables, one with two keys",
@@ -223,7 +229,7 @@ QUERIES: list[tuple[str, type, Callable[[Query], Any], str]] = [
             .join(Factor, on=lambda y, x: y.code == x.code)
             .select(lambda y, x: FundWeight(fund=y.code, market=y.code, weight=x.factor))
         ),
-        "the key of the table Place has 2 parts (code, floor); ksqlDB was only seen to join tables that have a key of one column",
+        "the key of the table Place has 2 parts (code, floor), but ksqlDB joins tables that have a key of one column",
     ),
     (
         "window over a table",
@@ -236,7 +242,7 @@ QUERIES: list[tuple[str, type, Callable[[Query], Any], str]] = [
                 lambda i, w: LotBar(symbol=i.code, start=w.start, lots=f.sum(i.lot), high=f.cast(f.max(i.lot), Precision(18, 6)))
             )
         ),
-        "Instrument is a table, whose rows have no place in windows; ksqlDB windows streams only",
+        "Instrument is a table, and ksqlDB has windows over streams only; read the stream that the table is made from",
     ),
     (
         "sessions without a key",
@@ -271,7 +277,7 @@ QUERIES: list[tuple[str, type, Callable[[Query], Any], str]] = [
             .group_by(lambda t, o: (t.broker, t.symbol))
             .select(lambda t, o, w: bar(t, w))
         ),
-        "join: Tick has 2 partitions and Quote 1; ksqlDB joins topics with equal numbers of partitions only",
+        "join: Tick has 2 partitions and Quote 1; ksqlDB only joins topics with equal numbers of partitions",
     ),
     (
         "table of two keys",
@@ -295,7 +301,7 @@ QUERIES: list[tuple[str, type, Callable[[Query], Any], str]] = [
                 )
             )
         ),
-        "ksqlDB cannot take time of Micros for it; mark a datetime field Timestamp(), in milliseconds",
+        "it cannot take time of Micros for that time; mark a datetime field Timestamp(), in milliseconds",
     ),
     (
         "key of a table",
@@ -307,7 +313,7 @@ QUERIES: list[tuple[str, type, Callable[[Query], Any], str]] = [
         "only keys",
         KeysOnly,
         lambda q: q.from_(Trade).select(lambda t: KeysOnly(symbol=t.symbol)),
-        "select: all fields of KeysOnly are key fields; ksqlDB needs one that is not",
+        "select: all fields of KeysOnly are key fields, but ksqlDB needs at least one other field",
     ),
     (
         "aggregate over a table",
@@ -317,7 +323,7 @@ QUERIES: list[tuple[str, type, Callable[[Query], Any], str]] = [
             .group_by(lambda i: f.coalesce(i.name, ""))
             .select(lambda i: LotsByName(name=f.coalesce(i.name, ""), instruments=f.count(), lots=f.max(i.lot)))
         ),
-        "f.max(Instrument.lot): Instrument is a table, over whose rows ksqlDB has count, sum, avg",
+        "f.max(Instrument.lot): Instrument is a table, whose rows are replaced, and ksqlDB has only count, sum, avg",
     ),
     (
         "no event time",
@@ -340,7 +346,7 @@ QUERIES: list[tuple[str, type, Callable[[Query], Any], str]] = [
         "bare value of bars",
         KafkaBar,
         lambda q: lots(q.from_(Trade)).select(lambda t, w: KafkaBar(symbol=t.symbol, start=w.start, lots=f.count())),
-        "KafkaBar: value_format = 'KAFKA' holds one column, but bars have more; choose AVRO or JSON",
+        "KafkaBar: value_format = 'KAFKA' holds one column, but rows of KafkaBar have more; choose AVRO or JSON",
     ),
     (
         "lists in lines of text",
@@ -356,7 +362,7 @@ QUERIES: list[tuple[str, type, Callable[[Query], Any], str]] = [
         lambda q: lots(q.from_(Trade)).select(
             lambda t, w: HeadedLots(symbol=t.symbol, start=w.start, lots=f.count(), buyer=f.last(t.buyer))
         ),
-        "HeadedLots.buyer is a header, and ksqlDB writes none; leave Header out in what queries make",
+        "HeadedLots.buyer is a header, and ksqlDB writes no headers; remove Header from the fields",
     ),
     (
         "fields of bars that differ in case only",
@@ -364,13 +370,13 @@ QUERIES: list[tuple[str, type, Callable[[Query], Any], str]] = [
         lambda q: lots(q.from_(Trade)).select(
             lambda t, w: BothCases(symbol=t.symbol, start=w.start, o=f.first(t.price), O=f.last(t.price))
         ),
-        "BothCases: the fields o and O differ in the case of letters only",
+        "BothCases: the names of the fields o and O differ in case only",
     ),
     (
         "finer than milliseconds",
         LotBar,
         lambda q: q.from_(Trade).tumbling(lambda t: t.time, minutes=1, grace="7d1us").group_by(lambda t: t.symbol).select(lot),
-        "ksqlDB counts time in milliseconds; choose a whole number of them",
+        "ksqlDB measures time in milliseconds; choose a whole number of milliseconds",
     ),
 ]
 
@@ -401,5 +407,5 @@ def test_names_in_keys_of_bars_must_be_those_that_avro_has() -> None:
             .select(lambda t, w: GermanBar(größe=t.symbol, broker=t.broker, start=w.start, events=f.count()))
         ),
     )
-    with pytest.raises(QueryError, match=r"GermanBar: key_format = 'AVRO' has names of ASCII letters.*, unlike größe"):
+    with pytest.raises(QueryError, match=r"GermanBar: key_format = 'AVRO' allows names of ASCII letters.*, unlike größe"):
         query_program(query)
