@@ -16,7 +16,7 @@ from kandle.ksql.joins import SOURCE_ALIAS, key_expression
 from kandle.ksql.statements import ColumnDefinition, Create, SelectItem
 from kandle.ksql.streams import FromClause
 from kandle.ksql.types import TIMESTAMP, VARCHAR, array, name_of_topic, quoted, source_name, struct
-from kandle.model.entity import EntityModel
+from kandle.plan.topics import intervals_name
 from kandle.query.query import QueryModel
 
 SESSION_ALIAS = "s"
@@ -38,11 +38,6 @@ class ScheduleTable:
     name: str
     topic: str
     partitions: int
-
-
-def schedule_topic(schedule: EntityModel) -> str:
-    """Return the topic of the session intervals by key of a schedule entity."""
-    return f"{schedule.topic}_by_key"
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +92,7 @@ def _session_table(query: QueryModel) -> tuple[Create, ScheduleTable]:
             f"based_on({entity.name}) without group_by: ksqlDB finds the sessions of an event by its key; group by the leading "
             f"key fields of {entity.name}"
         )
-    topic = schedule_topic(entity)
+    topic = intervals_name(entity)
     partitions = query.source.partitions
     properties: dict[str, str | int] = {
         "KAFKA_TOPIC": topic,

@@ -100,9 +100,7 @@ def test_a_group_key_that_is_a_header_is_refused_in_role_all() -> None:
             .select(lambda t, w: LotBar(symbol=f.coalesce(t.source, ""), start=w.start, lots=f.count(), high=f.max(t.price)))
         ),
     )
-    with pytest.raises(
-        QueryError, match=r"source of Traced is a header, which ksqlDB cannot write into heartbeats"
-    ):
+    with pytest.raises(QueryError, match=r"source of Traced is a header, which ksqlDB cannot write into heartbeats"):
         query_program(query, ScriptRole.ALL)
 
 
