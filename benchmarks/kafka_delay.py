@@ -50,7 +50,7 @@ def seen(brokers: str, seconds: float) -> list[Seen]:
         messages = reader.consume(1, 0.1)
         now = time.time_ns() // 1000
         messages += reader.consume(10_000, 0)
-        found += [(now, each.key(), each.value()) for each in messages if each.error() is None]
+        found += [(now, each.key() or b"", each.value() or b"") for each in messages if each.error() is None]
     reader.close()
     return found
 
@@ -90,11 +90,12 @@ def wait_for_heartbeats(log: Log) -> None:
         time.sleep(0.1)
 
 
-def delays(log: Log, found: list[Seen]) -> np.ndarray:
+def delays(log: KafkaLog, found: list[Seen]) -> npt.NDArray[np.float64]:
     """Milliseconds from end + grace until each final was there."""
-    frame = log.codec(FINALS).decode([key for _, key, _ in found], [value for _, _, value in found]).frame  # type: ignore[attr-defined]
+    frame = log.codec(FINALS).decode([key for _, key, _ in found], [value for _, _, value in found]).frame
     due = frame["start"].to_physical().to_numpy() + SECOND + GRACE
-    return (np.array([now for now, _, _ in found]) - due) / MILLISECOND
+    late: npt.NDArray[np.float64] = (np.array([now for now, _, _ in found]) - due) / MILLISECOND
+    return late
 
 
 def main() -> None:

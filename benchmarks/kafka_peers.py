@@ -31,7 +31,7 @@ from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 from confluent_kafka.schema_registry import SchemaRegistryClient
 from confluent_kafka.schema_registry.avro import AvroDeserializer
-from confluent_kafka.serialization import SerializationContext
+from confluent_kafka.serialization import MessageField, SerializationContext
 
 from benchmarks.declarations import Minutes
 from benchmarks.peers.environments import MissingPeerError, environment, python
@@ -108,7 +108,8 @@ def _flink(work: Work) -> Sequence[str]:
 
 
 def _volume_in_avro(work: Work) -> Volume:
-    deserialize, context = AvroDeserializer(SchemaRegistryClient({"url": work.registry})), SerializationContext("", "value")
+    deserialize = AvroDeserializer(SchemaRegistryClient({"url": work.registry}))
+    context = SerializationContext("", MessageField.VALUE)
 
     def volume(value: bytes) -> int:
         row: dict[str, Any] = deserialize(value, context)
@@ -199,7 +200,7 @@ def course(contender: Contender, work: Work, log: Path, seconds: int, volume: in
         while bars < work.bars and time.perf_counter() - began < seconds and process.poll() is None:
             messages = [each for each in reader.consume(ROWS, 0.1) if each.error() is None]
             if messages:
-                first += [each.value() for each in messages[: work.keys - len(first)]]
+                first += [each.value() or b"" for each in messages[: work.keys - len(first)]]
                 # Later ones fill the time since the last tick.
                 bars = min(bars + len(messages), work.bars)
                 marks.append(Mark(bars, time.perf_counter() - began, processor_seconds(process.pid)))

@@ -130,7 +130,7 @@ def test_several_files_are_read_in_the_order_given_and_globs_in_the_order_of_nam
         FRAME.head(1).with_columns(meter=pl.lit(name)).write_parquet(tmp_path / f"{name}.parquet")
     FRAME.head(2).with_columns(meter=pl.lit("z")).write_csv(tmp_path / "z.csv", datetime_format="%FT%TZ")
     assert collected(f"{tmp_path}/*.parquet")["meter"].to_list() == ["a", "b", "c"]
-    given = [tmp_path / "z.csv", f"{tmp_path}/[ab].parquet"]
+    given: list[str | Path] = [tmp_path / "z.csv", f"{tmp_path}/[ab].parquet"]
     assert collected(given)["meter"].to_list() == ["z", "z", "a", "b"]
     source = open_ticks(given, READING)
     assert [batch.bytes_read for batch in source.batches()][-1] == source.total_bytes == input_size(given)

@@ -8,7 +8,7 @@ from kandle.time.timeframe import SECOND, Period, to_instant
 
 NOON = datetime(2024, 3, 8, 12, tzinfo=UTC)
 START = to_instant(NOON)
-SCHEMA = {
+SCHEMA: dict[str, pl.DataType | type[pl.DataType]] = {
     "symbol": pl.String,
     "time": pl.Datetime("us", "UTC"),
     "price": pl.Decimal(18, 2),

@@ -59,7 +59,7 @@ def test_no_progress_is_reported_where_nobody_looks() -> None:
 
 def test_events_that_are_left_out_in_a_way_that_is_rarely_meant_come_with_a_hint() -> None:
     def told(**counts: int) -> list[str]:
-        zero = {"ticks_read": 5, "late": 0, "filtered": 0, "outside_sessions": 0, "outside_range": 0}
+        zero: dict[str, Any] = {"ticks_read": 5, "late": 0, "filtered": 0, "outside_sessions": 0, "outside_range": 0}
         return [hint.split(":")[0] for hint in hints(Summary("file", 1.0, **(zero | counts)))]
 
     assert told() == []

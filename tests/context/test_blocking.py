@@ -17,7 +17,7 @@ from kandle.errors import ModelError, StateError, TimeframeError
 from tests.context.test_context import Hit, Page, Site
 
 NOON = datetime(2024, 3, 8, 12, tzinfo=UTC)
-NO_QUERIES = {"runtime": {"enabled": False}}
+NO_QUERIES: dict[str, Any] = {"runtime": {"enabled": False}}
 
 
 @pytest.fixture

@@ -112,7 +112,8 @@ def built(annotations: dict[str, Any], creating: Any = None, options: Options | 
     body: dict[str, Any] = {"__annotations__": annotations}
     if creating is not None:
         body["on_model_creating"] = creating
-    return type("Wrong", (Context,), body)(options or Options())
+    cls: type[Context] = type("Wrong", (Context,), body)
+    return cls(options or Options())
 
 
 def test_a_set_must_be_that_of_its_kind_of_entity() -> None:
@@ -203,6 +204,6 @@ def test_topics_that_are_kept_otherwise_than_declared_are_refused_where_the_opti
     log = {"path": tmp_path}
     with Site.open(log=log, access="write_only"):
         pass
-    kept = {"log": log | {"differences": "refuse"}, "topics": {"hits": {"retention": "1d"}}, "access": "write_only"}
+    kept: dict[str, Any] = {"log": log | {"differences": "refuse"}, "topics": {"hits": {"retention": "1d"}}}
     with pytest.raises(SchemaError, match=r"topic hits: retention is unlimited, 1d is declared; change the topic"):
-        Site.open(**kept).__enter__()
+        Site.open(access="write_only", **kept).__enter__()

@@ -88,14 +88,14 @@ class Statistics(Context):
                         last=f.last(t.amount),
                         least=f.min(t.amount),
                         greatest=f.max(t.amount),
-                        total=f.sum(t.amount),  # type: ignore[type-var]
-                        wide_total=f.sum(t.wide),  # type: ignore[type-var]
+                        total=f.sum(t.amount),  # type: ignore[arg-type, type-var]
+                        wide_total=f.sum(t.wide),  # type: ignore[arg-type, type-var]
                         whole_total=f.sum(t.whole),
                         events=f.count(),
                         known=f.count(t.amount),
-                        mean=f.avg(t.amount),  # type: ignore[call-overload]
+                        mean=f.avg(t.amount),  # type: ignore[arg-type]
                         whole_mean=f.avg(t.whole),
-                        wide_mean=f.avg(t.wide),  # type: ignore[call-overload]
+                        wide_mean=f.avg(t.wide),  # type: ignore[arg-type]
                         first_came=f.first_by_offset(t.text),
                         last_came=f.last_by_offset(t.text),
                         texts=f.count_distinct(t.text),
@@ -103,7 +103,7 @@ class Statistics(Context):
                         spread=f.stddev(t.amount),  # type: ignore[arg-type]
                         population=f.stddev_population(t.whole),
                         real_spread=f.stddev(t.real),  # type: ignore[arg-type]
-                        weighted=f.weighted_average(t.amount, t.weight),  # type: ignore[call-overload]
+                        weighted=f.weighted_average(t.amount, t.weight),  # type: ignore[arg-type]
                         span=f.max(t.amount) - f.min(t.amount),  # type: ignore[operator]
                     )
                 )

@@ -19,7 +19,7 @@ from kandle.query.nodes import AnyNode, Branch, Call, Case, Cast, Column, Consta
 from kandle.query.recording import RecordingRow, record_expression
 from tests.engine.test_scalars import CASES, Row
 
-Function = Callable[[Row], Any]
+Function = Callable[[Any], Any]
 
 IN_COLUMNS: list[tuple[str, Function]] = [
     ("substring", lambda t: f.substring(t.s, -t.j, t.i - 4)),

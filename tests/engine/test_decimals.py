@@ -15,7 +15,7 @@ WIDE = st.integers(-(10**38) + 1, 10**38 - 1)
 ANY = st.one_of(st.integers(-(10**9), 10**9), WIDE)
 
 
-def column(values: list[int | None]) -> pl.Series:
+def column(values: Sequence[int | None]) -> pl.Series:
     return pl.Series("value", values, dtype=pl.Int128)
 
 

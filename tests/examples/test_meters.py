@@ -42,7 +42,7 @@ def test_local_days_have_the_average_and_the_energy_of_their_readings(tmp_path: 
     for row in days.iter_rows(named=True):
         own = [watts for meter, at, watts in made if meter == row["meter"] and row["start"] <= at < row["end"]]
         assert row["readings"] == len(own)
-        assert row["average_watts"] == (sum(own) / len(own)).quantize(Decimal("0.001"), rounding=ROUND_HALF_UP)
+        assert row["average_watts"] == (sum(own, Decimal()) / len(own)).quantize(Decimal("0.001"), rounding=ROUND_HALF_UP)
         assert (row["lowest_watts"], row["highest_watts"]) == (min(own), max(own))
 
 

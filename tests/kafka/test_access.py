@@ -43,7 +43,7 @@ class Guarded:
         self.cluster, self.tls, self.authority = cluster, tls, authority
         self._admin = AdminClient({**cluster.client_properties(), "log_level": 0})
 
-    def settings(self, tls: bool = False, **properties: str) -> dict[str, Any]:
+    def settings(self, tls: bool = False, **properties: Any) -> dict[str, Any]:
         """Options of a context whose process is this user's."""
         own = {key: value for key, value in self.cluster.client_properties(USER).items() if key != "bootstrap.servers"}
         bootstrap = self.cluster.bootstrap

@@ -47,7 +47,8 @@ class Row:
 
 MODEL = entity_model(Row)
 ROW: Any = RecordingRow(MODEL)
-NOTHING = Row(**{found.name: None for found in MODEL.fields if found.nullable})
+_NULLS: dict[str, Any] = {field.name: None for field in MODEL.fields if field.nullable}
+NOTHING = Row(**_NULLS)
 """A row of NULL in every field that may be."""
 
 

@@ -134,7 +134,7 @@ def state_of(columns: Sequence[PartialColumn], events: Sequence[Row]) -> dict[st
 def same(one: Any, other: Any) -> bool:
     if isinstance(one, float) and isinstance(other, float):
         return math.isclose(one, other, rel_tol=1e-9, abs_tol=1e-6)
-    return one == other
+    return bool(one == other)
 
 
 def as_engine_has_it(name: str, value: Any, expected: Any) -> Any:
@@ -142,7 +142,7 @@ def as_engine_has_it(name: str, value: Any, expected: Any) -> Any:
     if value is None:
         return None
     if isinstance(value, list):
-        return sorted(int(item.scaleb(-item.as_tuple().exponent)) if isinstance(item, Decimal) else item for item in value)
+        return sorted(int(item.scaleb(-int(item.as_tuple().exponent))) if isinstance(item, Decimal) else item for item in value)
     if name.endswith("_time"):
         return value * 1000
     return int(value.scaleb(-int(value.as_tuple().exponent))) if isinstance(value, Decimal) else value

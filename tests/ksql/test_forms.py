@@ -15,7 +15,7 @@ from kandle.ksql.expressions import term
 from kandle.ksql.functions import function_table
 from kandle.ksql.terms import Term, TermScope
 from kandle.ksql.types import BIGINT, column_type
-from kandle.query.nodes import AnyNode, aggregates
+from kandle.query.nodes import AnyNode, aggregates, describe
 from kandle.query.query import Projection
 from kandle.query.signatures import AGGREGATES, SCALARS
 from tests.ksql import forms
@@ -40,7 +40,7 @@ def test_every_function_and_aggregate_has_a_row_and_is_documented() -> None:
     assert documented == {*SCALARS, *AGGREGATES, "Case", "Cast"}
 
 
-@pytest.mark.parametrize("expression", EXPRESSIONS, ids=forms.describe)
+@pytest.mark.parametrize("expression", EXPRESSIONS, ids=describe)
 def test_ksqldb_takes_the_text_and_gives_it_the_type_of_a_column(expression: AnyNode) -> None:
     query = replace(BASE, projection=(Projection("x", expression),))
     try:

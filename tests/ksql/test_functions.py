@@ -86,7 +86,8 @@ def recordings() -> Iterator[tuple[str, dict[str, Any]]]:
 
 @needs_recordings
 def test_types_and_refusals_are_those_of_a_recorded_server() -> None:
-    checked, wrong = 0, []
+    checked = 0
+    wrong: list[tuple[object, ...]] = []
     for text, recording in recordings():
         try:
             kind = claimed(text)

@@ -95,7 +95,7 @@ class Holding:
         return 200, [{"@type": "currentStatus", "statementText": statement, "commandId": "a/b/c", "commandStatus": status}]
 
 
-PATTERNS = {
+PATTERNS: dict[str, Callable[..., tuple[int, object]]] = {
     "SHOW STREAMS;": lambda held: held.show("STREAM"),
     "SHOW TABLES;": lambda held: held.show("TABLE"),
     "DESCRIBE `(.+)` EXTENDED;": Holding.describe,

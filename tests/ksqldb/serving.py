@@ -224,7 +224,7 @@ class _Http2:
 
     def _take(self, event: h2.events.Event) -> None:
         if isinstance(event, h2.events.RequestReceived):
-            self._heads[event.stream_id] = dict(event.headers)
+            self._heads[event.stream_id] = {str(name): str(value) for name, value in event.headers}
             self._bodies[event.stream_id] = b""
         elif isinstance(event, h2.events.DataReceived):
             self._bodies[event.stream_id] += event.data

@@ -14,7 +14,7 @@ from tests.waiting import LIMIT
 
 Story = Callable[[KsqlClient, Served], Awaitable[Any]]
 
-PATIENT = {"connect_timeout": "60s", "timeout": "120s", "patience": "120s"}
+PATIENT: dict[str, Any] = {"connect_timeout": "60s", "timeout": "120s", "patience": "120s"}
 """Times that are only over when something is wrong, however busy the machine is."""
 
 

@@ -111,7 +111,8 @@ def test_bounds_of_windows_are_left_out_where_there_are_no_fields_for_them() -> 
     bar = "`broker` STRING, `symbol` STRING, `WINDOWSTART` BIGINT, `WINDOWEND` BIGINT, `start` TIMESTAMP, "
     bar += ", ".join(f"`{name}` DECIMAL(20, 8)" for name in ("open", "high", "low", "close")) + ", `volume` INTEGER"
     found = made(Bar, bar, ["b", "s", 1, 2, "2026-11-22T10:00:00", *[Decimal("1.50000000")] * 4, 3])
-    assert found == Bar("b", "s", datetime(2026, 11, 22, 10, tzinfo=UTC), *[Decimal("1.5")] * 4, 3)
+    price = Decimal("1.5")
+    assert found == Bar("b", "s", datetime(2026, 11, 22, 10, tzinfo=UTC), price, price, price, price, 3)
 
 
 @pytest.mark.parametrize(

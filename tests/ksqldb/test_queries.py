@@ -259,14 +259,13 @@ def test_a_query_that_has_ended_with_its_connection_or_before_is_no_error_but_an
         async with client.push(None, "SELECT 1;"):
             pass
 
+    def ending(reply: Reply | None) -> Callable[[Asked], Reply | None]:
+        return lambda asked: reply if asked.path == "/close-query" else rows(then=Then.HANG)
+
     for reply in (unknown, None, Reply(then=Then.HANG)):
-        told(
-            lambda asked, reply=reply: reply if asked.path == "/close-query" else rows(then=Then.HANG),
-            story,
-            connect_timeout="500ms",
-        )
+        told(ending(reply), story, connect_timeout="500ms")
     with pytest.raises(KsqlError, match="end of query q1: refuses: On wrong context or worker"):
-        told(lambda asked: wrong if asked.path == "/close-query" else rows(then=Then.HANG), story)
+        told(ending(wrong), story)
 
 
 def test_an_error_between_rows_ends_them() -> None:

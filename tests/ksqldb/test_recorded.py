@@ -27,9 +27,9 @@ CASES: dict[str, Case] = {}
 
 LATE = datetime(2026, 11, 22, 10, 1, tzinfo=UTC)
 EARLY = datetime(2026, 11, 22, 10, 0, tzinfo=UTC)
-EURUSD = Bar("b", "EURUSD", EARLY, *map(Decimal, ("1.5", "1.5", "1.25", "1.25")), 3)
-EURUSD_LATE = Bar("b", "EURUSD", LATE, *[Decimal("1.75")] * 4, 3)
-NZDUSD = Bar("b", "NZDUSD", EARLY, *map(Decimal, ("0.5", "0.5", "0.25", "0.5")), 12)
+EURUSD = Bar("b", "EURUSD", EARLY, Decimal("1.5"), Decimal("1.5"), Decimal("1.25"), Decimal("1.25"), 3)
+EURUSD_LATE = Bar("b", "EURUSD", LATE, Decimal("1.75"), Decimal("1.75"), Decimal("1.75"), Decimal("1.75"), 3)
+NZDUSD = Bar("b", "NZDUSD", EARLY, Decimal("0.5"), Decimal("0.5"), Decimal("0.25"), Decimal("0.5"), 12)
 
 
 def case(name: str) -> Callable[[Case], Case]:

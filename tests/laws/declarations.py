@@ -22,8 +22,8 @@ RESULTS = ("first", "highest", "lowest", "last", "total", "events")
 
 def entities(columns: KeyColumns, *, value_first: bool = False) -> tuple[type, type, type]:
     """Event, schedule row and bar entities with these key columns, before or after the other fields."""
-    keys = [(name, Annotated[kind, Key(number)]) for number, (name, kind) in enumerate(columns.items())]
-    values = [("moment", Annotated[datetime, Timestamp()]), ("amount", Amount), ("quantity", int)]
+    keys: list[tuple[str, Any]] = [(name, Annotated[kind, Key(number)]) for number, (name, kind) in enumerate(columns.items())]
+    values: list[tuple[str, Any]] = [("moment", Annotated[datetime, Timestamp()]), ("amount", Amount), ("quantity", int)]
     event = dataclasses.make_dataclass("Event", values + keys if value_first else keys + values)
     session_fields = [*keys, ("day", Annotated[date, Key(len(columns))]), ("opens", datetime), ("closes", datetime)]
     session = dataclasses.make_dataclass("Session", session_fields)

@@ -80,7 +80,12 @@ def test_an_expression_is_described_as_it_was_written() -> None:
 
 def test_a_recorded_expression_can_be_looked_at() -> None:
     seen: list[str] = []
-    Query().from_(Tick).where(lambda t: seen.append(repr(t.price + 1)) or t.active)
+
+    def condition(tick: Tick) -> bool:
+        seen.append(repr(tick.price + 1))
+        return tick.active
+
+    Query().from_(Tick).where(condition)
     assert seen == ["<Tick.price + 1: Decimal(19, 6)>"]
 
 

@@ -38,7 +38,7 @@ class WatchedClock(ManualClock):
 class Running:
     """A leader's runner on a clock of its own."""
 
-    def __init__(self, start: str, jitter: int = 0, parts: Parts | None = None, **windows: object) -> None:
+    def __init__(self, start: str, jitter: int = 0, parts: Parts | None = None, **windows: Any) -> None:
         self.parts = parts or Parts(bars_market(**({"minutes": 1} | windows)), start)
         self.clock = WatchedClock(t(start))
         self.member = Member(self.parts).poll()

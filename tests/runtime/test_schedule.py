@@ -16,7 +16,7 @@ from tests.runtime.building import Parts, at, frame_of, hours, t
 from tests.runtime.declarations import bars_market
 
 
-def parts_of(**settings: object) -> Parts:
+def parts_of(**settings: Any) -> Parts:
     return Parts(bars_market(**({"minutes": 1, "scheduled": True} | settings)), "14:00")
 
 
@@ -133,7 +133,7 @@ CONTRADICTIONS = [
 
 
 @pytest.mark.parametrize(("wrong", "words"), CONTRADICTIONS)
-def test_rows_that_contradict_each_other_keep_the_old_calendar_and_say_why(wrong: object, words: str) -> None:
+def test_rows_that_contradict_each_other_keep_the_old_calendar_and_say_why(wrong: Any, words: str) -> None:
     parts = parts_of()
     parts.add(hours("14:30", "21:00"))
     provider = parts.provider()
@@ -146,7 +146,7 @@ def test_rows_that_contradict_each_other_keep_the_old_calendar_and_say_why(wrong
     assert provider.problem is not None
     assert words in provider.problem
     # A row that corrects it is taken in with all that came in between.
-    parts.add(type(wrong)(wrong.symbol, wrong.day, at("2024-03-09T15:00"), at("2024-03-09T16:00")))  # type: ignore[attr-defined]
+    parts.add(type(wrong)(wrong.symbol, wrong.day, at("2024-03-09T15:00"), at("2024-03-09T16:00")))
     assert provider.refresh()
     assert provider.problem is None
     assert sessions(provider) == [("14:30", "21:00"), ("15:00", "16:00")]

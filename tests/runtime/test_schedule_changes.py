@@ -15,7 +15,7 @@ from tests.runtime.declarations import Bar, bars_market
 ASIDE = bars_market(minutes=(1, 5), hours=1, scheduled=True)
 
 
-def parts_of(**settings: object) -> Parts:
+def parts_of(**settings: Any) -> Parts:
     return Parts(bars_market(**({"minutes": 1, "scheduled": True} | settings)), "14:00")
 
 

@@ -16,7 +16,7 @@ from tests.runtime.building import Member, Parts, beat, instants, t, tick
 from tests.runtime.declarations import bars_market
 
 
-def parts_of(partitions: int = 1, **windows: object) -> Parts:
+def parts_of(partitions: int = 1, **windows: Any) -> Parts:
     return Parts(bars_market(**({"minutes": 1} | windows)), "14:30", partitions=partitions)
 
 

@@ -356,5 +356,10 @@ def test_between_the_partitions_of_a_round_it_rests_and_may_be_stopped() -> None
     parts = in_three_partitions()
     standby = standby_of(parts)
     rests: list[int] = []
-    standby.step(lambda worked: bool(rests.append(worked)) or len(rests) == 2)
+
+    def rest(worked: int) -> bool:
+        rests.append(worked)
+        return len(rests) == 2
+
+    standby.step(rest)
     assert standby.partitions == (0, 1)

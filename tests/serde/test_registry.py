@@ -146,9 +146,9 @@ def test_all_processes_see_the_same_schemas(wanted: list[tuple[str, list[str]]])
         except SchemaError:
             continue
     for registry in [*registries, EmbeddedRegistry(journal)]:
-        for (subject, names), number in taken.items():
-            assert registry.register(subject, schema(*names)) == number
-            assert [each["name"] for each in json.loads(registry.schema(number) or "")["fields"]] == list(names)
+        for (subject, registered), number in taken.items():
+            assert registry.register(subject, schema(*registered)) == number
+            assert [each["name"] for each in json.loads(registry.schema(number) or "")["fields"]] == list(registered)
 
 
 def test_threads_share_a_registry() -> None:

@@ -110,7 +110,7 @@ def schemas(draw: st.DrawFn) -> dict[str, Any]:
     found = []
     for name in names:
         kind = draw(SIMPLE)
-        first = kind[0] if isinstance(kind, list) else kind
+        first: Any = kind[0] if isinstance(kind, list) else kind
         found.append((name, kind, VALUES[first]) if draw(st.booleans()) else (name, kind))
     return fields(*found)
 

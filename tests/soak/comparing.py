@@ -194,10 +194,12 @@ def _outcome(log: Log, every: Processes, until: int) -> Outcome:
 
 
 def _summed(name: str, rows: Iterable[Row]) -> Row:
-    fields = ("finals", "gaps", "doubled", "missing", "different", "live")
-    found = list(rows)
-    examples = tuple(each for row in found for each in row.examples)
-    return Row(name, *(sum(getattr(row, each) for row in found) for each in fields), examples)
+    parts = list(rows)
+    counts = {
+        field: sum(getattr(row, field) for row in parts)
+        for field in ("finals", "gaps", "doubled", "missing", "different", "live")
+    }
+    return Row(name, **counts, examples=tuple(example for row in parts for example in row.examples))
 
 
 def _wrong_beats(beats: list[Batch]) -> int:

@@ -65,8 +65,9 @@ class Watch:
             messages = [*self._client.consume(1, 0.1), *self._client.consume(10_000, 0)]
             now = self._clock.now()
             for message in messages:
-                if message.error() is None:
-                    self._times[message.partition()][message.offset()] = now
+                partition, offset = message.partition(), message.offset()
+                if message.error() is None and partition is not None and offset is not None:
+                    self._times[partition][offset] = now
 
     def __enter__(self) -> Self:
         self._thread.start()

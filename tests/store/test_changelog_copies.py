@@ -28,7 +28,7 @@ def reads(log: Log) -> list[int]:
         offsets.append(offset)
         return whole(partition, offset, *more)
 
-    log.read = read  # type: ignore[method-assign]
+    log.read = read  # type: ignore[assignment, method-assign]
     return offsets
 
 

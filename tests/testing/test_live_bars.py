@@ -19,12 +19,14 @@ PLAIN = bars_market(minutes=(1, 5))
 
 def test_the_newest_value_of_an_open_bucket_is_what_is_read() -> None:
     async def story(market: Any) -> None:
+        bar = None
         for number, price in enumerate((5, 9, 2), 1):
             await market.ticks.add(tick(f"14:30:{number}0", price))
             for timeframe in ("1m", "5m"):
                 [bar] = await market.live(Bar, timeframe)
                 assert (bar.close, bar.ticks) == (price, number)
             assert await market.finals(Bar, "1m") == []
+        assert bar is not None
         assert (bar.open, bar.high, bar.low, bar.close) == (5, 9, 2, 2)
 
     told(PLAIN, story)

@@ -205,7 +205,7 @@ def test_a_context_that_is_not_open_says_how_to_open_it() -> None:
 @pytest.mark.parametrize("was_open", [False, True])
 def test_a_script_that_writes_outside_of_with_is_told_at_once(was_open: bool, tmp_path: Path) -> None:
     """Without an error the call would give a coroutine that nobody awaits, and the event would be lost without a word."""
-    market = PLAIN(Options(access="write_only", log={"path": tmp_path}))
+    market: Any = PLAIN(Options(access="write_only", log={"path": tmp_path}))
     if was_open:
         with market:
             market.ticks.add(GOOD)

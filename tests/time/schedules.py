@@ -34,7 +34,7 @@ def row(opens: str, closes: str, day: str | None = None, key: str = "a") -> Row:
 
 def calendar_of(rows: Sequence[Row], *, is_whole: bool = False) -> SessionCalendar:
     keys = list(dict.fromkeys(key for key, *_ in rows))
-    days = None if any(day is None for *_, day in rows) else np.array([day for *_, day in rows], dtype=np.int32)
+    days = None if any(day is None for *_, day in rows) else np.array([day for *_, day in rows], dtype=np.int64)
     columns = np.array([(keys.index(key), opens, closes) for key, opens, closes, _ in rows], dtype=np.int64).reshape(-1, 3)
     return SessionCalendar(SessionRows(keys, columns[:, 0], columns[:, 1], columns[:, 2], days), is_whole=is_whole)
 

@@ -202,7 +202,7 @@ def test_times_as_text_with_other_offsets_are_the_instants_that_the_engine_reads
 def test_a_value_that_is_null_in_a_bucket_with_events_is_not_filled() -> None:
     query = CASES["averages"].query
     minutes = [(0, 10, 2), (1, 20, 0), (3, 30, 1)]
-    rows = [
+    rows: list[Row] = [
         {
             **dict.fromkeys(("buyer", "seen")),
             "symbol": "A",

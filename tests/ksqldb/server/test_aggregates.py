@@ -54,7 +54,7 @@ def test_aggregates_of_nothing_but_null(text: str, value: object) -> None:
 
 
 def test_nulls_are_taken_by_offset_only_if_asked_for() -> None:
-    rows = [{"price": Decimal(1)}, {"price": None}]
+    rows: list[dict[str, Any]] = [{"price": Decimal(1)}, {"price": None}]
     assert aggregate("LATEST_BY_OFFSET(`price`)", rows, TICKS) == 1
     assert aggregate("LATEST_BY_OFFSET(`price`, FALSE)", rows, TICKS) is None
 

@@ -190,8 +190,10 @@ class _Life:
             position = 0
             while position < end:
                 for message in reader.consume(1_000, 1):
-                    position = message.offset() + (message.error() is None)
-                    if message.error() is None and message.offset() < end:
+                    offset = message.offset()
+                    assert offset is not None
+                    position = offset + (message.error() is None)
+                    if message.error() is None and offset < end:
                         found.append(message)
                     elif message.error() is not None:
                         position = end

@@ -297,7 +297,7 @@ def test_options_that_do_not_go_together_are_named(cluster: Cluster) -> None:
     engine: dict[str, Any] = {"engine": {"kind": "ksqldb"}, "topics": app.topics_of_tests}  # type: ignore[attr-defined]
     with pytest.raises(OptionsError, match=r"say log.kind = 'kafka' too"):
         app.open(**engine, log={"path": "never-made"}).__enter__()
-    kafka = {"log": {"kind": "kafka"}, "kafka": {"bootstrap": cluster.bootstrap}}
+    kafka: dict[str, Any] = {"log": {"kind": "kafka"}, "kafka": {"bootstrap": cluster.bootstrap}}
     with pytest.raises(OptionsError, match=r"Bar, Tick: AVRO .* give schema_registry.url, or say .* JSON"):
         app.open(**engine, **kafka).__enter__()
 
