@@ -18,11 +18,13 @@ from contextlib import contextmanager
 from multiprocessing import get_context
 
 import numpy as np
+import numpy.typing as npt
 from confluent_kafka import Consumer, TopicPartition
 
 from benchmarks.declarations import GRACE, Market, ticks
 from benchmarks.processes import end_tree, processor_seconds
 from kandle.context.options import Options
+from kandle.log.kafka.log import KafkaLog
 from kandle.log.port import Log
 from kandle.log.records import Records, Write
 from kandle.time.timeframe import MILLISECOND, SECOND
@@ -114,6 +116,7 @@ def main() -> None:
             used = processor_seconds(number)
             sent = feed(market.log, options)
             used = processor_seconds(number) - used
+            assert isinstance(market.log, KafkaLog)
             found = delays(market.log, reading.result())
     median, high, most = np.median(found), np.percentile(found, 99), found.max()
     rate = f"{sent / options.seconds:,.0f} ticks/s"

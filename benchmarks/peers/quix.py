@@ -27,7 +27,7 @@ def main(brokers: str, registry: str, folder: str, guarantee: str) -> None:
         consumer_group=f"quix-{guarantee}",
         auto_offset_reset="earliest",
         state_dir=folder,
-        processing_guarantee=guarantee,  # type: ignore[arg-type]
+        processing_guarantee=guarantee,
         loglevel="WARNING",
     )
     deserializer = AvroDeserializer(schema_registry_client_config=SchemaRegistryClientConfig(url=registry))

@@ -1,6 +1,7 @@
 import io
 from datetime import UTC, datetime
 from decimal import Decimal
+from typing import Any
 
 import polars as pl
 from rich.console import Console

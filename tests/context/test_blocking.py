@@ -40,7 +40,7 @@ def test_ctrl_c_ends_a_call_that_waits_and_the_context_after_it() -> None:
         site.hits.add(Hit("/", NOON))  # type: ignore[unused-coroutine]
         site.hits.for_each(interrupt)  # type: ignore[unused-coroutine]
     with Site.open(**NO_QUERIES) as site:
-        assert site.hits.to_list() == [Hit("/", NOON)]  # type: ignore[comparison-overlap]
+        assert site.hits.to_list() == [Hit("/", NOON)]
 
 
 def test_a_loop_of_the_other_kind_is_refused_with_the_right_one() -> None:

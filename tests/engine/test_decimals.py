@@ -1,5 +1,6 @@
 """Exact arithmetic on scaled integers, against Python's own integers and decimals."""
 
+from collections.abc import Sequence
 from decimal import ROUND_HALF_UP, Decimal, localcontext
 
 import polars as pl

@@ -7,6 +7,7 @@ import signal
 import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 import pytest
@@ -53,7 +54,8 @@ async def replayed(cls: type[Context], stream: str, ticks: pl.DataFrame, bars: t
     """Finals of every timeframe after the ticks were added slice by slice, the clock moving with them, and a day went by."""
     ticks = ticks.sort("time", maintain_order=True)
     start = instant_of(ticks["time"].min()) // SECOND * SECOND
-    async with kandle.testing.context(cls, start=from_instant(start)) as market:
+    context: Any = kandle.testing.context(cls, start=from_instant(start))
+    async with context as market:
         for part in ticks.with_columns(pl.col("time").dt.truncate(slice_of).alias("slice")).partition_by(
             "slice", include_key=False
         ):
@@ -118,12 +120,12 @@ def test_quotes_at_fifty_times_their_speed_through_real_processes_give_the_publi
         with Fx(options) as market:
             for part in ticks.with_columns(pl.col("time").dt.truncate("10s").alias("s")).partition_by("s", include_key=False):
                 pause_until(market.clock, instant_of(part["time"].min()) - AHEAD)
-                market.quotes.add_many(part)
+                market.quotes.add_many(part)  # type: ignore[unused-coroutine]
         with Fx.open(access="read_only", log={"path": tmp_path / "data"}) as market:
 
             def ours() -> dict[str, pl.DataFrame]:
                 bars = {timeframe: market.time_bucket(QuoteBar, timeframe).to_polars() for timeframe in theirs}
-                return {name: bars[name].join(theirs[name], on=KEYS, how="semi").sort(KEYS) for name in theirs}
+                return {name: bars[name].join(theirs[name], on=KEYS, how="semi").sort(KEYS) for name in theirs}  # type: ignore[attr-defined]
 
             found = wait_for(
                 ours,

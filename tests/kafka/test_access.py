@@ -112,7 +112,7 @@ def test_a_user_with_the_documented_rights_sums_ticks_over_tls(guarded: Guarded)
 def test_a_wrong_password_is_named_and_not_shown(guarded: Guarded) -> None:
     refused(
         Application(),
-        guarded.settings(**{"sasl.password": PASSWORD + "x"}),
+        guarded.settings(tls=False, **{"sasl.password": PASSWORD + "x"}),
         "Invalid username or password",
         "sasl.username, sasl.password",
     )

@@ -154,7 +154,7 @@ def test_murmur2_is_read_as_it_is_and_another_partitioner_is_found_out(cluster: 
 def test_a_field_in_a_header_is_what_others_write_there_and_read_there(cluster: Cluster) -> None:
     now = from_instant(SystemClock().now() // MILLISECOND * MILLISECOND)
     with Traces.open(**settings(cluster)) as market:
-        market.traced.add_many([Traced(now, "own", 1, "us"), Traced(now, "none", 2)])
+        market.traced.add_many([Traced(now, "own", 1, "us"), Traced(now, "none", 2)])  # type: ignore[unused-coroutine]
         producer = Producer({"bootstrap.servers": cluster.bootstrap})
         value = json.dumps({"at": to_instant(now) // MILLISECOND, "amount": 3}).encode()
         headers: list[tuple[str, str | bytes | None]] = [("source-id", b"old"), ("other", b"x"), ("source-id", "für".encode())]

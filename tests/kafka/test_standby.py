@@ -49,13 +49,13 @@ def check_handover(options: dict[str, Any]) -> None:
         stack.enter_context(two)
         with one:
             wait_until(lambda: sorted([*health(one).partitions, *health(two).partitions]) == ALL, "sharing the partitions")
-            two.ticks.add_many(ticks(1))
+            two.ticks.add_many(ticks(1))  # type: ignore[unused-coroutine]
             wait_until(lambda: counted(two) == KEYS, "the first finals")
             wait_until(lambda: is_shared(one, two), "following each other")
             left = health(one).partitions
             before = health(two).counters.warm
         wait_until(lambda: list(health(two).partitions) == ALL, "taking over")
-        two.ticks.add_many(ticks(2))
+        two.ticks.add_many(ticks(2))  # type: ignore[unused-coroutine]
         wait_until(lambda: counted(two) >= 2 * KEYS, "the finals after that")
         assert counted(two) == 2 * KEYS
         assert health(two).counters.warm - before == len(left)

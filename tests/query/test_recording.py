@@ -18,6 +18,13 @@ from tests.query.declarations import Tick
 
 NAIVE = datetime(2024, 1, 1)
 
+
+def two_arguments(t: Any, u: Any) -> Any:
+    return t.price > 1
+
+
+WITH_TWO_ARGUMENTS: Any = two_arguments
+
 MISTAKES: list[tuple[str, Callable[[Any], Any], str]] = [
     ("and", lambda t: t.price > 0 and t.size > 0, r"&"),
     ("or", lambda t: t.price > 0 or t.size > 0, r"\|"),
@@ -60,7 +67,7 @@ MISTAKES: list[tuple[str, Callable[[Any], Any], str]] = [
     ("whole row", f.is_null, r"a whole Tick stands where a value is expected"),
     ("not a condition", lambda t: t.size + 1, r"where: Tick\.size \+ 1 is int, not a condition"),
     ("aggregate", lambda t: f.max(t.price) > 1, r"where: f\.max\(Tick\.price\) > 1 holds an aggregate"),
-    ("too many arguments", lambda t, u: t.price > 1, r"where: the function cannot be recorded"),
+    ("too many arguments", WITH_TWO_ARGUMENTS, r"where: the function cannot be recorded"),
 ]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 import pytest
 
@@ -39,7 +40,7 @@ class Running:
     """A leader's runner on a clock of its own."""
 
     def __init__(self, start: str, jitter: int = 0, parts: Parts | None = None, **windows: Any) -> None:
-        self.parts = parts or Parts(bars_market(**({"minutes": 1} | windows)), start)
+        self.parts = parts or Parts(bars_market(**(dict[str, Any]({"minutes": 1}) | windows)), start)
         self.clock = WatchedClock(t(start))
         self.member = Member(self.parts).poll()
         self.runner = Runner(self.parts.planner(), self.member.sender, self.clock, jitter)

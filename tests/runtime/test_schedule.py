@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from dataclasses import replace
 from datetime import time
+from typing import Any
 
 import polars as pl
 import pytest
@@ -17,7 +18,7 @@ from tests.runtime.declarations import bars_market
 
 
 def parts_of(**settings: Any) -> Parts:
-    return Parts(bars_market(**({"minutes": 1, "scheduled": True} | settings)), "14:00")
+    return Parts(bars_market(**(dict[str, Any]({"minutes": 1, "scheduled": True}) | settings)), "14:00")
 
 
 def sessions(provider: object) -> list[tuple[str, str]]:

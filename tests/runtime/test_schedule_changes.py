@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import pytest
 
@@ -16,7 +17,7 @@ ASIDE = bars_market(minutes=(1, 5), hours=1, scheduled=True)
 
 
 def parts_of(**settings: Any) -> Parts:
-    return Parts(bars_market(**({"minutes": 1, "scheduled": True} | settings)), "14:00")
+    return Parts(bars_market(**(dict[str, Any]({"minutes": 1, "scheduled": True}) | settings)), "14:00")
 
 
 def story(context: type[Context], start: str, **options: object):  # type: ignore[no-untyped-def]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import pytest
 
@@ -17,7 +18,7 @@ from tests.runtime.declarations import bars_market
 
 
 def parts_of(partitions: int = 1, **windows: Any) -> Parts:
-    return Parts(bars_market(**({"minutes": 1} | windows)), "14:30", partitions=partitions)
+    return Parts(bars_market(**(dict[str, Any]({"minutes": 1}) | windows)), "14:30", partitions=partitions)
 
 
 def test_a_heartbeat_goes_to_every_partition_with_the_position_of_the_events_there() -> None:

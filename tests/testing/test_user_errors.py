@@ -209,7 +209,8 @@ def test_a_script_that_writes_outside_of_with_is_told_at_once(was_open: bool, tm
     if was_open:
         with market:
             market.ticks.add(GOOD)
-    for call in (lambda: market.ticks.add(GOOD), lambda: market.ticks.add_many([GOOD])):
+    calls: list[Callable[[], object]] = [lambda: market.ticks.add(GOOD), lambda: market.ticks.add_many([GOOD])]
+    for call in calls:
         with pytest.raises(StateError, match="the context is not open"):
             call()
 

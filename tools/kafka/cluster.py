@@ -23,6 +23,8 @@ from tools.kafka.storage import cluster_id, format_data
 
 SMALL = ("-Xms256m", "-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1")
 """Options of Java for a broker that starts fast and takes little memory."""
+Properties = dict[str, str | int | float | bool]
+"""What clients of confluent-kafka take."""
 FAST = ("-Xms1g", "-Xmx1g")
 """Options of Java for benchmarks: all of its compilers, and room."""
 ADMIN_PASSWORD = "admin-secret"
@@ -66,7 +68,7 @@ class Cluster:
         """Addresses of all brokers, as clients take them."""
         return ",".join(f"{HOST}:{port}" for port in self.ports)
 
-    def client_properties(self, user: str = ADMIN) -> dict[str, str]:
+    def client_properties(self, user: str = ADMIN) -> Properties:
         """What a client of confluent-kafka needs to connect, as a user if the cluster is secured."""
         return self._properties_for(self.bootstrap, user)
 
@@ -158,7 +160,7 @@ class Cluster:
     def _passwords(self) -> dict[str, str]:
         return {ADMIN: ADMIN_PASSWORD, **self.users} if self.secured else {}
 
-    def _properties_for(self, bootstrap: str, user: str) -> dict[str, str]:
+    def _properties_for(self, bootstrap: str, user: str) -> Properties:
         if not self.secured:
             return {"bootstrap.servers": bootstrap}
         if user not in self._passwords:

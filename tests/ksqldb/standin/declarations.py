@@ -87,9 +87,9 @@ def market(*, scheduled: bool = False, avro: bool = False, distinct: bool = Fals
 
     sets = {"ticks": EventSet[Tick], "hours": TableSet[Hours], "bars": EventSet[Bar]}
     topics = {f"{name}_{entity.__name__.lower()}": form for entity in (Tick, Hours, Bar)}
-    made = type("Market", (Context,), {"__annotations__": sets, "on_model_creating": on_model_creating})
+    made: Any = type("Market", (Context,), {"__annotations__": sets, "on_model_creating": on_model_creating})
     made.topics_of_tests = topics
-    return made
+    return made  # type: ignore[no-any-return]
 
 
 def ticks(begin: datetime, seconds: int, each: int = 12) -> list[Tick]:

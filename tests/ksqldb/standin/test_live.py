@@ -72,7 +72,7 @@ class Play:
         return {name: self._bars(context, name) for name in ("1s", "5s")}
 
     def _bars(self, context: Context, name: str) -> pl.DataFrame:
-        return context.time_bucket(Bar, name).to_polars(end=self.end).sort(KEYS)
+        return context.time_bucket(Bar, name).to_polars(end=self.end).sort(KEYS)  # type: ignore[attr-defined, no-any-return]
 
     def _is_closed(self, context: Context) -> bool:
         counters = context.health().queries[0].counters.timeframes
@@ -150,7 +150,7 @@ def test_avro_with_a_schema_registry_and_live_bars_of_both_makers(cluster: Clust
         with found.opened() as context:
             same(found.finals(context), found.expected())
             live = {name: context.time_bucket(Bar, name).to_list(include_live=True, end=found.end) for name in ("1s", "5s")}
-        assert all(len(bars) for bars in live.values())
+        assert all(len(bars) for bars in live.values())  # type: ignore[arg-type]
 
 
 def test_schemas_of_events_are_registered_before_ksqldb_would_register_some_of_its_own(
@@ -227,7 +227,8 @@ def test_what_is_there_is_used_and_what_differs_is_refused_by_name(cluster: Clus
                 pass
         assert sum("CREATE TABLE" in text for text in server.asked) == 1
         changed = market(least=1)
-        changed.on_model_creating, topics = _renamed(changed, found.app), found.app.topics_of_tests  # type: ignore[attr-defined]
+        topics = found.app.topics_of_tests  # type: ignore[attr-defined]
+        changed.on_model_creating = _renamed(changed, found.app)  # type: ignore[method-assign]
         changed.topics_of_tests = topics  # type: ignore[attr-defined]
         other = Play(changed, cluster, server, found.begin, found.given)
         with pytest.raises(
