@@ -19,23 +19,22 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
-from benchmarks.declarations import GRACE, Market, Tick, ticks
+import kandle.testing
+from benchmarks.declarations import GRACE, Market, ticks
 from kandle.log.embedded.log import EmbeddedLog
-from kandle.log.port import TopicPartition
+from kandle.log.port import Log, TopicPartition
 from kandle.log.records import Records, Write
-from kandle.model.entity import entity_model
-from kandle.plan.plan import plan
-from kandle.plan.topics import entity_topic
-from kandle.runtime.query_runtime import RuntimeSpec
-from kandle.runtime.runtime import Runtime
-from kandle.time.clock import ManualClock
+from kandle.time.timeframe import SECOND, from_instant
 
 START = 1_700_000_000_000_000 // 3_600_000_000 * 3_600_000_000
 ROWS = 20_000
+PATIENCE = 60
+"""Seconds that a worker has for its end."""
 TICKS_A_SECOND = 20_000
 """Density of the replayed ticks in their own time."""
 
@@ -43,27 +42,36 @@ TICKS_A_SECOND = 20_000
 def replay(options: argparse.Namespace) -> None:
     """Fill a log, then time one worker from the first tick to the last final."""
     with tempfile.TemporaryDirectory() as folder:
-        clock = ManualClock(START)
-        log = EmbeddedLog(Path(folder), clock)
-        log.ensure(entity_topic(entity_model(Tick)))
-        random = np.random.default_rng(7)
-        for begin in range(0, options.ticks, ROWS):
-            instants = START + np.arange(begin, min(begin + ROWS, options.ticks)) * 1_000_000 // TICKS_A_SECOND
-            clock.jump(int(instants[-1]))
-            log.append([Write("ticks", 0, Records(ticks(instants, options.keys, random)))])
-        clock.jump(clock.now() + GRACE + 1_000_000)
-        query = next(iter(Market.model().queries.values()))
-        runtime = Runtime(log, clock, [plan(query)], RuntimeSpec("benchmark", "benchmark"))
-        began = time.perf_counter()
-        runtime.settle()
-        seconds = time.perf_counter() - began
-        counters = runtime.health().queries[0].counters
-        finals = sum(each.finals for each in counters.timeframes.values())
-        assert counters.late == 0
-        assert counters.events == options.ticks
-        print(f"replay: {options.ticks:,} ticks of {options.keys:,} keys to {finals:,} finals in {seconds:.2f} s")
-        print(f"        {options.ticks / seconds / 1e6:.2f} M ticks/s, {counters.commits} commits")
-        runtime.stop()
+        log = {"path": folder}
+        with kandle.testing.context(Market, from_instant(START), access="write_only", log=log) as market:
+            end = fill(market, options)
+        with kandle.testing.context(Market, from_instant(end), log=log) as market:
+            began = time.perf_counter()
+            # The clock of such a context does all that is due before it goes on.
+            move(market, end + GRACE + SECOND)
+            seconds = time.perf_counter() - began
+            counters = market.health().queries[0].counters
+    finals = sum(timeframe.finals for timeframe in counters.timeframes.values())
+    assert counters.late == 0
+    assert counters.events == options.ticks
+    print(f"replay: {options.ticks:,} ticks of {options.keys:,} keys to {finals:,} finals in {seconds:.2f} s")
+    print(f"        {options.ticks / seconds / 1e6:.2f} M ticks/s, {counters.commits} commits")
+
+
+def fill(market: Market, options: argparse.Namespace) -> int:
+    """Append the ticks, the clock moving with them; gives the instant of the last one."""
+    random, instants = np.random.default_rng(7), np.array([START])
+    for begin in range(0, options.ticks, ROWS):
+        instants = START + np.arange(begin, min(begin + ROWS, options.ticks)) * SECOND // TICKS_A_SECOND
+        move(market, int(instants[-1]))
+        market.log.append([Write("ticks", 0, Records(ticks(instants, options.keys, random)))])
+    return int(instants[-1])
+
+
+def move(market: Market, instant: int) -> None:
+    """Set the clock of a context for tests."""
+    assert isinstance(market.clock, kandle.testing.TestClock)
+    market.clock.jump(instant)
 
 
 def worker(folder: str) -> None:
@@ -95,22 +103,34 @@ def fed(options: argparse.Namespace, folder: str) -> list[dict[str, float]]:
     command = [sys.executable, "-m", "benchmarks.runtime", "worker", "--folder", folder]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     lines: list[dict[str, float]] = []
-    assert process.stdout is not None
-    reader = threading.Thread(target=lambda: lines.extend(json.loads(line) for line in process.stdout or ()), daemon=True)
+
+    def read() -> None:
+        for line in process.stdout or ():
+            lines.append(json.loads(line))
+
+    reader = threading.Thread(target=read, daemon=True)
     reader.start()
+
+    def wait_for(done: Callable[[], bool]) -> None:
+        while not done():
+            if process.poll() is not None:
+                sys.exit(f"the worker has ended with exit code {process.returncode}")
+            time.sleep(0.05)
+
     try:
-        time.sleep(3)
+        wait_for(lambda: len(lines) > 1)
         with Market.open(access="write_only", log={"path": folder}) as market:
             feed(market.log, options)
-        time.sleep(GRACE / 1e6 + 2)
+        after = len(lines) + 1 + (GRACE + SECOND) // SECOND
+        wait_for(lambda: len(lines) > after and not lines[-1]["lag"])
     finally:
         process.send_signal(signal.SIGTERM)
-        process.wait(30)
-        reader.join(5)
+        process.wait(PATIENCE)
+        reader.join(PATIENCE)
     return lines
 
 
-def feed(log: object, options: argparse.Namespace) -> None:
+def feed(log: Log, options: argparse.Namespace) -> None:
     """Ticks with the time of their append, a batch every five milliseconds."""
     random = np.random.default_rng(7)
     began = time.time()
@@ -119,7 +139,7 @@ def feed(log: object, options: argparse.Namespace) -> None:
         count = int(elapsed * options.rate) - sent
         if count > 0:
             instants = np.full(count, time.time_ns() // 1000)
-            log.append([Write("ticks", 0, Records(ticks(instants, options.keys, random)))])  # type: ignore[attr-defined]
+            log.append([Write("ticks", 0, Records(ticks(instants, options.keys, random)))])
             sent += count
         time.sleep(0.005)
 

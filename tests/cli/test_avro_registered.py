@@ -14,10 +14,10 @@ from kandle import EventSet, Header, Key, TableSet, Timestamp
 from kandle import functions as f
 from kandle.context.kafka import declarations
 from kandle.log.embedded.log import EmbeddedLog
-from kandle.log.kafka.codecs import codecs_of
 from kandle.log.port import Log, TopicPartition
 from kandle.log.records import Batch, RejectedRecord
 from kandle.plan.plan import plan
+from kandle.serde.formats import topic_codec
 from tests.cli.commands import Here
 from tests.serde.building import registry
 
@@ -176,12 +176,14 @@ def schemas_of(log: Log, context: type[kandle.Context]) -> dict[str, Any]:
     schemas = registry()
     model = context.model()
     plans = [plan(query) for query in model.queries.values()]
-    codec = codecs_of(declarations(model.entities.values(), plans), schemas)
+    declared = declarations(model.entities.values(), plans)
     subjects = {}
     for spec in log.topics():
+        declaration = declared(spec.name)
+        codec = topic_codec(spec.name, spec.columns, spec.keys, schemas, declaration.formats, declaration.entity)
         for number in range(spec.partitions):
             for batch in log.read(TopicPartition(spec.name, number), 0, 1_000_000):
-                codec(spec).encode(batch.records.frame, batch.records.tombstones)
+                codec.encode(batch.records.frame, batch.records.tombstones)
         for side in ("key", "value"):
             latest = schemas.latest(f"{spec.name}-{side}")
             if latest is not None:

@@ -16,9 +16,10 @@ from hypothesis import strategies as st
 import kandle
 from kandle.errors import SchemaError
 from kandle.model.entity import entity_model
+from kandle.model.parsing import scaled
 from kandle.model.types import INTEGER, STRING, TIMESTAMP, DecimalType
 from kandle.plan.topics import TopicColumn, entity_topic
-from kandle.serde.port import RecordField, column_fields, entity_field, physical_default, scaled
+from kandle.serde.port import RecordField, column_fields, entity_field, physical_default
 from kandle.serde.schema import avro_schema, canonical, decimal_bytes, fingerprint, record_name
 from tests.serde.building import SOME_UUID
 

@@ -35,7 +35,7 @@ class Broker:
 
     node: Node
     command: Sequence[str]
-    clients: Mapping[str, str]
+    clients: Mapping[str, str | int | float | bool]
     log: Path
     """What it says, of all its starts."""
     _process: subprocess.Popen[bytes] | None = field(default=None, init=False, repr=False)
