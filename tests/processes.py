@@ -14,6 +14,9 @@ from typing import IO
 
 from tests.waiting import LIMIT
 
+SHORT = 10
+"""Seconds to wait for what a process has written that is gone."""
+
 
 class Lines:
     """The lines of one stream, read by a thread so that the process never waits for its reader."""
@@ -21,6 +24,7 @@ class Lines:
     def __init__(self, stream: IO[str]) -> None:
         self._lines: list[str] = []
         self._queue: SimpleQueue[str] = SimpleQueue()
+        self._has_ended = False
         self._reader = Thread(target=self._read, args=[stream], daemon=True)
         self._reader.start()
 
@@ -36,17 +40,21 @@ class Lines:
         """All that has come until now."""
         return "".join(self._lines)
 
-    def next(self) -> str | None:
-        """Return the next line, "" at the end of the stream, or None if nothing came within `LIMIT` seconds."""
+    def next(self, limit: float = LIMIT) -> str | None:
+        """Return the next line, "" at the end of the stream, or None if nothing came within so many seconds."""
+        if self._has_ended:
+            return ""
         try:
-            return self._queue.get(timeout=LIMIT)
+            line = self._queue.get(timeout=limit)
         except Empty:
             return None
+        self._has_ended = not line
+        return line
 
-    def rest(self) -> str:
+    def rest(self, limit: float = LIMIT) -> str:
         """Return all lines that were not asked for yet, up to the end of the stream."""
         lines: list[str] = []
-        while line := self.next():
+        while line := self.next(limit):
             lines.append(line)
         return "".join(lines)
 
@@ -123,7 +131,7 @@ class RunningProcess:
         except subprocess.TimeoutExpired:
             self._fail("its end")
         output = self.kill()
-        self._errors.rest()
+        self._errors.rest(SHORT)
         if self._process.returncode != code:
             self._fail(f"exit code {code}")
         return output, self._errors.text
@@ -147,11 +155,12 @@ class RunningProcess:
         self._process.wait()
         with suppress(BrokenPipeError):
             self._input.close()
-        return self._output.rest()
+        # A process that it has started itself may hold the stream open.
+        return self._output.rest(SHORT)
 
     def _fail(self, expected: str) -> None:
         state = "still ran" if self.is_running else f"ended with exit code {self._process.returncode}"
         self.kill()
-        self._errors.rest()
+        self._errors.rest(SHORT)
         wrote = f"It wrote:\n{self._output.text}\nand to standard error:\n{self._errors.text}"
         raise AssertionError(f"{expected} expected, but `{self._command}` {state}. {wrote}")
