@@ -26,11 +26,12 @@ def two_arguments(t: Any, u: Any) -> Any:
 WITH_TWO_ARGUMENTS: Any = two_arguments
 
 MISTAKES: list[tuple[str, Callable[[Any], Any], str]] = [
-    ("and", lambda t: t.price > 0 and t.size > 0, r"&"),
-    ("or", lambda t: t.price > 0 or t.size > 0, r"\|"),
+    ("and", lambda t: t.price > 0 and t.size > 0, r"`and` cannot be recorded; write \(a\) & \(b\)"),
+    ("or", lambda t: t.price > 0 or t.size > 0, r"`or` cannot be recorded; write \(a\) \| \(b\)"),
     ("not", lambda t: not t.active, r"write f\.not_\(x\)"),
     ("invert", lambda t: ~t.active, r"write f\.not_\(x\)"),
-    ("chained comparison", lambda t: 0 < t.size < 5, r"\(a < b\) & \(b < c\)"),
+    ("chained comparison", lambda t: 0 < t.size < 5, r"a chained comparison cannot .* \(a < b\) & \(b < c\)"),
+    ("chained comparison in an if", lambda t: f.count() if 0 < t.size < 5 else 1, r"a chained comparison cannot"),
     ("in a list", lambda t: t.name in ["a", "b"], r"f\.is_in\(x, "),
     ("not in a list", lambda t: t.name not in ["a", "b"], r"f\.is_in\(x, "),
     ("in a set", lambda t: t.name in {"a", "b"}, r"f\.is_in\(x, "),

@@ -55,27 +55,42 @@ def failure_advice(error: Exception, stage: str) -> str:
     return f"; {NEW_TARGET}" if stage == "select" and not names_an_argument else ""
 
 
+CONNECTIVES = {
+    True: "`and` cannot be recorded; write (a) & (b)",
+    False: "`or` cannot be recorded; write (a) | (b)",
+}
+"""What to write in the place of a connective, by whether it goes on while its operand is true."""
+
+CONSTRUCTS = {
+    "UNARY_NOT": "`not` cannot be recorded; write f.not_(x)",
+    "CONTAINS_OP": "`in` cannot be recorded; write f.is_in(x, values)",
+    "CALL": "max(), min(), any() and the like cannot be recorded; write f.greatest(a, b), f.least(a, b)",
+    "PRECALL": "max(), min(), any() and the like cannot be recorded; write f.greatest(a, b), f.least(a, b)",
+}
+"""What to write in the place of a construct, by the instruction that asks for the truth of a value."""
+
+
 def truth_advice(frame: FrameType) -> str:
     """What to write in the place of the construct that asked for the truth of an expression."""
     if frame.f_code.co_name in CONSTRUCTORS:
         return NEW_TARGET
-    instructions = list(dis.get_instructions(frame.f_code))
-    at = next((i for i, each in enumerate(instructions) if each.offset == frame.f_lasti), None)
-    name = instructions[at].opname if at is not None else ""
-    before = [each.opname for each in instructions[max(0, (at or 0) - 2) : at]]
-    if name == "UNARY_NOT":
-        return "`not` cannot be recorded; write f.not_(x)"
-    if name == "CONTAINS_OP":
-        return "`in` cannot be recorded; write f.is_in(x, values)"
-    if before == ["COPY", "COMPARE_OP"] and "JUMP" in name:
+    names = [instruction.opname for instruction in dis.get_instructions(frame.f_code)]
+    offsets = [instruction.offset for instruction in dis.get_instructions(frame.f_code)]
+    at = offsets.index(frame.f_lasti) if frame.f_lasti in offsets else 0
+    # Python 3.13 asks for the truth in an instruction of its own, before the one that uses it.
+    name = names[at + 1] if names[at] == "TO_BOOL" else names[at]
+    before = names[:at]
+    # `and`, `or` and chained comparisons keep the value: by the jump itself, or from Python 3.12 on by a copy.
+    keeps_value = name.endswith("_OR_POP")
+    if "JUMP" in name and before[-1:] == ["COPY"]:
+        keeps_value, before = True, before[:-1]
+    is_chained = before[-2:] == ["COPY", "COMPARE_OP"] or (name == "COMPARE_OP" and before[-2:] == ["SWAP", "COPY"])
+    if is_chained and name.startswith(("JUMP", "POP_JUMP", "COMPARE_OP")):
         return "a chained comparison cannot be recorded; write (a < b) & (b < c)"
-    if name.startswith("JUMP_IF_FALSE_OR_POP"):
-        return "`and` cannot be recorded; write (a) & (b)"
-    if name.startswith("JUMP_IF_TRUE_OR_POP"):
-        return "`or` cannot be recorded; write (a) | (b)"
-    if name.startswith(("CALL", "PRECALL")):
-        return "max(), min(), any() and the like cannot be recorded; write f.greatest(a, b), f.least(a, b)"
-    return f"an expression has no truth value while its query is recorded; {WAYS_OUT}"
+    if keeps_value:
+        return CONNECTIVES["IF_FALSE" in name]
+    advice = (text for prefix, text in CONSTRUCTS.items() if name.startswith(prefix))
+    return next(advice, f"an expression has no truth value while its query is recorded; {WAYS_OUT}")
 
 
 def attribute_advice(name: str) -> str:
