@@ -23,6 +23,7 @@ from confluent_kafka import Consumer, TopicPartition
 
 from benchmarks.declarations import GRACE, Market, ticks
 from benchmarks.processes import end_tree, processor_seconds
+from kandle.context.context import state_of
 from kandle.context.options import Options
 from kandle.log.kafka.log import KafkaLog
 from kandle.log.port import Log
@@ -110,14 +111,15 @@ def main() -> None:
     with Cluster(jvm=FAST) as cluster, readers:
         settings = Options(access="write_only", log={"kind": "kafka"}, kafka={"bootstrap": cluster.bootstrap})
         with Market(settings) as market, worker(cluster.bootstrap) as number:
-            wait_for_heartbeats(market.log)
+            wait_for_heartbeats(state_of(market).log)
             reading = readers.submit(seen, cluster.bootstrap, START + options.seconds + GRACE / SECOND)
             time.sleep(START)
             used = processor_seconds(number)
-            sent = feed(market.log, options)
+            sent = feed(state_of(market).log, options)
             used = processor_seconds(number) - used
-            assert isinstance(market.log, KafkaLog)
-            found = delays(market.log, reading.result())
+            log = state_of(market).log
+            assert isinstance(log, KafkaLog)
+            found = delays(log, reading.result())
     median, high, most = np.median(found), np.percentile(found, 99), found.max()
     rate = f"{sent / options.seconds:,.0f} ticks/s"
     print(f"{rate} of {options.keys:,} keys for {options.seconds} s: {len(found):,} one-second finals")

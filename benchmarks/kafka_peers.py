@@ -36,6 +36,7 @@ from confluent_kafka.serialization import MessageField, SerializationContext
 from benchmarks.declarations import Minutes
 from benchmarks.peers.environments import MissingPeerError, environment, python
 from benchmarks.processes import end_tree, processor_seconds
+from kandle.context.context import state_of
 from kandle.context.options import Options
 from kandle.log.records import Records, Write
 from kandle.time.timeframe import MILLISECOND, MINUTE
@@ -153,12 +154,12 @@ def fill(work: Work) -> int:
     names = random.permutation(work.keys)
     volume = 0
     with Minutes(options) as context:
-        start = (context.clock.now() - work.ticks * MINUTE // work.ticks_a_minute) // MINUTE * MINUTE - MINUTE
+        start = (state_of(context).clock.now() - work.ticks * MINUTE // work.ticks_a_minute) // MINUTE * MINUTE - MINUTE
         for begin in range(0, work.ticks, ROWS):
             numbers = np.arange(begin, min(begin + ROWS, work.ticks))
             frame = ticks(start + numbers * MINUTE // work.ticks_a_minute, names[numbers % work.keys], random)
             volume += int(frame["size"].to_numpy()[numbers < work.ticks_a_minute].sum())
-            context.log.append([Write("ticks", 0, Records(frame))])
+            state_of(context).log.append([Write("ticks", 0, Records(frame))])
     return volume
 
 

@@ -26,6 +26,7 @@ import numpy as np
 
 import kandle.testing
 from benchmarks.declarations import GRACE, Market, ticks
+from kandle.context.context import state_of
 from kandle.log.embedded.log import EmbeddedLog
 from kandle.log.port import Log, TopicPartition
 from kandle.log.records import Records, Write
@@ -64,13 +65,13 @@ def fill(market: Market, options: argparse.Namespace) -> int:
     for begin in range(0, options.ticks, ROWS):
         instants = START + np.arange(begin, min(begin + ROWS, options.ticks)) * SECOND // TICKS_A_SECOND
         move(market, int(instants[-1]))
-        market.log.append([Write("ticks", 0, Records(ticks(instants, options.keys, random)))])
+        state_of(market).log.append([Write("ticks", 0, Records(ticks(instants, options.keys, random)))])
     return int(instants[-1])
 
 
 def move(market: Market, instant: int) -> None:
     """Set the clock of a context for tests."""
-    assert isinstance(market.clock, kandle.testing.TestClock)
+    assert isinstance(market, kandle.testing.TestContext)
     market.clock.jump(instant)
 
 
@@ -120,7 +121,7 @@ def fed(options: argparse.Namespace, folder: str) -> list[dict[str, float]]:
     try:
         wait_for(lambda: len(lines) > 1)
         with Market.open(access="write_only", log={"path": folder}) as market:
-            feed(market.log, options)
+            feed(state_of(market).log, options)
         after = len(lines) + 1 + (GRACE + SECOND) // SECOND
         wait_for(lambda: len(lines) > after and not lines[-1]["lag"])
     finally:

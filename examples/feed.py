@@ -29,7 +29,7 @@ def quotes(market: Fx, stop: threading.Event) -> None:
         now = datetime.now(UTC)
         # Kafka's Avro keeps milliseconds.
         time = now.replace(microsecond=now.microsecond // 1_000 * 1_000)
-        market.quotes.add(Quote(time, "demo", symbol, bids[symbol], bids[symbol] + Decimal("0.00010")))  # type: ignore[unused-coroutine]
+        market.quotes.add(Quote(time, "demo", symbol, bids[symbol], bids[symbol] + Decimal("0.00010")))
 
 
 def main() -> None:

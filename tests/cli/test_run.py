@@ -30,7 +30,7 @@ CLOCK = SystemClock()
 def add(folder: Path, *ticks: tuple[str, datetime, str]) -> None:
     """Add ticks as another process would."""
     with Market(Options(access="write_only", log={"path": str(folder)})) as market:
-        market.ticks.add_many([Tick(symbol, time, Decimal(price), 1) for symbol, time, price in ticks])  # type: ignore[unused-coroutine]
+        market.ticks.add_many([Tick(symbol, time, Decimal(price), 1) for symbol, time, price in ticks])
 
 
 def coming_second() -> datetime:

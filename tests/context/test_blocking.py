@@ -5,16 +5,19 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 import kandle.testing
 from kandle.errors import ModelError, StateError, TimeframeError
-from tests.context.test_context import Hit, Page, Site
+from tests.context.test_context import Hit, Owner, Page, Site
 
 NOON = datetime(2024, 3, 8, 12, tzinfo=UTC)
 NO_QUERIES: dict[str, Any] = {"runtime": {"enabled": False}}
@@ -28,38 +31,154 @@ def _ctrl_c() -> Iterator[None]:
     signal.signal(signal.SIGINT, before)
 
 
-def interrupt(value: object) -> None:
-    """Ctrl-C, while the main thread waits."""
-    assert threading.current_thread() is not threading.main_thread()
-    os.kill(os.getpid(), signal.SIGINT)
-
-
 @pytest.mark.usefixtures("_ctrl_c")
 def test_ctrl_c_ends_a_call_that_waits_and_the_context_after_it() -> None:
+    def interrupt() -> None:
+        waited.wait(60)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    def handle(hit: Hit) -> None:
+        # The one hit is handled, so from now on the call waits for another one.
+        waited.set()
+
+    waited = threading.Event()
+    thread = threading.Thread(target=interrupt)
+    thread.start()
     with pytest.raises(KeyboardInterrupt), Site.open(**NO_QUERIES) as site:
-        site.hits.add(Hit("/", NOON))  # type: ignore[unused-coroutine]
-        site.hits.for_each(interrupt)  # type: ignore[unused-coroutine]
+        site.hits.add(Hit("/", NOON))
+        site.hits.for_each(handle)
+    thread.join()
     with Site.open(**NO_QUERIES) as site:
         assert site.hits.to_list() == [Hit("/", NOON)]
 
 
-def test_a_loop_of_the_other_kind_is_refused_with_the_right_one() -> None:
+def test_a_handler_of_the_blocking_form_may_call_blocking_methods() -> None:
+    with Site.open(**NO_QUERIES) as site:
+        site.hits.add_many([Hit("/", NOON), Hit("/b", NOON)])
+        assert site.hits.for_each(lambda hit: site.owners.add(Owner(hit.page, "me")), limit=2) == 2
+        assert [owner.page for owner in site.owners.to_list()] == ["/", "/b"]
+
+
+def test_a_handler_that_is_a_coroutine_function_is_refused_by_the_blocking_form() -> None:
+    async def handle(hit: Hit) -> None:
+        raise AssertionError
+
+    with Site.open(**NO_QUERIES) as site, pytest.raises(StateError, match=r"write `await site\.hits\.for_each_async\(\.\.\.\)`"):
+        site.hits.for_each(handle)  # type: ignore[arg-type]
+
+
+def test_a_blocking_call_in_an_event_loop_names_the_one_to_await() -> None:
     async def story() -> None:
         async with Site.open(**NO_QUERIES) as site:
-            with pytest.raises(StateError, match=r"opened by `with`; write `async for` and `async with`"):
+            with pytest.raises(
+                StateError, match=r"`site\.hits\.add\(\.\.\.\)` would block .*; write `await site\.hits\.add_async"
+            ):
+                site.hits.add(Hit("/", NOON))
+            with pytest.raises(StateError, match=r"write `async for`"):
                 next(iter(site.hits))
             with pytest.raises(StateError, match=r"write `async for`"):
                 iter(site.hits.messages())
+            with pytest.raises(StateError, match=r"write `async with`"):
+                site.hits.manual_commit().__enter__()
 
     asyncio.run(story())
 
 
+def test_a_blocking_call_in_a_loop_other_than_that_of_the_context_is_refused_too() -> None:
+    with Site.open(**NO_QUERIES) as site:
+
+        async def story() -> None:
+            with pytest.raises(StateError, match=r"write `await site\.pages\.to_list_async\(\.\.\.\)`"):
+                site.pages.to_list()
+
+        asyncio.run(story())
+
+
+def test_a_context_of_plain_with_can_be_awaited_in_another_loop() -> None:
+    async def story() -> list[Hit]:
+        await asyncio.gather(*(site.hits.add_async(Hit(f"/{number}", NOON)) for number in range(3)))
+        async for message in site.hits.messages():
+            await site.owners.add_async(Owner(message.key[0], "me"))
+            if message.offset == 2:
+                break
+        return await site.hits.to_list_async()
+
+    with Site.open(**NO_QUERIES) as site:
+        assert {hit.page for hit in asyncio.run(story())} == {"/0", "/1", "/2"}
+        assert len(site.owners.to_list()) == 3
+
+
+def test_a_context_of_async_with_can_be_used_by_threads() -> None:
+    async def story() -> list[Hit]:
+        async with Site.open(**NO_QUERIES) as site:
+            await asyncio.to_thread(site.hits.add, Hit("/", NOON))
+            return await asyncio.to_thread(site.hits.to_list)
+
+    assert asyncio.run(story()) == [Hit("/", NOON)]
+
+
+def test_an_async_call_without_an_event_loop_names_the_blocking_one() -> None:
+    with Site.open(**NO_QUERIES) as site:
+        with pytest.raises(StateError, match=r"no event loop runs here.*; write `site\.hits\.add\(\.\.\.\)`, which blocks"):
+            site.hits.add_async(Hit("/", NOON))  # type: ignore[unused-coroutine]
+        assert site.hits.to_list() == []
+
+
+@pytest.mark.filterwarnings("ignore:coroutine .* was never awaited:RuntimeWarning")
+def test_a_call_that_nobody_awaits_is_an_error_when_the_context_is_left() -> None:
+    async def story() -> None:
+        async with Site.open(**NO_QUERIES) as site:
+            site.hits.add_async(Hit("/", NOON))  # type: ignore[unused-coroutine]
+            await asyncio.create_task(site.hits.add_async(Hit("/b", NOON)))
+
+    with pytest.raises(
+        StateError, match=r"^1 call was never awaited, so it did nothing; write `await site\.hits\.add_async\(\.\.\.\)`$"
+    ):
+        asyncio.run(story())
+
+
+FORKED = """
+import os, sys
+from datetime import UTC, datetime
+from tests.context.test_context import Hit, Site
+
+def attempt(call):
+    child = os.fork()
+    if child:
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+        return
+    try:
+        call()
+    except Exception as error:
+        print(type(error).__name__, error, flush=True)
+        os._exit(0)
+    os._exit(1)
+
+def again():
+    with Site.open(runtime={"enabled": False}) as site:
+        site.hits.to_list()
+
+with Site.open(runtime={"enabled": False}) as site:
+    site.hits.add(Hit("/", datetime.now(UTC)))
+    attempt(site.hits.to_list)
+attempt(again)
+"""
+
+
+def test_a_context_in_a_forked_process_is_refused_with_the_way_to_start_one(tmp_path: Path) -> None:
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
+    command = [sys.executable, "-W", "ignore::DeprecationWarning", "-c", FORKED]
+    run = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300, check=False)
+    used, opened = run.stdout.splitlines()
+    assert used.startswith("StateError this Site was opened in process ")
+    assert opened.startswith("StateError process ")
+    assert all('Start the process by `multiprocessing.get_context("spawn")`' in line for line in (used, opened))
+
+
 def test_a_context_that_nobody_opened_says_so_at_once() -> None:
-    site: Any = Site()
+    site = Site()
     for call in (site.hits.to_list, lambda: site.hits.add(Hit("/", NOON)), lambda: next(iter(site.hits))):
-        with pytest.raises(
-            StateError, match=r"the context is not open; write `async with Site.open\(\) as context:`|opened by `with`"
-        ):
+        with pytest.raises(StateError, match=r"the context is not open; write `with Site.open\(\) as site:`"):
             call()
 
 

@@ -173,7 +173,7 @@ DOUBTS: list[tuple[dict[str, Any], Any, str]] = [
 ]
 
 
-@pytest.mark.parametrize("name", ["log", "clock", "health", "set", "time_bucket"])
+@pytest.mark.parametrize("name", ["health", "ksql", "options", "problem", "set", "time_bucket"])
 def test_a_set_cannot_have_the_name_of_something_of_the_context(name: str) -> None:
     with pytest.raises(ModelError, match=rf"Wrong\.{name}: every context has a '{name}' of its own; give the set another name"):
         built({name: EventSet[Hit]})

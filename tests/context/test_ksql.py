@@ -47,13 +47,13 @@ def test_it_is_awaited_in_an_async_context(tmp_path: Path) -> None:
     async def story() -> None:
         async with serving(answer) as served:
             async with opened(tmp_path, served.url) as words:
-                assert await words.ksql.pull(Word, "SELECT * FROM `words`;") == [Word("a", 1), Word("b", 2)]
-                assert (await words.ksql.info()).release == (7, 4, 0)
+                assert await words.ksql.pull_async(Word, "SELECT * FROM `words`;") == [Word("a", 1), Word("b", 2)]
+                assert (await words.ksql.info_async()).release == (7, 4, 0)
                 async for row in words.ksql.push(None, "SELECT * FROM `words` EMIT CHANGES;"):
                     assert row == {"n": 1, "text": "a"}
                     break
                 with pytest.raises(KsqlError, match="no"):
-                    await words.ksql.execute("CREATE STREAM ..;")
+                    await words.ksql.execute_async("CREATE STREAM ..;")
             assert served.connections
 
     asyncio.run(asyncio.wait_for(story(), LIMIT))
@@ -86,7 +86,7 @@ def test_before_the_context_is_open_there_is_none(tmp_path: Path) -> None:
 
 def test_a_wrong_url_is_named_and_a_password_is_not(tmp_path: Path) -> None:
     with opened(tmp_path, "ksqldb:8088") as words, pytest.raises(OptionsError, match=r"'ksqldb:8088' is no url of a ksqlDB"):
-        words.ksql.info()  # type: ignore[unused-coroutine]
+        words.ksql.info()
     with pytest.raises(OptionsError) as caught:
         Words.open(ksqldb={"password": ["s3cret"]})
     assert "s3cret" not in str(caught.value)

@@ -17,6 +17,7 @@ import kandle.testing
 from examples.fx import Fx, Quote, QuoteBar
 from examples.gold import Gold, Trade, TradeBar
 from kandle import Context
+from kandle.context.context import state_of
 from kandle.context.options import Options
 from kandle.model.columns import to_logical, to_physical
 from kandle.model.entity import entity_model
@@ -60,12 +61,14 @@ async def replayed(cls: type[Context], stream: str, ticks: pl.DataFrame, bars: t
             "slice", include_key=False
         ):
             newest = instant_of(part["time"].max())
-            await getattr(market, stream).add_many(part)
-            await market.clock.set(newest)
-        await market.clock.advance("1d")
+            await getattr(market, stream).add_many_async(part)
+            await market.clock.set_async(newest)
+        await market.clock.advance_async("1d")
         assert market.health().queries[0].counters.late == 0
-        names = [bar.name for bar in market.plan_of(bars).emitted]
-        return {name: await market.time_bucket(bars, name).to_polars() for name in names}
+        plan = state_of(market).plan_of(bars)
+        assert plan is not None
+        names = [bar.name for bar in plan.emitted]
+        return {name: await market.time_bucket(bars, name).to_polars_async() for name in names}
 
 
 @pytest.mark.anyio
@@ -119,13 +122,13 @@ def test_quotes_at_fifty_times_their_speed_through_real_processes_give_the_publi
         options = Options(access="write_only", log={"path": tmp_path / "data"}, clock=clock)
         with Fx(options) as market:
             for part in ticks.with_columns(pl.col("time").dt.truncate("10s").alias("s")).partition_by("s", include_key=False):
-                pause_until(market.clock, instant_of(part["time"].min()) - AHEAD)
-                market.quotes.add_many(part)  # type: ignore[unused-coroutine]
+                pause_until(state_of(market).clock, instant_of(part["time"].min()) - AHEAD)
+                market.quotes.add_many(part)
         with Fx.open(access="read_only", log={"path": tmp_path / "data"}) as market:
 
             def ours() -> dict[str, pl.DataFrame]:
                 bars = {timeframe: market.time_bucket(QuoteBar, timeframe).to_polars() for timeframe in theirs}
-                return {name: bars[name].join(theirs[name], on=KEYS, how="semi").sort(KEYS) for name in theirs}  # type: ignore[attr-defined]
+                return {name: bars[name].join(theirs[name], on=KEYS, how="semi").sort(KEYS) for name in theirs}
 
             found = wait_for(
                 ours,

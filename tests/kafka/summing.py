@@ -11,6 +11,7 @@ from uuid import uuid4
 import kandle
 from kandle import Context, EventSet, Key, Precision, Timestamp
 from kandle import functions as f
+from kandle.context.context import state_of
 from kandle.sets.reading import rows
 from tests import waiting
 
@@ -107,5 +108,5 @@ def wait_until(done: Callable[[], object], market: Context | None = None) -> Non
 
 def summed(market: Context, app: Application) -> tuple[int, int]:
     """What all finals together say of the ticks: the sum of their numbers, and how many they are."""
-    frames = list(rows(market.log, app.finals))
+    frames = list(rows(state_of(market).log, app.finals))
     return sum(int(frame["number"].sum()) for frame in frames), sum(int(frame["ticks"].sum()) for frame in frames)

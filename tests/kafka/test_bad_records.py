@@ -8,6 +8,7 @@ import polars as pl
 import pytest
 from confluent_kafka import Producer
 
+from kandle.context.context import state_of
 from kandle.sets.reading import rows
 from tests.kafka.reading import everything
 from tests.kafka.summing import Application, settings, summed, wait_until
@@ -55,7 +56,7 @@ def test_each_bad_record_is_named_and_the_ticks_around_it_count(bootstrap: str, 
         assert summed(market, app) == (11, 2)
         counters = market.health().queries[0].counters
         assert (counters.events, counters.rejected) == (3, len(bad))
-        letters = pl.concat(rows(market.log, f"{app.name}_sums_dlq"))
+        letters = pl.concat(rows(state_of(market).log, f"{app.name}_sums_dlq"))
         market.ticks.add(app.one(100))
         wait_until(lambda: summed(market, app) == (111, 3), market)
     assert letters["offset"].to_list() == list(range(1, 1 + len(bad)))

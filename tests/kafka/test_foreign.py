@@ -14,6 +14,7 @@ from confluent_kafka import Producer
 import kandle
 from kandle import Context, EventSet, Header, Key, Timestamp
 from kandle import functions as f
+from kandle.context.context import state_of
 from kandle.errors import DataError
 from kandle.log.port import TopicPartition
 from kandle.time.clock import SystemClock
@@ -154,13 +155,13 @@ def test_murmur2_is_read_as_it_is_and_another_partitioner_is_found_out(cluster: 
 def test_a_field_in_a_header_is_what_others_write_there_and_read_there(cluster: Cluster) -> None:
     now = from_instant(SystemClock().now() // MILLISECOND * MILLISECOND)
     with Traces.open(**settings(cluster)) as market:
-        market.traced.add_many([Traced(now, "own", 1, "us"), Traced(now, "none", 2)])  # type: ignore[unused-coroutine]
+        market.traced.add_many([Traced(now, "own", 1, "us"), Traced(now, "none", 2)])
         producer = Producer({"bootstrap.servers": cluster.bootstrap})
         value = json.dumps({"at": to_instant(now) // MILLISECOND, "amount": 3}).encode()
         headers: list[tuple[str, str | bytes | None]] = [("source-id", b"old"), ("other", b"x"), ("source-id", "für".encode())]
         producer.produce("traced", key=b"theirs", value=value, headers=headers)
         assert producer.flush(LIMIT) == 0
-        (batch,) = market.log.read(TopicPartition("traced", 0), 0, 10)
+        (batch,) = state_of(market).log.read(TopicPartition("traced", 0), 0, 10)
         assert batch.records.frame["source"].to_list() == ["us", None, "für"]
     first, second, _ = everything(cluster.bootstrap, "traced")
     assert (first.headers(), second.headers()) == ([("source-id", b"us")], None)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from kandle.context.context import state_of
 from kandle.log.port import GroupSpec, TopicPartition
 from tests.kafka.summing import Application, settings, wait_until
 from tests.log.building import poll_until
@@ -15,9 +16,9 @@ def test_records_that_are_gone_before_they_were_read_are_told(bootstrap: str, ca
         for number in range(5):
             market.ticks.add(app.one(number))
         place = TopicPartition(app.ticks, 0)
-        market.log.truncate(place, 3)
-        wait_until(lambda: market.log.first(place) == 3)
-        consumer = market.log.consumer(GroupSpec(app.name, (app.ticks,), "one"))
+        state_of(market).log.truncate(place, 3)
+        wait_until(lambda: state_of(market).log.first(place) == 3)
+        consumer = state_of(market).log.consumer(GroupSpec(app.name, (app.ticks,), "one"))
         wait_until(lambda: bool(consumer.poll(100_000, 10)) or bool(consumer.assignment))
         consumer.seek({place: 1})
         poll_until(consumer, 2)

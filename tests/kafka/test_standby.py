@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from kandle import Context
+from kandle.context.context import state_of
 from kandle.runtime.counters import QueryHealth
 from kandle.time.clock import SystemClock
 from kandle.time.timeframe import MILLISECOND, SECOND, from_instant
@@ -39,7 +40,7 @@ def ticks(number: int) -> list[Tick]:
 
 def counted(context: Context) -> int:
     """How many ticks are in the finals."""
-    frames = [frame_of(context.log, "bars_1s_final", partition) for partition in ALL]
+    frames = [frame_of(state_of(context).log, "bars_1s_final", partition) for partition in ALL]
     return sum(int(frame["ticks"].sum()) for frame in frames if frame.height)
 
 
@@ -49,13 +50,13 @@ def check_handover(options: dict[str, Any]) -> None:
         stack.enter_context(two)
         with one:
             wait_until(lambda: sorted([*health(one).partitions, *health(two).partitions]) == ALL, "sharing the partitions")
-            two.ticks.add_many(ticks(1))  # type: ignore[unused-coroutine]
+            two.ticks.add_many(ticks(1))
             wait_until(lambda: counted(two) == KEYS, "the first finals")
             wait_until(lambda: is_shared(one, two), "following each other")
             left = health(one).partitions
             before = health(two).counters.warm
         wait_until(lambda: list(health(two).partitions) == ALL, "taking over")
-        two.ticks.add_many(ticks(2))  # type: ignore[unused-coroutine]
+        two.ticks.add_many(ticks(2))
         wait_until(lambda: counted(two) >= 2 * KEYS, "the finals after that")
         assert counted(two) == 2 * KEYS
         assert health(two).counters.warm - before == len(left)

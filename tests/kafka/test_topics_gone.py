@@ -13,6 +13,7 @@ from confluent_kafka.admin import AdminClient
 
 import kandle.runtime.runtime
 from kandle import Context
+from kandle.context.context import state_of
 from kandle.errors import StateError, UnavailableError
 from kandle.time.clock import SystemClock
 from kandle.time.timeframe import SECOND
@@ -75,7 +76,7 @@ def test_a_topic_that_is_deleted_is_named_and_a_restart_goes_on(
     with app.context.open(**options(careless, app)) as market:
         market.ticks.add(app.one(100))
         wait_until(lambda: summed(market, app)[0] == LATER[kind], market)
-        assert market.log.topic(topic).partitions == 2
+        assert state_of(market).log.topic(topic).partitions == 2
     assert caplog.text.count(f"there is no topic {topic}, though Sum was made before; if it was deleted, what is lost: ") == 1
     assert "it stays as it is" not in caplog.text
 

@@ -27,20 +27,20 @@ def story(context: type[Context], start: str, **options: object):  # type: ignor
 def test_a_context_waits_for_its_schedule_says_so_and_goes_on_when_rows_come() -> None:
     async def waiting() -> None:
         async with story(ASIDE, "14:29") as market:
-            await market.ticks.add_many([tick("14:30:10", 5), tick("14:31:10", 6)])
-            await market.clock.advance("10m")
+            await market.ticks.add_many_async([tick("14:30:10", 5), tick("14:31:10", 6)])
+            await market.clock.advance_async("10m")
             health = market.health().queries[0]
             assert health.state is State.WAITING_FOR_SCHEDULE
             assert health.problem == "Bar waits for rows of its schedule in topic hours"
             assert not market.health().is_healthy
             assert market.health().to_dict()["state"] == "waiting for schedule"
-            assert await market.finals(Bar, "1m") == []
+            assert await market.finals_async(Bar, "1m") == []
             assert health.counters.heartbeats_sent == 0
-            await market.hours.add(hours("14:30", "21:00"))
-            await market.clock.advance("10s")
+            await market.hours.add_async(hours("14:30", "21:00"))
+            await market.clock.advance_async("10s")
             health = market.health().queries[0]
             assert (health.state, health.problem, health.schedule_sessions) == (State.RUNNING, None, 1)
-            found = await market.finals(Bar, "1m")
+            found = await market.finals_async(Bar, "1m")
             assert [(bar.start.minute, bar.ticks) for bar in found] == [(30, 1), (31, 1), *((m, 0) for m in range(32, 39))]
             assert health.counters.late == 0
 
@@ -56,14 +56,14 @@ def test_new_rows_take_effect_without_a_restart() -> None:
 
     async def extended() -> None:
         async with story(ASIDE, "14:30") as market:
-            await market.hours.add(hours("14:30", "14:35"))
-            await market.ticks.add(tick("14:30:10", 5))
-            await market.clock.advance("3m")
-            await market.hours.add(hours("14:30", "14:40"))
-            await market.clock.advance("30m")
-            found = await market.finals(Bar, "1m")
+            await market.hours.add_async(hours("14:30", "14:35"))
+            await market.ticks.add_async(tick("14:30:10", 5))
+            await market.clock.advance_async("3m")
+            await market.hours.add_async(hours("14:30", "14:40"))
+            await market.clock.advance_async("30m")
+            found = await market.finals_async(Bar, "1m")
             assert [bar.start.minute for bar in found] == list(range(30, 40))
-            assert [bar.start.minute for bar in await market.finals(Bar, "5m")] == [30, 35]
+            assert [bar.start.minute for bar in await market.finals_async(Bar, "5m")] == [30, 35]
             assert market.health().queries[0].counters.timeframes["1m"].gaps == 9
 
     asyncio.run(extended())
@@ -72,13 +72,13 @@ def test_new_rows_take_effect_without_a_restart() -> None:
 def test_a_row_that_is_taken_away_ends_its_session() -> None:
     async def shortened() -> None:
         async with story(ASIDE, "14:30") as market:
-            await market.hours.add(hours("14:30", "14:33"))
-            await market.hours.add(hours("15:00", "15:10", day="2024-03-09"))
-            await market.ticks.add(tick("14:30:10", 5))
-            await market.clock.advance("10m")
-            await market.hours.remove(["A", at("2024-03-09T00:00").date()])
-            await market.clock.advance("2h")
-            assert [bar.start.minute for bar in await market.finals(Bar, "1m")] == [30, 31, 32]
+            await market.hours.add_async(hours("14:30", "14:33"))
+            await market.hours.add_async(hours("15:00", "15:10", day="2024-03-09"))
+            await market.ticks.add_async(tick("14:30:10", 5))
+            await market.clock.advance_async("10m")
+            await market.hours.remove_async(["A", at("2024-03-09T00:00").date()])
+            await market.clock.advance_async("2h")
+            assert [bar.start.minute for bar in await market.finals_async(Bar, "1m")] == [30, 31, 32]
 
     asyncio.run(shortened())
 
@@ -86,25 +86,25 @@ def test_a_row_that_is_taken_away_ends_its_session() -> None:
 def test_contradicting_rows_show_in_health_and_stop_nothing() -> None:
     async def contradicted() -> None:
         async with story(ASIDE, "14:30") as market:
-            await market.hours.add(hours("14:30", "14:35"))
-            await market.ticks.add(tick("14:30:10", 5))
-            await market.clock.advance("1m")
-            await market.hours.add(hours("14:32", "14:50", day="2024-03-09"))
-            await market.clock.advance("1m")
+            await market.hours.add_async(hours("14:30", "14:35"))
+            await market.ticks.add_async(tick("14:30:10", 5))
+            await market.clock.advance_async("1m")
+            await market.hours.add_async(hours("14:32", "14:50", day="2024-03-09"))
+            await market.clock.advance_async("1m")
             health = market.health().queries[0]
             assert health.state is State.RUNNING
             assert "overlaps" in str(health.problem)
-            await market.ticks.add(tick("14:32:10", 7))
-            await market.clock.advance("10m")
-            assert [(bar.start.minute, bar.ticks) for bar in await market.finals(Bar, "1m")] == [
+            await market.ticks.add_async(tick("14:32:10", 7))
+            await market.clock.advance_async("10m")
+            assert [(bar.start.minute, bar.ticks) for bar in await market.finals_async(Bar, "1m")] == [
                 (30, 1),
                 (31, 0),
                 (32, 1),
                 (33, 0),
                 (34, 0),
             ]
-            await market.hours.remove(["A", at("2024-03-09T00:00").date()])
-            await market.clock.advance("1m")
+            await market.hours.remove_async(["A", at("2024-03-09T00:00").date()])
+            await market.clock.advance_async("1m")
             assert market.health().queries[0].problem is None
 
     asyncio.run(contradicted())
@@ -113,12 +113,12 @@ def test_contradicting_rows_show_in_health_and_stop_nothing() -> None:
 def test_ticks_outside_of_sessions_are_counted_and_make_no_bars() -> None:
     async def outside() -> None:
         async with story(ASIDE, "14:20") as market:
-            await market.hours.add(hours("14:30", "14:35"))
-            await market.ticks.add_many(
+            await market.hours.add_async(hours("14:30", "14:35"))
+            await market.ticks.add_many_async(
                 [tick("14:29:59.999999"), tick("14:30:00", 2), tick("14:35:00"), tick("14:30:00", 1, "B")]
             )
-            await market.clock.advance("1h")
-            found = await market.finals(Bar, "1m")
+            await market.clock.advance_async("1h")
+            found = await market.finals_async(Bar, "1m")
             assert [(bar.symbol, bar.start.minute, bar.ticks) for bar in found] == [
                 ("A", 30, 1),
                 *(("A", m, 0) for m in range(31, 35)),
@@ -162,20 +162,20 @@ def test_a_session_that_is_cut_short_under_an_open_bucket_does_not_stop_the_quer
 
     async def shortened() -> None:
         async with story(ASIDE, "14:30") as market:
-            await market.hours.add(hours("14:30", "14:40"))
-            await market.ticks.add_many([tick("14:30:10", 5), tick("14:30:10", 5, "B")])
-            await market.hours.add(hours("14:30", "14:45", "B"))
-            await market.clock.advance("6m")
-            await market.ticks.add(tick("14:36:10", 6))
-            await market.clock.advance("20s")
-            await market.hours.add(newer)
-            await market.clock.advance("30m")
+            await market.hours.add_async(hours("14:30", "14:40"))
+            await market.ticks.add_many_async([tick("14:30:10", 5), tick("14:30:10", 5, "B")])
+            await market.hours.add_async(hours("14:30", "14:45", "B"))
+            await market.clock.advance_async("6m")
+            await market.ticks.add_async(tick("14:36:10", 6))
+            await market.clock.advance_async("20s")
+            await market.hours.add_async(newer)
+            await market.clock.advance_async("30m")
             assert market.health().queries[0].state is State.RUNNING
-            found = [bar.start.minute for bar in await market.finals(Bar, "1m", ["A"])]
+            found = [bar.start.minute for bar in await market.finals_async(Bar, "1m", ["A"])]
             assert found[:6] == list(range(30, 36))
             assert found[6:] in ([], [36])
             # The other keys of the partition have nothing to do with it.
-            assert len(await market.finals(Bar, "1m", ["B"])) == 15
+            assert len(await market.finals_async(Bar, "1m", ["B"])) == 15
 
     asyncio.run(shortened())
 
@@ -191,14 +191,14 @@ def test_old_rows_that_are_taken_away_do_not_take_their_days_out_of_the_running_
     async def cleaned_up() -> None:
         async with story(context, "2024-03-04T14:00") as market:
             for day in (4, 5, 6, 7, 8, 11, 12):
-                await market.hours.add(hours(f"2024-03-{day:02d}T14:30", f"2024-03-{day:02d}T14:40"))
+                await market.hours.add_async(hours(f"2024-03-{day:02d}T14:30", f"2024-03-{day:02d}T14:40"))
             for day in range(4, 9):
-                await market.clock.set(t(f"2024-03-{day:02d}T14:32"))
-                await market.ticks.add(tick(f"2024-03-{day:02d}T14:32:10", day))
+                await market.clock.set_async(t(f"2024-03-{day:02d}T14:32"))
+                await market.ticks.add_async(tick(f"2024-03-{day:02d}T14:32:10", day))
                 if day == 6:
-                    await market.hours.remove(["A", at("2024-03-04T00:00").date()])
-            await market.clock.set(t("2024-03-12T14:40"))
-            assert [bar.ticks for bar in await market.finals(Bar, "1d")] == [1, 1, 1, 1, 1, 0]
-            assert [(bar.open, bar.close, bar.ticks) for bar in await market.finals(Bar, "1wk")] == [(4, 8, 5)]
+                    await market.hours.remove_async(["A", at("2024-03-04T00:00").date()])
+            await market.clock.set_async(t("2024-03-12T14:40"))
+            assert [bar.ticks for bar in await market.finals_async(Bar, "1d")] == [1, 1, 1, 1, 1, 0]
+            assert [(bar.open, bar.close, bar.ticks) for bar in await market.finals_async(Bar, "1wk")] == [(4, 8, 5)]
 
     asyncio.run(cleaned_up())

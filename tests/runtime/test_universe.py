@@ -63,25 +63,25 @@ def health(market: Any) -> QueryHealth:
 
 def test_configured_keys_that_are_silent_are_counted_until_they_are_heard_of() -> None:
     async def story(market: Any) -> None:
-        await market.clock.advance("1m")
+        await market.clock.advance_async("1m")
         assert (health(market).keys, health(market).silent_keys) == (0, 3)
-        await market.ticks.add_many([tick("14:31:10", symbol="A"), tick("14:31:10", symbol="Z")])
-        await market.clock.advance("1m")
+        await market.ticks.add_many_async([tick("14:31:10", symbol="A"), tick("14:31:10", symbol="Z")])
+        await market.clock.advance_async("1m")
         assert (health(market).keys, health(market).silent_keys) == (2, 2)
-        await market.ticks.add_many([tick("14:32:10", symbol="B"), tick("14:32:10", symbol="C")])
-        await market.clock.advance("1m")
+        await market.ticks.add_many_async([tick("14:32:10", symbol="B"), tick("14:32:10", symbol="C")])
+        await market.clock.advance_async("1m")
         assert (health(market).keys, health(market).silent_keys) == (4, 0)
         # Being expected makes no bars: before a key's first event there is none.
-        assert {bar.symbol for bar in await market.finals(Bar, "1m")} == {"A", "B", "C", "Z"}
+        assert {bar.symbol for bar in await market.finals_async(Bar, "1m")} == {"A", "B", "C", "Z"}
 
     run(bars_market(minutes=1), story, universe={"keys": [["A"], ["B"], ["C"]]})
 
 
 def test_scheduled_keys_that_are_silent_are_counted_too() -> None:
     async def story(market: Any) -> None:
-        await market.hours.add_many([hours("14:30", "21:00", symbol) for symbol in ("A", "B")])
-        await market.ticks.add(tick("14:30:10", symbol="A"))
-        await market.clock.advance("1m")
+        await market.hours.add_many_async([hours("14:30", "21:00", symbol) for symbol in ("A", "B")])
+        await market.ticks.add_async(tick("14:30:10", symbol="A"))
+        await market.clock.advance_async("1m")
         assert (health(market).keys, health(market).silent_keys) == (1, 2)
 
     run(bars_market(minutes=1, scheduled=True), story, universe={"keys": [["C"]]})
@@ -95,18 +95,18 @@ def test_a_key_begins_with_its_first_event_and_not_before() -> None:
     """
 
     async def story(market: Any) -> None:
-        await market.ticks.add(tick("14:30:10", symbol="A"))
-        await market.clock.advance("2m")
-        await market.ticks.add(tick("14:32:10", symbol="B"))
-        await market.clock.advance("2m")
-        found = [(bar.symbol, bar.start.minute, bar.ticks) for bar in await market.finals(Bar, "1m")]
+        await market.ticks.add_async(tick("14:30:10", symbol="A"))
+        await market.clock.advance_async("2m")
+        await market.ticks.add_async(tick("14:32:10", symbol="B"))
+        await market.clock.advance_async("2m")
+        found = [(bar.symbol, bar.start.minute, bar.ticks) for bar in await market.finals_async(Bar, "1m")]
         assert found == [("A", 30, 1), ("A", 31, 0), ("A", 32, 0), ("A", 33, 0), ("B", 32, 1), ("B", 33, 0)]
 
     run(bars_market(minutes=1), story)
 
 
 async def bars_of(market: Any, timeframe: str, symbol: str = "A") -> list[tuple[str, int]]:
-    return [(bar.start.strftime("%H:%M:%S"), bar.ticks) for bar in await market.finals(Bar, timeframe, [symbol])]
+    return [(bar.start.strftime("%H:%M:%S"), bar.ticks) for bar in await market.finals_async(Bar, timeframe, [symbol])]
 
 
 def test_a_silent_key_expires_and_comes_back_with_its_next_event() -> None:
@@ -117,17 +117,17 @@ def test_a_silent_key_expires_and_comes_back_with_its_next_event() -> None:
     """
 
     async def story(market: Any) -> None:
-        await market.ticks.add_many([tick("14:30:00", 1), tick("14:30:01.5", 2)])
-        await market.clock.advance("39s")
+        await market.ticks.add_many_async([tick("14:30:00", 1), tick("14:30:01.5", 2)])
+        await market.clock.advance_async("39s")
         seconds = await bars_of(market, "1s")
         assert seconds == [("14:30:00", 1), ("14:30:01", 1), *((f"14:30:{second:02d}", 0) for second in range(2, 12))]
-        await market.ticks.add(tick("14:30:40", 7))
-        await market.clock.advance("1m")
+        await market.ticks.add_async(tick("14:30:40", 7))
+        await market.clock.advance_async("1m")
         back = (await bars_of(market, "1s"))[len(seconds) :]
         assert back == [("14:30:40", 1), *((f"14:30:{second:02d}", 0) for second in range(41, 51))]
         minutes = await bars_of(market, "1m")
         assert minutes == [("14:30:00", 3)]
-        gap = (await market.finals(Bar, "1s", ["A"]))[-1]
+        gap = (await market.finals_async(Bar, "1s", ["A"]))[-1]
         assert (gap.open, gap.volume) == (7, 0)
 
     run(bars_market(seconds=1, minutes=1), story, universe={"expire_after": "10s"})
@@ -136,8 +136,8 @@ def test_a_silent_key_expires_and_comes_back_with_its_next_event() -> None:
 def test_a_key_that_has_events_often_enough_never_expires() -> None:
     async def story(market: Any) -> None:
         for number in range(6):
-            await market.ticks.add(tick(at("14:30:00") + number * timedelta(seconds=10), number))
-            await market.clock.advance("10s")
+            await market.ticks.add_async(tick(at("14:30:00") + number * timedelta(seconds=10), number))
+            await market.clock.advance_async("10s")
         assert len(await bars_of(market, "1s")) == 60
 
     run(bars_market(seconds=1), story, universe={"expire_after": "10s"})
@@ -145,10 +145,10 @@ def test_a_key_that_has_events_often_enough_never_expires() -> None:
 
 def test_expiry_of_one_key_does_not_touch_the_others() -> None:
     async def story(market: Any) -> None:
-        await market.ticks.add_many([tick("14:30:00", symbol="A"), tick("14:30:00", symbol="B")])
-        await market.clock.advance("8s")
-        await market.ticks.add(tick("14:30:08", symbol="B"))
-        await market.clock.advance("1m")
+        await market.ticks.add_many_async([tick("14:30:00", symbol="A"), tick("14:30:00", symbol="B")])
+        await market.clock.advance_async("8s")
+        await market.ticks.add_async(tick("14:30:08", symbol="B"))
+        await market.clock.advance_async("1m")
         assert len(await bars_of(market, "1s", "A")) == 11
         assert len(await bars_of(market, "1s", "B")) == 19
 
@@ -158,8 +158,8 @@ def test_expiry_of_one_key_does_not_touch_the_others() -> None:
 @pytest.mark.parametrize(("expire_after", "expected"), [("auto", 7 * 24 + 1), ("never", 10 * 24), ("0s", 10 * 24), ("1d", 25)])
 def test_without_a_schedule_a_key_usually_expires_after_seven_days(expire_after: str, expected: int) -> None:
     async def story(market: Any) -> None:
-        await market.ticks.add(tick("14:30:00"))
-        await market.clock.advance("10d")
+        await market.ticks.add_async(tick("14:30:00"))
+        await market.clock.advance_async("10d")
         assert len(await bars_of(market, "1h")) == expected
 
     run(bars_market(hours=1), story, start="14:00", universe={"expire_after": expire_after})
@@ -167,10 +167,10 @@ def test_without_a_schedule_a_key_usually_expires_after_seven_days(expire_after:
 
 def test_with_a_schedule_a_key_usually_never_expires() -> None:
     async def story(market: Any) -> None:
-        await market.hours.add_many([hours("14:00", "16:00"), hours("2024-04-08T14:00", "2024-04-08T16:00")])
-        await market.ticks.add(tick("14:30:00", 3))
-        await market.clock.advance("40d")
-        found = await market.finals(Bar, "1h")
+        await market.hours.add_many_async([hours("14:00", "16:00"), hours("2024-04-08T14:00", "2024-04-08T16:00")])
+        await market.ticks.add_async(tick("14:30:00", 3))
+        await market.clock.advance_async("40d")
+        found = await market.finals_async(Bar, "1h")
         assert [(bar.start.isoformat()[:13], bar.close) for bar in found] == [
             ("2024-03-08T14", 3),
             ("2024-03-08T15", 3),
@@ -189,10 +189,10 @@ def test_higher_bars_of_a_key_that_expired_within_them_hold_its_events() -> None
     """
 
     async def story(market: Any) -> None:
-        await market.ticks.add(tick("14:30:10", 4))
-        await market.clock.advance("20m")
+        await market.ticks.add_async(tick("14:30:10", 4))
+        await market.clock.advance_async("20m")
         assert await bars_of(market, "1m") == [("14:30:00", 1), ("14:31:00", 0), ("14:32:00", 0)]
-        five = await market.finals(Bar, "5m")
+        five = await market.finals_async(Bar, "5m")
         assert [(bar.start.minute, bar.close, bar.ticks) for bar in five] == [(30, 4, 1)]
 
     run(bars_market(minutes=(1, 5)), story, universe={"expire_after": "2m"})

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 import kandle.runtime.worker
+from kandle.context.context import state_of
 from kandle.errors import UnavailableError
 from kandle.log.embedded.log import EmbeddedLog
 from kandle.time.clock import ManualClock
@@ -136,18 +137,18 @@ VENUES = ["north", "south", "east", "west", "centre", "coast"]
 
 def test_events_that_are_copied_by_their_group_key_are_copied_once_also_over_restarts(tmp_path: Path) -> None:
     async def add(market: Any) -> None:
-        await market.ticks.add_many([tick("14:30:10", symbol=symbol, venue=venue) for symbol in "ABC" for venue in VENUES])
-        market.settle()
+        await market.ticks.add_many_async([tick("14:30:10", symbol=symbol, venue=venue) for symbol in "ABC" for venue in VENUES])
+        state_of(market).settle()
 
     async def check(market: Any) -> None:
         await add(market)
-        await market.clock.advance("1m")
-        assert {bar.venue: bar.ticks for bar in await market.finals(VenueBar, "1m")} == dict.fromkeys(VENUES, 9)
-        batches = [read(market.log, "venue_bars_1m_final", number) for number in range(4)]
+        await market.clock.advance_async("1m")
+        assert {bar.venue: bar.ticks for bar in await market.finals_async(VenueBar, "1m")} == dict.fromkeys(VENUES, 9)
+        batches = [read(state_of(market).log, "venue_bars_1m_final", number) for number in range(4)]
         placed = [{venue for batch in each for venue in batch.records.frame["venue"]} for each in batches]
         assert sum(len(each) for each in placed) == len(VENUES)
         assert sum(bool(each) for each in placed) > 1
-        assert len(rows(market.log, "venue_bars_repartition")) == 54
+        assert len(rows(state_of(market).log, "venue_bars_repartition")) == 54
 
     options = {"topics": {"ticks": {"partitions": 4}}}
     for _ in range(2):
@@ -181,11 +182,12 @@ def test_a_backlog_is_copied_by_group_key_partition_by_partition_and_none_of_it_
     minutes = [at("14:20") + timedelta(minutes=number) for number in range(10)]
 
     async def add(market: Any) -> None:
-        await market.ticks.add_many([tick(minute, symbol=symbol, venue="north") for minute in minutes for symbol in "ABCDEF"])
+        ticks = [tick(minute, symbol=symbol, venue="north") for minute in minutes for symbol in "ABCDEF"]
+        await market.ticks.add_many_async(ticks)
 
     async def check(market: Any) -> None:
-        await market.clock.advance("1m")
-        assert [bar.ticks for bar in await market.finals(VenueBar, "1m")] == [6] * 10 + [0]
+        await market.clock.advance_async("1m")
+        assert [bar.ticks for bar in await market.finals_async(VenueBar, "1m")] == [6] * 10 + [0]
         assert market.health().queries[0].counters.late == 0
 
     options = {"topics": {"ticks": {"partitions": 4}}}

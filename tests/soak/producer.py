@@ -18,6 +18,7 @@ from typing import TextIO
 import numpy as np
 import polars as pl
 
+from kandle.context.context import state_of
 from kandle.time.timeframe import MILLISECOND, SECOND
 from tests.soak.declaration import CONTEXTS
 
@@ -72,11 +73,11 @@ def main() -> int:
     chance, sizes = np.random.default_rng(plan.run), random.Random(plan.run)
     following = plan.run * RUN
     with CONTEXTS[name].open(access="write_only", **json.loads(options)) as context, Path(output).open("a") as book:
-        began, due = context.clock.steady(), 0.0
+        began, due = state_of(context).clock.steady(), 0.0
         while not stop.wait(plan.pause / SECOND):
-            due = min((context.clock.steady() - began) * plan.rate / SECOND, plan.rate)
-            began = context.clock.steady()
-            frame = ticks(plan, context.clock.now(), following, round(due * sizes.uniform(0, 2)), chance)
+            due = min((state_of(context).clock.steady() - began) * plan.rate / SECOND, plan.rate)
+            began = state_of(context).clock.steady()
+            frame = ticks(plan, state_of(context).clock.now(), following, round(due * sizes.uniform(0, 2)), chance)
             if frame.height:
                 note(book, "try", following, frame.height)
                 context.ticks.add_many(frame)  # type: ignore[attr-defined]

@@ -15,6 +15,7 @@ import threading
 from pathlib import Path
 
 from kandle import Context
+from kandle.context.context import state_of
 from kandle.time.clock import SystemClock
 from tests.soak.declaration import CONTEXTS
 
@@ -27,7 +28,7 @@ def line(context: Context) -> str:
     """What the tests look at; `at` is the time of the context's clock, `steady` that of the machine."""
     query = context.health().queries[0]
     content = {
-        "at": context.clock.now(),
+        "at": state_of(context).clock.now(),
         "steady": SystemClock().steady(),
         "leader": query.is_leader,
         "partitions": list(query.partitions),

@@ -9,6 +9,7 @@ from typing import Any
 
 import kandle.testing
 from kandle import Context
+from kandle.context.context import state_of
 from kandle.runtime.counters import QueryHealth
 from kandle.time.timeframe import from_instant
 from tests.runtime.building import bars, t
@@ -42,8 +43,8 @@ def health(market: Any) -> QueryHealth:
 
 def in_topic(market: Any, timeframe: str, kind: str = "final") -> list[Any]:
     """All bars of a timeframe's topic, as they stand there: a bucket that is final twice is there twice."""
-    market.settle()
-    return bars(market.log, f"bars_{timeframe}_{kind}", Bar)
+    state_of(market).settle()
+    return bars(state_of(market).log, f"bars_{timeframe}_{kind}", Bar)
 
 
 def minutes(market: Any, timeframe: str = "1m") -> list[str]:

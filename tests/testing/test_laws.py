@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from kandle.context.context import state_of
 from kandle.time.timeframe import HOUR, MINUTE, SECOND, from_instant
 from tests.laws.declarations import RESULTS, declared
 from tests.laws.reference import Event, Session
@@ -71,11 +72,11 @@ def pieces_of(draw: st.DrawFn) -> tuple[list[Tick], list[Piece]]:
 
 async def add(market: Any, piece: Piece) -> None:
     for moment in piece.moments:
-        await market.clock.set(moment)
+        await market.clock.set_async(moment)
     if piece.ticks:
-        await market.ticks.add_many(piece.ticks)
+        await market.ticks.add_many_async(piece.ticks)
     if piece.settles:
-        market.settle()
+        state_of(market).settle()
 
 
 def rows(market: Any, timeframe: str) -> list[Row]:
@@ -157,8 +158,8 @@ def test_a_parent_is_the_merge_of_its_children_as_they_stand_there(ticks: list[T
     child, parent, length = edge
 
     async def story(market: Any) -> dict[str, list[Row]]:
-        await market.ticks.add_many(ticks)
-        await market.clock.set(END)
+        await market.ticks.add_many_async(ticks)
+        await market.clock.set_async(END)
         return finals(market)
 
     found = told(PLAIN, story, START)
@@ -196,7 +197,7 @@ def test_with_a_schedule_every_expected_bucket_has_one_final_and_no_other_has_an
     rows_ = [type(hours("14:00", "15:00"))(s.key[0], day, s.open, s.close) for s, day in zip(sessions, days, strict=False)]
 
     async def story(market: Any) -> dict[str, list[Row]]:
-        await market.hours.add_many(rows_)
+        await market.hours.add_many_async(rows_)
         for piece in pieces:
             await add(market, piece)
         counters = health(market).counters
@@ -227,11 +228,11 @@ def test_other_names_and_another_order_of_the_key_columns_make_no_difference(oth
         events = [of.event(moment=each.time, amount=each.price, quantity=each.size, **keyed(of, each)) for each in ticks]
 
         async def story(market: Any) -> dict[str, list[Any]]:
-            await market.events.add_many(events)
-            await market.clock.set(END)
+            await market.events.add_many_async(events)
+            await market.clock.set_async(END)
             whole: dict[str, list[Any]] = {}
             for name in ("1m", "5m"):
-                bars = await market.finals(of.bar, name)
+                bars = await market.finals_async(of.bar, name)
                 key = [sorted(str(getattr(bar, column)) for column in of.columns) for bar in bars]
                 values = [tuple(getattr(bar, column) for column in ("begins", *RESULTS)) for bar in bars]
                 whole[name] = sorted(zip(key, values, strict=True), key=lambda row: (row[0], row[1][0]))
@@ -248,8 +249,8 @@ def test_the_laws_speak_of_contexts_that_do_something() -> None:
     """Two hours of one key have 120 finals of a minute, all but one of them gaps."""
 
     async def story(market: Any) -> dict[str, list[Row]]:
-        await market.ticks.add(tick("14:00:10", 5))
-        await market.clock.set(END)
+        await market.ticks.add_async(tick("14:00:10", 5))
+        await market.clock.set_async(END)
         return finals(market)
 
     found = told(PLAIN, story, START)

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from kandle.context.context import state_of
 from kandle.log.port import TopicPartition
 from kandle.time.timeframe import SECOND, from_instant
 from tests.runtime.building import Parts, at, bars, hours, t, tick
@@ -21,11 +22,11 @@ def test_the_newest_value_of_an_open_bucket_is_what_is_read() -> None:
     async def story(market: Any) -> None:
         bar = None
         for number, price in enumerate((5, 9, 2), 1):
-            await market.ticks.add(tick(f"14:30:{number}0", price))
+            await market.ticks.add_async(tick(f"14:30:{number}0", price))
             for timeframe in ("1m", "5m"):
-                [bar] = await market.live(Bar, timeframe)
+                [bar] = await market.live_async(Bar, timeframe)
                 assert (bar.close, bar.ticks) == (price, number)
-            assert await market.finals(Bar, "1m") == []
+            assert await market.finals_async(Bar, "1m") == []
         assert bar is not None
         assert (bar.open, bar.high, bar.low, bar.close) == (5, 9, 2, 2)
 
@@ -34,10 +35,10 @@ def test_the_newest_value_of_an_open_bucket_is_what_is_read() -> None:
 
 def test_finals_come_first_and_open_bars_after_them_each_bucket_once() -> None:
     async def story(market: Any) -> None:
-        await market.ticks.add_many([tick("14:30:10", 5), tick("14:30:10", 5, "B")])
-        await market.clock.set(t("14:32:30"))
-        await market.ticks.add(tick("14:32:10", 6))
-        live = await market.live(Bar, "1m")
+        await market.ticks.add_many_async([tick("14:30:10", 5), tick("14:30:10", 5, "B")])
+        await market.clock.set_async(t("14:32:30"))
+        await market.ticks.add_async(tick("14:32:10", 6))
+        live = await market.live_async(Bar, "1m")
         assert [(bar.symbol, bar.start.minute, bar.ticks) for bar in live] == [
             ("A", 30, 1),
             ("A", 31, 0),
@@ -45,17 +46,17 @@ def test_finals_come_first_and_open_bars_after_them_each_bucket_once() -> None:
             ("B", 30, 1),
             ("B", 31, 0),
         ]
-        assert [bar.start for bar in await market.finals(Bar, "1m", ["A"])] == [at("14:30"), at("14:31")]
+        assert [bar.start for bar in await market.finals_async(Bar, "1m", ["A"])] == [at("14:30"), at("14:31")]
 
     told(PLAIN, story)
 
 
 def test_a_late_event_changes_no_live_bar() -> None:
     async def story(market: Any) -> None:
-        await market.ticks.add(tick("14:30:10", 5))
-        await market.clock.set(t("14:31:10"))
+        await market.ticks.add_async(tick("14:30:10", 5))
+        await market.clock.set_async(t("14:31:10"))
         before = in_topic(market, "1m", "live"), in_topic(market, "5m", "live")
-        await market.ticks.add(tick("14:30:50", 99))
+        await market.ticks.add_async(tick("14:30:50", 99))
         assert (in_topic(market, "1m", "live"), in_topic(market, "5m", "live")) == before
 
     told(PLAIN, story)
@@ -74,18 +75,18 @@ MOVES = st.lists(
 def test_the_last_live_value_of_every_bucket_is_its_final(scheduled: bool, moves: list[tuple[int, str, int | None]]) -> None:
     async def story(market: Any) -> None:
         if scheduled:
-            await market.hours.add_many(
+            await market.hours.add_many_async(
                 [hours("14:30", "14:33:30"), hours("14:35", "15:50", day="2024-03-09"), hours("14:30", "15:00", "B")]
             )
         for seconds, symbol, price in moves:
-            await market.clock.set(market.clock.now() + seconds * SECOND)
-            await market.ticks.add(tick(from_instant(market.clock.now()), price, symbol))
-            market.settle()
-        await market.clock.set(t("16:00"))
+            await market.clock.set_async(market.clock.now() + seconds * SECOND)
+            await market.ticks.add_async(tick(from_instant(market.clock.now()), price, symbol))
+            state_of(market).settle()
+        await market.clock.set_async(t("16:00"))
         for timeframe in ("1m", "5m"):
             last = {(bar.symbol, bar.start): bar for bar in in_topic(market, timeframe, "live")}
             assert last == {(bar.symbol, bar.start): bar for bar in in_topic(market, timeframe)}
-            assert await market.live(Bar, timeframe) == await market.finals(Bar, timeframe)
+            assert await market.live_async(Bar, timeframe) == await market.finals_async(Bar, timeframe)
 
     told(bars_market(minutes=(1, 5), scheduled=scheduled), story)
 

@@ -14,6 +14,7 @@ import pytest
 
 import kandle.testing
 from kandle import Context, EventSet, Key, Options, Period, Timestamp
+from kandle.context.context import state_of
 from kandle.errors import AccessError, DataError, ModelError, OptionsError, StateError, TimeframeError
 from tests.runtime.building import hours, t, tick
 from tests.runtime.declarations import Bar, Tick, bars_market
@@ -60,15 +61,15 @@ BAD_EVENTS = [
 def test_an_event_that_does_not_fit_names_field_and_value_and_is_not_kept(event: Any, words: str) -> None:
     async def story(market: Any) -> None:
         with pytest.raises(DataError) as one:
-            await market.ticks.add(event)
+            await market.ticks.add_async(event)
         assert words in str(one.value)
         with pytest.raises(DataError) as many:
-            await market.ticks.add_many([GOOD, event])
+            await market.ticks.add_many_async([GOOD, event])
         assert words in str(many.value)
         # What was wrong does not stop what is right.
-        await market.ticks.add(GOOD)
-        await market.clock.set(t("14:31"))
-        assert [bar.ticks for bar in await market.finals(Bar, "1m")] == [1]
+        await market.ticks.add_async(GOOD)
+        await market.clock.set_async(t("14:31"))
+        assert [bar.ticks for bar in await market.finals_async(Bar, "1m")] == [1]
 
     told(PLAIN, story)
 
@@ -79,11 +80,11 @@ def test_a_frame_whose_columns_have_the_types_of_storage_is_looked_at_like_any_o
     async def story(market: Any) -> None:
         rows = pl.DataFrame({found.name: [getattr(GOOD, found.name)] for found in fields(Tick)})
         whole = rows.with_columns(price=pl.lit(10, pl.Int64))
-        await market.ticks.add_many(whole)
-        assert [kept.price for kept in await market.ticks.to_list()] == [Decimal(10)]
+        await market.ticks.add_many_async(whole)
+        assert [kept.price for kept in await market.ticks.to_list_async()] == [Decimal(10)]
         with pytest.raises(DataError, match=r"frame, row 2, column symbol: there is no value.*Tick\.symbol"):
-            await market.ticks.add_many(pl.concat([whole, whole.with_columns(symbol=pl.lit(None, pl.String))]))
-        assert sum(market.log.ends("ticks")) == 1
+            await market.ticks.add_many_async(pl.concat([whole, whole.with_columns(symbol=pl.lit(None, pl.String))]))
+        assert sum(state_of(market).log.ends("ticks")) == 1
 
     told(PLAIN, story)
 
@@ -92,8 +93,8 @@ def test_a_frame_whose_columns_have_the_types_of_storage_is_looked_at_like_any_o
 def test_a_frame_with_a_float_that_is_no_number_is_refused(value: float) -> None:
     async def story(site: Any) -> None:
         with pytest.raises(DataError, match=r"frame, row 1, column millis: .* is not a finite number"):
-            await site.pings.add_many(pl.DataFrame({"at": [GOOD.time], "host": ["a"], "millis": [value]}))
-        assert site.log.ends("pings") == [0]
+            await site.pings.add_many_async(pl.DataFrame({"at": [GOOD.time], "host": ["a"], "millis": [value]}))
+        assert state_of(site).log.ends("pings") == [0]
 
     told(Site, story)
 
@@ -102,7 +103,7 @@ def test_a_frame_with_a_float_that_is_no_number_is_refused(value: float) -> None
 def test_what_is_neither_objects_nor_a_frame_is_named(objects: Any) -> None:
     async def story(market: Any) -> None:
         with pytest.raises(DataError, match=f"add_many takes objects of Tick or a Polars frame, not a {type(objects).__name__}"):
-            await market.ticks.add_many(objects)
+            await market.ticks.add_many_async(objects)
 
     told(PLAIN, story)
 
@@ -110,8 +111,8 @@ def test_what_is_neither_objects_nor_a_frame_is_named(objects: Any) -> None:
 def test_a_field_that_is_missing_is_told_by_python_before_anything_is_kept() -> None:
     async def story(market: Any) -> None:
         with pytest.raises(TypeError, match="symbol"):
-            await market.ticks.add(Tick(time=GOOD.time, price=GOOD.price))  # type: ignore[call-arg]
-        assert market.log.ends("ticks") == [0]
+            await market.ticks.add_async(Tick(time=GOOD.time, price=GOOD.price))  # type: ignore[call-arg]
+        assert state_of(market).log.ends("ticks") == [0]
 
     told(PLAIN, story)
 
@@ -120,11 +121,11 @@ def test_a_context_that_only_reads_writes_nothing() -> None:
     async def story(market: Any) -> None:
         expected = "cannot be written: the context was opened with access='read_only'"
         with pytest.raises(AccessError, match=f"Tick {expected}"):
-            await market.ticks.add(GOOD)
+            await market.ticks.add_async(GOOD)
         with pytest.raises(AccessError, match=f"Tick {expected}"):
-            await market.ticks.add_many([GOOD])
+            await market.ticks.add_many_async([GOOD])
         with pytest.raises(AccessError, match=f"Hours {expected}"):
-            await market.hours.remove(["A", GOOD.time.date()])
+            await market.hours.remove_async(["A", GOOD.time.date()])
         assert market.health().queries == ()
 
     told(PLAIN, story, access="read_only")
@@ -132,11 +133,11 @@ def test_a_context_that_only_reads_writes_nothing() -> None:
 
 def test_a_context_that_only_writes_reads_nothing() -> None:
     async def story(market: Any) -> None:
-        await market.ticks.add(GOOD)
+        await market.ticks.add_async(GOOD)
         with pytest.raises(AccessError, match="Bar cannot be read: the context was opened with access='write_only'"):
-            await market.finals(Bar, "1m")
+            await market.finals_async(Bar, "1m")
         with pytest.raises(AccessError, match="Tick cannot be read"):
-            await market.ticks.to_list()
+            await market.ticks.to_list_async()
 
     told(PLAIN, story, access="write_only")
 
@@ -145,7 +146,7 @@ def test_bars_are_not_written_by_hand() -> None:
     async def story(market: Any) -> None:
         bar = Bar("A", GOOD.time, *(Decimal(1),) * 4, volume=1, ticks=1)
         with pytest.raises(AccessError, match="Bar is made by its query; add to the entity that the query reads"):
-            await market.bars.add(bar)
+            await market.bars.add_async(bar)
 
     told(PLAIN, story)
 
@@ -171,7 +172,7 @@ def test_a_period_that_cannot_be_read_is_named_with_examples() -> None:
 def test_a_key_with_too_many_parts_or_none_at_all_is_named_with_its_parts(key: Any) -> None:
     async def story(market: Any) -> None:
         with pytest.raises(DataError, match=r"a key of Bar bars is a list of up to 1 parts \(symbol\), not"):
-            await market.finals(Bar, "1m", key)
+            await market.finals_async(Bar, "1m", key)
 
     told(PLAIN, story)
 
@@ -199,7 +200,7 @@ def test_a_start_that_is_no_time_or_a_datetime_without_a_zone_is_refused(start: 
 
 def test_a_context_that_is_not_open_says_how_to_open_it() -> None:
     market = kandle.testing.context(PLAIN, start="2024-03-08T14:30Z")
-    with pytest.raises(StateError, match="the context is not open; write `async with"):
+    with pytest.raises(StateError, match="the context is not open; write `with Market"):
         market.health()
 
 
@@ -219,7 +220,7 @@ def test_a_script_that_writes_outside_of_with_is_told_at_once(was_open: bool, tm
 def test_an_event_is_no_row_of_a_table() -> None:
     async def story(market: Any) -> None:
         with pytest.raises(DataError, match="not Hours"):
-            await market.hours.add(GOOD)
-        assert await market.hours.to_list() == []
+            await market.hours.add_async(GOOD)
+        assert await market.hours.to_list_async() == []
 
     told(PLAIN, story)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Annotated, Any, cast
+from typing import Annotated, Any
 
 import polars as pl
 import typer
@@ -24,7 +24,7 @@ from kandle.cli.contexts import (
 )
 from kandle.cli.output import Columns, cell, console, frame_table, json_line, logical
 from kandle.cli.topics import Tail
-from kandle.context.context import Context
+from kandle.context.context import Context, state_of
 from kandle.errors import DataError, ModelError, OptionsError, TimeframeError, unknown_name
 from kandle.log.records import Batch
 from kandle.model.entity import EntityModel, FieldModel
@@ -176,7 +176,7 @@ class _Reader:
         if count is None:
             return self._read(start, end)
         if start is None:
-            newest = self._market.clock.now() if end is None else to_instant(end)
+            newest = state_of(self._market).clock.now() if end is None else to_instant(end)
             look = Look(newest, self._bar.timeframe.nominal, count)
             return newest_of_each(lambda begin: self._read(begin, end), self._parts, look)
         return last_of_each(self._read(start, end), self._parts, count)
@@ -194,14 +194,13 @@ class _Reader:
     def _bars(self, start: datetime | None, end: datetime | None, *, include_live: bool) -> pl.DataFrame:
         """Blocks, since the context was opened by plain `with`."""
         buckets: TimeBucket[Any] = self._market.time_bucket(self.entity.cls, self._bar.name)
-        found: Any = buckets.to_polars(self._keys, start=start, end=end, include_live=include_live)
-        return cast(pl.DataFrame, found)
+        return buckets.to_polars(self._keys, start=start, end=end, include_live=include_live)
 
     def tail(self) -> Tail:
         """The end of the topics as it is now."""
         # Finals are read last, so that no bar is shown as live after it was shown as final.
         topics = [*([self._bar.live_topic] if self._is_live else []), self._bar.final_topic]
-        return Tail.at_end(self._market.log, topics)
+        return Tail.at_end(state_of(self._market).log, topics)
 
     def frame_of(self, batches: Sequence[Batch]) -> pl.DataFrame:
         """What was appended, as far as it is wanted."""
@@ -211,7 +210,7 @@ class _Reader:
 
     def _marked(self, batch: Batch) -> pl.DataFrame:
         records = batch.records
-        frame = logical(self._market.log.topic(batch.topic), records.frame)
+        frame = logical(state_of(self._market).log.topic(batch.topic), records.frame)
         state = "final" if batch.topic == self._bar.final_topic else "live"
         frame = frame.select(each.name for each in self.entity.fields).with_columns(_state=pl.lit(state))
         return frame if records.tombstones is None else frame.filter(~records.tombstones)

@@ -15,7 +15,7 @@ from typing import Annotated, Any
 
 import typer
 
-from kandle.context.context import Context, declared_sets
+from kandle.context.context import Context, declared_sets, state_of
 from kandle.context.opened import log_of
 from kandle.context.options import DEFAULT_FILE, Options
 from kandle.errors import KandleError, ModelError, OptionsError, StorageError
@@ -60,7 +60,7 @@ def entities_in(market: Context) -> list[EntityModel]:
 
 def plans_in(market: Context) -> list[Plan]:
     """The plans of a context's queries over time."""
-    plans = (market.plan_of(entity.cls) for entity in entities_in(market))
+    plans = (state_of(market).plan_of(entity.cls) for entity in entities_in(market))
     return [found for found in plans if found is not None]
 
 

@@ -7,6 +7,7 @@ import sys
 
 from kandle.cli.demo_market import Market, RandomWalks
 from kandle.cli.run import stop_signals
+from kandle.context.context import state_of
 from kandle.context.options import Options
 from kandle.errors import KandleError
 from kandle.time.timeframe import MILLISECOND
@@ -23,12 +24,13 @@ async def generate(config: str, seed: int) -> None:
         options = Options.load(config, access="write_only")
         shortest = round(SHORTEST_PAUSE * options.clock.speed)
         async with Market(options) as market:
-            walks = RandomWalks(seed, market.clock.now())
+            clock = state_of(market).clock
+            walks = RandomWalks(seed, clock.now())
             while not stopped.is_set():
-                await market.clock.sleep_until(max(walks.next_end, market.clock.now() + shortest))
-                ticks = walks.until(market.clock.now())
+                await clock.sleep_until(max(walks.next_end, clock.now() + shortest))
+                ticks = walks.until(clock.now())
                 if not ticks.is_empty():
-                    await market.ticks.add_many(ticks)
+                    await market.ticks.add_many_async(ticks)
 
 
 def main() -> int:

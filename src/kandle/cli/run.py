@@ -27,7 +27,7 @@ from kandle.cli.contexts import (
     with_section,
 )
 from kandle.cli.output import iso_instant, json_line, json_value
-from kandle.context.context import Context
+from kandle.context.context import Context, state_of
 from kandle.errors import ModelError, StateError
 from kandle.plan.plan import Plan
 from kandle.runtime.counters import Health, QueryHealth
@@ -223,11 +223,12 @@ async def _serve(market: Context, announcement: _Announcement) -> None:
     with stop_signals() as stopped:
         async with market:
             announcement.show(market.health().instance)
-            report, due = ProgressReport(), market.clock.steady() + REPORT_INTERVAL
+            clock = state_of(market).clock
+            report, due = ProgressReport(), clock.steady() + REPORT_INTERVAL
             while not stopped.is_set():
                 _check(market)
                 await _wait(stopped)
-                if market.clock.steady() >= due:
+                if clock.steady() >= due:
                     report.log(market.health())
                     due += REPORT_INTERVAL
             report.log(market.health())

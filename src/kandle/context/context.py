@@ -12,14 +12,12 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar, get_args, get_origin
 from anyio import CancelScope, to_thread
 
 from kandle.context.model import Model, ModelBuilder, checked_model, entities_of
-from kandle.errors import AccessError, ModelError, StateError, unknown_name
-from kandle.log.port import Log
+from kandle.context.state import ContextState
+from kandle.errors import AccessError, ModelError, unknown_name
 from kandle.model.entity import EntityModel
 from kandle.plan.plan import BarPlan, Plan, plan
-from kandle.sets.host import Portal
 from kandle.sets.reading import TimeBucket
 from kandle.sets.sets import SETS, EntitySet, EventSet, TableSet
-from kandle.time.clock import Clock
 from kandle.time.timeframe import Timeframe, as_timeframe
 
 if TYPE_CHECKING:
@@ -40,15 +38,21 @@ class Context:
     """
 
     def __init__(self, options: Options | None = None) -> None:
+        """Build the model and plan the queries; nothing is opened yet.
+
+        Args:
+            options: The options; by default those of `kandle.toml` and of the environment.
+        """
         self._options = options if options is not None else _options()
         self._model = _built(type(self), self._options)
         self._plans = _plans(self._model)
-        self._opened: Opened | None = None
-        self._portal: Portal | None = None
+        declared = declared_sets(type(self))
+        names = {entity: name for name, entity in declared.items()}
+        self._host = ContextState(type(self).__name__, self._plans, names)
         self._exit: contextlib.ExitStack | None = None
         self._ksql: Ksql | None = None
-        for name, cls in declared_sets(type(self)).items():
-            setattr(self, name, self._set_of(cls, None))
+        for name, entity in declared.items():
+            setattr(self, name, self._set_of(entity, None))
 
     def on_model_creating(self, model: ModelBuilder) -> None:
         """Give entities their queries; called once, when the model is built."""
@@ -81,7 +85,7 @@ class Context:
         bar = self._bar(entity, timeframe)
         if self._options.access == "write_only":
             raise AccessError(f"{model.name} cannot be read: the context was opened with access='write_only'")
-        return TimeBucket(self, model, bar.timeframe, bar)
+        return TimeBucket(self._host, model, bar.timeframe, bar)
 
     def _entity(self, entity: type) -> EntityModel:
         if entity not in self._model.entities:
@@ -105,29 +109,7 @@ class Context:
 
     def _set_of(self, entity: type, timeframe: Timeframe | None) -> Any:
         found: EntityModel = self._model.entities[entity]
-        return SETS[found.kind](self, found, timeframe, self._options.access)
-
-    @property
-    def _running(self) -> Opened:
-        if self._opened is None:
-            name = type(self).__name__
-            raise StateError(f"the context is not open; write `async with {name}.open() as context:` (or `with`)")
-        return self._opened
-
-    @property
-    def log(self) -> Log:
-        """The log of an open context."""
-        return self._running.log
-
-    @property
-    def clock(self) -> Clock:
-        """The clock of an open context."""
-        return self._running.clock
-
-    @property
-    def portal(self) -> Portal | None:
-        """The way into the event loop, if the context was opened by plain `with`."""
-        return self._portal
+        return SETS[found.kind](self._host, found, timeframe, self._options.access)
 
     @property
     def ksql(self) -> Ksql:
@@ -136,33 +118,17 @@ class Context:
             # The client library of HTTP is only loaded where there is a ksqlDB.
             from kandle.context.ksqldb import ksql_access
 
-            self._ksql = ksql_access(self, self._options, self._running.clock)
+            self._ksql = ksql_access(self._host, self._options, self._host.clock)
         return self._ksql
 
     def health(self) -> Health:
         """How the queries of this process are doing, with counters."""
-        return self._running.health()
+        return self._host.opened.health()
 
     @property
     def problem(self) -> BaseException | None:
-        """What has stopped a query of this process, if anything."""
-        return self._running.problem
-
-    def reader(self, topic: str) -> Any:
-        """How records of a topic are consumed."""
-        return self._running.reader(topic)
-
-    def plan_of(self, entity: type) -> Plan | None:
-        """The plan of an entity's query, if it has one with a window."""
-        return self._plans.get(entity)
-
-    async def write(self, topic: str, rows: Any) -> None:
-        """Append a single record together with others that are written at the same time."""
-        await self._running.gatherer.write(topic, rows)
-
-    def settle(self) -> None:
-        """Where time is moved by hand: have everything done that is due."""
-        self._running.settle()
+        """The error that has stopped a query of this process; None as long as all run."""
+        return self._host.opened.problem
 
     def _open(self) -> Opened:
         from kandle.context.opened import Opened
@@ -170,39 +136,39 @@ class Context:
         return Opened(type(self).__name__, self._options, self._model, list(self._plans.values()))
 
     async def __aenter__(self) -> Self:
-        self._check_closed()
-        self._opened = await to_thread.run_sync(self._open)
+        self._host.enter()
+        await to_thread.run_sync(self._host.open, self._open)
         return self
 
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        opened = self._host.opened
         with CancelScope(shield=True):
             if self._ksql is not None:
                 await self._ksql.close()
                 self._ksql = None
-            await to_thread.run_sync(self._running.close)
-        self._opened = None
+            await to_thread.run_sync(opened.close)
+        loop = self._host.leave()
+        if error is None:
+            loop.check_all_awaited()
 
     def __enter__(self) -> Self:
         from anyio.from_thread import start_blocking_portal
 
-        self._check_closed()
         with contextlib.ExitStack() as stack:
             portal = stack.enter_context(start_blocking_portal())
-            self._portal = Portal(portal)
             stack.enter_context(portal.wrap_async_context_manager(self))
             self._exit = stack.pop_all()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         assert self._exit is not None
-        try:
-            self._exit.__exit__(kind, error, trace)
-        finally:
-            self._exit = self._portal = None
+        leave, self._exit = self._exit, None
+        leave.__exit__(kind, error, trace)
 
-    def _check_closed(self) -> None:
-        if self._opened is not None:
-            raise StateError(f"this {type(self).__name__} is open already; make another one")
+
+def state_of(context: Context) -> ContextState:
+    """Return the part of a context that users do not see: log, clock, event loop."""
+    return context._host
 
 
 @cache

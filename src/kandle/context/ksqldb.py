@@ -18,7 +18,7 @@ from kandle.log.kafka.positions import KafkaProgress
 from kandle.log.port import Log
 from kandle.plan.plan import Plan
 from kandle.runtime.query_runtime import RuntimeSpec
-from kandle.sets.host import Host
+from kandle.sets.host import ContextHost
 from kandle.time.clock import Clock
 
 EXACTLY_ONCE = {"processing.guarantee": "exactly_once_v2"}
@@ -47,7 +47,7 @@ def engine_spec(options: Options) -> EngineSpec:
     return EngineSpec(ksql_settings(options), properties, found.retention, found.watch, found.on_failure)
 
 
-def ksql_access(host: Host, options: Options, clock: Clock) -> Ksql:
+def ksql_access(host: ContextHost, options: Options, clock: Clock) -> Ksql:
     """The server as users of a context see it."""
     return Ksql(host, lambda: KsqlClient(ksql_settings(options), clock))
 

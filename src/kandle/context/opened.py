@@ -5,8 +5,6 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from typing import Literal
 
 from kandle.context.model import Model
 from kandle.context.options import Options
@@ -23,19 +21,10 @@ from kandle.runtime.preparing import ensured, prepared_topics
 from kandle.runtime.query_runtime import RuntimeSpec
 from kandle.runtime.runtime import Running, Runtime
 from kandle.runtime.worker import Pace
-from kandle.sets.writing import Gatherer
+from kandle.sets.host import ReaderSettings
+from kandle.sets.writing import BatchingWriter
 from kandle.time.clock import Clock, ScaledClock, SystemClock
 from kandle.time.timeframe import to_instant
-
-
-@dataclass(frozen=True, slots=True)
-class ReaderSettings:
-    """How records of a topic are consumed."""
-
-    group: str
-    member: str
-    reset: Literal["earliest", "latest"]
-    batch_rows: int
 
 
 class Opened:
@@ -50,7 +39,7 @@ class Opened:
         self._check_engine()
         self.clock = self._made_clock()
         self.log = self._made_log()
-        self.gatherer = Gatherer(self.log)
+        self.writer = BatchingWriter(self.log)
         self._runtime: Running | None = None
         self._members = 0
         try:

@@ -12,7 +12,8 @@ from kandle.ksqldb.dropping import Dropping, Topics, drop
 from kandle.ksqldb.inserts import RowSource
 from kandle.ksqldb.results import Description, Explanation, Health, Query, Result, ServerInfo, Source
 from kandle.ksqldb.rows import Rows
-from kandle.sets.host import Host, portable
+from kandle.sets.blocking import awaited, blocking
+from kandle.sets.host import ContextHost
 
 T = TypeVar("T")
 Properties = Mapping[str, object]
@@ -24,10 +25,14 @@ class Ksql:
     Rows come as objects of an entity, or as dicts where None is given for one. Errors of the server are KsqlErrors.
     """
 
-    def __init__(self, host: Host, make: Callable[[], KsqlClient]) -> None:
+    def __init__(self, host: ContextHost, make: Callable[[], KsqlClient]) -> None:
         self._host = host
         self._make = make
         self._client: KsqlClient | None = None
+
+    @property
+    def _label(self) -> str:
+        return f"{self._host.label}.ksql"
 
     async def client(self) -> KsqlClient:
         """The client that is behind this, open as long as the context is."""
@@ -41,103 +46,144 @@ class Ksql:
         if client is not None:
             await client.__aexit__(None, None, None)
 
-    @portable
-    async def pull(self, entity: type[T] | None, sql: str, properties: Properties | None = None) -> list[Any]:
+    @awaited
+    async def pull_async(self, entity: type[T] | None, sql: str, properties: Properties | None = None) -> list[Any]:
         """The rows that there are now."""
         async with (await self.client()).pull(entity, sql, properties) as rows:
             return [row async for row in rows]
+
+    pull = blocking(pull_async)
 
     def push(self, entity: type[T] | None, sql: str, properties: Properties | None = None) -> PushedRows[Any]:
         """Rows as they come to be: `async for`, and in a blocking context `for`; the query ends with the loop."""
         return PushedRows(self._host, self, lambda client: client.push(entity, sql, properties))
 
-    @portable
-    async def execute(self, statements: str, properties: Properties | None = None) -> Sequence[Result]:
+    @awaited
+    async def execute_async(self, statements: str, properties: Properties | None = None) -> Sequence[Result]:
         """Have statements carried out, and wait until they are."""
         return await (await self.client()).execute(statements, properties)
 
-    @portable
-    async def insert(self, target: str, rows: RowSource) -> int:
+    execute = blocking(execute_async)
+
+    @awaited
+    async def insert_async(self, target: str, rows: RowSource) -> int:
         """Write rows (objects, or mappings by column) into a stream or table; gives their number once all are acknowledged."""
         return await (await self.client()).insert(target, rows)
 
-    @portable
-    async def info(self) -> ServerInfo:
+    insert = blocking(insert_async)
+
+    @awaited
+    async def info_async(self) -> ServerInfo:
         """Version and names of the server."""
         return await (await self.client()).info()
 
-    @portable
-    async def health(self) -> Health:
+    info = blocking(info_async)
+
+    @awaited
+    async def health_async(self) -> Health:
         """Whether the server and its parts are well."""
         return await (await self.client()).health()
 
-    @portable
-    async def streams(self) -> Sequence[Source]:
+    health = blocking(health_async)
+
+    @awaited
+    async def streams_async(self) -> Sequence[Source]:
         """All streams."""
         return await (await self.client()).streams()
 
-    @portable
-    async def tables(self) -> Sequence[Source]:
+    streams = blocking(streams_async)
+
+    @awaited
+    async def tables_async(self) -> Sequence[Source]:
         """All tables."""
         return await (await self.client()).tables()
 
-    @portable
-    async def queries(self) -> Sequence[Query]:
+    tables = blocking(tables_async)
+
+    @awaited
+    async def queries_async(self) -> Sequence[Query]:
         """All queries that run."""
         return await (await self.client()).queries()
 
-    @portable
-    async def describe(self, name: str) -> Description:
+    queries = blocking(queries_async)
+
+    @awaited
+    async def describe_async(self, name: str) -> Description:
         """A stream or table in detail."""
         return await (await self.client()).describe(name)
 
-    @portable
-    async def explain(self, query: str) -> Explanation:
+    describe = blocking(describe_async)
+
+    @awaited
+    async def explain_async(self, query: str) -> Explanation:
         """A query in detail, by its id or its text."""
         return await (await self.client()).explain(query)
 
-    @portable
-    async def terminate(self, query: str) -> None:
+    explain = blocking(explain_async)
+
+    @awaited
+    async def terminate_async(self, query: str) -> None:
         """End a persistent query."""
         await (await self.client()).terminate(query)
 
-    @portable
-    async def drop(self, names: Iterable[str], topics: Topics = Topics.KEEP) -> Dropping:
+    terminate = blocking(terminate_async)
+
+    @awaited
+    async def drop_async(self, names: Iterable[str], topics: Topics = Topics.KEEP) -> Dropping:
         """Drop streams and tables after all that is made from them; nothing is done if something else depends on one."""
         return await drop(await self.client(), names, topics)
 
+    drop = blocking(drop_async)
+
 
 class PushedRows(Generic[T]):
-    """Rows of a push query, which begins with the loop and ends with it."""
+    """Rows of a push query, which begins with the loop and ends with it: for `async for`, and for `for`."""
 
-    def __init__(self, host: Host, ksql: Ksql, begin: Callable[[KsqlClient], Rows[T]]) -> None:
+    def __init__(self, host: ContextHost, ksql: Ksql, begin: Callable[[KsqlClient], Rows[T]]) -> None:
         self._host, self._ksql, self._begin = host, ksql, begin
         self._rows: Rows[T] | None = None
 
+    @property
+    def _label(self) -> str:
+        return f"{self._host.label}.ksql.push(...)"
+
     async def __aiter__(self) -> AsyncIterator[T]:
-        async with self._begin(await self._ksql.client()) as rows:
-            async for row in rows:
-                yield row
+        try:
+            while (row := await self._next_async()) is not None:
+                yield row[0]
+        finally:
+            with CancelScope(shield=True):
+                await self._close_async()
 
     def __iter__(self) -> Iterator[T]:
-        try:
-            while (found := self._next()) is not None:
-                yield found[0]  # type: ignore[index]
-        finally:
-            self._close()  # type: ignore[unused-coroutine]
+        self._host.loop.check_blocking("for", "async for")
+        return self._iterate_blocking()
 
-    @portable
-    async def _next(self) -> tuple[T] | None:
-        """The next row in a tuple of its own; None at the end."""
+    def _iterate_blocking(self) -> Iterator[T]:
+        try:
+            while (row := self._next()) is not None:
+                yield row[0]
+        finally:
+            # A loop that was left unfinished when its context was closed has nothing to close any more.
+            if self._host.is_open:
+                self._close()
+
+    @awaited
+    async def _next_async(self) -> tuple[T] | None:
+        """Return the next row in a tuple of its own; None at the end."""
         if self._rows is None:
             self._rows = self._begin(await self._ksql.client())
         async for row in self._rows:
             return (row,)
         return None
 
-    @portable
-    async def _close(self) -> None:
+    _next = blocking(_next_async)
+
+    @awaited
+    async def _close_async(self) -> None:
         rows, self._rows = self._rows, None
         if rows is not None:
             with CancelScope(shield=True):
                 await rows.aclose()
+
+    _close = blocking(_close_async)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
 from types import TracebackType
@@ -12,23 +12,35 @@ from typing import Any, Generic, Self, TypeVar
 import numpy as np
 from anyio import CancelScope, to_thread
 
-from kandle.errors import DataError
+from kandle.errors import DataError, StateError
 from kandle.log.port import Consumer, GroupSpec, TopicPartition
 from kandle.log.records import Batch, RejectedRecord, header_rows
 from kandle.model.entity import EntityModel
 from kandle.model.mapping import mapping
-from kandle.sets.host import Host, check_blocking, portable
+from kandle.sets.blocking import awaited, blocking
+from kandle.sets.host import ContextHost
 from kandle.time.timeframe import MILLISECOND, from_instant
 
 T = TypeVar("T")
 
 PATIENCE = 200 * MILLISECOND
-"""How long one look for records may take, and so how long a cancellation may."""
+"""Microseconds that one poll for records may take, and so how long a cancellation may."""
 
 
 @dataclass(frozen=True, slots=True)
 class Message(Generic[T]):
-    """One record: `value` is the entity object, None for a tombstone; `timestamp` is when it was appended."""
+    """One record of a topic.
+
+    Attributes:
+        value: The object of the entity; None for a tombstone.
+        key: The parts of the record's key.
+        headers: The headers of the record.
+        topic: The name of the topic.
+        partition: The number of the partition.
+        offset: The offset in the partition.
+        timestamp: When the record was appended.
+        is_tombstone: Whether the record removes the row of its key.
+    """
 
     value: T | None
     key: tuple[Any, ...]
@@ -38,31 +50,60 @@ class Message(Generic[T]):
     offset: int
     timestamp: datetime
     is_tombstone: bool = False
-    _commit: Callable[[TopicPartition, int], Awaitable[None]] | None = field(default=None, repr=False, compare=False)
+    _stream: MessageStream[T] | None = field(default=None, repr=False, compare=False)
 
-    def commit(self) -> Any:
-        """Have the group go on behind this message (and all before it of its partition) after a restart."""
-        assert self._commit is not None
-        return self._commit(TopicPartition(self.topic, self.partition), self.offset + 1)
+    @property
+    def _host(self) -> ContextHost:
+        return self._manual_stream.host
+
+    @property
+    def _label(self) -> str:
+        return "message"
+
+    @property
+    def _manual_stream(self) -> MessageStream[T]:
+        if self._stream is None or not self._stream.is_manual:
+            raise StateError(
+                "this message is committed by itself once the next one is taken; "
+                "to commit messages yourself, take them from `manual_commit()`"
+            )
+        return self._stream
+
+    @awaited
+    async def commit_async(self) -> None:
+        """Commit the position behind this message, so that its group continues there after a restart.
+
+        All messages before it in its partition count as done too.
+
+        Raises:
+            StateError: The message is not from `manual_commit()`.
+        """
+        await self._manual_stream.commit_position(TopicPartition(self.topic, self.partition), self.offset + 1)
+
+    commit = blocking(commit_async)
 
 
 class MessageStream(Generic[T]):
-    """Messages of a topic from the group's position on; `async for` and, in a blocking context, `for`.
+    """Messages of a topic from the position of the consumer group on: for `async for`, and for `for` where nothing is awaited.
 
-    With automatic commits a message is committed when the next one is asked for after it, or when the loop is left.
+    With automatic commits a message is committed when the next one is taken, or when the loop is left.
     """
 
-    def __init__(self, host: Host, entity: EntityModel, topic: str, *, is_manual: bool = False) -> None:
-        self._host = host
+    def __init__(self, host: ContextHost, entity: EntityModel, topic: str, *, is_manual: bool = False) -> None:
+        self.host = self._host = host
+        self.is_manual = is_manual
         self._mapping = mapping(entity)
         self._entity = entity
         self._topic = topic
-        self._is_manual = is_manual
         self._consumer: Consumer | None = None
         self._ready: deque[Message[T]] = deque()
         self._delivered: dict[TopicPartition, int] = {}
         self._rejected: dict[TopicPartition, RejectedRecord] = {}
         self._is_closed = False
+
+    @property
+    def _label(self) -> str:
+        return f"{self._host.set_label(self._entity.cls)}.messages()"
 
     def __aiter__(self) -> AsyncIterator[Message[T]]:
         return self._iterate()
@@ -70,41 +111,37 @@ class MessageStream(Generic[T]):
     async def _iterate(self) -> AsyncIterator[Message[T]]:
         try:
             while True:
-                yield await self._following()
+                while not self._ready:
+                    await self._fill_async()
+                yield self._take()
         finally:
             with CancelScope(shield=True):
                 await self._finish()
 
     def __iter__(self) -> Iterator[Message[T]]:
-        check_blocking(self._host)
+        self._check_blocking("for")
         return self._iterate_blocking()
 
     def _iterate_blocking(self) -> Iterator[Message[T]]:
         try:
             while True:
-                yield self._next()  # type: ignore[misc]
+                while not self._ready:
+                    self._fill()
+                yield self._take()
         finally:
-            # A loop that was left open when its context was closed has nothing to close any more.
-            if self._host.portal is not None:
-                self._close()  # type: ignore[unused-coroutine]
+            self._close_blocking()
 
-    @portable
-    async def _next(self) -> Message[T]:
-        return await self._following()
+    def _check_blocking(self, word: str) -> None:
+        self._host.loop.check_blocking(f"{word}", f"async {word}")
 
-    @portable
-    async def _close(self) -> None:
-        await self._finish()
-
-    async def _following(self) -> Message[T]:
-        while not self._ready:
-            await self._fill()
+    def _take(self) -> Message[T]:
         message = self._ready.popleft()
-        if not self._is_manual:
+        if not self.is_manual:
             self._delivered[TopicPartition(message.topic, message.partition)] = message.offset + 1
         return message
 
-    async def _fill(self) -> None:
+    @awaited
+    async def _fill_async(self) -> None:
         """Commit what was delivered and get the next records."""
         self._host.settle()
         self._refuse_rejected()
@@ -118,47 +155,47 @@ class MessageStream(Generic[T]):
         for batch in batches:
             self._ready.extend(self._messages(self._readable(batch)))
 
+    _fill = blocking(_fill_async)
+
     def _readable(self, batch: Batch) -> Batch:
-        """What stands before the first record of its partition that cannot be read."""
-        place = TopicPartition(batch.topic, batch.partition)
+        """Return the records before the first one of the partition that cannot be read."""
+        partition = TopicPartition(batch.topic, batch.partition)
         if batch.rejects:
-            self._rejected.setdefault(place, batch.rejects[0])
-        if place not in self._rejected:
+            self._rejected.setdefault(partition, batch.rejects[0])
+        if partition not in self._rejected:
             return batch
-        return batch.slice(0, int(np.searchsorted(batch.offsets, self._rejected[place].offset)))
+        return batch.slice(0, int(np.searchsorted(batch.offsets, self._rejected[partition].offset)))
 
     def _refuse_rejected(self) -> None:
-        """DataError for a record that cannot be read, once all before it are delivered; none behind it is."""
-        for place, reject in self._rejected.items():
+        """Raise DataError for a record that cannot be read, once all before it are delivered; none behind it is."""
+        for partition, reject in self._rejected.items():
             raise DataError(
-                f"topic {place.topic}, partition {place.partition}, offset {reject.offset}: the record cannot be read: "
+                f"topic {partition.topic}, partition {partition.partition}, offset {reject.offset}: the record cannot be read: "
                 f"{reject.reason}; nothing behind it is delivered. Correct its schema or format, or move the group past it"
             )
 
     def _messages(self, batch: Batch) -> list[Message[T]]:
-        """The records of a batch as messages."""
         records = batch.records
-        names = [found.name for found in self._entity.fields]
-        gone = records.tombstones.to_list() if records.tombstones is not None else [False] * len(batch)
+        names = [field.name for field in self._entity.fields]
+        tombstones = records.tombstones.to_list() if records.tombstones is not None else [False] * len(batch)
         frame = records.frame.select(names)
         alive = frame if records.tombstones is None else frame.filter(~records.tombstones)
         values = iter(self._mapping.from_frame(alive))
-        keys = frame.select([found.name for found in self._entity.keys]).rows() if self._entity.keys else [()] * len(batch)
-        commit = self.commit_position if self._is_manual else None
-        rows = zip(header_rows(records), keys, batch.offsets.tolist(), batch.timestamps.tolist(), gone, strict=True)
+        keys = frame.select([field.name for field in self._entity.keys]).rows() if self._entity.keys else [()] * len(batch)
+        rows = zip(header_rows(records), keys, batch.offsets.tolist(), batch.timestamps.tolist(), tombstones, strict=True)
         return [
             Message(
-                None if is_gone else next(values),
+                None if is_tombstone else next(values),
                 key,
                 headers,
                 batch.topic,
                 batch.partition,
                 offset,
                 from_instant(time),
-                is_gone,
-                commit,
+                is_tombstone,
+                self,
             )
-            for headers, key, offset, time, is_gone in rows
+            for headers, key, offset, time, is_tombstone in rows
         ]
 
     async def _commit_delivered(self) -> None:
@@ -168,9 +205,13 @@ class MessageStream(Generic[T]):
             offsets = {partition: offset for partition, offset in offsets.items() if partition in owned}
             await to_thread.run_sync(self._consumer.commit, offsets)
 
-    @portable
     async def commit_position(self, partition: TopicPartition, following: int) -> None:
-        """Commit a position."""
+        """Commit a position.
+
+        Args:
+            partition: The partition.
+            following: The offset of the first record that is not done.
+        """
         assert self._consumer is not None
         await to_thread.run_sync(self._consumer.commit, {partition: following})
 
@@ -182,6 +223,17 @@ class MessageStream(Generic[T]):
         if self._consumer is not None:
             await to_thread.run_sync(self._consumer.close)
 
+    @awaited
+    async def _close_async(self) -> None:
+        await self._finish()
+
+    _close = blocking(_close_async)
+
+    def _close_blocking(self) -> None:
+        # A loop that was left unfinished when its context was closed has nothing to close any more.
+        if self._host.is_open:
+            self._close()
+
     async def __aenter__(self) -> Self:
         return self
 
@@ -190,8 +242,8 @@ class MessageStream(Generic[T]):
             await self._finish()
 
     def __enter__(self) -> Self:
-        check_blocking(self._host)
+        self._check_blocking("with")
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self._close()  # type: ignore[unused-coroutine]
+        self._close_blocking()

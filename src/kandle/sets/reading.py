@@ -16,7 +16,8 @@ from kandle.model.columns import to_logical
 from kandle.model.entity import EntityModel
 from kandle.model.mapping import mapping
 from kandle.plan.plan import BarPlan
-from kandle.sets.host import Host, portable
+from kandle.sets.blocking import awaited, blocking
+from kandle.sets.host import ContextHost
 from kandle.time.timeframe import Timeframe, parse_instant, to_instant
 
 T = TypeVar("T")
@@ -84,7 +85,7 @@ class TimeBucket(Generic[T]):
     `[start, end)` of the bars' starts. With `include_live` bars of open buckets, as they are now, follow the finals.
     """
 
-    _host: Host
+    _host: ContextHost
     entity: EntityModel
     timeframe: Timeframe
     _bar: BarPlan
@@ -92,8 +93,12 @@ class TimeBucket(Generic[T]):
     def __repr__(self) -> str:
         return f"TimeBucket({self.entity.name}, {self._bar.name})"
 
-    @portable
-    async def to_list(
+    @property
+    def _label(self) -> str:
+        return f'{self._host.label}.time_bucket({self.entity.name}, "{self._bar.name}")'
+
+    @awaited
+    async def to_list_async(
         self,
         key: Sequence[Any] = (),
         *,
@@ -105,8 +110,10 @@ class TimeBucket(Generic[T]):
         frame = await self._frame(key, (start, end), include_live)
         return mapping(self.entity).from_frame(frame)
 
-    @portable
-    async def to_polars(
+    to_list = blocking(to_list_async)
+
+    @awaited
+    async def to_polars_async(
         self,
         key: Sequence[Any] = (),
         *,
@@ -117,19 +124,25 @@ class TimeBucket(Generic[T]):
         """Bars as a Polars frame with exact decimals."""
         return to_logical(self.entity, await self._frame(key, (start, end), include_live))
 
-    @portable
-    async def to_arrow(
+    to_polars = blocking(to_polars_async)
+
+    @awaited
+    async def to_arrow_async(
         self, key: Sequence[Any] = (), *, start: Instant | None = None, end: Instant | None = None, include_live: bool = False
     ) -> Any:
         """Bars as an Arrow table; needs pyarrow."""
         return to_logical(self.entity, await self._frame(key, (start, end), include_live)).to_arrow()
 
-    @portable
-    async def to_pandas(
+    to_arrow = blocking(to_arrow_async)
+
+    @awaited
+    async def to_pandas_async(
         self, key: Sequence[Any] = (), *, start: Instant | None = None, end: Instant | None = None, include_live: bool = False
     ) -> Any:
         """Bars as a pandas frame; needs pandas and pyarrow."""
         return to_logical(self.entity, await self._frame(key, (start, end), include_live)).to_pandas()
+
+    to_pandas = blocking(to_pandas_async)
 
     async def _frame(self, key: Sequence[Any], bounds: tuple[Instant | None, Instant | None], include_live: bool) -> pl.DataFrame:
         self._host.settle()

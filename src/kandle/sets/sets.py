@@ -10,28 +10,27 @@ from typing import Any, Generic, Self, TypeVar
 import polars as pl
 from anyio import to_thread
 
-from kandle.errors import AccessError, DataError, ModelError
+from kandle.errors import AccessError, DataError, ModelError, StateError
 from kandle.log.records import Records
 from kandle.model.columns import physical_schema, to_physical
 from kandle.model.entity import EntityModel
 from kandle.model.mapping import mapping
 from kandle.plan.plan import BarPlan
-from kandle.sets.host import Access, Host, portable
+from kandle.sets.blocking import awaited, blocking
+from kandle.sets.host import Access, ContextHost
 from kandle.sets.messages import MessageStream
 from kandle.sets.reading import event_rows, table_rows
-from kandle.sets.writing import ROWS_AT_ONCE, Row, writes_of
+from kandle.sets.writing import ROWS_AT_ONCE, PendingRow, writes_of
 from kandle.time.timeframe import Timeframe
 
 T = TypeVar("T")
-
-Handler = Callable[[T], Awaitable[None] | None]
 
 
 @dataclass(frozen=True, slots=True)
 class EntitySet(Generic[T]):
     """The records of an entity in a context; `timeframe` is set for bars of one timeframe, `newest` limits what is read."""
 
-    _host: Host
+    _host: ContextHost
     entity: EntityModel
     timeframe: Timeframe | None = None
     access: Access = "read_write"
@@ -41,6 +40,10 @@ class EntitySet(Generic[T]):
     def __repr__(self) -> str:
         of = "" if self.timeframe is None else f", {self.timeframe}"
         return f"{type(self).__name__}({self.entity.name}{of}{', live' if self.is_live else ''})"
+
+    @property
+    def _label(self) -> str:
+        return self._host.set_label(self.entity.cls)
 
     @property
     def can_read(self) -> bool:
@@ -92,15 +95,17 @@ class EntitySet(Generic[T]):
         if not self.can_read:
             raise AccessError(f"{self.entity.name} cannot be read: the context was opened with access={self.access!r}")
 
-    @portable
-    async def add(self, obj: T, *, headers: Mapping[str, str] | None = None) -> None:
+    @awaited
+    async def add_async(self, obj: T, *, headers: Mapping[str, str] | None = None) -> None:
         """Append one object; returns when it is kept. Objects that are added at the same time share a commit."""
         self._check_write()
-        row = Row(self.entity, mapping(self.entity).row(obj), headers)
+        row = PendingRow(self.entity, mapping(self.entity).row(obj), headers)
         await self._host.write(self.entity.topic, row)
 
-    @portable
-    async def add_many(self, objects: Iterable[T] | pl.DataFrame | pl.LazyFrame) -> int:
+    add = blocking(add_async)
+
+    @awaited
+    async def add_many_async(self, objects: Iterable[T] | pl.DataFrame | pl.LazyFrame) -> int:
         """Append objects, or the rows of a Polars frame with the entity's columns; gives their number.
 
         Batches of some ten thousand rows are committed one after the other, so an error leaves those before it.
@@ -111,6 +116,8 @@ class EntitySet(Generic[T]):
             await to_thread.run_sync(self._append, frame)
             count += frame.height
         return count
+
+    add_many = blocking(add_many_async)
 
     def _append(self, frame: pl.DataFrame) -> None:
         log = self._host.log
@@ -126,12 +133,21 @@ class EntitySet(Generic[T]):
         self._check_read()
         return MessageStream(self._host, self.entity, self.topic, is_manual=True)
 
-    @portable
-    async def for_each(self, handler: Callable[[T], Any], *, limit: int | None = None) -> int:
-        """Call a function or coroutine function with every value, until cancelled or `limit` are handled; gives their number."""
+    @awaited
+    async def for_each_async(self, handler: Callable[[T], Awaitable[None] | None], *, limit: int | None = None) -> int:
+        """Call a function or a coroutine function with every value, one after the other.
+
+        A value is committed when the handler has returned and the next one is taken, or when the call ends.
+
+        Args:
+            handler: What is called with each value; tombstones are left out.
+            limit: The number of values after which the call returns; None for no end but cancellation.
+
+        Returns:
+            The number of values handled.
+        """
         count = 0
-        stream = self.messages()
-        async with stream:
+        async with self.messages() as stream:
             async for message in stream:
                 if message.value is None:
                     continue
@@ -143,14 +159,46 @@ class EntitySet(Generic[T]):
                     break
         return count
 
+    def for_each(self, handler: Callable[[T], None], *, limit: int | None = None) -> int:
+        """Call a function with every value, one after the other, in this thread.
+
+        The blocking form of `for_each_async`: the function may call blocking methods of sets.
+
+        Args:
+            handler: What is called with each value; tombstones are left out.
+            limit: The number of values after which the call returns; None for no end but Ctrl-C.
+
+        Returns:
+            The number of values handled.
+
+        Raises:
+            StateError: The handler is a coroutine function, or an event loop runs in this thread.
+        """
+        if inspect.iscoroutinefunction(handler):
+            raise StateError(f"the handler is a coroutine function; write `await {self._label}.for_each_async(...)`")
+        self._host.loop.check_blocking(f"{self._label}.for_each(...)", f"await {self._label}.for_each_async(...)")
+        count = 0
+        with self.messages() as stream:
+            for message in stream:
+                if message.value is None:
+                    continue
+                handler(message.value)
+                count += 1
+                if limit is not None and count >= limit:
+                    break
+        return count
+
     async def __aiter__(self) -> AsyncIterator[T]:
-        stream = self.messages()
-        async with stream:
+        async with self.messages() as stream:
             async for message in stream:
                 if message.value is not None:
                     yield message.value
 
     def __iter__(self) -> Iterator[T]:
+        self._host.loop.check_blocking("for", "async for")
+        return self._iterate()
+
+    def _iterate(self) -> Iterator[T]:
         with self.messages() as stream:
             for message in stream:
                 if message.value is not None:
@@ -162,8 +210,8 @@ class EventSet(EntitySet[T]):
 
     __slots__ = ()
 
-    @portable
-    async def to_list(self, key: Sequence[Any] = ()) -> list[T]:
+    @awaited
+    async def to_list_async(self, key: Sequence[Any] = ()) -> list[T]:
         """The events of a key (its first parts suffice) that the log keeps, oldest first in each partition."""
         self._check_read()
         if self._host.plan_of(self.entity.cls) is not None:
@@ -172,25 +220,31 @@ class EventSet(EntitySet[T]):
         frame = await to_thread.run_sync(event_rows, self._host.log, self.entity, _parts(key), self.newest)
         return mapping(self.entity).from_frame(frame)
 
+    to_list = blocking(to_list_async)
+
 
 class TableSet(EntitySet[T]):
     """The rows of a table, the newest of each key."""
 
     __slots__ = ()
 
-    @portable
-    async def to_list(self, key: Sequence[Any] = ()) -> list[T]:
+    @awaited
+    async def to_list_async(self, key: Sequence[Any] = ()) -> list[T]:
         """The rows whose key begins with these parts, in the order of the key; none is left out."""
         self._check_read()
         frame = await to_thread.run_sync(table_rows, self._host.log, self.entity, _parts(key))
         return mapping(self.entity).from_frame(frame)
 
-    @portable
-    async def remove(self, key: Sequence[Any] | T) -> None:
+    to_list = blocking(to_list_async)
+
+    @awaited
+    async def remove_async(self, key: Sequence[Any] | T) -> None:
         """Take the row of a key (its parts, or the row itself) away: a tombstone follows in the log."""
         self._check_write()
-        row = Row(self.entity, self._tombstone(key), is_tombstone=True)
+        row = PendingRow(self.entity, self._tombstone(key), is_tombstone=True)
         await self._host.write(self.entity.topic, row)
+
+    remove = blocking(remove_async)
 
     def _tombstone(self, key: Any) -> tuple[Any, ...]:
         whole = mapping(self.entity)

@@ -24,7 +24,7 @@ ROWS_AT_ONCE = 50_000
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class PendingRow:
     """One record to be written; `values` are physical."""
 
     entity: EntityModel
@@ -33,7 +33,7 @@ class Row:
     is_tombstone: bool = False
 
 
-class Gatherer:
+class BatchingWriter:
     """Writes single records: the first at once, and those that come while it is being written together after it.
 
     So a lone record does not wait, and many that are added at the same time share a commit.
@@ -41,10 +41,10 @@ class Gatherer:
 
     def __init__(self, log: Log) -> None:
         self._log = log
-        self._waiting: list[tuple[str, Row, asyncio.Future[None]]] = []
+        self._waiting: list[tuple[str, PendingRow, asyncio.Future[None]]] = []
         self._flusher: asyncio.Task[None] | None = None
 
-    async def write(self, topic: str, row: Row) -> None:
+    async def write(self, topic: str, row: PendingRow) -> None:
         """Returns when the record is kept."""
         import asyncio
 
@@ -71,14 +71,14 @@ class Gatherer:
                     if not done.done():
                         done.set_result(None)
 
-    def _append(self, rows: Sequence[tuple[str, Row]]) -> None:
+    def _append(self, rows: Sequence[tuple[str, PendingRow]]) -> None:
         writes: list[Write] = []
         for topic in dict.fromkeys(topic for topic, _ in rows):
             writes += writes_of(self._log, topic, _records([row for each, row in rows if each == topic]))
         self._log.append(writes)
 
 
-def _records(rows: Sequence[Row]) -> Records:
+def _records(rows: Sequence[PendingRow]) -> Records:
     frame = mapping(rows[0].entity).frame_of([row.values for row in rows])
     gone = pl.Series("tombstones", [row.is_tombstone for row in rows])
     return Records(frame, header_column([row.headers for row in rows]), gone if gone.any() else None)

@@ -1,5 +1,5 @@
 """What users test with: a context on a log in memory, with a clock that is moved by hand."""
 
-from kandle.testing.context import TestClock, context
+from kandle.testing.context import TestClock, TestContext, context
 
-__all__ = ["TestClock", "context"]
+__all__ = ["TestClock", "TestContext", "context"]

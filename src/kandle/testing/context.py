@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, TypeVar
@@ -15,7 +15,8 @@ from kandle.errors import ModelError
 from kandle.log.embedded.log import EmbeddedLog
 from kandle.log.port import Log
 from kandle.runtime.runtime import Running
-from kandle.sets.host import Host, portable
+from kandle.sets.blocking import awaited, blocking
+from kandle.sets.host import ContextHost
 from kandle.time.clock import ManualClock
 from kandle.time.timeframe import Timeframe, parse_instant, to_instant
 
@@ -23,58 +24,141 @@ C = TypeVar("C", bound=Context)
 T = TypeVar("T")
 
 
-class TestClock(ManualClock):
-    """A clock that is moved by hand: `await market.clock.advance("1m")`, after which all that fell due has been done.
-
-    In a context that was opened by plain `with` the same methods block.
-    """
+class TestClock:
+    """A clock that is moved by hand: when a move returns, all that fell due has been done."""
 
     __test__ = False
-    _host: Host
 
-    def __init__(self, start: int) -> None:
-        super().__init__(start)
-        self.settle: Callable[[], None] = lambda: None
+    def __init__(self, start: int, host: ContextHost) -> None:
+        self._manual = ManualClock(start)
+        self._host = host
 
-    @portable
-    async def advance(self, duration: str | timedelta) -> None:
-        """Move on by a duration such as `1m`."""
-        await super().advance(duration)
+    @property
+    def _label(self) -> str:
+        return f"{self._host.label}.clock"
 
-    @portable
-    async def set(self, instant: int | str | datetime) -> None:
-        """Move on to an instant: an ISO 8601 text, an aware datetime, or microseconds."""
-        await super().set(instant if isinstance(instant, int) else _instant(instant))
-        self.settle()
+    def now(self) -> int:
+        """Return the time in microseconds since the epoch."""
+        return self._manual.now()
 
-    def jump(self, instant: int) -> None:
-        """Set the clock to any instant, also an earlier one, as somebody may set the clock of a machine."""
-        super().jump(instant)
-        self.settle()
+    @awaited
+    async def advance_async(self, duration: str | timedelta) -> None:
+        """Move on by a duration.
+
+        Args:
+            duration: A text such as `1m`, or a timedelta.
+        """
+        await self._manual.advance(duration)
+        self._host.settle()
+
+    advance = blocking(advance_async)
+
+    @awaited
+    async def set_async(self, instant: int | str | datetime) -> None:
+        """Move on to an instant.
+
+        Args:
+            instant: An ISO 8601 text, an aware datetime, or microseconds since the epoch.
+
+        Raises:
+            TimeframeError: The instant is before the present time of the clock.
+        """
+        await self._manual.set(instant if isinstance(instant, int) else _instant(instant))
+        self._host.settle()
+
+    set = blocking(set_async)
+
+    @awaited
+    async def jump_async(self, instant: int | str | datetime) -> None:
+        """Set the clock to any instant, also an earlier one, as somebody may set the clock of a machine.
+
+        Args:
+            instant: An ISO 8601 text, an aware datetime, or microseconds since the epoch.
+        """
+        self._manual.jump(instant if isinstance(instant, int) else _instant(instant))
+        self._host.settle()
+
+    jump = blocking(jump_async)
 
 
 class OpenedForTests(Opened):
     """Log in memory or in a folder, manual clock, a runtime that works when it is told to."""
 
-    def __init__(self, clock: TestClock, folder: Path | None, *given: Any) -> None:
+    def __init__(self, clock: ManualClock, folder: Path | None, *given: Any) -> None:
         self._manual = clock
         self._folder = folder
         super().__init__(*given)
-        clock.settle = self.settle
 
-    def _made_clock(self) -> TestClock:
+    def _made_clock(self) -> ManualClock:
         return self._manual
 
     def _made_log(self) -> Log:
         return EmbeddedLog(self._folder, self._manual)
 
     def _start(self, runtime: Running) -> None:
-        """It is driven by `settle`."""
+        """Do nothing: the runtime works when `settle` is called."""
 
     def settle(self) -> None:
         """Do everything that is due."""
         if self._runtime is not None:
             self._runtime.settle()
+
+
+class TestContext(Context):
+    """What a context for tests has beyond others: a clock that is moved by hand, and all bars in one call."""
+
+    __test__ = False
+    _clock_of_tests: int
+    _folder_of_tests: Path | None
+
+    def __init__(self, options: Options | None = None) -> None:
+        super().__init__(options)
+        self._clock = TestClock(self._clock_of_tests, self._host)
+
+    def _open(self) -> Opened:
+        model, plans = self._model, list(self._plans.values())
+        return OpenedForTests(self._clock._manual, self._folder_of_tests, type(self).__name__, self._options, model, plans)
+
+    @property
+    def _label(self) -> str:
+        return self._host.label
+
+    @property
+    def clock(self) -> TestClock:
+        """The clock, which only moves by hand."""
+        return self._clock
+
+    @awaited
+    async def finals_async(self, entity: type[T], timeframe: Timeframe | str, key: Sequence[Any] = ()) -> list[T]:
+        """Return all final bars of a timeframe.
+
+        Args:
+            entity: The class of the bars.
+            timeframe: The timeframe, such as `1m`.
+            key: The first parts of the bars' keys; all keys without it.
+
+        Returns:
+            The bars by key and start.
+        """
+        return await self.time_bucket(entity, timeframe).to_list_async(key)
+
+    finals = blocking(finals_async)
+
+    @awaited
+    async def live_async(self, entity: type[T], timeframe: Timeframe | str, key: Sequence[Any] = ()) -> list[T]:
+        """Return all final bars of a timeframe, and the open ones as they are now.
+
+        Args:
+            entity: The class of the bars.
+            timeframe: The timeframe, such as `1m`.
+            key: The first parts of the bars' keys; all keys without it.
+
+        Returns:
+            The bars by key and start.
+        """
+        return await self.time_bucket(entity, timeframe).to_list_async(key, include_live=True)
+
+    live = blocking(live_async)
 
 
 def context(cls: type[C], start: datetime | str, **values: Any) -> C:
@@ -87,35 +171,11 @@ def context(cls: type[C], start: datetime | str, **values: Any) -> C:
     if not (isinstance(cls, type) and issubclass(cls, Context)):
         raise ModelError(f"a context for tests is made of a subclass of kandle.Context, not of {cls!r}")
     folder = LogOptions.model_validate(values["log"]).path if "log" in values else None
-    made = type(cls.__name__, (_ForTests, cls), {"_clock_of_tests": TestClock(_instant(start)), "_folder_of_tests": folder})
+    bases = (cls,) if issubclass(cls, TestContext) else (TestContext, cls)
+    made = type(cls.__name__, bases, {"_clock_of_tests": _instant(start), "_folder_of_tests": folder})
     opened: C = made(Options(**({"access": "read_write"} | values)))
-    opened.clock._host = opened  # type: ignore[attr-defined]
     return opened
 
 
 def _instant(moment: datetime | str) -> int:
     return parse_instant(moment) if isinstance(moment, str) else to_instant(moment)
-
-
-class _ForTests(Context):
-    """What a context for tests has beyond others."""
-
-    _clock_of_tests: TestClock
-    _folder_of_tests: Path | None
-
-    def _open(self) -> Opened:
-        model, plans = self._model, list(self._plans.values())
-        return OpenedForTests(self._clock_of_tests, self._folder_of_tests, type(self).__name__, self._options, model, plans)
-
-    @property
-    def clock(self) -> TestClock:
-        """The clock, which only moves by hand."""
-        return self._clock_of_tests
-
-    def finals(self, entity: type[T], timeframe: Timeframe | str, key: Sequence[Any] = ()) -> Any:
-        """All final bars of a timeframe, by key and start."""
-        return self.time_bucket(entity, timeframe).to_list(key)
-
-    def live(self, entity: type[T], timeframe: Timeframe | str, key: Sequence[Any] = ()) -> Any:
-        """All final bars, then the open ones as they are now, by key and start."""
-        return self.time_bucket(entity, timeframe).to_list(key, include_live=True)

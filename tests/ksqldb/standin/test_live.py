@@ -72,7 +72,7 @@ class Play:
         return {name: self._bars(context, name) for name in ("1s", "5s")}
 
     def _bars(self, context: Context, name: str) -> pl.DataFrame:
-        return context.time_bucket(Bar, name).to_polars(end=self.end).sort(KEYS)  # type: ignore[attr-defined, no-any-return]
+        return context.time_bucket(Bar, name).to_polars(end=self.end).sort(KEYS)
 
     def _is_closed(self, context: Context) -> bool:
         counters = context.health().queries[0].counters.timeframes
@@ -150,7 +150,7 @@ def test_avro_with_a_schema_registry_and_live_bars_of_both_makers(cluster: Clust
         with found.opened() as context:
             same(found.finals(context), found.expected())
             live = {name: context.time_bucket(Bar, name).to_list(include_live=True, end=found.end) for name in ("1s", "5s")}
-        assert all(len(bars) for bars in live.values())  # type: ignore[arg-type]
+        assert all(len(bars) for bars in live.values())
 
 
 def test_schemas_of_events_are_registered_before_ksqldb_would_register_some_of_its_own(

@@ -1,0 +1,156 @@
+"""The state of a context: closed, or open with log, clock and runtime; this is what its sets work with."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from kandle.errors import StateError
+from kandle.log.port import Log
+from kandle.model.entity import snake_case
+from kandle.plan.plan import Plan
+from kandle.sets.blocking import FORK_ADVICE, ContextLoop
+from kandle.sets.host import ReaderSettings
+from kandle.time.clock import Clock
+
+if TYPE_CHECKING:
+    # What runs in an open context is loaded when one is opened.
+    from kandle.context.opened import Opened
+
+
+class ContextState:
+    """The part of a context that users do not see; a `ContextHost` for the sets."""
+
+    def __init__(self, name: str, plans: Mapping[type, Plan], set_names: Mapping[type, str]) -> None:
+        """Describe a context that is closed.
+
+        Args:
+            name: The name of the context's class.
+            plans: The plan of each entity that a query with a window makes.
+            set_names: The name of the declared set of each entity.
+        """
+        self._name = name
+        self._plans = plans
+        self._set_names = set_names
+        self._opened: Opened | None = None
+        self._loop: ContextLoop | None = None
+
+    @property
+    def label(self) -> str:
+        """How the context is written in messages, such as `market`."""
+        return snake_case(self._name)
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the context is open."""
+        return self._opened is not None
+
+    @property
+    def opened(self) -> Opened:
+        """What the open context holds.
+
+        Raises:
+            StateError: The context is not open, or was opened in the process from which this one was forked.
+        """
+        if self._opened is None or self._loop is None:
+            raise StateError(
+                f"the context is not open; write `with {self._name}.open() as {self.label}:`, or `async with` in a coroutine"
+            )
+        self._loop.check_process()
+        return self._opened
+
+    def open(self, make: Callable[[], Opened]) -> None:
+        """Open the log and start the queries.
+
+        Args:
+            make: A function that does it.
+
+        Raises:
+            StateError: This process was forked from one that has opened a context.
+        """
+        check_not_forked()
+        self._opened = make()
+
+    def enter(self) -> None:
+        """Take the running event loop as that of the context."""
+        if self.is_open:
+            raise StateError(f"this {self._name} is open already; make another one")
+        self._loop = ContextLoop(self._name)
+
+    def leave(self) -> ContextLoop:
+        """Count as closed from now on.
+
+        Returns:
+            The event loop of the context.
+        """
+        assert self._loop is not None
+        loop, self._loop, self._opened = self._loop, None, None
+        return loop
+
+    @property
+    def log(self) -> Log:
+        """The log of the open context."""
+        return self.opened.log
+
+    @property
+    def clock(self) -> Clock:
+        """The clock of the open context."""
+        return self.opened.clock
+
+    @property
+    def loop(self) -> ContextLoop:
+        """The event loop of the open context."""
+        _ = self.opened
+        assert self._loop is not None
+        return self._loop
+
+    def set_label(self, entity: type) -> str:
+        """Return how the set of an entity is written in messages.
+
+        Args:
+            entity: The class of the entity.
+
+        Returns:
+            A text such as `market.ticks`.
+        """
+        name = self._set_names.get(entity)
+        return f"{self.label}.set({entity.__name__})" if name is None else f"{self.label}.{name}"
+
+    def reader(self, topic: str) -> ReaderSettings:
+        """Return the settings of a new consumer of a topic."""
+        return self.opened.reader(topic)
+
+    def plan_of(self, entity: type) -> Plan | None:
+        """Return the plan of the entity's query; None without a query that has a window."""
+        return self._plans.get(entity)
+
+    async def write(self, topic: str, row: Any) -> None:
+        """Append a single record together with others that are written at the same time."""
+        await self.opened.writer.write(topic, row)
+
+    def settle(self) -> None:
+        """Do everything that is due, where time is moved by hand; nothing elsewhere."""
+        self.opened.settle()
+
+
+_opened_in: list[int] = []
+"""The process in which a context was opened first; a forked process inherits it."""
+
+
+def check_not_forked() -> None:
+    """Check that no context was opened in the process from which this one was forked.
+
+    The threads of Polars do not survive a fork, and reading would wait for them for ever.
+
+    Raises:
+        StateError: One was.
+    """
+    process = os.getpid()
+    if not _opened_in:
+        _opened_in.append(process)
+    elif _opened_in[0] != process:
+        raise StateError(
+            f"process {process} is a fork of process {_opened_in[0]}, in which a context has been open: "
+            f"the threads that read and write do not survive a fork. {FORK_ADVICE}"
+        )
