@@ -121,7 +121,7 @@ def test_bars_are_made_and_read_on_a_cluster(shop: Shop) -> None:
     assert first.split()[0] == "a" and first.split()[-1] == "7"
     listed = [line.split() for line in shop.run("topics", "list").splitlines() if line.startswith(f"{shop.name}_ticks ")]
     assert [row[:4] for row in listed] == [[f"{shop.name}_ticks", "1", "1", "-"]]
-    assert "the topics may be read and written" in shop.run("doctor", "app:App")
+    assert "this user may read and write the topics" in shop.run("doctor", "app:App")
 
 
 def test_records_that_cannot_be_read_are_told_beside_those_that_can(shop: Shop) -> None:
@@ -185,7 +185,7 @@ def test_doctor_looks_for_the_registry(shop: Shop, monkeypatch: pytest.MonkeyPat
 
 def test_doctor_names_the_topic_whose_records_are_of_the_future(shop: Shop) -> None:
     shop.add()
-    assert ", after all records" in shop.run("doctor", "app:App")
+    assert ", later than all records" in shop.run("doctor", "app:App")
     # What others have written, by a clock that is an hour ahead.
     later = SystemClock().now() // MILLISECOND + HOUR // MILLISECOND
     producer = Producer({"bootstrap.servers": shop.bootstrap})

@@ -43,22 +43,22 @@ def log(tmp_path: Path, clock: ManualClock) -> EmbeddedLog:
 
 
 def said(findings: Iterable[Finding]) -> list[tuple[str, str]]:
-    return [(found.level, found.what) for found in findings]
+    return [(found.level, found.message) for found in findings]
 
 
 def test_a_finding_is_one_line_with_advice_or_plain_values() -> None:
     assert str(fine("clock", "it is noon")) == "ok       clock          it is noon"
     assert str(problem("topics", "two\nlines", "do this")) == "problem  topics         two lines; do this"
-    assert fine("clock", "it is").to_dict() == {"check": "clock", "level": "ok", "what": "it is", "advice": ""}
+    assert fine("clock", "it is").to_dict() == {"check": "clock", "level": "ok", "message": "it is", "advice": ""}
 
 
 def test_a_folder_must_be_there_with_a_log_in_it(tmp_path: Path, log: EmbeddedLog) -> None:
     ((level, what),) = said(folder_findings(tmp_path / "none"))
     assert (level, what) == ("problem", f"{tmp_path / 'none'} does not exist")
     (tmp_path / "file").touch()
-    assert said(folder_findings(tmp_path / "file")) == [("problem", f"{tmp_path / 'file'} is a file, and a log is a folder")]
+    assert said(folder_findings(tmp_path / "file")) == [("problem", f"{tmp_path / 'file'} is a file, not a folder")]
     (tmp_path / "empty").mkdir()
-    assert said(folder_findings(tmp_path / "empty")) == [("problem", f"{tmp_path / 'empty'} has no log")]
+    assert said(folder_findings(tmp_path / "empty")) == [("problem", f"{tmp_path / 'empty'} contains no log")]
     assert said(folder_findings(tmp_path))[0] == ("ok", f"{tmp_path} can be written")
 
 
@@ -84,7 +84,7 @@ def test_a_sound_file_is_counted_and_a_damaged_one_names_the_places(log: Embedde
     for _ in range(9):
         log.append([write(0, ["m"], [1])])
     log.database.run("UPDATE batch SET blob = x'00'")
-    assert [what for _, what in said(integrity_findings(log))][-1] == "7 more places are damaged"
+    assert [what for _, what in said(integrity_findings(log))][-1] == "7 more batches are damaged"
 
 
 def test_topics_are_compared_with_the_model(log: EmbeddedLog) -> None:
@@ -93,28 +93,28 @@ def test_topics_are_compared_with_the_model(log: EmbeddedLog) -> None:
     more = replace(LATEST, partitions=3, compacted=False)
     other = replace(READINGS, columns=(*READINGS.columns, TopicColumn("unit", "str", pl.String())))
     found = said(topic_findings(log, [missing, more, other]))
-    assert found[0] == ("problem", "there is no topic others")
-    assert found[1] == ("warning", "topic latest: partitions is 1, 3 is declared; it stays as it is")
+    assert found[0] == ("problem", "topic others does not exist")
+    assert found[1] == ("warning", "topic latest: partitions is 1, 3 is declared; kandle does not change it")
     assert found[3][0] == "problem"
     assert found[3][1].startswith("topic readings has no column unit; a new column must be nullable")
 
 
 def test_groups_are_shown_with_members_and_lag(log: EmbeddedLog) -> None:
-    assert said(group_findings(log)) == [("ok", "there are none")]
+    assert said(group_findings(log)) == [("ok", "no consumer groups")]
     consumer = log.consumer(GroupSpec("watchers", ("readings",), "one"))
     consumer.poll(0, 10)
     consumer.commit({TopicPartition("readings", 0): 2})
     assert said(group_findings(log)) == [("ok", "group watchers: members one, 2 partitions, lag 3 records")]
     consumer.close()
-    assert said(group_findings(log)) == [("warning", "group watchers: no member, 2 partitions, lag 3 records")]
+    assert said(group_findings(log)) == [("warning", "group watchers: no members, 2 partitions, lag 3 records")]
 
 
 def test_a_clock_behind_the_newest_record_is_a_problem(tmp_path: Path, log: EmbeddedLog, clock: ManualClock) -> None:
     times = newest_times(log, log.topics())
-    assert said(clock_findings(clock, times)) == [("ok", "it is 2024-03-08T12:00:00.000Z, after all records")]
+    assert said(clock_findings(clock, times)) == [("ok", "the time is 2024-03-08T12:00:00.000Z, later than all records")]
     ((level, what),) = said(clock_findings(ManualClock(to_instant(NOON) - MINUTE), times | {"later": times["latest"] + MINUTE}))
     assert level == "problem"
-    assert what == "it is 2024-03-08T11:59:00.000Z, but a record of topic later was written 120.0 s later than that"
+    assert what == "the time is 2024-03-08T11:59:00.000Z, but a record of topic later was written 120.0 s later"
 
 
 def test_the_topics_of_a_model_are_those_of_its_entities_and_queries(log: EmbeddedLog, tmp_path: Path) -> None:

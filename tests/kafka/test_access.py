@@ -193,15 +193,15 @@ def test_doctor_names_every_right_that_is_missing_and_no_command_shows_the_passw
     guarded.change(TRANSACTIONAL, "app-", WRITE, DESCRIBE)
     shop.work()
     said = shop.run("doctor", "app:App")
-    assert "the topics may be read and written" in said and "groups may be joined, and transactions made" in said
+    assert "this user may read and write the topics" in said and "this user may join the groups and write transactions" in said
     guarded.change(TOPIC, f"{shop.name}_ticks", WRITE, granted=False)
     guarded.change(TOPIC, f"{shop.name}_sums_changelog", DESCRIBE, granted=False)
     guarded.change(GROUP, group, READ, granted=False)
     guarded.change(TRANSACTIONAL, group, WRITE, granted=False)
     said = shop.run("doctor", "app:App", code=1)
-    assert f"topic {shop.name}_ticks: this user may not Write" in said
+    assert f"topic {shop.name}_ticks: this user lacks the rights Write" in said
     assert f"topic {shop.name}_sums_changelog: " in said and "allow this user Read and Describe on it" in said
-    assert f"group {group}: this user may not Read" in said
+    assert f"group {group}: this user lacks the rights Read" in said
     assert f"transactional id {group}-kandle-doctor" in said and "allow this user Write and Describe" in said
     assert f"transactional id {group}-" in shop.run("run", "app:App", code=2) or f"group {group}" in shop.said
     assert PASSWORD not in shop.said

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from kandle.cli.kafka_checks import topic_access_findings
+from kandle.cli.server_checks import topic_access_findings
 from kandle.context.options import Options
 from kandle.plan.topics import TopicSpec
 from tests.brokers.needed import kafka_or_skip
@@ -24,4 +24,4 @@ def test_a_broker_that_is_down_is_named_by_the_topics_that_miss_it() -> None:
         assert [each.level for each in topic_access_findings(options, wanted)] == ["ok"]
         cluster.broker(3).kill()
         said = f"topic {app.ticks}: brokers [3] lag behind or are down"
-        wait_until(lambda: [each.what for each in topic_access_findings(options, wanted)] == [said])
+        wait_until(lambda: [each.message for each in topic_access_findings(options, wanted)] == [said])

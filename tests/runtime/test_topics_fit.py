@@ -50,7 +50,7 @@ def test_doctor_calls_other_partitions_a_problem() -> None:
     fresh.ensure(parts.log.topic("ticks"))
     fresh.ensure(replace(parts.log.topic("hb_1m"), partitions=3))
     (found,) = partition_findings(fresh, topics_of_queries(fresh, [parts.plan], Retentions()))
-    assert found.level == "problem" and found.what.startswith("topic hb_1m has 3 partitions, but ticks, ")
+    assert found.level == "problem" and found.message.startswith("topic hb_1m has 3 partitions, but ticks, ")
     assert list(partition_findings(fresh, topics_of_queries(fresh, [parts.plan], Retentions(), "beats"))) == []
 
 

@@ -1,11 +1,10 @@
-"""`kandle doctor`: looks at everything that must be right, and says what to do about what is not."""
+"""The command `kandle doctor`: checks everything that must be right, and advises what to do about the rest."""
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -48,57 +47,11 @@ from kandle.log.port import Log
 from kandle.model.entity import snake_case
 from kandle.plan.topics import QueryTopics, Retentions, TopicSpec
 
-if TYPE_CHECKING:
-    from kandle.ksqldb.results import Health, Query, ServerInfo
-
-WELL = "RUNNING"
-
-
-def ksqldb_findings(options: Options, market: Context | None) -> Iterator[Finding]:
-    """Whether the server answers, is well, and runs the queries of the model."""
-    try:
-        info, health, queries = asyncio.run(_asked(options))
-        doubt = info.doubt
-    except KandleError as error:
-        yield problem("ksqldb", str(error), "")
-        return
-    yield fine("ksqldb", f"version {info.version} at {options.ksqldb.url}, service {info.service_id}")
-    if doubt is not None:
-        yield warning("ksqldb", doubt, "")
-    if not health.is_healthy:
-        ill = [name for name, is_well in health.parts.items() if not is_well]
-        yield problem("ksqldb", f"it is not well: {', '.join(ill) or health.state}", "look at its log")
-    if market is not None:
-        yield from _query_findings(market, queries)
-
-
-async def _asked(options: Options) -> tuple[ServerInfo, Health, tuple[Query, ...]]:
-    # The client library of HTTP is only loaded where it is needed.
-    from kandle.context.ksqldb import ksql_settings
-    from kandle.ksqldb.client import KsqlClient
-
-    async with KsqlClient(ksql_settings(options)) as client:
-        return await client.info(), await client.health(), await client.queries()
-
-
-def _query_findings(market: Context, queries: tuple[Query, ...]) -> Iterator[Finding]:
-    by_topic = {topic: query for query in queries for topic in query.topics}
-    for plan in plans_in(market):
-        topic = plan.base.live_topic
-        query = by_topic.get(topic)
-        if query is None:
-            advice = "it is created when the context is opened; `kandle script --diff` says what is there"
-            yield warning("ksqldb", f"no query fills {topic}", advice)
-        elif query.state != WELL:
-            yield problem("ksqldb", f"query {query.id}, which fills {topic}, is {query.state}", f"EXPLAIN {query.id}; says why")
-        else:
-            yield fine("ksqldb", f"query {query.id} fills {topic}")
-
-
-PROBLEMS = 1
+PROBLEM_CODE = 1
 """Exit code if there is a problem."""
 
 MOST_LOST = 10
+"""Lost items that a repair lists by name."""
 
 
 def doctor_command(
@@ -107,14 +60,16 @@ def doctor_command(
     data: DataFolder = None,
     log: LogChoice = None,
     is_repair: Annotated[
-        bool, typer.Option("--repair", help="Save what can be saved of a damaged log first; no process may use it.")
+        bool, typer.Option("--repair", help="First save what can be saved of a damaged log; no process may use it.")
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Find what is wrong and what to do about it.
+    """Find problems, with advice.
 
-    Looks at configuration, model, data folder or cluster, registry, ksqlDB, log, groups, schedule and clock; the exit code is 1
-    if there is a problem.
+    Checks configuration, model, data folder or cluster, schema registry, ksqlDB, topics, groups, schedule and clock. The exit
+    code is 1 if there is a problem.
+
+    Example: kandle doctor app:Market --log kafka://localhost:9092
     """
     if is_repair:
         _repair(options_of(config, data, log).log.path, as_json=as_json)
@@ -123,19 +78,19 @@ def doctor_command(
         levels.add(finding.level)
         typer.echo(json_line(finding.to_dict()) if as_json else str(finding))
     if "problem" in levels:
-        raise typer.Exit(PROBLEMS)
+        raise typer.Exit(PROBLEM_CODE)
 
 
 def _repair(folder: Path, *, as_json: bool) -> None:
-    done = repair(folder)
+    result = repair(folder)
     if as_json:
-        typer.echo(json_line({"kept": done.kept, "lost": list(done.lost), "backup": str(done.backup)}))
+        typer.echo(json_line({"kept": result.kept, "lost": list(result.lost), "backup": str(result.backup)}))
         return
-    typer.echo(f"repaired: {done.kept:,} batches kept, {len(done.lost):,} things lost; the damaged file is {done.backup}")
-    for lost in done.lost[:MOST_LOST]:
+    typer.echo(f"repaired: {result.kept:,} batches kept, {len(result.lost):,} lost; the damaged file is {result.backup}")
+    for lost in result.lost[:MOST_LOST]:
         typer.echo(f"lost: {lost}")
-    if len(done.lost) > MOST_LOST:
-        typer.echo(f"lost: {len(done.lost) - MOST_LOST:,} more")
+    if len(result.lost) > MOST_LOST:
+        typer.echo(f"lost: {len(result.lost) - MOST_LOST:,} more")
 
 
 def _findings(context: str | None, config: Path | None, data: Path | None, choice: str | None) -> Iterator[Finding]:
@@ -146,7 +101,7 @@ def _findings(context: str | None, config: Path | None, data: Path | None, choic
         yield problem("configuration", str(error), "")
         return
     yield fine("configuration", f"{file} is valid" if file.exists() else f"there is no {file}, so defaults are used")
-    market, finding = _market(context, options)
+    market, finding = _load_market(context, options)
     yield finding
     if is_on_kafka(options):
         yield from _kafka_findings(options, market)
@@ -156,64 +111,59 @@ def _findings(context: str | None, config: Path | None, data: Path | None, choic
         yield from _log_findings(options, market)
 
 
-def _market(context: str | None, options: Options) -> tuple[Context | None, Finding]:
-    """The context, not opened, and what is to be said of it."""
+def _load_market(context: str | None, options: Options) -> tuple[Context | None, Finding]:
+    """Return the context, not opened, or None, and a finding about it."""
     if context is None and options.context is None:
-        return None, warning(
-            "context", "none is named, so topics and schedule are not checked", "name it: `kandle doctor app:Market`"
-        )
+        advice = "name one: `kandle doctor app:Market`"
+        return None, warning("context", "no context is named, so topics and schedule are not checked", advice)
     try:
         market = load_context(context, options)(options)
     except KandleError as error:
         return None, problem("context", str(error), "")
-    names = ", ".join(entity.name for entity in entities_in(market))
-    bars = ", ".join(plan.query.target.name for plan in plans_in(market)) or "nothing"
-    what = f"{type(market).__name__} has {names or 'no entity'}, and makes bars of {bars}"
-    return market, fine("context", what)
+    names = ", ".join(entity.name for entity in entities_in(market)) or "none"
+    bars = ", ".join(plan.query.target.name for plan in plans_in(market)) or "none"
+    return market, fine("context", f"{type(market).__name__} has the entities {names}; queries make {bars}")
 
 
 def _kafka_findings(options: Options, market: Context | None) -> Iterator[Finding]:
-    """What is to be said of a cluster."""
-    # The client library of Kafka is only loaded where there is a cluster.
-    from kandle.cli.kafka_checks import (
-        broker_findings,
-        group_access_findings,
-        registry_findings,
-        replay_findings,
-        times_of_topics,
-        topic_access_findings,
-    )
+    # The Kafka client is an extra, so it is only loaded for a cluster.
+    from kandle.cli import server_checks
 
-    found = list(broker_findings(options))
-    yield from found
-    are_there = found[0].level != "problem"
-    if are_there or options.schema_registry.url is not None:
-        yield from registry_findings(options)
+    brokers = list(server_checks.broker_findings(options))
+    yield from brokers
+    are_reachable = brokers[0].level != "problem"
+    if are_reachable or options.schema_registry.url is not None:
+        yield from server_checks.registry_findings(options)
     if options.engine.kind == "ksqldb":
-        yield from ksqldb_findings(options, market)
-    if not are_there:
+        yield from server_checks.ksqldb_findings(options, market)
+    if not are_reachable:
         return
-    yield from replay_findings(options)
-    clock = clock_of(options)
-    try:
-        with opened_log(options) as log:
-            # A cluster is shared with others: without a context nothing is known to be kandle's.
-            if market is not None:
-                specs = _wanted(log, options, market)
-                yield from _topics_findings(log, options, market, specs)
-                yield from topic_access_findings(options, specs)
-                yield from group_access_findings(options, _groups(options, market))
-                yield from schedule_findings(log, plans_in(market))
-                yield from group_findings(log, f"{_group_name(options, market)}-")
-                wanted = {spec.name for spec in specs}
-                there = [spec for spec in log.topics() if spec.name in wanted]
-                yield from clock_findings(clock, times_of_topics(options, there))
-    except KandleError as error:
-        yield problem("log", str(error), "")
+    yield from server_checks.replay_findings(options)
+    # A cluster is shared with others: without a context nobody knows which topics are kandle's.
+    if market is not None:
+        try:
+            with opened_log(options) as log:
+                yield from _cluster_findings(log, options, market)
+        except KandleError as error:
+            yield problem("log", str(error), "")
+
+
+def _cluster_findings(log: Log, options: Options, market: Context) -> Iterator[Finding]:
+    from kandle.cli import server_checks
+
+    declared = _declared_topics(log, options, market)
+    names = {spec.name for spec in declared}
+    yield from _topics_findings(log, options, market, declared)
+    yield from server_checks.topic_access_findings(options, declared)
+    yield from server_checks.group_access_findings(options, _groups(options, market))
+    yield from schedule_findings(log, plans_in(market))
+    yield from group_findings(log, f"{_group_prefix(options, market)}-")
+    existing = [spec for spec in log.topics() if spec.name in names]
+    yield from clock_findings(clock_of(options), server_checks.times_of_topics(options, existing))
 
 
 def _log_findings(options: Options, market: Context | None) -> Iterator[Finding]:
-    """What is to be said of the log; a file that cannot be read is a problem, not an error."""
+    """Check the embedded log; a file that cannot be read is a problem, not an error."""
     clock = clock_of(options)
     try:
         log = EmbeddedLog(options.log.path, clock)
@@ -221,13 +171,13 @@ def _log_findings(options: Options, market: Context | None) -> Iterator[Finding]
         yield problem("log file", str(error), "")
         return
     try:
-        found = list(integrity_findings(log))
-        yield from found
+        integrity = list(integrity_findings(log))
+        yield from integrity
         if market is not None:
-            yield from _topics_findings(log, options, market, _wanted(log, options, market))
+            yield from _topics_findings(log, options, market, _declared_topics(log, options, market))
             yield from schedule_findings(log, plans_in(market))
         yield from group_findings(log)
-        if all(each.level == "ok" for each in found):
+        if all(finding.level == "ok" for finding in integrity):
             yield from clock_findings(clock, newest_times(log, log.topics()))
     except KandleError as error:
         yield problem("log file", str(error), "")
@@ -235,31 +185,27 @@ def _log_findings(options: Options, market: Context | None) -> Iterator[Finding]
         log.close()
 
 
-def _group_name(options: Options, market: Context) -> str:
+def _group_prefix(options: Options, market: Context) -> str:
     return options.consumer.group or snake_case(type(market).__name__)
 
 
 def _groups(options: Options, market: Context) -> list[str]:
-    """The groups of the queries."""
-    return [f"{_group_name(options, market)}-{each.query.target.topic}" for each in plans_in(market)]
-
-
-def _wanted(log: Log, options: Options, market: Context) -> list[TopicSpec]:
-    topics = _query_topics(log, options, market)
-    return list(wanted_topics(entities_in(market), plans_in(market), topics))
+    """Return the names of the consumer groups of all queries."""
+    return [f"{_group_prefix(options, market)}-{plan.query.target.topic}" for plan in plans_in(market)]
 
 
 def _query_topics(log: Log, options: Options, market: Context) -> list[QueryTopics]:
-    return topics_of_queries(log, plans_in(market), _retentions(options), options.heartbeat.prefix)
+    retentions = Retentions(live=options.runtime.live_retention, heartbeats=options.heartbeat.retention)
+    return topics_of_queries(log, plans_in(market), retentions, options.heartbeat.prefix)
 
 
-def _topics_findings(log: Log, options: Options, market: Context, specs: Sequence[TopicSpec]) -> Iterator[Finding]:
+def _declared_topics(log: Log, options: Options, market: Context) -> list[TopicSpec]:
+    return list(wanted_topics(entities_in(market), plans_in(market), _query_topics(log, options, market)))
+
+
+def _topics_findings(log: Log, options: Options, market: Context, declared: Sequence[TopicSpec]) -> Iterator[Finding]:
     topics = _query_topics(log, options, market)
-    yield from topic_findings(log, specs, missing_of_before(log, plans_in(market), topics))
+    yield from topic_findings(log, declared, missing_of_before(log, plans_in(market), topics))
     if options.engine.kind == "embedded":
-        # Those of queries of ksqlDB have the partitions that it gives them.
+        # With ksqlDB, the server decides the number of partitions.
         yield from partition_findings(log, topics)
-
-
-def _retentions(options: Options) -> Retentions:
-    return Retentions(live=options.runtime.live_retention, heartbeats=options.heartbeat.retention)

@@ -1,4 +1,4 @@
-"""Checks of a log: its file, its topics against the model, its groups, the schedule, the clock."""
+"""Checks of a log: its folder and file, topics compared with the model, groups, schedule, clock."""
 
 from __future__ import annotations
 
@@ -24,28 +24,32 @@ from kandle.time.clock import Clock
 from kandle.time.timeframe import SECOND
 
 LITTLE_SPACE, TOO_LITTLE_SPACE = 2 << 30, 256 << 20
-"""Bytes of free disk space below which there is a warning, and a problem."""
+"""Free disk space in bytes below which there is a warning, and a problem."""
 
 MOST_SHOWN = 5
+"""Damaged places that are listed by name."""
+
 CLOCK_TOLERANCE = 2 * SECOND
+"""How far ahead of the clock a record may be, in microseconds."""
+
 GREAT_LAG = 100_000
-"""Records that a group may be behind before there is a warning."""
+"""Records that a group may lag before there is a warning."""
 
 
 def folder_findings(folder: Path) -> Iterator[Finding]:
-    """Whether the data folder is there, can be written, and has room."""
+    """Check that the data folder exists, contains a log, can be written, and has room."""
     if folder.exists() and not folder.is_dir():
-        yield problem("data folder", f"{folder} is a file, and a log is a folder", "name another with --data")
+        yield problem("data folder", f"{folder} is a file, not a folder", "name a folder with --data")
         return
     if not folder.is_dir():
-        yield problem("data folder", f"{folder} does not exist", "`kandle run` makes it; or name another with --data")
+        yield problem("data folder", f"{folder} does not exist", "`kandle run` creates it; or name another folder with --data")
         return
     if not has_log(folder):
-        yield problem("data folder", f"{folder} has no log", "`kandle run` makes it; or name another folder with --data")
+        yield problem("data folder", f"{folder} contains no log", "`kandle run` creates it; or name another folder with --data")
         return
     locked = [path for path in (folder, folder / FILE) if not os.access(path, os.W_OK)]
     if locked:
-        yield problem("data folder", f"{locked[0]} cannot be written", "change its owner or its permissions")
+        yield problem("data folder", f"{locked[0]} cannot be written", "change its owner or permissions")
     else:
         yield fine("data folder", f"{folder} can be written")
     yield _space(folder)
@@ -53,47 +57,50 @@ def folder_findings(folder: Path) -> Iterator[Finding]:
 
 def _space(folder: Path) -> Finding:
     free = shutil.disk_usage(folder).free
-    what = f"{size_text(free)} are free on the disk of {folder}"
+    message = f"{size_text(free)} free on the disk of {folder}"
     if free < TOO_LITTLE_SPACE:
-        return problem("disk space", what, "free some; a full disk stops all writers")
+        return problem("disk space", message, "free some space; a full disk stops all writers")
     if free < LITTLE_SPACE:
-        return warning("disk space", what, "free some, or give topics a retention")
-    return fine("disk space", what)
+        return warning("disk space", message, "free some space, or give topics a retention")
+    return fine("disk space", message)
 
 
 def integrity_findings(log: EmbeddedLog) -> Iterator[Finding]:
-    """Whether each record in the file is as it was written."""
-    found = log.check()
-    for what in found[:MOST_SHOWN]:
-        yield problem("log file", what, "stop all processes and run `kandle doctor --repair`")
-    if len(found) > MOST_SHOWN:
-        yield problem("log file", f"{len(found) - MOST_SHOWN} more places are damaged", "run `kandle doctor --repair`")
-    if not found:
+    """Check the checksum of every batch in the file."""
+    damages = log.check()
+    for damage in damages[:MOST_SHOWN]:
+        yield problem("log file", damage, "stop all processes and run `kandle doctor --repair`")
+    if len(damages) > MOST_SHOWN:
+        more = len(damages) - MOST_SHOWN
+        yield problem("log file", f"{more:,} more batches are damaged", "run `kandle doctor --repair`")
+    if not damages:
         rows = sum(state.rows for spec in log.topics() for state in log.partitions(spec.name))
         yield fine("log file", f"{rows:,} records in {len(log.topics())} topics are sound")
 
 
 def topic_findings(log: Log, wanted: Iterable[TopicSpec], deleted: Mapping[str, str] | None = None) -> Iterator[Finding]:
-    """Whether the topics of the model are there and as declared; `deleted` says more of those that have been there."""
-    there = {spec.name: spec for spec in log.topics()}
+    """Check that the topics of the model exist as declared; `deleted` has messages for topics that once existed."""
+    existing = {spec.name: spec for spec in log.topics()}
     specs, known = list(wanted), deleted if deleted is not None else {}
-    found = [finding for spec in specs for finding in _topic(there.get(spec.name), spec, known)]
-    yield from found or [fine("topics", f"{len(specs)} topics are as the model declares them")]
+    findings = [finding for spec in specs for finding in _topic(existing.get(spec.name), spec, known)]
+    yield from findings or [fine("topics", f"{len(specs)} topics are as the model declares them")]
 
 
-def _topic(there: TopicSpec | None, wanted: TopicSpec, deleted: Mapping[str, str]) -> Iterator[Finding]:
-    if there is not None:
-        yield from _differences(there, wanted)
+def _topic(existing: TopicSpec | None, wanted: TopicSpec, deleted: Mapping[str, str]) -> Iterator[Finding]:
+    if existing is not None:
+        yield from _differences(existing, wanted)
     elif wanted.name in deleted:
-        yield problem("topics", deleted[wanted.name], "`kandle run` makes it anew; restore it before that if you can")
+        yield problem(
+            "topics", deleted[wanted.name], "`kandle run` creates it again without its records; restore it first if you can"
+        )
     else:
-        yield problem("topics", f"there is no topic {wanted.name}", "`kandle run` makes it")
+        yield problem("topics", f"topic {wanted.name} does not exist", "`kandle run` creates it")
 
 
 def missing_of_before(log: Log, plans: Sequence[Plan], topics: Sequence[QueryTopics]) -> dict[str, str]:
     """Return a message for each topic that a query once had and that is gone, by topic."""
     existing = {spec.name for spec in log.topics()}
-    by_target = {each.plan.query.target.topic: each for each in topics}
+    by_target = {query.plan.query.target.topic: query for query in topics}
     messages: dict[str, str] = {}
     for plan in plans:
         wanted = [entity.topic for entity in read_entities(plan)]
@@ -111,38 +118,38 @@ def topics_of_queries(log: Log, plans: Sequence[Plan], retentions: Retentions, p
 
 def wanted_topics(entities: Sequence[EntityModel], plans: Sequence[Plan], topics: Sequence[QueryTopics]) -> Iterator[TopicSpec]:
     """Yield the topics that a model needs: those of its entities, and those of its queries."""
-    made = {plan.query.target.topic for plan in plans}
-    yield from (entity_topic(entity) for entity in entities if entity.topic not in made)
-    for each in topics:
-        yield from each.specs
+    targets = {plan.query.target.topic for plan in plans}
+    yield from (entity_topic(entity) for entity in entities if entity.topic not in targets)
+    for query in topics:
+        yield from query.specs
 
 
 def partition_findings(log: Log, topics: Sequence[QueryTopics]) -> Iterator[Finding]:
-    """Yield a problem for each topic of a query that has not the partitions that its tasks need."""
+    """Check that the topics of each query have the number of partitions that its tasks need."""
     existing = {spec.name: spec for spec in log.topics()}
-    for each in topics:
-        for spec in each.specs:
+    for query in topics:
+        for spec in query.specs:
             try:
-                check_partitions(each, existing.get(spec.name, spec).partitions, spec)
+                check_partitions(query, existing.get(spec.name, spec).partitions, spec)
             except SchemaError as error:
                 yield problem("topics", str(error), "")
 
 
-def _differences(there: TopicSpec, wanted: TopicSpec) -> Iterator[Finding]:
+def _differences(existing: TopicSpec, wanted: TopicSpec) -> Iterator[Finding]:
     try:
-        merged_columns(there, wanted)
+        merged_columns(existing, wanted)
     except SchemaError as error:
         yield problem("topics", str(error), "")
         return
-    for difference in differences(there, wanted):
-        yield warning("topics", f"{difference}; it stays as it is", "declare it as it is, or begin with another data folder")
+    for difference in differences(existing, wanted):
+        yield warning("topics", f"{difference}; kandle does not change it", "declare it as it is, or use another topic")
 
 
 def group_findings(log: Log, prefix: str = "") -> Iterator[Finding]:
-    """Who reads, and how far behind; groups with such names."""
+    """Check that the groups whose names start with `prefix` have members and little lag."""
     states = log.groups(prefix)
     if not states:
-        yield fine("groups", "there are none")
+        yield fine("groups", "no consumer groups")
     for state in states:
         yield _group(log, state)
 
@@ -150,33 +157,34 @@ def group_findings(log: Log, prefix: str = "") -> Iterator[Finding]:
 def _group(log: Log, state: GroupState) -> Finding:
     members = sorted({owner for owner in state.owners.values() if owner is not None})
     lag = _lag(log, state)
-    who = f"members {', '.join(members)}" if members else "no member"
-    what = f"group {state.group}: {who}, {len(state.owners)} partitions, lag {lag:,} records"
+    names = f"members {', '.join(members)}" if members else "no members"
+    message = f"group {state.group}: {names}, {len(state.owners)} partitions, lag {lag:,} records"
     if lag and not members:
-        return warning("groups", what, "nobody reads on; start `kandle run`, or leave it if it is a reader that has ended")
+        return warning("groups", message, "start `kandle run`, or ignore it if this reader has ended for good")
     free = sum(owner is None for owner in state.owners.values())
     if free and members:
-        return warning("groups", f"{what}, {free} partitions without owner", "look again in a few seconds")
+        return warning("groups", f"{message}, {free} partitions without an owner", "check again in a few seconds")
     if lag > GREAT_LAG:
-        return warning("groups", what, "start another process, or look whether this one is slow")
-    return fine("groups", what)
+        return warning("groups", message, "start another process, or find out why this one is slow")
+    return fine("groups", message)
 
 
 def _lag(log: Log, state: GroupState) -> int:
-    """Records that the group has not committed yet."""
-    places = {*state.owners, *state.positions}
-    ranges = {place: (start, end) for topic in {each.topic for each in places} for place, start, end in bounds(log, topic)}
-    return sum(max(0, ranges[place][1] - max(state.positions.get(place, 0), ranges[place][0])) for place in places)
+    """Return how many records the group has not committed yet."""
+    partitions = {*state.owners, *state.positions}
+    topics = {partition.topic for partition in partitions}
+    ranges = {partition: (start, end) for topic in topics for partition, start, end in bounds(log, topic)}
+    return sum(max(0, ranges[item][1] - max(state.positions.get(item, 0), ranges[item][0])) for item in partitions)
 
 
 def schedule_findings(log: Log, plans: Sequence[Plan]) -> Iterator[Finding]:
-    """Whether the sessions on which queries are based are there."""
-    there = {spec.name for spec in log.topics()}
-    for query in (each.query for each in plans):
+    """Check that queries with a schedule have sessions."""
+    existing = {spec.name for spec in log.topics()}
+    for query in (plan.query for plan in plans):
         if query.schedule is None:
             continue
         topic = query.schedule.entity.topic
-        rows = sum(state.rows for state in log.partitions(topic)) if topic in there else 0
+        rows = sum(state.rows for state in log.partitions(topic)) if topic in existing else 0
         if rows:
             yield fine("schedule", f"{rows:,} rows in topic {topic} for {query.target.name}")
         else:
@@ -184,26 +192,28 @@ def schedule_findings(log: Log, plans: Sequence[Plan]) -> Iterator[Finding]:
 
 
 def newest_times(log: Log, topics: Iterable[TopicSpec]) -> dict[str, int]:
-    """When the newest record of each topic that has one was written, in microseconds."""
-    found = {spec.name: newest(log, spec.name, 1) for spec in topics}
-    times = {name: [int(batch.timestamps[-1]) for batch in batches if len(batch)] for name, batches in found.items()}
-    return {name: max(each) for name, each in times.items() if each}
+    """Return when the newest record of each topic was written, in microseconds since the epoch; empty topics are left out."""
+    batches = {spec.name: newest(log, spec.name, 1) for spec in topics}
+    times = {
+        name: [int(batch.timestamps[-1]) for batch in newest_batches if len(batch)] for name, newest_batches in batches.items()
+    }
+    return {name: max(values) for name, values in times.items() if values}
 
 
 def clock_findings(clock: Clock, times: Mapping[str, int]) -> Iterator[Finding]:
-    """Whether the clock is behind the newest record of some topic.
+    """Check that no record is from the future.
 
-    To be asked once the times are known: others go on writing while they are looked for.
+    Call it after the times have been read, because other processes write in the meantime.
     """
     now = clock.now()
     topic = max(times, key=times.__getitem__, default="")
     if topic and times[topic] > now + CLOCK_TOLERANCE:
         ahead = (times[topic] - now) / SECOND
-        what = f"it is {iso_instant(now)}, but a record of topic {topic} was written {ahead:,.1f} s later than that"
+        message = f"the time is {iso_instant(now)}, but a record of topic {topic} was written {ahead:,.1f} s later"
         yield problem(
             "clock",
-            what,
-            "set the clock of this machine or of the one that wrote it, or wait; was it written with another [clock]?",
+            message,
+            "correct the clock of this machine or of the writer; a writer with a replay clock ([clock]) also causes this",
         )
     else:
-        yield fine("clock", f"it is {iso_instant(now)}, after all records")
+        yield fine("clock", f"the time is {iso_instant(now)}, later than all records")
