@@ -1,4 +1,4 @@
-"""How every function and aggregate of the query language is written for ksqlDB: the tables of docs/ksql-functions.md.
+"""Every function and aggregate of the query language in KSQL: the tables of docs/ksql-functions.md.
 
 `python -m tests.ksql.forms` prints them.
 """
@@ -118,7 +118,7 @@ SECTIONS: dict[str, Forms] = {
 
 
 def form(expression: AnyNode) -> str:
-    """What the expression is in ksqlDB, or why it is not."""
+    """Return the expression in KSQL, or why ksqlDB cannot compute it."""
     query = replace(BASE, projection=(Projection("x", expression),))
     try:
         return f"`` {term(expression, query_scope(query, TermScope(sequence=ROW_OFFSET))).text} ``"
@@ -127,7 +127,7 @@ def form(expression: AnyNode) -> str:
 
 
 def used(expression: AnyNode) -> Iterator[str]:
-    """The names of all functions and aggregates in an expression."""
+    """Yield the names of all functions and aggregates in an expression."""
     if isinstance(expression, Call | Aggregate):
         yield expression.function
     if isinstance(expression, Case | Cast):
@@ -139,9 +139,9 @@ def used(expression: AnyNode) -> Iterator[str]:
 def table(forms: Forms) -> str:
     lines = ["| function | written | in ksqlDB |", "|---|---|---|"]
     for name, expressions in forms:
-        for place, each in enumerate(map(node, expressions)):
-            shown = f"`{name}`" if place == 0 else ""
-            lines.append(f"| {_cell(shown)} | {_cell(f'`{_written(each)}`')} | {_cell(form(each))} |")
+        for position, expression in enumerate(map(node, expressions)):
+            shown = f"`{name}`" if position == 0 else ""
+            lines.append(f"| {_cell(shown)} | {_cell(f'`{_written(expression)}`')} | {_cell(form(expression))} |")
     return "\n".join(lines)
 
 

@@ -1,4 +1,4 @@
-"""Rows of every type, some fields of which may be NULL, as our engine and as ksqlDB have them."""
+"""Rows with fields of every type, some of which may be NULL, for the engine and for the simulated ksqlDB."""
 
 from __future__ import annotations
 
@@ -49,11 +49,11 @@ MODEL = entity_model(Row)
 ROW: Any = RecordingRow(MODEL)
 _NULLS: dict[str, Any] = {field.name: None for field in MODEL.fields if field.nullable}
 NOTHING = Row(**_NULLS)
-"""A row of NULL in every field that may be."""
+"""A row with NULL in every field that may be NULL."""
 
 
 def server_type(kind: object) -> Type:
-    """A type of the compiler as one of the reading of ksqlDB."""
+    """Return a type of the compiler as a type of the simulated server."""
     text = str(kind)
     if text.startswith("ARRAY<"):
         return types.array(server_type(text.removeprefix("ARRAY<").removesuffix(">")))
@@ -63,7 +63,7 @@ def server_type(kind: object) -> Type:
     return types.BASE_TYPES[text]
 
 
-COLUMNS = {found.name: server_type(column_type(found.type)) for found in MODEL.fields}
+COLUMNS = {field.name: server_type(column_type(field.type)) for field in MODEL.fields}
 
 
 def node(expression: Any) -> AnyNode:
@@ -71,15 +71,15 @@ def node(expression: Any) -> AnyNode:
 
 
 def engine_values(expression: AnyNode, rows: Sequence[Row]) -> list[Any]:
-    """What our engine computes for the rows, decimals as decimals."""
+    """Return what kandle's engine computes for the rows, decimals as decimals."""
     frame = mapping(MODEL).to_frame(rows)
     column = evaluate(frame, [compile_expression(expression).alias("x")]).to_series()
     column = logical_decimal(column, expression.type) if isinstance(expression.type, DecimalType) else column
-    found = column.to_list()
-    return found * len(rows) if len(found) == 1 < len(rows) else found
+    values = column.to_list()
+    return values * len(rows) if len(values) == 1 < len(rows) else values
 
 
 def server_row(row: Row) -> dict[str, Any]:
-    """The row as ksqlDB has it: a UUID is text there."""
-    values = {found.name: getattr(row, found.name) for found in fields(row)}
+    """Return the row as ksqlDB has it, where a UUID is text."""
+    values = {field.name: getattr(row, field.name) for field in fields(row)}
     return values | {"g": None if row.g is None else str(row.g)}

@@ -1,6 +1,6 @@
-"""Any aggregate over any events has in ksqlDB the value, and the partial columns, that it has in our engine.
+"""Aggregates over arbitrary events have the same values and partial columns in ksqlDB as in kandle's engine.
 
-ksqlDB is read by `tests.ksqldb.server`, which is checked against recordings of a real one.
+`tests.ksqldb.server` simulates ksqlDB; it is checked against recordings of a real server.
 """
 
 from __future__ import annotations
@@ -46,12 +46,20 @@ ARRIVAL = Term("`arrival`", BIGINT, nullable=False)
 EVENT_COLUMNS = COLUMNS | {"arrival": types.BIGINT}
 
 AGGREGATES: dict[str, Any] = {
-    **{f"{each.__name__} of {name}": each(getattr(ROW, name)) for each in (f.first, f.last) for name in "ijnmucdw"},
-    **{f"{each.__name__} of {name}": each(getattr(ROW, name)) for each in (f.min, f.max) for name in "ijdenmsutw"},
-    **{f"{each.__name__} of {name}": each(getattr(ROW, name)) for each in (f.first_by_offset, f.last_by_offset) for name in "nm"},
+    **{f"{function.__name__} of {name}": function(getattr(ROW, name)) for function in (f.first, f.last) for name in "ijnmucdw"},
+    **{f"{function.__name__} of {name}": function(getattr(ROW, name)) for function in (f.min, f.max) for name in "ijdenmsutw"},
+    **{
+        f"{function.__name__} of {name}": function(getattr(ROW, name))
+        for function in (f.first_by_offset, f.last_by_offset)
+        for name in "nm"
+    },
     **{f"sum of {name}": f.sum(getattr(ROW, name)) for name in ("i", "j", "e", "n", "m", "wide")},
     **{f"avg of {name}": f.avg(getattr(ROW, name)) for name in ("i", "j", "d", "e", "n", "m", "wide")},
-    **{f"{each.__name__} of {name}": each(getattr(ROW, name)) for each in (f.stddev, f.stddev_population) for name in "ijdenm"},
+    **{
+        f"{function.__name__} of {name}": function(getattr(ROW, name))
+        for function in (f.stddev, f.stddev_population)
+        for name in "ijdenm"
+    },
     "stddev of wide": f.stddev(ROW.wide),
     "stddev_population of wide": f.stddev_population(ROW.wide),
     **{f"count_distinct of {name}": f.count_distinct(getattr(ROW, name)) for name in "ijnmsuc"},
@@ -108,7 +116,7 @@ def query_of(expression: Any) -> QueryModel:
 
 
 def engine_rows(query: QueryModel, events: Sequence[Row]) -> tuple[CompiledQuery, pl.DataFrame]:
-    """The engine's state of one bucket."""
+    """Return the query as the engine compiles it, and its state of one bucket."""
     compiled = CompiledQuery(query)
     frame = mapping(MODEL).to_frame(events).with_row_index(OFFSET).with_columns(pl.col(OFFSET).cast(pl.Int64))
     prepared = frame.select(compiled.time.alias(TIME), OFFSET, *compiled.keys, *compiled.arguments)
@@ -124,11 +132,11 @@ def engine_value(query: QueryModel, events: Sequence[Row]) -> Any:
 
 
 def server_events(events: Sequence[Row]) -> list[dict[str, Any]]:
-    return [server_row(event) | {"arrival": place} for place, event in enumerate(events)]
+    return [server_row(event) | {"arrival": offset} for offset, event in enumerate(events)]
 
 
 def state_of(columns: Sequence[PartialColumn], events: Sequence[Row]) -> dict[str, Any]:
-    return {each.name: aggregate(each.collect.text, server_events(events), EVENT_COLUMNS) for each in columns}
+    return {column.name: aggregate(column.collect.text, server_events(events), EVENT_COLUMNS) for column in columns}
 
 
 def same(one: Any, other: Any) -> bool:
@@ -137,8 +145,8 @@ def same(one: Any, other: Any) -> bool:
     return bool(one == other)
 
 
-def as_engine_has_it(name: str, value: Any, expected: Any) -> Any:
-    """A partial of ksqlDB in the engine's units: microseconds and whole numbers of the last digit."""
+def in_engine_units(name: str, value: Any, expected: Any) -> Any:
+    """Return a partial of ksqlDB in the engine's units: microseconds, and multiples of the last digit."""
     if value is None:
         return None
     if isinstance(value, list):
@@ -153,8 +161,8 @@ def check_value(expression: Any, events: Sequence[Row]) -> None:
     scope = query_scope(query, TermScope(sequence=ARRIVAL))
     value = term(query.projection[0].expression, scope)
     expected = engine_value(query, events)
-    found = aggregate(value.text, server_events(events), EVENT_COLUMNS)
-    assert same(found, expected), (value.text, found, expected)
+    actual = aggregate(value.text, server_events(events), EVENT_COLUMNS)
+    assert same(actual, expected), (value.text, actual, expected)
 
 
 def check_state(expression: Any, events: Sequence[Row]) -> None:
@@ -162,32 +170,32 @@ def check_state(expression: Any, events: Sequence[Row]) -> None:
     scope = query_scope(query, TermScope(sequence=ARRIVAL))
     columns = partial_columns(query, scope)
     _, state = engine_rows(query, events)
-    found = state_of(columns, events)
-    for name in found:
+    actual = state_of(columns, events)
+    for name in actual:
         expected = state[name][0]
         expected = sorted(expected.to_list()) if isinstance(expected, pl.Series) else expected
         of_nothing = name.startswith("_spread") and not expected
         if of_nothing or "_high" in name or "_low" in name:
             continue
-        assert same(as_engine_has_it(name, found[name], expected), expected), name
-    for name in (name for name in found if "_high" in name):
+        assert same(in_engine_units(name, actual[name], expected), expected), name
+    for name in (name for name in actual if "_high" in name):
         low = name.replace("_high", "_low")
-        halves = [int(found[name]) * 10**18 + int(found[low]), state[name][0] * 10**18 + state[low][0]]
+        halves = [int(actual[name]) * 10**18 + int(actual[low]), state[name][0] * 10**18 + state[low][0]]
         assert halves[0] == halves[1], name
 
 
 def check_finish(expression: Any, events: Sequence[Row]) -> None:
-    """The value from the partial columns is the value straight from events."""
+    """Check that the value from the partial columns is the value straight from events."""
     query = query_of(expression)
     scope = query_scope(query, TermScope(sequence=ARRIVAL))
     aggregated = query.projection[0].expression
     assert isinstance(aggregated, Aggregate)
-    found = compile_aggregate(aggregated, scope)
-    names = {each.name: Term(f"`{each.name}`", each.collect.type, each.collect.nullable) for each in found.keep()}
+    compiled = compile_aggregate(aggregated, scope)
+    names = {column.name: Term(f"`{column.name}`", column.collect.type, column.collect.nullable) for column in compiled.keep()}
     kinds = {name: server_type(column.type) for name, column in names.items()}
-    value = evaluate(found.finish(names).text, state_of(found.keep(), events), kinds)
-    direct = aggregate(found.value.text, server_events(events), EVENT_COLUMNS)
-    assert same(value, direct), (found.finish(names).text, value, direct)
+    value = evaluate(compiled.finish(names).text, state_of(compiled.keep(), events), kinds)
+    direct = aggregate(compiled.value.text, server_events(events), EVENT_COLUMNS)
+    assert same(value, direct), (compiled.finish(names).text, value, direct)
 
 
 @settings(max_examples=50)
@@ -197,17 +205,17 @@ def test_an_expression_of_aggregates_means_the_same_in_ksqldb(name: str, events:
 
 
 def merged_value(expression: Any, rows: Sequence[Sequence[Row]]) -> Any:
-    """The value of a bucket that is made of the rows of finer ones."""
+    """Return the value of a bucket made from the rows of finer ones."""
     query = query_of(expression)
     scope = query_scope(query, TermScope(sequence=ARRIVAL))
     aggregated = query.projection[0].expression
     assert isinstance(aggregated, Aggregate)
-    found = compile_aggregate(aggregated, scope)
-    columns = {each.name: Term(f"`{each.name}`", each.collect.type, each.collect.nullable) for each in found.keep()}
+    compiled = compile_aggregate(aggregated, scope)
+    columns = {column.name: Term(f"`{column.name}`", column.collect.type, column.collect.nullable) for column in compiled.keep()}
     kinds = {name: server_type(column.type) for name, column in columns.items()}
-    states = [state_of(found.keep(), events) for events in rows]
-    merged = {each.name: aggregate(each.merge(columns).text, states, kinds) for each in found.keep()}
-    return evaluate(found.finish(columns).text, merged, kinds)
+    states = [state_of(compiled.keep(), events) for events in rows]
+    merged = {column.name: aggregate(column.merge(columns).text, states, kinds) for column in compiled.keep()}
+    return evaluate(compiled.finish(columns).text, merged, kinds)
 
 
 @settings(max_examples=50)
@@ -218,22 +226,22 @@ def merged_value(expression: Any, rows: Sequence[Sequence[Row]]) -> Any:
 )
 def test_finer_rows_in_time_order_merge_to_the_value_of_all_events(name: str, early: list[Row], late: list[Row]) -> None:
     later = [replace(event, time=event.time + timedelta(seconds=10)) for event in late]
-    found = merged_value(AGGREGATES[name], [early, later])
-    assert same(found, engine_value(query_of(AGGREGATES[name]), [*early, *later]))
+    merged = merged_value(AGGREGATES[name], [early, later])
+    assert same(merged, engine_value(query_of(AGGREGATES[name]), [*early, *later]))
 
 
 def test_sets_of_values_are_not_merged_inside_of_ksqldb() -> None:
     query = query_of(f.count_distinct(ROW.i))
-    found = partial_columns(query, query_scope(query, TermScope(sequence=ARRIVAL)))[-1]
+    partial = partial_columns(query, query_scope(query, TermScope(sequence=ARRIVAL)))[-1]
     with pytest.raises(QueryError, match=r'f\.count_distinct\(Row\.i\): .* use role "live"'):
-        found.merge({})
+        partial.merge({})
 
 
 def test_what_comes_by_offset_merges_by_its_offset() -> None:
     query = query_of(f.last_by_offset(ROW.n))
-    found = compile_aggregate(query.projection[0].expression, query_scope(query, TermScope(sequence=ARRIVAL)))  # type: ignore[arg-type]
-    columns = {each.name: Term(f"`{each.name}`", each.collect.type, each.collect.nullable) for each in found.keep()}
-    assert [each.merge(columns).text for each in found.keep()] == [
+    compiled = compile_aggregate(query.projection[0].expression, query_scope(query, TermScope(sequence=ARRIVAL)))  # type: ignore[arg-type]
+    columns = {column.name: Term(f"`{column.name}`", column.collect.type, column.collect.nullable) for column in compiled.keep()}
+    assert [column.merge(columns).text for column in compiled.keep()] == [
         "TOPK(`_last_offset_a0_at`, `_last_offset_a0`, 1)[1]->`col0`",
         "MAX(`_last_offset_a0_at`)",
     ]
@@ -270,5 +278,5 @@ def test_an_aggregate_means_the_same_in_ksqldb(check: str, name: str, events: li
 @pytest.mark.parametrize("name", AGGREGATES)
 def test_partial_columns_are_those_of_the_engine(name: str, gaps: Gaps) -> None:
     query = replace(query_of(AGGREGATES[name]), gaps=gaps, having=node(f.max(ROW.n * 2) > 1))
-    found = partial_columns(query, query_scope(query, TermScope(sequence=ARRIVAL)))
-    assert [each.name for each in found] == [each.name for each in CompiledQuery(query).partials]
+    columns = partial_columns(query, query_scope(query, TermScope(sequence=ARRIVAL)))
+    assert [column.name for column in columns] == [column.name for column in CompiledQuery(query).partials]

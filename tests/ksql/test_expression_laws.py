@@ -1,6 +1,6 @@
-"""Any expression over any rows has in ksqlDB the value that it has in our engine, NULL included.
+"""Arbitrary expressions over arbitrary rows have the same value in ksqlDB as in kandle's engine, NULL included.
 
-ksqlDB is read by `tests.ksqldb.server`, which is checked against recordings of a real one.
+`tests.ksqldb.server` simulates ksqlDB; it is checked against recordings of a real server.
 """
 
 from __future__ import annotations
@@ -145,11 +145,11 @@ TREES: dict[str, list[Rule]] = {
     "date": [(f.to_date, ("instant", ZONES))],
     "instant": [(f.add_milliseconds, ("instant", "int")), (f.from_epoch_millis, ("int",))],
 }
-for each, found in TREES.items():
-    found += [(f.coalesce, (each, each)), (f.if_, ("bool", each, each)), (f.if_, ("bool", each, st.none()))]
-    found += [(f.null_if, (each, each))]
-    if each != "bool":
-        found += [(f.greatest, (each, each)), (f.least, (each, each))]
+for type_name, type_rules in TREES.items():
+    type_rules += [(f.coalesce, (type_name,) * 2), (f.null_if, (type_name,) * 2)]
+    type_rules += [(f.if_, ("bool", type_name, type_name)), (f.if_, ("bool", type_name, st.none()))]
+    if type_name != "bool":
+        type_rules += [(f.greatest, (type_name,) * 2), (f.least, (type_name,) * 2)]
 
 
 @st.composite
@@ -158,11 +158,11 @@ def trees(draw: st.DrawFn, kind: str, depth: int) -> Any:
         column = draw(st.sampled_from(LEAVES[kind]) | st.none())
         return Recorded(node(draw(CONSTANTS[kind]))) if column is None else getattr(ROW, column)
     function, arguments = draw(st.sampled_from(TREES[kind]))
-    given_arguments = [draw(trees(each, depth - 1) if isinstance(each, str) else each) for each in arguments]
+    given_arguments = [draw(trees(argument, depth - 1) if isinstance(argument, str) else argument) for argument in arguments]
     try:
         return function(*given_arguments)
     except QueryError:
-        # What the query language refuses is not for the compiler.
+        # The query language refuses it, so the compiler never sees it.
         reject()
 
 
@@ -172,7 +172,7 @@ def expressions(draw: st.DrawFn) -> AnyNode:
 
 
 def same(one: Any, other: Any) -> bool:
-    """Equal; of floats what is left after another order of operations."""
+    """Return whether two values are equal; floats may differ by the order of operations."""
     if isinstance(one, float) and isinstance(other, float):
         return (math.isnan(one) and math.isnan(other)) or math.isclose(one, other, rel_tol=1e-12, abs_tol=1e-12)
     return type(one) is type(other) and one == other
@@ -188,8 +188,8 @@ def test_an_expression_means_the_same_in_ksqldb(expression: AnyNode, given_rows:
         assume(False)
     value = term(expression)
     assert type_of(value.text, COLUMNS) == server_type(value.type)
-    found = [evaluate(value.text, server_row(row), COLUMNS) for row in rows]
-    assert all(map(same, found, expected)), (value.text, found, expected)
+    actual = [evaluate(value.text, server_row(row), COLUMNS) for row in rows]
+    assert all(map(same, actual, expected)), (value.text, actual, expected)
     if value.type.name == "BOOLEAN":
         where = condition(expression)
         assert [evaluate(where, server_row(row), COLUMNS) for row in rows] == [given is True for given in expected], where

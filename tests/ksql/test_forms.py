@@ -1,4 +1,4 @@
-"""The documented forms are those that the compiler writes, there is one of every function, and ksqlDB takes them."""
+"""The documented forms are what the compiler writes, cover every function, and are accepted by ksqlDB."""
 
 from __future__ import annotations
 
@@ -25,7 +25,9 @@ from tests.ksqldb.server import types
 from tests.ksqldb.server.expressing import aggregate_type_of, type_of
 
 PAGE = Path(__file__).parents[2] / "docs" / "ksql-functions.md"
-EXPRESSIONS = [node(each) for section in forms.SECTIONS.values() for _, found in section for each in found]
+EXPRESSIONS = [
+    node(expression) for section in forms.SECTIONS.values() for _, expressions in section for expression in expressions
+]
 
 
 def test_the_documented_forms_are_up_to_date() -> None:
@@ -34,7 +36,7 @@ def test_the_documented_forms_are_up_to_date() -> None:
 
 
 def test_every_function_and_aggregate_has_a_row_and_is_documented() -> None:
-    documented = {name for each in EXPRESSIONS for name in forms.used(each)}
+    documented = {name for expression in EXPRESSIONS for name in forms.used(expression)}
     assert set(SCALAR_ROWS) == set(SCALARS)
     assert set(AGGREGATE_ROWS) == set(AGGREGATES)
     assert documented == {*SCALARS, *AGGREGATES, "Case", "Cast"}

@@ -1,6 +1,6 @@
-"""Types that the compiler reckons with are those that a recorded ksqlDB gave, and what that refused the compiler refuses.
+"""The compiler gives expressions the types that a real ksqlDB gave them, and refuses what it refused.
 
-The recordings are no part of the repository: `KANDLE_SHARED_DATA` names their folder (default: ../shared/data).
+The recordings are not part of the repository: `KANDLE_SHARED_DATA` is their folder (by default ../shared/data).
 """
 
 from __future__ import annotations
@@ -41,14 +41,14 @@ COLUMNS = {
 OPERATION = re.compile(r"(\S+) ([-+*/%]) (\S+)")
 CALL = re.compile(r"([A-Z_0-9]+)\((.*)\)")
 CAST = re.compile(r"CAST\((\S+) AS ([A-Z]+(?:\(.*\))?)\)")
-UNCLAIMED = ("ROUND", "TRUNC", "TOPK")
-"""Their results have digits or types that their arguments do not tell: the compiler casts, or asks for nothing of them."""
-UNTOLD = ("ARRAY<DECIMAL>", "MAP<BIGINT>")
-"""Types that were recorded without their parts."""
+WITHOUT_TYPE = ("ROUND", "TRUNC", "TOPK")
+"""Functions whose result type does not follow from the arguments: the compiler casts their results or does not use them."""
+WITHOUT_ELEMENTS = ("ARRAY<DECIMAL>", "MAP<BIGINT>")
+"""Types that were recorded without the types of their elements."""
 
 
 def operand(text: str) -> KsqlType | None:
-    """The type of a column or literal; None of anything else."""
+    """Return the type of a column or literal, None for anything else."""
     if text.startswith("`"):
         return COLUMNS.get(text.strip("`"))
     if re.fullmatch(r"-?[0-9.]+", text):
@@ -56,32 +56,32 @@ def operand(text: str) -> KsqlType | None:
     return VARCHAR if re.fullmatch(r"'[^']*'", text) else BOOLEAN if text in ("TRUE", "FALSE") else None
 
 
-def claimed(text: str) -> KsqlType | None:
-    """The compiler's own idea of the type; None where it is not one operator or call of columns and literals."""
-    if found := OPERATION.fullmatch(text):
-        left, right = operand(found[1]), operand(found[3])
+def compiled_type(text: str) -> KsqlType | None:
+    """Return the type that the compiler gives the text, None unless it is one operator or call of columns and literals."""
+    if match := OPERATION.fullmatch(text):
+        left, right = operand(match[1]), operand(match[3])
         both_numbers = left is not None and right is not None and left.is_number and right.is_number
-        return arithmetic_type(found[2], left, right) if both_numbers and left and right else None
-    if (found := CAST.fullmatch(text)) and (source := operand(found[1])):
-        return cast(Term(found[1], source, nullable=True), written_type(found[2])).type
-    if (found := CALL.fullmatch(text)) and found[1] not in ("CAST", *UNCLAIMED):
-        arguments = [operand(part.strip()) for part in found[2].split(", ")] if found[2] else []
+        return arithmetic_type(match[2], left, right) if both_numbers and left and right else None
+    if (match := CAST.fullmatch(text)) and (source := operand(match[1])):
+        return cast(Term(match[1], source, nullable=True), written_type(match[2])).type
+    if (match := CALL.fullmatch(text)) and match[1] not in ("CAST", *WITHOUT_TYPE):
+        arguments = [operand(part.strip()) for part in match[2].split(", ")] if match[2] else []
         known = [argument for argument in arguments if argument is not None]
-        return result_type(found[1], known) if len(known) == len(arguments) else None
+        return result_type(match[1], known) if len(known) == len(arguments) else None
     return None
 
 
 def written_type(text: str) -> KsqlType:
     text = re.sub(r"\bINT\b", "INTEGER", text).replace("STRING", "VARCHAR")
-    if found := re.fullmatch(r"DECIMAL\((\d+),\s*(\d+)\)", text):
-        return decimal(int(found[1]), int(found[2]))
+    if match := re.fullmatch(r"DECIMAL\((\d+),\s*(\d+)\)", text):
+        return decimal(int(match[1]), int(match[2]))
     return array(written_type(text[6:-1])) if text.startswith("ARRAY<") else KsqlType(text)
 
 
 def recordings() -> Iterator[tuple[str, dict[str, Any]]]:
     for line in EXPRESSIONS.read_text().splitlines():
-        found = json.loads(line)
-        yield found.get("expression") or found["aggregate"], found
+        recording = json.loads(line)
+        yield recording.get("expression") or recording["aggregate"], recording
 
 
 @needs_recordings
@@ -90,15 +90,15 @@ def test_types_and_refusals_are_those_of_a_recorded_server() -> None:
     wrong: list[tuple[object, ...]] = []
     for text, recording in recordings():
         try:
-            kind = claimed(text)
+            kind = compiled_type(text)
         except QueryError as error:
             checked += 1
             wrong += [(text, str(error))] if recording["accepted"] else []
             continue
-        if kind is None or recording.get("type") in UNTOLD:
+        if kind is None or recording.get("type") in WITHOUT_ELEMENTS:
             continue
         checked += 1
-        # The way back is asked for only of what the server accepts: the compiler writes less than the server would take.
+        # Only what the server accepts has a type: the compiler writes less than the server would accept.
         expected = written_type(recording["type"]) if recording["accepted"] else None
         wrong += [(text, kind, recording.get("type", "refused"))] if kind != expected else []
     assert wrong == []

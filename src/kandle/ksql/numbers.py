@@ -126,23 +126,24 @@ def _negate(node: Call, terms: Sequence[Term]) -> Term:
 
 def _round(node: Call, terms: Sequence[Term]) -> Term:
     kind = node.arguments[0].type
-    places = _places(node)
+    digits = _digits(node)
     if isinstance(kind, IntegerType):
         return terms[0]
     if isinstance(kind, FloatType):
-        return call("ROUND", cast(terms[0], DOUBLE), number(places))
+        return call("ROUND", cast(terms[0], DOUBLE), number(digits))
     assert isinstance(kind, DecimalType)
     assert isinstance(node.type, DecimalType)
-    value, scale = terms[0], min(places, kind.scale, node.type.scale)
+    value, scale = terms[0], min(digits, kind.scale, node.type.scale)
     if scale >= as_decimal(value.type).scale or scale == node.type.scale:
         return cast(value, column_type(node.type))
     return cast(value, decimal(value.type.whole + scale + 1, scale))
 
 
-def _places(node: Call) -> int:
-    places = node.arguments[1] if len(node.arguments) > 1 else Constant(0, IntegerType())
-    assert isinstance(places, Constant)
-    return int(places.value)
+def _digits(node: Call) -> int:
+    """Return the number of digits after the decimal point to round to."""
+    digits = node.arguments[1] if len(node.arguments) > 1 else Constant(0, IntegerType())
+    assert isinstance(digits, Constant)
+    return int(digits.value)
 
 
 def _to_whole(name: str) -> ScalarBuilder:

@@ -1,4 +1,4 @@
-"""What a case of the catalogue is, and what is made of it."""
+"""Cases of the catalogue: queries with their entities, and the scripts made from them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from kandle.query.stages import Query, build
 
 @dataclass(frozen=True)
 class Case:
-    """One query with its entities, the last of which it makes; `refused` is what role all says of it."""
+    """One query with its entities, the last of which it makes; `refused` is why role "all" refuses it, if it does."""
 
     name: str
     declare: Callable[[Query], Any]
@@ -43,17 +43,17 @@ class Case:
 
     @property
     def query(self) -> QueryModel:
-        found: QueryModel = build(self.models[-1], self.declare)
-        return found
+        query: QueryModel = build(self.models[-1], self.declare)
+        return query
 
     @property
     def roles(self) -> list[ScriptRole]:
-        """The roles that differ, and in which it can run."""
+        """The roles in which the case can run and whose scripts differ."""
         return [ScriptRole.LIVE] if self.refused or self.query.window is None else [ScriptRole.LIVE, ScriptRole.ALL]
 
     @property
     def refused_text(self) -> str:
-        """What is said in role all."""
+        """Why the case is refused in role "all"."""
         try:
             self.script(ScriptRole.ALL)
         except QueryError as error:
@@ -79,11 +79,11 @@ def case(*entities: type, refused: str = "") -> Callable[[Callable[[Query], Any]
 
 
 def model(target: type, declare: Callable[[Query], Any]) -> QueryModel:
-    """The query that makes an entity."""
-    found: QueryModel = build(entity_model(target), declare)
-    return found
+    """Return the query that makes an entity."""
+    query: QueryModel = build(entity_model(target), declare)
+    return query
 
 
 def lots(q: Any) -> Any:
-    """Trades by the minute and symbol."""
+    """Add windows of a minute and the group key `symbol` to a query over trades."""
     return q.tumbling(lambda t: t.time, minutes=1).group_by(lambda t: t.symbol)

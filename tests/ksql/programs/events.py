@@ -1,4 +1,4 @@
-"""Events of any entity by chance, as the engine and as ksqlDB read them, with many of one time."""
+"""Random events of any entity, many with the same time, as the engine and as ksqlDB read them."""
 
 from __future__ import annotations
 
@@ -47,20 +47,21 @@ VALUES: dict[type[DataType], Callable[[Random, Any], Any]] = {
 
 
 def events(entity: EntityModel, seed: int, count: int = 120) -> list[Row]:
-    """Events in the order of their times, over about ten minutes with holes."""
+    """Return events in the order of their times, over about ten minutes with gaps."""
     random = Random(seed)
-    time, found = START, []
+    time = START
+    rows: list[Row] = []
     for _ in range(count):
         time += timedelta(milliseconds=random.choice([0, 0, 1, 900, 5_000, 12_000]))
         if random.random() < 0.03:
             time += timedelta(minutes=2)
-        found.append({each.name: _value(each, random, time) for each in entity.fields})
-    return found
+        rows.append({field.name: _value(field, random, time) for field in entity.fields})
+    return rows
 
 
 def _value(field: FieldModel, random: Random, time: datetime) -> Any:
     if field.is_timestamp:
-        # Whole seconds where nothing finer is written.
+        # The format holds whole seconds only.
         return time.replace(microsecond=0) if field.datetime_format in ("epoch_s", "%d.%m.%Y %H:%M:%S") else time
     if field.nullable and random.random() < 0.3:
         return None
@@ -68,9 +69,9 @@ def _value(field: FieldModel, random: Random, time: datetime) -> Any:
 
 
 def frame(entity: EntityModel, rows: Sequence[Row]) -> pl.DataFrame:
-    """The events for the engine."""
-    columns = {each.name: [_plain(each, row[each.name]) for row in rows] for each in entity.fields}
-    return pl.DataFrame({each.name: pl.Series(columns[each.name], dtype=_dtype(each)) for each in entity.fields})
+    """Return the events for the engine."""
+    columns = {field.name: [_plain(field, row[field.name]) for row in rows] for field in entity.fields}
+    return pl.DataFrame({field.name: pl.Series(columns[field.name], dtype=_dtype(field)) for field in entity.fields})
 
 
 def _dtype(field: FieldModel) -> pl.DataType:
@@ -86,11 +87,11 @@ def _plain(field: FieldModel, value: Any) -> Any:
 
 
 def server_rows(entity: EntityModel, rows: Sequence[Row]) -> list[Row]:
-    """The events for ksqlDB, whose records have the time of the event where no column is taken for it."""
+    """Return the events for ksqlDB; the records have the time of the event."""
     stamp = entity.timestamp
     assert stamp is not None
     times = [{"ROWTIME": round(row[stamp.name].timestamp() * 1_000)} for row in rows]
-    values = [{each.name: _stored(entity, each, row.get(each.name)) for each in entity.fields} for row in rows]
+    values = [{field.name: _stored(entity, field, row.get(field.name)) for field in entity.fields} for row in rows]
     return [time | value for time, value in zip(times, values, strict=True)]
 
 

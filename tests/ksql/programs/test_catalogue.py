@@ -1,4 +1,4 @@
-"""The programs of the catalogue are those in its files, and a server takes them; what one cannot do is refused by name.
+"""Programs of the catalogue equal their files, and ksqlDB accepts them; what it cannot do is refused by name.
 
 KANDLE_REWRITE=1 writes the files, docs/ksql-models.md and examples/ksql/ anew.
 """
@@ -26,8 +26,8 @@ PROGRAMS = [(case, role) for case in CASES.values() for role in case.roles]
 EXAMPLES = [(name, role) for name in ("fx", "gold") for role in ScriptRole]
 
 
-def kept(path: Path, text: str) -> str:
-    """What the file says; it is written first where that is asked for."""
+def content(path: Path, text: str) -> str:
+    """Return the content of a file; with KANDLE_REWRITE, write the text into it first."""
     if os.environ.get("KANDLE_REWRITE"):
         path.parent.mkdir(exist_ok=True)
         path.write_text(text, encoding="utf-8")
@@ -44,7 +44,7 @@ def text_of(case: Case, role: ScriptRole) -> str:
 
 @pytest.fixture(scope="module")
 def files() -> dict[str, str]:
-    """Content of each file of expected programs; all are written first where that is asked for."""
+    """Return the content of each file of expected programs; with KANDLE_REWRITE, write all files first."""
     folder = HERE / "sql"
     if os.environ.get("KANDLE_REWRITE"):
         for path in folder.iterdir():
@@ -54,7 +54,7 @@ def files() -> dict[str, str]:
     return {path.name: path.read_text(encoding="utf-8") for path in folder.iterdir()}
 
 
-@pytest.mark.parametrize(("case", "role"), PROGRAMS, ids=lambda each: each.name if isinstance(each, Case) else each.value)
+@pytest.mark.parametrize(("case", "role"), PROGRAMS, ids=lambda value: value.name if isinstance(value, Case) else value.value)
 def test_a_program_is_the_one_in_its_file_and_a_server_takes_it(case: Case, role: ScriptRole, files: dict[str, str]) -> None:
     text = text_of(case, role)
     assert whole(files[file_of(case, role)], files["shared.sql"]) == text
@@ -86,7 +86,7 @@ def test_what_cannot_be_closed_inside_of_ksqldb_is_refused_with_the_reason(case:
 
 def test_the_page_of_both_readings_is_up_to_date() -> None:
     text = page(list(CASES.values()))
-    assert kept(ROOT / "docs" / "ksql-models.md", text) == text
+    assert content(ROOT / "docs" / "ksql-models.md", text) == text
 
 
 @pytest.mark.parametrize(("name", "role"), EXAMPLES)
@@ -96,5 +96,5 @@ def test_the_scripts_of_the_examples_are_what_the_command_prints(
     monkeypatch.chdir(ROOT)
     code, printed, errors = Here(capsys).run("script", f"examples.{name}:{name.capitalize()}", "--role", role.value)
     assert (code, errors) == (0, "")
-    assert kept(ROOT / "examples" / "ksql" / f"{name}_{role.value}.sql", printed) == printed
+    assert content(ROOT / "examples" / "ksql" / f"{name}_{role.value}.sql", printed) == printed
     assert check_script(printed) == []

@@ -1,4 +1,4 @@
-"""What programs of the catalogue compute, run by a reading of KSQL of its own, is what the engine computes of the same events."""
+"""Programs of the catalogue, run by the simulated ksqlDB, give the bars that the engine makes from the same events."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ from tests.ksqldb.server.executing import run_script
 SEEDS = (1, 2)
 OVER_TIME = {name: case for name, case in CASES.items() if case.query.window is not None and case.query.join is None}
 CLOSED = {name: case for name, case in OVER_TIME.items() if not case.refused and name != "another_time"}
-"""Heartbeats of the other one have a time of their own."""
+"""Without `another_time`, in which heartbeats would need a time of their own."""
 END = START + timedelta(hours=1)
 HEARTBEAT = "_heartbeat"
 
 
 def schedule_rows(rows: Iterable[Row]) -> list[Row]:
-    """Two sessions of every key, with a break of a minute."""
+    """Return two sessions of every key, with a break of a minute."""
     keys = {(row["broker"], row["symbol"]) for row in rows}
     bounds = [(START, START + timedelta(minutes=4)), (START + timedelta(minutes=5), START + timedelta(minutes=50))]
     return [
@@ -50,35 +50,35 @@ def schedule_rows(rows: Iterable[Row]) -> list[Row]:
 
 
 def intervals(query: QueryModel, schedule: Iterable[Row]) -> list[Row]:
-    """The rows that kandle writes for ksqlDB."""
-    found: dict[str, list[Row]] = {}
+    """Return the rows of the session table, which kandle writes for ksqlDB."""
+    sessions_by_key: dict[str, list[Row]] = {}
     for row in schedule:
         key = key_text((row["broker"], row["symbol"]), [node.type for node in query.group_by])
-        found.setdefault(key, []).append({"open": row["open_at"], "close": row["close_at"]})
-    return [{"id": key, "since": START, "intervals": sessions} for key, sessions in found.items()]
+        sessions_by_key.setdefault(key, []).append({"open": row["open_at"], "close": row["close_at"]})
+    return [{"id": key, "since": START, "intervals": sessions} for key, sessions in sessions_by_key.items()]
 
 
 def finals(query: QueryModel, rows: list[Row]) -> dict[str, list[Row]]:
-    """The engine's bars by timeframe."""
+    """Return the engine's bars by timeframe."""
     calendar = None
     if query.schedule is not None:
-        # Days of trading dates want one date a session; it is the sessions that are compared here.
+        # Bars by trading day need one date for each session; only the sessions are compared here.
         query = replace(query, schedule=replace(query.schedule, day=None))
         session = entity_model(Session)
         calendar = session_calendar(query, [to_physical(session, frame(session, schedule_rows(rows)))], is_whole=True)
     pipeline = Pipeline(plan(query), calendar)
     pipeline.process(to_physical(query.source, frame(query.source, rows)))
-    found: dict[str, list[Row]] = {bar.name: [] for bar in plan(query).emitted}
-    for made in pipeline.finish(to_instant(END)):
-        found[made.plan.name] += to_logical(query.target, made.bars).to_dicts()
-    return found
+    bars: dict[str, list[Row]] = {bar.name: [] for bar in plan(query).emitted}
+    for output in pipeline.finish(to_instant(END)):
+        bars[output.plan.name] += to_logical(query.target, output.bars).to_dicts()
+    return bars
 
 
 def by_key(query: QueryModel, rows: Iterable[Mapping[str, Any]]) -> dict[str, Row]:
-    """Bars by their keys, in forms that compare equal."""
-    names = [each.name for each in query.target.fields]
-    found = [{name: comparable(row[name]) for name in names} for row in rows]
-    return {repr([row[key.name] for key in query.target.keys]): row for row in found}
+    """Return bars by their keys, with values that compare equal."""
+    names = [field.name for field in query.target.fields]
+    bars = [{name: comparable(row[name]) for name in names} for row in rows]
+    return {repr([bar[key.name] for key in query.target.keys]): bar for bar in bars}
 
 
 def comparable(value: Any) -> Any:
@@ -88,16 +88,16 @@ def comparable(value: Any) -> Any:
 
 
 def inputs(query: QueryModel, rows: list[Row]) -> dict[str, list[Row]]:
-    """What ksqlDB finds in the topics."""
-    found = {name_of_topic(query.source.topic): server_rows(query.source, rows)}
+    """Return the rows of the topics that ksqlDB reads, by the name of the stream or table."""
+    topics = {name_of_topic(query.source.topic): server_rows(query.source, rows)}
     if query.schedule is not None:
         events_only = [row for row in rows if HEARTBEAT not in row]
-        found["sessions_by_key"] = intervals(query, schedule_rows(events_only))
-    return found
+        topics["sessions_by_key"] = intervals(query, schedule_rows(events_only))
+    return topics
 
 
 def base_of(query: QueryModel) -> QueryModel:
-    """The query whose bars are the open ones: of the base timeframe, all of those with events."""
+    """Return the query whose bars are the open ones: all bars of the base timeframe that have events."""
     window = query.window
     if isinstance(window, Hopping):
         window = Tumbling(window.time, (window.advance,), grace=window.grace)
@@ -109,16 +109,16 @@ def base_of(query: QueryModel) -> QueryModel:
 def test_open_bars_are_those_of_the_engine(name: str, seed: int) -> None:
     case = OVER_TIME[name]
     rows = events(case.query.source, seed)
-    made = case.script(ScriptRole.LIVE)
-    live = made.programs[case.query.target.name].live
+    script = case.script(ScriptRole.LIVE)
+    live = script.programs[case.query.target.name].live
     assert live is not None
     expected = finals(base_of(case.query), rows)[plan(case.query).base.name]
     assert expected
-    assert by_key(case.query, run_script(made.text, inputs(case.query, rows))[live.name]) == by_key(case.query, expected)
+    assert by_key(case.query, run_script(script.text, inputs(case.query, rows))[live.name]) == by_key(case.query, expected)
 
 
 def with_heartbeats(query: QueryModel, rows: list[Row]) -> list[Row]:
-    """The events, and heartbeats of every key for every bucket, then some long after the end."""
+    """Return the events with heartbeats of every key for every bucket, and some long after the end."""
     base, stamp = plan(query).emitted[0], query.source.timestamp
     assert stamp is not None
     kept = [name for name in heartbeat_fields(query) if name != stamp.name]
@@ -128,7 +128,7 @@ def with_heartbeats(query: QueryModel, rows: list[Row]) -> list[Row]:
         to_instant(START) + number * step + base.grace for number in range(1, (45 if step >= MINUTE else 20) * MINUTE // step + 1)
     ]
     due += [to_instant(END) + number * 10 * DAY for number in range(1, 7)]
-    beats = [{**key, stamp.name: from_instant(each), HEARTBEAT: True} for each in due for key in keys.values()]
+    beats = [{**key, stamp.name: from_instant(instant), HEARTBEAT: True} for instant in due for key in keys.values()]
     return sorted([*rows, *beats], key=lambda row: (row[stamp.name], HEARTBEAT in row))
 
 
@@ -140,20 +140,20 @@ def test_finals_inside_of_ksqldb_are_those_of_the_engine(name: str) -> None:
     expected = finals(replace(query, gaps=Gaps.SKIP, having=having), rows)
     shown = run_script(CLOSED[name].script(ScriptRole.ALL).text, inputs(query, with_heartbeats(query, rows)))
     for bar in plan(query).emitted:
-        found = by_key(query, shown[name_of_topic(bar.final_topic)])
+        actual = by_key(query, shown[name_of_topic(bar.final_topic)])
         wanted = by_key(query, expected[bar.name])
         if query.gaps is Gaps.SKIP:
             # Bars of larger timeframes wait for the next one with events.
-            assert found.keys() <= wanted.keys()
-            wanted = {key: row for key, row in wanted.items() if key in found or bar.source is None}
-            assert found
-        assert {key: found.get(key) for key in wanted} == wanted
+            assert actual.keys() <= wanted.keys()
+            wanted = {key: row for key, row in wanted.items() if key in actual or bar.source is None}
+            assert actual
+        assert {key: actual.get(key) for key in wanted} == wanted
     if query.gaps is Gaps.CARRY and query.having is None and plan(query).base.timeframe.nominal <= MINUTE:
         check_gaps(query, finals(query, rows), shown)
 
 
 def check_gaps(query: QueryModel, expected: Mapping[str, list[Row]], shown: Mapping[str, list[Row]]) -> None:
-    """In the last bucket, in which nothing happens, the same values are carried."""
+    """Check that ksqlDB and the engine carry the same values into the last bucket, which has no events."""
     starts = [item.field for item in query.projection if item.expression in (WindowBound("start"), WindowBound("end"))]
     parts = [key.name for key in query.target.keys if key.name not in starts]
     values = [item.field for item in query.projection if item.field not in starts]
@@ -162,7 +162,7 @@ def check_gaps(query: QueryModel, expected: Mapping[str, list[Row]], shown: Mapp
         return {repr([row[name] for name in parts]): {name: comparable(row[name]) for name in values} for row in bars}
 
     for bar in plan(query).emitted:
-        # Larger ones have events in their last bucket.
+        # Larger bars have events in their last bucket.
         if bar.timeframe.nominal <= 5 * MINUTE:
             assert newest(shown[name_of_topic(f"{query.target.topic}_{bar.name}_filled")]) == newest(expected[bar.name])
 
@@ -191,7 +191,7 @@ def test_a_join_puts_the_row_of_a_table_beside_each_event(name: str, is_left: bo
 def test_times_as_text_with_other_offsets_are_the_instants_that_the_engine_reads() -> None:
     case = CASES["topics_with_dashes"]
     texts = ["2026-03-08T10:00:00.250+0000", "2026-03-08T12:30:59.999+0230", "2026-03-08T02:01:00.000-0800"]
-    # The engine's reading of the same texts.
+    # What the engine reads from the same texts.
     pattern = case.query.source.field("taken").datetime_format
     minutes = [at.replace(second=0, microsecond=0) for at in timestamp_from_text(pl.Series(texts), pattern).to_list()]
     rows = [{"plant": "a", "line": line, "taken": text, "value": Decimal(line)} for line, text in enumerate(texts)]

@@ -1,6 +1,6 @@
-"""The example's program over real trades, as a reading of KSQL of its own runs it, gives the independently published bars.
+"""The example's program, run by the simulated ksqlDB over real trades, gives the bars that were published for them.
 
-The data are not part of the repository: `KANDLE_SHARED_DATA` names their folder (default: ../shared/data).
+The data are not part of the repository: `KANDLE_SHARED_DATA` is their folder (by default ../shared/data).
 """
 
 from __future__ import annotations
@@ -38,12 +38,12 @@ def test_all_published_bars_come_out_though_many_trades_have_the_same_millisecon
         {"symbol": row["symbol"], "time": instant(row["time"]), "price": Decimal(row["price"]), "size": int(row["size"])}
         for row in rows_of(TRADES)
     ]
-    made = run_script(SCRIPT.read_text(encoding="utf-8"), {"gold_trades": trades})["gold_bars_1m_live"]
-    found = {(row["symbol"], row["bucket_start"]): row for row in made}
+    bars = run_script(SCRIPT.read_text(encoding="utf-8"), {"gold_trades": trades})["gold_bars_1m_live"]
+    actual = {(row["symbol"], row["bucket_start"]): row for row in bars}
     published = {(row["symbol"], instant(row["bucket_start"])): row for row in rows_of(BARS)}
-    assert found.keys() == published.keys()
-    assert len(found) == 1_500
+    assert actual.keys() == published.keys()
+    assert len(actual) == 1_500
     for key, bar in published.items():
-        assert [found[key][price] for price in PRICES] == [Decimal(bar[price]) for price in PRICES]
-    # Five bars of the publisher differ in volume by themselves.
-    assert sum(found[key]["volume"] == int(Decimal(bar["volume"])) for key, bar in published.items()) == 1_495
+        assert [actual[key][price] for price in PRICES] == [Decimal(bar[price]) for price in PRICES]
+    # Five published bars have another volume than their trades add up to.
+    assert sum(actual[key]["volume"] == int(Decimal(bar["volume"])) for key, bar in published.items()) == 1_495

@@ -1,4 +1,4 @@
-"""How the statements of several queries fit together: order, names, windows, and how they go again."""
+"""The statements of several queries fit together: order, names, windows, drops."""
 
 from __future__ import annotations
 
@@ -60,9 +60,13 @@ def test_queries_may_read_what_others_make_of_events_but_not_their_bars() -> Non
         ),
     )
     entities = [entity_model(cls) for cls in (LotBar, LargeTrade, Trade)]
-    made = script(entities, [over, large])
-    assert [each.creates.name for each in made.statements if each.creates] == ["trades", "large_trades", "lots_1m_live"]
-    assert check_script(made.text) == []
+    result = script(entities, [over, large])
+    assert [statement.creates.name for statement in result.statements if statement.creates] == [
+        "trades",
+        "large_trades",
+        "lots_1m_live",
+    ]
+    assert check_script(result.text) == []
     total = model(
         Total,
         lambda q: (
@@ -114,7 +118,7 @@ def test_queries_that_need_different_tables_of_one_schedule_are_refused() -> Non
         script([], [one, other])
 
 
-def test_what_takes_a_program_away_goes_from_readers_to_what_they_read() -> None:
+def test_readers_are_dropped_before_what_they_read() -> None:
     query = model(LotBar, lambda q: lots(q.from_(Trade)).select(lot))
     drops = [drop.text for drop in script([entity_model(Trade)], [query], ScriptRole.ALL).drops]
     assert drops == [

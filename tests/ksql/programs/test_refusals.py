@@ -1,4 +1,4 @@
-"""What ksqlDB cannot do, or not as the engine does it, is refused with the reason and the way out."""
+"""What ksqlDB cannot do, or does differently from the engine, is refused with the reason and a way out."""
 
 from __future__ import annotations
 
@@ -381,7 +381,7 @@ QUERIES: list[tuple[str, type, Callable[[Query], Any], str]] = [
 ]
 
 
-@pytest.mark.parametrize(("target", "declare", "message"), [each[1:] for each in QUERIES], ids=[each[0] for each in QUERIES])
+@pytest.mark.parametrize(("target", "declare", "message"), [case[1:] for case in QUERIES], ids=[case[0] for case in QUERIES])
 def test_a_query_that_ksqldb_cannot_run_is_refused(target: type, declare: Callable[[Query], Any], message: str) -> None:
     with pytest.raises(QueryError) as error:
         _ = [statement.text for statement in query_program(model(target, declare)).statements]

@@ -1,4 +1,4 @@
-"""What only role all refuses, since everything would have to be done inside of ksqlDB."""
+"""What only role "all" refuses, since ksqlDB would have to do everything."""
 
 from __future__ import annotations
 

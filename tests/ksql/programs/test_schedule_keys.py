@@ -1,4 +1,4 @@
-"""Sessions are found by keys of every type: the text that kandle writes is the one that ksqlDB computes of an event."""
+"""Events find their sessions by keys of every type: kandle writes the text that ksqlDB computes from an event."""
 
 from __future__ import annotations
 
@@ -101,19 +101,19 @@ def test_an_event_finds_the_sessions_of_its_key(tmp_path: Path) -> None:
     }
     hours = [Hours(**key, session=1, opens=OPEN, closes=OPEN + timedelta(hours=1))]  # type: ignore[arg-type]
     calendar = session_calendar(query, [mapping(entity_model(Hours)).to_frame(hours)], is_whole=True)
-    made = script([entity_model(each) for each in (Lot, Hours, LotBar)], [query], ScriptRole.LIVE)
-    table = made.programs["LotBar"].schedule
+    result = script([entity_model(cls) for cls in (Lot, Hours, LotBar)], [query], ScriptRole.LIVE)
+    table = result.programs["LotBar"].schedule
     assert table is not None
     with closing(EmbeddedLog(tmp_path)) as log:
         log.ensure(intervals_topic(table.topic, table.partitions, 1))
         assert Intervals(log, query, table).write(calendar) == 1
         (batch,) = log.read(TopicPartition(table.topic, 0), 0, 10)
         ((text, row),) = batch.records.frame.select("id", ROW).iter_rows()
-        # What is written already is not written again.
+        # A second write writes nothing.
         assert Intervals(log, query, table).write(calendar) == 0
     bounds = json.loads(row)["intervals"][0]
     intervals = {name: from_instant(at * MILLISECOND) for name, at in bounds.items()}
     event = {**key, "number": str(key["number"]), "time": OPEN, "size": 3}
     sessions = {"id": text, "since": OPEN, "intervals": [intervals]}
-    shown = run_script(made.text, {"lots": [event], table.name: [sessions]})
+    shown = run_script(result.text, {"lots": [event], table.name: [sessions]})
     assert [bar["size"] for bar in shown["lot_bars_1m_live"]] == [3]

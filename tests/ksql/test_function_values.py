@@ -1,4 +1,4 @@
-"""Each function and aggregate alone, over rows with NULLs, negative numbers and edges, as in our engine."""
+"""Each function and aggregate by itself gives what it gives in the engine, over rows with NULLs and edge values."""
 
 from __future__ import annotations
 
@@ -52,12 +52,15 @@ ROWS = [
         time=datetime(2026, 7, 5, 23, tzinfo=UTC),
     ),
 ]
-EVERY = [node(each) for section in forms.SECTIONS.values() for _, found in section for each in found]
+EXPRESSIONS = [
+    node(expression) for section in forms.SECTIONS.values() for _, expressions in section for expression in expressions
+]
 DIFFERENT = ("f.substring(Row.s, Row.i)", "f.cast(Row.s, int)")
-"""A start below 1 and a text that is no number, which the page names as differences."""
-SCALARS = [each for each in EVERY if not aggregates(each) and describe(each) not in DIFFERENT]
+"""A start below 1, and a text that is not a number: the page of functions lists them as differences."""
+SCALARS = [expression for expression in EXPRESSIONS if not aggregates(expression) and describe(expression) not in DIFFERENT]
+AGGREGATED = [expression for expression in EXPRESSIONS if aggregates(expression)]
 DIVISIONS = (ROW.i // -7, ROW.i % -7, ROW.i // 7, ROW.i % 7, ROW.d // -2.0, ROW.d % -2.0, ROW.n / -3, 7 / ROW.m)
-SIGNS = [node(each) for each in DIVISIONS]
+SIGNS = [node(division) for division in DIVISIONS]
 
 
 @pytest.mark.parametrize("expression", [*SCALARS, *SIGNS], ids=describe)
@@ -67,17 +70,19 @@ def test_a_function_gives_what_our_engine_gives(expression: AnyNode) -> None:
     except QueryError:
         assert forms.form(expression).startswith("refused")
         return
-    found = [evaluate(text, server_row(row), COLUMNS) for row in ROWS]
+    actual = [evaluate(text, server_row(row), COLUMNS) for row in ROWS]
     expected = engine_values(expression, ROWS)
-    assert all(map(same, found, expected)), (text, found, expected)
+    assert all(map(same, actual, expected)), (text, actual, expected)
 
 
-@pytest.mark.parametrize("expression", [each for each in EVERY if aggregates(each)], ids=describe)
+@pytest.mark.parametrize("expression", AGGREGATED, ids=describe)
 @pytest.mark.parametrize("count", [1, 2, len(ROWS)])
 def test_an_aggregate_gives_what_our_engine_gives(expression: AnyNode, count: int) -> None:
     start = datetime(2026, 3, 8, 6, 30, tzinfo=UTC)
-    # Two and two at a time, the last first.
-    events = [replace(row, k="key", time=start + timedelta(seconds=5 - place // 2)) for place, row in enumerate(ROWS[-count:])]
+    # Pairs of events with the same time, the latest first.
+    events = [
+        replace(row, k="key", time=start + timedelta(seconds=5 - position // 2)) for position, row in enumerate(ROWS[-count:])
+    ]
     check_value(Recorded(expression), events)
 
 

@@ -1,4 +1,4 @@
-"""Texts of keys and of durations, as ksqlDB and kandle write them alike."""
+"""The key of a join as one text: ksqlDB and kandle write the same text, and no two keys have the same."""
 
 from __future__ import annotations
 
@@ -7,9 +7,8 @@ from decimal import Decimal
 
 import pytest
 
-from kandle.errors import KandleError, QueryError
+from kandle.errors import QueryError
 from kandle.ksql.joins import key_expression, key_text
-from kandle.ksql.statements import duration
 from kandle.ksql.terms import Term
 from kandle.ksql.types import BIGINT, BOOLEAN, DOUBLE, VARCHAR
 from kandle.model.types import BOOLEAN as BOOL
@@ -36,10 +35,3 @@ def test_a_key_of_several_parts_is_one_text_that_no_other_key_has() -> None:
     assert key_expression([two, maybe]) == "CASE WHEN `u` IS NOT NULL THEN CAST(`b` AS VARCHAR) + '|' + `u` END"
     with pytest.raises(QueryError, match="`d` is DOUBLE, which cannot be part of a key in ksqlDB; use one of VARCHAR"):
         key_expression([Term("`d`", DOUBLE, nullable=False), one])
-
-
-def test_durations_are_written_in_the_largest_unit_that_divides_them() -> None:
-    texts = {0: "0 SECONDS", 1_000: "1 MILLISECONDS", 90_000_000: "90 SECONDS", 86_400_000_000: "1 DAYS"}
-    assert {value: duration(value) for value in texts} == texts
-    with pytest.raises(KandleError, match=r"^1us: ksqlDB measures time in milliseconds"):
-        duration(1)
