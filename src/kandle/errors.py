@@ -122,7 +122,7 @@ def unknown_name(message: str, name: str, choices: Sequence[str]) -> str:
     return f"{message}; {hint}: {', '.join(choices)}"
 
 
-Extra = Literal["calendars", "kafka", "ksqldb", "rocksdb"]
+Extra = Literal["arrow", "calendars", "kafka", "ksqldb", "rocksdb"]
 """The optional parts of an installation, as `pip install "kandle[...]"` names them."""
 
 

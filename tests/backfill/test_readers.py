@@ -1,4 +1,5 @@
 import gzip
+import sys
 from collections.abc import Callable
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -9,8 +10,9 @@ import polars as pl
 import pyarrow as pa
 import pytest
 
+from kandle.backfill import columnar
 from kandle.backfill.readers import input_size, open_ticks
-from kandle.errors import DataError, InputError
+from kandle.errors import DataError, InputError, MissingExtraError
 from tests.backfill.entities import READING, Reading
 
 ROWS = 1000
@@ -92,6 +94,30 @@ def test_every_format_gives_the_same_rows_in_the_order_of_the_file(tmp_path: Pat
     source = open_ticks(str(path), READING)
     assert source.total_bytes == path.stat().st_size == input_size([path])
     assert [batch.bytes_read for batch in source.batches()][-1] == pytest.approx(path.stat().st_size, rel=0.1)
+
+
+def test_an_arrow_stream_is_read_by_polars_where_pyarrow_is_not_installed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "r.arrows"
+    FORMATS["arrows"](FRAME, path)
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    monkeypatch.setattr(columnar, "find_spec", lambda name: None)
+    assert collected(path).equals(expected())
+    path.write_bytes(path.read_bytes()[:-600])
+    with pytest.raises(InputError, match="cannot be read as an Arrow IPC stream"):
+        collected(path)
+    monkeypatch.setattr(columnar, "LARGEST_WHOLE_STREAM", 1000)
+    with pytest.raises(MissingExtraError, match=r'An Arrow stream of more than .*r\.arrows.* pip install "kandle\[arrow\]"'):
+        collected(path)
+
+
+def test_an_arrow_stream_file_is_read_batch_by_batch(tmp_path: Path) -> None:
+    path = tmp_path / "r.arrows"
+    FORMATS["arrows"](FRAME, path)
+    positions = [batch.bytes_read for batch in open_ticks(path, READING, batch_rows=1000).batches() if batch.frame.height]
+    assert len(positions) == len(_batches(FRAME).to_batches())
+    assert positions == sorted(set(positions))
 
 
 @pytest.mark.parametrize("kind", OBJECTS)

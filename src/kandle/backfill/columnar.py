@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 
-from kandle.backfill.text import ByteFile
-from kandle.errors import InputError
+from kandle.errors import InputError, OptionalImport
 from kandle.model.columns import source_columns
 from kandle.model.entity import EntityModel
 
 Frames = Iterator[tuple[pl.DataFrame, int]]
 
-CONTINUATION = 0xFFFFFFFF
-RECORD_BATCH = 3
-BODY_LENGTH_SLOT = 10
-HEADER_TYPE_SLOT = 6
+LARGEST_WHOLE_STREAM = 256 * 1024 * 1024
+"""Bytes of an Arrow IPC stream file up to which Polars reads it whole, where pyarrow is not installed."""
 
 
 def parquet_frames(path: Path, entity: EntityModel, rows: int) -> Frames:
@@ -69,64 +66,60 @@ def arrow_object_frames(stream: Any, entity: EntityModel, rows: int) -> Iterator
 
 
 def arrow_stream_frames(path: Path, entity: EntityModel, rows: int) -> Frames:
-    """Record batches of an Arrow IPC stream file, one after the other."""
+    """Return the record batches of an Arrow IPC stream file, one after the other.
+
+    pyarrow reads one batch at a time. Polars can only read the whole file, so it stands in for pyarrow while the file is small.
+
+    Args:
+        path: The file.
+        entity: Whose columns are wanted.
+        rows: The greatest number of rows of a frame.
+
+    Raises:
+        InputError: The file is empty, damaged or not an Arrow IPC stream.
+        MissingExtraError: The file is large and pyarrow is not installed.
+    """
     wrong = f"{path}: cannot be read as an Arrow IPC stream"
-    with ByteFile(path) as file:
-        beginning, has_batches = b"", False
-        for message, is_batch in _messages(file, wrong):
-            if not is_batch:
-                # The schema and the dictionaries, without which no batch can be read.
-                beginning += message
-                continue
-            has_batches = True
-            for part in _stream_frame(path, entity, beginning + message, wrong).iter_slices(rows):
-                yield part, file.position
-        if not beginning:
-            raise InputError(f"{path}: the file is empty; it is not an Arrow IPC stream")
-        if not has_batches:
-            yield _stream_frame(path, entity, beginning, wrong), file.position
+    size = path.stat().st_size
+    if not size:
+        raise InputError(f"{path}: the file is empty; it is not an Arrow IPC stream")
+    read = _whole_stream if size <= LARGEST_WHOLE_STREAM and find_spec("pyarrow") is None else _stream_batches
+    for frame, position in read(path, wrong):
+        chosen = frame.select(source_columns(entity, frame.columns, str(path)).values())
+        for part in chosen.iter_slices(rows) if frame.height else [chosen]:
+            yield part, position
 
 
-def _stream_frame(path: Path, entity: EntityModel, stream: bytes, wrong: str) -> pl.DataFrame:
+def _whole_stream(path: Path, wrong: str) -> Frames:
     with _as_input_error(wrong):
-        frame = pl.read_ipc_stream(stream)
-    return frame.select(source_columns(entity, frame.columns, str(path)).values())
+        frame = pl.read_ipc_stream(path)
+    yield frame, path.stat().st_size
 
 
-def _messages(file: ByteFile, wrong: str) -> Iterator[tuple[bytes, bool]]:
-    """Encapsulated messages of the stream, whole, and whether each is a record batch."""
-    while prefix := file.read(4):
-        lengths = prefix + file.read(4)
-        if len(lengths) < 8 or struct.unpack("<I", prefix)[0] != CONTINUATION:
-            raise InputError(f"{wrong}: a message begins wrongly")
-        length = struct.unpack_from("<i", lengths, 4)[0]
-        if length == 0:
-            return
-        metadata = file.read(length)
-        if len(metadata) < length:
-            raise InputError(f"{wrong}: it ends too early")
-        kind, body_length = _message_header(metadata, wrong)
-        body = file.read(body_length)
-        if len(body) < body_length:
-            raise InputError(f"{wrong}: it ends too early")
-        yield lengths + metadata + body, kind == RECORD_BATCH
+def _stream_batches(path: Path, wrong: str) -> Frames:
+    """Return the batches of a stream, and an empty frame if it has none."""
+    with OptionalImport(f"An Arrow stream of more than {LARGEST_WHOLE_STREAM >> 20} MiB ({path})", "arrow"):
+        import pyarrow
+        import pyarrow.ipc
+    with _as_input_error(wrong), pyarrow.OSFile(str(path)) as file:
+        reader = pyarrow.ipc.open_stream(file)
+        yield pl.DataFrame(reader.schema.empty_table()), 0
+        for batch in reader:
+            # A damaged batch would end the process.
+            batch.validate(full=True)
+            yield pl.DataFrame(batch), file.tell()
 
 
-def _message_header(metadata: bytes, wrong: str) -> tuple[int, int]:
-    """Type and body length of a message, from its flatbuffer: a root table whose slots a table of offsets gives."""
-    try:
-        root = struct.unpack_from("<I", metadata, 0)[0]
-        slots = root - struct.unpack_from("<i", metadata, root)[0]
-        kind = struct.unpack_from("<B", metadata, root + _slot(metadata, slots, HEADER_TYPE_SLOT))[0]
-        offset = _slot(metadata, slots, BODY_LENGTH_SLOT)
-        return int(kind), int(struct.unpack_from("<q", metadata, root + offset)[0]) if offset else 0
-    except struct.error as error:
-        raise InputError(f"{wrong}: a message is damaged") from error
-
-
-def _slot(metadata: bytes, slots: int, slot: int) -> int:
-    size = struct.unpack_from("<H", metadata, slots)[0]
-    return int(struct.unpack_from("<H", metadata, slots + slot)[0]) if slot < size else 0
+# Polars panics on some damage, pyarrow takes a damaged length for one.
+_LIBRARY_ERRORS = (
+    pl.exceptions.PolarsError,
+    pl.exceptions.PanicException,
+    OSError,
+    ValueError,
+    LookupError,
+    NotImplementedError,
+    MemoryError,
+)
 
 
 @contextmanager
@@ -134,7 +127,7 @@ def _as_input_error(wrong: str) -> Iterator[None]:
     """Errors of the reading library as one line that says what was read."""
     try:
         yield
-    except (pl.exceptions.PolarsError, OSError, ValueError) as error:
+    except _LIBRARY_ERRORS as error:
         if isinstance(error, InputError):
             raise
         first = str(error).strip().splitlines()
