@@ -170,7 +170,7 @@ def test_a_truncated_gz_is_one_line_and_leaves_what_was_there_before(folder: Pat
         (("backfill", "app:App", "--ticks", "t.csv"), "Missing option '--out'"),
         (("explain", "ap:App"), "there is no module 'ap' in "),
         (("explain", "app:Ap"), "module 'app' has no 'Ap'; did you mean 'App'?"),
-        (("explain",), "no context is named"),
+        (("explain",), "name a context"),
         (("explian", "app:App"), "No such command 'explian'"),
     ],
 )

@@ -36,7 +36,7 @@ def test_a_context_is_found_in_the_working_folder_and_in_packages(folder: Path) 
 
 def test_without_a_name_the_configuration_file_says_it(folder: Path) -> None:
     (folder / "shop_c.py").write_text(GOOD)
-    with pytest.raises(OptionsError, match=r"no context is named: write one, such as `app:Market`, or put .* into kandle\.toml"):
+    with pytest.raises(OptionsError, match=r"name a context, such as `app:Market`, or write .* into kandle\.toml"):
         load_context(None)
     (folder / "kandle.toml").write_text('context = "shop_c:Market"\n')
     assert load_context(None).__name__ == "Market"
@@ -59,9 +59,9 @@ def test_a_missing_module_is_named_with_one_that_is_close(folder: Path) -> None:
 
 def test_a_missing_class_is_named_with_the_contexts_that_there_are(folder: Path) -> None:
     (folder / "shop_d.py").write_text(GOOD)
-    with pytest.raises(ModelError, match=r"has no 'Markt'; did you mean 'Market'\? \(contexts there: Market\)"):
+    with pytest.raises(ModelError, match=r"has no 'Markt'; did you mean 'Market'\? \(its contexts: Market\)"):
         load_context("shop_d:Markt")
-    with pytest.raises(ModelError, match=r"has 'Other', but that is no subclass of kandle\.Context"):
+    with pytest.raises(ModelError, match=r"has 'Other', but it is not a subclass of kandle\.Context"):
         load_context("shop_d:Other")
 
 
@@ -72,7 +72,10 @@ def test_a_missing_class_is_named_with_the_contexts_that_there_are(folder: Path)
         ("import nowhere_at_all\n", r"ModuleNotFoundError: No module named 'nowhere_at_all' \(broken\.py, line 1\)"),
         ("x = 1\ndef f(:\n", r"SyntaxError: .* \(broken\.py, line 2\)"),
         ("import json\n\njson.loads('{')\n", r"JSONDecodeError: .* \(.*json.*, line \d+\)|\(broken\.py, line 3\)"),
-        ("import sys\n\nsys.exit(3)\n", r"cannot be imported: it ends the program \(exit code 3\); .* \(broken\.py, line 3\)"),
+        (
+            "import sys\n\nsys.exit(3)\n",
+            r"cannot be imported: it ends the program \(exit code 3\) \(broken\.py, line 3\); move all code but declarations",
+        ),
         (
             "import kandle\nfrom kandle.model.entity import entity_model\nclass A: ...\n\nentity_model(A)\n",
             r"cannot be imported: A is not an entity: .* \(broken\.py, line 5\)",

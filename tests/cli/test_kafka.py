@@ -172,7 +172,7 @@ def test_doctor_names_a_setting_that_the_client_library_does_not_know(
 
 def test_a_log_that_there_is_not_is_refused_with_the_valid_ones(tmp_path: Path) -> None:
     shop = Shop(tmp_path, "")
-    assert "--log kafka:// is not known; there are embedded, kafka and kafka://HOST:PORT" in shop.run("topics", "list", code=2)
+    assert "--log kafka:// is not valid; write embedded, kafka or kafka://HOST:PORT" in shop.run("topics", "list", code=2)
 
 
 def test_doctor_looks_for_the_registry(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:

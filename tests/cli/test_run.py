@@ -195,10 +195,10 @@ def test_what_cannot_run_is_one_line(tmp_path: Path) -> None:
     assert failure(tmp_path, "run", "app:Empty") == (
         "Empty has no query with a window over time, so there is nothing to run; give an entity a query with .tumbling(...)"
     )
-    assert failure(tmp_path, "run", "app:None") == "module 'app' has no 'None' (contexts there: Empty)"
+    assert failure(tmp_path, "run", "app:None") == "module 'app' has no 'None' (its contexts: Empty)"
     (tmp_path / "file").write_text("")
     assert "file" in failure(tmp_path, "run", MARKET, "--data", "file")
-    missing = "the data folder missing does not exist; name another with --data, or make it with `kandle run`"
+    missing = "the data folder missing does not exist; name another with --data, or create it with `kandle run`"
     assert failure(tmp_path, "bars", MARKET, "Bar", "1s", "--data", "missing") == missing
     assert run(tmp_path, "run", "--help").returncode == 0
 

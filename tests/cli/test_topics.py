@@ -109,7 +109,7 @@ def test_the_configuration_names_the_folder(here: Here, data: str, tmp_path: Pat
     config.write_text(f'[log]\npath = "{data}"\n')
     assert len(here.output("topics", "list", "--config", str(config))) == 3
     assert here.failure("topics", "list") == (
-        "the data folder kandle-data does not exist; name another with --data, or make it with `kandle run`"
+        "the data folder kandle-data does not exist; name another with --data, or create it with `kandle run`"
     )
     assert here.failure("topics", "list", "--config", "none.toml") == "there is no configuration file none.toml"
 

@@ -127,7 +127,7 @@ def explain_command(context: ContextName = None) -> None:
     if not plans:
         raise ModelError(f"{market.__name__} has no query with a window over time; give an entity one with to_query")
     topics = context_topics(plans, prefix=Options.load().heartbeat.prefix)
-    typer.echo("\n\n".join(explain(each.plan, each) for each in topics))
+    typer.echo("\n\n".join(explain(query.plan, query) for query in topics))
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

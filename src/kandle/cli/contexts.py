@@ -1,4 +1,4 @@
-"""Finds the context class that a command line names, with one clear line for whatever stands in the way."""
+"""The context class and the log that a command line names, and their shared options (`--config`, `--data`, `--log`)."""
 
 from __future__ import annotations
 
@@ -26,42 +26,49 @@ from kandle.plan.plan import Plan
 from kandle.time.clock import Clock, ScaledClock, SystemClock
 from kandle.time.timeframe import to_instant
 
-ContextName = Annotated[str | None, typer.Argument(metavar="CONTEXT", help="module:Class; else kandle.toml names it.")]
+ContextName = Annotated[str | None, typer.Argument(metavar="CONTEXT", help="module:Class [default: `context` in kandle.toml].")]
 
 NAME = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 OWN_FOLDER = str(Path(__file__).resolve().parent.parent)
 
 
 def is_context_name(text: str) -> bool:
-    """Whether the text has the form `module.path:Class`."""
+    """Return whether a text has the form `module.path:Class`."""
     return NAME.fullmatch(text) is not None
 
 
 def load_context(name: str | None, options: Options | None = None) -> type[Context]:
-    """The class named `module.path:Class`, else the one that the options name; the working folder is searched too.
+    """Import the context class `module.path:Class`; the working folder is searched too.
 
-    Without options, those of kandle.toml count.
+    Args:
+        name: The name; None takes the one in the options.
+        options: The options; None loads those of kandle.toml.
+
+    Returns:
+        The class.
+
+    Raises:
+        OptionsError: No context is named, or the name has another form.
+        ModelError: The module or the class does not exist or cannot be imported.
     """
     named = name if name is not None else (options if options is not None else Options.load()).context
     if named is None:
-        raise OptionsError(
-            f'no context is named: write one, such as `app:Market`, or put `context = "app:Market"` into {DEFAULT_FILE}'
-        )
+        raise OptionsError(f'name a context, such as `app:Market`, or write `context = "app:Market"` into {DEFAULT_FILE}')
     if not is_context_name(named):
-        raise OptionsError(f"{named!r} names no context; write module.path:Class, such as app:Market")
+        raise OptionsError(f"{named!r} is not the name of a context; write module.path:Class, such as app:Market")
     module_name, _, class_name = named.partition(":")
     return _class_of(_imported(module_name), class_name)
 
 
 def entities_in(market: Context) -> list[EntityModel]:
-    """The entities of a context as its options have them."""
+    """Return the entities of a context, with the settings of its options."""
     return [getattr(market, name).entity for name in declared_sets(type(market))]
 
 
 def plans_in(market: Context) -> list[Plan]:
-    """The plans of a context's queries over time."""
+    """Return the plans of all queries of a context that have a window over time."""
     plans = (state_of(market).plan_of(entity.cls) for entity in entities_in(market))
-    return [found for found in plans if found is not None]
+    return [plan for plan in plans if plan is not None]
 
 
 def _imported(name: str) -> ModuleType:
@@ -72,32 +79,33 @@ def _imported(name: str) -> ModuleType:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
         if error.name is not None and (name == error.name or name.startswith(f"{error.name}.")):
-            raise ModelError(_missing(name, error.name)) from error
-        raise ModelError(_failed(name, error)) from error
+            raise ModelError(_missing_module(name, error.name)) from error
+        raise ModelError(_failed_import(name, error)) from error
     except SystemExit as error:
-        what = f'it ends the program (exit code {error.code}); put what is not a declaration below `if __name__ == "__main__":`'
-        raise ModelError(f"module {name!r} cannot be imported: {what}{_place(error)}") from error
+        reason = f"it ends the program (exit code {error.code})"
+        advice = 'move all code but declarations below `if __name__ == "__main__":`'
+        raise ModelError(f"module {name!r} cannot be imported: {reason}{_source_line(error)}; {advice}") from error
     except Exception as error:
-        raise ModelError(_failed(name, error)) from error
+        raise ModelError(_failed_import(name, error)) from error
 
 
-def _missing(name: str, part: str) -> str:
-    """That there is no such module, and which one may be meant."""
-    there = sorted({path.stem for path in Path.cwd().iterdir() if path.suffix == ".py" or (path / "__init__.py").exists()})
-    close = difflib.get_close_matches(part, there, 1)
+def _missing_module(name: str, part: str) -> str:
+    """Return the message for a module that does not exist, with the one that may be meant."""
+    modules = sorted({path.stem for path in Path.cwd().iterdir() if path.suffix == ".py" or (path / "__init__.py").exists()})
+    close = difflib.get_close_matches(part, modules, 1)
     hint = f"; did you mean {close[0]!r}?" if close else ""
     inside = f" (for {name})" if part != name else ""
     return f"there is no module {part!r}{inside} in {Path.cwd()} or among the installed packages{hint}"
 
 
-def _failed(name: str, error: Exception) -> str:
-    """What went wrong while the module was imported, and in which line of whose file."""
+def _failed_import(name: str, error: Exception) -> str:
+    """Return the message for an error during an import, with the file and line of the user's code."""
     kind = "" if isinstance(error, KandleError) else f"{type(error).__name__}: "
     message = error.msg if isinstance(error, SyntaxError) else str(error)
-    return f"module {name!r} cannot be imported: {kind}{message}{_place(error)}"
+    return f"module {name!r} cannot be imported: {kind}{message}{_source_line(error)}"
 
 
-def _place(error: BaseException) -> str:
+def _source_line(error: BaseException) -> str:
     if isinstance(error, SyntaxError) and error.filename is not None:
         return f" ({_short(error.filename)}, line {error.lineno})"
     frames = [
@@ -114,33 +122,37 @@ def _short(file_name: str) -> str:
 
 
 def _class_of(module: ModuleType, name: str) -> type[Context]:
-    found = getattr(module, name, None)
-    if isinstance(found, type) and issubclass(found, Context):
-        return found
+    value = getattr(module, name, None)
+    if isinstance(value, type) and issubclass(value, Context):
+        return value
     contexts = [
-        each
-        for each, value in vars(module).items()
-        if isinstance(value, type) and issubclass(value, Context) and value is not Context
+        other
+        for other, candidate in vars(module).items()
+        if isinstance(candidate, type) and issubclass(candidate, Context) and candidate is not Context
     ]
     close = difflib.get_close_matches(name, contexts, 1)
     hint = f"; did you mean {close[0]!r}?" if close else ""
-    what = f"has no {name!r}" if found is None else f"has {name!r}, but that is no subclass of kandle.Context"
-    raise ModelError(f"module {module.__name__!r} {what}{hint} (contexts there: {', '.join(contexts) or 'none'})")
+    reason = f"has no {name!r}" if value is None else f"has {name!r}, but it is not a subclass of kandle.Context"
+    raise ModelError(f"module {module.__name__!r} {reason}{hint} (its contexts: {', '.join(contexts) or 'none'})")
 
 
 KINDS = ("embedded", "kafka")
 
-ConfigFile = Annotated[Path | None, typer.Option("--config", metavar="FILE", help=f"Configuration; else {DEFAULT_FILE}.")]
-DataFolder = Annotated[Path | None, typer.Option("--data", metavar="DIR", help="Folder of the log; else the configuration's.")]
+ConfigFile = Annotated[
+    Path | None, typer.Option("--config", metavar="FILE", help=f"Configuration file [default: {DEFAULT_FILE}].")
+]
+DataFolder = Annotated[
+    Path | None, typer.Option("--data", metavar="DIR", help="Folder of the log [default: of the configuration].")
+]
 LogChoice = Annotated[
     str | None,
-    typer.Option("--log", metavar="LOG", help="embedded, kafka, or kafka://HOST:PORT; else the configuration's."),
+    typer.Option("--log", metavar="LOG", help="embedded, kafka, or kafka://HOST:PORT [default: of the configuration]."),
 ]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, one object a line.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, one object per line.")]
 
 
 def options_of(config: Path | None, data: Path | None, log: str | None = None) -> Options:
-    """Options of the configuration file, with the log and the data folder of the command line if they are named."""
+    """Load the options of the configuration file and apply `--data` and `--log` to them."""
     options = Options.load(config if config is not None else DEFAULT_FILE)
     if log is not None:
         options = _with_log(options, log)
@@ -150,24 +162,24 @@ def options_of(config: Path | None, data: Path | None, log: str | None = None) -
 def _with_log(options: Options, log: str) -> Options:
     kind, is_address, bootstrap = log.partition("://")
     if kind not in KINDS or (is_address and (kind != "kafka" or not bootstrap)):
-        raise OptionsError(f"--log {log} is not known; there are embedded, kafka and kafka://HOST:PORT")
+        raise OptionsError(f"--log {log} is not valid; write embedded, kafka or kafka://HOST:PORT")
     if is_address:
         options = with_section(options, "kafka", bootstrap=bootstrap)
     return with_section(options, "log", kind=kind)
 
 
 def with_section(options: Options, section: str, **values: Any) -> Options:
-    """The options with other values in one section; what else is said in it stays."""
+    """Return the options with some values of one section replaced."""
     return options.model_copy(update={section: getattr(options, section).model_copy(update=values)})
 
 
 def for_reading(options: Options) -> Options:
-    """The options of a context that only reads and runs nothing."""
+    """Return the options of a context that only reads and runs no queries."""
     return with_section(options, "runtime", enabled=False).model_copy(update={"access": "read_only"})
 
 
 def clock_of(options: Options) -> Clock:
-    """The clock that all processes of this log go by."""
+    """Return the clock that all processes of this log share."""
     clock = options.clock
     if clock.start is None or clock.since is None:
         return SystemClock()
@@ -175,33 +187,33 @@ def clock_of(options: Options) -> Clock:
 
 
 def has_log(folder: Path) -> bool:
-    """Whether there is a log in the folder."""
+    """Return whether a folder contains a log."""
     return (folder / FILE).is_file()
 
 
 def is_on_kafka(options: Options) -> bool:
-    """Whether the log is a cluster's."""
+    """Return whether the log is a Kafka cluster."""
     return options.log.kind == "kafka"
 
 
 def place_of(options: Options) -> str:
-    """Where the log is, for messages."""
+    """Return a description of the location of the log, for messages."""
     return f"Kafka at {options.kafka.bootstrap}" if is_on_kafka(options) else f"data in {options.log.path.absolute()}"
 
 
 def check_log(options: Options) -> None:
-    """StorageError if there is no log to read; brokers are asked when they are."""
+    """Raise StorageError if the embedded log does not exist; brokers are only asked when records are read."""
     if is_on_kafka(options):
         return
     folder = options.log.path
     if not has_log(folder):
-        what = "has no log" if folder.is_dir() else "is a file" if folder.exists() else "does not exist"
-        raise StorageError(f"the data folder {folder} {what}; name another with --data, or make it with `kandle run`")
+        reason = "contains no log" if folder.is_dir() else "is a file" if folder.exists() else "does not exist"
+        raise StorageError(f"the data folder {folder} {reason}; name another with --data, or create it with `kandle run`")
 
 
 @contextmanager
 def opened_log(options: Options) -> Iterator[Log]:
-    """The log, for reading; formats are those of the context that the configuration names."""
+    """Open the log for reading; records are decoded as the context of the configuration declares them."""
     check_log(options)
     entities, plans = [], []
     if options.context is not None:
