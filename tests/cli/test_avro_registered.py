@@ -12,6 +12,7 @@ import pytest
 import kandle
 from kandle import EventSet, Header, Key, TableSet, Timestamp
 from kandle import functions as f
+from kandle.context.context import state_of
 from kandle.context.kafka import declarations
 from kandle.log.embedded.log import EmbeddedLog
 from kandle.log.port import Log, TopicPartition
@@ -168,7 +169,7 @@ def registered(context: type[kandle.Context], reading: type) -> dict[str, Any]:
             market.clock.advance("1m")
         market.readings.add(reading("m1", NOON + timedelta(seconds=30), 3.0))
         market.clock.advance("1s")
-        return schemas_of(market.log, context)
+        return schemas_of(state_of(market).log, context)
 
 
 def schemas_of(log: Log, context: type[kandle.Context]) -> dict[str, Any]:

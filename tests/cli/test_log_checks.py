@@ -77,14 +77,14 @@ def test_free_space_is_looked_at(
 
 
 def test_a_sound_file_is_counted_and_a_damaged_one_names_the_places(log: EmbeddedLog) -> None:
-    assert said(integrity_findings(log)) == [("ok", "7 records in 2 topics are sound")]
+    assert said(integrity_findings(log, log.check())) == [("ok", "7 records in 2 topics are sound")]
     log.database.run("UPDATE batch SET blob = x'00' WHERE partition = 1")
-    ((level, what),) = said(integrity_findings(log))
+    ((level, what),) = said(integrity_findings(log, log.check()))
     assert (level, what) == ("problem", "topic readings, partition 1, offsets 0 to 1: damaged bytes")
     for _ in range(9):
         log.append([write(0, ["m"], [1])])
     log.database.run("UPDATE batch SET blob = x'00'")
-    assert [what for _, what in said(integrity_findings(log))][-1] == "7 more batches are damaged"
+    assert [what for _, what in said(integrity_findings(log, log.check()))][-1] == "7 more batches are damaged"
 
 
 def test_topics_are_compared_with_the_model(log: EmbeddedLog) -> None:

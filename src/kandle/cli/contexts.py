@@ -15,11 +15,10 @@ from typing import Annotated, Any
 
 import typer
 
+from kandle.context.adapters import log_file, log_of
 from kandle.context.context import Context, declared_sets, state_of
-from kandle.context.opened import log_of
 from kandle.context.options import DEFAULT_FILE, Options
 from kandle.errors import KandleError, ModelError, OptionsError, StorageError
-from kandle.log.embedded.database import FILE
 from kandle.log.port import Log
 from kandle.model.entity import EntityModel
 from kandle.plan.plan import Plan
@@ -188,7 +187,7 @@ def clock_of(options: Options) -> Clock:
 
 def has_log(folder: Path) -> bool:
     """Return whether a folder contains a log."""
-    return (folder / FILE).is_file()
+    return log_file(folder).is_file()
 
 
 def is_on_kafka(options: Options) -> bool:

@@ -27,10 +27,10 @@ from kandle.cli.demo_market import SYMBOLS, Bar, Market, Tick
 from kandle.cli.demo_view import DemoState, View, view_on
 from kandle.cli.output import console, iso_instant, show_line, table_of
 from kandle.cli.topics import Tail, all_records
+from kandle.context.adapters import embedded_log
 from kandle.context.options import Options
 from kandle.context.sections import LogOptions
 from kandle.errors import OptionsError, StateError, UnknownTopicError
-from kandle.log.embedded.log import EmbeddedLog
 from kandle.log.port import Log
 from kandle.plan.plan import Plan
 from kandle.time.clock import Clock, ScaledClock, SystemClock
@@ -205,7 +205,7 @@ class _Demo:
 
     def run(self, seed: int, duration: int) -> bool:
         """Run the demo and return whether all finals arrived and are correct."""
-        log = EmbeddedLog(self._folder, self._clock)
+        log = embedded_log(self._folder, self._clock)
         try:
             until, is_complete = self._watch(log, seed, duration)
             ticks = all_records(log, self._plan.query.source.topic)

@@ -38,11 +38,10 @@ from kandle.cli.log_checks import (
     wanted_topics,
 )
 from kandle.cli.output import json_line
+from kandle.context.adapters import embedded_log, repair
 from kandle.context.context import Context
 from kandle.context.options import DEFAULT_FILE, Options
 from kandle.errors import KandleError
-from kandle.log.embedded.log import EmbeddedLog
-from kandle.log.embedded.repair import repair
 from kandle.log.port import Log
 from kandle.model.entity import snake_case
 from kandle.plan.topics import QueryTopics, Retentions, TopicSpec
@@ -166,12 +165,12 @@ def _log_findings(options: Options, market: Context | None) -> Iterator[Finding]
     """Check the embedded log; a file that cannot be read is a problem, not an error."""
     clock = clock_of(options)
     try:
-        log = EmbeddedLog(options.log.path, clock)
+        log = embedded_log(options.log.path, clock)
     except KandleError as error:
         yield problem("log file", str(error), "")
         return
     try:
-        integrity = list(integrity_findings(log))
+        integrity = list(integrity_findings(log, log.check()))
         yield from integrity
         if market is not None:
             yield from _topics_findings(log, options, market, _declared_topics(log, options, market))

@@ -11,9 +11,8 @@ from kandle.cli.contexts import has_log
 from kandle.cli.findings import Finding, fine, problem, warning
 from kandle.cli.output import iso_instant
 from kandle.cli.topics import bounds, newest, size_text
+from kandle.context.adapters import log_file
 from kandle.errors import SchemaError
-from kandle.log.embedded.database import FILE
-from kandle.log.embedded.log import EmbeddedLog
 from kandle.log.port import GroupState, Log
 from kandle.log.schema import differences, merged_columns
 from kandle.model.entity import EntityModel
@@ -47,7 +46,7 @@ def folder_findings(folder: Path) -> Iterator[Finding]:
     if not has_log(folder):
         yield problem("data folder", f"{folder} contains no log", "`kandle run` creates it; or name another folder with --data")
         return
-    locked = [path for path in (folder, folder / FILE) if not os.access(path, os.W_OK)]
+    locked = [path for path in (folder, log_file(folder)) if not os.access(path, os.W_OK)]
     if locked:
         yield problem("data folder", f"{locked[0]} cannot be written", "change its owner or permissions")
     else:
@@ -65,9 +64,8 @@ def _space(folder: Path) -> Finding:
     return fine("disk space", message)
 
 
-def integrity_findings(log: EmbeddedLog) -> Iterator[Finding]:
-    """Check the checksum of every batch in the file."""
-    damages = log.check()
+def integrity_findings(log: Log, damages: Sequence[str]) -> Iterator[Finding]:
+    """Report the damages in the file of the embedded log, or the number of sound records."""
     for damage in damages[:MOST_SHOWN]:
         yield problem("log file", damage, "stop all processes and run `kandle doctor --repair`")
     if len(damages) > MOST_SHOWN:

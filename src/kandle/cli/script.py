@@ -10,6 +10,7 @@ import typer
 
 from kandle.cli.contexts import ContextName, load_context
 from kandle.cli.output import write_text
+from kandle.context.adapters import ksql_client
 from kandle.context.options import Options
 from kandle.errors import OptionsError
 from kandle.ksql.program import USUAL_STORE, ScriptRole, WindowStore
@@ -99,9 +100,7 @@ def _print_differences(local: Script) -> None:
 
 async def _compare(local: Script, options: Options) -> list[ScriptDifference]:
     # The HTTP client is an extra, so it is only loaded when a server is asked.
-    from kandle.context.ksqldb import ksql_settings
-    from kandle.ksqldb.client import KsqlClient
     from kandle.ksqldb.comparison import compare_script
 
-    async with KsqlClient(ksql_settings(options)) as client:
+    async with ksql_client(options) as client:
         return await compare_script(local, client)

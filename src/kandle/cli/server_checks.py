@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from kandle.cli.contexts import plans_in
 from kandle.cli.findings import Finding, fine, problem, warning
+from kandle.context.adapters import ksql_client
 from kandle.context.context import Context
 from kandle.context.kafka import SCHEMA_TOPIC, cluster_diagnosis, registry_of
 from kandle.context.options import Options
@@ -137,10 +138,8 @@ def ksqldb_findings(options: Options, market: Context | None) -> Iterator[Findin
 
 async def _ask_ksqldb(options: Options) -> tuple[ServerInfo, Health, tuple[Query, ...]]:
     # The HTTP client is an extra, so it is only loaded when a server is asked.
-    from kandle.context.ksqldb import ksql_settings
-    from kandle.ksqldb.client import KsqlClient
 
-    async with KsqlClient(ksql_settings(options)) as client:
+    async with ksql_client(options) as client:
         return await client.info(), await client.health(), await client.queries()
 
 

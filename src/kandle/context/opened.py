@@ -6,12 +6,11 @@ import os
 import socket
 from collections.abc import Iterable, Sequence
 
+from kandle.context.adapters import log_file, log_of, store_opener
 from kandle.context.model import Model
 from kandle.context.options import Options
 from kandle.context.sections import ClockOptions
 from kandle.errors import OptionsError, StorageError
-from kandle.log.embedded.database import FILE
-from kandle.log.embedded.log import EmbeddedLog
 from kandle.log.port import Log
 from kandle.model.entity import EntityModel, snake_case
 from kandle.plan.plan import Plan, check_embedded
@@ -60,7 +59,7 @@ class Opened:
     def _made_log(self) -> Log:
         path = self._options.log.path
         is_embedded = self._options.log.kind == "embedded"
-        if is_embedded and self._options.access == "read_only" and not (path / FILE).exists():
+        if is_embedded and self._options.access == "read_only" and not log_file(path).exists():
             raise StorageError(f"there is no log in {path.absolute()}; start the process that writes it first, or say log.path")
         return log_of(self._options, self.clock, self._model.entities.values(), self._plans)
 
@@ -128,16 +127,6 @@ class Opened:
         self.log.close()
 
 
-def log_of(options: Options, clock: Clock, entities: Iterable[EntityModel] = (), plans: Sequence[Plan] = ()) -> Log:
-    """The log of the options; on a cluster entities and plans say how the records of their topics are bytes."""
-    if options.log.kind == "kafka":
-        # The client library is only loaded where there is a cluster.
-        from kandle.context.kafka import declarations, kafka_log
-
-        return kafka_log(options, clock, declarations(entities, plans, options.engine))
-    return EmbeddedLog(options.log.path, clock, options.log.durability)
-
-
 def _runs(options: Options) -> bool:
     can_run = options.access == "read_write"
     if options.runtime.enabled and not can_run:
@@ -154,9 +143,6 @@ def clock_of(options: ClockOptions) -> Clock:
 
 def _runtime_spec(options: Options, group: str, instance: str) -> RuntimeSpec:
     runtime, heartbeat, state = options.runtime, options.heartbeat, options.state
-    folder = None
-    if state.store == "rocksdb":
-        folder = state.path if state.path is not None else options.log.path / "state"
     return RuntimeSpec(
         instance=instance,
         group=options.consumer.group or group,
@@ -171,7 +157,7 @@ def _runtime_spec(options: Options, group: str, instance: str) -> RuntimeSpec:
         schedule_retry=options.schedule.retry,
         expiry=_expiry(options.universe.expire_after),
         universe=options.universe.keys,
-        state_folder=folder,
+        open_store=store_opener(options, instance),
         standby=state.standby,
     )
 

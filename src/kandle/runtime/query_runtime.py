@@ -9,7 +9,6 @@ import threading
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from datetime import time
-from pathlib import Path
 
 from kandle.log.port import GroupSpec, Log
 from kandle.plan.plan import HEARTBEATS
@@ -50,8 +49,8 @@ class RuntimeSpec:
     schedule_retry: int = 10 * SECOND
     expiry: int = -1
     universe: tuple[tuple[str, ...], ...] = ()
-    state_folder: Path | None = None
-    """Where RocksDB keeps a copy of the state; None keeps it in memory and the log only."""
+    open_store: Callable[[str], Store] | None = None
+    """Opens the local copy of a query's state by the name of its changelog topic; None keeps it in memory and the log only."""
     standby: bool = False
     """Whether the state of partitions that other processes own is kept ready here."""
 
@@ -94,12 +93,7 @@ class QueryRuntime:
         return ScheduleProvider(log, query, self._clock, refresh_at=spec.refresh_at, retry=spec.schedule_retry)
 
     def _opened_store(self) -> Store | None:
-        if self._spec.state_folder is None:
-            return None
-        # RocksDB is an extra, and only loaded where it keeps the state.
-        from kandle.store.rocks import RocksStore
-
-        return RocksStore(self._spec.state_folder / self._spec.instance / self.topics.changelog)
+        return None if self._spec.open_store is None else self._spec.open_store(self.topics.changelog)
 
     def _worker(self) -> Worker:
         expiry = self._spec.expiry

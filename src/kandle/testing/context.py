@@ -7,12 +7,12 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, TypeVar
 
+from kandle.context.adapters import embedded_log
 from kandle.context.context import Context
 from kandle.context.opened import Opened
 from kandle.context.options import Options
 from kandle.context.sections import LogOptions
 from kandle.errors import ModelError
-from kandle.log.embedded.log import EmbeddedLog
 from kandle.log.port import Log
 from kandle.runtime.runtime import Running
 from kandle.sets.blocking import awaited, blocking
@@ -93,7 +93,7 @@ class OpenedForTests(Opened):
         return self._manual
 
     def _made_log(self) -> Log:
-        return EmbeddedLog(self._folder, self._manual)
+        return embedded_log(self._folder, self._manual)
 
     def _start(self, runtime: Running) -> None:
         """Do nothing: the runtime works when `settle` is called."""
