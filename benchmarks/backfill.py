@@ -194,6 +194,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--ticks", type=int, default=5_000_000)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--keys", type=int, nargs="+", default=[100, 10_000])
+    parser.add_argument("--formats", nargs="+", choices=["parquet", "csv"], default=["parquet", "csv"])
     parser.add_argument("--measure", choices=list(CONTENDERS), help=argparse.SUPPRESS)
     parser.add_argument("--path", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--generate", type=int, metavar="KEYS", help=argparse.SUPPRESS)
@@ -204,8 +206,8 @@ def main() -> None:
     if options.measure:
         measure(options.measure, options.path)
         return
-    for keys in (100, 10_000):
-        for suffix in ("parquet", "csv"):
+    for keys in options.keys:
+        for suffix in options.formats:
             with tempfile.TemporaryDirectory() as folder:
                 path = Path(folder) / f"ticks.{suffix}"
                 # In a process of its own too: a child's peak memory begins with that of the process that started it.

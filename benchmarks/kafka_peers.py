@@ -212,11 +212,11 @@ def course(contender: Contender, work: Work, log: Path, seconds: int, volume: in
 
 
 def rates(marks: Sequence[Mark], work: Work) -> tuple[float, float] | None:
-    """Ticks per second and per processor second, without the first quarter of the bars; None if too few of them came."""
+    """Ticks per second and per processor second, without the first quarter of the bars; None if too few or all at once came."""
     if not marks or marks[-1].bars < 2 * work.keys:
         return None
     first, last = next(mark for mark in marks if mark.bars >= marks[-1].bars / 4), marks[-1]
-    if first is last:
+    if first is last or first.processor == last.processor:
         return None
     count = (last.bars - first.bars) * work.ticks_a_minute / work.keys
     return count / (last.seconds - first.seconds), count / (last.processor - first.processor)
@@ -231,6 +231,9 @@ def compare(work: Work, contenders: Sequence[Contender], seconds: int) -> None:
         log = work.folder / f"{contender.topic}.log"
         marks = course(contender, work, log, seconds, volume)
         found = rates(marks, work)
+        if found is None and marks and marks[-1].bars == work.bars:
+            print(f"  {contender.name:<26} made all {work.bars:,} bars too quickly to be measured", flush=True)
+            continue
         if found is None:
             print(f"  {contender.name:<26} made only {marks[-1].bars if marks else 0:,} bars; it said last:")
             print("".join(f"    {line}\n" for line in log.read_text(errors="replace").splitlines()[-5:]), end="", flush=True)
