@@ -1,6 +1,6 @@
-"""The reading of KSQL in this folder says what a real server said: verdicts, types and values, row by row.
+"""The simulated server gives what a real one gave: verdicts, types and values, row by row.
 
-The recordings are no part of the repository: `KANDLE_SHARED_DATA` names their folder (default: ../shared/data).
+The recordings are not part of the repository: `KANDLE_SHARED_DATA` is their folder (by default ../shared/data).
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ from kandle.cli.output import write_text
 from kandle.context.adapters import ksql_client
 from kandle.context.options import Options
 from kandle.errors import OptionsError
-from kandle.ksql.program import USUAL_STORE, ScriptRole, WindowStore
+from kandle.ksql.program import DEFAULT_STORE, ScriptRole, WindowStore
 from kandle.ksql.script import Script, script
 from kandle.ksql.statements import duration
 from kandle.time.timeframe import parse_duration
@@ -63,7 +63,7 @@ def script_command(  # noqa: PLR0913 - each is an option of the command
         raise OptionsError("--diff cannot be combined with --drop or --out; run the command twice")
     market = load_context(context)
     model = market.model()
-    store = _store(retention, grace, USUAL_STORE.retention if not diff else Options.load().ksqldb.retention)
+    store = _store(retention, grace, DEFAULT_STORE.retention if not diff else Options.load().ksqldb.retention)
     result = script(list(model.entities.values()), list(model.queries.values()), role, store)
     if diff:
         _print_differences(result)

@@ -245,7 +245,7 @@ def _count_distinct(node: Aggregate, arguments: Sequence[AggregateArgument], sco
     def merge(columns: Columns) -> Term:
         raise QueryError(
             f"{describe(node)}: ksqlDB cannot merge the sets of values of finer bars into those of larger ones; "
-            'use role "live", in which kandle merges them'
+            'declare one timeframe, or set [engine] kind = "embedded"'
         )
 
     return CompiledAggregate(

@@ -107,7 +107,7 @@ def _aggregate(node: Aggregate, scope: TermScope) -> Term:
 
 def _call(node: Call, scope: TermScope) -> Term:
     if node.function not in SCALARS:
-        raise RefusedError(f"kandle cannot write the function {node.function!r} in KSQL; run the query without ksqlDB")
+        raise RefusedError(f'kandle cannot write the function {node.function!r} in KSQL; set [engine] kind = "embedded"')
     return SCALARS[node.function](node, [_visit(argument, scope) for argument in node.arguments])
 
 
@@ -188,7 +188,7 @@ def _extreme(name: str) -> ScalarBuilder:
         if kind == BYTES:
             raise RefusedError(
                 "ksqlDB compares bytes as signed numbers, so it would choose another value than kandle; "
-                "keep the values in fields of their own, or run the query without ksqlDB"
+                'keep the values in fields of their own, or set [engine] kind = "embedded"'
             )
         text = call(name, *(cast(term, kind) for term in terms)).text
         return guarded_term(text, kind, terms)

@@ -53,8 +53,8 @@ class WindowStore:
         return cls(retention, max(retention - DAY, 0) if grace is None else grace)
 
 
-USUAL_STORE = WindowStore()
-"""The store of programs for which nothing else is said."""
+DEFAULT_STORE = WindowStore()
+"""The store of programs that do not name one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +104,7 @@ def check_late(query: QueryModel) -> None:
     if query.late is Late.TOPIC:
         raise QueryError(
             "late=Late.TOPIC: ksqlDB gives the bars of buckets, in which late events cannot be told from others; choose "
-            "Late.DROP, or run the query without ksqlDB"
+            'Late.DROP, or set [engine] kind = "embedded"'
         )
 
 

@@ -11,7 +11,7 @@ from kandle.ksql.all import all_program
 from kandle.ksql.declarations import declaration
 from kandle.ksql.live import live_program
 from kandle.ksql.plain import plain_program
-from kandle.ksql.program import USUAL_STORE, Program, ScriptRole, WindowStore
+from kandle.ksql.program import DEFAULT_STORE, Program, ScriptRole, WindowStore
 from kandle.ksql.statements import Create, CreateAs, Drop, Statement
 from kandle.model.entity import EntityModel
 from kandle.plan.plan import plan
@@ -61,7 +61,7 @@ def script(
     entities: Sequence[EntityModel],
     queries: Sequence[QueryModel],
     role: ScriptRole = ScriptRole.LIVE,
-    store: WindowStore = USUAL_STORE,
+    store: WindowStore = DEFAULT_STORE,
 ) -> Script:
     """Return the script of a model.
 
@@ -92,7 +92,7 @@ def script(
     return result
 
 
-def query_program(query: QueryModel, role: ScriptRole = ScriptRole.LIVE, store: WindowStore = USUAL_STORE) -> Program:
+def query_program(query: QueryModel, role: ScriptRole = ScriptRole.LIVE, store: WindowStore = DEFAULT_STORE) -> Program:
     """Return the program of one query.
 
     Args:

@@ -1,4 +1,4 @@
-"""Whole scripts: what the server would refuse, and what a generated script must not leave open.
+"""Checks of whole scripts by the simulated server: what ksqlDB would refuse, and what a generated script must not omit.
 
 assert check_script(text) == []                   # every statement accepted, and the house rules kept
 assert check_script(text, generated=False) == []  # accepted as a person may have written it

@@ -1,4 +1,4 @@
-"""Queries at work on a list of rows, in the order of arrival and as if of one partition.
+"""Simulator of ksqlDB's execution: queries over a list of rows, in the order of arrival, as if in one partition.
 
     rows = execute(ctas_text, {"ticks": [{...}, ...]}, server)     # what stands in the sink at the end
     tables = run_script(script_text, {"ticks": [...], "sessions": [...]})   # {name: rows} of every source of a script

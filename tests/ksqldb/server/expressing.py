@@ -1,4 +1,4 @@
-"""Expressions for tests: parse, check, evaluate.
+"""Expressions for tests: parse, check and evaluate them as the simulated server does.
 
 kind = type_of("`price` * `size`", {"price": decimal(18, 6), "size": BIGINT})
 value = evaluate("`price` * `size`", {"price": ..., "size": ...}, columns)

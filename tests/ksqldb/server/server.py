@@ -1,4 +1,4 @@
-"""The server's memory: statements one after the other, each accepted or refused."""
+"""Simulator of a ksqlDB server, for tests: statements one after the other, each accepted or refused as ksqlDB 7.4 does."""
 
 from __future__ import annotations
 
