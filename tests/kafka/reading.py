@@ -25,24 +25,24 @@ def everything(bootstrap: str, topic: str) -> list[Any]:
     client = Consumer(settings)
     count = len(client.list_topics(topic).topics[topic].partitions)
     client.assign([TopicPartition(topic, number, 0) for number in range(count)])
-    found: list[Any] = []
+    messages: list[Any] = []
     ended: set[int] = set()
     while len(ended) < count:
         for message in client.consume(10_000, 1):
             error = message.error()
             if error is None:
-                found.append(message)
+                messages.append(message)
             elif error.code() == KafkaError._PARTITION_EOF and (partition := message.partition()) is not None:
                 ended.add(partition)
             else:
                 raise AssertionError(error)
     client.close()
-    return sorted(found, key=lambda message: (message.partition(), message.offset()))
+    return sorted(messages, key=lambda message: (message.partition(), message.offset()))
 
 
 def avro_rows(bootstrap: str, topic: str, registry: str) -> list[Row]:
-    """Keys and values of a topic in one row each, by the schemas of a registry."""
+    """Return keys and values of a topic in one row each, by the schemas of a registry."""
     deserialize = AvroDeserializer(SchemaRegistryClient({"url": registry}))
     key, value = (SerializationContext(topic, field) for field in (MessageField.KEY, MessageField.VALUE))
     messages = everything(bootstrap, topic)
-    return [deserialize(each.key(), key) | deserialize(each.value(), value) for each in messages]
+    return [deserialize(message.key(), key) | deserialize(message.value(), value) for message in messages]

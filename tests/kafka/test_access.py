@@ -90,13 +90,13 @@ def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guarded]:
 
 def refused(app: Application, settings: dict[str, Any], *words: str) -> None:
     """Opening the context, or its worker, ends with an AccessError that has these words, and never the password."""
-    with pytest.raises(KandleError) as found, app.context.open(**settings) as market:
+    with pytest.raises(KandleError) as caught, app.context.open(**settings) as market:
         market.ticks.add(app.one(1))
         wait_until(lambda: market.problem is not None)
         assert market.problem is not None
         raise market.problem
-    text = str(found.value)
-    assert isinstance(found.value, AccessError)
+    text = str(caught.value)
+    assert isinstance(caught.value, AccessError)
     assert all(word in text for word in words), text
     assert PASSWORD not in text
 

@@ -23,7 +23,7 @@ def test_records_for_a_partition_whose_only_broker_is_down_are_tried_again() -> 
         log = KafkaLog(KafkaSettings(cluster.bootstrap, transaction=2 * SECOND, patience=2 * SECOND, request=SECOND))
         log.ensure(topic_spec("outage", partitions=3))
         topic = AdminClient(cluster.client_properties()).list_topics("outage", timeout=LIMIT).topics["outage"]
-        number = next(number for number, each in topic.partitions.items() if each.leader == 3)
+        number = next(number for number, partition in topic.partitions.items() if partition.leader == 3)
         write = EncodedWrite("outage", number, [None], [b"value"])
         transactions = Transactions(log.clients, "outage", "outage")
         assert transactions.commit([write], None) == [0]

@@ -21,7 +21,7 @@ def test_a_broker_that_is_down_is_named_by_the_topics_that_miss_it() -> None:
         options, wanted = Options(**own), [TopicSpec(app.ticks, ())]
         with app.context.open(access="write_only", **own):
             pass
-        assert [each.level for each in topic_access_findings(options, wanted)] == ["ok"]
+        assert [finding.level for finding in topic_access_findings(options, wanted)] == ["ok"]
         cluster.broker(3).kill()
         said = f"topic {app.ticks}: brokers [3] lag behind or are down"
-        wait_until(lambda: [each.message for each in topic_access_findings(options, wanted)] == [said])
+        wait_until(lambda: [finding.message for finding in topic_access_findings(options, wanted)] == [said])

@@ -111,13 +111,13 @@ def readings(now: int) -> list[tuple[bytes, bytes | None]]:
 
 
 def totals(cluster: Cluster) -> dict[str, tuple[int, int]]:
-    """Amount and count of each code in all finals."""
-    found: dict[str, tuple[int, int]] = {}
+    """Return amount and count of each code in all finals."""
+    sums: dict[str, tuple[int, int]] = {}
     for message in everything(cluster.bootstrap, "total_1s_final"):
         code, row = json.loads(message.key())["code"], json.loads(message.value())
-        amount, count = found.get(code, (0, 0))
-        found[code] = (amount + row["amount"], count + row["count"])
-    return found
+        amount, count = sums.get(code, (0, 0))
+        sums[code] = (amount + row["amount"], count + row["count"])
+    return sums
 
 
 EXPECTED = {code: (sum(range(number, 40, 8)), 5) for number, code in enumerate(CODES)}

@@ -87,7 +87,7 @@ def test_trades_through_kafka_give_the_published_bars(cluster: Cluster, registry
     day = Day(Gold, "trades", logical(TRADES, Trade), datetime(2013, 10, 8, tzinfo=UTC) + SOON)
     ours = finals(day, "gold_bars_1m_final", cluster, registry)
     theirs = to_logical(entity_model(TradeBar), physical(DATA / f"gold_bars_1m_{GOLD_DAY}.csv.gz", TradeBar))
-    keys = [found.name for found in entity_model(TradeBar).keys]
+    keys = [field.name for field in entity_model(TradeBar).keys]
     both = ours.join(theirs, on=keys, how="semi").sort(keys).select(theirs.columns)
     theirs = theirs.sort(keys)
     assert both.height == 1_500

@@ -46,9 +46,9 @@ def test_a_worker_waits_for_a_registry_that_is_down_and_rejects_nothing(
     registry.broken = DOWN
     with app.context.open(**options(bootstrap, registry)) as market:
         said = f"the schema registry at {registry.url} (schema_registry.url) gives no answer"
-        with pytest.raises(UnavailableError) as found:
+        with pytest.raises(UnavailableError) as caught:
             market.ticks.add(app.one(1))
-        assert said in str(found.value) and "no leader" in str(found.value)
+        assert said in str(caught.value) and "no leader" in str(caught.value)
         registry.broken = None
         market.ticks.add(app.one(1, ahead=2))
         wait_until(lambda: market.health().queries[0].counters.events == 1, market)

@@ -26,14 +26,14 @@ def health(context: Context) -> QueryHealth:
 
 
 def is_shared(*contexts: Context) -> bool:
-    """Whether these have all partitions between them, and each keeps those of the others ready."""
-    found = [health(context) for context in contexts]
-    owned = sorted(partition for each in found for partition in each.partitions)
-    return owned == ALL and all(each.partitions and sorted([*each.partitions, *each.standby]) == ALL for each in found)
+    """Return whether these have all partitions between them, and each keeps those of the others ready."""
+    states = [health(context) for context in contexts]
+    owned = sorted(partition for state in states for partition in state.partitions)
+    return owned == ALL and all(state.partitions and sorted([*state.partitions, *state.standby]) == ALL for state in states)
 
 
 def ticks(number: int) -> list[Tick]:
-    """One of each key, so far ahead that none is late on a busy machine."""
+    """Return a tick of each key, so far ahead that none is late on a busy machine."""
     moment = from_instant(SystemClock().now() // MILLISECOND * MILLISECOND + 3 * SECOND)
     return [Tick(moment, str(key), Decimal(number), number) for key in range(KEYS)]
 

@@ -14,8 +14,8 @@ def test_figures_of_the_client_library_are_in_the_health_of_a_query(bootstrap: s
         wait_until(lambda: summed(market, app) == (1, 1), market)
 
         def figures() -> dict[str, int]:
-            found: dict[str, int] = market.health().to_dict()["queries"][0]["client"]
-            return found
+            figures: dict[str, int] = market.health().to_dict()["queries"][0]["client"]
+            return figures
 
         wait_until(lambda: figures().get("records_received", 0) > 0 and figures().get("records_sent", 0) > 0, market)
         assert figures()["bytes_received"] > 0 and figures()["bytes_sent"] > 0

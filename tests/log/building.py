@@ -30,53 +30,53 @@ LONG = 2 * LIMIT * SECOND
 
 
 def topic_spec(name: str, **settings: Any) -> TopicSpec:
-    """A topic of numbers with a symbol and a time."""
+    """Return a topic of numbers with a symbol and a time."""
     return TopicSpec(**{"name": name, "columns": COLUMNS, "keys": ("symbol",), "time": "time", **settings})
 
 
 def instant(number: int) -> int:
-    """The time of a number in microseconds: one second after that of the number before."""
+    """Return the time of a number in microseconds: one second after that of the number before."""
     return round(START.timestamp()) * SECOND + number * SECOND
 
 
 def records(numbers: Iterable[int], symbols: Sequence[str] | None = None) -> Records:
-    """Records of these numbers, of symbol `A` unless given."""
-    found = list(numbers)
-    columns = {"symbol": symbols or ["A"] * len(found), "number": found, "time": [START + timedelta(seconds=n) for n in found]}
+    """Return records of these numbers, of symbol `A` unless given."""
+    values = list(numbers)
+    columns = {"symbol": symbols or ["A"] * len(values), "number": values, "time": [START + timedelta(seconds=n) for n in values]}
     return Records(pl.DataFrame(columns, schema={column.name: column.physical for column in COLUMNS}))
 
 
 def write(topic: str, numbers: Iterable[int], partition: int = 0, symbols: Sequence[str] | None = None) -> Write:
-    """Records of these numbers for one partition."""
+    """Return records of these numbers for one partition."""
     return Write(topic, partition, records(numbers, symbols))
 
 
 def numbers_of(batches: Iterable[Batch]) -> list[int]:
-    """The numbers in the order in which they were read."""
+    """Return the numbers in the order in which they were read."""
     return [number for batch in batches for number in batch.records.frame["number"].to_list()]
 
 
 def offsets_of(batches: Iterable[Batch]) -> list[int]:
-    """The offsets in the order in which they were read."""
+    """Return the offsets in the order in which they were read."""
     return [int(offset) for batch in batches for offset in batch.offsets]
 
 
 def headers_of(batches: Iterable[Batch]) -> list[dict[str, str]]:
-    """The headers of each record."""
+    """Return the headers of each record."""
     return [headers for batch in batches for headers in header_rows(batch.records)]
 
 
 def tombstones_of(batches: Iterable[Batch]) -> list[bool]:
-    """Whether each record is a tombstone."""
-    found: list[bool] = []
+    """Return whether each record is a tombstone."""
+    tombstones: list[bool] = []
     for batch in batches:
         marks = batch.records.tombstones
-        found += [False] * len(batch) if marks is None else marks.to_list()
-    return found
+        tombstones += [False] * len(batch) if marks is None else marks.to_list()
+    return tombstones
 
 
 def table_of(batches: Iterable[Batch]) -> dict[str, int]:
-    """The newest number of each symbol that is not gone."""
+    """Return the latest number of each symbol that has not ended with a tombstone."""
     table: dict[str, int] = {}
     for batch in batches:
         frame = batch.records.frame
@@ -89,24 +89,24 @@ def table_of(batches: Iterable[Batch]) -> dict[str, int]:
 
 
 def frame_of(batches: Sequence[Batch]) -> pl.DataFrame:
-    """All rows in one frame."""
+    """Return all rows in one frame."""
     return pl.concat([batch.records.frame for batch in batches])
 
 
 def read_all(
     log: Log, topic: str, partition: int = 0, offset: int = 0, max_rows: int = 1_000_000, span: tuple[int, int] | None = None
 ) -> list[Batch]:
-    """Everything from an offset on, read step by step until nothing more comes."""
-    place, found = TopicPartition(topic, partition), list[Batch]()
-    while batches := log.read(place, offset, max_rows, span):
+    """Return everything from an offset on, read step by step until nothing more comes."""
+    result: list[Batch] = []
+    while batches := log.read(TopicPartition(topic, partition), offset, max_rows, span):
         following = batches[-1].next_offset
         assert following > offset, f"a read at {offset} does not lead on: {batches}"
-        found, offset = found + batches, following
-    return found
+        result, offset = result + batches, following
+    return result
 
 
 def maintain_fully(log: Log) -> int:
-    """Rounds of maintenance until there is nothing left to do; gives the number of removed rows."""
+    """Maintain the log until there is nothing left to do, and return the number of removed rows."""
     removed = 0
     while (done := log.maintain()).rows:
         removed += done.rows
@@ -131,7 +131,7 @@ Event = tuple[str, str, frozenset[TopicPartition]]
 
 @dataclass
 class Recorder:
-    """A listener that writes down what it hears, and what it was told to do when partitions go."""
+    """A listener that records its calls; `before_revoked` is called before partitions go."""
 
     member: str = ""
     events: list[Event] = field(default_factory=list)
@@ -149,8 +149,8 @@ class Recorder:
         self._note("lost", partitions)
 
     def heard(self, kind: str) -> set[TopicPartition]:
-        """All partitions of one kind of event."""
-        return {partition for found, _, partitions in self.events if found == kind for partition in partitions}
+        """Return all partitions of one kind of event."""
+        return {partition for event, _, partitions in self.events if event == kind for partition in partitions}
 
     def _note(self, kind: str, partitions: Collection[TopicPartition]) -> None:
         if partitions:
@@ -158,19 +158,19 @@ class Recorder:
 
 
 def partitions_of(topic: str, count: int) -> set[TopicPartition]:
-    """All partitions of a topic."""
+    """Return all partitions of a topic."""
     return {TopicPartition(topic, number) for number in range(count)}
 
 
 def owned(*consumers: Consumer) -> list[TopicPartition]:
-    """What the members own, one after the other."""
+    """Return the partitions of the members, one after the other."""
     return [partition for consumer in consumers for partition in consumer.assignment]
 
 
 def settle(
     consumers: Sequence[Consumer], done: Callable[[], bool], timeout: int = 10_000, max_rows: int = 1_000_000
 ) -> list[Batch]:
-    """Poll in turn until `done`; checks at every step that no partition is owned by two."""
+    """Poll in turn until `done`, check at each step that no partition is owned by two, and return the batches."""
     batches: list[Batch] = []
 
     def poll_all() -> None:
@@ -196,7 +196,7 @@ def settle_on(consumers: Sequence[Consumer], partitions: Collection[TopicPartiti
 
 
 def poll_until(consumer: Consumer, count: int, timeout: int = 100_000, max_rows: int = 1_000_000) -> list[Batch]:
-    """Poll until so many records have come."""
+    """Poll until so many records have come, and return the batches."""
     batches: list[Batch] = []
     wait_until(
         lambda: len(numbers_of(batches)) >= count,
@@ -209,11 +209,11 @@ def poll_until(consumer: Consumer, count: int, timeout: int = 100_000, max_rows:
 
 
 def woken(consumer: Consumer, waiting: Future[list[Batch]]) -> list[Batch]:
-    """What a poll in another thread gives that is woken."""
+    """Wake a poll in another thread and return its batches."""
     consumer.wake()
     return result_of(waiting, "the end of the poll")
 
 
 def positions_of(batches: Iterable[Batch]) -> dict[TopicPartition, int]:
-    """The offsets after these batches, as they are committed."""
+    """Return the offsets after these batches, as they are committed."""
     return {TopicPartition(batch.topic, batch.partition): batch.next_offset for batch in batches}

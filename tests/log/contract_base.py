@@ -48,7 +48,7 @@ class ContractBase:
             consumer.close()
 
     def group_spec(self, group: str, member: str, *topics: str, **settings: Any) -> GroupSpec:
-        """A member whose death is not waited for."""
+        """Return the spec of a member whose death is not waited for."""
         return GroupSpec(**{"group": group, "topics": topics, "member": member, "lease": self.lease, **settings})
 
     def reopen(self, log: Log) -> Log:

@@ -83,8 +83,8 @@ class CommitContract(ContractBase):
         consumer = join("one")
         batches = poll_until(consumer, 5)
         consumer.commit(positions_of(batches), [write(results, numbers_of(batches))])
-        place = TopicPartition(name, 0)
-        assert consumer.committed([place]) == {place: 5}
+        partition = TopicPartition(name, 0)
+        assert consumer.committed([partition]) == {partition: 5}
         assert numbers_of(read_all(log, results)) == [0, 1, 2, 3, 4]
 
     def test_a_commit_with_a_wrong_record_keeps_neither_offsets_nor_records(self, log: Log, name: str, join: Join) -> None:
@@ -92,15 +92,15 @@ class CommitContract(ContractBase):
         log.ensure(topic_spec(name))
         log.ensure(topic_spec(results))
         log.append([write(name, range(5))])
-        consumer, place = join("one"), TopicPartition(name, 0)
+        consumer, partition = join("one"), TopicPartition(name, 0)
         poll_until(consumer, 5)
         wrong = Write(results, 0, Records(records([1]).frame.drop("number")))
         with pytest.raises(LogError, match="number"):
-            consumer.commit({place: 5}, [write(results, [1]), wrong])
-        assert consumer.committed([place]) == {}
+            consumer.commit({partition: 5}, [write(results, [1]), wrong])
+        assert consumer.committed([partition]) == {}
         assert log.partitions(results)[0].end == 0
-        consumer.commit({place: 5}, [write(results, [2])])
-        assert (consumer.committed([place]), numbers_of(read_all(log, results))) == ({place: 5}, [2])
+        consumer.commit({partition: 5}, [write(results, [2])])
+        assert (consumer.committed([partition]), numbers_of(read_all(log, results))) == ({partition: 5}, [2])
 
     def test_partitions_without_a_commit_are_left_out(self, log: Log, name: str, join: Join) -> None:
         log.ensure(topic_spec(name, partitions=3))
@@ -123,13 +123,13 @@ class CommitContract(ContractBase):
         log.ensure(topic_spec(name, partitions=2))
         first, second = join("one"), join("two")
         settle_on([first, second], partitions_of(name, 2))
-        place = next(iter(first.assignment))
-        first.commit({place: 4})
+        partition = next(iter(first.assignment))
+        first.commit({partition: 4})
         (state,) = log.groups(name)
         assert state.owners == {**dict.fromkeys(first.assignment, "one"), **dict.fromkeys(second.assignment, "two")}
-        assert state.positions == {place: 4}
+        assert state.positions == {partition: 4}
         first.close()
         second.close()
         (state,) = log.groups(name)
         assert set(state.owners.values()) <= {None}
-        assert state.positions == {place: 4}
+        assert state.positions == {partition: 4}

@@ -40,9 +40,9 @@ class GroupContract(ContractBase):
         log.ensure(topic_spec(topics[1], partitions=2))
         listener = Recorder("one")
         consumer = join("one", *topics, listener=listener)
-        every = partitions_of(topics[0], 3) | partitions_of(topics[1], 2)
-        settle_on([consumer], every)
-        assert listener.heard("assigned") == every
+        partitions = partitions_of(topics[0], 3) | partitions_of(topics[1], 2)
+        settle_on([consumer], partitions)
+        assert listener.heard("assigned") == partitions
         assert {kind for kind, _, _ in listener.events} == {"assigned"}
 
     def test_two_members_share_the_partitions(self, log: Log, name: str, join: Join) -> None:
@@ -73,12 +73,14 @@ class GroupContract(ContractBase):
         topics = [f"{name}.{letter}" for letter in "abc"]
         for topic, count in zip(topics, (4, 4, 3), strict=True):
             log.ensure(topic_spec(topic, partitions=count))
-        every = {partition for topic, count in zip(topics, (4, 4, 3), strict=True) for partition in partitions_of(topic, count)}
+        partitions = {
+            partition for topic, count in zip(topics, (4, 4, 3), strict=True) for partition in partitions_of(topic, count)
+        }
         members = [join(member, *topics) for member in ("one", "two", "three")]
         for count in (3, 2, 1):
-            settle_on(members, every)
+            settle_on(members, partitions)
             for member in members:
-                first, second = ({part for topic, part in member.assignment if topic == each} for each in topics[:2])
+                first, second = ({part for topic, part in member.assignment if topic == wanted} for wanted in topics[:2])
                 assert first == second
             members.pop(1 if count == 3 else 0).close()
 
@@ -109,10 +111,10 @@ class GroupContract(ContractBase):
 
         listener.before_revoked = commit
         second = join("two")
-        found = settle_on([first, second], partitions_of(name, 2))
-        (place,) = second.assignment
-        found += poll_until(second, 1) if not found else []
-        assert (numbers_of(found), [batch.partition for batch in found]) == ([2], [place.partition])
+        batches = settle_on([first, second], partitions_of(name, 2))
+        (partition,) = second.assignment
+        batches += poll_until(second, 1) if not batches else []
+        assert (numbers_of(batches), [batch.partition for batch in batches]) == ([2], [partition.partition])
 
     def test_leaving_revokes_first_and_what_is_committed_then_counts(self, log: Log, name: str, join: Join) -> None:
         log.ensure(topic_spec(name))
@@ -185,13 +187,13 @@ class GroupContract(ContractBase):
 
     def test_epochs_grow_with_each_change_of_owner(self, log: Log, name: str, join: Join) -> None:
         log.ensure(topic_spec(name))
-        place, epochs = TopicPartition(name, 0), list[int]()
+        partition, epochs = TopicPartition(name, 0), list[int]()
         for number in range(4):
             consumer = join(f"member {number % 2}")
-            settle_on([consumer], [place])
-            epochs.append(consumer.assignment[place])
+            settle_on([consumer], [partition])
+            epochs.append(consumer.assignment[partition])
             consumer.poll(0, 10)
-            assert consumer.assignment[place] == epochs[-1]
+            assert consumer.assignment[partition] == epochs[-1]
             consumer.close()
         assert epochs == sorted(set(epochs))
 
@@ -251,11 +253,11 @@ class GroupContract(ContractBase):
         try:
             for number in range(count):
                 log.append([write(name, [number], number % 3)])
-            wait_until(lambda: arrived() >= count or any(each.done() for each in lives), f"{count} results", seen=arrived)
+            wait_until(lambda: arrived() >= count or any(thread.done() for thread in lives), f"{count} results", seen=arrived)
         finally:
             complete.set()
-        for each in lives:
-            result_of(each)
+        for thread in lives:
+            result_of(thread)
         for partition in range(3):
             assert numbers_of(read_all(log, results, partition)) == list(range(partition, count, 3))
 

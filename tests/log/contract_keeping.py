@@ -30,7 +30,7 @@ from tests.log.contract_records import LAWS
 
 
 def changes(topic: str, symbols: str, gone: list[bool], first: int = 0) -> Write:
-    """A record per letter, the number being its place; where `gone` it is a tombstone."""
+    """Return a record for each letter with its index as number; it is a tombstone where `gone` is true."""
     frame = records(range(first, first + len(symbols)), list(symbols)).frame
     return Write(topic, 0, Records(frame, tombstones=pl.Series(gone, dtype=pl.Boolean)))
 
@@ -49,8 +49,8 @@ class KeepingContract(ContractBase):
         assert (log.first(TopicPartition(name, 0)), log.ends(name)) == (6, [12, 4])
         assert after.bytes < before.bytes
         assert (other.start, other.rows) == (0, 4)
-        found = read_all(log, name)
-        assert numbers_of(found) == offsets_of(found) == list(range(6, 12))
+        batches = read_all(log, name)
+        assert numbers_of(batches) == offsets_of(batches) == list(range(6, 12))
         assert numbers_of(read_all(self.reopen(log), name)) == list(range(6, 12))
 
     def test_a_cut_in_the_middle_of_an_append_keeps_all_from_the_cut_on(self, log: Log, name: str) -> None:
@@ -58,8 +58,8 @@ class KeepingContract(ContractBase):
         for first in range(0, 12, 3):
             log.append([write(name, range(first, first + 3))])
         log.truncate(TopicPartition(name, 0), 7)
-        found = read_all(log, name)
-        assert offsets_of(found)[-5:] == list(range(7, 12))
+        batches = read_all(log, name)
+        assert offsets_of(batches)[-5:] == list(range(7, 12))
         assert 6 <= log.partitions(name)[0].start <= 7
         assert numbers_of(read_all(log, name, offset=7)) == list(range(7, 12))
 
@@ -91,9 +91,9 @@ class KeepingContract(ContractBase):
             log.append([write(name, [number])])
         consumer = join("one")
         assert numbers_of(poll_until(consumer, 1, max_rows=1))[:1] == [0]
-        place = TopicPartition(name, 0)
-        consumer.seek({place: 1})
-        log.truncate(place, 4)
+        partition = TopicPartition(name, 0)
+        consumer.seek({partition: 1})
+        log.truncate(partition, 4)
         assert numbers_of(poll_until(consumer, 2)) == [4, 5]
 
     def test_records_that_are_older_than_the_retention_go(self, log: Log, name: str) -> None:
@@ -152,11 +152,11 @@ class KeepingContract(ContractBase):
         for first in range(0, count, 40):
             log.append([write(name, range(first, first + 40), symbols=symbols[first : first + 40])])
         rest = maintain_fully(log)
-        found = read_all(log, name)
-        assert len(numbers_of(found)) == count - rest == log.partitions(name)[0].rows
+        batches = read_all(log, name)
+        assert len(numbers_of(batches)) == count - rest == log.partitions(name)[0].rows
         assert rest >= count // 2, f"compaction removed {rest} of {count - 7} old records"
-        assert table_of(found) == {f"S{number % 7}": number for number in range(count - 7, count)}
-        assert numbers_of(found) == offsets_of(found)
+        assert table_of(batches) == {f"S{number % 7}": number for number in range(count - 7, count)}
+        assert numbers_of(batches) == offsets_of(batches)
         assert log.append([write(name, [count])]) == [count]
 
     def test_a_topic_that_is_not_compacted_keeps_old_records_of_a_key(self, log: Log, name: str) -> None:
@@ -172,10 +172,10 @@ class KeepingContract(ContractBase):
         for _ in range(10):
             log.append([write(name, [1, 2, 1, 2] * (self.worth // 40), symbols=["A", "A", "B", "B"] * (self.worth // 40))])
         assert maintain_fully(log) >= self.worth // 2
-        found = read_all(log, name)
+        batches = read_all(log, name)
         newest = {
             (symbol, number): offset
-            for batch in found
+            for batch in batches
             for (symbol, number, _), offset in zip(batch.records.frame.iter_rows(), batch.offsets, strict=True)
         }
         last = self.worth
@@ -191,13 +191,13 @@ class KeepingContract(ContractBase):
             self.pass_time(SECOND)
         times = {int(o): int(t) for b in read_all(log, name) for o, t in zip(b.offsets, b.timestamps, strict=True)}
         assert maintain_fully(log) >= self.worth // 2
-        found = read_all(log, name)
-        symbols = [symbol for batch in found for symbol in batch.records.frame["symbol"]]
+        batches = read_all(log, name)
+        symbols = [symbol for batch in batches for symbol in batch.records.frame["symbol"]]
         assert len(symbols) >= self.worth // 3
-        assert headers_of(found) == [
-            {"of": f"{symbol} {number}"} for symbol, number in zip(symbols, numbers_of(found), strict=True)
+        assert headers_of(batches) == [
+            {"of": f"{symbol} {number}"} for symbol, number in zip(symbols, numbers_of(batches), strict=True)
         ]
-        assert {int(o): int(t) for b in found for o, t in zip(b.offsets, b.timestamps, strict=True)}.items() <= times.items()
+        assert {int(o): int(t) for b in batches for o, t in zip(b.offsets, b.timestamps, strict=True)}.items() <= times.items()
 
     def test_compaction_does_not_make_records_older(self, log: Log, name: str) -> None:
         """
@@ -235,9 +235,9 @@ class KeepingContract(ContractBase):
         self.pass_time(30 * DAY)
         log.append([changes(name, "A" * 2 * self.worth, [False] * 2 * self.worth, 2 * self.worth)])
         maintain_fully(log)
-        found = read_all(log, name)
-        assert table_of(found) == {"A": 4 * self.worth - 1}
-        assert True not in tombstones_of(found)
+        batches = read_all(log, name)
+        assert table_of(batches) == {"A": 4 * self.worth - 1}
+        assert True not in tombstones_of(batches)
 
     def test_a_consumer_reads_on_through_the_holes_of_a_compaction(self, log: Log, name: str, join: Join) -> None:
         log.ensure(topic_spec(name, compacted=True))
@@ -279,8 +279,8 @@ class KeepingContract(ContractBase):
                 count += self.worth
                 expected["F"] = count - 1
                 maintain_fully(log)
-        found = read_all(log, topic)
-        assert table_of(found) == expected
-        assert numbers_of(found) == offsets_of(found)
-        assert len(offsets_of(found)) < count
+        batches = read_all(log, topic)
+        assert table_of(batches) == expected
+        assert numbers_of(batches) == offsets_of(batches)
+        assert len(offsets_of(batches)) < count
         assert log.partitions(topic)[0].end == count

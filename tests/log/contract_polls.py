@@ -31,9 +31,9 @@ class PollContract(ContractBase):
         for first in range(0, 100, 5):
             log.append([write(name, range(first, first + 5), partition) for partition in range(2)])
         consumer = join("one")
-        found = poll_until(consumer, 200, max_rows=7)
+        batches = poll_until(consumer, 200, max_rows=7)
         for partition in range(2):
-            part = [batch for batch in found if batch.partition == partition]
+            part = [batch for batch in batches if batch.partition == partition]
             assert numbers_of(part) == offsets_of(part) == list(range(100))
 
     def test_a_poll_takes_a_few_rows_of_each_partition_when_asked_for_few(self, log: Log, name: str, join: Join) -> None:
@@ -44,9 +44,9 @@ class PollContract(ContractBase):
         settle([consumer], lambda: len(consumer.assignment) == 2, max_rows=1)
         consumer.seek(dict.fromkeys(consumer.assignment, 0))
         for _ in range(5):
-            found = poll_until(consumer, 1, max_rows=20)
+            batches = poll_until(consumer, 1, max_rows=20)
             for partition in range(2):
-                assert len(numbers_of(batch for batch in found if batch.partition == partition)) <= 30
+                assert len(numbers_of(batch for batch in batches if batch.partition == partition)) <= 30
 
     def test_no_partition_is_starved_by_a_busy_one(self, log: Log, name: str, join: Join) -> None:
         log.ensure(topic_spec(name, partitions=3))
@@ -91,7 +91,7 @@ class PollContract(ContractBase):
         assert numbers_of(poll_until(consumer, 1)) == [1]
 
     def test_a_thread_that_is_woken_hundreds_of_times_ends_each_poll_at_once(self, log: Log, name: str, join: Join) -> None:
-        """A poll that looked twice a second whether it was woken would need longer than any test waits."""
+        """Fail if a poll looks only twice a second whether it was woken: that takes longer than any test waits."""
         log.ensure(topic_spec(name))
         consumer = join("one")
         settle_on([consumer], partitions_of(name, 1))
@@ -124,9 +124,9 @@ class PollContract(ContractBase):
         consumer.pause([quiet])
         log.append([write(name, range(110, 120), 0), write(name, [2], 1)])
         while 2 not in numbers_of(seen):
-            found = poll_until(consumer, 1)
-            assert {batch.partition for batch in found} == {1}
-            seen += found
+            batches = poll_until(consumer, 1)
+            assert {batch.partition for batch in batches} == {1}
+            seen += batches
         assert consumer.poll(0, 10) == []
         consumer.resume([quiet])
         seen += poll_until(consumer, 22 - len(numbers_of(seen)))
@@ -147,13 +147,13 @@ class PollContract(ContractBase):
     def test_seek_goes_back_and_forward(self, log: Log, name: str, join: Join) -> None:
         log.ensure(topic_spec(name, partitions=2))
         log.append([write(name, range(10), 0), write(name, range(10), 1)])
-        consumer, place = join("one"), TopicPartition(name, 0)
+        consumer, partition = join("one"), TopicPartition(name, 0)
         assert len(numbers_of(poll_until(consumer, 20))) == 20
-        consumer.seek({place: 4})
+        consumer.seek({partition: 4})
         assert numbers_of(poll_until(consumer, 6)) == [4, 5, 6, 7, 8, 9]
-        consumer.seek({place: 0})
-        consumer.seek({place: 8})
-        found = poll_until(consumer, 2)
-        assert (numbers_of(found), {batch.partition for batch in found}) == ([8, 9], {0})
-        consumer.seek({place: 10})
+        consumer.seek({partition: 0})
+        consumer.seek({partition: 8})
+        batches = poll_until(consumer, 2)
+        assert (numbers_of(batches), {batch.partition for batch in batches}) == ([8, 9], {0})
+        consumer.seek({partition: 10})
         assert consumer.poll(0, 10) == []

@@ -67,7 +67,7 @@ VALUES: dict[str, tuple[str, pl.DataType, list[object]]] = {
 
 
 def every_type(topic: str) -> TopicSpec:
-    """A topic with a column of each type that an entity can have."""
+    """Return a topic with a column of each type that an entity can have."""
     columns = tuple(TopicColumn(name, kind, physical, nullable=True) for name, (kind, physical, _) in VALUES.items())
     return TopicSpec(topic, columns, time="time")
 
@@ -102,10 +102,10 @@ class RecordContract(ContractBase):
         assert log.append([write(name, [1, 2, 3], 0), write(name, [10], 1)]) == [0, 0]
         assert log.append([write(name, [11, 12], 1), write(name, [4], 0), write(name, [13], 1)]) == [1, 3, 3]
         for partition, numbers in enumerate([[1, 2, 3, 4], [10, 11, 12, 13]]):
-            found = read_all(log, name, partition)
-            assert numbers_of(found) == numbers
-            assert offsets_of(found) == [0, 1, 2, 3]
-            assert {(batch.topic, batch.partition) for batch in found} == {(name, partition)}
+            batches = read_all(log, name, partition)
+            assert numbers_of(batches) == numbers
+            assert offsets_of(batches) == [0, 1, 2, 3]
+            assert {(batch.topic, batch.partition) for batch in batches} == {(name, partition)}
 
     def test_partitions_say_where_they_begin_and_end(self, log: Log, name: str) -> None:
         log.ensure(topic_spec(name, partitions=2))
@@ -187,9 +187,9 @@ class RecordContract(ContractBase):
         rows = [{"source": "feed", "trace": "ü🚀"}, None, {"source": ""}]
         frame = records([1, 2, 3]).frame
         log.append([write(name, [0]), Write(name, 0, Records(frame, headers=header_column(rows))), write(name, [4])])
-        found = read_all(log, name)
-        assert numbers_of(found) == [0, 1, 2, 3, 4]
-        assert headers_of(found) == [{}, {"source": "feed", "trace": "ü🚀"}, {}, {"source": ""}, {}]
+        batches = read_all(log, name)
+        assert numbers_of(batches) == [0, 1, 2, 3, 4]
+        assert headers_of(batches) == [{}, {"source": "feed", "trace": "ü🚀"}, {}, {"source": ""}, {}]
 
     def test_a_column_of_a_header_is_written_there_and_read_from_there(self, log: Log, name: str) -> None:
         traced = TopicColumn("traced", "string", pl.String(), nullable=True, header="trace")
@@ -199,41 +199,41 @@ class RecordContract(ContractBase):
         headed = header_column([{"trace": "b", "source": "feed"}, None, {"source": "feed"}])
         log.append([write(name, [0]), Write(name, 0, Records(said)), Write(name, 0, Records(frame, headed))])
         log.append([Write(name, 0, Records(said, headed))])
-        found = read_all(log, name)
-        log.append([Write(name, 0, each.records) for each in found[-1:]])
-        (again,) = read_all(log, name, offset=len(frame_of(found)))
-        assert again.records.headers is not None and found[-1].records.headers is not None
-        assert again.records.headers.to_list() == found[-1].records.headers.to_list()[-len(again) :]
-        assert frame_of(found)["traced"].to_list() == [None, "a", None, "ü", "b", None, None, "a", None, "ü"]
-        assert [each.get("trace") for each in headers_of(found)] == frame_of(found)["traced"].to_list()
-        assert [each.get("source") for each in headers_of(found)][-3:] == ["feed", None, "feed"]
+        batches = read_all(log, name)
+        log.append([Write(name, 0, batch.records) for batch in batches[-1:]])
+        (again,) = read_all(log, name, offset=len(frame_of(batches)))
+        assert again.records.headers is not None and batches[-1].records.headers is not None
+        assert again.records.headers.to_list() == batches[-1].records.headers.to_list()[-len(again) :]
+        assert frame_of(batches)["traced"].to_list() == [None, "a", None, "ü", "b", None, None, "a", None, "ü"]
+        assert [row.get("trace") for row in headers_of(batches)] == frame_of(batches)["traced"].to_list()
+        assert [row.get("source") for row in headers_of(batches)][-3:] == ["feed", None, "feed"]
 
     def test_tombstones_stay_tombstones_and_other_records_are_none(self, log: Log, name: str) -> None:
         log.ensure(topic_spec(name))
         marked = Records(records([1, 2, 3]).frame, tombstones=pl.Series([False, True, False]))
         log.append([write(name, [0]), Write(name, 0, marked), write(name, [4])])
-        found = read_all(log, name)
-        assert tombstones_of(found) == [False, False, True, False, False]
-        assert offsets_of(found) == [0, 1, 2, 3, 4]
+        batches = read_all(log, name)
+        assert tombstones_of(batches) == [False, False, True, False, False]
+        assert offsets_of(batches) == [0, 1, 2, 3, 4]
 
     def test_a_tombstone_needs_no_values_beside_its_key(self, log: Log, name: str) -> None:
         log.ensure(topic_spec(name))
         schema = {column.name: column.physical for column in COLUMNS}
         frame = pl.DataFrame({"symbol": ["A"], "number": [None], "time": [None]}, schema=schema)
         log.append([write(name, [1]), Write(name, 0, Records(frame, tombstones=pl.Series([True]))), write(name, [2])])
-        found = read_all(log, name)
-        assert tombstones_of(found) == [False, True, False]
-        assert frame_of(found)["symbol"].to_list() == ["A", "A", "A"]
+        batches = read_all(log, name)
+        assert tombstones_of(batches) == [False, True, False]
+        assert frame_of(batches)["symbol"].to_list() == ["A", "A", "A"]
 
     def test_headers_and_tombstones_are_kept_when_a_batch_is_read_from_its_middle(self, log: Log, name: str) -> None:
         log.ensure(topic_spec(name))
         headers = header_column([{"n": str(number)} for number in range(4)])
         marked = Records(records(range(4)).frame, headers, pl.Series([False, True, True, False]))
         log.append([Write(name, 0, marked)])
-        found = read_all(log, name, offset=2)
-        assert offsets_of(found) == [2, 3]
-        assert headers_of(found) == [{"n": "2"}, {"n": "3"}]
-        assert tombstones_of(found) == [True, False]
+        batches = read_all(log, name, offset=2)
+        assert offsets_of(batches) == [2, 3]
+        assert headers_of(batches) == [{"n": "2"}, {"n": "3"}]
+        assert tombstones_of(batches) == [True, False]
 
     def test_a_read_begins_at_its_offset_even_in_the_middle_of_an_append(self, log: Log, name: str) -> None:
         log.ensure(topic_spec(name))
@@ -253,10 +253,10 @@ class RecordContract(ContractBase):
         log.ensure(topic_spec(name))
         for first in range(0, 200, 10):
             log.append([write(name, range(first, first + 10))])
-        place = TopicPartition(name, 0)
+        partition = TopicPartition(name, 0)
         for max_rows in (1, 3, 10, 25, 1000):
             assert numbers_of(read_all(log, name, max_rows=max_rows)) == list(range(200))
-            assert 1 <= len(numbers_of(log.read(place, 0, max_rows))) <= max_rows + 10
+            assert 1 <= len(numbers_of(log.read(partition, 0, max_rows))) <= max_rows + 10
 
     def test_a_read_from_a_span_of_time_loses_no_row_of_it(self, log: Log, name: str) -> None:
         """
@@ -282,8 +282,8 @@ class RecordContract(ContractBase):
             (30, 30),
         ):
             for max_rows in (1, 1000):
-                found = read_all(log, name, max_rows=max_rows, span=(instant(start), instant(end)))
-                assert [n for n in numbers_of(found) if start <= n < end] == [n for n in rows if start <= n < end]
+                batches = read_all(log, name, max_rows=max_rows, span=(instant(start), instant(end)))
+                assert [n for n in numbers_of(batches) if start <= n < end] == [n for n in rows if start <= n < end]
 
     def test_a_span_ends_before_its_end(self, log: Log, name: str) -> None:
         log.ensure(topic_spec(name))
@@ -325,21 +325,21 @@ class RecordContract(ContractBase):
         self, log: Log, name: str, join: Join
     ) -> None:
         log.ensure(topic_spec(name))
-        place = TopicPartition(name, 0)
+        partition = TopicPartition(name, 0)
         first = join("one")
         settle_on([first], partitions_of(name, 1))
-        older = Fence(name, place, first.assignment[place])
+        older = Fence(name, partition, first.assignment[partition])
         assert log.append([write(name, [1])], older) == [0]
         first.close()
         second = join("two")
         settle_on([second], partitions_of(name, 1))
-        newer = Fence(name, place, second.assignment[place])
-        for wrong in (older, Fence(name, place, newer.epoch + 1), Fence(f"{name}.other", place, newer.epoch)):
+        newer = Fence(name, partition, second.assignment[partition])
+        for wrong in (older, Fence(name, partition, newer.epoch + 1), Fence(f"{name}.other", partition, newer.epoch)):
             with pytest.raises(FencedError, match=name):
                 log.append([write(name, [2])], wrong)
         (later,) = log.append([write(name, [3])], newer)
-        found = read_all(log, name)
-        assert (numbers_of(found), offsets_of(found)) == ([1, 3], [0, later])
+        batches = read_all(log, name)
+        assert (numbers_of(batches), offsets_of(batches)) == ([1, 3], [0, later])
 
     @given(
         appends=st.lists(st.lists(st.tuples(st.integers(0, 1), st.integers(0, 40)), max_size=4), max_size=8),
@@ -354,17 +354,17 @@ class RecordContract(ContractBase):
         log.ensure(topic_spec(topic, partitions=2))
         expected: list[list[int]] = [[], []]
         for writes in appends:
-            made, firsts = [], []
+            appended, firsts = [], []
             for partition, count in writes:
                 first = len(expected[partition])
                 firsts.append(first)
-                made.append(write(topic, range(first, first + count), partition))
+                appended.append(write(topic, range(first, first + count), partition))
                 expected[partition] += range(first, first + count)
-            given_offsets = log.append(made)
+            given_offsets = log.append(appended)
             assert [g for g, (_, count) in zip(given_offsets, writes, strict=True) if count] == [
                 f for f, (_, count) in zip(firsts, writes, strict=True) if count
             ]
         for partition, numbers in enumerate(expected):
-            found = read_all(log, topic, partition, offset, max_rows)
-            assert numbers_of(found) == offsets_of(found) == numbers[offset:]
+            batches = read_all(log, topic, partition, offset, max_rows)
+            assert numbers_of(batches) == offsets_of(batches) == numbers[offset:]
             assert log.partitions(topic)[partition].end == len(numbers)

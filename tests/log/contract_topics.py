@@ -51,8 +51,8 @@ class TopicContract(ContractBase):
     def test_topics_are_listed_by_name(self, log: Log, name: str) -> None:
         for suffix in ("c", "a", "b"):
             log.ensure(topic_spec(f"{name}.{suffix}"))
-        found = [spec.name for spec in log.topics() if spec.name.startswith(name)]
-        assert found == [f"{name}.a", f"{name}.b", f"{name}.c"]
+        names = [spec.name for spec in log.topics() if spec.name.startswith(name)]
+        assert names == [f"{name}.a", f"{name}.b", f"{name}.c"]
 
     def test_a_new_nullable_column_is_added_and_older_rows_have_null_in_it(self, log: Log, name: str) -> None:
         log.ensure(topic_spec(name))
@@ -62,10 +62,10 @@ class TopicContract(ContractBase):
         frame = records([3]).frame.with_columns(venue=pl.lit("X"))
         log.append([Write(name, 0, Records(frame))])
         for _ in range(2):
-            found = frame_of(read_all(log, name))
-            assert found.schema == pl.Schema(wider.schema)
-            assert found["number"].to_list() == [1, 2, 3]
-            assert found["venue"].to_list() == [None, None, "X"]
+            table = frame_of(read_all(log, name))
+            assert table.schema == pl.Schema(wider.schema)
+            assert table["number"].to_list() == [1, 2, 3]
+            assert table["venue"].to_list() == [None, None, "X"]
             log = self.reopen(log)
 
     def test_a_new_column_may_stand_between_the_others(self, log: Log, name: str) -> None:
@@ -76,8 +76,8 @@ class TopicContract(ContractBase):
             log.ensure(wider)
         frame = records([2]).frame.with_columns(venue=pl.lit("X")).select(list(wider.schema))
         log.append([Write(name, 0, Records(frame))])
-        found = frame_of(read_all(log, name))
-        assert dict(zip(found["number"], found["venue"], strict=True)) == {1: None, 2: "X"}
+        table = frame_of(read_all(log, name))
+        assert dict(zip(table["number"], table["venue"], strict=True)) == {1: None, 2: "X"}
 
     @pytest.mark.parametrize(
         ("columns", "wrong"),

@@ -24,13 +24,13 @@ while thread.is_alive():
 """
 
 
-def test_a_frame_can_be_looked_at_while_it_is_packed() -> None:
-    """Both threads would wait for each other for ever; a process of its own can be ended."""
+def test_a_frame_can_be_looked_at_while_it_is_encoded() -> None:
+    """Run in a process, which can be ended if both threads wait for each other for ever."""
     subprocess.run([sys.executable, "-c", ENCODING], check=True, timeout=LIMIT)
 
 
 def test_reading_keeps_nothing() -> None:
-    """A worker reads for months: an object of a few bytes kept for each read would fill its memory."""
+    """Count objects: a worker reads for months, and a few bytes kept by each read would fill its memory."""
     blob = encode_frame(pl.DataFrame({"number": range(3)}))
     reads = 2_000
     for _ in range(100):

@@ -19,14 +19,14 @@ headers = st.lists(st.none() | st.dictionaries(texts, texts, max_size=3), max_si
 
 
 def marked(count: int) -> Records:
-    """Records of which each has a header of its own and every third is a tombstone."""
+    """Return records of which each has its own header and every third is a tombstone."""
     rows = header_column([{"n": str(number)} for number in range(count)])
     gone = pl.Series([number % 3 == 0 for number in range(count)], dtype=pl.Boolean)
     return Records(records(range(count)).frame, rows, gone)
 
 
 def batch(first: int, count: int) -> Batch:
-    """A batch of which every second offset is a hole."""
+    """Return a batch of which every second offset is missing."""
     offsets = np.arange(first, first + 2 * count, 2)
     return Batch("topic", 3, offsets, offsets * 1000, marked(count))
 
@@ -44,27 +44,27 @@ def test_records_are_counted_by_rows() -> None:
 
 def test_a_filter_keeps_headers_and_tombstones_with_their_rows() -> None:
     rows = marked(7)
-    found = rows.filter(pl.Series([number in (0, 2, 3, 5) for number in range(7)]))
-    assert found.frame["number"].to_list() == [0, 2, 3, 5]
-    assert header_rows(found) == [{"n": "0"}, {"n": "2"}, {"n": "3"}, {"n": "5"}]
-    assert found.tombstones is not None
-    assert found.tombstones.to_list() == [True, False, True, False]
+    part = rows.filter(pl.Series([number in (0, 2, 3, 5) for number in range(7)]))
+    assert part.frame["number"].to_list() == [0, 2, 3, 5]
+    assert header_rows(part) == [{"n": "0"}, {"n": "2"}, {"n": "3"}, {"n": "5"}]
+    assert part.tombstones is not None
+    assert part.tombstones.to_list() == [True, False, True, False]
 
 
 @pytest.mark.parametrize(
     ("offset", "length", "expected"), [(0, 2, [0, 1]), (3, 2, [3, 4]), (5, None, [5, 6]), (7, None, []), (6, 9, [6])]
 )
 def test_a_slice_keeps_headers_and_tombstones_with_their_rows(offset: int, length: int | None, expected: list[int]) -> None:
-    found = marked(7).slice(offset, length)
-    assert found.frame["number"].to_list() == expected
-    assert header_rows(found) == [{"n": str(number)} for number in expected]
-    assert found.tombstones is not None
-    assert found.tombstones.to_list() == [number % 3 == 0 for number in expected]
+    part = marked(7).slice(offset, length)
+    assert part.frame["number"].to_list() == expected
+    assert header_rows(part) == [{"n": str(number)} for number in expected]
+    assert part.tombstones is not None
+    assert part.tombstones.to_list() == [number % 3 == 0 for number in expected]
 
 
 def test_rows_without_headers_and_tombstones_stay_so_when_they_are_cut() -> None:
-    for found in (records(range(5)).slice(1, 2), records(range(5)).filter(pl.Series([True, False] * 2 + [True]))):
-        assert (found.headers, found.tombstones) == (None, None)
+    for part in (records(range(5)).slice(1, 2), records(range(5)).filter(pl.Series([True, False] * 2 + [True]))):
+        assert (part.headers, part.tombstones) == (None, None)
 
 
 @pytest.mark.parametrize(("offset", "length"), [(0, 4), (1, 2), (2, None), (4, None), (1, 0)])

@@ -19,14 +19,14 @@ from tests.log.building import numbers_of, poll_until, positions_of
 
 def copy(consumer: Consumer, batches: Iterable[Batch], results: str, partitions: Collection[int] = (0, 1)) -> None:
     """Commit the records of these partitions as results."""
-    found = [batch for batch in batches if batch.partition in partitions]
-    if found:
-        consumer.commit(positions_of(found), [Write(results, batch.partition, batch.records) for batch in found])
+    copied = [batch for batch in batches if batch.partition in partitions]
+    if copied:
+        consumer.commit(positions_of(copied), [Write(results, batch.partition, batch.records) for batch in copied])
 
 
 def main() -> None:
     bootstrap, group, name = sys.argv[1:]
-    # What it leaves open would be waited for, were it not ended by who takes over.
+    # Its open transaction would block the others for a minute, unless the member that takes over aborts it.
     log = KafkaLog(KafkaSettings(bootstrap, protocol="consumer", transaction=MINUTE))
     consumer = log.consumer(GroupSpec(group, (group,), name))
     batches = poll_until(consumer, 20)

@@ -29,8 +29,8 @@ class TestKafkaLog(TopicContract, RecordContract, PollContract, CommitContract, 
         self.settings = KafkaSettings(bootstrap)
         self.opened = [KafkaLog(self.settings, self.clock)]
         yield self.opened[0]
-        for each in self.opened:
-            each.close()
+        for log in self.opened:
+            log.close()
 
     def reopen(self, log: Log) -> Log:
         log.close()

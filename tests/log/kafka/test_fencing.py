@@ -1,4 +1,4 @@
-"""What a process was killed in, or goes on with after another has taken its place, on a real broker."""
+"""What a process was killed in, or goes on with after another has taken its partition, on a real broker."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ def name() -> str:
 @pytest.fixture
 def log(bootstrap: str, name: str) -> Iterator[KafkaLog]:
     """A log whose brokers leave transactions open for longer than anybody waits for them."""
-    found = KafkaLog(KafkaSettings(bootstrap, transaction=120 * SECOND, patience=30 * SECOND))
-    found.ensure(topic_spec(name))
-    yield found
-    found.close()
+    log = KafkaLog(KafkaSettings(bootstrap, transaction=120 * SECOND, patience=30 * SECOND))
+    log.ensure(topic_spec(name))
+    yield log
+    log.close()
 
 
 def transactions(log: KafkaLog, name: str) -> Transactions:
@@ -73,7 +73,7 @@ def test_what_a_dead_process_has_left_open_is_ended_and_nobody_waits_for_it(log:
 def test_a_process_that_is_fenced_in_the_middle_of_a_commit_is_told_so_and_not_that_something_has_failed(
     log: KafkaLog, name: str
 ) -> None:
-    """The library then refuses the next record without saying why."""
+    """Have the library refuse the next record, for which it gives no reason."""
     older, newer = transactions(log, name), transactions(log, name)
     first = EncodedWrite(name, 0, [None], [b""])
     older.commit([first], None)
@@ -87,18 +87,18 @@ def test_a_process_that_is_fenced_in_the_middle_of_a_commit_is_told_so_and_not_t
 
 
 def test_a_process_that_comes_back_under_its_name_ends_the_commit_it_was_killed_in(log: KafkaLog, name: str) -> None:
-    spec, place = GroupSpec(f"{name}-group", (name,), "one"), TopicPartition(name, 0)
+    spec, partition = GroupSpec(f"{name}-group", (name,), "one"), TopicPartition(name, 0)
     killed = log.consumer(spec)
     assert isinstance(killed, KafkaConsumer)
     settle_on([killed], partitions_of(name, 1))
-    killed.commit({place: 0}, [write(name, [0])])
+    killed.commit({partition: 0}, [write(name, [0])])
     producer = killed._transactions.open()
     left_open(killed._transactions, log, name)
-    producer.send_offsets_to_transaction([Place(*place, 1)], killed._client.consumer_group_metadata(), LIMIT)
+    producer.send_offsets_to_transaction([Place(*partition, 1)], killed._client.consumer_group_metadata(), LIMIT)
     back = log.consumer(spec)
     settle_on([back], partitions_of(name, 1))
-    assert back.commit({place: 1}, [write(name, [2])])
-    assert numbers_of(log.read(place, 0, 10)) == [0, 2]
+    assert back.commit({partition: 1}, [write(name, [2])])
+    assert numbers_of(log.read(partition, 0, 10)) == [0, 2]
     back.close()
     with suppress(KandleError):
         killed.close()

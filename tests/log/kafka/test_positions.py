@@ -22,16 +22,16 @@ from tests.waiting import LIMIT, aside, result_of
 
 @pytest.fixture
 def log(bootstrap: str) -> Iterator[KafkaLog]:
-    found = KafkaLog(KafkaSettings(bootstrap, patience=SECOND))
-    yield found
-    found.close()
+    log = KafkaLog(KafkaSettings(bootstrap, patience=SECOND))
+    yield log
+    log.close()
 
 
 @dataclass(frozen=True)
 class Moved:
     """A group that is at 1 in a partition, and is about to come to 2."""
 
-    place: TopicPartition
+    partition: TopicPartition
     group: str
     producer: Producer
 
@@ -52,12 +52,12 @@ def moved(log: KafkaLog, bootstrap: str) -> Iterator[Moved]:
 
 
 def test_positions_are_told_as_they_were_before_an_open_transaction(log: KafkaLog, moved: Moved) -> None:
-    places = [TopicPartition(moved.group, number) for number in range(2)]
-    assert log.positions.committed(moved.group, places) == {moved.place: (1, "who said so")}
-    assert log.positions.committed(f"{moved.group}-other", places) == {}
+    partitions = [TopicPartition(moved.group, number) for number in range(2)]
+    assert log.positions.committed(moved.group, partitions) == {moved.partition: (1, "who said so")}
+    assert log.positions.committed(f"{moved.group}-other", partitions) == {}
     assert log.positions.committed(moved.group, []) == {}
     (state,) = log.groups(moved.group)
-    assert state.positions == {moved.place: 1}
+    assert state.positions == {moved.partition: 1}
 
 
 def test_settled_positions_wait_for_an_open_transaction(bootstrap: str, moved: Moved) -> None:

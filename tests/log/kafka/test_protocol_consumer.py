@@ -49,7 +49,7 @@ class Member:
         self.process = RunningProcess([sys.executable, "-m", "tests.log.kafka.member_process", bootstrap, group, "one"], ROOT)
 
     def heard(self) -> str:
-        """The next line that it says."""
+        """Return the next line that it prints."""
         return self.process.next_line().strip()
 
     def tell(self) -> None:
@@ -59,7 +59,7 @@ class Member:
 
 @contextmanager
 def process(bootstrap: str, group: str) -> Iterator[Member]:
-    """A member that has copied the first of two partitions and has read the second one."""
+    """Start a member that has copied the first of two partitions and has read the second one."""
     member = Member(bootstrap, group)
     try:
         assert member.heard() == "copied 20"
@@ -69,7 +69,7 @@ def process(bootstrap: str, group: str) -> Iterator[Member]:
 
 
 def copied_by(consumer: Consumer, group: str, log: KafkaLog) -> list[list[int]]:
-    """The copies of each partition, when a member has taken over and copied the rest."""
+    """Have a member take over and copy the rest, and return the copies of each partition."""
     settle_on_all = partitions_of(group, 2)
     while set(consumer.assignment) != settle_on_all or any(log.committed(group, group).get(part, 0) < 10 for part in range(2)):
         copy(consumer, consumer.poll(10_000, 100), f"{group}.results")
@@ -89,9 +89,9 @@ class TestProtocolConsumer(ContractBase):
 
     @pytest.fixture
     def log(self, quick: str) -> Iterator[KafkaLog]:
-        found = KafkaLog(KafkaSettings(quick, protocol="consumer"))
-        yield found
-        found.close()
+        log = KafkaLog(KafkaSettings(quick, protocol="consumer"))
+        yield log
+        log.close()
 
     @pytest.fixture
     def topic(self, log: KafkaLog, name: str) -> str:

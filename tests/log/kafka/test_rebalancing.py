@@ -24,10 +24,10 @@ def name() -> str:
 
 @pytest.fixture
 def log(bootstrap: str, name: str) -> Iterator[KafkaLog]:
-    found = KafkaLog(KafkaSettings(bootstrap))
-    found.ensure(topic_spec(name, partitions=2))
-    yield found
-    found.close()
+    log = KafkaLog(KafkaSettings(bootstrap))
+    log.ensure(topic_spec(name, partitions=2))
+    yield log
+    log.close()
 
 
 def failing_once(monkeypatch: pytest.MonkeyPatch, owner: Any, name: str) -> list[str]:
@@ -82,17 +82,17 @@ def test_a_partition_is_still_paused_when_it_comes_back(log: KafkaLog, name: str
     one     owns 0 1, pauses both | owns one of them            | owns 0 1
     two                             joins, owns the other, leaves
     """
-    every = partitions_of(name, 2)
+    partitions = partitions_of(name, 2)
     one = log.consumer(GroupSpec("g-" + name, (name,), "one"))
-    settle_on([one], every)
-    one.pause(every)
+    settle_on([one], partitions)
+    one.pause(partitions)
     two = log.consumer(GroupSpec("g-" + name, (name,), "two"))
-    settle_on([one, two], every)
+    settle_on([one, two], partitions)
     two.close()
-    settle_on([one], every)
+    settle_on([one], partitions)
     log.append([write(name, range(5), 0), write(name, range(5, 9), 1)])
     assert one.poll(1_000_000, 100) == []
-    one.resume(every)
+    one.resume(partitions)
     assert sorted(numbers_of(poll_until(one, 9))) == list(range(9))
     one.close()
 
@@ -103,8 +103,8 @@ def test_a_member_that_cannot_leave_in_time_closes_all_the_same(bootstrap: str, 
     for topic in topics:
         impatient.ensure(topic_spec(topic, partitions=3))
     consumer = impatient.consumer(GroupSpec("g-" + name, tuple(topics), "one"))
-    every: set[TopicPartition] = partitions_of(topics[0], 3) | partitions_of(topics[1], 3)
-    settle_on([consumer], every)
+    partitions: set[TopicPartition] = partitions_of(topics[0], 3) | partitions_of(topics[1], 3)
+    settle_on([consumer], partitions)
     consumer._settings = replace(impatient.settings, request=0)  # type: ignore[attr-defined]
     consumer.close()
     assert not consumer.assignment

@@ -23,8 +23,8 @@ TWO = json.dumps(record(("x", "int"), ("y", "int"), name="r"))
 
 @pytest.fixture
 def server() -> Iterator[Server]:
-    with serving() as found:
-        yield found
+    with serving() as server:
+        yield server
 
 
 def connected(server: Server, rule: Compatibility | None = None, **properties: Any) -> HttpRegistry:
@@ -43,8 +43,8 @@ def test_a_schema_is_registered_and_found_again(server: Server) -> None:
 
 def test_records_written_by_one_process_are_read_by_another(server: Server) -> None:
     messages = AvroFormat("ticks", "value", TICK, connected(server)).encode(ticks(5))
-    found = AvroFormat("ticks", "value", TICK, connected(server)).decode(messages)
-    assert_frame_equal(found.frame, ticks(5))
+    decoded = AvroFormat("ticks", "value", TICK, connected(server)).decode(messages)
+    assert_frame_equal(decoded.frame, ticks(5))
 
 
 def test_a_schema_is_asked_for_once(server: Server) -> None:
@@ -134,15 +134,15 @@ def test_no_message_or_text_of_settings_shows_a_secret(server: Server) -> None:
         HttpRegistry(settings)
     assert "s3cret" not in str(caught.value) and "hidden" not in str(caught.value)
     server.broken = (400, {"error_code": 400, "message": "bad password s3cret"})
-    with pytest.raises(UnavailableError) as told:
+    with pytest.raises(UnavailableError) as unavailable:
         HttpRegistry(RegistrySettings(settings.url, QUICK)).latest("a")
-    assert "bad password ***" in str(told.value)
+    assert "bad password ***" in str(unavailable.value)
 
 
 def closed_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        port: int = found.getsockname()[1]
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        port: int = unused.getsockname()[1]
         return port
 
 
