@@ -211,8 +211,7 @@ class Takeover:
 
     def committed(self, partitions: Collection[TopicPartition]) -> dict[TopicPartition, int]:
         """Return the group's committed positions."""
-        # Not asked of the member's own consumer: it would wait for its group, also while that assigns
-        # partitions.
+        # The member's own consumer would wait for its group, which waits for the end of this call.
         return self._positions.settled(self._spec.group, partitions)
 
     def _abort_open_transactions(self, partitions: Collection[TopicPartition]) -> None:

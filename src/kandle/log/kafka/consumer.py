@@ -1,11 +1,11 @@
 """Members of a consumer group: they share partitions, and commit records together with positions.
 
-**Names.** A member's name says which process it is, and the same name again takes the place of the one
-before. With the classic protocol it is the `group.instance.id` (static membership): a process that is killed
-and restarted within its session gets its partitions back without a rebalance. The older of two processes with
-one name is told so by the brokers (`FENCED_INSTANCE_ID`). With the protocol `consumer` (KIP-848) brokers
-accept several members of one name; there the older one learns it from its next commit, since both use the
-same transactional id.
+**Names.** The name of a member identifies a process. A process that is restarted joins under the same name
+and takes the place of its former self. With the classic protocol the name is the `group.instance.id` (static
+membership): a process that is restarted within its session gets its partitions back without a rebalance. If
+two processes use one name, the brokers refuse the older one (`FENCED_INSTANCE_ID`). With the protocol
+`consumer` (KIP-848) brokers accept several members of one name; there the older one learns it from its next
+commit, since both use the same transactional id.
 
     process A    join "one"  poll  commit            poll -> ReplacedError
     process B                             join "one"  gets the partitions of A   poll   commit
@@ -52,13 +52,11 @@ ATTEMPTS = 25
 PAUSE = 20 * MILLISECOND
 
 REPEATABLE = {
-    # Others have joined or left, and this member has not heard of it; it keeps what it owns until it gives it
-    # up.
+    # Others have joined or left, and this member has not heard of it; it still owns its partitions.
     KafkaError.ILLEGAL_GENERATION,
     KafkaError.REBALANCE_IN_PROGRESS,
     KafkaError.STALE_MEMBER_EPOCH,
-    # The library sent records in the wrong order after a commit that was given up; this one was undone as
-    # well.
+    # The library sent records in the wrong order after an aborted commit; this commit was aborted too.
     KafkaError.OUT_OF_ORDER_SEQUENCE_NUMBER,
 }
 """Why a commit was undone that can be tried again as it is."""
@@ -169,8 +167,7 @@ class KafkaConsumer(Consumer):
         self._fetcher = Fetcher(self._client, spec, services.clients, services.admin, self._rebalancing, services.codecs.codec)
         with translate_errors(f"group {spec.group}"):
             for topic in spec.topics:
-                # Also those that are not subscribed to: the library would look for them only at their first
-                # read.
+                # For all topics: the library would look for those it does not subscribe to at their first read.
                 services.clients.load_metadata(self._client, topic, set())
             self._rebalancing.subscribe(self._client)
 

@@ -111,8 +111,7 @@ TEMPORARY = {
     KafkaError.KAFKA_STORAGE_ERROR,
     KafkaError.OUT_OF_ORDER_SEQUENCE_NUMBER,
     KafkaError.UNKNOWN_PRODUCER_ID,
-    # A commit whose records were not delivered; nothing was written. The delivery report of each record says
-    # why.
+    # A commit whose records were not delivered; nothing was written. Their delivery reports give the reason.
     KafkaError._INCONSISTENT,
 }
 

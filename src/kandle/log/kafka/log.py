@@ -1,13 +1,20 @@
 """The Kafka log: the log port on a cluster of brokers.
 
-`KafkaLog` puts the parts of this package together. Each of them imports only those above it in this list:
+`KafkaLog` puts the parts of this package together. Each module imports only modules above it in this list:
 
-    settings      how clients are set up                    failures      errors of the client library in kandle's words
-    connections   clients of the client library             admin         topics, bounds of partitions, members of groups
-    positions     committed positions of groups             producer      appends, transactions, fencing
-    assignment    partitions of a group member              reading       messages become batches
-    catalog       specs, schemas and codecs of topics       consumer      members of groups, commits
-    log           the log port                              diagnosis     what `kandle doctor` asks of a cluster
+    settings       settings of the clients, their statistics
+    failures       errors of the client library, translated into those of kandle
+    connections    clients of the client library
+    admin          topics, bounds of partitions, members of groups
+    positions      committed positions of groups
+    producer       appends, transactions, fencing
+    assignment     partitions of a group member: rebalancing and takeover
+    reading        messages become batches
+    catalog        specs, schemas and codecs of topics
+    consumer       members of groups, commits
+    log            the log port
+
+Beside it stand `registry`, the schema registry of a server, and `diagnosis`, which serves `kandle doctor`.
 """
 
 from __future__ import annotations

@@ -4,18 +4,18 @@
 not.
 
 **Transactions** (`Transactions`) make records and positions of a group visible together or not at all. They
-have a *transactional id*, which names a place, not a process: the next process in that place uses the same
-id. When it opens its producer, the broker's transaction coordinator raises the epoch of the id and aborts
-what the predecessor has left open. From then on the predecessor is *fenced*: everything it sends is refused.
+have a *transactional id*, which outlives a process: its successor uses the same id. When the successor opens
+its producer, the broker's transaction coordinator raises the epoch of the id and aborts what the predecessor
+has left open. From then on the predecessor is *fenced*: everything it sends is refused.
 
-    process A    init (epoch 1)   begin   records   positions ...          commit -> FencedError: nothing was written
-    process B                                              init (epoch 2)  begin   records   positions   commit
-    readers                       (nothing of A is ever visible to read_committed)                       records of B
+    process A   init (epoch 1)   begin   records   positions ...       commit -> FencedError, nothing written
+    process B                                           init (epoch 2)  begin   records   positions   commit
+    readers                      (nothing of A is ever visible to read_committed)               records of B
 
 So a process that was paused, and wakes up after another one has taken its place, cannot write a second
-version of a result. Members of groups use `<group>-<member>` as their id. Who takes over partitions from a
-dead member with *another* id calls `fence_transactions` with the dead one's id, since its open transaction
-would otherwise block readers until the broker's transaction timeout (`settings.transaction`).
+version of a result. Members of groups use `<group>-<member>` as their id. A member that takes over partitions
+from a dead member with *another* id calls `fence_transactions` with the id of the dead one, since its open
+transaction would otherwise block readers until the broker's transaction timeout (`settings.transaction`).
 
 **Appends under a fence** (`FencedProducers`) are made with one id for each partition of a group, so that the
 next owner of the partition fences the previous one, whichever process it is.
@@ -242,8 +242,7 @@ class Transactions:
                 raise error_for(reports.error, action) from error
             raise
         if reports.error is not None:
-            # A transaction with a failed record cannot be committed; if it ever is, it must not count as
-            # complete.
+            # The library does not commit with a failed record; if it ever does, the commit is incomplete.
             raise error_for(reports.error, action)
         self._clients.errors.note_success()
         return reports.first

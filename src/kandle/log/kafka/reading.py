@@ -8,13 +8,13 @@ record of the oldest transaction that is still open. The end of a partition is b
               committed  open            committed  end
                        ^ last stable offset: readers stop here until the transaction is decided
 
-Who restores state, or reads "everything up to now", must not stop there: the records behind it may be part of
-that state, because even after a commit the stable offset follows some milliseconds later. So
+Code that restores state, or reads "everything up to now", must not stop there: the records behind it may be
+part of that state, because the stable offset follows a commit some milliseconds later. So
 `PartitionReader.read` is given the end with open transactions included, and waits until the stable offset has
-reached it. The wait ends, since the open transaction is committed, fenced by the successor of its process, or
-aborted by its timeout.
+reached it. The wait ends, because the open transaction is committed, fenced by the successor of its process,
+or aborted by its timeout.
 
-**What is taken but not returned.** The library counts a message as read once `consume` has returned it. If a
+**Messages that come again.** The library counts a message as read once `consume` has returned it. If a
 poll fails after that, or a partition moves during the poll, `Fetcher` seeks back, so that the message comes
 again.
 """

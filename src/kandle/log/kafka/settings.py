@@ -99,8 +99,7 @@ class KafkaSettings:
             **self._for_coordinator_client(name),
             "group.id": group,
             "isolation.level": isolation,
-            # How often the library asks again while a transaction is open; it would slow down to once a
-            # second.
+            # While a transaction is open the library asks again that often; by default once a second.
             "retry.backoff.ms": 5,
             "retry.backoff.max.ms": 20,
         }
@@ -155,8 +154,7 @@ class KafkaSettings:
                 "transaction.timeout.ms": self.transaction // MILLISECOND,
                 "delivery.timeout.ms": self.transaction // MILLISECOND,
                 "request.timeout.ms": min(self.request, self.transaction) // MILLISECOND,
-                # With the default of 100 ms each transaction would wait that long for the markers of the one
-                # before.
+                # The default of 100 ms is how long each commit would wait for the markers of the last one.
                 "retry.backoff.ms": 5,
             }
         )
