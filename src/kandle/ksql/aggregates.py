@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
 from kandle.errors import QueryError
@@ -105,15 +105,31 @@ def partial_columns(query: QueryModel, scope: TermScope) -> tuple[PartialColumn,
         query: A query with a window.
         scope: Its scope, made by `query_scope`.
     """
+    return tuple({column.name: column for _, column in _partials_with_origin(query, scope)}.values())
+
+
+def partial_origins(query: QueryModel, scope: TermScope) -> dict[str, str]:
+    """Return what each partial column is kept for, such as `f.sum(Trade.size)`, by the column's name.
+
+    Args:
+        query: A query with a window.
+        scope: Its scope, made by `query_scope`.
+    """
+    origins: dict[str, str] = {}
+    for origin, column in _partials_with_origin(query, scope):
+        origins.setdefault(column.name, origin)
+    return origins
+
+
+def _partials_with_origin(query: QueryModel, scope: TermScope) -> Iterator[tuple[str, PartialColumn]]:
+    yield from (("the event time", column) for column in times(scope))
     nodes = query_aggregates(query)
-    columns = [*times(scope)]
     for node in nodes:
-        columns += compile_aggregate(node, scope).keep()
-    if query.gaps is Gaps.CARRY:
-        for node in nodes:
-            if node.function in CARRYING:
-                columns += last_partials(_argument(node.arguments[0], scope), scope)
-    return tuple({column.name: column for column in columns}.values())
+        yield from ((describe(node), column) for column in compile_aggregate(node, scope).keep())
+    for node in nodes if query.gaps is Gaps.CARRY else ():
+        if node.function in CARRYING:
+            argument = _argument(node.arguments[0], scope)
+            yield from ((describe(node), column) for column in last_partials(argument, scope))
 
 
 def _argument(node: AnyNode, scope: TermScope) -> AggregateArgument:

@@ -16,7 +16,7 @@ from kandle.ksql.events import INSIDE, query_events
 from kandle.ksql.expressions import condition, term
 from kandle.ksql.filling import Filling
 from kandle.ksql.heartbeats import heartbeat_fields, with_heartbeats
-from kandle.ksql.levels import BucketPartials, FinalsTable, with_partials
+from kandle.ksql.levels import BucketPartials, FinalsTable
 from kandle.ksql.partials import ROW_OFFSET
 from kandle.ksql.program import (
     Program,
@@ -29,7 +29,7 @@ from kandle.ksql.program import (
 )
 from kandle.ksql.statements import CreateAs, Select, SelectItem, Statement, duration
 from kandle.ksql.streams import columns_of
-from kandle.ksql.targets import retention_property, start_field, target_columns, target_properties
+from kandle.ksql.targets import retention_property, start_field, target_columns, target_properties, with_partials
 from kandle.ksql.terms import Term, TermScope
 from kandle.ksql.types import BIGINT, UniqueNames, column_type, name_of_topic, quoted
 from kandle.plan.plan import BarPlan, Plan

@@ -219,15 +219,30 @@ def check_column(entity: EntityModel, column: Term, side: str, format_name: str)
             f"{entity.name}: {side}_format = {format_name!r} allows names of ASCII letters, digits and _ only, unlike "
             f"{column.text}; rename the field or choose JSON"
         )
-    if format_name == "DELIMITED" and column.type.elements:
+    check_type(entity, column, side, format_name)
+
+
+def check_type(entity: EntityModel, value: Term, side: str, format_name: str) -> None:
+    """Check that a format can hold values of a type.
+
+    Args:
+        entity: The entity whose records have the values.
+        value: The value; the term's text is what the error message calls it.
+        side: `"key"` or `"value"`.
+        format_name: The format of that side.
+
+    Raises:
+        QueryError: If it cannot.
+    """
+    if format_name == "DELIMITED" and value.type.elements:
         raise QueryError(
-            f"{entity.name}: {side}_format = 'DELIMITED' has no lists and maps, but {column.text} is {column.type}; "
+            f"{entity.name}: {side}_format = 'DELIMITED' has no lists and maps, but {value.text} is {value.type}; "
             "choose AVRO or JSON"
         )
-    if format_name == "PROTOBUF" and column.nullable and column.type.name not in NULL_IN_PROTOBUF:
+    if format_name == "PROTOBUF" and value.nullable and value.type.name not in NULL_IN_PROTOBUF:
         raise QueryError(
-            f"{entity.name}: {side}_format = 'PROTOBUF' has no NULL for {column.type}, which is read back as 0 or empty, but "
-            f"{column.text} may be NULL; choose AVRO or JSON, or a field that is not Optional"
+            f"{entity.name}: {side}_format = 'PROTOBUF' has no NULL for {value.type}, which is read back as 0 or empty, but "
+            f"{value.text} may be NULL; choose AVRO or JSON, or a field that is not Optional"
         )
 
 

@@ -20,14 +20,14 @@ from typing import Any
 
 from kandle.errors import QueryError
 from kandle.ksql.declarations import declaration, is_record_time, is_stored_as_is
-from kandle.ksql.expressions import term
+from kandle.ksql.expressions import naming_node, term
 from kandle.ksql.statements import CreateAs, Select, SelectItem, Statement, duration
 from kandle.ksql.streams import FromClause, column_terms, columns_of, stream_properties
-from kandle.ksql.terms import Term, TermScope, guarded_term
+from kandle.ksql.terms import RefusedError, Term, TermScope, guarded_term
 from kandle.ksql.types import VARCHAR, UniqueNames, column_type, name_of_topic, quoted, source_name
 from kandle.model.entity import EntityModel
 from kandle.model.types import DataType, DecimalType
-from kandle.query.nodes import Column, Node, describe
+from kandle.query.nodes import AnyNode, Column, Node, describe
 from kandle.query.query import Join, QueryModel
 from kandle.time.timeframe import DAY, MILLISECOND, to_instant
 
@@ -50,7 +50,7 @@ def key_expression(parts: Sequence[Term]) -> str:
     """Return KSQL for the text of a key, NULL where a part is NULL.
 
     Raises:
-        QueryError: If a part is of a type that cannot be in a key, such as DOUBLE.
+        RefusedError: If a part is of a type that cannot be in a key, such as DOUBLE.
     """
     texts = [_text_of(part) for part in parts]
     escaped = [_escaped(text) if part.type == VARCHAR else text for text, part in zip(texts[:-1], parts, strict=False)]
@@ -58,10 +58,24 @@ def key_expression(parts: Sequence[Term]) -> str:
     return guarded_term(whole, VARCHAR, parts).text
 
 
+def key_of_nodes(nodes: Sequence[AnyNode], scope: TermScope) -> str:
+    """Return KSQL for the text of a key whose parts are expressions of the query tree.
+
+    Raises:
+        QueryError: If a part cannot be in a key; the message names the expression.
+    """
+    parts = []
+    for node in nodes:
+        with naming_node(node):
+            parts.append(term(node, scope))
+            _text_of(parts[-1])
+    return key_expression(parts)
+
+
 def _text_of(part: Term) -> str:
     if part.type.name not in _EXPRESSIONS:
         possible = ", ".join(_EXPRESSIONS)
-        raise QueryError(f"{part.text} is {part.type}, which cannot be part of a key in ksqlDB; use one of {possible}")
+        raise RefusedError(f"{part.type} cannot be part of a key in ksqlDB; cast it to one of {possible}")
     return _EXPRESSIONS[part.type.name].format(part.text)
 
 
@@ -187,7 +201,7 @@ class _OtherSide:
                 items.append(SelectItem(value.text, name))
             terms[column] = Term(f"{quoted(OTHER_ALIAS)}.{quoted(name)}", value.type, value.nullable)
         key = names.claim("_id")
-        items.append(SelectItem(key_expression([term(right, declared_scope) for _, right in self._on]), key))
+        items.append(SelectItem(key_of_nodes([right for _, right in self._on], declared_scope), key))
         topic = f"{query.target.topic}_{entity.topic}_by_key"
         properties = stream_properties(topic, entity)
         select = Select(tuple(items), self.name)
@@ -203,19 +217,19 @@ class _OtherSide:
         Args:
             scope: What the source's columns stand for.
         """
-        parts = [term(left, scope) for left, _ in self._on]
         left, right = self._on[0]
+        value = term(left, scope)
         if self._has_text_key:
-            return key_expression(parts), SelectItem(self.key, "_id", VARCHAR)
+            return key_of_nodes([left for left, _ in self._on], scope), SelectItem(self.key, "_id", VARCHAR)
         if self._source.kind == "table":
             # Rows of a table keep its key, even if they are joined by another field.
             own = self._source.keys[0]
             column = f"{quoted(SOURCE_ALIAS)}.{quoted(own.name)}"
-            return parts[0].text, SelectItem(column, own.name, column_type(own.type))
+            return value.text, SelectItem(column, own.name, column_type(own.type))
         if isinstance(left, Column) and _is_plain_column(left, self._source):
-            return parts[0].text, SelectItem(parts[0].text, left.name, parts[0].type)
+            return value.text, SelectItem(value.text, left.name, value.type)
         assert isinstance(right, Column)
-        return parts[0].text, SelectItem(self.key, right.name, parts[0].type)
+        return value.text, SelectItem(self.key, right.name, value.type)
 
 
 def _check(query: QueryModel, join: Join) -> None:

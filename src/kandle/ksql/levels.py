@@ -12,9 +12,9 @@ from dataclasses import dataclass
 
 from kandle.ksql.aggregates import compile_aggregate
 from kandle.ksql.partials import PartialColumn
-from kandle.ksql.statements import ColumnDefinition, Create, SelectItem
+from kandle.ksql.statements import ColumnDefinition, Create
 from kandle.ksql.terms import Term, TermScope
-from kandle.ksql.types import KsqlType, UniqueNames, quoted
+from kandle.ksql.types import KsqlType, quoted
 from kandle.query.nodes import Aggregate, Node
 
 
@@ -112,25 +112,3 @@ class BucketPartials:
     def values(self, columns: Mapping[str, Term]) -> dict[Node, Term]:
         """Return the values of the aggregates, made from partials."""
         return {node: aggregate.finish(columns) for node, aggregate in self._aggregates.items()}
-
-
-def with_partials(items: Sequence[SelectItem], values: Mapping[str, Term]) -> tuple[list[SelectItem], dict[str, str]]:
-    """Return further columns for partials that no column of a projection holds.
-
-    Args:
-        items: The projection.
-        values: The partials by name.
-
-    Returns:
-        The columns, and the name of the column that holds each partial.
-    """
-    names = UniqueNames(item.name for item in items)
-    by_text = {item.expression: item.name for item in items}
-    further: list[SelectItem] = []
-    column_names: dict[str, str] = {}
-    for name, value in values.items():
-        if value.text not in by_text:
-            by_text[value.text] = names.claim(name)
-            further.append(SelectItem(value.text, by_text[value.text], value.type))
-        column_names[name] = by_text[value.text]
-    return further, column_names

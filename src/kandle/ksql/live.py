@@ -10,10 +10,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
-from kandle.ksql.aggregates import partial_columns, query_scope
-from kandle.ksql.declarations import check_column
+from kandle.ksql.aggregates import partial_columns, partial_origins, query_scope
+from kandle.ksql.declarations import check_type
 from kandle.ksql.events import query_events
-from kandle.ksql.levels import with_partials
 from kandle.ksql.partials import ROW_OFFSET
 from kandle.ksql.program import (
     LiveTable,
@@ -25,7 +24,7 @@ from kandle.ksql.program import (
     tumbling_window,
 )
 from kandle.ksql.statements import CreateAs, Select
-from kandle.ksql.targets import start_field, target_columns, target_properties
+from kandle.ksql.targets import start_field, target_columns, target_properties, with_partials
 from kandle.ksql.types import name_of_topic
 from kandle.plan.plan import Plan
 
@@ -48,8 +47,9 @@ def live_program(plan: Plan, store: WindowStore) -> Program:
     scope = query_scope(query, replace(rows.scope, sequence=ROW_OFFSET))
     bar = target_columns(query, rows, scope)
     partials = {column.name: column.collect for column in partial_columns(query, scope)}
-    for name, value in partials.items():
-        check_column(query.target, replace(value, text=name), "value", query.target.value_format)
+    for name, origin in partial_origins(query, scope).items():
+        kept = replace(partials[name], text=f"what {origin} keeps")
+        check_type(query.target, kept, "value", query.target.value_format)
     further, column_names = with_partials(bar.items, partials)
     table = CreateAs(
         "table",

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 from kandle.errors import QueryError
 from kandle.ksql.expressions import term
-from kandle.ksql.joins import SOURCE_ALIAS, key_expression
+from kandle.ksql.joins import SOURCE_ALIAS, key_of_nodes
 from kandle.ksql.statements import ColumnDefinition, Create, SelectItem
 from kandle.ksql.streams import FromClause
 from kandle.ksql.types import TIMESTAMP, VARCHAR, array, name_of_topic, quoted, source_name, struct
@@ -69,7 +69,7 @@ def join_sessions(query: QueryModel, rows: FromClause) -> SessionJoin:
     """
     assert query.schedule is not None and query.window is not None
     statement, schedule = _session_table(query)
-    key = key_expression([term(part, rows.scope) for part in query.group_by])
+    key = key_of_nodes(query.group_by, rows.scope)
     time = term(query.window.time, rows.scope).text
     intervals = f"{quoted(SESSION_ALIAS)}.`intervals`"
     inside = f"ARRAY_LENGTH(FILTER({intervals}, i => (i->`open` <= {time}) AND ({time} < i->`close`))) > 0"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from kandle.errors import QueryError
@@ -58,6 +59,28 @@ def target_columns(query: QueryModel, rows: FromClause, scope: TermScope) -> Tar
             keys[position] = names.claim(column.strip("`"))
             unnamed.append(SelectItem(column, keys[position]))
     return TargetColumns((*unnamed, *items), tuple(keys[position] for position in range(len(rows.keys))))
+
+
+def with_partials(items: Sequence[SelectItem], values: Mapping[str, Term]) -> tuple[list[SelectItem], dict[str, str]]:
+    """Return further columns for partials that no column of a projection holds.
+
+    Args:
+        items: The projection.
+        values: The partials by name.
+
+    Returns:
+        The columns, and the name of the column that holds each partial.
+    """
+    names = UniqueNames(item.name for item in items)
+    by_text = {item.expression: item.name for item in items}
+    further: list[SelectItem] = []
+    column_names: dict[str, str] = {}
+    for name, value in values.items():
+        if value.text not in by_text:
+            by_text[value.text] = names.claim(name)
+            further.append(SelectItem(value.text, by_text[value.text], value.type))
+        column_names[name] = by_text[value.text]
+    return further, column_names
 
 
 def start_field(query: QueryModel) -> str:

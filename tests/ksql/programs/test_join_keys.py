@@ -184,3 +184,12 @@ def test_a_topic_is_joined_with_itself_by_way_of_a_copy_only() -> None:
         ),
     )
     assert check_script(script([entity_model(Ask)], [over, copy]).text) == []
+
+
+def test_a_float_cannot_be_part_of_a_key_of_several_parts() -> None:
+    def both(o: Any, x: Any) -> Any:
+        return (o.code == x.code) & (f.cast(f.length(o.code), float) == f.cast(x.size, float))
+
+    message = r"Fill\.size.*: DOUBLE cannot be part of a key in ksqlDB; cast it to one of VARCHAR, BOOLEAN"
+    with pytest.raises(QueryError, match=message):
+        text_of(lambda q: q.from_(Order).join(Fill, on=both, within="5s").select(done))
