@@ -32,3 +32,11 @@ def test_a_file_imports_only_files_below_it() -> None:
         if (above := imported_files(FOLDER / f"{name}.py") & set(DRAWN[: position + 1]))
     }
     assert upward == {}
+
+
+def test_the_page_for_developers_names_files_that_exist_in_their_order() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "query-to-ksql.md").read_text(encoding="utf-8")
+    steps = re.findall(r"^\d+\. +\*\*`(\w+)\.py`\*\*", page, flags=re.MULTILINE)
+    assert len(steps) == 10
+    assert set(steps) <= set(DRAWN)
+    assert steps == re.findall(r" (?:\d+|\d+ ) ?(\w+)\.py ", page.split("## The steps")[0])
