@@ -43,14 +43,14 @@ class Guarded:
         self.cluster, self.tls, self.authority = cluster, tls, authority
         self._admin = AdminClient({**cluster.client_properties(), "log_level": 0})
 
-    def settings(self, tls: bool = False, **properties: Any) -> dict[str, Any]:
+    def settings(self, tls: bool = False, patience: str = "2s", **properties: Any) -> dict[str, Any]:
         """Options of a context whose process is this user's."""
         own = {key: value for key, value in self.cluster.client_properties(USER).items() if key != "bootstrap.servers"}
         bootstrap = self.cluster.bootstrap
         if tls:
             bootstrap = f"{HOST}:{self.tls}"
             own |= {"security.protocol": "SASL_SSL", "ssl.ca.location": str(self.authority)}
-        kafka = {"bootstrap": bootstrap, "patience": "2s", "properties": own | properties}
+        kafka = {"bootstrap": bootstrap, "patience": patience, "properties": own | properties}
         return {"log": {"kind": "kafka"}, "kafka": kafka, "runtime": {"instance": "one"}}
 
     def change(self, kind: ResourceType, name: str, *operations: AclOperation, granted: bool = True) -> None:
@@ -104,7 +104,7 @@ def refused(app: Application, settings: dict[str, Any], *words: str) -> None:
 def test_a_user_with_the_documented_rights_sums_ticks_over_tls(guarded: Guarded) -> None:
     app = Application()
     guarded.grant_all(app)
-    with app.context.open(**guarded.settings(tls=True)) as market:
+    with app.context.open(**guarded.settings(tls=True, patience="2m")) as market:
         market.ticks.add(app.one(1))
         wait_until(lambda: summed(market, app) == (1, 1), market)
 
@@ -150,7 +150,7 @@ def test_what_is_refused_is_named_with_the_right_that_is_missing(
 CONFIGURATION = """
 [kafka]
 bootstrap = "{bootstrap}"
-patience = "2s"
+patience = "{patience}"
 properties = {{ {properties} }}
 """
 
@@ -158,11 +158,11 @@ properties = {{ {properties} }}
 class Secret(Shop):
     """A shop whose kandle.toml has a password; all that its commands say is kept."""
 
-    def __init__(self, folder: Path, guarded: Guarded, password: str = f'"{PASSWORD}"') -> None:
+    def __init__(self, folder: Path, guarded: Guarded, password: str = f'"{PASSWORD}"', patience: str = "20s") -> None:
         super().__init__(folder, guarded.cluster.bootstrap)
         own = {key: json.dumps(value) for key, value in guarded.cluster.client_properties(USER).items() if key.startswith("s")}
         properties = ", ".join(f'"{key}" = {value}' for key, value in (own | {"sasl.password": password}).items())
-        text = CONFIGURATION.format(bootstrap=guarded.cluster.bootstrap, properties=properties)
+        text = CONFIGURATION.format(bootstrap=guarded.cluster.bootstrap, properties=properties, patience=patience)
         (folder / "kandle.toml").write_text(text)
         self.said = ""
 
@@ -209,5 +209,5 @@ def test_doctor_names_every_right_that_is_missing_and_no_command_shows_the_passw
 
 @pytest.mark.parametrize("written", [f'"{PASSWORD}x"', f'["{PASSWORD}"]'], ids=["wrong", "no text"])
 def test_a_password_that_does_not_do_is_not_shown_either(guarded: Guarded, tmp_path: Path, written: str) -> None:
-    said = Secret(tmp_path, guarded, written).run("doctor", "app:App", code=1)
+    said = Secret(tmp_path, guarded, written, "2s").run("doctor", "app:App", code=1)
     assert "sasl.password" in said and PASSWORD not in said

@@ -40,7 +40,7 @@ def watchful(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def options(cluster: Cluster, app: Application) -> dict[str, Any]:
-    kafka = settings(cluster.bootstrap, patience="1s", transaction="1s")
+    kafka = settings(cluster.bootstrap, patience="5s", transaction="5s")
     return kafka | {"heartbeat": {"prefix": f"{app.name}_hb"}}
 
 
