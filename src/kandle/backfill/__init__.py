@@ -1,0 +1,1 @@
+"""Files of events in, files or frames of bars out."""

@@ -1,0 +1,1 @@
+"""Contexts and their options. The only package that picks adapters: which log, which store, which engine."""

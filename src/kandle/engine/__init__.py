@@ -1,0 +1,1 @@
+"""A query computed on columns: expressions, aggregates, bars, and the pipeline of a partition. No input or output."""

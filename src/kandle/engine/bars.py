@@ -63,7 +63,8 @@ def _message(entity: EntityModel, found: FieldModel, why: str, bar: pl.DataFrame
 @dataclass(frozen=True, slots=True)
 class Finals:
     """Bars that came out of one timeframe: the target's physical columns, and beside each bar whether it fills a gap,
-    when its bucket starts and when it is complete (microseconds, without grace)."""
+    when its bucket starts and when it is complete (microseconds, without grace).
+    """
 
     plan: BarPlan
     bars: pl.DataFrame

@@ -88,7 +88,8 @@ def _window(statement: Creating, found: Description) -> Iterator[str]:
 
 def is_same_query(one: str, other: str) -> bool:
     """Whether two CREATE .. AS SELECT have the same query, one of them perhaps as ksqlDB writes it: names with their sources,
-    parentheses around everything, no AS."""
+    parentheses around everything, no AS.
+    """
     return _words(one) == _words(other)
 
 

@@ -1,0 +1,1 @@
+"""The query language: recorded expressions, signatures, stages, and the query model."""

@@ -1,0 +1,1 @@
+"""Running queries: workers, tasks, state, schedules, heartbeats."""

@@ -26,7 +26,8 @@ class State(Enum):
 @dataclass(slots=True)
 class TimeframeCounters:
     """Of one timeframe: finals made, those of them that fill gaps, live bars sent, when its newest final was complete and how
-    long after that, with grace, it was committed (both in microseconds)."""
+    long after that, with grace, it was committed (both in microseconds).
+    """
 
     finals: int = 0
     gaps: int = 0

@@ -1,0 +1,1 @@
+"""Records as bytes: Avro, JSON, Kafka primitives, schemas and their registry."""

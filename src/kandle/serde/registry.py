@@ -1,5 +1,6 @@
 """The schema registry port: which schema a number in a message stands for; its adapters are `registry_embedded` and
-`kandle.log.kafka.registry`."""
+`kandle.log.kafka.registry`.
+"""
 
 from __future__ import annotations
 

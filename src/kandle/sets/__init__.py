@@ -1,0 +1,1 @@
+"""What users call on an open context: writing, consuming and reading entities and bars, blocking or async."""

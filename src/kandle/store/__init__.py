@@ -1,0 +1,1 @@
+"""State of tasks: the store port, its adapters (memory, RocksDB), and the changelog."""
