@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
 
 from kandle.errors import DataError, UnavailableError
+from kandle.log.embedded.batches import PreparedBatch
 from kandle.log.embedded.log import EmbeddedLog
 from kandle.runtime.counters import State
 from kandle.runtime.intake import Placement
@@ -29,10 +31,15 @@ class Breaking(EmbeddedLog):
 
     breaks_after: int | None = None
 
-    def write(self, prepared: Any) -> list[int]:
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self._append = self._batches.append
+        self._batches.append = self._append_some  # type: ignore[method-assign]
+
+    def _append_some(self, prepared: Sequence[PreparedBatch]) -> list[int]:
         if self.breaks_after is None:
-            return super().write(prepared)
-        super().write(prepared[: self.breaks_after])
+            return self._append(prepared)
+        self._append(prepared[: self.breaks_after])
         raise UnavailableError("the disk is full")
 
 

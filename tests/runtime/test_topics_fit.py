@@ -28,7 +28,7 @@ def dropped(parts: Parts, topic: str) -> None:
         for table in ("batch", "partition"):
             log.database.run(f"DELETE FROM {table} WHERE topic = ?", [number])
         log.database.run("DELETE FROM topic WHERE id = ?", [number])
-        log.catalog.changed()
+        log.catalog.invalidate()
 
 
 @pytest.mark.parametrize("topic", sorted(TWO))

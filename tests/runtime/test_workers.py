@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import pytest
 import kandle.runtime.worker
 from kandle.context.context import state_of
 from kandle.errors import UnavailableError
+from kandle.log.embedded.batches import PreparedBatch
 from kandle.log.embedded.log import EmbeddedLog
 from kandle.time.clock import ManualClock
 from kandle.time.timeframe import HOUR, SECOND
@@ -25,10 +27,15 @@ class Full(EmbeddedLog):
 
     is_full = False
 
-    def write(self, prepared: Any) -> list[int]:
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self._append = self._batches.append
+        self._batches.append = self._append_if_not_full  # type: ignore[method-assign]
+
+    def _append_if_not_full(self, prepared: Sequence[PreparedBatch]) -> list[int]:
         if self.is_full:
             raise UnavailableError("the disk is full")
-        return super().write(prepared)
+        return self._append(prepared)
 
 
 def test_the_positions_of_all_partitions_are_committed_together() -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kandle.context.options import Options
-from kandle.log.embedded.database import FILE
+from kandle.log.embedded.database import log_file
 from kandle.log.embedded.log import EmbeddedLog
 from kandle.log.embedded.repair import Repair, repair
 from kandle.log.port import Log
@@ -55,11 +55,6 @@ def embedded_log(folder: Path | None, clock: Clock) -> EmbeddedLog:
         The log, open.
     """
     return EmbeddedLog(folder, clock)
-
-
-def log_file(folder: Path) -> Path:
-    """Return the path of the file in which a folder keeps its log, whether it exists or not."""
-    return folder / FILE
 
 
 def store_opener(options: Options, instance: str) -> Callable[[str], Store] | None:

@@ -5,18 +5,20 @@ from __future__ import annotations
 from dataclasses import replace
 
 from kandle.errors import LogError, SchemaError, StorageError, UnknownTopicError
-from kandle.log.embedded.blobs import RESERVED
 from kandle.log.embedded.database import Database
 from kandle.log.port import TopicState
 from kandle.log.schema import decode_spec, differences, encode_spec, merged_columns
 from kandle.plan.topics import TopicSpec
+
+RESERVED = "__"
+"""Prefix of the log's own columns; columns of users must not begin with it."""
 
 TOPICS = "\0topics"
 """The generation that counts changes of topics; no group can have this name."""
 
 
 class Catalog:
-    """Of one connection, which remembers topics until one changes."""
+    """The topics that one connection knows; it looks at them again whenever one has changed."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -24,20 +26,20 @@ class Catalog:
         self._generation = -1
 
     def ensure(self, spec: TopicSpec) -> TopicState:
-        """Create the topic if it is missing, else compare it and add new nullable columns."""
-        _check_names(spec)
+        """Create a topic if it is missing, else compare it and add new nullable columns."""
+        _check_spec(spec)
         with self._database.transaction():
-            found = self._database.rows("SELECT id, spec, empty FROM topic WHERE name = ?", [spec.name])
-            if not found:
+            rows = self._database.rows("SELECT id, spec, empty FROM topic WHERE name = ?", [spec.name])
+            if not rows:
                 self._create(spec)
                 return TopicState(spec)
-            number, text, empty = found[0]
-            there = _spec_of(text, empty)
-            grown = replace(there, columns=merged_columns(there, spec))
-            if grown != there:
-                self._database.run("UPDATE topic SET spec = ?, empty = ? WHERE id = ?", [*encode_spec(grown), number])
-                self.changed()
-        return TopicState(grown, differences(grown, spec))
+            number, text, empty = rows[0]
+            stored = _spec_of(text, empty)
+            merged = replace(stored, columns=merged_columns(stored, spec))
+            if merged != stored:
+                self._database.run("UPDATE topic SET spec = ?, empty = ? WHERE id = ?", [*encode_spec(merged), number])
+                self.invalidate()
+        return TopicState(merged, differences(merged, spec))
 
     def _create(self, spec: TopicSpec) -> None:
         text, empty = encode_spec(spec)
@@ -45,34 +47,34 @@ class Catalog:
         assert number is not None
         for partition in range(spec.partitions):
             self._database.run("INSERT INTO partition (topic, number) VALUES (?, ?)", [number, partition])
-        self.changed()
+        self.invalidate()
 
-    def changed(self) -> None:
+    def invalidate(self) -> None:
         """Have all connections look at the topics again."""
         self._database.run(
             "INSERT INTO generation (name, number) VALUES (?, 1) ON CONFLICT (name) DO UPDATE SET number = number + 1", [TOPICS]
         )
 
     def known(self, name: str) -> tuple[int, TopicSpec]:
-        """A topic as it is now, after its number in the tables; UnknownTopicError names those that there are."""
+        """Return a topic's number in the tables and its spec; UnknownTopicError names the topics that exist."""
         generation = self._database.value("SELECT number FROM generation WHERE name = ?", [TOPICS])
         if generation != self._generation:
             self._topics.clear()
             self._generation = generation
         if name not in self._topics:
-            found = self._database.rows("SELECT id, spec, empty FROM topic WHERE name = ?", [name])
-            if not found:
+            rows = self._database.rows("SELECT id, spec, empty FROM topic WHERE name = ?", [name])
+            if not rows:
                 raise UnknownTopicError(f"there is no topic {name!r}; there are {', '.join(self.names()) or 'none'}")
-            number, text, empty = found[0]
+            number, text, empty = rows[0]
             self._topics[name] = (number, _spec_of(text, empty))
         return self._topics[name]
 
     def names(self) -> list[str]:
-        """Names of all topics, in their order; they can be read where descriptions are damaged."""
+        """Return the names of all topics in order; they can be read even where a topic's description is damaged."""
         return [row[0] for row in self._database.rows("SELECT name FROM topic ORDER BY name")]
 
     def all(self) -> list[TopicSpec]:
-        """All topics, by name."""
+        """Return all topics, by name."""
         return [_spec_of(text, empty) for text, empty in self._database.rows("SELECT spec, empty FROM topic ORDER BY name")]
 
 
@@ -83,7 +85,7 @@ def _spec_of(text: str, empty: bytes) -> TopicSpec:
         raise StorageError(f"{error}; stop all processes and run `kandle doctor --repair`") from error
 
 
-def _check_names(spec: TopicSpec) -> None:
+def _check_spec(spec: TopicSpec) -> None:
     names = [column.name for column in spec.columns]
     for name in names:
         if name.startswith(RESERVED):

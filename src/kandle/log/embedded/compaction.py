@@ -1,225 +1,247 @@
-"""Retention and compaction of the embedded log: old batches go, and of compacted topics all but the newest record of each key."""
+"""Maintenance of the embedded log: retention deletes old batches, compaction all but the newest record of each key.
+
+A compaction works beside readers and writers and never holds a long transaction. It lists the batches of a partition once,
+learns the newest offset of each key from all of them, and then rewrites them in chunks, each in a transaction of its own:
+
+    batches listed     [0..99] [100..199] [200..299]      [300..   ] is appended meanwhile and not touched
+    newest of keys     a -> 120   b -> 250   c -> 260
+    chunk 1            [0..99] [100..199]   becomes  [120]
+    chunk 2            [200..299]           becomes  [250, 260]
+    mark               partition.compacted = 300
+
+Records keep their offsets, so readers need not know. Each chunk is rewritten only if all its batches are still there: whoever
+else compacts or deletes at the same time has changed some of them, and then this round ends without a mark. Since a chunk only
+loses records that a listed, newer one has replaced, a process that dies between two chunks leaves a sound partition.
+"""
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, replace
 
 import polars as pl
 
-from kandle.log.embedded.blobs import HEADER, OFFSET, STORED, TIMESTAMP, TOMBSTONE, Stored, batch_of, span_of, whole
+from kandle.log.embedded.batches import (
+    COLUMNS,
+    HEADERS_COLUMN,
+    OFFSET,
+    TIMESTAMP,
+    TOMBSTONE,
+    PartitionRow,
+    StoredBatch,
+    decode_batch,
+)
+from kandle.log.embedded.connection import Connection
 from kandle.log.port import Maintenance
-from kandle.log.records import Batch, encode_frame
+from kandle.log.records import HEADERS, Batch
 from kandle.plan.topics import TopicSpec
+from kandle.time.timeframe import DAY
 
-if TYPE_CHECKING:
-    from kandle.log.embedded.log import EmbeddedLog
-
-ROWS_AT_ONCE = 200_000
-"""Rows that one round rewrites of a partition, so that no transaction is long."""
+CHUNK_ROWS = 200_000
+"""Rows that one transaction rewrites."""
 
 MOST_ROWS = 2_000_000
-"""Partitions with more rows are compacted piece by piece: nobody can remember so many keys."""
+"""Partitions with more rows are compacted chunk by chunk, since the newest offsets of so many keys do not fit into memory."""
 
-ROWS_PER_BATCH = 20_000
+BATCH_ROWS = 20_000
 LEAST_ROWS = 1_000
 """Fewer new records than this are not worth a compaction."""
 
-TOMBSTONES_KEPT = 24 * 3600 * 1_000_000
-"""Microseconds for which readers can still learn from its tombstone that a key is gone."""
+TOMBSTONE_RETENTION = DAY
+"""How long readers can still learn from its tombstone that a key is gone, in microseconds."""
+
+BatchSizes = list[tuple[int, int]]
+"""Numbers of batches with their rows, as they were when the work began."""
+
+NOTHING = Maintenance()
 
 
-Listed = list[tuple[int, int]]
-"""Numbers of batches with their rows, as they were when the work began; what comes later is not touched."""
+class Maintainer:
+    """Applies retention and compaction to the topics of a log."""
 
+    def __init__(self, connection: Connection) -> None:
+        self._database = connection.database
+        self._catalog = connection.catalog
+        self._batches = connection.batches
+        self._clock = connection.clock
 
-def maintain(log: EmbeddedLog) -> Maintenance:
-    """One round over all topics."""
-    rows = 0
-    size = 0
-    for spec in log.topics():
-        number = log.database.value("SELECT id FROM topic WHERE name = ?", [spec.name])
-        for partition in range(spec.partitions):
-            place = (int(number), partition)
-            for removed in (_expire(log, spec, place), _outgrown(log, spec, place), _compact(log, spec, place)):
-                rows += removed.rows
-                size += removed.bytes
-    return Maintenance(rows, size)
-
-
-def _expire(log: EmbeddedLog, spec: TopicSpec, place: tuple[int, int]) -> Maintenance:
-    """Batches that are older than the retention."""
-    if spec.retention is None:
-        return Maintenance()
-    oldest = log.clock.now() - spec.retention
-    last = log.database.value(
-        "SELECT max(last) FROM batch WHERE topic = ? AND partition = ? AND appended < ? AND last < "
-        "coalesce((SELECT min(last) FROM batch WHERE topic = ?1 AND partition = ?2 AND appended >= ?3), 9223372036854775807)",
-        [*place, oldest],
-    )
-    return _remove(log, place, last)
-
-
-def _outgrown(log: EmbeddedLog, spec: TopicSpec, place: tuple[int, int]) -> Maintenance:
-    """The oldest batches of a partition that has grown over its size."""
-    if spec.retention_bytes is None:
-        return Maintenance()
-    last = log.database.value(
-        "SELECT max(last) FROM (SELECT last, sum(bytes) OVER (ORDER BY last DESC) AS size FROM batch "
-        "WHERE topic = ? AND partition = ?) WHERE size > ?",
-        [*place, spec.retention_bytes],
-    )
-    return _remove(log, place, last)
-
-
-def _remove(log: EmbeddedLog, place: tuple[int, int], last: int | None) -> Maintenance:
-    if last is None:
-        return Maintenance()
-    where = "FROM batch WHERE topic = ? AND partition = ? AND last <= ?"
-    with log.database.transaction():
-        rows, size = log.database.rows(f"SELECT coalesce(sum(rows), 0), coalesce(sum(bytes), 0) {where}", [*place, last])[0]
-        log.database.run(f"DELETE {where}", [*place, last])
-        set_first(log, place)
-    return Maintenance(rows, size)
-
-
-def set_first(log: EmbeddedLog, place: tuple[int, int]) -> None:
-    """A partition begins where its first batch does; to be called inside of the transaction that takes batches away."""
-    log.database.run(
-        "UPDATE partition SET first = coalesce((SELECT min(first) FROM batch WHERE topic = ?1 AND partition = ?2), next) "
-        "WHERE topic = ?1 AND number = ?2",
-        place,
-    )
-
-
-def _compact(log: EmbeddedLog, spec: TopicSpec, place: tuple[int, int]) -> Maintenance:
-    """Rewrite the partition with the newest record of each key, once enough records are new; offsets stay what they are."""
-    if not spec.compacted or not spec.keys:
-        return Maintenance()
-    clean, dirty = log.database.rows(
-        "SELECT coalesce(sum(rows) FILTER (WHERE last < p.compacted), 0), "
-        "coalesce(sum(rows) FILTER (WHERE last >= p.compacted), 0) FROM batch b "
-        "JOIN partition p ON p.topic = b.topic AND p.number = b.partition WHERE b.topic = ? AND b.partition = ?",
-        place,
-    )[0]
-    if dirty < max(LEAST_ROWS, clean // 2):
-        return Maintenance()
-    listed = log.database.rows(
-        "SELECT b.id, b.rows, b.last FROM batch b JOIN partition p ON p.topic = b.topic AND p.number = b.partition "
-        "WHERE b.topic = ? AND b.partition = ? AND (? OR b.last >= p.compacted) ORDER BY b.last",
-        [*place, clean + dirty <= MOST_ROWS],
-    )
-    removed = _compacted(log, spec, place, [(number, rows) for number, rows, _ in listed], clean + dirty <= MOST_ROWS)
-    if removed is None:
-        # Somebody else has been at it; the next round will see what is left to do.
-        return Maintenance()
-    log.database.run("UPDATE partition SET compacted = ? WHERE topic = ? AND number = ?", [listed[-1][2] + 1, *place])
-    return removed
-
-
-def _compacted(log: EmbeddedLog, spec: TopicSpec, place: tuple[int, int], listed: Listed, is_whole: bool) -> Maintenance | None:
-    """Rewrite these batches; None if others have changed them meanwhile.
-
-    Where there are too many rows to know the newest of every key, each chunk keeps its own newest ones.
-    """
-    removed = Maintenance()
-    newest = _newest(log, spec, place, listed) if is_whole else None
-    for ids, batches in _chunks(log, spec, place, listed):
-        if len(batches) < len(ids):
-            return None
-        rows = whole(batches)
-        of_chunk = rows.group_by(list(spec.keys)).agg(pl.col(OFFSET).max()) if newest is None else newest
-        after = _rewrite(log, spec, place, ids, _kept(log, rows, of_chunk))
-        if after is None:
-            return None
-        removed = Maintenance(removed.rows + after.rows, removed.bytes + after.bytes)
-    return removed
-
-
-def _chunks(log: EmbeddedLog, spec: TopicSpec, place: tuple[int, int], listed: Listed) -> Iterator[tuple[list[int], list[Batch]]]:
-    """Numbers and contents of batches, so many at a time that they can be rewritten in one transaction."""
-    every = list(listed)
-    while every:
-        ids: list[int] = []
+    def run(self) -> Maintenance:
+        """Do one round over all topics."""
         rows = 0
-        while every and (not ids or rows + every[0][1] <= ROWS_AT_ONCE):
-            number, count = every.pop(0)
-            ids.append(number)
-            rows += count
-        marks = ", ".join("?" * len(ids))
-        found = log.database.rows(f"SELECT {STORED} FROM batch WHERE id IN ({marks}) ORDER BY last", ids)
-        yield ids, [batch_of(spec, place, Stored(*row)) for row in found]
+        size = 0
+        for name in self._catalog.names():
+            number, spec = self._catalog.known(name)
+            for partition in range(spec.partitions):
+                row = PartitionRow(number, partition)
+                for removed in (self._expire(spec, row), self._shrink(spec, row), self._compact(spec, row)):
+                    rows += removed.rows
+                    size += removed.bytes
+        return Maintenance(rows, size)
 
+    def _expire(self, spec: TopicSpec, row: PartitionRow) -> Maintenance:
+        """Delete batches that are older than the retention."""
+        if spec.retention is None:
+            return NOTHING
+        oldest = self._clock.now() - spec.retention
+        last = self._database.value(
+            "SELECT max(last) FROM batch WHERE topic = ? AND partition = ? AND appended < ? AND last < "
+            "coalesce((SELECT min(last) FROM batch WHERE topic = ?1 AND partition = ?2 AND appended >= ?3), 9223372036854775807)",
+            [*row, oldest],
+        )
+        return self._delete(row, last)
 
-def _newest(log: EmbeddedLog, spec: TopicSpec, place: tuple[int, int], listed: Listed) -> pl.DataFrame | None:
-    """The greatest offset of each key; None if others have removed all batches meanwhile."""
-    keys = list(spec.keys)
-    newest: pl.DataFrame | None = None
-    for _, batches in _chunks(log, spec, place, listed):
-        if not batches:
-            continue
-        found = whole(batches).group_by(keys).agg(pl.col(OFFSET).max())
-        newest = found if newest is None else pl.concat([newest, found]).group_by(keys).agg(pl.col(OFFSET).max())
-    return newest
+    def _shrink(self, spec: TopicSpec, row: PartitionRow) -> Maintenance:
+        """Delete the oldest batches of a partition that has outgrown its size."""
+        if spec.retention_bytes is None:
+            return NOTHING
+        last = self._database.value(
+            "SELECT max(last) FROM (SELECT last, sum(bytes) OVER (ORDER BY last DESC) AS size FROM batch "
+            "WHERE topic = ? AND partition = ?) WHERE size > ?",
+            [*row, spec.retention_bytes],
+        )
+        return self._delete(row, last)
 
+    def _delete(self, row: PartitionRow, last: int | None) -> Maintenance:
+        """Delete batches up to the one that ends at an offset."""
+        if last is None:
+            return NOTHING
+        where = "FROM batch WHERE topic = ? AND partition = ? AND last <= ?"
+        with self._database.transaction():
+            rows, size = self._database.rows(f"SELECT coalesce(sum(rows), 0), coalesce(sum(bytes), 0) {where}", [*row, last])[0]
+            self._database.run(f"DELETE {where}", [*row, last])
+            self._batches.update_first(row)
+        return Maintenance(rows, size)
 
-def _kept(log: EmbeddedLog, frame: pl.DataFrame, newest: pl.DataFrame) -> pl.DataFrame:
-    kept = frame.join(newest, on=OFFSET, how="semi", maintain_order="left")
-    aged = pl.col(TIMESTAMP) < log.clock.now() - TOMBSTONES_KEPT
-    return kept.filter(~(pl.col(TOMBSTONE) & aged))
-
-
-def _rewrite(log: EmbeddedLog, spec: TopicSpec, place: tuple[int, int], ids: list[int], kept: pl.DataFrame) -> Maintenance | None:
-    stored = [_stored(spec, part) for part in kept.iter_slices(ROWS_PER_BATCH)] if kept.height else []
-    marks = ", ".join("?" * len(ids))
-    with log.database.transaction():
-        count, rows, size = log.database.rows(
-            f"SELECT count(*), coalesce(sum(rows), 0), coalesce(sum(bytes), 0) FROM batch WHERE id IN ({marks})", ids
+    def _compact(self, spec: TopicSpec, row: PartitionRow) -> Maintenance:
+        """Compact a partition once enough of its records are new."""
+        if not spec.compacted or not spec.keys:
+            return NOTHING
+        clean, dirty = self._database.rows(
+            "SELECT coalesce(sum(rows) FILTER (WHERE last < p.compacted), 0), "
+            "coalesce(sum(rows) FILTER (WHERE last >= p.compacted), 0) FROM batch b "
+            "JOIN partition p ON p.topic = b.topic AND p.number = b.partition WHERE b.topic = ? AND b.partition = ?",
+            row,
         )[0]
-        if count < len(ids):
-            return None
-        log.database.run(f"DELETE FROM batch WHERE id IN ({marks})", ids)
-        for each in (found.sealed(*place) for found in stored):
-            log.database.run(
-                f"INSERT INTO batch (topic, partition, {STORED}, bytes) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                [
-                    *place,
-                    each.first,
-                    each.last,
-                    each.rows,
-                    each.appended,
-                    each.low,
-                    each.high,
-                    each.checksum,
-                    each.blob,
-                    len(each.blob),
-                ],
-            )
-        set_first(log, place)
-    return Maintenance(rows - kept.height, size - sum(len(each.blob) for each in stored))
+        if dirty < max(LEAST_ROWS, clean // 2):
+            return NOTHING
+        is_whole = clean + dirty <= MOST_ROWS
+        listed = self._database.rows(
+            "SELECT b.id, b.rows, b.last FROM batch b JOIN partition p ON p.topic = b.topic AND p.number = b.partition "
+            "WHERE b.topic = ? AND b.partition = ? AND (? OR b.last >= p.compacted) ORDER BY b.last",
+            [*row, is_whole],
+        )
+        removed = self._rewrite_all(spec, row, [(number, rows) for number, rows, _ in listed], is_whole=is_whole)
+        if removed is None:
+            # Others have changed the batches; the next round sees what is left to do.
+            return NOTHING
+        self._database.run("UPDATE partition SET compacted = ? WHERE topic = ? AND number = ?", [listed[-1][2] + 1, *row])
+        return removed
+
+    def _rewrite_all(self, spec: TopicSpec, row: PartitionRow, sizes: BatchSizes, *, is_whole: bool) -> Maintenance | None:
+        """Rewrite batches chunk by chunk; return None if others have changed them meanwhile.
+
+        Where there are too many rows to know the newest of each key (`is_whole` is false), each chunk keeps its own newest ones.
+        """
+        removed = NOTHING
+        newest = self._newest(spec, row, sizes) if is_whole else None
+        for chunk in self._chunks(spec, row, sizes):
+            if len(chunk.batches) < len(chunk.numbers):
+                return None
+            rows = _as_frame(chunk.batches)
+            of_chunk = rows.group_by(list(spec.keys)).agg(pl.col(OFFSET).max()) if newest is None else newest
+            after = self._rewrite(spec, row, chunk.numbers, self._remaining(rows, of_chunk))
+            if after is None:
+                return None
+            removed = Maintenance(removed.rows + after.rows, removed.bytes + after.bytes)
+        return removed
+
+    def _chunks(self, spec: TopicSpec, row: PartitionRow, sizes: BatchSizes) -> Iterator[_Chunk]:
+        """Read batches, so many at a time that they can be rewritten in one transaction."""
+        for numbers in _split(sizes):
+            marks = ", ".join("?" * len(numbers))
+            rows = self._database.rows(f"SELECT {COLUMNS} FROM batch WHERE id IN ({marks}) ORDER BY last", numbers)
+            yield _Chunk(numbers, [decode_batch(spec, row, StoredBatch(*fields)) for fields in rows])
+
+    def _newest(self, spec: TopicSpec, row: PartitionRow, sizes: BatchSizes) -> pl.DataFrame | None:
+        """Return the greatest offset of each key; None if others have deleted all batches meanwhile."""
+        keys = list(spec.keys)
+        newest: pl.DataFrame | None = None
+        for chunk in self._chunks(spec, row, sizes):
+            if not chunk.batches:
+                continue
+            of_chunk = _as_frame(chunk.batches).group_by(keys).agg(pl.col(OFFSET).max())
+            newest = of_chunk if newest is None else pl.concat([newest, of_chunk]).group_by(keys).agg(pl.col(OFFSET).max())
+        return newest
+
+    def _remaining(self, frame: pl.DataFrame, newest: pl.DataFrame) -> pl.DataFrame:
+        """Return the records that stay: the newest of each key, without tombstones that all readers have had time to see."""
+        remaining = frame.join(newest, on=OFFSET, how="semi", maintain_order="left")
+        is_old = pl.col(TIMESTAMP) < self._clock.now() - TOMBSTONE_RETENTION
+        return remaining.filter(~(pl.col(TOMBSTONE) & is_old))
+
+    def _rewrite(self, spec: TopicSpec, row: PartitionRow, numbers: list[int], frame: pl.DataFrame) -> Maintenance | None:
+        """Replace batches by the records that stay of them; return None if some of the batches are gone."""
+        stored = [_with_holes(spec, part) for part in frame.iter_slices(BATCH_ROWS)] if frame.height else []
+        marks = ", ".join("?" * len(numbers))
+        with self._database.transaction():
+            count, rows, size = self._database.rows(
+                f"SELECT count(*), coalesce(sum(rows), 0), coalesce(sum(bytes), 0) FROM batch WHERE id IN ({marks})", numbers
+            )[0]
+            if count < len(numbers):
+                return None
+            self._database.run(f"DELETE FROM batch WHERE id IN ({marks})", numbers)
+            for batch in stored:
+                self._batches.insert(row, batch)
+            self._batches.update_first(row)
+        return Maintenance(rows - frame.height, size - sum(len(batch.blob) for batch in stored))
 
 
-def _stored(spec: TopicSpec, part: pl.DataFrame) -> Stored:
-    """A run of rows with holes between their offsets, as a row of the table of batches."""
-    nothing = [name for name in (HEADER,) if part[name].null_count() == part.height]
-    nothing += [TOMBSTONE] if not part[TOMBSTONE].any() else []
-    blob = encode_frame(part.drop(nothing))
-    low, high = span_of(spec, part)
-    offsets = part[OFFSET]
-    return Stored(
-        int(offsets[0]),
-        int(offsets[-1]),
-        part.height,
-        _greatest(part[TIMESTAMP]),
-        low,
-        high,
-        zlib.crc32(blob),
-        blob,
-    )
+@dataclass(frozen=True, slots=True)
+class _Chunk:
+    """Batches that are rewritten in one transaction; those that are gone by now are only among `numbers`."""
+
+    numbers: list[int]
+    batches: list[Batch]
 
 
-def _greatest(column: pl.Series) -> int:
-    greatest = column.max()
-    assert isinstance(greatest, int)
-    return greatest
+def _split(sizes: BatchSizes) -> Iterator[list[int]]:
+    """Split batches into runs of at most `CHUNK_ROWS` rows, at least one batch each."""
+    numbers: list[int] = []
+    rows = 0
+    for number, count in sizes:
+        if numbers and rows + count > CHUNK_ROWS:
+            yield numbers
+            numbers, rows = [], 0
+        numbers.append(number)
+        rows += count
+    if numbers:
+        yield numbers
+
+
+def _as_frame(batches: list[Batch]) -> pl.DataFrame:
+    """Return batches as one frame that also holds offsets, timestamps, headers and tombstones."""
+    frames = []
+    for batch in batches:
+        records = batch.records
+        columns = [
+            pl.Series(OFFSET, batch.offsets),
+            pl.Series(TIMESTAMP, batch.timestamps),
+            _or_constant(records.headers, None, HEADERS).alias(HEADERS_COLUMN),
+            _or_constant(records.tombstones, False, pl.Boolean()).alias(TOMBSTONE),
+        ]
+        frames.append(records.frame.with_columns(columns))
+    return pl.concat(frames)
+
+
+def _or_constant(series: pl.Series | None, value: bool | None, dtype: pl.DataType) -> pl.Expr | pl.Series:
+    return pl.lit(value, dtype=dtype) if series is None else series
+
+
+def _with_holes(spec: TopicSpec, frame: pl.DataFrame) -> StoredBatch:
+    """Return records whose offsets have holes as a batch."""
+    absent = [HEADERS_COLUMN] if frame[HEADERS_COLUMN].null_count() == frame.height else []
+    absent += [] if frame[TOMBSTONE].any() else [TOMBSTONE]
+    stored = StoredBatch.of(spec, frame.drop(absent))
+    offsets, newest = frame[OFFSET], frame[TIMESTAMP].max()
+    assert isinstance(newest, int)
+    return replace(stored, first=int(offsets[0]), last=int(offsets[-1]), appended=newest)

@@ -1,8 +1,11 @@
-"""The SQLite file of the embedded log: its tables, its transactions, and what its errors mean."""
+"""The SQLite file of the embedded log: its tables, its transactions, and what its errors mean.
+
+Processes that use the log hold a shared lock on a file beside it, and a repair needs that lock for itself. Where the system
+has no such locks (Windows), an open SQLite file cannot be renamed, so that a repair fails there for the same reason.
+"""
 
 from __future__ import annotations
 
-import fcntl
 import os
 import sqlite3
 import threading
@@ -14,10 +17,10 @@ from typing import Any, Literal
 from kandle.errors import StorageError, UnavailableError
 
 FILE = "log.db"
-USE = "in-use"
-"""Whoever uses the log holds a shared lock on this file, which ends with the process."""
+LOCK_FILE = "in-use"
+"""Every process that uses the log holds a shared lock on this file; the lock ends with the process."""
 
-VERSION = 1
+FORMAT_VERSION = 1
 PATIENCE = 60
 """Seconds to wait for another process that is writing."""
 
@@ -45,32 +48,51 @@ CREATE TABLE position (
     name TEXT NOT NULL, topic TEXT NOT NULL, partition INTEGER NOT NULL, next INTEGER NOT NULL,
     PRIMARY KEY (name, topic, partition)) WITHOUT ROWID;
 """
-"""`name` of generation, member, lease and position is the group's; `next` is the next offset to be written or read."""
+"""`name` of generation, member, lease and position is the group's; `next` is the next offset to be written or read.
 
-_WHAT = {
+`bell` has the named pipes of waiting readers (`notification`).
+"""
+
+_DAMAGED = "stop all processes and run `kandle doctor --repair`"
+
+_MEANINGS = {
     sqlite3.SQLITE_FULL: "the disk is full; nothing of this write was kept, free some space and write again",
     sqlite3.SQLITE_IOERR: "the disk reports an error; nothing of this write was kept, look at free space and at the system's log",
-    sqlite3.SQLITE_BUSY: f"another process has kept it locked for {PATIENCE} s; is one stopped in the middle of a write?",
-    sqlite3.SQLITE_CORRUPT: "the file is damaged; stop all processes and run `kandle doctor --repair`",
-    sqlite3.SQLITE_NOTADB: "the file is damaged or not a log; stop all processes and run `kandle doctor --repair`",
+    sqlite3.SQLITE_BUSY: f"another process has kept it locked for {PATIENCE}s; is one stopped in the middle of a write?",
+    sqlite3.SQLITE_CORRUPT: f"the file is damaged; {_DAMAGED}",
+    sqlite3.SQLITE_NOTADB: f"the file is damaged or not a log; {_DAMAGED}",
     sqlite3.SQLITE_READONLY: "it cannot be written; look at its permissions",
     sqlite3.SQLITE_CANTOPEN: "it cannot be opened; look at the folder and its permissions",
 }
 
-_PASSING = {sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}
+_TRANSIENT = {sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}
+
+
+def log_file(folder: Path) -> Path:
+    """Return the file that holds the log of a folder, whether it exists or not."""
+    return folder / FILE
 
 
 class Database:
-    """One connection, used by one thread at a time; `path` is the folder, None is in memory."""
+    """One connection to the file, used by one thread at a time.
+
+    Args:
+        path: The folder of the log; it is created if it is missing. None keeps everything in memory.
+        durability: "full" waits until the disk has each commit; "normal" survives the end of any process.
+    """
 
     def __init__(self, path: Path | None, durability: Durability = "normal") -> None:
         self.path = path
         self._lock = threading.RLock()
         self._depth = 0
         with self.translated():
-            self._use = None if path is None else _shared_use(path)
-            place = ":memory:" if path is None else str(path / FILE)
-            self._connection = sqlite3.connect(place, timeout=PATIENCE, isolation_level=None, check_same_thread=False)
+            self._lock_file = None if path is None else _shared_lock(path)
+            self._connection = sqlite3.connect(
+                ":memory:" if path is None else str(log_file(path)),
+                timeout=PATIENCE,
+                isolation_level=None,
+                check_same_thread=False,
+            )
             try:
                 self._prepare(durability)
             except BaseException:
@@ -92,9 +114,11 @@ class Database:
                     raise StorageError(f"{self.path}: its {FILE} is a database of something else, not a log; name another folder")
                 for statement in TABLES.split(";\n"):
                     run(statement)
-                run(f"PRAGMA user_version = {VERSION}")
-            elif version != VERSION:
-                raise StorageError(f"{self.path} was written by another version of kandle (format {version}, not {VERSION})")
+                run(f"PRAGMA user_version = {FORMAT_VERSION}")
+            elif version != FORMAT_VERSION:
+                raise StorageError(
+                    f"{self.path} was written by another version of kandle (format {version}, not {FORMAT_VERSION})"
+                )
 
     def run(self, statement: str, values: Sequence[Any] = ()) -> sqlite3.Cursor:
         """Run one statement."""
@@ -102,18 +126,18 @@ class Database:
             return self._connection.execute(statement, values)
 
     def rows(self, statement: str, values: Sequence[Any] = ()) -> list[Any]:
-        """All rows of one statement."""
+        """Return all rows of one statement."""
         with self._lock, self.translated():
             return self._connection.execute(statement, values).fetchall()
 
     def value(self, statement: str, values: Sequence[Any] = ()) -> Any:
-        """The first column of the first row, or None."""
-        found = self.rows(statement, values)
-        return found[0][0] if found else None
+        """Return the first column of the first row, or None if there is no row."""
+        rows = self.rows(statement, values)
+        return rows[0][0] if rows else None
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
-        """All or nothing; a transaction inside another one is a part of it."""
+        """Keep all changes of the block or none; a transaction inside another one is a part of it."""
         with self._lock, self.translated():
             if self._depth:
                 self._depth += 1
@@ -136,51 +160,71 @@ class Database:
 
     @contextmanager
     def translated(self) -> Iterator[None]:
-        """Errors of the file as StorageError, said once and in words."""
+        """Raise StorageError for errors of the file, UnavailableError for those that may pass."""
         try:
             yield
         except sqlite3.Error as error:
             code = getattr(error, "sqlite_errorcode", 0) & 0xFF
-            kind = UnavailableError if code in _PASSING else StorageError
-            raise kind(f"log {self.path or 'in memory'}: {_WHAT.get(code, str(error))} ({error})") from error
+            kind = UnavailableError if code in _TRANSIENT else StorageError
+            raise kind(f"log {self.path or 'in memory'}: {_MEANINGS.get(code, str(error))} ({error})") from error
         except OSError as error:
             if isinstance(error, StorageError):
                 raise
             is_file = isinstance(error, FileExistsError | NotADirectoryError)
-            what = "a log is a folder, and there is a file in its place; name another folder" if is_file else str(error)
-            raise StorageError(f"log {self.path}: {what}") from error
+            meaning = "a log is a folder, but this is a file; name another folder" if is_file else str(error)
+            raise StorageError(f"log {self.path}: {meaning}") from error
         except UnicodeDecodeError as error:
             # Names or messages that SQLite has read from damaged pages.
-            raise StorageError(f"log {self.path}: {_WHAT[sqlite3.SQLITE_CORRUPT]} ({error})") from error
+            raise StorageError(f"log {self.path}: {_MEANINGS[sqlite3.SQLITE_CORRUPT]} ({error})") from error
 
     def close(self) -> None:
-        """Close the connection."""
+        """Close the connection and let go of the lock."""
         with self._lock:
             self._connection.close()
-            if self._use is not None:
-                os.close(self._use)
+            if self._lock_file is not None:
+                os.close(self._lock_file)
 
 
-def _shared_use(path: Path) -> int:
-    """Say that the log is in use, for as long as the file is open."""
-    path.mkdir(parents=True, exist_ok=True)
-    use = os.open(path / USE, os.O_RDWR | os.O_CREAT, 0o644)
-    try:
-        fcntl.flock(use, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        os.close(use)
-        raise StorageError(f"log {path}: it is being repaired; try again when that is done") from error
-    return use
+def _shared_lock(folder: Path) -> int:
+    """Take the lock of users of the log; return the open file, with which the lock ends."""
+    folder.mkdir(parents=True, exist_ok=True)
+    lock_file = _open_lock_file(folder)
+    if not _lock(lock_file, is_exclusive=False):
+        os.close(lock_file)
+        raise StorageError(f"log {folder}: it is being repaired; try again when that is done")
+    return lock_file
 
 
 @contextmanager
-def only_use(path: Path) -> Iterator[None]:
-    """Be the only one that uses the log; StorageError if there are others."""
-    use = os.open(path / USE, os.O_RDWR | os.O_CREAT, 0o644)
+def exclusive_use(folder: Path) -> Iterator[None]:
+    """Keep all others from using a log; StorageError if one uses it."""
+    in_use = StorageError(f"the log in {folder} is in use; stop all processes that use it first")
+    lock_file = _open_lock_file(folder)
     try:
-        fcntl.flock(use, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if not _lock(lock_file, is_exclusive=True):
+            raise in_use
         yield
-    except BlockingIOError as error:
-        raise StorageError(f"the log in {path} is in use; stop all processes that use it first") from error
+    except PermissionError as error:
+        if os.name == "nt":
+            # There an open file cannot be renamed.
+            raise in_use from error
+        raise
     finally:
-        os.close(use)
+        os.close(lock_file)
+
+
+def _open_lock_file(folder: Path) -> int:
+    return os.open(folder / LOCK_FILE, os.O_RDWR | os.O_CREAT, 0o644)
+
+
+def _lock(lock_file: int, *, is_exclusive: bool) -> bool:
+    """Lock an open file without waiting; return False if others hold a lock on it that excludes this one."""
+    try:
+        import fcntl
+    except ModuleNotFoundError:
+        return True
+    try:
+        fcntl.flock(lock_file, (fcntl.LOCK_EX if is_exclusive else fcntl.LOCK_SH) | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True

@@ -1,4 +1,14 @@
-"""Saves what can be saved of a damaged log into a sound one."""
+"""Damage of the embedded log: finding it, and saving what is sound into a new file.
+
+A repair copies all sound rows of the damaged file into a new one, and then gives the new file the name of the old one. The
+damaged file is kept under another name; it is only read, from a copy, since SQLite changes what it opens.
+
+    log.db                              damaged
+    log.db -> repair/damaged.db         working copy, which SQLite may change
+    repair/damaged.db -> repair/log.db  sound rows, in one transaction
+    log.db -> log.db.damaged-1          renamed with its -wal and -shm
+    repair/log.db -> log.db             complete before it gets the name
+"""
 
 from __future__ import annotations
 
@@ -10,64 +20,103 @@ from pathlib import Path
 from typing import Any
 
 from kandle.errors import StorageError
-from kandle.log.embedded.blobs import Stored
-from kandle.log.embedded.database import FILE, Database, only_use
+from kandle.log.embedded.batches import COLUMNS, PartitionRow, StoredBatch
+from kandle.log.embedded.connection import Connection
+from kandle.log.embedded.database import FILE, Database, exclusive_use, log_file
 from kandle.log.schema import decode_spec
 
 DAMAGE = (sqlite3.DatabaseError, UnicodeDecodeError)
-"""What reading a damaged page may raise: also names and messages that are no text any more."""
+"""What reading a damaged page may raise; also names and messages that are no text any more."""
 
 MOST_MISSES = 100_000
-"""After so many numbers without a batch there are no more."""
+"""After so many numbers without a batch the search for batches ends."""
 
 SUFFIXES = ("", "-wal", "-shm")
 
 COPIED = ("topic", "partition", "generation", "lease", "position")
 
 
+def find_damage(connection: Connection) -> list[str]:
+    """Return what is wrong with a log that can be opened, a sentence for each problem; nothing if it is sound."""
+    try:
+        integrity = connection.database.rows("PRAGMA integrity_check")
+        problems = [row[0] for row in integrity if row[0] != "ok"]
+    except StorageError as error:
+        problems = [str(error)]
+    for name in connection.catalog.names():
+        try:
+            problems += _damaged_batches(connection, name)
+        except StorageError as error:
+            problems.append(str(error))
+    return problems
+
+
+def _damaged_batches(connection: Connection, name: str) -> Iterator[str]:
+    number, _ = connection.catalog.known(name)
+    statement = f"SELECT partition, {COLUMNS} FROM batch WHERE topic = ? ORDER BY partition, last"
+    with connection.database.translated():
+        for partition, *fields in connection.database.run(statement, [number]):
+            stored = StoredBatch(*fields)
+            if not stored.is_sound(PartitionRow(number, partition)):
+                yield f"topic {name}, partition {partition}, offsets {stored.first} to {stored.last}: damaged bytes"
+
+
 @dataclass(frozen=True, slots=True)
 class Repair:
-    """What a repair did: batches kept, what was lost in words, and where the damaged file is."""
+    """Result of a repair: the number of batches that were kept, what was lost in words, and where the damaged file is now."""
 
     kept: int
     lost: tuple[str, ...]
     backup: Path
 
     def __str__(self) -> str:
-        what = "; lost: " + "; ".join(self.lost) if self.lost else "; nothing was lost"
-        return f"{self.kept} batches kept{what}; the damaged file is {self.backup}"
+        lost = f"lost: {'; '.join(self.lost)}" if self.lost else "nothing was lost"
+        return f"{self.kept} batches kept; {lost}; the damaged file is {self.backup}"
 
 
-def repair(path: Path) -> Repair:
-    """Write all sound batches of the log in this folder into a new file and put it in the place of the old one."""
-    damaged = path / FILE
+def repair(folder: Path) -> Repair:
+    """Save all sound batches of the log in a folder into a new file that takes its place.
+
+    Args:
+        folder: The folder of the log. No process may use it.
+
+    Returns:
+        What was kept and what was lost.
+
+    Raises:
+        StorageError: The folder has no log, or a process uses it.
+    """
+    damaged = log_file(folder)
     if not damaged.exists():
-        raise StorageError(f"there is no log in {path}")
-    with only_use(path):
+        raise StorageError(f"there is no log in {folder}")
+    with exclusive_use(folder):
         backup = _free_name(damaged)
-        fresh_folder = path / "repair"
+        fresh_folder = folder / "repair"
         shutil.rmtree(fresh_folder, ignore_errors=True)
         fresh = Database(fresh_folder)
         try:
-            kept, lost = _copied(_working_copy(damaged, fresh_folder), fresh)
+            kept, lost = _copy_sound_rows(_working_copy(damaged, fresh_folder), fresh)
         finally:
             fresh.close()
         # Both files are complete before the names change.
         for suffix in SUFFIXES:
-            if (part := damaged.with_name(damaged.name + suffix)).exists():
-                part.rename(backup.with_name(backup.name + suffix))
+            if (part := _with_suffix(damaged, suffix)).exists():
+                part.rename(_with_suffix(backup, suffix))
         (fresh_folder / FILE).rename(damaged)
         shutil.rmtree(fresh_folder)
     return Repair(kept, tuple(lost), backup)
 
 
+def _with_suffix(file: Path, suffix: str) -> Path:
+    return file.with_name(file.name + suffix)
+
+
 def _working_copy(damaged: Path, folder: Path) -> Path:
-    """A copy to read from, since SQLite changes what it opens; the damaged file stays as it is."""
     copy = folder / "damaged.db"
     for suffix in SUFFIXES:
-        if (part := damaged.with_name(damaged.name + suffix)).exists():
-            shutil.copyfile(part, copy.with_name(copy.name + suffix))
-    _tell_size(copy)
+        if (part := _with_suffix(damaged, suffix)).exists():
+            shutil.copyfile(part, _with_suffix(copy, suffix))
+    _correct_size(copy)
     return copy
 
 
@@ -78,8 +127,8 @@ def _free_name(damaged: Path) -> Path:
     return backup
 
 
-def _tell_size(copy: Path) -> None:
-    """Write the number of pages that are there into the head: SQLite reads nothing of a file that is shorter than it says."""
+def _correct_size(copy: Path) -> None:
+    """Write the actual number of pages into the header: SQLite reads nothing of a file that is shorter than it says."""
     with copy.open("r+b") as file:
         header = file.read(100)
         if len(header) == 100 and header.startswith(b"SQLite format 3"):
@@ -90,7 +139,8 @@ def _tell_size(copy: Path) -> None:
                 file.write(pages.to_bytes(4, "big"))
 
 
-def _copied(damaged: Path, fresh: Database) -> tuple[int, list[str]]:
+def _copy_sound_rows(damaged: Path, fresh: Database) -> tuple[int, list[str]]:
+    """Copy what is sound; return the number of batches and what was lost."""
     source = sqlite3.connect(damaged)
     lost: list[str] = []
     kept = 0
@@ -98,22 +148,21 @@ def _copied(damaged: Path, fresh: Database) -> tuple[int, list[str]]:
         with fresh.transaction():
             for table in COPIED:
                 rows = list(_rows(source, table, lost))
-                _insert(fresh, table, [row for row in rows if table != "topic" or _is_topic(row, lost)])
+                _insert(fresh, table, [row for row in rows if table != "topic" or _is_sound_topic(row, lost)])
             topics = dict(fresh.rows("SELECT id, name FROM topic"))
-            for row in _batches(source, lost):
-                place = f"topic {topics.get(row[1], row[1])}, partition {row[2]}, offsets {row[3]} to {row[4]}"
-                if row[1] in topics and _is_sound(row):
+            for row in _batch_rows(source, lost):
+                if row[1] in topics and _is_sound_batch(row):
                     _insert(fresh, "batch", [row])
                     kept += 1
                 else:
-                    lost.append(place)
-            _mend_partitions(fresh)
+                    lost.append(f"topic {topics.get(row[1], row[1])}, partition {row[2]}, offsets {row[3]} to {row[4]}")
+            _restore_partitions(fresh)
     finally:
         source.close()
     return kept, lost
 
 
-def _is_topic(row: tuple[Any, ...], lost: list[str]) -> bool:
+def _is_sound_topic(row: tuple[Any, ...], lost: list[str]) -> bool:
     try:
         decode_spec(row[2], row[3])
     except StorageError:
@@ -122,23 +171,24 @@ def _is_topic(row: tuple[Any, ...], lost: list[str]) -> bool:
     return True
 
 
-def _is_sound(row: tuple[Any, ...]) -> bool:
-    """Whether a row of the table of batches is as it was written."""
+def _is_sound_batch(row: tuple[Any, ...]) -> bool:
+    """Return whether a row of the table of batches is as it was written."""
     _, topic, partition, first, last, count, appended, low, high, checksum, _, blob = row
-    return isinstance(blob, bytes) and Stored(first, last, count, appended, low, high, checksum, blob).is_sound(topic, partition)
+    stored = StoredBatch(first, last, count, appended, low, high, checksum, blob)
+    return isinstance(blob, bytes) and stored.is_sound(PartitionRow(topic, partition))
 
 
 def _rows(source: sqlite3.Connection, table: str, lost: list[str]) -> Iterator[tuple[Any, ...]]:
-    """Rows of a small table up to the first that cannot be read."""
+    """Yield the rows of a small table up to the first that cannot be read."""
     try:
         yield from source.execute(f"SELECT * FROM {table}")
     except DAMAGE as error:
         lost.append(f"a part of the table {table} ({error})")
 
 
-def _batches(source: sqlite3.Connection, lost: list[str]) -> Iterator[tuple[Any, ...]]:
-    """Batches one by one, so that one that cannot be read does not take the others along."""
-    newest = _newest(source)
+def _batch_rows(source: sqlite3.Connection, lost: list[str]) -> Iterator[tuple[Any, ...]]:
+    """Yield batches one by one, so that one that cannot be read does not take the others along."""
+    newest = _newest_batch(source)
     number, misses = 0, 0
     broken: list[int] = []
     while (newest is None and misses < MOST_MISSES) or (newest is not None and number < newest):
@@ -158,8 +208,8 @@ def _batches(source: sqlite3.Connection, lost: list[str]) -> Iterator[tuple[Any,
         lost.append(f"what was on damaged pages, about batches {broken[0]} to {broken[-1] if newest else 'the newest'}")
 
 
-def _newest(source: sqlite3.Connection) -> int | None:
-    """The greatest number of a batch; None if the page that says it is damaged."""
+def _newest_batch(source: sqlite3.Connection) -> int | None:
+    """Return the greatest number of a batch; None if the page that says it is damaged."""
     try:
         return int(source.execute("SELECT max(id) FROM batch").fetchone()[0] or 0)
     except DAMAGE:
@@ -172,8 +222,8 @@ def _insert(fresh: Database, table: str, rows: list[tuple[Any, ...]]) -> None:
         fresh.run(f"INSERT OR IGNORE INTO {table} VALUES ({marks})", row)
 
 
-def _mend_partitions(fresh: Database) -> None:
-    """Partitions whose row was lost, and ends that lie behind their batches."""
+def _restore_partitions(fresh: Database) -> None:
+    """Restore partitions whose row was lost, and ends that lie before the end of the batches."""
     fresh.run(
         "INSERT OR IGNORE INTO partition (topic, number, first, next) "
         "SELECT topic, partition, min(first), max(last) + 1 FROM batch GROUP BY topic, partition"

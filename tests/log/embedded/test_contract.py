@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from kandle.errors import FencedError, SchemaError
 from kandle.log.embedded.log import EmbeddedLog
+from kandle.log.embedded.notification import Waiting
 from kandle.log.port import Consumer, GroupSpec, Log, TopicPartition
 from kandle.log.records import Batch, Write
 from kandle.plan.topics import TopicColumn
@@ -248,18 +249,26 @@ class Play:
 class TestEmbedded(LocalContract):
     """A log in a folder."""
 
+    waiting: Waiting | None = None
+
     @pytest.fixture
     def log(self, tmp_path: Path) -> Iterator[Log]:
         self.path, self.clock = tmp_path / "log", MovedClock()
-        self.opened = EmbeddedLog(self.path, self.clock)
+        self.opened = EmbeddedLog(self.path, self.clock, waiting=self.waiting)
         yield self.opened
         assert self.opened.check() == []
         self.opened.close()
 
     def reopen(self, log: Log) -> Log:
         log.close()
-        self.opened = EmbeddedLog(self.path, self.clock)
+        self.opened = EmbeddedLog(self.path, self.clock, waiting=self.waiting)
         return self.opened
+
+
+class TestPolling(TestEmbedded):
+    """A log in a folder, on a system without named pipes."""
+
+    waiting = "poll"
 
 
 class TestInMemory(LocalContract):

@@ -19,7 +19,7 @@ from kandle.log.embedded.repair import repair
 from kandle.log.port import GroupSpec, TopicPartition
 from kandle.time.timeframe import MINUTE
 from tests.log.building import MovedClock, numbers_of, offsets_of, partitions_of, read_all, settle_on, topic_spec, write
-from tests.log.processes import Process
+from tests.log.embedded.processes import Process
 
 PARTITIONS = 2
 APPENDS = 30
@@ -423,7 +423,7 @@ def test_the_file_does_not_grow_for_ever_when_old_records_go(tmp_path: Path) -> 
 
 def test_a_file_in_the_place_of_the_folder_is_named(tmp_path: Path) -> None:
     (tmp_path / "data").touch()
-    with pytest.raises(StorageError, match=r"log .*data: a log is a folder, and there is a file in its place"):
+    with pytest.raises(StorageError, match=r"log .*data: a log is a folder, but this is a file; name another folder"):
         EmbeddedLog(tmp_path / "data")
 
 

@@ -11,6 +11,7 @@ from signal import SIGCONT, SIGSTOP
 import pytest
 
 from kandle.log.embedded.log import EmbeddedLog
+from kandle.log.embedded.notification import Waiting
 from kandle.log.port import Consumer, GroupSpec, TopicPartition
 from kandle.time.clock import SystemClock
 from kandle.time.timeframe import MILLISECOND, MINUTE, SECOND
@@ -26,7 +27,7 @@ from tests.log.building import (
     topic_spec,
     write,
 )
-from tests.log.processes import Process
+from tests.log.embedded.processes import Process
 from tests.waiting import aside, result_of, wait_for
 
 Start = Callable[..., Process]
@@ -131,26 +132,41 @@ def test_a_reader_in_another_process_wakes_when_a_batch_is_committed(log: Embedd
 
 
 WITHOUT_LOOKING = """
-import kandle.log.embedded.group
-kandle.log.embedded.group.LONGEST_WAIT = LONG
+import kandle.log.embedded.consumer
+kandle.log.embedded.consumer.LONGEST_WAIT = LONG
 """
 
 
+WITHOUT_PIPES = """
+import os, select
+log.close()
+del os.mkfifo, select.poll
+sys.modules["fcntl"] = None
+log = EmbeddedLog(Path(path))
+"""
+"""A system that has neither named pipes nor locks of files."""
+
+
+@pytest.mark.parametrize(
+    ("waiting", "system"), [("pipe", ""), ("pipe", WITHOUT_PIPES), ("poll", WITHOUT_PIPES)], ids=["pipes", "mixed", "polling"]
+)
 def test_two_processes_that_wait_for_each_other_take_turns_hundreds_of_times(
-    log: EmbeddedLog, start: Start, monkeypatch: pytest.MonkeyPatch
+    log: EmbeddedLog, path: Path, start: Start, monkeypatch: pytest.MonkeyPatch, waiting: Waiting, system: str
 ) -> None:
-    """Neither looks by itself whether there is something new, so that each turn needs a ring of its bell."""
-    monkeypatch.setattr("kandle.log.embedded.group.LONGEST_WAIT", LONG)
+    """Neither looks without being told whether there is something new, so that each turn needs a notification."""
+    monkeypatch.setattr("kandle.log.embedded.consumer.LONGEST_WAIT", LONG)
     for topic in ("topic", "answers"):
         log.ensure(topic_spec(topic))
-    other = start(WITHOUT_LOOKING + WAITER)
+    other = start(system + WITHOUT_LOOKING + WAITER)
     assert other.heard() == "waiting"
-    consumer = log.consumer(GroupSpec("answers", ("answers",), "one", lease=LONG))
+    own = EmbeddedLog(path, waiting=waiting)
+    consumer = own.consumer(GroupSpec("answers", ("answers",), "one", lease=LONG))
     settle_on([consumer], partitions_of("answers", 1))
     for number in range(300):
-        log.append([write("topic", [number])])
+        own.append([write("topic", [number])])
         assert numbers_of(result_of(aside(lambda: consumer.poll(LONG, 10)), f"the turn after {number}")) == [number]
     consumer.close()
+    own.close()
 
 
 def test_records_of_a_commit_wake_a_reader_in_another_process(log: EmbeddedLog, start: Start) -> None:
@@ -277,7 +293,7 @@ def test_a_process_that_was_frozen_past_its_lease_writes_nothing_when_it_comes_b
 
 
 WRITER = """
-from tests.log.test_processes import size_of
+from tests.log.embedded.test_processes import size_of
 partition = int(words[0])
 begun = len(offsets_of(read_all(log, "counts", partition)))
 first = log.ends("topic")[partition]

@@ -9,7 +9,7 @@ from signal import Signals
 
 from tests.processes import RunningProcess
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 PRELUDE = """
 import sys
