@@ -41,7 +41,7 @@ def create_topic(clients: Properties, copies: int = 1) -> None:
 
 
 def with_topic(cluster: Cluster, copies: int = 1) -> Properties:
-    """What clients need to connect, to a cluster that has the topic `ticks` now."""
+    """Create the topic `ticks`, and return what clients need to connect."""
     clients: Properties = {**cluster.client_properties(), **QUIET}
     create_topic(clients, copies)
     return clients

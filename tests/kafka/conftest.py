@@ -13,7 +13,7 @@ from tools.kafka.cluster import Cluster
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Cluster]:
-    """A broker on which nothing is yet."""
+    """Start a broker without topics."""
     kafka_or_skip()
     with Cluster() as cluster:
         yield cluster

@@ -14,7 +14,7 @@ Row = dict[str, Any]
 
 
 def everything(bootstrap: str, topic: str) -> list[Any]:
-    """All committed messages of a topic, partition after partition."""
+    """Return all committed messages of a topic, partition after partition."""
     settings = {
         "bootstrap.servers": bootstrap,
         "group.id": uuid4().hex,

@@ -44,7 +44,7 @@ class Application:
         return f"{self.context.__name__.lower()}-{self.name}_sums"
 
     def one(self, number: int, code: str = "a", note: str = "", ahead: int = 0) -> Any:
-        """A tick of now, or of so many seconds later."""
+        """Return a tick of now, or of so many seconds later."""
         return self.tick(datetime.now(UTC).replace(microsecond=0) + timedelta(seconds=ahead), code, number, Decimal(number), note)
 
 
@@ -107,6 +107,6 @@ def wait_until(done: Callable[[], object], market: Context | None = None) -> Non
 
 
 def summed(market: Context, app: Application) -> tuple[int, int]:
-    """What all finals together say of the ticks: the sum of their numbers, and how many they are."""
+    """Return the sum of the numbers and the count of the ticks in all finals."""
     frames = list(rows(state_of(market).log, app.finals))
     return sum(int(frame["number"].sum()) for frame in frames), sum(int(frame["ticks"].sum()) for frame in frames)

@@ -27,7 +27,7 @@ TOPIC, GROUP, TRANSACTIONAL = ResourceType.TOPIC, ResourceType.GROUP, ResourceTy
 
 
 def certificate(folder: Path) -> tuple[Path, Path]:
-    """A key with its own certificate in one file, for the broker, and the certificate alone, for clients."""
+    """Create a key with its own certificate in one file, for the broker, and the certificate alone, for clients."""
     key, public, both = folder / "key.pem", folder / "certificate.pem", folder / "broker.pem"
     subject = ["-subj", "/CN=localhost", "-addext", f"subjectAltName=IP:{HOST}"]
     command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", *subject]
@@ -62,7 +62,7 @@ class Guarded:
                 future.result(LIMIT)
 
     def grant_all(self, app: Application) -> None:
-        """What the documentation says that a worker needs."""
+        """Grant what a worker needs according to the documentation."""
         for name in ("_kandle_", app.name, "hb_"):
             self.change(TOPIC, name, READ, WRITE, CREATE, DESCRIBE, CONFIGS)
         self.change(GROUP, f"app{app.name}", READ, DESCRIBE)
@@ -71,7 +71,7 @@ class Guarded:
 
 @pytest.fixture(scope="module")
 def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guarded]:
-    """A broker with passwords, and with TLS at a port of its own."""
+    """Start a broker with passwords, and with TLS at its own port."""
     kafka_or_skip()
     both, authority = certificate(tmp_path_factory.mktemp("tls"))
     plain, tls, controller = free_ports(3)
@@ -172,7 +172,7 @@ class Secret(Shop):
         return said
 
     def work(self) -> None:
-        """A worker makes a bar of a tick."""
+        """Have a worker make a bar of a tick."""
         worker = self.start("-m", "kandle.cli", "run", "app:App", "--log", self.log)
         try:
             self.said += worker.next_line()

@@ -1,4 +1,4 @@
-"""Avro that cannot be read, between ticks that can: each is a dead letter with its place and the reason, and no tick is lost."""
+"""Avro that cannot be read, between ticks that can: each is a dead letter with its offset and the reason, and no tick is lost."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ UNKNOWN = 999_999
 
 
 def with_number(message: bytes, number: int) -> bytes:
-    """The same record as if it had the schema of that number."""
+    """Return the same record as if it had the schema of that number."""
     return b"\0" + struct.pack(">I", number) + message[5:]
 
 
 def bad_ones(key: bytes, value: bytes) -> list[tuple[Message, str]]:
-    """What others may write by mistake, each with what has to be said of it."""
+    """Return what others may write by mistake, with the text that must be in the dead letter."""
     key_schema, value_schema = (struct.unpack(">I", message[1:5])[0] for message in (key, value))
     return [
         ((key, value[:-9]), "-value: field time: the message ends in the middle of it"),

@@ -76,7 +76,7 @@ class OrderedTotal:
 
 
 def context_of(source: type, total: Any = Total) -> type[Context]:
-    """A context with totals of a source by the second; its group is its own."""
+    """Return a context with totals of a source by the second; its group is its own."""
 
     def on_model_creating(self: Context, model: kandle.ModelBuilder) -> None:
         model.entity(total).to_query(

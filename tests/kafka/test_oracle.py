@@ -54,7 +54,7 @@ class Day:
 
 
 def finals(day: Day, topic: str, cluster: Cluster, registry: Server) -> pl.DataFrame:
-    """The finals of a topic as a foreign client reads them, after the context has run on the ticks."""
+    """Return the finals of a topic as a foreign client reads them, after the context has run on the ticks."""
     settings: dict[str, Any] = {
         "log": {"kind": "kafka"},
         "kafka": {"bootstrap": cluster.bootstrap},

@@ -36,7 +36,7 @@ def test_brokers_that_are_not_there_are_waited_for_and_then_named() -> None:
 
 
 def outage(cluster: Cluster, said: pytest.LogCaptureFixture, seconds: int) -> None:
-    """A worker and a producer, for which the broker is gone for a while: it is said, and every tick is summed once."""
+    """Stop the broker of a worker and a producer for a while: it is logged, and each tick is summed once."""
     app, ahead = Application(partitions=2), seconds + 20
     said.set_level(logging.INFO)
     with app.context.open(**settings(cluster.bootstrap, patience="90s")) as market:

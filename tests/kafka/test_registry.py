@@ -29,7 +29,7 @@ def problem(market: Context) -> str:
 
 
 def of_a_newer_schema(registry: Server, bootstrap: str, app: Application) -> tuple[bytes, bytes]:
-    """A tick of somebody whose schema has one more field, which nobody here has read yet."""
+    """Return a tick as a program writes it whose schema has one more field, which is unknown here."""
     subject, (first,) = f"{app.ticks}-value", everything(bootstrap, app.ticks)
     latest = registry.schemas.latest(subject)
     assert latest is not None

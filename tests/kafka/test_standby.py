@@ -39,7 +39,7 @@ def ticks(number: int) -> list[Tick]:
 
 
 def counted(context: Context) -> int:
-    """How many ticks are in the finals."""
+    """Return the number of ticks in the finals."""
     frames = [frame_of(state_of(context).log, "bars_1s_final", partition) for partition in ALL]
     return sum(int(frame["ticks"].sum()) for frame in frames if frame.height)
 

@@ -28,7 +28,7 @@ LATER = {"ticks": 101, "sums_1s_final": 110, "hb_1s": 111}
 
 @pytest.fixture(scope="module")
 def careless() -> Iterator[Cluster]:
-    """A broker that makes topics for whoever asks."""
+    """Start a broker that creates topics on demand."""
     kafka_or_skip()
     with Cluster(properties={"auto.create.topics.enable": "true", "num.partitions": "3"}) as cluster:
         yield cluster
