@@ -76,12 +76,18 @@ class TopicCatalog:
         return spec
 
     def unknown_topic(self, name: str) -> UnknownTopicError:
-        """Return the error for a topic that does not exist."""
-        names = [topic for topic in sorted(self._admin.partition_counts()) if not topic.startswith("_")]
+        """Return the error for a topic that does not exist, or that another program has created."""
+        existing = self._admin.partition_counts()
+        if name in existing:
+            return UnknownTopicError(
+                f"topic {name!r} exists, but kandle does not know its columns; declare an entity with this topic, and open a "
+                "context that has it"
+            )
+        names = [topic for topic in sorted(existing) if not topic.startswith("_")]
         similar = difflib.get_close_matches(name, names, MAX_SUGGESTIONS, cutoff=0.5)
         listed = [*similar, *(topic for topic in names if topic not in similar)][:MAX_SUGGESTIONS]
         more = f" and {len(names) - len(listed)} more" if len(names) > len(listed) else ""
-        return UnknownTopicError(f"there is no topic {name!r} of kandle's; there are {', '.join(listed) or 'none'}{more}")
+        return UnknownTopicError(f"there is no topic {name!r}; there are {', '.join(listed) or 'none'}{more}")
 
     def all(self) -> dict[str, TopicSpec]:
         """Return all specs by name."""

@@ -1,0 +1,48 @@
+"""Topics of a cluster that kandle does not know, on a real broker."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator
+
+import pytest
+from confluent_kafka.admin import AdminClient
+from confluent_kafka.cimpl import NewTopic
+
+from kandle.errors import UnknownTopicError
+from kandle.log.kafka.log import KafkaLog
+from kandle.log.kafka.settings import KafkaSettings
+from tests.log.building import topic_spec
+from tests.waiting import LIMIT, wait_until
+
+
+@pytest.fixture
+def log(bootstrap: str) -> Iterator[KafkaLog]:
+    log = KafkaLog(KafkaSettings(bootstrap))
+    yield log
+    log.close()
+
+
+@pytest.fixture
+def foreign(bootstrap: str, log: KafkaLog) -> str:
+    """Create a topic as another program does."""
+    name = f"foreign-{uuid.uuid4().hex[:8]}"
+    # The reference is kept until the answer has come: a client that is garbage collected gives none.
+    client = AdminClient({"bootstrap.servers": bootstrap})
+    client.create_topics([NewTopic(name, 2)])[name].result(LIMIT)
+    wait_until(lambda: name in log.admin.partition_counts(), name)
+    return name
+
+
+def test_a_topic_of_another_program_is_told_from_one_that_does_not_exist(log: KafkaLog, foreign: str) -> None:
+    with pytest.raises(UnknownTopicError, match=f"topic '{foreign}' exists, .*declare an entity with this topic"):
+        log.topic(foreign)
+    with pytest.raises(UnknownTopicError, match=f"there is no topic '{foreign}s'; there are {foreign}"):
+        log.topic(f"{foreign}s")
+
+
+def test_a_topic_of_another_program_can_be_declared(log: KafkaLog, foreign: str) -> None:
+    state = log.ensure(topic_spec(foreign, partitions=1))
+    assert log.topic(foreign) == state.spec
+    assert state.spec.partitions == 2
+    assert f"topic {foreign}: partitions is 2, 1 is declared" in state.differences
