@@ -20,7 +20,7 @@ from kandle.model.types import INTEGER, STRING, TIMESTAMP, DecimalType
 from kandle.serde.avro import HEADER, AvroFormat
 from kandle.serde.json import JsonFormat
 from kandle.serde.port import Format, RecordField
-from kandle.serde.registry_embedded import EmbeddedRegistry, MemoryJournal
+from kandle.serde.registry import EmbeddedRegistry, MemoryJournal
 
 PRICE = DecimalType(18, 6)
 RUNS = 15

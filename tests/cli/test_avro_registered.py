@@ -18,7 +18,7 @@ from kandle.log.embedded.log import EmbeddedLog
 from kandle.log.port import Log, TopicPartition
 from kandle.log.records import Batch, RejectedRecord
 from kandle.plan.plan import plan
-from kandle.serde.formats import topic_codec
+from kandle.serde.codec import topic_codec
 from tests.cli.commands import Here
 from tests.serde.building import registry
 

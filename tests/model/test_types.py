@@ -23,7 +23,7 @@ from kandle.query.nodes import Constant
 from kandle.serde.avro import AvroFormat
 from kandle.serde.json import JsonFormat
 from kandle.serde.port import RecordField
-from kandle.serde.registry_embedded import EmbeddedRegistry, MemoryJournal
+from kandle.serde.registry import EmbeddedRegistry, MemoryJournal
 from kandle.serde.schema import avro_type, parse_schema
 
 MOMENT = datetime(2024, 3, 8, 14, 30, 0, 250_000, tzinfo=UTC)

@@ -12,6 +12,7 @@ from typing import Any
 import fastavro
 import polars as pl
 from hypothesis import strategies as st
+from polars.testing import assert_frame_equal
 
 from kandle.model.types import (
     BOOLEAN,
@@ -27,8 +28,8 @@ from kandle.model.types import (
     DecimalType,
 )
 from kandle.serde.avro import AvroFormat
-from kandle.serde.port import Decoded, RecordField
-from kandle.serde.registry_embedded import EmbeddedRegistry, MemoryJournal
+from kandle.serde.port import Decoded, Messages, RecordField
+from kandle.serde.registry import EmbeddedRegistry, MemoryJournal
 
 PRICE = DecimalType(18, 6)
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -131,6 +132,17 @@ def read_datum(schema: str, data: bytes) -> Any:
     return value
 
 
+class BothWays(AvroFormat):
+    """Reads a few messages one by one, as it would, and as columns, and finds that both give the same."""
+
+    def decode(self, messages: Messages) -> Decoded:
+        result = super().decode(messages)
+        columns = self._decode_columns(messages)
+        assert_frame_equal(result.frame, columns.frame)
+        assert result.rejects == columns.rejects
+        return result
+
+
 def registry() -> EmbeddedRegistry:
     """An empty registry in memory."""
     return EmbeddedRegistry(MemoryJournal())
@@ -138,14 +150,14 @@ def registry() -> EmbeddedRegistry:
 
 def avro(*fields: RecordField, topic: str = "ticks") -> AvroFormat:
     """The values of a topic."""
-    return AvroFormat(topic, "value", fields, registry())
+    return BothWays(topic, "value", fields, registry())
 
 
 def decoded(fields: tuple[RecordField, ...], schema: Any, values: list[Any]) -> Decoded:
     """What is read of records that another program wrote with its schema."""
     schemas = registry()
     number = schemas.register("other-value", json.dumps(schema))
-    return AvroFormat("ticks", "value", fields, schemas).decode([message(number, schema, value) for value in values])
+    return BothWays("ticks", "value", fields, schemas).decode([message(number, schema, value) for value in values])
 
 
 def record(*fields: tuple[str, Any], name: str = "anything") -> dict[str, Any]:

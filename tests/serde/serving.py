@@ -14,8 +14,8 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from kandle.errors import SchemaError
-from kandle.serde.registry import Compatibility
-from kandle.serde.registry_embedded import EmbeddedRegistry, MemoryJournal
+from kandle.serde.compatibility import Compatibility
+from kandle.serde.registry import EmbeddedRegistry, MemoryJournal
 from kandle.serde.schema import canonical
 
 Answer = tuple[int, Any]

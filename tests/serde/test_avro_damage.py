@@ -12,9 +12,8 @@ from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 
 from kandle.model.types import BOOLEAN, INTEGER, STRING, STRING_MAP
-from kandle.serde.avro import AvroFormat
 from kandle.serde.port import RecordField
-from tests.serde.building import PRICE, TICK, avro, message, record, records, registry, ticks
+from tests.serde.building import PRICE, TICK, BothWays, avro, message, record, records, registry, ticks
 
 Table = tuple[tuple[RecordField, ...], pl.DataFrame]
 
@@ -181,7 +180,7 @@ def test_values_that_no_writer_gives_are_damage(kind: Any, body: bytes, words: s
     fields = [RecordField("x", chosen, nullable)] if is_read else [RecordField("z", STRING, True)]
     schemas = registry()
     schemas.register("s", json.dumps(record(("x" if is_read else "y", kind))))
-    found = AvroFormat("ticks", "value", fields, schemas).decode([b"\0\0\0\0\1" + body])
+    found = BothWays("ticks", "value", fields, schemas).decode([b"\0\0\0\0\1" + body])
     assert found.frame.is_empty()
     assert words in found.rejects[0].reason
 
@@ -190,7 +189,7 @@ def test_blocks_of_items_may_say_how_long_they_are() -> None:
     schemas = registry()
     schemas.register("s", json.dumps(record(("x", {"type": "map", "values": "string"}))))
     body = b"\x01\x08\x02a\x02b" + b"\x02\x02c\x02d" + b"\x00"
-    found = AvroFormat("ticks", "value", [RecordField("x", STRING_MAP)], schemas).decode([b"\0\0\0\0\1" + body])
+    found = BothWays("ticks", "value", [RecordField("x", STRING_MAP)], schemas).decode([b"\0\0\0\0\1" + body])
     assert found.frame["x"].to_list() == [[{"key": "a", "value": "b"}, {"key": "c", "value": "d"}]]
 
 
@@ -204,7 +203,7 @@ def test_messages_of_many_schemas_keep_their_order() -> None:
         value = {"code": f"c{at}", "n": at}
         messages.append(message(first, old, value) if at % 3 else message(second, new, value))
     messages[4] = b"\0" + second.to_bytes(4, "big") + b"\x04"
-    found = AvroFormat("ticks", "value", [RecordField("code", STRING)], schemas).decode(messages)
+    found = BothWays("ticks", "value", [RecordField("code", STRING)], schemas).decode(messages)
     assert found.frame["code"].to_list() == [f"c{at}" for at in range(20) if at != 4]
     assert [each.at for each in found.rejects] == [4]
 

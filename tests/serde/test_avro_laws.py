@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 
 from kandle.model.types import BOOLEAN, BYTES, FLOAT, INTEGER, STRING, DecimalType
-from kandle.serde.avro import AvroFormat
 from kandle.serde.port import RecordField
 from kandle.serde.schema import decimal_bytes
 from tests.serde.building import (
     TEXTS,
+    BothWays,
     avro,
     datum,
     message,
@@ -94,7 +94,7 @@ def test_what_others_write_is_read_as_fastavro_reads_it(case: tuple[dict[str, An
     schema, fields, values = case
     schemas = registry()
     number = schemas.register("ticks-value", json.dumps(schema))
-    found = AvroFormat("ticks", "value", fields, schemas).decode([message(number, schema, value) for value in values])
+    found = BothWays("ticks", "value", fields, schemas).decode([message(number, schema, value) for value in values])
     read = [read_datum(json.dumps(schema), datum(schema, value)) for value in values]
     expected = pl.DataFrame(
         [tuple(row.get(each.name) for each in fields) for row in read],

@@ -11,7 +11,7 @@ from polars.testing import assert_frame_equal
 from kandle.errors import OptionsError
 from kandle.model.types import STRING, TIMESTAMP
 from kandle.plan.topics import TopicColumn
-from kandle.serde.formats import Formats, TopicCodec, topic_codec
+from kandle.serde.codec import Formats, TopicCodec, topic_codec
 from kandle.serde.schema import Shape
 from tests.serde.building import TICK, registry, ticks
 

@@ -24,10 +24,9 @@ from kandle.model.types import (
     DecimalType,
     StringType,
 )
-from kandle.serde.avro import AvroFormat
 from kandle.serde.port import RecordField
 from kandle.serde.schema import Shape
-from tests.serde.building import PRICE, SOME_UUID, TICK, avro, datum, decoded, message, record, registry, ticks
+from tests.serde.building import PRICE, SOME_UUID, TICK, BothWays, avro, datum, decoded, message, record, registry, ticks
 
 MILLIS = {"type": "long", "logicalType": "timestamp-millis"}
 MICROS = {"type": "long", "logicalType": "timestamp-micros"}
@@ -181,7 +180,7 @@ def test_a_bare_value_is_not_read_as_several_fields() -> None:
 @given(st.lists(st.none() | st.text(st.characters(exclude_categories=["Cs"])), min_size=1))
 def test_a_bare_key_is_written_without_a_record(values: list[str | None]) -> None:
     found = RecordField("code", STRING, True)
-    written = AvroFormat("ticks", "key", [found], registry(), shape=Shape.BARE)
+    written = BothWays("ticks", "key", [found], registry(), shape=Shape.BARE)
     assert json.loads(written.schema) == ["null", "string"]
     messages = written.encode(pl.DataFrame({"code": values}, schema={"code": pl.String}))
     assert [each[5:] for each in messages if each is not None] == [datum(["null", "string"], value) for value in values]
@@ -240,12 +239,12 @@ def test_the_newest_schema_of_the_subject_must_fit_before_anything_is_written() 
     level = {"type": "bytes", "logicalType": "decimal", "precision": 10, "scale": 2}
     schemas.register("ticks-value", json.dumps(record(("level", level), name="ticks_value")))
     with pytest.raises(SchemaError, match=r"field level: it is bytes/decimal\(10, 2\) in the schema and Decimal\(18, 6\)"):
-        AvroFormat("ticks", "value", [RecordField("level", PRICE)], schemas).encode(ticks(1).select("level"))
+        BothWays("ticks", "value", [RecordField("level", PRICE)], schemas).encode(ticks(1).select("level"))
 
 
 def test_plans_are_made_once_for_each_schema() -> None:
     schemas = registry()
-    written = AvroFormat("ticks", "value", TICK, schemas)
+    written = BothWays("ticks", "value", TICK, schemas)
     messages = written.encode(ticks(2))
     asked: list[int] = []
 
@@ -257,7 +256,7 @@ def test_plans_are_made_once_for_each_schema() -> None:
             asked.append(number)
             return schemas.schema(number)
 
-    reading = AvroFormat("ticks", "value", TICK, Watched())
+    reading = BothWays("ticks", "value", TICK, Watched())
     assert reading.decode(messages).frame.height == reading.decode(messages).frame.height == 2
     assert asked == [1]
 
@@ -265,7 +264,7 @@ def test_plans_are_made_once_for_each_schema() -> None:
 def test_a_schema_that_was_unknown_is_asked_for_again() -> None:
     schemas = registry()
     schema = record(("code", "string"))
-    reading = AvroFormat("ticks", "value", [RecordField("code", STRING)], schemas)
+    reading = BothWays("ticks", "value", [RecordField("code", STRING)], schemas)
     sample = message(1, schema, {"code": "a"})
     assert reading.decode([sample]).rejects
     schemas.register("other", json.dumps(schema))

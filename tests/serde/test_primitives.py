@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from kandle.errors import DataError, SchemaError
 from kandle.model.types import BYTES, FLOAT, INTEGER, STRING, TIMESTAMP, DataType
-from kandle.serde.formats import KafkaFormat
 from kandle.serde.port import RecordField
+from kandle.serde.primitives import KafkaFormat
 from tests.serde.building import INTEGERS, TEXTS
 
 

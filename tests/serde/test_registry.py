@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kandle.errors import SchemaError
-from kandle.serde.registry import Compatibility
-from kandle.serde.registry_embedded import EmbeddedRegistry, Entry, MemoryJournal
+from kandle.serde.compatibility import Compatibility
+from kandle.serde.registry import EmbeddedRegistry, JournalEntry, MemoryJournal
 from tests.serde.building import record
 
 
@@ -127,8 +127,8 @@ def test_numbers_are_offsets_also_where_the_journal_has_holes() -> None:
     class Sparse(MemoryJournal):
         """Every second offset is something else, such as the marker of a transaction."""
 
-        def load(self, offset: int) -> list[Entry]:
-            every = [Entry(2 * entry.offset, entry.subject, entry.text) for entry in super().load(0)]
+        def load(self, offset: int) -> list[JournalEntry]:
+            every = [JournalEntry(2 * entry.offset, entry.subject, entry.text) for entry in super().load(0)]
             return [entry for entry in every if entry.offset >= offset]
 
     registry = EmbeddedRegistry(Sparse(), Compatibility.NONE)

@@ -10,8 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kandle.errors import SchemaError
-from kandle.serde.registry import Compatibility
-from kandle.serde.registry_embedded import incompatibilities, unreadable
+from kandle.serde.compatibility import Compatibility, incompatibilities, unreadable
 from kandle.serde.schema import parse_schema
 from tests.serde.building import record
 

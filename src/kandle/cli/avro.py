@@ -16,7 +16,7 @@ from kandle.context.options import Options
 from kandle.errors import ModelError
 from kandle.plan.plan import plan
 from kandle.plan.topics import context_topics, entity_topic
-from kandle.serde.formats import Formats, topic_schemas
+from kandle.serde.codec import Formats, topic_schemas
 
 
 def avro_command(

@@ -11,7 +11,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from kandle.model.markers import FormatName, PartitionerName
 from kandle.plan.plan import HEARTBEATS
 from kandle.runtime.planner import checked_backfill
-from kandle.serde.registry import Compatibility
+from kandle.serde.compatibility import Compatibility
 from kandle.time.timeframe import DAY, HOUR, MINUTE, SECOND, parse_duration
 
 Duration = Annotated[int, BeforeValidator(lambda value: value if isinstance(value, int) else parse_duration(value))]

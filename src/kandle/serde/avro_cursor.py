@@ -1,23 +1,23 @@
-"""Reads the same field of many Avro messages at once: a position in each, moved on by whole columns.
+"""Reads the same field of many Avro messages at once, by a position in each of them.
 
-A message that does not hold what is asked of it is marked with the reason and stands still at its own end, so that it never
-reaches into the next one.
+    messages     | 0a 6e 6f .. 03 | 0a 73 6f .. 05 | 0c 65 ..       |      joined bytes
+    positions      ^ 0              ^ 14             ^ 28                  read the first field of all three: they move on
+                               ^ 6              ^ 20           ^ 35        read the second field
+
+A message that does not hold what is asked of it is marked with the reason and its position moves to its own end, so that it
+never reaches into the next one.
 """
 
 from __future__ import annotations
 
-import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from kandle.errors import DataError
 from kandle.serde.port import BoolArray
-from kandle.serde.schema import AvroType
 from kandle.time.timeframe import IntArray
 
 WordArray = npt.NDArray[np.uint64]
@@ -35,8 +35,12 @@ _GROUPS = (
 )
 
 
-class Block:
-    """The bytes of many messages, one after the other, and what is wrong with some of them."""
+class MessageBlock:
+    """The bytes of many messages, one after the other, and what is wrong with some of them.
+
+    Args:
+        messages: The messages, headers included.
+    """
 
     def __init__(self, messages: Sequence[bytes]) -> None:
         self._messages = messages
@@ -52,54 +56,61 @@ class Block:
 
     @cached_property
     def column(self) -> pl.Series:
-        """The messages as a column."""
+        """A column of the messages."""
         return pl.Series("message", self._messages, dtype=pl.Binary)
 
     def mark(self, rows: IntArray, reason: str) -> None:
-        """These messages cannot be read; the first reason of each counts."""
+        """Mark messages as unreadable; the first reason of each counts."""
         for row in rows.tolist():
             self.reasons.setdefault(row, reason)
 
 
-class Cursor:
-    """A position in each of some messages of a block; `rows` are their numbers."""
+class ColumnCursor:
+    """A position in each of some messages of a block.
 
-    def __init__(self, block: Block, rows: IntArray, positions: IntArray, ends: IntArray) -> None:
+    Args:
+        block: The messages.
+        rows: Numbers of the messages that are read.
+        positions: Where each is read next, in the bytes of the block.
+        ends: Where each ends.
+    """
+
+    def __init__(self, block: MessageBlock, rows: IntArray, positions: IntArray, ends: IntArray) -> None:
         self.block = block
         self.rows = rows
         self.positions = positions
         self.ends = ends
-        self.what = "the record"
+        self.place = "the record"
 
     @classmethod
-    def over(cls, block: Block, skipped: int) -> Cursor:
-        """All messages of a block, behind a header of so many bytes, which each must have."""
+    def over(cls, block: MessageBlock, skipped: int) -> ColumnCursor:
+        """Return a cursor over all messages of a block, behind a header of `skipped` bytes, which each of them must have."""
         return cls(block, np.arange(len(block.starts)), block.starts + skipped, block.ends)
 
     def __len__(self) -> int:
         return len(self.rows)
 
-    def part(self, chosen: IntArray) -> Cursor:
-        """Some of the messages."""
-        found = Cursor(self.block, self.rows[chosen], self.positions[chosen], self.ends[chosen])
-        found.what = self.what
-        return found
+    def part(self, chosen: IntArray) -> ColumnCursor:
+        """Return a cursor over some of the messages."""
+        part = ColumnCursor(self.block, self.rows[chosen], self.positions[chosen], self.ends[chosen])
+        part.place = self.place
+        return part
 
-    def join(self, part: Cursor, chosen: IntArray) -> None:
-        """Go on where a part has ended."""
+    def join(self, part: ColumnCursor, chosen: IntArray) -> None:
+        """Move on to where a part of the messages has ended."""
         self.positions[chosen] = part.positions
 
     def require(self, good: BoolArray, reason: str) -> None:
-        """Mark the messages where it is not so."""
+        """Mark the messages for which `good` is false."""
         if good.all():
             return
         bad = np.flatnonzero(~good)
-        self.block.mark(self.rows[bad], f"{self.what}: {reason}")
+        self.block.mark(self.rows[bad], f"{self.place}: {reason}")
         self.positions[bad] = self.ends[bad]
 
     def finish(self) -> None:
-        """Every message must have ended."""
-        self.what = "the record"
+        """Mark the messages that have not ended."""
+        self.place = "the record"
         self.require(self.positions == self.ends, "there are bytes behind its last field")
 
     def _advance(self, lengths: IntArray) -> None:
@@ -111,7 +122,7 @@ class Cursor:
         self.require(fits, "the message ends in the middle of it")
 
     def varints(self) -> IntArray:
-        """Whole numbers as Avro writes int and long; 0 where a message is marked."""
+        """Read whole numbers as Avro writes int and long; 0 where a message is marked."""
         first = self.block.data[self.positions]
         if (first < 0x80).all():
             values = first.astype(np.uint64)
@@ -135,7 +146,7 @@ class Cursor:
         return values, lengths
 
     def _longest_varints(self, chosen: IntArray, values: WordArray, lengths: IntArray) -> None:
-        """Nine or ten bytes; the tenth can only be 1."""
+        """Complete numbers of nine or ten bytes; the tenth can only be 1."""
         ninth = self.block.data[self.positions[chosen] + 8].astype(np.uint64)
         tenth = self.block.data[self.positions[chosen] + 9].astype(np.uint64)
         is_ten = ninth >= 0x80
@@ -149,159 +160,61 @@ class Cursor:
             self.require(good, "a number has more than 64 bits")
 
     def lengths(self) -> IntArray:
-        """Lengths of what follows, which is there; 0 where a message is marked."""
-        found = self.varints()
-        good = (found >= 0) & (found <= self.ends - self.positions)
+        """Read lengths of what follows, which the messages do have; 0 where a message is marked."""
+        numbers = self.varints()
+        good = (numbers >= 0) & (numbers <= self.ends - self.positions)
         if good.all():
-            return found
+            return numbers
         self.require(good, "the message ends in the middle of it, or its length is damaged")
-        return np.where(good, found, 0)
+        return np.where(good, numbers, 0)
 
     def spans(self) -> tuple[IntArray, IntArray]:
-        """Positions and lengths of bytes or text."""
+        """Read positions and lengths of bytes or text."""
         lengths = self.lengths()
         starts = self.positions
         self.positions = starts + lengths
         return starts, lengths
 
     def fixed(self, size: int) -> tuple[IntArray, IntArray]:
-        """Positions and lengths of so many bytes; 0 long where a message is marked."""
+        """Read positions and lengths of values of `size` bytes; the length is 0 where a message is marked."""
         starts = self.positions
         self._advance(np.full(len(self), size))
         return starts, self.positions - starts
 
     def doubles(self) -> FloatArray:
-        """IEEE doubles."""
+        """Read IEEE doubles."""
         starts, _ = self.fixed(8)
         return self.block.words[starts].view(np.float64)
 
     def floats(self) -> FloatArray:
-        """IEEE singles, as doubles."""
+        """Read IEEE singles, as doubles."""
         starts, _ = self.fixed(4)
         return self.block.singles[starts].astype(np.float64)
 
     def booleans(self) -> BoolArray:
-        """One byte each, 0 or 1."""
+        """Read booleans: one byte each, 0 or 1."""
         starts, _ = self.fixed(1)
-        found = self.block.data[starts]
-        self.require(found <= 1, "a boolean is neither 0 nor 1")
-        result: BoolArray = found == 1
+        values = self.block.data[starts]
+        self.require(values <= 1, "a boolean is neither 0 nor 1")
+        result: BoolArray = values == 1
         return result
 
     def choices(self, count: int, of: str) -> IntArray:
-        """Numbers below `count`; 0 where a message is marked."""
-        found = self.varints()
-        good = (found >= 0) & (found < count)
+        """Read numbers below `count`; 0 where a message is marked."""
+        numbers = self.varints()
+        good = (numbers >= 0) & (numbers < count)
         if good.all():
-            return found
+            return numbers
         self.require(good, f"there is no {of} of that number")
-        return np.where(good, found, 0)
+        return np.where(good, numbers, 0)
 
     def pieces(self, starts: IntArray, lengths: IntArray) -> pl.Series:
-        """The bytes of spans."""
+        """Return the bytes of spans as a column."""
         whole = self.block.column if len(self) == len(self.block.starts) else self.block.column.gather(self.rows)
         frame = pl.DataFrame({"whole": whole, "start": starts - self.block.starts[self.rows], "length": lengths})
         return frame.select(pl.col("whole").bin.slice(pl.col("start"), pl.col("length"))).to_series()
 
     def signed(self, starts: IntArray, lengths: IntArray) -> IntArray:
-        """Two's complement, big endian, of spans of 1 to 8 bytes."""
+        """Return the numbers in spans of 1 to 8 bytes: two's complement, big endian."""
         words = self.block.words[starts].byteswap().view(np.int64)
         return words >> (64 - 8 * lengths)
-
-
-class Reader:
-    """A position in one message, which ends at `end`; DataError if it does not hold what is asked of it."""
-
-    def __init__(self, data: bytes, position: int, end: int) -> None:
-        self._data = data
-        self.position = position
-        self._end = end
-
-    def take(self, length: int) -> bytes:
-        """The next bytes."""
-        if not 0 <= length <= self._end - self.position:
-            raise DataError("the message ends in the middle of it, or its length is damaged")
-        start = self.position
-        self.position += length
-        return self._data[start : self.position]
-
-    def number(self) -> int:
-        """An int or long."""
-        value = shift = 0
-        while True:
-            byte = self.take(1)[0]
-            value |= (byte & 0x7F) << shift
-            if byte < 0x80:
-                break
-            shift += 7
-        if value >> 64:
-            raise DataError("a number has more than 64 bits")
-        return (value >> 1) ^ -(value & 1)
-
-    def value(self, kind: AvroType) -> Any:
-        """A value of any type; a record is a dictionary, logical types are not looked at."""
-        return _VALUES[kind.kind](self, kind)
-
-    def _choice(self, count: int, of: str) -> int:
-        number = self.number()
-        if not 0 <= number < count:
-            raise DataError(f"there is no {of} of that number")
-        return number
-
-    def _boolean(self, kind: AvroType) -> bool:
-        byte = self.take(1)[0]
-        if byte > 1:
-            raise DataError("a boolean is neither 0 nor 1")
-        return byte == 1
-
-    def _text(self, kind: AvroType) -> str:
-        try:
-            return self.take(self.number()).decode()
-        except UnicodeDecodeError:
-            raise DataError("it is not text in UTF-8") from None
-
-    def _union(self, kind: AvroType) -> Any:
-        return self.value(kind.parts[self._choice(len(kind.parts), "branch of a union")])
-
-    def _items(self, one: Callable[[], Any]) -> list[Any]:
-        """Blocks of items, until one is empty; a negative count is followed by the block's size."""
-        found: list[Any] = []
-        while count := self.number():
-            if count < 0:
-                count = -count
-                self.number()
-            # Items of no bytes, which damage could claim by the billion, are not worth reading.
-            if count > self._end - self.position:
-                raise DataError("the message ends in the middle of it, or its length is damaged")
-            found += [one() for _ in range(count)]
-        return found
-
-    def _array(self, kind: AvroType) -> list[Any]:
-        return self._items(lambda: self.value(kind.parts[0]))
-
-    def _map(self, kind: AvroType) -> list[Any]:
-        return self._items(lambda: {"key": self._text(kind), "value": self.value(kind.parts[0])})
-
-    def _record(self, kind: AvroType) -> dict[str, Any]:
-        return {each.name: self.value(each.type) for each in kind.fields}
-
-    def _symbol(self, kind: AvroType) -> str:
-        return kind.symbols[self._choice(len(kind.symbols), "symbol of an enum")]
-
-
-_VALUES: dict[str, Callable[[Reader, AvroType], Any]] = {
-    "null": lambda reader, kind: None,
-    "boolean": Reader._boolean,
-    "int": lambda reader, kind: reader.number(),
-    "long": lambda reader, kind: reader.number(),
-    "float": lambda reader, kind: struct.unpack("<f", reader.take(4))[0],
-    "double": lambda reader, kind: struct.unpack("<d", reader.take(8))[0],
-    "bytes": lambda reader, kind: reader.take(reader.number()),
-    "string": Reader._text,
-    "fixed": lambda reader, kind: reader.take(kind.size),
-    "enum": Reader._symbol,
-    "union": Reader._union,
-    "array": Reader._array,
-    "map": Reader._map,
-    "record": Reader._record,
-}

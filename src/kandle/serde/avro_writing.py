@@ -1,9 +1,19 @@
-"""Rows of a physical frame as Avro messages of the fields' own schema."""
+"""Writes the rows of a physical frame as Avro messages of the fields' own schema, column by column.
+
+No library writes columns as many messages; fastavro takes ten times as long for one record after the other. Each column is made
+ready first (`Cells`), which gives the length of every value; then all columns are written into one buffer, whose slices are the
+messages:
+
+    | header | venue | code | at | level | size | 8 spare bytes | header | venue | ...
+      put()    cells[0].put() of all rows, then cells[1].put() of all rows, ..
+
+The spare bytes let each value be written as whole words; what reaches beyond the value is written over by the next column.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -30,7 +40,7 @@ from kandle.time.timeframe import IntArray
 
 WORD = 8
 SHORT = 32
-"""Longer pieces are copied one by one."""
+"""Bytes up to which pieces are copied word by word, all at once; longer ones are copied one by one."""
 
 _CONTINUED = np.uint64(0x8080808080808080)
 _ONE = np.uint64(1)
@@ -42,8 +52,13 @@ _SPREADS = (
 _EIGHT_GROUPS = np.uint64(1 << 56)
 
 
-class Buffer:
-    """Room for messages of these lengths, one after the other, each with the same header."""
+class MessageBuffer:
+    """Room for messages, one after the other, each with the same header.
+
+    Args:
+        lengths: The length of each message, without the header.
+        header: Up to 8 bytes.
+    """
 
     def __init__(self, lengths: IntArray, header: bytes) -> None:
         lengths = lengths + len(header)
@@ -55,16 +70,16 @@ class Buffer:
         self.put(self.starts, np.uint64(int.from_bytes(header, "little")))
         self.first: IntArray = self.starts + len(header)
 
-    def put(self, places: IntArray, words: WordArray | np.uint64) -> None:
-        """A word at each place."""
-        self._words[places] = words
+    def put(self, positions: IntArray, words: WordArray | np.uint64) -> None:
+        """Write a word at each position."""
+        self._words[positions] = words
 
-    def put_byte(self, places: IntArray, values: IntArray | int) -> None:
-        """A byte at each place."""
-        self.data[places] = values
+    def put_byte(self, positions: IntArray, values: IntArray | int) -> None:
+        """Write a byte at each position."""
+        self.data[positions] = values
 
     def messages(self) -> list[bytes | None]:
-        """The messages."""
+        """Return the messages."""
         whole = self.data.tobytes()
         return [whole[start:end] for start, end in zip(self.starts.tolist(), self.ends.tolist(), strict=True)]
 
@@ -76,30 +91,30 @@ class Cells(Protocol):
     def lengths(self) -> IntArray:
         """How many bytes each value takes."""
 
-    def put(self, buffer: Buffer, places: IntArray) -> None:
-        """Write each value at its place."""
+    def put(self, buffer: MessageBuffer, positions: IntArray) -> None:
+        """Write each value at its position."""
 
 
-class Numbers:
+class NumberCells:
     """Whole numbers as int or long: seven bits a byte, the sign in the lowest bit."""
 
     def __init__(self, values: IntArray) -> None:
         self._values: WordArray = ((values << 1) ^ (values >> 63)).view(np.uint64)
         self.lengths: IntArray = _sizes(self._values, 7, 7)
 
-    def put(self, buffer: Buffer, places: IntArray) -> None:
-        if len(places):
+    def put(self, buffer: MessageBuffer, positions: IntArray) -> None:
+        if len(positions):
             values = self._values
-            buffer.put(places, _spread(values, self.lengths))
+            buffer.put(positions, _spread(values, self.lengths))
             if values.max() >= _EIGHT_GROUPS:
                 long = np.flatnonzero(self.lengths > WORD)
                 rest = values[long] >> np.uint64(56)
                 tail = (rest & np.uint64(0x7F)) | np.where(rest > 0x7F, np.uint64(0x80), np.uint64(0))
-                buffer.put(places[long] + WORD, tail | (rest >> np.uint64(7)) << np.uint64(8))
+                buffer.put(positions[long] + WORD, tail | (rest >> np.uint64(7)) << np.uint64(8))
 
 
 def _sizes(values: WordArray, first: int, step: int) -> IntArray:
-    """How many bytes each value takes, of which the first holds `first` bits and each other one `step` bits more."""
+    """Return how many bytes each value takes, of which the first holds `first` bits and each other one `step` bits more."""
     sizes = np.ones(len(values), np.int64)
     greatest = int(values.max()) if len(values) else 0
     for power in range(first, 64, step):
@@ -110,7 +125,7 @@ def _sizes(values: WordArray, first: int, step: int) -> IntArray:
 
 
 def _spread(values: WordArray, lengths: IntArray) -> WordArray:
-    """The first eight groups of seven bits, a byte each, with the mark that says that more follow."""
+    """Return the first eight groups of seven bits, a byte each, with the mark that says that more follow."""
     if values.max() < 0x80:
         return values
     for low, high, shift in _SPREADS:
@@ -121,29 +136,29 @@ def _spread(values: WordArray, lengths: IntArray) -> WordArray:
     return values | (_CONTINUED & below)
 
 
-class Doubles:
-    """IEEE doubles."""
+class DoubleCells:
+    """IEEE doubles, of 8 bytes each."""
 
     def __init__(self, values: FloatArray) -> None:
         self._words = values.view(np.uint64)
         self.lengths: IntArray = np.full(len(values), WORD)
 
-    def put(self, buffer: Buffer, places: IntArray) -> None:
-        buffer.put(places, self._words)
+    def put(self, buffer: MessageBuffer, positions: IntArray) -> None:
+        buffer.put(positions, self._words)
 
 
-class Booleans:
-    """A byte each."""
+class BooleanCells:
+    """Booleans, of one byte each."""
 
     def __init__(self, values: BoolArray) -> None:
         self._values = values.astype(np.int64)
         self.lengths: IntArray = np.ones(len(values), np.int64)
 
-    def put(self, buffer: Buffer, places: IntArray) -> None:
-        buffer.put_byte(places, self._values)
+    def put(self, buffer: MessageBuffer, positions: IntArray) -> None:
+        buffer.put_byte(positions, self._values)
 
 
-class Decimals:
+class DecimalCells:
     """Scaled integers of 64 bits as their shortest two's complement, big endian, behind its length."""
 
     def __init__(self, values: IntArray) -> None:
@@ -152,13 +167,13 @@ class Decimals:
         self._sizes = _sizes((values ^ (values >> 63)).view(np.uint64), 7, 8)
         self.lengths: IntArray = self._sizes + 1
 
-    def put(self, buffer: Buffer, places: IntArray) -> None:
-        buffer.put_byte(places, self._sizes << 1)
+    def put(self, buffer: MessageBuffer, positions: IntArray) -> None:
+        buffer.put_byte(positions, self._sizes << 1)
         words = (self._values << (64 - 8 * self._sizes)).view(np.uint64)
-        buffer.put(places + 1, words.byteswap())
+        buffer.put(positions + 1, words.byteswap())
 
 
-class Pieces:
+class PieceCells:
     """Bytes as they are, without their length."""
 
     def __init__(self, column: pl.Series) -> None:
@@ -171,45 +186,45 @@ class Pieces:
         self._source = joined + bytes(WORD)
         self._starts: IntArray = np.cumsum(self.lengths) - self.lengths
 
-    def put(self, buffer: Buffer, places: IntArray) -> None:
+    def put(self, buffer: MessageBuffer, positions: IntArray) -> None:
         words: WordArray = np.ndarray((len(self._source) - WORD + 1,), "<u8", self._source, 0, (1,))
-        longest = int(self.lengths.max()) if len(places) else 0
-        starts, targets, lengths = self._starts, places, self.lengths
+        longest = int(self.lengths.max()) if len(positions) else 0
+        starts, targets, lengths = self._starts, positions, self.lengths
         for at in range(0, min(longest, SHORT), WORD):
             if at:
                 chosen = np.flatnonzero(lengths > at)
                 starts, targets, lengths = starts[chosen], targets[chosen], lengths[chosen]
             buffer.put(targets + at, words[starts + at])
         if longest > SHORT:
-            self._put_long(buffer, places)
+            self._put_long(buffer, positions)
 
-    def _put_long(self, buffer: Buffer, places: IntArray) -> None:
+    def _put_long(self, buffer: MessageBuffer, positions: IntArray) -> None:
         source = np.frombuffer(self._source, np.uint8)
         for row in np.flatnonzero(self.lengths > SHORT).tolist():
-            start, place, length = int(self._starts[row]), int(places[row]), int(self.lengths[row])
-            buffer.data[place : place + length] = source[start : start + length]
+            start, position, length = int(self._starts[row]), int(positions[row]), int(self.lengths[row])
+            buffer.data[position : position + length] = source[start : start + length]
 
 
-class Row:
-    """Cells one behind the other, row by row."""
+class RecordCells:
+    """Cells of several columns, one behind the other in each row."""
 
     def __init__(self, parts: Sequence[Cells], count: int) -> None:
         self._parts = parts
         self.lengths: IntArray = sum((part.lengths for part in parts), np.zeros(count, np.int64))
 
-    def put(self, buffer: Buffer, places: IntArray) -> None:
+    def put(self, buffer: MessageBuffer, positions: IntArray) -> None:
         for part in self._parts:
-            part.put(buffer, places)
-            places = places + part.lengths
+            part.put(buffer, positions)
+            positions = positions + part.lengths
 
 
 def text(column: pl.Series) -> Cells:
-    """Text or bytes behind their length."""
-    pieces = Pieces(column)
-    return Row([Numbers(pieces.lengths), pieces], len(column))
+    """Return cells of text or bytes behind their length."""
+    pieces = PieceCells(column)
+    return RecordCells([NumberCells(pieces.lengths), pieces], len(column))
 
 
-class Optional:
+class OptionalCells:
     """A union with null: the number of the branch, then the value where there is one."""
 
     def __init__(self, inner: Cells, present: BoolArray, null_branch: int) -> None:
@@ -220,104 +235,119 @@ class Optional:
         self.lengths: IntArray = np.ones(len(present), np.int64)
         self.lengths[self._rows] += inner.lengths
 
-    def put(self, buffer: Buffer, places: IntArray) -> None:
-        buffer.put_byte(places, self._branches)
-        self._inner.put(buffer, places[self._rows] + 1)
+    def put(self, buffer: MessageBuffer, positions: IntArray) -> None:
+        buffer.put_byte(positions, self._branches)
+        self._inner.put(buffer, positions[self._rows] + 1)
 
 
-class Encoder:
-    """Writes the fields of a subject's records, each behind a header of at most 8 bytes."""
+class AvroEncoder:
+    """Writes the records of a subject.
+
+    Args:
+        fields: The fields of its records, in their order.
+        subject: The subject, for messages.
+    """
 
     def __init__(self, fields: Sequence[RecordField], subject: str) -> None:
         self._fields = tuple(fields)
         self._subject = subject
 
     def write(self, frame: pl.DataFrame, header: bytes) -> list[bytes | None]:
-        """A message per row; DataError names subject, field and the first value that does not fit."""
-        row = Row([self._cells(each, frame) for each in self._fields], frame.height)
-        buffer = Buffer(row.lengths, header)
+        """Return a message for each row of a physical frame.
+
+        Args:
+            frame: The rows.
+            header: What stands in front of each record, at most 8 bytes.
+
+        Raises:
+            DataError: A value cannot be written; names subject, field and value.
+        """
+        row = RecordCells([self._cells(field, frame) for field in self._fields], frame.height)
+        buffer = MessageBuffer(row.lengths, header)
         row.put(buffer, buffer.first)
         return buffer.messages()
 
-    def _cells(self, found: RecordField, frame: pl.DataFrame) -> Cells:
-        column = checked_column(found, frame, self._subject)
-        make = _CELLS[type(found.type)]
-        if not found.nullable:
-            return make(found, column, self._subject)
+    def _cells(self, field: RecordField, frame: pl.DataFrame) -> Cells:
+        column = checked_column(field, frame, self._subject)
+        make = _CELLS[type(field.type)]
+        if not field.nullable:
+            return make(field, column, self._subject)
         present = column.is_not_null().to_numpy()
         inner = column.drop_nulls() if column.null_count() else column
-        return Optional(make(found, inner, self._subject), present, null_branch(found))
+        return OptionalCells(make(field, inner, self._subject), present, null_branch(field))
 
 
-def checked_column(found: RecordField, frame: pl.DataFrame, subject: str) -> pl.Series:
-    """The field's column of a frame; DataError if it is not there, of another type or without values that it must have.
+def checked_column(field: RecordField, frame: pl.DataFrame, subject: str) -> pl.Series:
+    """Return the field's column of a frame; a column of NULL alone may be left out.
 
-    Columns of NULL alone may be left out.
+    Raises:
+        DataError: The column is missing, of another type or without values that it must have.
     """
-    if found.name not in frame.columns and found.nullable:
-        return pl.Series(found.name, [None], dtype=found.type.physical).new_from_index(0, frame.height)
-    if found.name not in frame.columns:
-        raise DataError(f"subject {subject}: the column {found.name} is missing (there are: {', '.join(frame.columns)})")
-    column = frame[found.name]
-    if column.dtype != found.type.physical:
-        raise DataError(f"subject {subject}, field {found.name}: a column of {column.dtype} is not one of {found.type.physical}")
-    if column.null_count() and not found.nullable:
+    if field.name not in frame.columns and field.nullable:
+        return pl.Series(field.name, [None], dtype=field.type.physical).new_from_index(0, frame.height)
+    if field.name not in frame.columns:
+        raise DataError(f"subject {subject}: the column {field.name} is missing (there are: {', '.join(frame.columns)})")
+    column = frame[field.name]
+    if column.dtype != field.type.physical:
+        raise DataError(f"subject {subject}, field {field.name}: a column of {column.dtype} is not one of {field.type.physical}")
+    if column.null_count() and not field.nullable:
         row = column.is_null().arg_max()
-        raise DataError(f"subject {subject}, field {found.name}: there is no value in row {row}, but the field is not Optional")
+        raise DataError(f"subject {subject}, field {field.name}: there is no value in row {row}, but the field is not Optional")
     return column
 
 
-def _refuse(found: RecordField, subject: str, column: pl.Series, bad: pl.Series, why: str) -> None:
+def _refuse(field: RecordField, subject: str, column: pl.Series, bad: pl.Series, why: str) -> None:
     if bad.any():
         row = bad.arg_max()
         assert row is not None
         value = column[row].to_list() if isinstance(column[row], pl.Series) else column[row]
         # A field that may be NULL is looked at without those, so this is not the row of the frame.
-        where = "" if found.nullable else f" in row {row}"
-        raise DataError(f"subject {subject}, field {found.name} = {shown(value)}{where}: {why}")
+        where = "" if field.nullable else f" in row {row}"
+        raise DataError(f"subject {subject}, field {field.name} = {shown(value)}{where}: {why}")
 
 
-def check_decimals(found: RecordField, column: pl.Series, subject: str) -> None:
-    """DataError for a number of too many digits."""
-    assert isinstance(found.type, DecimalType)
-    bound = 10**found.type.precision
-    low, high = column.min(), column.max()
-    if low is None or (-bound < low and high < bound):
+def check_decimals(field: RecordField, column: pl.Series, subject: str) -> None:
+    """Raise DataError for a number of too many digits."""
+    assert isinstance(field.type, DecimalType)
+    least, greatest = field.type.bounds
+    extremes: tuple[Any, Any] = column.min(), column.max()
+    low, high = extremes
+    if low is None or (least <= low and high <= greatest):
         return
     wide = column.cast(pl.Int128)
-    _refuse(found, subject, column, (wide >= bound) | (wide <= -bound), f"it does not fit {found.type} (the number is scaled)")
+    _refuse(field, subject, column, (wide > greatest) | (wide < least), f"it does not fit {field.type} (the number is scaled)")
 
 
-def instants(found: RecordField, column: pl.Series, subject: str) -> IntArray:
-    """Microseconds or milliseconds, as the field is written; DataError for an instant between two milliseconds."""
+def instants(field: RecordField, column: pl.Series, subject: str) -> IntArray:
+    """Return microseconds or milliseconds, as the field is written; DataError for an instant between two milliseconds."""
     values: IntArray = column.to_physical().to_numpy()
-    if found.is_fine:
+    if field.is_fine:
         return values
     whole = values // 1_000
     lost = whole * 1_000 != values
     if lost.any():
         advice = 'timestamp-millis would lose its microseconds; declare DatetimeFormat("epoch_us") for timestamp-micros'
-        _refuse(found, subject, column, pl.Series(lost), advice)
+        _refuse(field, subject, column, pl.Series(lost), advice)
     return whole
 
 
-def _decimals(found: RecordField, column: pl.Series, subject: str) -> Cells:
-    check_decimals(found, column, subject)
+def _decimals(field: RecordField, column: pl.Series, subject: str) -> Cells:
+    check_decimals(field, column, subject)
     if column.dtype != pl.Int64:
         narrow = column.cast(pl.Int64, strict=False)
         if narrow.null_count():
             return text(pl.Series([decimal_bytes(value) for value in column.to_list()], dtype=pl.Binary))
         column = narrow
-    return Decimals(column.to_numpy())
+    return DecimalCells(column.to_numpy())
 
 
-def _maps(found: RecordField, column: pl.Series, subject: str) -> Cells:
+def _maps(field: RecordField, column: pl.Series, subject: str) -> Cells:
     entry = pl.element()
     missing = entry.struct.field("key").is_null() | entry.struct.field("value").is_null()
     _refuse(
-        found, subject, column, column.list.eval(missing).list.any().fill_null(value=False), "an entry has no key or no value"
+        field, subject, column, column.list.eval(missing).list.any().fill_null(value=False), "an entry has no key or no value"
     )
-    return Pieces(pl.Series([_map(entries) for entries in column.to_list()], dtype=pl.Binary))
+    return PieceCells(pl.Series([_map(entries) for entries in column.to_list()], dtype=pl.Binary))
 
 
 def _map(entries: Sequence[dict[str, str]]) -> bytes:
@@ -331,25 +361,25 @@ def _map(entries: Sequence[dict[str, str]]) -> bytes:
 
 
 def _number(value: int) -> bytes:
-    """A number that is not negative."""
+    """Return a number that is not negative as Avro writes it."""
     value <<= 1
-    found = bytearray()
+    data = bytearray()
     while value > 0x7F:
-        found.append(value & 0x7F | 0x80)
+        data.append(value & 0x7F | 0x80)
         value >>= 7
-    found.append(value)
-    return bytes(found)
+    data.append(value)
+    return bytes(data)
 
 
 _CELLS: dict[type[DataType], Callable[[RecordField, pl.Series, str], Cells]] = {
-    BooleanType: lambda found, column, subject: Booleans(column.to_numpy()),
-    IntegerType: lambda found, column, subject: Numbers(column.to_numpy()),
-    FloatType: lambda found, column, subject: Doubles(column.to_numpy()),
+    BooleanType: lambda field, column, subject: BooleanCells(column.to_numpy()),
+    IntegerType: lambda field, column, subject: NumberCells(column.to_numpy()),
+    FloatType: lambda field, column, subject: DoubleCells(column.to_numpy()),
     DecimalType: _decimals,
-    StringType: lambda found, column, subject: text(column),
-    UuidType: lambda found, column, subject: text(column),
-    BytesType: lambda found, column, subject: text(column),
-    DateType: lambda found, column, subject: Numbers(column.to_physical().to_numpy().astype(np.int64)),
-    TimestampType: lambda found, column, subject: Numbers(instants(found, column, subject)),
+    StringType: lambda field, column, subject: text(column),
+    UuidType: lambda field, column, subject: text(column),
+    BytesType: lambda field, column, subject: text(column),
+    DateType: lambda field, column, subject: NumberCells(column.to_physical().to_numpy().astype(np.int64)),
+    TimestampType: lambda field, column, subject: NumberCells(instants(field, column, subject)),
     StringMapType: _maps,
 }

@@ -1,4 +1,4 @@
-"""What every format does: columns of records to messages, and messages to columns, with those beside them that cannot be read."""
+"""What all formats share: the fields of records, and the port of a format: rows of columns to messages and back."""
 
 from __future__ import annotations
 
@@ -17,8 +17,11 @@ from kandle.model.parsing import scaled
 from kandle.model.types import SIMPLE_TYPES, TIMESTAMP, UUID, DataType, DecimalType
 from kandle.time.timeframe import IntArray
 
-FINE = ("epoch_us", "epoch_ns")
+FINE_FORMATS = ("epoch_us", "epoch_ns")
 """Datetime formats that ask for microseconds; kandle has nothing finer."""
+
+LONGEST_SHOWN = 60
+"""Longer values are cut in messages, in characters."""
 
 
 class ColumnLike(Protocol):
@@ -40,8 +43,14 @@ class ColumnLike(Protocol):
 class RecordField:
     """One field of a key or value record.
 
-    `default` is a Python value, used where a writer's schema has no such field. `datetime_format` is that of the entity: one of
-    the epoch formats says what plain integers of foreign records mean, and `epoch_us` and `epoch_ns` keep microseconds.
+    Args:
+        name: Its name in records and frames.
+        type: The type of its values.
+        nullable: Whether values may be missing.
+        default: A Python value, used where a writer's schema has no such field.
+        aliases: Other names under which records may have it.
+        datetime_format: That of the entity: one of the epoch formats says what plain integers of foreign records mean, and
+            `epoch_us` and `epoch_ns` keep microseconds.
     """
 
     name: str
@@ -59,29 +68,39 @@ class RecordField:
     @property
     def is_fine(self) -> bool:
         """Whether instants are kept to the microsecond, not to the millisecond."""
-        return self.datetime_format in FINE
+        return self.datetime_format in FINE_FORMATS
 
 
-def entity_field(found: FieldModel) -> RecordField:
-    """The field of an entity; defaults that are made anew for each object are none for a schema, except empty maps."""
-    default = {} if found.default is dict else found.default
-    kept = found.default is MISSING or default is None or isinstance(default, found.type.row.python)
-    return RecordField(found.name, found.type, found.nullable, default if kept else MISSING, found.aliases, found.datetime_format)
+def entity_field(field: FieldModel) -> RecordField:
+    """Return the record's field of an entity's field.
+
+    A default that is made anew for each object has no form in a schema, except for an empty map.
+    """
+    default = {} if field.default is dict else field.default
+    has_form = default is MISSING or default is None or isinstance(default, field.type.row.python)
+    return RecordField(
+        field.name, field.type, field.nullable, default if has_form else MISSING, field.aliases, field.datetime_format
+    )
 
 
 def column_fields(columns: Iterable[ColumnLike], entity: EntityModel | None = None) -> tuple[RecordField, ...]:
-    """The fields of a topic's columns; what the entity knows beyond them (defaults, aliases, formats) is taken from it.
+    """Return the fields of a topic's columns.
 
-    Columns that are not of an entity keep their instants to the microsecond.
+    Args:
+        columns: The columns. Those that are not of the entity keep their instants to the microsecond.
+        entity: The entity of the topic, which adds what columns do not say: defaults, aliases, formats of datetimes.
+
+    Raises:
+        SchemaError: A column is of a type that has no form in messages.
     """
-    known = {} if entity is None else {found.name: found for found in entity.fields}
+    known = {} if entity is None else {field.name: field for field in entity.fields}
     return tuple(_column_field(column, known.get(column.name)) for column in columns)
 
 
-def _column_field(column: ColumnLike, found: FieldModel | None) -> RecordField:
+def _column_field(column: ColumnLike, field: FieldModel | None) -> RecordField:
     kind = _data_type(column)
-    if found is not None and found.type.physical == column.physical and str(found.type) == column.kind:
-        return entity_field(found)
+    if field is not None and field.type.physical == column.physical and str(field.type) == column.kind:
+        return entity_field(field)
     fine = "epoch_us" if kind == TIMESTAMP and column.kind != str(TIMESTAMP) else None
     return RecordField(column.name, kind, column.nullable, datetime_format=fine)
 
@@ -92,8 +111,8 @@ _DECIMAL = re.compile(r"Decimal\((\d+), (\d+)\)")
 
 
 def _data_type(column: ColumnLike) -> DataType:
-    if found := _DECIMAL.fullmatch(column.kind):
-        return DecimalType(int(found[1]), int(found[2]))
+    if digits := _DECIMAL.fullmatch(column.kind):
+        return DecimalType(int(digits[1]), int(digits[2]))
     if column.kind == str(UUID):
         return UUID
     if column.physical in _BY_PHYSICAL:
@@ -101,22 +120,17 @@ def _data_type(column: ColumnLike) -> DataType:
     raise SchemaError(f"column {column.name}: {column.kind} ({column.physical}) has no form in Avro, JSON or KAFKA")
 
 
-LONGEST_SHOWN = 60
+def physical_default(field: RecordField) -> Any:
+    """Return the default as a value of physical frames; None where there is none."""
+    value = None if field.default is MISSING else field.default
+    if value is not None and isinstance(field.type, DecimalType):
+        return scaled(value, field.type.scale)
+    return field.type.to_physical(value)
 
 
-def physical_default(found: RecordField) -> Any:
-    """The default as a value of physical frames."""
-    value = None if found.default is MISSING else found.default
-    if value is None:
-        return None
-    if isinstance(found.type, DecimalType):
-        return scaled(value, found.type.scale)
-    return found.type.to_physical(value)
-
-
-def has_default(found: RecordField) -> bool:
-    """Whether records without the field can be read."""
-    return found.nullable or not isinstance(found.default, Default)
+def has_default(field: RecordField) -> bool:
+    """Return whether records without the field can be read."""
+    return field.nullable or not isinstance(field.default, Default)
 
 
 Messages = Sequence[bytes | None]
@@ -124,7 +138,7 @@ BoolArray = npt.NDArray[np.bool_]
 
 
 class Reject(NamedTuple):
-    """A message that cannot be read: its place among the messages, and why."""
+    """A message that cannot be read: its position among the messages, and why."""
 
     at: int
     reason: str
@@ -132,9 +146,12 @@ class Reject(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Decoded:
-    """Physical rows of the messages that could be read, in their order; `rejects` are the others.
+    """What messages hold.
 
-    `tombstones` says for each row whether its value is None (then its value columns are NULL); None where no row is one.
+    Args:
+        frame: Physical rows of the messages that can be read, in their order.
+        rejects: The other messages.
+        tombstones: For each row whether its value is None (then its value columns are NULL); None where no row is one.
     """
 
     frame: pl.DataFrame
@@ -150,31 +167,31 @@ class Format(Protocol):
         """The columns that it writes and reads, in their order."""
 
     def encode(self, frame: pl.DataFrame) -> list[bytes | None]:
-        """A message per row of a physical frame; DataError names topic, field and value that does not fit."""
+        """Return a message for each row of a physical frame; DataError names topic, field and a value that does not fit."""
 
     def decode(self, messages: Messages) -> Decoded:
-        """Physical rows of messages; UnavailableError if the schema registry is needed and cannot be reached."""
+        """Return physical rows of messages; UnavailableError if the schema registry is needed and cannot be reached."""
 
 
 def physical_schema(fields: Sequence[RecordField]) -> dict[str, pl.DataType]:
-    """Columns of the fields' physical frames."""
-    return {each.name: each.type.physical for each in fields}
+    """Return the columns of the fields' physical frames."""
+    return {field.name: field.type.physical for field in fields}
 
 
 def rejects_of(reasons: Mapping[int, str], subject: str = "") -> tuple[Reject, ...]:
-    """Rejects in the order of the messages; each reason names the subject."""
+    """Return rejects in the order of the messages, each with a reason that names the subject."""
     prefix = f"{subject}: " if subject else ""
-    return tuple(Reject(at, f"{prefix}{reasons[at]}") for at in sorted(reasons))
+    return tuple(Reject(position, f"{prefix}{reasons[position]}") for position in sorted(reasons))
 
 
-def kept_places(count: int, rejects: Sequence[Reject]) -> IntArray:
-    """The places of the messages that are not among the rejects."""
+def kept_positions(count: int, rejects: Sequence[Reject]) -> IntArray:
+    """Return the positions of the messages that are not among the rejects."""
     kept = np.ones(count, np.bool_)
-    kept[[each.at for each in rejects]] = False
+    kept[[reject.at for reject in rejects]] = False
     return np.flatnonzero(kept)
 
 
 def shown(value: object) -> str:
-    """A value for messages, cut where it is long."""
+    """Return a value for messages, cut where it is long."""
     text = repr(value)
     return text if len(text) <= LONGEST_SHOWN else f"{text[:LONGEST_SHOWN]}..."

@@ -46,10 +46,10 @@ def avro_schema(fields: Sequence[RecordField], topic: str, side: Side, namespace
     return json.dumps(record, separators=(",", ":"))
 
 
-def bare_schema(found: RecordField) -> str:
+def bare_schema(field: RecordField) -> str:
     """The schema of a field that stands for itself, without a record around it."""
-    kind = avro_type(found)
-    return json.dumps(["null", kind] if found.nullable else kind, separators=(",", ":"))
+    kind = avro_type(field)
+    return json.dumps(["null", kind] if field.nullable else kind, separators=(",", ":"))
 
 
 def _checked_namespace(namespace: str) -> str:
@@ -58,51 +58,51 @@ def _checked_namespace(namespace: str) -> str:
     return namespace
 
 
-def _avro_field(found: RecordField, topic: str) -> dict[str, Any]:
-    for name in (found.name, *found.aliases):
+def _avro_field(field: RecordField, topic: str) -> dict[str, Any]:
+    for name in (field.name, *field.aliases):
         if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
-            raise SchemaError(f"topic {topic}, field {found.name}: {name!r} is not an Avro name (ASCII letters, digits and '_')")
-    kind = avro_type(found)
-    content: dict[str, Any] = {"name": found.name, "type": kind}
-    has_default = found.default is not MISSING and found.default is not None
-    if found.nullable:
+            raise SchemaError(f"topic {topic}, field {field.name}: {name!r} is not an Avro name (ASCII letters, digits and '_')")
+    kind = avro_type(field)
+    content: dict[str, Any] = {"name": field.name, "type": kind}
+    has_default = field.default is not MISSING and field.default is not None
+    if field.nullable:
         # The default must be of the first branch.
         content["type"] = [kind, "null"] if has_default else ["null", kind]
         content["default"] = None
     if has_default:
-        content["default"] = _avro_default(found, topic)
-    if found.aliases:
-        content["aliases"] = list(found.aliases)
+        content["default"] = _avro_default(field, topic)
+    if field.aliases:
+        content["aliases"] = list(field.aliases)
     return content
 
 
-def null_branch(found: RecordField) -> int:
+def null_branch(field: RecordField) -> int:
     """Which branch of a nullable field's union is null."""
-    return 0 if found.default is MISSING or found.default is None else 1
+    return 0 if field.default is MISSING or field.default is None else 1
 
 
-def avro_type(found: RecordField) -> Any:
+def avro_type(field: RecordField) -> Any:
     """The Avro type of a field's values."""
-    kind = found.type
-    return kind.avro_micros if isinstance(kind, TimestampType) and found.is_fine else kind.avro
+    kind = field.type
+    return kind.avro_micros if isinstance(kind, TimestampType) and field.is_fine else kind.avro
 
 
-def _avro_default(found: RecordField, topic: str) -> Any:
+def _avro_default(field: RecordField, topic: str) -> Any:
     try:
-        return _DEFAULTS.get(type(found.type), _plain_default)(found)
+        return _DEFAULTS.get(type(field.type), _plain_default)(field)
     except (ArithmeticError, ValueError, TypeError, AttributeError) as error:
-        raise SchemaError(f"topic {topic}, field {found.name}: the default {found.default!r} is no {found.words}") from error
+        raise SchemaError(f"topic {topic}, field {field.name}: the default {field.default!r} is no {field.words}") from error
 
 
-def _plain_default(found: RecordField) -> Any:
-    if isinstance(found.default, float) and not math.isfinite(found.default):
+def _plain_default(field: RecordField) -> Any:
+    if isinstance(field.default, float) and not math.isfinite(field.default):
         raise ValueError("JSON has no such number")
-    return found.default
+    return field.default
 
 
-def _instant_default(found: RecordField) -> int:
-    instant = to_instant(found.default)
-    if found.is_fine:
+def _instant_default(field: RecordField) -> int:
+    instant = to_instant(field.default)
+    if field.is_fine:
         return instant
     if instant % 1000:
         raise ValueError("microseconds would be lost")
@@ -114,10 +114,10 @@ def decimal_bytes(value: int) -> bytes:
     return value.to_bytes((value if value >= 0 else ~value).bit_length() // 8 + 1, "big", signed=True)
 
 
-def _decimal_default(found: RecordField) -> str:
-    assert isinstance(found.type, DecimalType)
-    value = scaled(found.default, found.type.scale)
-    if abs(value) >= 10**found.type.precision:
+def _decimal_default(field: RecordField) -> str:
+    assert isinstance(field.type, DecimalType)
+    value = scaled(field.default, field.type.scale)
+    if abs(value) >= 10**field.type.precision:
         raise ValueError("it has too many digits")
     return decimal_bytes(value).decode("latin-1")
 
@@ -125,9 +125,9 @@ def _decimal_default(found: RecordField) -> str:
 _DEFAULTS: dict[type[DataType], Callable[[RecordField], Any]] = {
     DecimalType: _decimal_default,
     TimestampType: _instant_default,
-    DateType: lambda found: (found.default - EPOCH_DAY).days,
-    UuidType: lambda found: str(found.default),
-    BytesType: lambda found: found.default.decode("latin-1"),
+    DateType: lambda field: (field.default - EPOCH_DAY).days,
+    UuidType: lambda field: str(field.default),
+    BytesType: lambda field: field.default.decode("latin-1"),
 }
 
 
@@ -223,10 +223,10 @@ class _Parser:
         full = full if full in self._named else name
         if full not in self._named:
             raise ValueError(f"there is no type {name!r}")
-        found = self._named[full]
-        if found is None:
+        field = self._named[full]
+        if field is None:
             raise ValueError(f"{name!r} contains itself, which kandle does not read")
-        return found
+        return field
 
     def _define(self, kind: str, content: dict[str, Any], namespace: str) -> AvroType:
         name = _full(content["name"], content.get("namespace", namespace))
@@ -234,14 +234,14 @@ class _Parser:
         self._named[name] = None
         aliases = tuple(_full(alias, inner) for alias in content.get("aliases", ()))
         if kind == "enum":
-            found = AvroType("enum", name=name, symbols=tuple(content["symbols"]), symbol_default=content.get("default"))
+            field = AvroType("enum", name=name, symbols=tuple(content["symbols"]), symbol_default=content.get("default"))
         elif kind == "fixed":
-            found = _logical(AvroType("fixed", name=name, size=int(content["size"])), content)
+            field = _logical(AvroType("fixed", name=name, size=int(content["size"])), content)
         else:
             fields = tuple(self._field(each, inner) for each in content["fields"])
-            found = AvroType("record", name=name, aliases=aliases, fields=fields)
-        self._named[name] = found
-        return found
+            field = AvroType("record", name=name, aliases=aliases, fields=fields)
+        self._named[name] = field
+        return field
 
     def _field(self, content: dict[str, Any], namespace: str) -> AvroField:
         kind = self.type(content["type"], namespace)

@@ -11,7 +11,7 @@ from polars.testing import assert_frame_equal
 from kandle.errors import AccessError, OptionsError, SchemaError, UnavailableError
 from kandle.log.kafka.registry import HttpRegistry, RegistrySettings
 from kandle.serde.avro import AvroFormat
-from kandle.serde.registry import Compatibility
+from kandle.serde.compatibility import Compatibility
 from tests.serde.building import TICK, record, ticks
 from tests.serde.serving import Server, serving
 

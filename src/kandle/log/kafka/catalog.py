@@ -26,10 +26,9 @@ from kandle.log.records import Write, header_rows
 from kandle.log.schema import check_records, decode_spec, encode_spec, with_headers
 from kandle.model.entity import EntityModel
 from kandle.plan.topics import TopicSpec
-from kandle.serde.formats import Formats, topic_codec
+from kandle.serde.codec import Formats, topic_codec
 from kandle.serde.port import Decoded, Messages
-from kandle.serde.registry import Registry
-from kandle.serde.registry_embedded import Entry
+from kandle.serde.registry import JournalEntry, Registry
 from kandle.time.timeframe import SECOND
 
 CATALOG_TOPIC = "_kandle_topics"
@@ -156,7 +155,7 @@ class SchemaJournal:
         self._appender.append([EncodedWrite(SCHEMA_TOPIC, 0, [subject.encode()], [text.encode()])], None)
         self._exists = True
 
-    def load(self, offset: int) -> Sequence[Entry]:
+    def load(self, offset: int) -> Sequence[JournalEntry]:
         """Return all records from an offset on."""
         partition = TopicPartition(SCHEMA_TOPIC, 0)
         try:
@@ -167,11 +166,11 @@ class SchemaJournal:
                 raise UnavailableError(f"topic {SCHEMA_TOPIC} existed, and does not now; was it deleted?") from error
             return []
         self._exists = True
-        entries: list[Entry] = []
+        entries: list[JournalEntry] = []
         while batches := self._reader.read(_TEXTS, partition, offset, end, ROWS_PER_READ):
             for batch in batches:
                 rows = batch.records.frame.iter_rows()
-                entries += [Entry(at, *row) for at, row in zip(batch.offsets.tolist(), rows, strict=True)]
+                entries += [JournalEntry(at, *row) for at, row in zip(batch.offsets.tolist(), rows, strict=True)]
             offset = batches[-1].next_offset
         return entries
 

@@ -57,8 +57,8 @@ from kandle.log.port import (
 from kandle.log.records import Batch, Write
 from kandle.log.schema import differences, merged_columns
 from kandle.plan.topics import TopicSpec
-from kandle.serde.registry import Compatibility, Registry
-from kandle.serde.registry_embedded import EmbeddedRegistry
+from kandle.serde.compatibility import Compatibility
+from kandle.serde.registry import EmbeddedRegistry, Registry
 from kandle.time.clock import Clock, SystemClock
 from kandle.time.timeframe import SECOND
 

@@ -14,8 +14,8 @@ from typing import Any, TypeVar
 from urllib.parse import urlsplit, urlunsplit
 
 from kandle.errors import AccessError, OptionalImport, OptionsError, SchemaError, UnavailableError
-from kandle.serde.registry import Compatibility, Registered
-from kandle.serde.registry_embedded import incompatibilities, incompatible
+from kandle.serde.compatibility import Compatibility, incompatibilities, incompatible
+from kandle.serde.registry import Registered
 
 # A dependency of the client shows every user a warning that is meant for the client's authors.
 with OptionalImport("The client of a schema registry", "kafka"), warnings.catch_warnings(record=True):
