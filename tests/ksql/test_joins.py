@@ -33,5 +33,5 @@ def test_a_key_of_several_parts_is_one_text_that_no_other_key_has() -> None:
     assert key_expression([flag, two]) == "CASE WHEN `c` THEN 'true' ELSE 'false' END + '|' + CAST(`b` AS VARCHAR)"
     maybe = Term("`u`", VARCHAR, nullable=True)
     assert key_expression([two, maybe]) == "CASE WHEN `u` IS NOT NULL THEN CAST(`b` AS VARCHAR) + '|' + `u` END"
-    with pytest.raises(QueryError, match="DOUBLE cannot be part of a key in ksqlDB; cast it to one of VARCHAR"):
+    with pytest.raises(QueryError, match="no exact text of DOUBLE, so it cannot be part of a key; cast it to int or Precision"):
         key_expression([Term("`d`", DOUBLE, nullable=False), one])

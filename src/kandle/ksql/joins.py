@@ -24,7 +24,7 @@ from kandle.ksql.expressions import naming_node, term
 from kandle.ksql.statements import CreateAs, Select, SelectItem, Statement, duration
 from kandle.ksql.streams import FromClause, column_terms, columns_of, stream_properties
 from kandle.ksql.terms import RefusedError, Term, TermScope, guarded_term
-from kandle.ksql.types import VARCHAR, UniqueNames, column_type, name_of_topic, quoted, source_name
+from kandle.ksql.types import DOUBLE, VARCHAR, UniqueNames, column_type, name_of_topic, quoted, source_name
 from kandle.model.entity import EntityModel
 from kandle.model.types import DataType, DecimalType
 from kandle.query.nodes import AnyNode, Column, Node, describe
@@ -74,8 +74,8 @@ def key_of_nodes(nodes: Sequence[AnyNode], scope: TermScope) -> str:
 
 def _text_of(part: Term) -> str:
     if part.type.name not in _EXPRESSIONS:
-        possible = ", ".join(_EXPRESSIONS)
-        raise RefusedError(f"{part.type} cannot be part of a key in ksqlDB; cast it to one of {possible}")
+        way_out = "cast it to int or Precision(precision, scale)" if part.type == DOUBLE else "use another field"
+        raise RefusedError(f"ksqlDB has no exact text of {part.type}, so it cannot be part of a key; {way_out}")
     return _EXPRESSIONS[part.type.name].format(part.text)
 
 
