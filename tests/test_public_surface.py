@@ -11,9 +11,10 @@ import kandle
 ROOT = Path(__file__).resolve().parent.parent
 
 SURFACE = [
-    "Alias", "Backfill", "Context", "DatetimeFormat", "EventSet", "Gaps", "Header", "Health", "Ignore", "KandleError", "Key",
-    "Late", "MaxLength", "Message", "ModelBuilder", "Options", "Period", "Precision", "TableSet", "TimeBucket", "Timeframe",
-    "Timestamp", "backfill", "explain", "functions", "plan", "stream", "table", "testing",
+    "Alias", "Backfill", "BarSet", "Context", "DatetimeFormat", "EventSet", "Gaps", "Header", "Health",
+    "Ignore", "KandleError", "Key", "Late", "MaxLength", "Message", "ModelBuilder", "Options", "Period",
+    "Precision", "TableSet", "TimeBucket", "Timeframe", "Timestamp", "backfill", "explain", "functions",
+    "plan", "stream", "table", "testing",
 ]  # fmt: skip
 
 

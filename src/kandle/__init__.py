@@ -23,8 +23,8 @@ from kandle.plan.explain import explain
 from kandle.plan.plan import plan
 from kandle.query import functions
 from kandle.query.query import Gaps, Late
+from kandle.sets.bars import BarSet, TimeBucket
 from kandle.sets.messages import Message
-from kandle.sets.reading import TimeBucket
 from kandle.sets.sets import EventSet, TableSet
 from kandle.time.timeframe import Period, Timeframe
 
@@ -38,6 +38,7 @@ __version__ = "0.1.0"
 __all__ = [
     "Alias",
     "Backfill",
+    "BarSet",
     "Context",
     "DatetimeFormat",
     "EventSet",

@@ -110,7 +110,7 @@ def test_doctor_finds_nothing_wrong_while_it_runs(running: Running, here: Here) 
         (("Bar", "1m"), "Bar has no bars of '1m'"),
         (("Bar", "soon"), "Bar has no bars of 'soon'"),
         (("Bar",), "name an entity and a timeframe, such as `Bar 5m`"),
-        (("Bar", "1s", "A", "B"), "the key of Bar is symbol, so 'B' is too much"),
+        (("Bar", "1s", "A", "B"), "key part Bar.start = 'B' is not "),
         (("Bar", "1s", "--from", "soon"), "'soon' is not a point in time"),
         (("Bar", "1s", "--last", "0"), "Invalid value for '--last'"),
     ],

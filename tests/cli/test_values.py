@@ -3,19 +3,14 @@ import logging
 import sys
 from datetime import UTC, date, datetime, timedelta, timezone
 from decimal import Decimal
-from uuid import UUID
 
 import pytest
 
-from kandle.cli.bars import key_values
 from kandle.cli.output import Columns, cell, decimal_of, iso, json_line
 from kandle.cli.run import JsonFormatter, TextFormatter
 from kandle.cli.topics import size_text
-from kandle.errors import DataError
-from kandle.model.entity import entity_model
 from kandle.model.types import DecimalType
 from kandle.time.timeframe import duration_text
-from tests.cli.keyed import Keyed
 
 
 def test_json_keeps_every_digit_and_says_times_in_iso() -> None:
@@ -76,30 +71,6 @@ def test_durations_are_said_exactly(duration: int, text: str) -> None:
 )
 def test_sizes_are_easy_to_read(size: int, text: str) -> None:
     assert size_text(size) == text
-
-
-def test_key_parts_become_values_of_their_types() -> None:
-    entity = entity_model(Keyed)
-    texts = ["x", "7", "true", "2024-03-08", "1.50", "12345678-1234-5678-1234-567812345678"]
-    identity = UUID("12345678-1234-5678-1234-567812345678")
-    assert key_values(entity, texts) == ["x", 7, True, date(2024, 3, 8), Decimal("1.50"), identity]
-    assert key_values(entity, []) == []
-
-
-@pytest.mark.parametrize(
-    ("texts", "message"),
-    [
-        (["x", "seven"], "'seven' is no value of Keyed.number, which is int"),
-        (["x", "7", "maybe"], "'maybe' is no value of Keyed.flag"),
-        (["x", "7", "true", "March"], "'March' is no value of Keyed.day"),
-        (["x", "7", "true", "2024-03-08", "1x"], "'1x' is no value of Keyed.amount"),
-        (["x", "7", "true", "2024-03-08", "1", "u"], "'u' is no value of Keyed.identity"),
-        (["x"] * 7, "the key of Keyed is text, number, flag, day, amount, identity, so 'x' is too much"),
-    ],
-)
-def test_key_parts_that_cannot_be_read_are_named(texts: list[str], message: str) -> None:
-    with pytest.raises(DataError, match=message):
-        key_values(entity_model(Keyed), texts)
 
 
 def record(message: str, level: int = logging.INFO, **extra: object) -> logging.LogRecord:

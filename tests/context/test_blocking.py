@@ -202,4 +202,4 @@ def test_a_context_for_tests_is_made_of_a_context() -> None:
 def test_sets_say_in_a_few_words_what_they_are() -> None:
     site = Site()
     shown = [repr(each) for each in (site.hits, site.owners, site.set(Page, "5m").live, site.time_bucket(Page, "1m"))]
-    assert shown == ["EventSet(Hit)", "TableSet(Owner)", "EventSet(Page, 5m, live)", "TimeBucket(Page, 1m)"]
+    assert shown == ["EventSet(Hit)", "TableSet(Owner)", "TimeBucket(Page, 5m, live)", "TimeBucket(Page, 1m)"]

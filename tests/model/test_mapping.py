@@ -28,14 +28,6 @@ def test_an_object_becomes_values_and_a_frame_and_comes_back() -> None:
     assert mapping(MODEL).from_frame(mapping(MODEL).to_frame([FULL])) == [FULL]
 
 
-def test_parts_of_a_key_are_checked_and_counted() -> None:
-    assert mapping(MODEL).key_row(["a"]) == {"name": "a"}
-    with pytest.raises(DataError, match=r"Row\.name = 5 is not a str"):
-        mapping(MODEL).key_row([5])
-    with pytest.raises(DataError, match="the key parts of Row are name, but 2 were given"):
-        mapping(MODEL).key_row(["a", "b"])
-
-
 def test_values_that_are_missing_are_named_unless_they_have_a_default() -> None:
     with pytest.raises(DataError, match=r"Row needs values for name, at$"):
         mapping(MODEL).populate({})

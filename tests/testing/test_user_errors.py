@@ -168,10 +168,17 @@ def test_a_period_that_cannot_be_read_is_named_with_examples() -> None:
     told(PLAIN, story)
 
 
-@pytest.mark.parametrize("key", ["A", ["A", "B"]])
-def test_a_key_with_too_many_parts_or_none_at_all_is_named_with_its_parts(key: Any) -> None:
+@pytest.mark.parametrize(
+    ("key", "message"),
+    [
+        (["A", "B"], r"key part Bar\.start = 'B' is not a datetime such as 2024-03-08T14:30"),
+        (["A", "2024-03-08T14:30Z", "B"], "the key parts of Bar are symbol, start, but 3 were given"),
+        ([7], r"key part Bar\.symbol = 7 is not a str; give text"),
+    ],
+)
+def test_a_key_that_does_not_fit_is_named_with_its_parts(key: Any, message: str) -> None:
     async def story(market: Any) -> None:
-        with pytest.raises(DataError, match=r"a key of Bar bars is a list of up to 1 parts \(symbol\), not"):
+        with pytest.raises(DataError, match=message):
             await market.finals_async(Bar, "1m", key)
 
     told(PLAIN, story)

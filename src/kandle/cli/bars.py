@@ -25,11 +25,12 @@ from kandle.cli.contexts import (
 from kandle.cli.output import Columns, cell, console, frame_table, json_line, logical
 from kandle.cli.topics import Tail
 from kandle.context.context import Context, state_of
-from kandle.errors import DataError, ModelError, OptionsError, TimeframeError, unknown_name
+from kandle.errors import ModelError, OptionsError, TimeframeError, unknown_name
 from kandle.log.records import Batch
 from kandle.model.entity import EntityModel, FieldModel
 from kandle.plan.plan import BarPlan, Plan
-from kandle.sets.reading import TimeBucket
+from kandle.sets.bars import TimeBucket
+from kandle.sets.keys import bar_key_fields, key_values
 from kandle.time.timeframe import Timeframe, from_instant, parse_instant, to_instant
 
 STATE = "_state"
@@ -76,22 +77,6 @@ class BarPrinter:
 def series_key(entity: EntityModel) -> tuple[FieldModel, ...]:
     """The key of a series of bars: without the start of the bucket."""
     return tuple(found for found in entity.keys if not found.is_timestamp)
-
-
-def key_values(entity: EntityModel, texts: Sequence[str]) -> list[Any]:
-    """Values of the first parts of the key; DataError names the part that cannot be read."""
-    parts = series_key(entity)
-    if len(texts) > len(parts):
-        names = ", ".join(part.name for part in parts) or "no parts"
-        raise DataError(f"the key of {entity.name} is {names}, so {texts[len(parts)]!r} is too much")
-    return [_value(entity, part, text) for part, text in zip(parts, texts, strict=False)]
-
-
-def _value(entity: EntityModel, part: FieldModel, text: str) -> Any:
-    try:
-        return part.type.parse(text)
-    except (ValueError, ArithmeticError, KeyError) as error:
-        raise DataError(f"{text!r} is no value of {entity.name}.{part.name}, which is {part.type}") from error
 
 
 DEFAULT_LAST = 20
@@ -164,7 +149,7 @@ class _Reader:
         plan = _plan(market, wanted.entity)
         self.entity: EntityModel = plan.query.target
         self._bar = _bar(plan, wanted.timeframe)
-        self._keys = key_values(self.entity, wanted.keys)
+        self._key = key_values(self.entity, bar_key_fields(self.entity), wanted.keys)
 
     @property
     def _parts(self) -> list[str]:
@@ -194,7 +179,7 @@ class _Reader:
     def _bars(self, start: datetime | None, end: datetime | None, *, include_live: bool) -> pl.DataFrame:
         """Blocks, since the context was opened by plain `with`."""
         buckets: TimeBucket[Any] = self._market.time_bucket(self.entity.cls, self._bar.name)
-        return buckets.to_polars(self._keys, start=start, end=end, include_live=include_live)
+        return buckets.to_polars(list(self._key.values()), start=start, end=end, include_live=include_live)
 
     def tail(self) -> Tail:
         """The end of the topics as it is now."""
@@ -205,7 +190,7 @@ class _Reader:
     def frame_of(self, batches: Sequence[Batch]) -> pl.DataFrame:
         """What was appended, as far as it is wanted."""
         frames = [self._marked(batch) for batch in batches]
-        wanted = [pl.col(name) == value for name, value in zip(self._parts, self._keys, strict=False)]
+        wanted = [pl.col(name) == value for name, value in self._key.items()]
         return pl.concat(frames).filter(wanted) if wanted else pl.concat(frames)
 
     def _marked(self, batch: Batch) -> pl.DataFrame:

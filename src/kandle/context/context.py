@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import contextlib
 import typing
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self, TypeVar, get_args, get_origin
+from typing import TYPE_CHECKING, Any, Self, TypeVar, get_args, get_origin, overload
 
 from anyio import CancelScope, to_thread
 
 from kandle.context.model import Model, ModelBuilder, checked_model, entities_of
 from kandle.context.state import ContextState
-from kandle.errors import AccessError, ModelError, unknown_name
+from kandle.errors import ModelError, unknown_name
 from kandle.model.entity import EntityModel
-from kandle.plan.plan import BarPlan, Plan, plan
-from kandle.sets.reading import TimeBucket
-from kandle.sets.sets import SETS, EntitySet, EventSet, TableSet
-from kandle.time.timeframe import Timeframe, as_timeframe
+from kandle.plan.plan import Plan, plan
+from kandle.sets.bars import BarSet, TimeBucket, time_bucket
+from kandle.sets.sets import EntitySet, EventSet, TableSet
+from kandle.time.timeframe import Timeframe
 
 if TYPE_CHECKING:
     # What runs in an open context is loaded when one is opened: programs that only declare contexts start sooner.
@@ -46,13 +47,15 @@ class Context:
         self._options = options if options is not None else _options()
         self._model = _built(type(self), self._options)
         self._plans = _plans(self._model)
-        declared = declared_sets(type(self))
-        names = {entity: name for name, entity in declared.items()}
-        self._host = ContextState(type(self).__name__, self._plans, names)
+        declared = _declarations(type(self))
+        _check_bar_sets(type(self), declared, self._plans)
+        names = {entity: name for name, (_, entity) in declared.items()}
+        bar_sets = {entity for kind, entity in declared.values() if kind is BarSet}
+        self._host = ContextState(type(self).__name__, self._plans, names, bar_sets)
         self._exit: contextlib.ExitStack | None = None
         self._ksql: Ksql | None = None
-        for name, entity in declared.items():
-            setattr(self, name, self._set_of(entity, None))
+        for name, (kind, entity) in declared.items():
+            setattr(self, name, kind(self._host, self._model.entities[entity], self._options.access))
 
     def on_model_creating(self, model: ModelBuilder) -> None:
         """Give entities their queries; called once, when the model is built."""
@@ -73,19 +76,45 @@ class Context:
         """The options in force."""
         return self._options
 
+    @overload
+    def set(self, entity: type[T], timeframe: None = None) -> EventSet[T] | TableSet[T]: ...
+
+    @overload
+    def set(self, entity: type[T], timeframe: Timeframe | str) -> TimeBucket[T]: ...
+
     def set(self, entity: type[T], timeframe: Timeframe | str | None = None) -> EntitySet[T]:
-        """The set of an entity, or of its bars of one timeframe."""
-        self._entity(entity)
-        found: EntitySet[T] = self._set_of(entity, None if timeframe is None else self._bar(entity, timeframe).timeframe)
-        return found
+        """Return the set of an entity.
+
+        Args:
+            entity: The class of the entity, for which the context declares a set.
+            timeframe: For bars their timeframe, as a text such as `5m` or as `Period.minutes(5)`.
+
+        Returns:
+            The set: with a timeframe the same as `market.bars("5m")`.
+
+        Raises:
+            ModelError: The context has no set of the entity, or no bars of the timeframe.
+        """
+        if timeframe is not None:
+            return self.time_bucket(entity, timeframe)
+        model = self._entity(entity)
+        entity_set: EntitySet[T] = SETS[model.kind](self._host, model, self._options.access)
+        return entity_set
 
     def time_bucket(self, entity: type[T], timeframe: Timeframe | str) -> TimeBucket[T]:
-        """The bars of one timeframe, for reading."""
-        model = self._entity(entity)
-        bar = self._bar(entity, timeframe)
-        if self._options.access == "write_only":
-            raise AccessError(f"{model.name} cannot be read: the context was opened with access='write_only'")
-        return TimeBucket(self._host, model, bar.timeframe, bar)
+        """Return the bars of one timeframe.
+
+        Args:
+            entity: The class of the bars, for which the context declares a set.
+            timeframe: The timeframe, as a text such as `5m` or as `Period.minutes(5)`.
+
+        Returns:
+            The set of the bars: the same as `market.bars("5m")`.
+
+        Raises:
+            ModelError: The context has no set of the entity, or no bars of the timeframe.
+        """
+        return time_bucket(self._host, self._entity(entity), timeframe, self._options.access)
 
     def _entity(self, entity: type) -> EntityModel:
         if entity not in self._model.entities:
@@ -93,23 +122,6 @@ class Context:
             names = [found.name for found in self._model.entities.values()]
             raise ModelError(unknown_name(f"{type(self).__name__} has no set of {name}", name, names))
         return self._model.entities[entity]
-
-    def _bar(self, entity: type, timeframe: Timeframe | str) -> BarPlan:
-        found = self._plans.get(entity)
-        declared = {} if found is None else {bar.name: bar for bar in found.emitted}
-        wanted = str(timeframe) if str(timeframe) in declared else str(as_timeframe(timeframe))
-        if not declared:
-            those = ", ".join(each.__name__ for each in self._plans) or "none"
-            raise ModelError(
-                f"{entity.__name__} has no query with a window, so there are no bars of it (bars there are: {those})"
-            )
-        if wanted not in declared:
-            raise ModelError(f"{entity.__name__} has no bars of {wanted}; declared are {', '.join(declared)}")
-        return declared[wanted]
-
-    def _set_of(self, entity: type, timeframe: Timeframe | None) -> Any:
-        found: EntityModel = self._model.entities[entity]
-        return SETS[found.kind](self._host, found, timeframe, self._options.access)
 
     @property
     def ksql(self) -> Ksql:
@@ -197,20 +209,40 @@ def _built(cls: type[Context], options: Options) -> Model:
 
 
 def declared_sets(cls: type[Context]) -> dict[str, type]:
-    """Entity class of every set that a context class declares, by its name."""
+    """Return the entity class of every set that a context class declares, by the name of the set."""
+    return {name: entity for name, (_, entity) in _declarations(cls).items()}
+
+
+SETS: dict[str, Any] = {"stream": EventSet, "table": TableSet}
+"""The set of each kind of entity."""
+
+
+def _declarations(cls: type[Context]) -> dict[str, tuple[Any, type]]:
+    """Return the class of every set that a context class declares, and its entity class, by the name of the set."""
     try:
         hints = typing.get_type_hints(cls)
     except NameError as error:
         raise ModelError(f"{cls.__name__}: an annotation cannot be resolved: {error}") from error
-    found = {name: (get_origin(hint), get_args(hint)) for name, hint in hints.items()}
-    sets = {name: (kind, arguments[0]) for name, (kind, arguments) in found.items() if kind in (EventSet, TableSet)}
+    generics = {name: (get_origin(hint), get_args(hint)) for name, hint in hints.items()}
+    sets = {name: (kind, arguments[0]) for name, (kind, arguments) in generics.items() if kind in (EventSet, TableSet, BarSet)}
     entities = entities_of([entity for _, entity in sets.values()])
     for name, (kind, entity) in sets.items():
         if hasattr(Context, name):
             raise ModelError(f"{cls.__name__}.{name}: every context has a {name!r} of its own; give the set another name")
-        if SETS[entities[entity].kind] is not kind:
-            right = SETS[entities[entity].kind].__name__
+        right = SETS[entities[entity].kind]
+        if kind is not right and not (kind is BarSet and right is EventSet):
             raise ModelError(
-                f"{cls.__name__}.{name}: {entity.__name__} is a {entities[entity].kind}; write {right}[{entity.__name__}]"
+                f"{cls.__name__}.{name}: {entity.__name__} is a {entities[entity].kind}; "
+                f"write {right.__name__}[{entity.__name__}]"
             )
-    return {name: entity for name, (_, entity) in sets.items()}
+    return sets
+
+
+def _check_bar_sets(cls: type[Context], declared: Mapping[str, tuple[Any, type]], plans: Mapping[type, Plan]) -> None:
+    """Raise ModelError for a `BarSet` of what no query with a window makes."""
+    for name, (kind, entity) in declared.items():
+        if kind is BarSet and entity not in plans:
+            raise ModelError(
+                f"{cls.__name__}.{name}: no query with a window makes {entity.__name__}, so it has no timeframes; "
+                f"give it one in `on_model_creating`, or write EventSet[{entity.__name__}]"
+            )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Set
 from typing import TYPE_CHECKING, Any
 
 from kandle.errors import StateError
@@ -22,17 +22,19 @@ if TYPE_CHECKING:
 class ContextState:
     """The part of a context that users do not see; a `ContextHost` for the sets."""
 
-    def __init__(self, name: str, plans: Mapping[type, Plan], set_names: Mapping[type, str]) -> None:
+    def __init__(self, name: str, plans: Mapping[type, Plan], set_names: Mapping[type, str], bar_sets: Set[type]) -> None:
         """Describe a context that is closed.
 
         Args:
             name: The name of the context's class.
             plans: The plan of each entity that a query with a window makes.
             set_names: The name of the declared set of each entity.
+            bar_sets: The entities whose declared set is a `BarSet`.
         """
         self._name = name
         self._plans = plans
         self._set_names = set_names
+        self._bar_sets = bar_sets
         self._opened: Opened | None = None
         self._loop: ContextLoop | None = None
 
@@ -116,6 +118,24 @@ class ContextState:
         """
         name = self._set_names.get(entity)
         return f"{self.label}.set({entity.__name__})" if name is None else f"{self.label}.{name}"
+
+    def bars_label(self, entity: type, timeframe: str) -> str:
+        """Return how the bars of a timeframe are written in messages.
+
+        Args:
+            entity: The class of the bars.
+            timeframe: The name of the timeframe.
+
+        Returns:
+            A text such as `market.bars("1m")`.
+        """
+        if entity in self._bar_sets:
+            return f'{self.set_label(entity)}("{timeframe}")'
+        return f'{self.label}.set({entity.__name__}, "{timeframe}")'
+
+    def bars_hint(self) -> str:
+        """Return which entities have bars, in brackets, for messages."""
+        return f" (bars there are: {', '.join(entity.__name__ for entity in self._plans) or 'none'})"
 
     def reader(self, topic: str) -> ReaderSettings:
         """Return the settings of a new consumer of a topic."""

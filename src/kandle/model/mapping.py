@@ -56,17 +56,6 @@ class EntityMapping:
         """Return the physical frame of rows that `row` returned."""
         return pl.DataFrame(rows, schema=physical_schema(self.entity), orient="row")
 
-    def key_row(self, parts: Sequence[Any]) -> dict[str, Any]:
-        """Return the physical values of the first parts of a key, by field.
-
-        DataError names a part that does not fit, or the parts of the key if there are too many.
-        """
-        keys = self.entity.keys
-        if len(parts) > len(keys):
-            names = ", ".join(field.name for field in keys) or "none"
-            raise DataError(f"the key parts of {self.entity.name} are {names}, but {len(parts)} were given")
-        return {field.name: self._physical(field, part) for field, part in zip(keys, parts, strict=False)}
-
     def from_frame(self, frame: pl.DataFrame) -> list[Any]:
         """Build the objects of the rows of a physical or logical frame."""
         if frame.schema != pl.Schema(logical_schema(self.entity)):

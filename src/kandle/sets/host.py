@@ -49,6 +49,12 @@ class ContextHost(Protocol):
     def set_label(self, entity: type) -> str:
         """Return how the set of an entity is written in messages, such as `market.ticks`."""
 
+    def bars_label(self, entity: type, timeframe: str) -> str:
+        """Return how the bars of a timeframe are written in messages, such as `market.bars("1m")`."""
+
+    def bars_hint(self) -> str:
+        """Return which entities have bars, in brackets, for messages."""
+
     def reader(self, topic: str) -> ReaderSettings:
         """Return the settings of a new consumer of a topic."""
 

@@ -1,9 +1,9 @@
-"""Entity sets: the typed members of a context, one per entity or per entity and timeframe."""
+"""Entity sets: the typed members of a context, one for each entity."""
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Generic, Self, TypeVar
 
@@ -15,31 +15,28 @@ from kandle.log.records import Records
 from kandle.model.columns import physical_schema, to_physical
 from kandle.model.entity import EntityModel
 from kandle.model.mapping import mapping
-from kandle.plan.plan import BarPlan
 from kandle.sets.blocking import awaited, blocking
 from kandle.sets.host import Access, ContextHost
+from kandle.sets.keys import KeyPrefix, physical_key
 from kandle.sets.messages import MessageStream
 from kandle.sets.reading import event_rows, table_rows
 from kandle.sets.writing import ROWS_AT_ONCE, PendingRow, writes_of
-from kandle.time.timeframe import Timeframe
 
 T = TypeVar("T")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class EntitySet(Generic[T]):
-    """The records of an entity in a context; `timeframe` is set for bars of one timeframe, `newest` limits what is read."""
+    """The records of an entity in a context, for reading; the base of all sets."""
 
     _host: ContextHost
     entity: EntityModel
-    timeframe: Timeframe | None = None
     access: Access = "read_write"
-    is_live: bool = False
     newest: int | None = None
+    """How many of the newest records `to_list` returns; None for all."""
 
     def __repr__(self) -> str:
-        of = "" if self.timeframe is None else f", {self.timeframe}"
-        return f"{type(self).__name__}({self.entity.name}{of}{', live' if self.is_live else ''})"
+        return f"{type(self).__name__}({self.entity.name})"
 
     @property
     def _label(self) -> str:
@@ -47,89 +44,62 @@ class EntitySet(Generic[T]):
 
     @property
     def can_read(self) -> bool:
+        """Whether the context was opened for reading."""
         return self.access != "write_only"
 
     @property
     def can_write(self) -> bool:
+        """Whether the context was opened for writing."""
         return self.access != "read_only"
 
     @property
-    def live(self) -> Self:
-        """The live bars: the current value of each open bucket, whenever it changes; the last one is the final."""
-        self._bar("live bars")
-        return replace(self, is_live=True)
+    def topic(self) -> str:
+        """The topic that iterating reads."""
+        self._check_timeframe()
+        return self.entity.topic
 
     def limit(self, count: int) -> Self:
-        """The set with only its newest `count` records."""
+        """Return the set with only its newest records.
+
+        Args:
+            count: The number of records that `to_list` returns at most.
+
+        Raises:
+            DataError: The number is below 1.
+        """
         if count < 1:
             raise DataError(f"limit({count}): give 1 or more")
         return replace(self, newest=count)
-
-    @property
-    def topic(self) -> str:
-        """The topic that is read."""
-        if self._host.plan_of(self.entity.cls) is None:
-            return self.entity.topic
-        bar = self._bar("records")
-        return bar.live_topic if self.is_live else bar.final_topic
-
-    def _bar(self, what: str) -> BarPlan:
-        plan = self._host.plan_of(self.entity.cls)
-        if plan is None:
-            raise ModelError(f"{self.entity.name} has no query with a window, so it has no {what} by timeframe")
-        names = [bar.name for bar in plan.emitted]
-        found = next((bar for bar in plan.emitted if self.timeframe is not None and bar.timeframe == self.timeframe), None)
-        if found is None:
-            raise ModelError(
-                f"{self.entity.name} has {what} of {', '.join(names)}; say which: .set({self.entity.name}, {names[0]!r})"
-            )
-        return found
-
-    def _check_write(self) -> None:
-        if not self.can_write:
-            raise AccessError(f"{self.entity.name} cannot be written: the context was opened with access={self.access!r}")
-        if self._host.plan_of(self.entity.cls) is not None:
-            raise AccessError(f"{self.entity.name} is made by its query; add to the entity that the query reads")
 
     def _check_read(self) -> None:
         if not self.can_read:
             raise AccessError(f"{self.entity.name} cannot be read: the context was opened with access={self.access!r}")
 
-    @awaited
-    async def add_async(self, obj: T, *, headers: Mapping[str, str] | None = None) -> None:
-        """Append one object; returns when it is kept. Objects that are added at the same time share a commit."""
-        self._check_write()
-        row = PendingRow(self.entity, mapping(self.entity).row(obj), headers)
-        await self._host.write(self.entity.topic, row)
-
-    add = blocking(add_async)
-
-    @awaited
-    async def add_many_async(self, objects: Iterable[T] | pl.DataFrame | pl.LazyFrame) -> int:
-        """Append objects, or the rows of a Polars frame with the entity's columns; gives their number.
-
-        Batches of some ten thousand rows are committed one after the other, so an error leaves those before it.
-        """
-        self._check_write()
-        count = 0
-        for frame in _frames(self.entity, objects):
-            await to_thread.run_sync(self._append, frame)
-            count += frame.height
-        return count
-
-    add_many = blocking(add_many_async)
-
-    def _append(self, frame: pl.DataFrame) -> None:
-        log = self._host.log
-        log.append(writes_of(log, self.entity.topic, Records(frame)))
+    def _check_timeframe(self) -> None:
+        """Raise ModelError for a set of bars without a timeframe."""
+        plan = self._host.plan_of(self.entity.cls)
+        if plan is not None:
+            names = [bar.name for bar in plan.emitted]
+            label = self._host.bars_label(self.entity.cls, names[0])
+            raise ModelError(f"{self.entity.name} has bars of {', '.join(names)}; say which: {label}")
 
     def messages(self) -> MessageStream[T]:
-        """Values with their headers, partition, offset and time, from the group's position on."""
+        """Return the records with their headers, partition, offset and time, from the position of the consumer group on.
+
+        Returns:
+            Messages for `for` or `async for`; each is committed when the next one is taken, or when the loop is left.
+        """
         self._check_read()
         return MessageStream(self._host, self.entity, self.topic)
 
     def manual_commit(self) -> MessageStream[T]:
-        """Messages that are committed by `await message.commit()` only; use it as a context manager."""
+        """Return the records as `messages` does, committed by `message.commit()` only; to be opened by `with`.
+
+        with market.ticks.manual_commit() as messages:
+            for message in messages:
+                handle(message.value)
+                message.commit()
+        """
         self._check_read()
         return MessageStream(self._host, self.entity, self.topic, is_manual=True)
 
@@ -205,41 +175,131 @@ class EntitySet(Generic[T]):
                     yield message.value
 
 
-class EventSet(EntitySet[T]):
+class WritableSet(EntitySet[T]):
+    """The records of an entity that are written by hand."""
+
+    __slots__ = ()
+
+    def _check_write(self) -> None:
+        if not self.can_write:
+            raise AccessError(f"{self.entity.name} cannot be written: the context was opened with access={self.access!r}")
+        if self._host.plan_of(self.entity.cls) is not None:
+            raise AccessError(made_by_query(self.entity))
+
+    @awaited
+    async def add_async(self, obj: T, *, headers: Mapping[str, str] | None = None) -> None:
+        """Append one object, and return when it is stored. Objects that are added at the same time share a commit.
+
+        Args:
+            obj: An object of the entity's class.
+            headers: Headers of the record.
+
+        Raises:
+            DataError: A value does not fit its field.
+            AccessError: The context was opened for reading only, or a query makes the entity.
+        """
+        self._check_write()
+        row = PendingRow(self.entity, mapping(self.entity).row(obj), headers)
+        await self._host.write(self.entity.topic, row)
+
+    add = blocking(add_async)
+
+    @awaited
+    async def add_many_async(self, objects: Iterable[T] | pl.DataFrame | pl.LazyFrame) -> int:
+        """Append many objects, and return when they are stored.
+
+        They are committed in batches of 50,000 one after the other, so an error leaves the batches before it.
+
+        Args:
+            objects: Objects of the entity's class, or a Polars frame with a column for each field.
+
+        Returns:
+            The number of objects.
+
+        Raises:
+            DataError: A value does not fit its field; the message names its row.
+            AccessError: The context was opened for reading only, or a query makes the entity.
+        """
+        self._check_write()
+        count = 0
+        for frame in _frames(self.entity, objects):
+            await to_thread.run_sync(self._append, frame)
+            count += frame.height
+        return count
+
+    add_many = blocking(add_many_async)
+
+    def _append(self, frame: pl.DataFrame) -> None:
+        log = self._host.log
+        log.append(writes_of(log, self.entity.topic, Records(frame)))
+
+
+class EventSet(WritableSet[T]):
     """The events of a stream."""
 
     __slots__ = ()
 
     @awaited
-    async def to_list_async(self, key: Sequence[Any] = ()) -> list[T]:
-        """The events of a key (its first parts suffice) that the log keeps, oldest first in each partition."""
+    async def to_list_async(self, key_prefix: KeyPrefix = ()) -> list[T]:
+        """Return the events that the log stores.
+
+        Args:
+            key_prefix: The first parts of the events' keys, as values or as text; all keys without it.
+
+        Returns:
+            The events, oldest first in each partition.
+
+        Raises:
+            DataError: A part of the key does not fit its field, or there are too many.
+            AccessError: The context was opened for writing only.
+        """
         self._check_read()
-        if self._host.plan_of(self.entity.cls) is not None:
-            raise ModelError(f"read bars of {self.entity.name} with context.time_bucket({self.entity.name}, timeframe)")
+        self._check_timeframe()
+        key = physical_key(self.entity, self.entity.keys, key_prefix)
         self._host.settle()
-        frame = await to_thread.run_sync(event_rows, self._host.log, self.entity, _parts(key), self.newest)
+        frame = await to_thread.run_sync(event_rows, self._host.log, self.entity, key, self.newest)
         return mapping(self.entity).from_frame(frame)
 
     to_list = blocking(to_list_async)
 
 
-class TableSet(EntitySet[T]):
+class TableSet(WritableSet[T]):
     """The rows of a table, the newest of each key."""
 
     __slots__ = ()
 
     @awaited
-    async def to_list_async(self, key: Sequence[Any] = ()) -> list[T]:
-        """The rows whose key begins with these parts, in the order of the key; none is left out."""
+    async def to_list_async(self, key_prefix: KeyPrefix = ()) -> list[T]:
+        """Return the rows of the table.
+
+        Args:
+            key_prefix: The first parts of the rows' keys, as values or as text; all rows without it.
+
+        Returns:
+            The newest row of each key, ordered by key.
+
+        Raises:
+            DataError: A part of the key does not fit its field, or there are too many.
+            AccessError: The context was opened for writing only.
+        """
         self._check_read()
-        frame = await to_thread.run_sync(table_rows, self._host.log, self.entity, _parts(key))
+        key = physical_key(self.entity, self.entity.keys, key_prefix)
+        frame = await to_thread.run_sync(table_rows, self._host.log, self.entity, key)
         return mapping(self.entity).from_frame(frame)
 
     to_list = blocking(to_list_async)
 
     @awaited
-    async def remove_async(self, key: Sequence[Any] | T) -> None:
-        """Take the row of a key (its parts, or the row itself) away: a tombstone follows in the log."""
+    async def remove_async(self, key: KeyPrefix | T) -> None:
+        """Remove a row, and return when its tombstone is stored.
+
+        Args:
+            key: All parts of the key, as values or as text, or the row itself.
+
+        Raises:
+            DataError: A part of the key is missing or does not fit its field.
+            AccessError: The context was opened for reading only.
+        """
         self._check_write()
         row = PendingRow(self.entity, self._tombstone(key), is_tombstone=True)
         await self._host.write(self.entity.topic, row)
@@ -247,22 +307,22 @@ class TableSet(EntitySet[T]):
     remove = blocking(remove_async)
 
     def _tombstone(self, key: Any) -> tuple[Any, ...]:
-        whole = mapping(self.entity)
-        parts = whole.key(key) if isinstance(key, self.entity.cls) else tuple(_parts(key))
-        if len(parts) != len(self.entity.keys):
-            names = ", ".join(found.name for found in self.entity.keys)
-            raise DataError(f"to remove a {self.entity.name} give all parts of its key: {names}")
-        values = whole.key_row(parts)
-        return tuple(values.get(name) for name in physical_schema(self.entity))
+        entity = self.entity
+        parts = mapping(entity).key(key) if isinstance(key, entity.cls) else key
+        values = physical_key(entity, entity.keys, parts)
+        if len(values) != len(entity.keys):
+            names = ", ".join(field.name for field in entity.keys)
+            raise DataError(f"to remove a {entity.name} give all parts of its key: {names}")
+        return tuple(values.get(name) for name in physical_schema(entity))
 
 
-def _parts(key: Any) -> Sequence[Any]:
-    """A key as its parts; a single text is one part, not its letters."""
-    return (key,) if isinstance(key, str | bytes) or not isinstance(key, Sequence) else key
+def made_by_query(entity: EntityModel) -> str:
+    """Return the message for writing what a query makes."""
+    return f"{entity.name} is made by its query; add to the entity that the query reads"
 
 
 def _frames(entity: EntityModel, objects: Any) -> Iterator[pl.DataFrame]:
-    """Physical frames of objects or of a frame, so many rows at a time."""
+    """Yield physical frames of objects or of a frame, so many rows at a time."""
     if isinstance(objects, pl.LazyFrame):
         objects = objects.collect()
     if isinstance(objects, pl.DataFrame):
@@ -283,7 +343,3 @@ def _frames(entity: EntityModel, objects: Any) -> Iterator[pl.DataFrame]:
             rows = []
     if rows:
         yield whole.frame_of(rows)
-
-
-SETS: dict[str, Any] = {"stream": EventSet, "table": TableSet}
-"""Which set goes with which kind of entity."""
