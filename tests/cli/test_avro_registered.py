@@ -14,7 +14,7 @@ from kandle import EventSet, Header, Key, TableSet, Timestamp
 from kandle import functions as f
 from kandle.context.context import state_of
 from kandle.context.kafka import declarations
-from kandle.log.embedded.log import EmbeddedLog
+from kandle.log.embedded.batches import BatchTable
 from kandle.log.port import Log, TopicPartition
 from kandle.log.records import Batch, RejectedRecord
 from kandle.plan.plan import plan
@@ -139,13 +139,13 @@ UNREADABLE = 13.0
 @pytest.fixture
 def damaged(monkeypatch: pytest.MonkeyPatch) -> None:
     """Have the log reject some records, as those of a cluster that other programs write to."""
-    read = EmbeddedLog.read
+    read = BatchTable.read
 
-    def with_rejects(log: EmbeddedLog, partition: TopicPartition, *arguments: Any, **settings: Any) -> list[Batch]:
-        batches = read(log, partition, *arguments, **settings)
+    def with_rejects(table: BatchTable, partition: TopicPartition, *arguments: Any, **settings: Any) -> list[Batch]:
+        batches = read(table, partition, *arguments, **settings)
         return [_rejecting(batch) if "level" in batch.records.frame.columns else batch for batch in batches]
 
-    monkeypatch.setattr(EmbeddedLog, "read", with_rejects)
+    monkeypatch.setattr(BatchTable, "read", with_rejects)
 
 
 def _rejecting(batch: Batch) -> Batch:
