@@ -8,7 +8,7 @@ import polars as pl
 import pytest
 
 from kandle.log.port import Log, TopicPartition
-from kandle.store.changelog import CHANGE, PIECE, SNAPSHOT, Changelog, decoded, encoded
+from kandle.store.changelog import CHANGE, PIECE, SNAPSHOT, Changelog, decode_frames, encode_frames
 from kandle.store.port import Store
 from tests.store.changelogs import PLACE, commit, frames, number_of, opened, restored
 
@@ -94,7 +94,7 @@ FRAMES = [
 
 @pytest.mark.parametrize("content", FRAMES)
 def test_named_frames_survive_as_bytes(content: dict[str, pl.DataFrame]) -> None:
-    found = decoded(encoded(content))
+    found = decode_frames(encode_frames(content))
     assert list(found) == list(content)
     for name, frame in content.items():
         assert found[name].schema == frame.schema

@@ -46,7 +46,7 @@ def test_a_copy_that_lacks_the_newest_commits_is_completed(log: Log, store: Stor
     """A process that ended between its commit and the copy of it."""
     changelog = opened(log, store)
     commit(changelog, (SNAPSHOT, 1), (CHANGE, 2))
-    commit(Changelog(log, PLACE, None, _next=2), (CHANGE, 3), (CHANGE, 4))
+    commit(Changelog(log, PLACE), (CHANGE, 3), (CHANGE, 4))
     assert restored(log, store) == (1, [2, 3, 4])
     assert restored(log, store) == (1, [2, 3, 4])
     changelog = opened(log, store)

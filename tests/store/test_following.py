@@ -14,7 +14,7 @@ from kandle.log.embedded.log import EmbeddedLog
 from kandle.log.port import Log, TopicPartition
 from kandle.log.records import Batch
 from kandle.plan.topics import changelog_topic
-from kandle.store.changelog import CHANGE, PIECE, SNAPSHOT, Changelog, Restored
+from kandle.store.changelog import CHANGE, PIECE, SNAPSHOT, Changelog, RestoredState
 from kandle.store.memory import MemoryStore
 from kandle.store.port import Store
 from tests.store.changelogs import PLACE, commit, frames, new_log, number_of, opened, restored
@@ -22,7 +22,7 @@ from tests.store.changelogs import PLACE, commit, frames, new_log, number_of, op
 Numbers = tuple[int | None, list[int | None]]
 
 
-def numbers(found: Restored | None) -> Numbers | None:
+def numbers(found: RestoredState | None) -> Numbers | None:
     return None if found is None else (number_of(found.snapshot), [number_of(change) for change in found.changes])
 
 

@@ -17,7 +17,7 @@ from kandle.plan.plan import Plan
 from kandle.plan.topics import QueryTopics
 from kandle.query.nodes import describe
 from kandle.runtime.surroundings import Surroundings
-from kandle.store.changelog import Changelog, Placed, Restored
+from kandle.store.changelog import Changelog, PlacedEntry, RestoredState
 from kandle.time.watermark import Watermark
 
 Frames = Mapping[str, pl.DataFrame]
@@ -138,7 +138,7 @@ class Replica:
             raise state_is_gone(around.topics, f"partition {partition} begins with a change of a state that is not there")
         self._take(found)
 
-    def follow(self, records: Sequence[Placed]) -> bool:
+    def follow(self, records: Sequence[PlacedEntry]) -> bool:
         """Take what the changelog has `beyond`; False if that does not go on from here: only a new replica helps then."""
         found = self.changelog.follow(records)
         if found is None:
@@ -152,7 +152,7 @@ class Replica:
         self.changelog.log = around.log
         return self.follow(list(self.changelog.beyond())) and self.changelog.is_whole
 
-    def _take(self, found: Restored) -> None:
+    def _take(self, found: RestoredState) -> None:
         if found.snapshot is not None:
             self._check_plan(found.snapshot)
             self.pipeline = self._began(found.snapshot)

@@ -1,9 +1,19 @@
-"""State of tasks in the log: whole snapshots now and then, between them what every commit changed.
+"""State of tasks in the log: a whole snapshot now and then, and between snapshots what each commit has changed.
 
-A changelog is a topic with the partitions of the tasks. Its records are written in the same commit as the outputs and offsets
-that belong to them. What stands before a partition's newest snapshot is not needed any more and is forgotten.
-A local store may keep a copy, so that only what is newer has to be read from the topic.
-What is large is cut into pieces, because logs bound the size of a record.
+A changelog is a topic with as many partitions as there are tasks. Its records are written in the same commit as the outputs and
+offsets that belong to them, so that state and outputs never disagree:
+
+    commit      1          2        3        4          5        6
+    records     snapshot   change   change   snapshot   change   change
+    kept                                     [ ------------------------
+    restored = snapshot of commit 4 + changes of commits 5 and 6
+
+What is before the newest snapshot of a partition is not needed any more and is truncated. Logs bound the size of a record, so
+larger content is cut into pieces, each a record of its own.
+
+A local store may keep a copy, so that a start reads only what is newer from the topic. The copy is trusted only if it belongs to
+this very topic: each record has a checksum over itself and all records before it (`chain`), which tells one changelog from any
+other, and the last record of the copy must be the same in the topic. If it is not, the copy is written again from the topic.
 """
 
 from __future__ import annotations
@@ -12,7 +22,7 @@ import json
 import uuid
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import pairwise
 
 import polars as pl
@@ -23,18 +33,24 @@ from kandle.store.port import Store
 
 SNAPSHOT = "snapshot"
 CHANGE = "change"
-ROWS_AT_ONCE = 1_000
+READ_ROWS = 1_000
 PIECE = 1 << 19
 """Most bytes of one record."""
+
+COLUMNS = {"kind": pl.String, "chain": pl.Int64, "more": pl.Boolean, "content": pl.Binary}
 
 Frames = Mapping[str, pl.DataFrame]
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
-    """One record: `chain` is a checksum over it and all before it, so that it tells one changelog from every other.
+class ChangelogEntry:
+    """One record of a changelog.
 
-    With `more` the content goes on in the next record.
+    Args:
+        kind: `SNAPSHOT` or `CHANGE`.
+        chain: Checksum over the content of this entry and of all before it.
+        more: Whether the content continues in the next entry.
+        content: Frames in bytes, or a piece of them.
     """
 
     kind: str
@@ -42,143 +58,181 @@ class Entry:
     more: bool
     content: bytes
 
-    def packed(self) -> bytes:
-        """As bytes."""
+    def to_bytes(self) -> bytes:
+        """Return the entry as a local store keeps it."""
         return f"{self.kind} {self.chain} {self.more:d}\n".encode() + self.content
 
+    @classmethod
+    def from_bytes(cls, data: bytes) -> ChangelogEntry:
+        """Return the entry that `to_bytes` has written."""
+        head, _, content = data.partition(b"\n")
+        kind, chain, more = head.decode().split()
+        return cls(kind, int(chain), more == "1", content)
 
-def entry_of(packed: bytes) -> Entry:
-    """The entry of bytes that `packed` gave."""
-    head, _, content = packed.partition(b"\n")
-    kind, chain, more = head.decode().split()
-    return Entry(kind, int(chain), more == "1", content)
+
+PlacedEntry = tuple[int, ChangelogEntry]
+"""An entry after its offset."""
 
 
 @dataclass(frozen=True, slots=True)
-class Restored:
-    """A partition's newest snapshot (None if there never was one) and the changes since, oldest first."""
+class RestoredState:
+    """A partition's newest snapshot (None if there never was one) and the changes since then, oldest first."""
 
     snapshot: Frames | None = None
     changes: tuple[Frames, ...] = ()
 
 
-@dataclass(slots=True)
 class Changelog:
-    """The changelog of one partition, and its copy in a store if there is one."""
+    """The changelog of one partition.
 
-    log: Log
-    partition: TopicPartition
-    store: Store | None = None
-    _pending: list[Entry] = field(default_factory=list)
-    _next: int = 0
-    _chain: int = field(default_factory=lambda: uuid.uuid4().int & 0xFFFFFFFF)
-    _last: Placed | None = None
-    _open: list[Placed] = field(default_factory=list)
+    Args:
+        log: The log that has the topic.
+        partition: The partition of the topic.
+        store: Keeps a copy on this machine; None reads everything from the topic.
+    """
+
+    def __init__(self, log: Log, partition: TopicPartition, store: Store | None = None) -> None:
+        self.log = log
+        self.partition = partition
+        self._store = store
+        self._pending: list[ChangelogEntry] = []
+        self._next = 0
+        self._chain = uuid.uuid4().int & 0xFFFFFFFF
+        self._last: PlacedEntry | None = None
+        self._incomplete: list[PlacedEntry] = []
 
     def record(self, kind: str, frames: Frames) -> int:
-        """Have a snapshot or a change written with the next commit; gives its size in bytes."""
-        content = encoded(frames)
+        """Add a snapshot or a change to the next commit.
+
+        Args:
+            kind: `SNAPSHOT` or `CHANGE`.
+            frames: The state, or what has changed of it.
+
+        Returns:
+            Size in bytes.
+        """
+        content = encode_frames(frames)
         for begin in range(0, len(content), PIECE):
             piece = content[begin : begin + PIECE]
             self._chain = zlib.crc32(piece, self._chain)
-            self._pending.append(Entry(kind, self._chain, begin + PIECE < len(content), piece))
+            self._pending.append(ChangelogEntry(kind, self._chain, begin + PIECE < len(content), piece))
         return len(content)
 
     def writes(self) -> list[Write]:
-        """What the next commit has to append."""
+        """Return what the next commit has to append."""
         if not self._pending:
             return []
         rows = [(entry.kind, entry.chain, entry.more, entry.content) for entry in self._pending]
-        schema = {"kind": pl.String, "chain": pl.Int64, "more": pl.Boolean, "content": pl.Binary}
-        frame = pl.DataFrame(rows, schema=schema, orient="row")
+        frame = pl.DataFrame(rows, schema=COLUMNS, orient="row")
         return [Write(self.partition.topic, self.partition.partition, Records(frame))]
 
     def is_of_another_topic(self, first: int) -> bool:
-        """Whether the commit was made, but its first record came to lie before those that are known."""
+        """Return whether the first record of a commit lies before records that are known already: the topic was created anew."""
         return bool(self._pending) and first < self._next
 
     def committed(self, first: int) -> None:
-        """The commit was made, and this is the offset of its first record: keep the copy up to date, forget what is needless."""
+        """Update the copy after a commit, and truncate what a snapshot has made superfluous.
+
+        Args:
+            first: Offset of the first record that the commit has appended.
+        """
         fresh = list(enumerate(self._pending, first))
         self._pending.clear()
         if not fresh:
             return
         self._next = fresh[-1][0] + 1
-        newest = self._copy(fresh)
+        newest = self._update_copy(fresh)
         if newest is not None:
             self.log.truncate(self.partition, fresh[newest][0])
 
-    def _copy(self, fresh: Sequence[Placed]) -> int | None:
-        """Keep the copy up to date; gives where a snapshot begins that makes all before it needless."""
-        newest = newest_snapshot(fresh)
-        if self.store is not None and fresh:
-            old = [key for key, _ in self.store.scan(self._key("record"))] if newest is not None else []
-            self.store.write(self._puts(fresh[newest or 0 :]), old)
+    def _update_copy(self, fresh: Sequence[PlacedEntry]) -> int | None:
+        """Add new entries to the copy; return where the newest snapshot begins among them, None if there is none."""
+        newest = _newest_snapshot(fresh)
+        if self._store is not None and fresh:
+            old = [key for key, _ in self._store.scan(self._key("record"))] if newest is not None else []
+            self._store.write(self._puts(fresh[newest or 0 :]), old)
         return newest
 
-    def _puts(self, records: Sequence[Placed]) -> dict[bytes, bytes]:
-        puts = {self._key(f"record/{offset:020d}"): entry.packed() for offset, entry in records}
+    def _puts(self, records: Sequence[PlacedEntry]) -> dict[bytes, bytes]:
+        puts = {self._key(f"record/{offset:020d}"): entry.to_bytes() for offset, entry in records}
         return puts | {self._key("next"): str(records[-1][0] + 1).encode()}
 
     def _key(self, name: str) -> bytes:
         return f"{self.partition.topic}/{self.partition.partition}/{name}".encode()
 
-    def restore(self) -> Restored:
-        """The state as of the last commit, from the copy and what the topic has beyond it."""
+    def restore(self) -> RestoredState:
+        """Return the state as of the last commit, from the copy and what the topic has beyond it."""
         self._pending.clear()
-        self._open.clear()
-        records = self._whole()
+        self._incomplete.clear()
+        records = self._read_all()
         self._last = records[-1] if records else None
         if records:
             self._chain = records[-1][1].chain
         return _restored(records)
 
-    def _whole(self) -> list[Placed]:
-        """All records that are needed.
+    def _read_all(self) -> list[PlacedEntry]:
+        """Read all entries that are needed.
 
-        While they are read, another process may write a snapshot and have what is before it forgotten: then once more.
+        While they are read, another process may write a snapshot and truncate what is before it: then they are read again.
         """
         while True:
             first = self.log.first(self.partition)
-            records = self._copied(first)
+            records = self._read_copy(first)
             fresh = list(self._read(self._next))
             if self.log.first(self.partition) == first:
                 break
         if fresh:
             self._next = fresh[-1][0] + 1
             records += fresh
-            self._recopy(records)
+            self._replace_copy(records)
         return records
 
     @property
     def is_whole(self) -> bool:
-        """Whether no record is known of which only the first pieces were read."""
-        return not self._open
+        """Whether all pieces of the last snapshot or change that `follow` was given have come."""
+        return not self._incomplete
 
-    def beyond(self, most: int | None = None) -> Iterator[Placed]:
-        """The last record that is known and, from about `most` of them, those after it; this changes nothing, and may wait."""
+    def beyond(self, most: int | None = None) -> Iterator[PlacedEntry]:
+        """Return the last known entry and those after it, for `follow`.
+
+        It changes nothing, so that it can be called without holding up others, however long the log takes.
+
+        Args:
+            most: About how many entries to read at most; None reads all.
+
+        Returns:
+            Entries with their offsets, ascending.
+        """
         offset = self.log.first(self.partition) if self._last is None else self._last[0]
         return self._read(offset) if most is None else _placed(self.log.read(self.partition, offset, most))
 
-    def follow(self, records: Sequence[Placed]) -> Restored | None:
-        """What others have committed, as `beyond` gave it; None if it is not the sequel of what is known, so `restore` is due."""
+    def follow(self, records: Sequence[PlacedEntry]) -> RestoredState | None:
+        """Take what others have committed.
+
+        Args:
+            records: What `beyond` has returned.
+
+        Returns:
+            The new changes, after a snapshot if there is a new one; None if the entries do not continue what is known, so that
+            `restore` is due.
+        """
         if self._last is None or not records or records[0] != self._last:
             return None
         fresh = list(records[1:])
         if not fresh:
-            return Restored()
+            return RestoredState()
         self._last, self._next, self._chain = fresh[-1], fresh[-1][0] + 1, fresh[-1][1].chain
-        fresh, self._open = _cut(self._open + fresh)
-        self._copy(fresh)
+        fresh, self._incomplete = _split_complete(self._incomplete + fresh)
+        self._update_copy(fresh)
         return _restored(fresh)
 
-    def _copied(self, first: int) -> list[Placed]:
-        """The records of the copy, if it is a copy of this very topic and not too old."""
+    def _read_copy(self, first: int) -> list[PlacedEntry]:
+        """Read the copy; return nothing if it is not a copy of this very topic, or too old."""
         self._next = first
-        if self.store is None:
+        if self._store is None:
             return []
-        stored = self.store.get(self._key("next"))
-        records = [(_offset(key), entry_of(value)) for key, value in self.store.scan(self._key("record"))]
+        stored = self._store.get(self._key("next"))
+        records = [(_offset(key), ChangelogEntry.from_bytes(value)) for key, value in self._store.scan(self._key("record"))]
         following = int(stored) if stored is not None else -1
         if not records or not self._next < following <= self.log.ends(self.partition.topic)[self.partition.partition]:
             return []
@@ -189,37 +243,33 @@ class Changelog:
         self._next = following
         return records
 
-    def _recopy(self, records: Sequence[Placed]) -> None:
-        if self.store is None:
+    def _replace_copy(self, records: Sequence[PlacedEntry]) -> None:
+        if self._store is None:
             return
-        puts = self._puts(records[newest_snapshot(records) or 0 :])
-        old = [key for key, _ in self.store.scan(self._key("record")) if key not in puts]
-        self.store.write(puts, old)
+        puts = self._puts(records[_newest_snapshot(records) or 0 :])
+        old = [key for key, _ in self._store.scan(self._key("record")) if key not in puts]
+        self._store.write(puts, old)
 
-    def _read(self, offset: int) -> Iterator[Placed]:
-        while batches := self.log.read(self.partition, offset, ROWS_AT_ONCE):
+    def _read(self, offset: int) -> Iterator[PlacedEntry]:
+        while batches := self.log.read(self.partition, offset, READ_ROWS):
             yield from _placed(batches)
             offset = batches[-1].next_offset
 
 
-Placed = tuple[int, Entry]
-"""An entry with its offset."""
-
-
-def _placed(batches: Sequence[Batch]) -> Iterator[Placed]:
+def _placed(batches: Sequence[Batch]) -> Iterator[PlacedEntry]:
     for batch in batches:
         rows = batch.records.frame.select("kind", "chain", "more", "content").iter_rows()
-        yield from zip(batch.offsets.tolist(), (Entry(*row) for row in rows), strict=True)
+        yield from zip(batch.offsets.tolist(), (ChangelogEntry(*row) for row in rows), strict=True)
 
 
-def _cut(records: list[Placed]) -> tuple[list[Placed], list[Placed]]:
-    """Those that are whole, and the pieces of one whose rest is still to come."""
+def _split_complete(records: list[PlacedEntry]) -> tuple[list[PlacedEntry], list[PlacedEntry]]:
+    """Split off the pieces at the end whose rest is still to come."""
     end = max((number for number, (_, entry) in enumerate(records, 1) if not entry.more), default=0)
     return records[:end], records[end:]
 
 
-def _is_unbroken(records: Sequence[Placed]) -> bool:
-    """Whether every record is followed by the one that was written after it."""
+def _is_unbroken(records: Sequence[PlacedEntry]) -> bool:
+    """Return whether each entry is followed by the one that was written after it."""
     return all(zlib.crc32(after.content, before.chain) == after.chain for (_, before), (_, after) in pairwise(records))
 
 
@@ -227,8 +277,8 @@ def _offset(key: bytes) -> int:
     return int(key.rpartition(b"/")[2])
 
 
-def newest_snapshot(records: Sequence[Placed]) -> int | None:
-    """Where the newest snapshot begins in these records."""
+def _newest_snapshot(records: Sequence[PlacedEntry]) -> int | None:
+    """Return where the newest snapshot begins in a run of entries, None if it has none."""
     begins = [
         position
         for position, (_, entry) in enumerate(records)
@@ -237,27 +287,27 @@ def newest_snapshot(records: Sequence[Placed]) -> int | None:
     return begins[-1] if begins else None
 
 
-def _restored(records: Sequence[Placed]) -> Restored:
-    wholes: list[tuple[str, bytes]] = []
+def _restored(records: Sequence[PlacedEntry]) -> RestoredState:
+    contents: list[tuple[str, bytes]] = []
     pieces: list[bytes] = []
-    for _, entry in records[newest_snapshot(records) or 0 :]:
+    for _, entry in records[_newest_snapshot(records) or 0 :]:
         pieces.append(entry.content)
         if not entry.more:
-            wholes.append((entry.kind, b"".join(pieces)))
+            contents.append((entry.kind, b"".join(pieces)))
             pieces = []
-    snapshot = decoded(wholes.pop(0)[1]) if wholes and wholes[0][0] == SNAPSHOT else None
-    return Restored(snapshot, tuple(decoded(content) for _, content in wholes))
+    snapshot = decode_frames(contents.pop(0)[1]) if contents and contents[0][0] == SNAPSHOT else None
+    return RestoredState(snapshot, tuple(decode_frames(content) for _, content in contents))
 
 
-def encoded(frames: Frames) -> bytes:
-    """Named frames as bytes: a line of JSON with names and lengths, then the frames."""
+def encode_frames(frames: Frames) -> bytes:
+    """Return named frames as bytes: a line of JSON with names and lengths, then the frames."""
     parts = {name: encode_frame(frame) for name, frame in frames.items()}
     index = json.dumps([[name, len(part)] for name, part in parts.items()])
     return index.encode() + b"\n" + b"".join(parts.values())
 
 
-def decoded(content: bytes) -> dict[str, pl.DataFrame]:
-    """The frames that `encoded` was given."""
+def decode_frames(content: bytes) -> dict[str, pl.DataFrame]:
+    """Return the frames that `encode_frames` has written."""
     head, _, body = content.partition(b"\n")
     frames: dict[str, pl.DataFrame] = {}
     begin = 0

@@ -1,4 +1,4 @@
-"""A store that ends with its process."""
+"""A store that ends with its process: the default, and what tests use."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from kandle.errors import StorageError
 
 
 class MemoryStore:
-    """Keeps values in a dict; a scan sorts the keys that it finds."""
+    """A store in a dictionary."""
 
     def __init__(self) -> None:
         self._values: dict[bytes, bytes] = {}
         self._closed = False
 
     def get(self, key: bytes) -> bytes | None:
-        """The value of a key, or None."""
+        """Return the value of a key, or None if it has none."""
         self._check_open()
         return self._values.get(key)
 
     def scan(self, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
-        """Keys with the prefix and their values, ascending, as of this call."""
+        """Return the keys with a prefix and their values, ascending, as of this call."""
         self._check_open()
         return self._checked(sorted(item for item in self._values.items() if item[0].startswith(prefix)))
 
@@ -30,11 +30,11 @@ class MemoryStore:
             yield item
 
     def write(self, puts: Mapping[bytes, bytes], deletes: Collection[bytes] = ()) -> None:
-        """Delete, then put."""
+        """Delete keys, then put values."""
         self._check_open()
-        # Both may be computed on the way and fail; nothing is changed before they are there.
-        gone, fresh = list(deletes), dict(puts)
-        for key in gone:
+        # Both may be computed while they are read, and fail; nothing is changed before that.
+        deleted, fresh = list(deletes), dict(puts)
+        for key in deleted:
             self._values.pop(key, None)
         self._values.update(fresh)
 

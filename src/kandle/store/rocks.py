@@ -1,7 +1,7 @@
-"""A store in a folder, kept by RocksDB.
+"""A store in a folder, kept by RocksDB (the extra `kandle[rocksdb]`).
 
-Writes go to the write-ahead log, which the operating system has when `write` returns: the end of the process takes nothing away.
-A failure of the machine may take the newest writes, each as a whole; the changelog has them.
+Writes go to RocksDB's write-ahead log, which the operating system has when `write` returns: the end of the process takes nothing
+away. A failure of the machine may take the newest writes, each as a whole; the changelog has them.
 """
 
 from __future__ import annotations
@@ -18,19 +18,26 @@ with OptionalImport("State in RocksDB", "rocksdb"):
 
 REBUILD = "delete the folder; it is rebuilt from the changelog"
 LOG_FILES = 2
-"""How many of RocksDB's own reports are kept; each opening begins one."""
+"""How many of RocksDB's own log files are kept; each opening begins one."""
 
-_WAYS_OUT = {
+_ADVICE = {
     "lock hold by": f"this process has it open: close that store first; if there is none, {REBUILD}",
     "While lock file": f"another process has it open: end that process first; if there is none, {REBUILD}",
     "No space left": "the disk is full: free some space and start again",
     "Permission denied": "look at the permissions of the folder",
 }
-"""What to do, by words of RocksDB's message (it raises one class for everything)."""
+"""What to do, by words of RocksDB's message: it raises one class for everything."""
 
 
 class RocksStore:
-    """Keeps values in the folder `path`, which is made if it is missing and can be open only once at a time."""
+    """A store in a folder.
+
+    Args:
+        path: The folder, which is created if it is missing; only one store at a time can have it open.
+
+    Raises:
+        StorageError: The folder cannot be used.
+    """
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -39,23 +46,23 @@ class RocksStore:
             self._database = Rdict(str(path), _options())
 
     def get(self, key: bytes) -> bytes | None:
-        """The value of a key, or None."""
+        """Return the value of a key, or None if it has none."""
         with _translated(self._path):
             value: bytes | None = self._database.get(key)
         return value
 
     def scan(self, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
-        """Keys with the prefix and their values, ascending, as of this call."""
+        """Return the keys with a prefix and their values, ascending, as of this call."""
         with _translated(self._path):
-            bound = _bounded(prefix)
-            rows = self._database.iter(bound)
+            options = _read_options(prefix)
+            rows = self._database.iter(options)
             rows.seek(prefix)
-        scan = _Scan(self._path, rows, bound)
+        scan = _Scan(self._path, rows, options)
         self._scans.add(scan)
         return scan
 
     def write(self, puts: Mapping[bytes, bytes], deletes: Collection[bytes] = ()) -> None:
-        """Delete, then put, in one batch of the write-ahead log."""
+        """Delete keys, then put values, in one batch of the write-ahead log."""
         batch = WriteBatch(raw_mode=True)
         for key in deletes:
             batch.delete(key)
@@ -65,9 +72,9 @@ class RocksStore:
             self._database.write(batch)
 
     def close(self) -> None:
-        """Let go of the folder, and of the scans that would keep it locked."""
+        """Release the folder, and the scans that would keep it locked."""
         for scan in list(self._scans):
-            scan.cut()
+            scan.close()
         with _translated(self._path), suppress(DbClosedError):
             self._database.close()
 
@@ -75,21 +82,21 @@ class RocksStore:
 class _Scan:
     """The rows of one scan.
 
-    RocksDB's own loop over items ends early, without a word, at a damaged block; its iterator tells when it is asked.
+    RocksDB's own loop over items ends early and silently at a damaged block; its iterator reports it when it is asked.
     """
 
-    def __init__(self, path: Path, rows: RdictIter, bound: ReadOptions) -> None:
+    def __init__(self, path: Path, rows: RdictIter, options: ReadOptions) -> None:
         self._path = path
-        # The iterator has but a pointer to the bound that these options own.
-        self._bound = bound
+        # The iterator only has a pointer to the upper bound, which these options own.
+        self._options = options
         self._rows: RdictIter | None = rows
-        self._is_cut = False
+        self._is_interrupted = False
 
     def __iter__(self) -> Iterator[tuple[bytes, bytes]]:
         return self
 
     def __next__(self) -> tuple[bytes, bytes]:
-        if self._is_cut:
+        if self._is_interrupted:
             raise StorageError(f"the store in {self._path} was closed in the middle of a scan; finish scans before")
         if self._rows is None:
             raise StopIteration
@@ -102,22 +109,22 @@ class _Scan:
         self._rows = None
         raise StopIteration
 
-    def cut(self) -> None:
-        """Let go of the folder; if rows are left, going on is an error."""
-        self._is_cut = self._rows is not None
+    def close(self) -> None:
+        """Release the folder; if rows are left, going on is an error."""
+        self._is_interrupted = self._rows is not None
         self._rows = None
 
 
 @contextmanager
 def _translated(path: Path) -> Iterator[None]:
-    """RocksDB's errors, all but one of them plain `Exception`, as StorageErrors."""
+    """Raise StorageError for errors of RocksDB, all but one of which are plain `Exception`."""
     try:
         yield
     except DbClosedError as error:
         raise StorageError(f"the store in {path} is closed; open it again") from error
     except Exception as error:
-        ways = (way for words, way in _WAYS_OUT.items() if words in str(error))
-        raise StorageError(f"the state in {path} cannot be used: {error}; {next(ways, REBUILD)}") from error
+        advice = next((advice for words, advice in _ADVICE.items() if words in str(error)), REBUILD)
+        raise StorageError(f"the state in {path} cannot be used: {error}; {advice}") from error
 
 
 def _options() -> Options:
@@ -127,10 +134,10 @@ def _options() -> Options:
     return options
 
 
-def _bounded(prefix: bytes) -> ReadOptions:
-    """Reads that end at the least key after all that begin with the prefix."""
+def _read_options(prefix: bytes) -> ReadOptions:
+    """Return options of reads that end before the smallest key after all that begin with the prefix."""
     options = ReadOptions()
-    kept = prefix.rstrip(b"\xff")
-    if kept:
-        options.set_iterate_upper_bound(kept[:-1] + bytes([kept[-1] + 1]))
+    head = prefix.rstrip(b"\xff")
+    if head:
+        options.set_iterate_upper_bound(head[:-1] + bytes([head[-1] + 1]))
     return options
