@@ -1,4 +1,4 @@
-"""The query language as KSQL: a model's queries become the text of a script, and nothing here talks to a server.
+"""The query language as KSQL: queries become the text of a script. Nothing here talks to a server.
 
 The way of a query to its text. Each file imports only files below it:
 

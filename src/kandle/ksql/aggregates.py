@@ -1,4 +1,4 @@
-"""Aggregates of the query language: one row for each in the table AGGREGATES, and the partial columns of a whole query."""
+"""Aggregates of the query language, a table row for each, and the partial columns of a whole query."""
 
 from __future__ import annotations
 
@@ -64,7 +64,8 @@ def query_scope(query: QueryModel, scope: TermScope) -> TermScope:
         scope: Where the columns of the events stand.
 
     Returns:
-        The same scope with the event time, names of the aggregates' arguments, and the value of each aggregate.
+        The same scope with the event time, names of the aggregates' arguments, and the value of each
+        aggregate.
     """
     assert query.window is not None
     nodes = query_aggregates(query)
@@ -99,7 +100,9 @@ def compile_aggregate(node: Aggregate, scope: TermScope) -> CompiledAggregate:
 
 
 def partial_columns(query: QueryModel, scope: TermScope) -> tuple[PartialColumn, ...]:
-    """Return all partial columns of a query, with the engine's names and in its order; times are BIGINT milliseconds.
+    """Return all partial columns of a query, with the engine's names and in its order.
+
+    Times are milliseconds, as BIGINT.
 
     Args:
         query: A query with a window.

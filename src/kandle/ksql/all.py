@@ -2,7 +2,10 @@
 
 For each timeframe, the finer ones first:
 
-    events or finer finals --EMIT FINAL--> <bar>_<tf>_final --> <bar>_<tf>_final_declared --gaps=carry--> <bar>_<tf>_filled
+    events, or finer finals
+      --EMIT FINAL-->   table <bar>_<tf>_final
+      --declared-->     stream <bar>_<tf>_final_declared, which the next timeframe reads
+      --gaps=carry-->   table <bar>_<tf>_filled
 """
 
 from __future__ import annotations
@@ -37,7 +40,10 @@ from kandle.query.nodes import AnyNode, Node, WindowBound, describe, walk
 from kandle.query.query import Gaps, QueryModel
 
 COPY_SUFFIXES = ("value", "copy")
-"""Ends of the names of columns that repeat the key, by turns: ksqlDB refuses a column with the name it is read by."""
+"""Name suffixes of the columns that repeat the key, alternating from level to level.
+
+ksqlDB refuses a column that has the name of the column it is read from.
+"""
 
 
 def all_program(plan: Plan, store: WindowStore) -> Program:
@@ -129,7 +135,7 @@ class _ProgramOfAll:
         return self._table(bar, select, column_names, source.depth + 1)
 
     def _key_items(self, key_columns: tuple[str, ...], depth: int) -> Iterator[SelectItem]:
-        """Yield the group key as key columns, then as value columns: the declared stream has no key to read."""
+        """Yield the group key as key columns, then as value columns, since the declared stream has no key."""
         yield from (SelectItem(column, name) for column, name in zip(key_columns, self._columns.keys, strict=True))
         types = [column_type(node.type) for node in self._query.group_by] or [BIGINT]
         for column, copy, kind in zip(key_columns, self._copies(depth), types, strict=True):
@@ -247,7 +253,7 @@ def _check_keys(query: QueryModel) -> None:
 
 
 def _check_having(plan: Plan, having: AnyNode) -> None:
-    """Check `having` of a query whose gaps are not filled: it becomes the condition of the windows themselves."""
+    """Check `having` of a query whose gaps are not filled, where it becomes the condition of the windows."""
     bound = next((node for node in walk(having) if isinstance(node, WindowBound)), None)
     if bound is not None:
         raise QueryError(

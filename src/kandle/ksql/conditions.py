@@ -1,4 +1,8 @@
-"""Comparisons, AND, OR, NOT and tests for NULL: three-valued as in kandle's engine, made from ksqlDB's two-valued ones."""
+"""Comparisons, AND, OR, NOT and tests for NULL.
+
+They are three-valued, as in kandle's engine, and made from ksqlDB's two-valued ones: each boolean knows the
+condition under which it is true and the one under which it is false; where neither holds it is NULL.
+"""
 
 from __future__ import annotations
 
@@ -46,7 +50,7 @@ def _unsafe(*terms: Term) -> list[Term]:
 
 
 def _comparable(operator: str, left: Term, right: Term) -> tuple[Term, Term]:
-    """Return both sides as ksqlDB compares them: bytes as text, an instant with the text of a constant one."""
+    """Return both sides as ksqlDB compares them: bytes as text, an instant with a constant's text."""
     if left.type == BYTES:
         # Hexadecimal digits sort like the bytes; base64 text is only equal where the bytes are.
         encode = _base64 if operator in ("=", "<>") else _hexadecimal
@@ -138,7 +142,10 @@ def _is_in(node: Call, terms: Sequence[Term]) -> Term:
 
 
 def _listable(value: Term, choices: Sequence[Term]) -> bool:
-    """Return whether ksqlDB accepts these literals in a list: of the value's own type, or small integers for a number."""
+    """Return whether ksqlDB accepts these literals in a list.
+
+    They must be of the value's own type, or small integers beside a number.
+    """
     kinds = {choice.type.name for choice in choices if not choice.nullable}
     own = {value.type.name} & set(NUMBERS_AND_TEXTS)
     return kinds == own or (value.type.is_number and kinds == {"INTEGER"})

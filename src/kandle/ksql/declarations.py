@@ -1,7 +1,8 @@
-"""Entities as declared streams and tables: the columns that ksqlDB reads from a topic, and what their values mean.
+"""Entities as declared streams and tables: the columns that ksqlDB reads, and what their values mean.
 
-A column may stand in the topic in another form than the field has: a datetime as a number or text (`DatetimeFormat`), a header
-as bytes. `stored_type` is the type of the column, `field_term` the field's value made from it.
+A column may stand in the topic in another form than the field has: a datetime as a number or text
+(`DatetimeFormat`), a header as bytes. `stored_type` is the type of the column, `field_term` the field's value
+made from it.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ NAMED_FORMATS = ("AVRO", "PROTOBUF")
 """Formats whose schemas contain the names of columns. A key with one column is a bare value in them."""
 
 NULL_IN_PROTOBUF = ("DECIMAL", "DATE", "TIMESTAMP")
-"""Types whose NULL stays NULL in PROTOBUF; NULL of other types is read as 0, an empty text or an empty map."""
+"""Types whose NULL stays NULL in PROTOBUF; NULL of other types is read as 0 or as empty."""
 
 _SCHEMA_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
@@ -94,7 +95,7 @@ def _time_properties(entity: EntityModel) -> dict[str, str | int]:
 
 
 def _time_zone_warning(properties: Mapping[str, str | int]) -> str:
-    """Return what users must know about times that are text without an offset: ksqlDB does not read them as UTC."""
+    """Return a warning about times that are text without an offset: ksqlDB does not read them as UTC."""
     pattern = properties.get("TIMESTAMP_FORMAT")
     if pattern is None or has_offset(str(pattern)):
         return ""
@@ -123,7 +124,7 @@ def _is_text(entity: EntityModel, field: FieldModel) -> bool:
 
 
 def _to_milliseconds(entity: EntityModel, field: FieldModel) -> str | None:
-    """Return the KSQL that turns a stored number into milliseconds; None where ksqlDB reads the instant itself."""
+    """Return the KSQL that turns a stored number into milliseconds; None if ksqlDB reads an instant."""
     pattern = field.datetime_format
     if pattern not in EPOCH_FORMATS or pattern == "epoch_ms":
         return None
@@ -176,7 +177,8 @@ def check_names(entity: EntityModel) -> None:
     """Check that ksqlDB does not reserve a field's name, and that it can tell the fields apart.
 
     Raises:
-        QueryError: If a name is reserved, or two names differ in case only: ksqlDB finds the fields of records in any case.
+        QueryError: If a name is reserved, or two names differ in case only: ksqlDB finds the fields of
+            records in any case.
     """
     names: dict[str, str] = {}
     for field in entity.fields:

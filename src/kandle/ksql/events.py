@@ -1,4 +1,4 @@
-"""The events of a query: what its aggregation reads, the declared source itself or a stream made from it first.
+"""The events of a query: the declared source itself, or a stream made from it first.
 
 A stream is made if
 
@@ -52,7 +52,8 @@ def query_events(query: QueryModel, heartbeat: AnyNode | None = None) -> QueryEv
 
     Args:
         query: The query.
-        heartbeat: If heartbeats are rows of the source, an expression that is true for them: they are kept then.
+        heartbeat: If heartbeats are rows of the source, an expression that is true for them: they are kept
+            then.
 
     Raises:
         QueryError: If ksqlDB cannot make the rows.

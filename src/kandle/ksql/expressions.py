@@ -1,7 +1,7 @@
 """The compiler of expressions: nodes of the query tree become terms of ksqlDB.
 
-`term` gives the value of a node, for a projection; `condition` the text of a boolean, for WHERE and HAVING. One visitor for each
-type of node; calls go through one table, SCALARS, by the name of the function.
+`term` gives the value of a node, for a projection; `condition` the text of a boolean, for WHERE and HAVING.
+One visitor for each type of node; calls go through one table, SCALARS, by the name of the function.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def term(node: AnyNode, scope: TermScope = SOURCE_SCOPE) -> Term:
 
 
 def condition(node: AnyNode, scope: TermScope = SOURCE_SCOPE) -> str:
-    """Return text that is TRUE exactly where the node is true, and FALSE, never NULL, where it is false or NULL.
+    """Return text that is TRUE where the node is true, and FALSE, never NULL, everywhere else.
 
     Args:
         node: A boolean expression of the query tree.

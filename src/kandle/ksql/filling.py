@@ -5,7 +5,8 @@ A table without a window reads the finals row by row, and writes one row for eac
     bars_1m_final    10:00 high 5    10:01 high NULL   10:02 high 7
     bars_1m_filled   10:00 high 5    10:01 high 5      10:02 high 7
 
-`LATEST_BY_OFFSET(x, FALSE)` is the value of the newest row, `LATEST_BY_OFFSET(x)` the newest value that is not NULL.
+`LATEST_BY_OFFSET(x, FALSE)` is the value of the newest row, `LATEST_BY_OFFSET(x)` the newest value that is
+not NULL.
 """
 
 from __future__ import annotations
@@ -54,7 +55,7 @@ class Filling:
 
     @cached_property
     def aggregates(self) -> list[Aggregate]:
-        """The aggregates to keep besides those of the query: last values, and the number of events if it is needed."""
+        """The aggregates to keep besides the query's: last values, and the number of events if needed."""
         carrying = [node for node in self._always_known if _carries_argument(node)]
         tells_gaps = self._first_known() is not None and all(map(self._is_null_in_gaps_only, self._always_known))
         counts = [] if tells_gaps else [self.events]
@@ -119,7 +120,8 @@ class Filling:
     def _value_in_gaps(self, node: Aggregate, value: Term, values: Mapping[Node, Term]) -> Term:
         """Return a value that carries nothing on.
 
-        In a gap sums and counts are 0 by themselves, the deviation of a sample is NULL, that of a population is set to 0.
+        In a gap sums and counts are 0 by themselves, the deviation of a sample is NULL, that of a population
+        is set to 0.
         """
         if node.function != "stddev_population":
             return value
@@ -147,7 +149,7 @@ def _carries_argument(node: Aggregate) -> bool:
 
 
 def _is_always_known(node: Aggregate) -> bool:
-    """Return whether there is a value as soon as there is an event; the weights of an average can add up to 0."""
+    """Return whether there is a value as soon as there is an event; weights of an average can add up to 0."""
     return node.function != "weighted_average" and not any(part.nullable for part in node.arguments)
 
 

@@ -1,6 +1,7 @@
 """The functions of ksqlDB 7.4 and their signatures, read from functions.csv.
 
-Every call in a program is checked against them: a call that ksqlDB would refuse is refused when the model is built.
+Every call in a program is checked against them: a call that ksqlDB would refuse is refused when the model is
+built.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from kandle.ksql.types import (
 )
 
 WIDER = {"INTEGER": ("BIGINT", "DECIMAL", "DOUBLE"), "BIGINT": ("DECIMAL", "DOUBLE"), "DECIMAL": ("DOUBLE",)}
-"""The types that ksqlDB widens an argument of a scalar function to by itself; it never widens arguments of aggregates."""
+"""The types to which ksqlDB widens an argument of a scalar function; it widens no arguments of aggregates."""
 
 _TYPES = {kind.name: kind for kind in (BOOLEAN, INTEGER, BIGINT, DOUBLE, VARCHAR, BYTES, DATE, TIMESTAMP)}
 _TYPES["INT"] = INTEGER
@@ -55,7 +56,7 @@ class FunctionSignature:
     result: str
 
     def parameters_for(self, count: int) -> tuple[str, ...] | None:
-        """Return the parameters of a call with `count` arguments, a variadic one repeated; None if it cannot have so many."""
+        """Return the parameters of a call with `count` arguments; None if it cannot have so many."""
         for position, parameter in enumerate(self.parameters):
             if parameter.endswith("..."):
                 repeated = count - len(self.parameters) + 1
@@ -103,7 +104,8 @@ def result_type(name: str, arguments: Sequence[KsqlType]) -> KsqlType:
         arguments: Types of the arguments.
 
     Raises:
-        RefusedError: If ksqlDB has no signature for these arguments, or several; the message lists the signatures.
+        RefusedError: If ksqlDB has no signature for these arguments, or several; the message lists the
+            signatures.
     """
     matches = [(cost, result) for signature in function_table().get(name, ()) for cost, result in _matches(signature, arguments)]
     exact = [result for cost, result in matches if cost == 0]
@@ -121,7 +123,7 @@ def _refusal(name: str, arguments: Sequence[KsqlType], *, ambiguous: bool) -> st
 
 
 def _matches(signature: FunctionSignature, arguments: Sequence[KsqlType]) -> Iterator[tuple[int, KsqlType]]:
-    """Yield the number of widened arguments and the type of the result, if the signature accepts the arguments."""
+    """Yield the number of widened arguments and the result type, if the signature accepts the arguments."""
     parameters = signature.parameters_for(len(arguments))
     if parameters is None:
         return

@@ -1,13 +1,14 @@
-"""Heartbeats of role "all": the query rewritten so that rows without an event close windows and add nothing to them.
+"""Heartbeats of role "all": rows without an event, which close windows and add nothing to them.
 
-ksqlDB closes a window when a later row of the same partition arrives. Heartbeats are such rows, in the topic of the events:
+ksqlDB closes a window when a later row of the same partition arrives. Heartbeats are such rows, in the topic
+of the events:
 
     time   key   price  size
     10:00  EUR   1.10   5       an event
     10:01  EUR   NULL   NULL    a heartbeat: the key and the time, NULL in all other fields
 
-A field that has a value in every event tells the two apart: the *anchor*, NULL in heartbeats and nowhere else. Aggregates
-ignore NULL, so each argument only has to be NULL in heartbeats.
+A field that has a value in every event tells the two apart: the *anchor*, NULL in heartbeats and nowhere
+else. Aggregates ignore NULL, so each argument only has to be NULL in heartbeats.
 """
 
 from __future__ import annotations
@@ -67,7 +68,7 @@ def with_heartbeats(query: QueryModel) -> HeartbeatQuery:
 
 
 def heartbeat_fields(query: QueryModel) -> tuple[str, ...]:
-    """Return the fields of the source that heartbeats have: keys, time, and fields used in the group key and the join."""
+    """Return the fields that heartbeats have: keys, time, and fields used in the group key and the join."""
     assert query.window is not None
     nodes: list[Node] = [query.window.time, *query.group_by]
     nodes += [] if query.join is None else [left for left, _ in query.join.on]

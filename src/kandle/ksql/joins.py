@@ -1,9 +1,9 @@
 """Joins: rows of another entity beside events, and a key of several parts as one text.
 
-ksqlDB joins on one column of each side. If the join key has several parts, or is not a column of the other side, a stream with
-the key as one more text column is created from the other side first (`_OtherSide`). The text has `|` between the parts; in all
-parts but the last, `%` is written `%25` and `|` is written `%7C`. ksqlDB (`key_expression`) and kandle (`key_text`) write the
-same text:
+ksqlDB joins on one column of each side. If the join key has several parts, or is not a column of the other
+side, a stream with the key as one more text column is created from the other side first (`_OtherSide`). The
+text has `|` between the parts; in all parts but the last, `%` is written `%25` and `|` is written `%7C`.
+ksqlDB (`key_expression`) and kandle (`key_text`) write the same text:
 
     ("a|b", 7)  ->  a%7Cb|7
 """
@@ -163,7 +163,7 @@ def _is_plain_column(node: Node, entity: EntityModel) -> bool:
 
 
 class _OtherSide:
-    """The other side of a join: the declared entity, or a stream made from it with its join key as one column.
+    """The other side of a join: the declared entity, or a stream with its join key as one column.
 
     Attributes:
         name: The stream or table, quoted.
@@ -212,7 +212,7 @@ class _OtherSide:
         self.key = f"{quoted(OTHER_ALIAS)}.{quoted(key)}"
 
     def condition(self, scope: TermScope) -> tuple[str, SelectItem]:
-        """Return the source's side of ON, and the key of the joined rows: the source's own column if it is one.
+        """Return the source's side of ON, and the key of the joined rows: its own column if possible.
 
         Args:
             scope: What the source's columns stand for.

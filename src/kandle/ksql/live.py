@@ -1,6 +1,8 @@
-"""Role "live": ksqlDB aggregates events into open bars of the base timeframe, from which kandle makes the finals.
+"""Role "live": ksqlDB aggregates events into open bars, from which kandle makes the finals.
 
-    events --CREATE TABLE .. WINDOW TUMBLING .. EMIT CHANGES--> <bar>_<base>_live --kandle--> finals of all timeframes
+    events
+      --CREATE TABLE .. WINDOW TUMBLING .. EMIT CHANGES-->   <bar>_<base>_live
+      --kandle-->                                            finals of all timeframes
 
 kandle judges what is late, fills gaps, rolls up and closes, so the windows here stay open for days.
 """

@@ -1,4 +1,4 @@
-"""Functions and operators of numbers, exact where kandle's engine is exact: above all quotients and rounding of decimals."""
+"""Functions and operators of numbers; decimals are divided and rounded exactly as in kandle's engine."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ ZERO = number(0)
 def rounded_quotient(left: Term, right: Term, kind: DecimalType) -> Term:
     """Return left / right, rounded half away from zero to the scale of `kind`.
 
-    ksqlDB divides decimals only where the quotient is exact. The remainder of the division to one digit more is therefore
-    subtracted first; the cast then rounds by that digit.
+    ksqlDB divides decimals only where the quotient is exact. The remainder of the division to one digit more
+    is therefore subtracted first; the cast then rounds by that digit.
     """
     step = arithmetic("*", right, power_of_ten(-kind.scale - 1))
     remainder = arithmetic("%", left, _fit_for_remainder(as_decimal(left.type).whole, step, right))
@@ -37,7 +37,7 @@ def rounded_quotient(left: Term, right: Term, kind: DecimalType) -> Term:
 
 
 def _fit_for_remainder(whole: int, step: Term, divisor: Term) -> Term:
-    """Return the step with as many digits as the quotient can have: ksqlDB divides with the digits of the remainder."""
+    """Return the step with enough digits: ksqlDB divides with as many digits as the remainder has."""
     scale = step.type.scale
     least = as_decimal(divisor.type).scale + scale + whole
     if min(whole, step.type.whole) + scale >= least:
@@ -156,7 +156,7 @@ def _to_whole(name: str) -> ScalarBuilder:
 
 
 def _domain(value: Term, operator: str) -> Guard:
-    """Return the guard `value operator 0`, for functions that are NaN outside of their domain in ksqlDB and NULL in kandle."""
+    """Return the guard `value operator 0`: elsewhere the function is NaN in ksqlDB, but NULL in kandle."""
     return Guard(safe_comparison(operator, value, ZERO), safe_comparison("<" if operator == ">=" else "<=", value, ZERO))
 
 

@@ -1,4 +1,4 @@
-"""Literals, arithmetic, comparisons, casts and calls of ksqlDB as terms, with the types that ksqlDB gives them."""
+"""Literals, arithmetic, comparisons, casts and calls as terms, with the types that ksqlDB gives them."""
 
 from __future__ import annotations
 
@@ -38,9 +38,6 @@ from kandle.ksql.types import (
     decimal,
     text_literal,
 )
-from kandle.model.types import BYTES as BYTES_TYPE
-from kandle.model.types import DATE as DATE_TYPE
-from kandle.model.types import FLOAT as FLOAT_TYPE
 from kandle.model.types import (
     INTEGER_BOUNDS,
     BooleanType,
@@ -54,7 +51,6 @@ from kandle.model.types import (
     TimestampType,
     UuidType,
 )
-from kandle.model.types import TIMESTAMP as TIMESTAMP_TYPE
 from kandle.query.nodes import Constant
 
 PRECEDENCES = {
@@ -144,7 +140,9 @@ def concatenation(left: Term, right: Term) -> Term:
 
 
 def comparison(operator: str, left: Term, right: Term) -> Condition:
-    """Return `left operator right`, FALSE where one is NULL; the operands must be null-safe or known to have a value.
+    """Return `left operator right`, FALSE where one is NULL.
+
+    The operands must be null-safe, or known to have a value.
 
     Raises:
         RefusedError: If ksqlDB cannot compare the two types.
@@ -199,7 +197,9 @@ def call(name: str, *arguments: Term) -> Term:
 
 
 def null_safe_call(name: str, *arguments: Term) -> Term:
-    """Return a call of a function that is defined for NULL, such as COALESCE; it may be NULL where all arguments may.
+    """Return a call of a function that is defined for NULL, such as COALESCE.
+
+    It may be NULL where all arguments may be NULL.
 
     Raises:
         RefusedError: If ksqlDB has no such signature.
@@ -261,7 +261,7 @@ def _float(value: float) -> Term:
         raise RefusedError(f"ksqlDB has no literal for {value}; use a finite number")
     shown = repr(value)
     precedence = Precedence.SUM if shown.startswith("-") else Precedence.ATOM
-    text = shown.replace("e", "E") if "e" in shown else FLOAT_TYPE.row.literal.format(shown)
+    text = shown.replace("e", "E") if "e" in shown else FloatType.row.literal.format(shown)
     return Term(text, DOUBLE, nullable=False, precedence=precedence)
 
 
@@ -273,17 +273,17 @@ def _timestamp(value: datetime) -> Term:
         )
     shown = instant.replace(tzinfo=None).isoformat(timespec="milliseconds")
     literal = text_literal(shown.removesuffix(".000"))
-    return Term(TIMESTAMP_TYPE.row.literal.format(literal), TIMESTAMP, nullable=False, literal=literal)
+    return Term(TimestampType.row.literal.format(literal), TIMESTAMP, nullable=False, literal=literal)
 
 
 def _date(value: date) -> Term:
     literal = text_literal(value.isoformat())
-    return Term(DATE_TYPE.row.literal.format(literal), DATE, nullable=False, literal=literal)
+    return Term(DateType.row.literal.format(literal), DATE, nullable=False, literal=literal)
 
 
 def _bytes(value: bytes) -> Term:
     literal = text_literal(base64.b64encode(value).decode())
-    return Term(BYTES_TYPE.row.literal.format(literal), BYTES, nullable=False, literal=literal)
+    return Term(BytesType.row.literal.format(literal), BYTES, nullable=False, literal=literal)
 
 
 def _boolean(value: bool) -> Term:

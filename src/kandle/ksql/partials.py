@@ -2,10 +2,10 @@
 
 Every aggregate is an algebra of three steps:
 
-    events --collect--> partial columns of a bucket --merge--> partial columns of a larger bucket --finish--> value
+    events --collect--> partial columns --merge--> partial columns of a larger bucket --finish--> value
 
-A partial column has the name that kandle's engine gives it, so that the engine can continue with rows of ksqlDB. Here are
-counts, times and first and last values; sums and what is made from them are in sums.py.
+A partial column has the name that kandle's engine gives it, so that the engine can continue with rows of
+ksqlDB. Here are counts, times and first and last values; sums and what is made from them are in sums.py.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ Columns = Mapping[str, Term]
 """Partial columns by name."""
 
 ROW_OFFSET = Term("ROWOFFSET", BIGINT, nullable=False)
-"""ksqlDB's own column with the offset of a row: the order of arrival if the events of a key are in one partition."""
+"""ksqlDB's own column with the offset of a row: the order of arrival of events in one partition."""
 
 FIRST_TIME = "_first_time"
 LAST_TIME = "_last_time"
@@ -85,7 +85,7 @@ class AggregateArgument:
 
     @property
     def nullable(self) -> bool:
-        """Whether the engine expects NULL; in ksqlDB there may also be heartbeats, in which everything is NULL."""
+        """Whether the engine expects NULL; heartbeats in ksqlDB have NULL in any case."""
         return self.node.nullable
 
 
@@ -133,7 +133,10 @@ def where_known(value: Term, argument: AggregateArgument) -> Term:
 
 
 def greatest_by(order: Term, value: Term) -> Term:
-    """Return the value where `order` is greatest, the first to arrive of several; rows where it is NULL do not count."""
+    """Return the value where `order` is greatest, the first to arrive of several.
+
+    Rows where `order` is NULL do not count.
+    """
     result_type("TOPK", [order.type, value.type, INTEGER])
     return Term(f"TOPK({order.text}, {value.text}, 1)[1]->`col0`", value.type, nullable=value.nullable)
 
@@ -156,7 +159,10 @@ def first_value(argument: AggregateArgument, scope: TermScope) -> Term:
 
 
 def last_value(argument: AggregateArgument, scope: TermScope) -> Term:
-    """Return the value of the latest event, the last to arrive of several with the same time if the scope has a sequence."""
+    """Return the value of the latest event.
+
+    Of several with the same time it is the last to arrive if the scope has a sequence, else the first.
+    """
     later = milliseconds(scope) if scope.sequence is None else _time_and_arrival(scope)
     return greatest_by(where_known(later, argument), argument.value)
 
@@ -172,14 +178,14 @@ def _time_and_arrival(scope: TermScope) -> Term:
 
 
 def first_partials(argument: AggregateArgument, scope: TermScope) -> tuple[PartialColumn, ...]:
-    """Return the columns of the earliest value, with its own time if the argument may be NULL in the first event."""
+    """Return the columns of the earliest value, with its time if the first event may have NULL."""
     name = f"_first{argument.column}"
     partial = PartialColumn(name, first_value(argument, scope), merged_by("EARLIEST_BY_OFFSET", name))
     return *times(scope), partial, *_own_time(partial, "MIN", argument, scope)
 
 
 def last_partials(argument: AggregateArgument, scope: TermScope) -> tuple[PartialColumn, ...]:
-    """Return the columns of the latest value, with its own time if the argument may be NULL in the last event."""
+    """Return the columns of the latest value, with its time if the last event may have NULL."""
     name = f"_last{argument.column}"
     partial = PartialColumn(name, last_value(argument, scope), merged_by("LATEST_BY_OFFSET", name))
     return *times(scope), partial, *_own_time(partial, "MAX", argument, scope)

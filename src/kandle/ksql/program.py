@@ -39,8 +39,8 @@ class WindowStore:
     """How long ksqlDB keeps windows.
 
     Attributes:
-        retention: How long a window is kept after its start, in microseconds. It must be longer than the longest silence
-            between events, and than what is replayed after a restart.
+        retention: How long a window is kept after its start, in microseconds. It must be longer than the
+            longest silence between events, and than what is replayed after a restart.
         grace: How long after its end an open window takes late events, in microseconds.
     """
 
@@ -49,7 +49,7 @@ class WindowStore:
 
     @classmethod
     def of(cls, retention: int, grace: int | None = None) -> WindowStore:
-        """Return a store that takes late events for `grace`, by default until a day before the window is deleted."""
+        """Return a store that takes late events for `grace`, by default a day less than the retention."""
         return cls(retention, max(retention - DAY, 0) if grace is None else grace)
 
 
@@ -64,7 +64,8 @@ class LiveTable:
     Attributes:
         name: Name of the table.
         topic: Name of its topic.
-        keys: Columns of the group key in the order of `group_by`; without it, the one column that is the same in all rows.
+        keys: Columns of the group key in the order of `group_by`; without it, the one column that is the same
+            in all rows.
         start: Column with the start of the bucket.
         partials: Columns by the engine's name of the partial that they hold.
     """
@@ -85,7 +86,8 @@ class Program:
         notes: Its limits, written into the script as comments.
         live: The table of open bars, in role "live".
         schedule: The table of session intervals, of a query with a schedule.
-        declarations: Statements that other queries may share, by the name of the stream or table; they come first.
+        declarations: Statements that other queries may share, by the name of the stream or table; they come
+            first.
     """
 
     statements: tuple[Statement, ...]

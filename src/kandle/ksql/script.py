@@ -1,4 +1,4 @@
-"""A model as one script: settings, declared entities, then the program of each query, with its limits as comments."""
+"""A model as one script: settings, declared entities, then the program of each query with comments."""
 
 from __future__ import annotations
 
@@ -25,7 +25,8 @@ WIDTH = 120
 class Script:
     """The statements of a model in their order.
 
-    Comments contain neither quotes nor semicolons, since some clients do not skip comments when they look for those.
+    Comments contain neither quotes nor semicolons, since some clients do not skip comments when they look for
+    those.
 
     Attributes:
         settings: Properties of all queries.
@@ -45,7 +46,7 @@ class Script:
 
     @property
     def drops(self) -> tuple[Drop, ...]:
-        """The statements that drop all streams and tables, readers first; topics made by queries are deleted with them."""
+        """The statements that drop all streams and tables, readers first, with the topics of queries."""
         creations = [part for part in reversed(self.statements) if isinstance(part, Create | CreateAs)]
         return tuple(
             Drop(creation.kind, creation.name, "DELETE" if isinstance(creation, CreateAs) else "KEEP") for creation in creations

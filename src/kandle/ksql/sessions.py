@@ -1,6 +1,7 @@
 """Sessions: events of a query with `based_on`, beside the session intervals of their key.
 
-kandle writes all intervals of a key as one row of a table, since ksqlDB joins an event with one row of a table:
+kandle writes all intervals of a key as one row of a table, since ksqlDB joins an event with one row of a
+table:
 
     id            since                  intervals
     acme|EURUSD   2026-11-22T10:00:00    [{open, close}, {open, close}, ..]

@@ -1,6 +1,7 @@
-"""Streams between the declared source and the query: `CREATE STREAM AS SELECT`, and where columns stand before and after.
+"""Streams between the declared source and the query, made by `CREATE STREAM AS SELECT`.
 
-A step (a join, sessions, a computed group key) reads a `FromClause` and gives the `FromClause` of the stream that it creates:
+A step (a join, sessions, a computed group key) reads a `FromClause` and gives the `FromClause` of the stream
+that it creates:
 
     FROM `ticks` `t` JOIN ..  --derived_stream-->  FROM `bars_joined`
 """
@@ -34,7 +35,8 @@ class FromClause:
         columns: The columns that later steps read.
         keys: KSQL of the parts of the group key.
         statements: The statements of this query that create it, in order.
-        declarations: Statements that it needs and other queries may share, by the name of the stream or table.
+        declarations: Statements that it needs and other queries may share, by the name of the stream or
+            table.
     """
 
     text: str
@@ -126,7 +128,7 @@ class _Projection:
 
 
 def derived_stream(query: QueryModel, rows: FromClause, step: StreamStep) -> FromClause:
-    """Return the stream that a step creates, with the query's columns, its group key as columns, and its time.
+    """Return the stream that a step creates: the query's columns, its group key as columns, and its time.
 
     Args:
         query: The query.
@@ -159,6 +161,6 @@ def derived_stream(query: QueryModel, rows: FromClause, step: StreamStep) -> Fro
 
 
 def stream_properties(topic: str, source: EntityModel) -> dict[str, str | int]:
-    """Return topic and format of a stream made from an entity; it may have more columns and other types than the entity."""
+    """Return topic and format of a stream made from an entity, whose columns may be of other types."""
     own = source.value_format
     return {"KAFKA_TOPIC": topic, "VALUE_FORMAT": own if own in COMPLETE_FORMATS else "JSON"}

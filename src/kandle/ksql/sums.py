@@ -97,7 +97,8 @@ def where_more(count: Term, least: int, value: Term) -> Term:
 def exact_deviation(count: Term, total: Term, squares: Term, *, sample: bool, nullable: bool) -> Term:
     """Return a standard deviation that is exact up to its last quotient.
 
-    It is `sqrt((n * sum(x^2) - sum(x)^2) / (n * (n - 1)))` for a sample, with `n^2` as divisor for a population.
+    It is `sqrt((n * sum(x^2) - sum(x)^2) / (n * (n - 1)))` for a sample, with `n^2` as divisor for a
+    population.
     """
     exact = cast(total, as_decimal(total.type))
     spread = arithmetic("-", arithmetic("*", count, squares), arithmetic("*", exact, exact))
@@ -108,7 +109,7 @@ def exact_deviation(count: Term, total: Term, squares: Term, *, sample: bool, nu
 
 @dataclass(frozen=True, slots=True)
 class Moments:
-    """Count, mean and sum of squared deviations of floats, for which exact sums of squares are not possible."""
+    """Count, mean and sum of squared deviations of floats, whose sums of squares would not be exact."""
 
     argument: AggregateArgument
 
@@ -140,7 +141,7 @@ class Moments:
         )
 
     def _spread(self) -> Term:
-        """Return the sum of squared deviations, without ksqlDB's variance where there are fewer than two events."""
+        """Return the sum of squared deviations; ksqlDB's variance is only used for two or more events."""
         variance = arithmetic("*", self._deviation, self._deviation)
         squares = arithmetic("*", variance, arithmetic("-", self.count.collect, number(1)))
         text = f"CASE WHEN {self.count.collect.text} > 1 THEN {squares.text} ELSE 0E0 END"
@@ -155,7 +156,8 @@ class Moments:
     def _merged_spread(self, columns: Columns) -> Term:
         """Merge by the formula of Chan, Golub and LeVeque, written with sums.
 
-        The spread of the whole is the sum of the spreads of the parts, and what the distances of their means add to it.
+        The spread of the whole is the sum of the spreads of the parts, and what the distances of their means
+        add to it.
         """
         count, middle, spread = (columns[name] for name in self.names)
         weighted = arithmetic("*", middle, count)

@@ -32,7 +32,9 @@ class TargetColumns:
 
 
 def target_columns(query: QueryModel, rows: FromClause, scope: TermScope) -> TargetColumns:
-    """Return the columns of the target; a part of the group key is a key column once, and copied into other fields.
+    """Return the columns of the target.
+
+    A part of the group key is a key column once; other fields with the same value are copies.
 
     Args:
         query: The query.
@@ -114,7 +116,7 @@ def target_properties(query: QueryModel, topic: str, keys: int) -> dict[str, str
 
 
 def retention_property(target: EntityModel) -> dict[str, str | int]:
-    """Return how long rows of a stream or a windowed table stay; rows of other tables stay until they are replaced."""
+    """Return how long rows of a stream or windowed table stay; those of other tables stay until replaced."""
     return {} if target.retention is None else {"RETENTION_MS": target.retention // MILLISECOND}
 
 

@@ -1,8 +1,9 @@
 """Pieces of expressions: KSQL text with its type, and where it is NULL.
 
-NULL in ksqlDB: a comparison with NULL is FALSE, and some functions skip NULL. Most other expressions with a NULL operand raise
-an error inside ksqlDB, which makes the *whole* expression around them NULL: a COALESCE or CASE around one is NULL as well. A term
-therefore carries guards, conditions under which its text can be evaluated, and says whether it is safe without them.
+NULL in ksqlDB: a comparison with NULL is FALSE, and some functions skip NULL. Most other expressions with a
+NULL operand raise an error inside ksqlDB, which makes the *whole* expression around them NULL: a COALESCE or
+CASE around one is NULL as well. A term therefore carries guards, conditions under which its text can be
+evaluated, and says whether it is safe without them.
 
     x * 2                                    not null-safe: an error where x is NULL
     CASE WHEN x IS NOT NULL THEN x * 2 END   null-safe: NULL where x is NULL
@@ -115,10 +116,11 @@ class Term:
         type: The type that ksqlDB gives the text.
         nullable: Whether the value may be NULL.
         precedence: How strongly the outermost operator binds.
-        is_null_safe: Whether the text can stand anywhere and is NULL where there is no value. Otherwise it raises an error in
-            ksqlDB where there is no value, so it must stand alone, inside another unsafe term, or behind its guards.
-        guards: Conditions that, in this order, all hold exactly where the value is not NULL. Without guards, `text IS NOT NULL`
-            says so.
+        is_null_safe: Whether the text can stand anywhere and is NULL where there is no value. Otherwise it
+            raises an error in ksqlDB where there is no value, so it must stand alone, inside another unsafe
+            term, or behind its guards.
+        guards: Conditions that, in this order, all hold exactly where the value is not NULL. Without guards,
+            `text IS NOT NULL` says so.
         truth: Where a computed boolean is true and false.
         original: The value before a cast that loses nothing.
         literal: For a constant date, instant or bytes: the text that stands for it in a comparison.
@@ -144,7 +146,8 @@ class TermScope:
     """What the nodes of an expression stand for at one place of a program.
 
     Attributes:
-        columns: Terms of subtrees that are columns already. A column without an entry is referred to by its own name.
+        columns: Terms of subtrees that are columns already. A column without an entry is referred to by its
+            own name.
         time: Event time, for aggregates in the order of event time.
         sequence: Order of arrival, a BIGINT such as ROWOFFSET. It decides between events of the same time.
         arguments: Names `_a0`, `_a1`, .. of the arguments of aggregates.
@@ -184,7 +187,7 @@ def strict_term(text: str, kind: KsqlType, operands: Iterable[Term], precedence:
 
 
 def guarded_term(text: str, kind: KsqlType, operands: Iterable[Term], precedence: Precedence = Precedence.ATOM) -> Term:
-    """Return a term that is NULL where an operand is, although ksqlDB would give its text another value there."""
+    """Return a term that is NULL where an operand is, although ksqlDB would give the text another value."""
     return null_safe(strict_term(text, kind, operands, precedence))
 
 
@@ -218,7 +221,7 @@ def truth_of(term: Term) -> Truth:
 
 
 def boolean_term(truth: Truth, *, nullable: bool) -> Term:
-    """Return a computed boolean: its condition or, where it may be NULL, a CASE that is TRUE, FALSE or NULL."""
+    """Return a computed boolean: its condition or, if it may be NULL, a CASE that is TRUE, FALSE or NULL."""
     if truth.true in (TRUE, FALSE) and not nullable:
         return Term(truth.true.text, BOOLEAN, False, truth=truth)
     if not nullable:

@@ -94,7 +94,8 @@ def _contains(value: Term, part: Term, node: Call) -> Condition:
 def _matching(pattern: str, general: Callable[[Term, Term, Call], Condition]) -> ScalarBuilder:
     """Return the builder of a test for a part of a text.
 
-    ksqlDB's own results for NULL differ by function, so the test is only evaluated where both texts have a value.
+    ksqlDB's own results for NULL differ by function, so the test is only evaluated where both texts have a
+    value.
 
     Args:
         pattern: LIKE pattern for a constant part, such as `{}%`.

@@ -1,4 +1,4 @@
-"""Functions of instants, which have milliseconds in ksqlDB, and strftime patterns as patterns of java.time."""
+"""Functions of instants, which have milliseconds, and strftime patterns as patterns of java.time."""
 
 from __future__ import annotations
 
@@ -45,7 +45,8 @@ LETTERS = {
 }
 """Directives of strftime as letters of java.time.
 
-Names of months and days, AM and PM and weeks are left out: their text depends on the locale of ksqlDB's machine.
+Names of months and days, AM and PM and weeks are left out: their text depends on the locale of ksqlDB's
+machine.
 """
 
 FIXED_TEXTS = {"Z": "UTC", "%": "%", "n": "\n", "t": "\t"}
@@ -119,7 +120,7 @@ def _to_date(node: Call, terms: Sequence[Term]) -> Term:
 
 
 def _day_of_week(node: Call, terms: Sequence[Term]) -> Term:
-    """Calculate it from the number of the day: ksqlDB's own patterns count days as the locale of its machine does."""
+    """Calculate it from the number of the day: ksqlDB's own patterns depend on the locale of its machine."""
     days = arithmetic("+", call("UNIX_DATE", _to_date(node, terms)), THURSDAY)
     from_monday = arithmetic("%", arithmetic("+", arithmetic("%", days, WEEK), WEEK), WEEK)
     return arithmetic("+", from_monday, number(1))

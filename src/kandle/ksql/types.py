@@ -1,8 +1,8 @@
 """Names, text literals and column types as ksqlDB writes them.
 
-A column's name stands in backticks, which keep its case and make every word usable. The name of a stream or table is made
-from its topic. Columns that kandle adds get names that no field has. `column_type` is the type of ksqlDB that holds the values
-of a type of kandle.
+A column's name stands in backticks, which keep its case and make every word usable. The name of a stream or
+table is made from its topic. Columns that kandle adds get names that no field has. `column_type` is the type
+of ksqlDB that holds the values of a type of kandle.
 """
 
 from __future__ import annotations
@@ -62,8 +62,8 @@ def source_name(name: str) -> str:
 def name_of_topic(topic: str) -> str:
     """Return the name of the stream or table over a topic, without backticks.
 
-    It has letters, digits and `_`, with a letter before the first digit: ksqlDB's names have no dots, and it names the Avro
-    schema of a key with several columns after the stream or table.
+    It has letters, digits and `_`, with a letter before the first digit: ksqlDB's names have no dots, and it
+    names the Avro schema of a key with several columns after the stream or table.
     """
     name = _OTHER_CHARACTERS.sub("_", topic)
     return name if _STARTS_WITH_LETTER.match(name) else f"t_{name}"
