@@ -76,8 +76,8 @@ def joined(other: type = Instrument, **clause: Any) -> Any:
 
 
 def clause_of(stage: Any) -> Join:
-    found: Join = stage.draft.join
-    return found
+    clause: Join = stage.draft.join
+    return clause
 
 
 def test_columns_of_the_two_sources_are_told_apart_though_their_names_are_the_same() -> None:
@@ -134,20 +134,35 @@ REFUSED: list[tuple[Callable[[], Any], str]] = [
     (lambda: joined(on=lambda t, o: (t.name == o.name) & (o.lot > 1)), "Instrument.lot > 1 is not an equality"),
     (lambda: joined(on=lambda t, o: (t.name == o.name) | (t.size == o.lot)), "is not an equality between"),
     (lambda: joined(on=lambda t, o: f.max(t.name) == o.name), "f.max(Tick.name) == Instrument.name holds an aggregate"),
-    (lambda: joined(on=lambda t, o: t.price == o.lot), "compares Decimal(18, 6) with int; both sides must be of one type"),
-    (lambda: joined(on=lambda t, o: t.size == o.lot), "found by its key, Instrument.name, each part once, not by Instrument.lot"),
-    (lambda: joined(Place), "found by its key, Place.name, Place.number, each part once, not by Place.name"),
-    (lambda: joined(Quote), 'Tick and Quote are streams, whose events go together within a time; add within="5s"'),
-    (lambda: joined(Quote, how="left", within="5s"), "how late events of Quote may be; add grace="),
-    (lambda: joined(Fee, on=lambda t, o: t.price == o.fee, within="5s"), "compares Decimal(18, 6) with Decimal(9, 2)"),
+    (
+        lambda: joined(on=lambda t, o: t.price == o.lot),
+        "compares Decimal(18, 6) with int, but both sides must have one type; write f.cast(Instrument.lot, Precision(18, 6))",
+    ),
+    (
+        lambda: joined(on=lambda t, o: t.size == o.lot),
+        "on must compare each key part of the table Instrument once (Instrument.name), but it compares Instrument.lot",
+    ),
+    (
+        lambda: joined(Place),
+        "on must compare each key part of the table Place once (Place.name, Place.number), but it compares Place.name",
+    ),
+    (
+        lambda: joined(Quote),
+        'Tick and Quote are both streams; say how far apart in time their events may be, for example within="5s"',
+    ),
+    (lambda: joined(Quote, how="left", within="5s"), "a left join of streams must know how late events of Quote may be"),
+    (
+        lambda: joined(Fee, on=lambda t, o: t.price == o.fee, within="5s"),
+        "compares Decimal(18, 6) with Decimal(9, 2), but both sides must have one type; write f.cast(Fee.fee, Precision(18, 6))",
+    ),
     (lambda: joined(within="5s"), "within is for two streams, but Instrument is a table"),
     (lambda: joined(grace="5s"), "grace is for two streams, but Instrument is a table"),
-    (lambda: joined(how="right"), "how = 'right'; there are 'inner', 'left'"),
+    (lambda: joined(how="right"), "how = 'right'; choose one of 'inner', 'left'"),
     (
         lambda: Query().from_(Instrument).join(Quote, on=lambda i, o: i.name == o.name, within="5s"),
         "the table Instrument cannot be joined with the stream Quote; begin with from_(Quote)",
     ),
-    (lambda: joined().where(lambda t: t.active), "the function cannot be recorded"),
+    (lambda: joined().where(lambda t: t.active), "the function is called with Tick and Instrument"),
 ]
 
 

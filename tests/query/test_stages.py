@@ -22,24 +22,47 @@ from tests.query.declarations import Bar, Price, Session, Tick, bar, built, sele
 
 
 def anything(value: Any) -> Any:
-    """What no type checker looks at, since it would refuse it too."""
+    """Hide a value from type checkers, which would refuse what the tests do with it too."""
     return value
 
 
 ORDER: list[tuple[Callable[[], Any], str]] = [
-    (lambda: anything(Query()).where(lambda t: t.a), "where cannot stand here: a query begins with from_"),
-    (lambda: tumbling().where(lambda t: t.active), "where cannot stand here: here may come group_by, having, select"),
-    (lambda: tumbling().tumbling(lambda t: t.time), "tumbling cannot stand here"),
-    (lambda: tumbling().group_by(lambda t: t.name).group_by(lambda t: t.name), "group_by cannot stand here"),
-    (lambda: anything(Query().from_(Tick)).having(lambda t: True), "having cannot stand here"),
-    (lambda: anything(Query().from_(Tick).where(lambda t: t.active)).based_on(Session), "based_on cannot stand here"),
-    (lambda: tumbling().order_by(lambda b: b.high), "order_by cannot stand here: here may come group_by, having, select"),
-    (lambda: tumbling().group_by(lambda t: t.name).select(bar).select(bar), "select cannot stand here"),
-    (lambda: tumbling().group_by(lambda t: t.name).select(bar).limit(3), "limit without order_by would keep bars at random"),
+    (
+        lambda: anything(Query()).where(lambda t: t.a),
+        "where is not possible here; possible is from_ (the order is from_ -> join -> ",
+    ),
+    (lambda: tumbling().where(lambda t: t.active), "where is not possible here; possible is group_by, having, select (the order"),
+    (lambda: tumbling().tumbling(lambda t: t.time), "tumbling is not possible here; possible is group_by, having, select"),
+    (
+        lambda: tumbling().group_by(lambda t: t.name).group_by(lambda t: t.name),
+        "group_by is not possible here; possible is having, select",
+    ),
+    (
+        lambda: anything(Query().from_(Tick)).having(lambda t: True),
+        "having is not possible here; possible is join, based_on, where, tumbling, hopping, group_by, select",
+    ),
+    (
+        lambda: anything(Query().from_(Tick).where(lambda t: t.active)).based_on(Session),
+        "based_on is not possible here; possible is where, tumbling",
+    ),
+    (lambda: tumbling().order_by(lambda b: b.high), "order_by is not possible here; possible is group_by, having, select"),
+    (
+        lambda: tumbling().group_by(lambda t: t.name).select(bar).select(bar),
+        "select is not possible here; possible is order_by, limit",
+    ),
+    (
+        lambda: tumbling().group_by(lambda t: t.name).select(bar).limit(3),
+        "limit without order_by would keep arbitrary bars; write .order_by(",
+    ),
     (
         lambda: anything(Query().from_(Tick).where(lambda t: t.active)).join(Session, on=lambda t, s: t.name == s.name),
-        "join cannot stand here",
+        "join is not possible here; possible is where",
     ),
+    (
+        lambda: anything(Query().from_(Tick)).selct(lambda t: t),
+        "a query has no stage 'selct'; did you mean 'select'? Choose from: from_",
+    ),
+    (lambda: anything(Query()).form(Tick), "a query has no stage 'form'; did you mean 'from_'?"),
 ]
 
 
@@ -113,7 +136,7 @@ def test_a_target_that_looks_at_its_values_is_written_with_new() -> None:
         Checked,
     )
     assert [item.field for item in model.projection] == ["name", "start", "high"]
-    with pytest.raises(KandleError, match=r"is written f\.new\(Class, "):
+    with pytest.raises(KandleError, match=r"Checked checks its values when it is built; write f\.new\(Checked, field=\.\.\.\)$"):
         built(
             lambda q: (
                 tumbling()
@@ -126,17 +149,32 @@ def test_a_target_that_looks_at_its_values_is_written_with_new() -> None:
 
 FIELDS: list[tuple[dict[str, Callable[[Any, Any], Any]], str]] = [
     ({"high": lambda t, w: t.price}, r"Bar\.high = Tick\.price: Tick\.price is neither a group key.*f\.last\(Tick\.price\)"),
-    ({"high": lambda t, w: f.max(t.note)}, r"Bar\.high \(Decimal\(18, 6\)\) = f\.max\(Tick\.note\) may be NULL"),
-    ({"high": lambda t, w: f.max(t.name)}, r"Bar\.high .* is str; the types do not go together"),
-    ({"high": lambda t, w: f.max(t.ratio)}, r"is float; write f\.cast\(x, Precision\(18, 6\)\)"),
-    ({"high": lambda t, w: f.max(t.fine)}, r"20 digits behind the point, the field 6; write f\.round\(x, 6\)"),
+    (
+        {"high": lambda t, w: f.max(t.note)},
+        r"Bar\.high \(Decimal\(18, 6\)\) = f\.max\(Tick\.note\) may be NULL \(Tick\.note is Optional\); .* f\.coalesce\(f\.max",
+    ),
+    ({"high": lambda t, w: f.max(t.name)}, r"Bar\.high .* is str; declare the field as str$"),
+    (
+        {"high": lambda t, w: f.max(t.ratio)},
+        r"is float; write f\.cast\(f\.max\(Tick\.ratio\), Precision\(18, 6\)\) or declare the field as float$",
+    ),
+    (
+        {"high": lambda t, w: f.max(t.fine)},
+        r"20 digits behind the point, but the field has 6; write f\.round\(f\.max\(Tick\.fine\), 6\)$",
+    ),
     ({"high": lambda t, w: f.weighted_average(t.price, t.size)}, r"may be NULL \(the weights can add up to 0\).*f\.coalesce"),
     ({"high": lambda t, w: f.max(t.price) / f.sum(t.size)}, r"may be NULL \(the divisor can be 0\)"),
-    ({"total": lambda t, w: f.sum(t.price)}, r"Bar\.total \(int\) = f\.sum\(Tick\.price\) is Decimal"),
+    (
+        {"total": lambda t, w: f.sum(t.price)},
+        r"Bar\.total \(int\) = f\.sum\(Tick\.price\) is Decimal\(38, 6\); declare the field as Decimal\(38, 6\)$",
+    ),
     ({"extra": lambda t, w: f.count()}, r"Bar has no field 'extra'"),
-    ({"start": lambda t, w: w.end}, r"no field of Bar is w\.start"),
-    ({"start": lambda t, w: w.begin}, r"a window has no 'begin'; it has start and end"),
-    ({"name": lambda t, w: "x"}, r"the key of Bar is \(name = 'x', start = w\.start\), but bars are told apart by"),
+    ({"start": lambda t, w: w.end}, r"no field of Bar is w\.start, so that .*; write start=w\.start$"),
+    ({"start": lambda t, w: w.begin}, r"a window has no field 'begin'; it has start and end"),
+    (
+        {"name": lambda t, w: "x"},
+        r"the key of Bar is \(name = 'x', start = w\.start\), but its bars .*; fill a field with Tick\.name$",
+    ),
 ]
 
 
@@ -159,13 +197,13 @@ def test_a_dataclass_that_checks_its_values_is_written_with_new() -> None:
             if self.total < 0:
                 raise ValueError("below 0")
 
-    with pytest.raises(QueryError, match=r"is written f\.new\(Class, "):
+    with pytest.raises(QueryError, match=r"Strict checks its values when it is built; write f\.new\(Strict, "):
         built(lambda q: tumbling().select(lambda t, w: Strict(start=w.start, total=f.count())), Strict)
     built(lambda q: tumbling().select(lambda t, w: f.new(Strict, start=w.start, total=f.count())), Strict)
 
 
 def test_a_missing_field_is_named() -> None:
-    with pytest.raises(QueryError, match=r"select: Bar\.total is missing"):
+    with pytest.raises(QueryError, match=r"select: Bar\.total is missing; add total=\.\.\.$"):
         built(lambda q: tumbling().group_by(lambda t: t.name).select(lambda t, w: f.new(Bar, name=t.name, start=w.start, high=1)))
 
 
@@ -179,35 +217,73 @@ WHOLE: list[tuple[Callable[[], Any], str]] = [
     (lambda: tumbling(minutes=0), "1 or more, not 0"),
     (lambda: tumbling(tz="Mars/Base"), "'Mars/Base' is not a time zone"),
     (lambda: tumbling(grace="soon"), "'soon' is not a duration"),
-    (lambda: tumbling(grace={"7m": "1s"}), "grace is given for 7m, which is not declared"),
-    (lambda: anything(Query().from_(Tick)).tumbling(lambda t: t.seen, minutes=1), "Tick.seen is datetime | None"),
-    (lambda: anything(Query().from_(Tick)).tumbling(lambda t: t.size, minutes=1), "Tick.size is int"),
-    (lambda: tumbling().group_by(lambda t: t.note), "Tick.note may be NULL, and NULL is no key"),
-    (lambda: tumbling().group_by(lambda t: t.ratio), "is float, which cannot be a key"),
-    (lambda: tumbling().group_by(lambda t: f.max(t.name)), "holds an aggregate"),
-    (lambda: tumbling().group_by(lambda t: "all"), "'all' does not depend on the row"),
-    (lambda: tumbling().group_by(lambda t: t.name).having(lambda t, w: t.size > 1), "Tick.size is neither a group key"),
-    (lambda: tumbling().group_by(lambda t: t.name).having(lambda t, w: f.count()), "is int, not a condition"),
+    (lambda: tumbling(grace={"7m": "1s"}), "grace is given for 7m, which is not a timeframe of this query; choose from: 1m"),
+    (
+        lambda: anything(Query().from_(Tick)).tumbling(lambda t: t.seen, minutes=1),
+        "Tick.seen is datetime | None, but a time must not be NULL; write f.coalesce(Tick.seen, ...)",
+    ),
+    (
+        lambda: anything(Query().from_(Tick)).tumbling(lambda t: t.size, minutes=1),
+        "Tick.size is int, but a time must be a datetime; if it holds milliseconds, write f.from_epoch_millis(Tick.size)",
+    ),
+    (
+        lambda: tumbling().group_by(lambda t: t.note),
+        "Tick.note may be NULL, but a key must have a value; write f.coalesce(Tick.note, ...)",
+    ),
+    (
+        lambda: tumbling().group_by(lambda t: t.ratio),
+        "is float, which cannot be a key; write f.cast(Tick.ratio, Precision(18, 6))",
+    ),
+    (lambda: tumbling().group_by(lambda t: f.max(t.name)), "holds an aggregate, but there is no bucket yet"),
+    (lambda: tumbling().group_by(lambda t: "all"), "'all' does not depend on the row; use a field"),
+    (
+        lambda: tumbling().group_by(lambda t: t.name).having(lambda t, w: t.size > 1),
+        "Tick.size is neither a group key nor inside an aggregate; write f.last(Tick.size) or",
+    ),
+    (
+        lambda: tumbling().group_by(lambda t: t.name).having(lambda t, w: f.count()),
+        "f.count() is int, not a condition; compare it, for example f.count() > 0",
+    ),
     (lambda: tumbling().group_by(lambda t: t.name).select(bar).order_by(lambda b: b.hihg), "did you mean 'high'?"),
-    (lambda: tumbling().group_by(lambda t: t.name).select(bar).order_by(lambda b: b.high + 1), "is not a field of the result"),
-    (lambda: tumbling().group_by(lambda t: t.name).select(bar).order_by(lambda b: b.high).limit(0), "0 is not a number of bars"),
-    (lambda: built(lambda q: tumbling()), "the query must end with select"),
-    (lambda: built(lambda q: tumbling().group_by(lambda t: t.name).select(lambda t, w: t.price)), "gives an expression"),
-    (lambda: built(lambda q: tumbling().group_by(lambda t: t.name).select(lambda t, w: Session)), "declared for Bar"),
+    (
+        lambda: tumbling().group_by(lambda t: t.name).select(bar).order_by(lambda b: b.high + 1),
+        "<Bar.high + 1: Decimal(19, 6)> is not a field of Bar; write lambda b: b.field",
+    ),
+    (
+        lambda: tumbling().group_by(lambda t: t.name).select(bar).order_by(lambda b: b.high).limit(0),
+        "0 is not a number of bars; give an int of 1 or more",
+    ),
+    (lambda: built(lambda q: tumbling()), "Bar: the query is not complete; next comes one of group_by, having, select"),
+    (lambda: built(lambda q: None), "Bar: the function returns None instead of a query; write lambda q: q.from_"),
+    (lambda: tumbling(gaps="fill"), "gaps = 'fill'; choose one of Gaps.CARRY, Gaps.NULL, Gaps.SKIP"),
+    (
+        lambda: anything(Query().from_(Tick)).hopping(lambda t: t.name, size="5m", advance="1m"),
+        "hopping: Tick.name is str, but a time must",
+    ),
+    (
+        lambda: built(lambda q: tumbling().group_by(lambda t: t.name).select(lambda t, w: t.price)),
+        "the function returns an expression; it must return a Bar",
+    ),
+    (
+        lambda: built(lambda q: tumbling().group_by(lambda t: t.name).select(lambda t, w: Session)),
+        "the function returns the class Session; it must return a Bar",
+    ),
     (
         lambda: built(
             lambda q: q.from_(Tick).select(lambda t: f.new(Bar, name=t.name, start=t.time, high=f.max(t.price), total=1))
         ),
-        "is an aggregate, but there is neither",
+        "is an aggregate, but the query has neither a window nor a group key",
     ),
     (lambda: Query().from_(int), "int is not an entity"),
     (
         lambda: anything(Query().from_(Tick)).based_on(Session, open=lambda s: s.perhaps, close=lambda s: s.closes),
-        "based_on (open): Session.perhaps is datetime | None",
+        "based_on (open): Session.perhaps is datetime | None, but a time must not be NULL",
     ),
     (
-        lambda: Query().from_(Tick).based_on(Session, open=lambda s: s.opens, close=lambda s: s.closes, day=lambda s: s.opens),
-        "based_on (day): Session.opens is datetime",
+        lambda: anything(Query().from_(Tick)).based_on(
+            Session, open=lambda s: s.opens, close=lambda s: s.closes, day=lambda s: s.opens
+        ),
+        "based_on (day): Session.opens is datetime, but the trading date must be a date that is not NULL; write f.to_date(",
     ),
 ]
 

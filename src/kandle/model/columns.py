@@ -129,9 +129,7 @@ def _without_encoding(column: pl.Series, field: FieldModel) -> pl.Series:
 
 
 def _check_complete(target: Target, column: pl.Series, result: pl.Series) -> None:
-    """Raise DataError for the first value that the conversion lost, or that is NULL in a field that is not
-    Optional.
-    """
+    """Raise DataError for the first value that was lost, or is NULL in a field that is not Optional."""
     if result.null_count() == column.null_count():
         if column.null_count() and not target.field.nullable:
             raise target.error("there is no value, but the field is not Optional", column.is_null().arg_max())

@@ -143,8 +143,7 @@ def bar_topic(topic: str, timeframe: str, role: str) -> str:
 
 
 def entity_model(cls: type) -> EntityModel:
-    """Return the metadata of a dataclass, attrs class or pydantic model that is decorated as a stream or
-    table.
+    """Return the metadata of a dataclass, attrs class or pydantic model that is a stream or table.
 
     The result of a class is made once; ModelError names class, field and the way to write it.
     """

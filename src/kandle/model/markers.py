@@ -233,8 +233,7 @@ def table(  # noqa: PLR0913 - all but the topic are by name
     value_format: FormatName = "AVRO",
     partitioner: PartitionerName = "murmur2",
 ) -> Callable[[type[T]], type[T]]:
-    """Declare a class as the entity of a table: a topic in which the newest record of a key is its current
-    row.
+    """Declare a class as the entity of a table: a topic in which the newest record of a key is its row.
 
     The class is a dataclass, an attrs class or a pydantic model.
 

@@ -1,7 +1,7 @@
 """The query tree: immutable expression nodes that know their type and whether they may be NULL.
 
-Interpreters (the columnar engine, the KSQL compiler) read this tree; nothing here computes a value.
-Operators and functions are both `Call`s: what differs between targets is a row in a table, not a class.
+The columnar engine and the KSQL compiler read this tree; nothing here computes a value. Operators and
+functions are both calls: what differs between them is a row in a table of each reader, not a class.
 """
 
 from __future__ import annotations
@@ -20,12 +20,13 @@ class Node:
 
     @property
     def children(self) -> tuple[Node, ...]:
+        """The nodes directly below this one."""
         return ()
 
 
 @dataclass(frozen=True, slots=True)
 class Column(Node):
-    """A field of the source entity named `entity`."""
+    """A field of an entity that the query reads."""
 
     entity: str
     name: str
@@ -35,7 +36,7 @@ class Column(Node):
 
 @dataclass(frozen=True, slots=True)
 class Constant(Node):
-    """A constant value; None is NULL of the given type."""
+    """A constant; None is NULL of the given type."""
 
     value: Any
     type: DataType
@@ -62,7 +63,7 @@ class WindowBound(Node):
 
 @dataclass(frozen=True, slots=True)
 class Call(Node):
-    """A scalar function or operator of the query language, by its name in `signatures.SCALARS`."""
+    """A call of a scalar function or operator, by its name in `signatures.SCALARS`."""
 
     function: str
     arguments: tuple[AnyNode, ...]
@@ -76,7 +77,7 @@ class Call(Node):
 
 @dataclass(frozen=True, slots=True)
 class Cast(Node):
-    """The argument as another type; a value that does not fit is an error, never another value."""
+    """The argument converted to another type; a value that does not fit is an error, never another value."""
 
     argument: AnyNode
     type: DataType
@@ -104,7 +105,7 @@ class Branch(Node):
 
 @dataclass(frozen=True, slots=True)
 class Case(Node):
-    """The value of the first branch whose condition is true (not NULL), else `otherwise`."""
+    """The value of the first branch whose condition is true (not NULL), or else of `otherwise`."""
 
     branches: tuple[Branch, ...]
     otherwise: AnyNode
@@ -139,15 +140,15 @@ TRUE = Constant(True, BOOLEAN)
 
 
 def walk(node: Node) -> Iterator[Node]:
-    """The node and everything below it, parents first."""
+    """Yield the node and all nodes below it, parents first."""
     yield node
     for child in node.children:
         yield from walk(child)
 
 
 def aggregates(node: Node) -> list[Aggregate]:
-    """The aggregates in the tree, without those nested in others (nesting is refused when recorded)."""
-    return [found for found in walk(node) if isinstance(found, Aggregate)]
+    """Return the aggregates in the tree; none is inside of another one."""
+    return [part for part in walk(node) if isinstance(part, Aggregate)]
 
 
 OPERATORS = {
@@ -166,10 +167,11 @@ OPERATORS = {
     "and": "&",
     "or": "|",
 }
+"""Functions that are written as operators."""
 
 
 def describe(node: Node) -> str:
-    """The expression as Python text, such as `f.max(Tick.bid) - f.min(Tick.bid)`."""
+    """Return the expression as Python text, such as `f.max(Tick.bid) - f.min(Tick.bid)`."""
     return _DESCRIBERS[type(node)](node)
 
 

@@ -1,4 +1,4 @@
-"""The query model: what one `to_query` declaration says, as immutable values."""
+"""The query model: the clauses of a query as immutable values, and ways to rewrite their expressions."""
 
 from __future__ import annotations
 
@@ -14,37 +14,50 @@ from kandle.time.timeframe import Timeframe
 
 
 class Gaps(Enum):
-    """What a bucket inside a session without events gives."""
+    """The bar of a bucket without events, for a key that has had events before."""
 
     CARRY = "carry"
+    """Each aggregate has the value that one event of no weight with the key's latest values would give: sums
+    are 0.
+    """
+
     NULL = "null"
+    """Aggregates that would carry a value are NULL; sums and counts are 0."""
+
     SKIP = "skip"
+    """There is no bar."""
 
 
 class Late(Enum):
-    """What happens to an event whose bucket is already final (it is counted in any case)."""
+    """What happens to an event whose bucket is already final; it is counted in any case."""
 
     DROP = "drop"
+    """It is left out."""
+
     TOPIC = "topic"
+    """It is written to the topic `<topic of the bars>_late`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Join:
-    """`join`: rows of another entity beside those of the source; `within` and `grace` in microseconds, for two streams only.
-
-    `on` has pairs of expressions that must be equal, the source's first.
-    """
+    """The clause `join`: rows of another entity beside those of the source."""
 
     entity: EntityModel
     on: tuple[tuple[AnyNode, AnyNode], ...]
+    """Pairs of expressions that must be equal, the source's first."""
     how: Literal["inner", "left"] = "inner"
     within: int | None = None
+    """How far apart events of two streams may be, in microseconds; None for a table."""
     grace: int | None = None
+    """How late events of two streams may be, in microseconds; None for a table."""
 
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
-    """`based_on`: sessions `open <= t < close` of rows with the same key; `day` is the trading date."""
+    """The clause `based_on`: sessions `open <= time < close` of rows with the same key.
+
+    `day` is the trading date of a session.
+    """
 
     entity: EntityModel
     open: AnyNode
@@ -54,7 +67,10 @@ class Schedule:
 
 @dataclass(frozen=True, slots=True)
 class Tumbling:
-    """Windows that follow each other, in several timeframes at once; grace in microseconds."""
+    """The clause `tumbling`: buckets that follow each other, in one or several timeframes.
+
+    The graces are in microseconds.
+    """
 
     time: AnyNode
     timeframes: tuple[Timeframe, ...]
@@ -65,7 +81,7 @@ class Tumbling:
 
 @dataclass(frozen=True, slots=True)
 class Hopping:
-    """Windows of `size` that start every `advance` and so overlap; grace in microseconds."""
+    """The clause `hopping`: buckets of `size` that start every `advance` and so overlap; grace in microseconds."""
 
     time: AnyNode
     size: Timeframe
@@ -75,7 +91,7 @@ class Hopping:
 
 @dataclass(frozen=True, slots=True)
 class Projection:
-    """One field of the target entity and the expression that fills it, of the field's own type."""
+    """One field of the target and the expression that fills it, which has the field's type."""
 
     field: str
     expression: AnyNode
@@ -83,7 +99,7 @@ class Projection:
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """One ordering key over the fields of the target."""
+    """One field of the target to order bars by."""
 
     field: str
     descending: bool = False
@@ -91,7 +107,7 @@ class Order:
 
 @dataclass(frozen=True, slots=True)
 class QueryModel:
-    """A whole query: source and target entities and one value per clause."""
+    """A whole query: its source and target entities and one value per clause."""
 
     target: EntityModel
     source: EntityModel
@@ -109,22 +125,25 @@ class QueryModel:
 
     @property
     def sources(self) -> tuple[EntityModel, ...]:
-        """All entities that are read: the source, what it is joined with, the schedule."""
+        """All entities that are read: the source, the one that it is joined with, and the schedule."""
         clauses = (self.join, self.schedule)
         return (self.source, *(clause.entity for clause in clauses if clause is not None))
 
     @property
     def has_tumbling(self) -> bool:
-        """Whether some windows over time must be closed by somebody."""
+        """Whether the query has a window over time, whose buckets must be closed."""
         return self.window is not None
 
 
 Change = Callable[[Any], Any]
-"""What becomes of a node whose children are changed already."""
+"""Replacement of one node, whose children are replaced already."""
 
 
 def rewrite(node: Any, change: Change) -> Any:
-    """The tree with every node changed, children first; whether a call may be NULL is said anew."""
+    """Return the tree with every node replaced, children first.
+
+    Whether calls and aggregates may be NULL is determined again.
+    """
     if isinstance(node, Call | Aggregate):
         arguments = tuple(rewrite(argument, change) for argument in node.arguments)
         table = SCALARS if isinstance(node, Call) else AGGREGATES
@@ -132,13 +151,13 @@ def rewrite(node: Any, change: Change) -> Any:
     elif isinstance(node, Cast):
         node = replace(node, argument=rewrite(node.argument, change))
     elif isinstance(node, Case):
-        branches = tuple(Branch(rewrite(each.condition, change), rewrite(each.value, change)) for each in node.branches)
+        branches = tuple(Branch(rewrite(branch.condition, change), rewrite(branch.value, change)) for branch in node.branches)
         node = replace(node, branches=branches, otherwise=rewrite(node.otherwise, change))
     return change(node)
 
 
 def rewrite_query(query: QueryModel, change: Change) -> QueryModel:
-    """The query with every node of its clauses over events and bars changed."""
+    """Return the query with every node of its clauses over events and bars replaced."""
     window = query.window
     return replace(
         query,
@@ -151,13 +170,16 @@ def rewrite_query(query: QueryModel, change: Change) -> QueryModel:
 
 
 def over_one_row(query: QueryModel) -> QueryModel:
-    """A joined query over rows that hold the fields of both entities, those of the other one as `<Entity>.<field>`."""
+    """Return a joined query over rows that hold the fields of both entities.
+
+    Fields of the joined entity are named `<Entity>.<field>`. A query without a join stays as it is.
+    """
     if query.join is None:
         return query
     other = query.join.entity.name
 
-    def renamed(node: Any) -> Any:
+    def rename(node: Any) -> Any:
         is_other = isinstance(node, Column) and node.entity == other
         return replace(node, name=f"{other}.{node.name}") if is_other else node
 
-    return rewrite_query(query, renamed)
+    return rewrite_query(query, rename)

@@ -1,133 +1,61 @@
-"""Recording rows: what the lambdas of a query are called with, so that their expressions become a tree.
+"""Recording of the functions of a query, which are called once with rows that build a tree of expressions.
 
-A lambda is called once. Whatever it does that cannot be recorded is an error that says what to write instead.
+Whatever such a function does that cannot be recorded is a QueryError that says what to write instead.
 """
 
 from __future__ import annotations
 
-import dis
 import sys
 from collections.abc import Callable
 from datetime import datetime
 from decimal import Decimal
-from types import FrameType, ModuleType
 from typing import Any, NoReturn
 
 from kandle.errors import QueryError, unknown_name
 from kandle.model.entity import EntityModel
-from kandle.model.types import INTEGER, PYTHON_TYPES, STRING, TIMESTAMP, DataType, DecimalType
+from kandle.model.types import INTEGER, PYTHON_TYPES, TIMESTAMP, DataType, DecimalType, StringType
+from kandle.query.advice import ADVICE, attribute_advice, failure_advice, truth_advice
 from kandle.query.nodes import AnyNode, Column, Constant, WindowBound, describe
 from kandle.query.signatures import call
 
-WAYS_OUT = (
-    "write & for `and`, | for `or`, f.not_(x) for `not`, (a < b) & (b < c) for `a < b < c`, f.is_in(x, ys) for `x in ys`, "
-    "f.case(...) or f.if_(...) for `if`, f.greatest and f.least for max() and min()"
-)
-NEW_TARGET = "a class that looks at its values when it is built is written f.new(Class, field=...)"
-CONSTRUCTORS = ("__init__", "__post_init__", "__attrs_post_init__", "__new__")
-METHODS = {
-    "upper": "f.upper(x)",
-    "lower": "f.lower(x)",
-    "strip": "f.trim(x)",
-    "replace": "f.replace(x, old, new)",
-    "startswith": "f.starts_with(x, prefix)",
-    "endswith": "f.ends_with(x, suffix)",
-    "find": "f.index_of(x, part)",
-    "ljust": "f.right_pad(x, length)",
-    "rjust": "f.left_pad(x, length)",
-    "zfill": 'f.left_pad(x, length, "0")',
-    "quantize": "f.round(x, digits)",
-    "date": "f.to_date(x)",
-    "strftime": "f.format_timestamp(x, pattern)",
-    "timestamp": "f.epoch_millis(x)",
-    "weekday": "f.day_of_week(x)",
-    "isoweekday": "f.day_of_week(x)",
-    **{part: f"f.{part}(x)" for part in ("year", "month", "day", "hour", "minute", "second")},
-}
+
+def record(stage: str, function: Callable[..., Any], *rows: Any) -> Any:
+    """Call the function of a stage with recording rows and return its result; errors begin with the stage."""
+    try:
+        return function(*rows)
+    except QueryError as error:
+        raise QueryError(f"{stage}: {error}") from error
+    except Exception as error:
+        # It is the user's code that runs here, and any class may refuse to be built from expressions.
+        traceback = error.__traceback__
+        if isinstance(error, TypeError) and traceback is not None and traceback.tb_next is None:
+            shown = " and ".join(map(repr, rows))
+            raise QueryError(f"{stage}: the function is called with {shown}: {error}") from error
+        reason = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
+        raise QueryError(f"{stage}: the function cannot be recorded: {reason}{failure_advice(error)}") from error
 
 
-def failure_advice(error: Exception, stage: str) -> str:
-    """What helps with an error of the user's code, as the end of a message; nothing where it says enough itself."""
-    if isinstance(error, AttributeError) and isinstance(error.obj, ModuleType):
-        own = {name for name, value in vars(error.obj).items() if getattr(value, "__module__", None) == error.obj.__name__}
-        return unknown_name("", error.name or "", [name for name in vars(error.obj) if name in own and name[0].islower()])
-    names_an_argument = isinstance(error, TypeError) and "argument" in str(error)
-    return f"; {NEW_TARGET}" if stage == "select" and not names_an_argument else ""
+def record_expression(stage: str, function: Callable[..., Any], *rows: Any) -> AnyNode:
+    """Call the function of a stage with recording rows and return the expression that it computes."""
+    value = record(stage, function, *rows)
+    if not isinstance(value, Recorded):
+        raise QueryError(f"{stage}: {_not_recorded(value)}")
+    return value._node
 
 
-CONNECTIVES = {
-    True: "`and` cannot be recorded; write (a) & (b)",
-    False: "`or` cannot be recorded; write (a) | (b)",
-}
-"""What to write in the place of a connective, by whether it goes on while its operand is true."""
-
-CONSTRUCTS = {
-    "UNARY_NOT": "`not` cannot be recorded; write f.not_(x)",
-    "CONTAINS_OP": "`in` cannot be recorded; write f.is_in(x, values)",
-    "CALL": "max(), min(), any() and the like cannot be recorded; write f.greatest(a, b), f.least(a, b)",
-    "PRECALL": "max(), min(), any() and the like cannot be recorded; write f.greatest(a, b), f.least(a, b)",
-}
-"""What to write in the place of a construct, by the instruction that asks for the truth of a value."""
-
-
-def truth_advice(frame: FrameType) -> str:
-    """What to write in the place of the construct that asked for the truth of an expression."""
-    if frame.f_code.co_name in CONSTRUCTORS:
-        return NEW_TARGET
-    names = [instruction.opname for instruction in dis.get_instructions(frame.f_code)]
-    offsets = [instruction.offset for instruction in dis.get_instructions(frame.f_code)]
-    at = offsets.index(frame.f_lasti) if frame.f_lasti in offsets else 0
-    # Python 3.13 asks for the truth in an instruction of its own, before the one that uses it.
-    name = names[at + 1] if names[at] == "TO_BOOL" else names[at]
-    before = names[:at]
-    # `and`, `or` and chained comparisons keep the value: by the jump itself, or from Python 3.12 on by a copy.
-    keeps_value = name.endswith("_OR_POP")
-    if "JUMP" in name and before[-1:] == ["COPY"]:
-        keeps_value, before = True, before[:-1]
-    is_chained = before[-2:] == ["COPY", "COMPARE_OP"] or (name == "COMPARE_OP" and before[-2:] == ["SWAP", "COPY"])
-    if is_chained and name.startswith(("JUMP", "POP_JUMP", "COMPARE_OP")):
-        return "a chained comparison cannot be recorded; write (a < b) & (b < c)"
-    if keeps_value:
-        return CONNECTIVES["IF_FALSE" in name]
-    advice = (text for prefix, text in CONSTRUCTS.items() if name.startswith(prefix))
-    return next(advice, f"an expression has no truth value while its query is recorded; {WAYS_OUT}")
-
-
-def attribute_advice(name: str) -> str:
-    """What to write in the place of a method or another attribute of a value."""
-    function = METHODS.get(name)
-    way_out = f"write {function}" if function else "use the functions of kandle.functions"
-    return f"its attribute .{name} cannot be recorded; {way_out}"
-
-
-def constant_type(value: Any) -> DataType:
-    """The type of a constant; QueryError if no value of its kind can stand in a query."""
-    if isinstance(value, Decimal):
-        return _decimal_type(value)
-    if isinstance(value, datetime):
-        if value.tzinfo is None:
-            raise QueryError(f"the constant {value!r} has no time zone; write datetime(..., tzinfo=timezone.utc)")
-        return TIMESTAMP
-    if type(value) is int and INTEGER.problem(value):
-        raise QueryError(f"the constant {value} does not fit 64 bits; write Decimal({str(value)!r})")
-    if type(value) in PYTHON_TYPES:
-        return PYTHON_TYPES[type(value)]
-    raise QueryError(
-        f"a constant of type {type(value).__name__} cannot stand in a query: {value!r}; use "
-        "str, int, float, bool, Decimal, datetime, date, UUID or bytes"
-    )
-
-
-def _decimal_type(value: Decimal) -> DecimalType:
-    if not value.is_finite():
-        raise QueryError(f"the constant {value} is not a finite number")
-    _, digits, exponent = value.as_tuple()
-    scale = max(0, -int(exponent))
-    return DecimalType(max(1, scale, len(digits) + max(0, int(exponent))), scale)
+def _not_recorded(value: Any) -> str:
+    if isinstance(value, bool):
+        return (
+            f"the function returns the constant {value}; `x is None`, `x is not None` and isinstance() cannot be recorded: "
+            "write f.is_null(x) or f.is_not_null(x)"
+        )
+    if value is None:
+        return "the function returns None; return an expression"
+    return f"the function returns {value!r}, which does not depend on the row; use a field of the row"
 
 
 class Recorded:
-    """An expression while its query is being recorded; stands for a value of the type that the lambda expects."""
+    """An expression while its query is recorded; stands for a value of the type that the function expects."""
 
     __slots__ = ("_node",)
 
@@ -137,13 +65,13 @@ class Recorded:
     def __repr__(self) -> str:
         return f"<{describe(self._node)}: {self._node.type}>"
 
-    # Arithmetic and comparisons are recorded.
+    # Arithmetic, comparisons and conditions are recorded.
 
     def __add__(self, other: Any) -> Recorded:
-        return _text_or_sum(self, other)
+        return _sum_or_text(self, other)
 
     def __radd__(self, other: Any) -> Recorded:
-        return _text_or_sum(other, self)
+        return _sum_or_text(other, self)
 
     def __sub__(self, other: Any) -> Recorded:
         return _binary("subtract", self, other)
@@ -223,82 +151,74 @@ class Recorded:
     # Everything else cannot be recorded.
 
     def __bool__(self) -> bool:
-        self._refuse(truth_advice(sys._getframe(1)))
-
-    def __invert__(self) -> NoReturn:
-        self._refuse("~ cannot be recorded; write f.not_(x)")
-
-    def __len__(self) -> int:
-        self._refuse("len() cannot be recorded; write f.length(x)")
-
-    def __contains__(self, item: object) -> bool:
-        self._refuse("`in` cannot be recorded; write f.contains(x, part) for texts")
-
-    def __iter__(self) -> NoReturn:
-        self._refuse("a value cannot be iterated over; for the greatest or least of values write f.greatest or f.least")
-
-    def __getitem__(self, item: object) -> NoReturn:
-        self._refuse("indexing cannot be recorded; write f.substring(x, start, length) for texts")
-
-    def __format__(self, pattern: str) -> str:
-        self._refuse("f-strings and format() cannot be recorded; write f.concat(x, y) and f.cast(x, str)")
+        raise self._error(truth_advice(self._node, sys._getframe(1)))
 
     def __str__(self) -> str:
-        self._refuse("str() cannot be recorded; write f.cast(x, str); repr(x) shows the expression")
+        raise self._error(ADVICE["__str__"](self._node))
+
+    def __format__(self, pattern: str) -> str:
+        raise self._error(ADVICE["__format__"](self._node))
 
     def __int__(self) -> int:
-        self._refuse("int() cannot be recorded; write f.cast(x, int), f.floor(x) or f.round(x)")
-
-    def __index__(self) -> int:
-        self._refuse("a value that is not known yet cannot be an index or a count")
+        raise self._error(ADVICE["__int__"](self._node))
 
     def __float__(self) -> float:
-        self._refuse("float() and the functions of math cannot be recorded; write f.cast(x, float), f.sqrt(x), f.ln(x) ...")
+        raise self._error(ADVICE["__float__"](self._node))
+
+    def __index__(self) -> int:
+        raise self._error(ADVICE["__index__"](self._node))
+
+    def __len__(self) -> int:
+        raise self._error(ADVICE["__len__"](self._node))
 
     def __hash__(self) -> int:
-        self._refuse("a value cannot be a key or a member of a set or dict; write f.is_in(x, values) or f.case(...)")
+        raise self._error(ADVICE["__hash__"](self._node))
+
+    def __contains__(self, item: object) -> bool:
+        raise self._error(ADVICE["__contains__"](self._node))
+
+    def __iter__(self) -> NoReturn:
+        raise self._error(ADVICE["__iter__"](self._node))
+
+    def __getitem__(self, item: object) -> NoReturn:
+        raise self._error(ADVICE["__getitem__"](self._node))
+
+    def __invert__(self) -> NoReturn:
+        raise self._error(ADVICE["__invert__"](self._node))
 
     def __getattr__(self, name: str) -> NoReturn:
         if name.startswith("__") and name.endswith("__"):
             raise AttributeError(name)
-        self._refuse(attribute_advice(name))
+        raise self._error(attribute_advice(self._node, name))
 
-    def _refuse(self, what: str) -> NoReturn:
-        raise QueryError(f"{describe(self._node)}: {what}")
+    def _error(self, problem: str) -> QueryError:
+        return QueryError(f"{describe(self._node)}: {problem}")
 
 
 def _binary(function: str, left: Any, right: Any) -> Recorded:
-    return Recorded(call(function, *_beside(left, right)))
+    return Recorded(call(function, node_of(left), node_of(right)))
 
 
-def _text_or_sum(left: Any, right: Any) -> Recorded:
-    """`+` concatenates texts and adds numbers."""
-    nodes = _beside(left, right)
-    return Recorded(call("concat" if all(node.type == STRING or str(node.type) == "str" for node in nodes) else "add", *nodes))
+def _sum_or_text(left: Any, right: Any) -> Recorded:
+    """Record `+`: it joins texts and adds numbers."""
+    nodes = node_of(left), node_of(right)
+    is_text = all(isinstance(node.type, StringType) for node in nodes)
+    return Recorded(call("concat" if is_text else "add", *nodes))
 
 
 def _comparison(function: str, left: Recorded, right: Any) -> Recorded:
     if right is None:
-        raise QueryError(f"{describe(left._node)}: a comparison with None is never true; write f.is_null(x) or f.is_not_null(x)")
+        shown = describe(left._node)
+        instead = f"f.is_not_null({shown})" if function == "not_equal" else f"f.is_null({shown})"
+        raise QueryError(f"{shown}: a comparison with None is never true; write {instead}")
     return _binary(function, left, right)
 
 
-def _beside(left: Any, right: Any) -> tuple[AnyNode, AnyNode]:
-    return node_of(left), node_of(right)
-
-
-def node_of(value: Any) -> AnyNode:
-    """The node of a recorded expression, or of a constant."""
-    if isinstance(value, Recorded):
-        node: AnyNode = value._node
-        return node
-    if isinstance(value, RecordingRow):
-        raise QueryError(f"a whole {value!r} stands where a value is expected; name one of its fields")
-    return Constant(value, constant_type(value))
-
-
 class RecordingRow:
-    """Stands for a row of an entity; its fields are recorded columns, which may all be NULL where there may be no row."""
+    """A row of an entity whose fields are recorded columns.
+
+    `optional` says that the row may be missing (a left join), so that all of its fields may be NULL.
+    """
 
     __slots__ = ("_entity", "_optional")
 
@@ -311,62 +231,77 @@ class RecordingRow:
 
     def __getattr__(self, name: str) -> Recorded:
         entity: EntityModel = object.__getattribute__(self, "_entity")
-        for found in entity.fields:
-            if found.name == name:
+        for field in entity.fields:
+            if field.name == name:
                 optional: bool = object.__getattribute__(self, "_optional")
-                return Recorded(Column(entity.name, name, found.type, found.nullable or optional))
+                return Recorded(Column(entity.name, name, field.type, field.nullable or optional))
         if name.startswith("__") and name.endswith("__"):
             raise AttributeError(name)
-        raise QueryError(unknown_name(f"{entity.name} has no field {name!r}", name, [found.name for found in entity.fields]))
+        names = [field.name for field in entity.fields]
+        raise QueryError(unknown_name(f"{entity.name} has no field {name!r}", name, names))
 
     def __setattr__(self, name: str, value: object) -> NoReturn:
-        raise QueryError(f"{self!r}.{name}: a row cannot be changed in a query")
+        raise QueryError(f"{self!r}.{name}: a query cannot change a row; put the new value into the result of select")
 
 
 class Window:
-    """The bucket in a `select` or `having`: `start` (inclusive) and `end` (exclusive), UTC."""
+    """The bucket of a bar, as `having` and `select` get it."""
 
     start: datetime
+    """Start of the bucket, inclusive, in UTC."""
+
     end: datetime
+    """End of the bucket, exclusive, in UTC."""
 
 
 class RecordingWindow(Window):
-    """Stands for the bucket; its bounds are recorded."""
+    """A bucket whose bounds are recorded."""
 
     def __init__(self) -> None:
         bounds: dict[str, Any] = {"start": Recorded(WindowBound("start")), "end": Recorded(WindowBound("end"))}
         self.__dict__.update(bounds)
 
+    def __repr__(self) -> str:
+        return "window"
+
     def __getattr__(self, name: str) -> NoReturn:
-        raise QueryError(f"a window has no {name!r}; it has start and end")
+        raise QueryError(f"a window has no field {name!r}; it has start and end")
 
 
-def record(stage: str, function: Callable[..., Any], *rows: Any) -> Any:
-    """What the lambda of a stage gives for recording rows; errors are prefixed with the stage."""
-    try:
-        return function(*rows)
-    except QueryError as error:
-        raise QueryError(f"{stage}: {error}") from error
-    except Exception as error:
-        # It is the user's code that runs here, and any class may refuse to be built from expressions.
-        what = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
-        raise QueryError(f"{stage}: the function cannot be recorded: {what}{failure_advice(error, stage)}") from error
+def node_of(value: Any) -> AnyNode:
+    """Return the node of a recorded expression, or of a constant."""
+    if isinstance(value, Recorded):
+        node: AnyNode = value._node
+        return node
+    if isinstance(value, RecordingRow | RecordingWindow):
+        first = value._entity.fields[0].name if isinstance(value, RecordingRow) else "start"
+        raise QueryError(f"{value!r} is a row, not a value; use one of its fields, for example {value!r}.{first}")
+    return Constant(value, constant_type(value))
 
 
-def record_expression(stage: str, function: Callable[..., Any], *rows: Any) -> AnyNode:
-    """The expression that the lambda of a stage records."""
-    value = record(stage, function, *rows)
-    if not isinstance(value, Recorded):
-        raise QueryError(f"{stage}: {_not_recorded(value)}")
-    return value._node
-
-
-def _not_recorded(value: Any) -> str:
-    if isinstance(value, bool):
-        return (
-            f"the function gives the plain {value}; `x is None`, `x is not None` and isinstance() cannot be recorded: "
-            "write f.is_null(x) or f.is_not_null(x)"
+def constant_type(value: Any) -> DataType:
+    """Return the type of a constant; QueryError if no value of its class can be used in a query."""
+    if isinstance(value, Decimal):
+        return _decimal_type(value)
+    if isinstance(value, datetime):
+        if value.tzinfo is None:
+            raise QueryError(f"the constant {value!r} has no time zone; write datetime(..., tzinfo=timezone.utc)")
+        return TIMESTAMP
+    if isinstance(value, int) and not isinstance(value, bool) and INTEGER.problem(value) is not None:
+        raise QueryError(f"the constant {value} does not fit 64 bits; write Decimal({str(value)!r})")
+    kind = PYTHON_TYPES.get(type(value))
+    if kind is None:
+        raise QueryError(
+            f"the constant {value!r} is of type {type(value).__name__}; "
+            "use str, int, float, bool, Decimal, datetime, date, UUID or bytes"
         )
-    if value is None:
-        return "the function gives None; return the expression"
-    return f"the function gives {value!r}, which does not depend on the row; name a field"
+    return kind
+
+
+def _decimal_type(value: Decimal) -> DecimalType:
+    """Return the smallest decimal type that holds a constant."""
+    if not value.is_finite():
+        raise QueryError(f"the constant {value} is not a finite number")
+    _, digits, exponent = value.as_tuple()
+    scale = max(0, -int(exponent))
+    return DecimalType(max(1, scale, len(digits) + max(0, int(exponent))), scale)

@@ -1,132 +1,27 @@
-"""The stages of a query: each offers what may come next, to type checkers and at run time.
+"""Stages of a query, as users write them: each has the methods that may come next.
 
-from_ -> join -> based_on -> where -> tumbling | hopping -> group_by -> having -> select -> order_by -> limit
+This holds for type checkers and at run time. The order is:
+
+    from_ -> join -> based_on -> where
+          -> tumbling | hopping -> group_by -> having -> select -> order_by -> limit
+
+A stage holds a draft of the query and is never changed: each method returns the next stage.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Generic, Literal, NoReturn, TypeVar, TypeVarTuple
 
-from kandle.errors import QueryError
+from kandle.errors import QueryError, unknown_name
 from kandle.model.entity import EntityModel, entity_model
-from kandle.model.types import DecimalType
-from kandle.query.draft import Draft, Each, order_of, schedule_of, timeframes_of, tumbling_of
-from kandle.query.nodes import AnyNode, Call, Column, aggregates, describe, walk
-from kandle.query.query import Gaps, Hopping, Join, Late
-from kandle.query.recording import RecordingRow, Window, record, record_expression
-from kandle.time.timeframe import as_timeframe, parse_duration
-
-HOW = ("inner", "left")
-Duration = str | timedelta | None
-
-
-def join_of(
-    source: EntityModel,
-    other: EntityModel,
-    on: Callable[..., Any],
-    how: Literal["inner", "left"],
-    within: Duration,
-    grace: Duration,
-) -> Join:
-    """The checked clause."""
-    if other.name == source.name:
-        raise QueryError(
-            f"join: {source.name} cannot be joined with itself, since its columns could not be told apart; "
-            f"make rows of a second class of it by a query, from_({source.name}).select(...), and join that"
-        )
-    if how not in HOW:
-        raise QueryError(f"join: how = {how!r}; there are {', '.join(map(repr, HOW))}")
-    node = record_expression("join (on)", on, RecordingRow(source), RecordingRow(other))
-    pairs = tuple(_pair(source, other, found) for found in _conditions(node))
-    clause = Join(other, pairs, how, _duration(within), _duration(grace))
-    _check_kinds(source, clause)
-    return clause
-
-
-def _duration(value: Duration) -> int | None:
-    return None if value is None else parse_duration(value)
-
-
-def _conditions(node: AnyNode) -> Iterator[AnyNode]:
-    """The conditions that are joined by `&`."""
-    if isinstance(node, Call) and node.function == "and":
-        for argument in node.arguments:
-            yield from _conditions(argument)
-    else:
-        yield node
-
-
-def _pair(source: EntityModel, other: EntityModel, node: AnyNode) -> tuple[AnyNode, AnyNode]:
-    """The two sides of an equality, the source's first."""
-    if isinstance(node, Call) and node.function == "equal":
-        left, right = node.arguments
-        sides = _entities(left), _entities(right)
-        if sides == ({other.name}, {source.name}):
-            left, right = right, left
-        if sides in (({source.name}, {other.name}), ({other.name}, {source.name})):
-            _check_sides(node, left, right)
-            return left, right
-    raise QueryError(
-        f"join: {describe(node)} is not an equality between {source.name} and {other.name}; "
-        f"write on=lambda a, b: a.x == b.x, several joined by &, and other conditions in where"
-    )
-
-
-def _entities(node: AnyNode) -> set[str]:
-    return {found.entity for found in walk(node) if isinstance(found, Column)}
-
-
-def _check_sides(condition: AnyNode, left: AnyNode, right: AnyNode) -> None:
-    if aggregates(condition):
-        raise QueryError(f"join: {describe(condition)} holds an aggregate; those belong in select and having")
-    if not _same_type(left, right):
-        raise QueryError(
-            f"join: {describe(condition)} compares {left.type} with {right.type}; both sides must be of one type: write f.cast"
-        )
-
-
-def _same_type(left: AnyNode, right: AnyNode) -> bool:
-    """Whether equal values are equal as columns: decimals only of the same digits, texts of any length."""
-    return left.type == right.type if isinstance(left.type, DecimalType) else type(left.type) is type(right.type)
-
-
-def _check_kinds(source: EntityModel, clause: Join) -> None:
-    """What goes with streams, and what with tables."""
-    other = clause.entity
-    streams = source.kind == other.kind == "stream"
-    if source.kind == "table" and other.kind == "stream":
-        raise QueryError(
-            f"join: the table {source.name} cannot be joined with the stream {other.name}; begin with from_({other.name})"
-        )
-    if streams and not clause.within:
-        raise QueryError(
-            f'join: {source.name} and {other.name} are streams, whose events go together within a time; add within="5s"'
-        )
-    if streams and clause.how == "left" and clause.grace is None:
-        raise QueryError(
-            f"join: when an event of {source.name} is known to find nothing depends on how late events of {other.name} may be; "
-            'add grace="1m"'
-        )
-    if not streams and (clause.within is not None or clause.grace is not None):
-        name = "within" if clause.within is not None else "grace"
-        raise QueryError(f"join: {name} is for two streams, but {other.name} is a table: its newest row counts; leave {name} out")
-    if not streams:
-        _check_table_key(clause)
-
-
-def _check_table_key(clause: Join) -> None:
-    """A row of a table is found by its whole key."""
-    other = clause.entity
-    keys = [Column(other.name, key.name, key.type, key.nullable) for key in other.keys]
-    given = [right for _, right in clause.on]
-    if len(given) != len(keys) or any(key not in given for key in keys):
-        wanted = ", ".join(map(describe, keys)) or "nothing, since it has no key"
-        shown = ", ".join(map(describe, given))
-        raise QueryError(f"join: a row of the table {other.name} is found by its key, {wanted}, each part once, not by {shown}")
-
+from kandle.query.clauses import choice_of, make_hopping, make_join, make_order, make_schedule, make_tumbling
+from kandle.query.draft import Draft
+from kandle.query.functions import NewTarget
+from kandle.query.query import Gaps, Late, QueryModel
+from kandle.query.recording import Window, record, record_expression
 
 T = TypeVar("T")
 O = TypeVar("O")  # noqa: E741
@@ -147,12 +42,11 @@ ORDER = (
     "order_by",
     "limit",
 )
-Grace = str | timedelta | Mapping[str, str | timedelta]
 
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """A query so far. Which methods a stage has says what may come next."""
+    """A query so far. The methods of its class are the stages that may come next."""
 
     draft: Draft
 
@@ -161,104 +55,228 @@ class Stage:
         def __getattr__(self, name: str) -> NoReturn:
             if name.startswith("__") and name.endswith("__"):
                 raise AttributeError(name)
-            can = [each for each in ORDER if hasattr(type(self), each)]
-            now = f"here may come {', '.join(can)}" if can else "nothing may come after it"
-            raise QueryError(f"{name} cannot stand here: {now}; the order is {' -> '.join(ORDER)}")
+            raise QueryError(_not_possible(self, name))
+
+
+def _next_stages(stage: Stage | Query) -> str:
+    return ", ".join(name for name in ORDER if hasattr(type(stage), name)) or "nothing"
+
+
+def _not_possible(stage: Stage | Query, name: str) -> str:
+    if name not in ORDER:
+        return unknown_name(f"a query has no stage {name!r}", name, ORDER)
+    return f"{name} is not possible here; possible is {_next_stages(stage)} (the order is {' -> '.join(ORDER)})"
 
 
 class Limited(Stage, Generic[R]):
-    """After `limit`: the query is complete."""
+    """The query after `limit`: it is complete."""
 
 
 class Ordered(Limited[R]):
-    """After `order_by`."""
+    """The query after `order_by`."""
 
     def limit(self, count: int) -> Limited[R]:
-        """Keep the first `count` bars of every bucket, in the order given."""
+        """Keep only the first bars of each bucket, in the order of `order_by`.
+
+        Args:
+            count: Number of bars to keep per bucket, 1 or more.
+
+        Returns:
+            The complete query.
+
+        Raises:
+            QueryError: If `count` is not a number of 1 or more.
+        """
         if isinstance(count, bool) or not isinstance(count, int) or count < 1:
-            raise QueryError(f"limit: {count!r} is not a number of bars, 1 or more")
+            raise QueryError(f"limit: {count!r} is not a number of bars; give an int of 1 or more")
         return Limited(replace(self.draft, limit=count))
 
 
 class Selected(Limited[R]):
-    """After `select`."""
+    """The query after `select`: it is complete, unless its bars are to be ordered."""
 
     def order_by(self, key: Callable[[R], object]) -> Ordered[R]:
-        """Order the bars of one bucket by fields of the result; `f.descending(b.field)` turns one round."""
-        return Ordered(replace(self.draft, order_by=order_of(self.draft, key)))
+        """Order the bars of each bucket.
+
+        Args:
+            key: Function of the result that returns one of its fields or a tuple of them;
+                `f.descending(b.field)` orders from the largest value to the smallest.
+
+        Returns:
+            The query, for `limit`.
+
+        Raises:
+            QueryError: If the key is not a field of the result.
+        """
+        selected = self.draft.selected
+        target = selected.target if isinstance(selected, NewTarget) else type(selected)
+        return Ordered(replace(self.draft, order_by=make_order(entity_model(target), key)))
 
     if not TYPE_CHECKING:
 
         def limit(self, count: int) -> NoReturn:
-            raise QueryError("limit without order_by would keep bars at random; say order_by(lambda b: b.field) before it")
+            raise QueryError("limit without order_by would keep arbitrary bars; write .order_by(lambda b: b.field) before it")
 
 
 class Filtered(Stage, Generic[*Rows]):
-    """After `having`."""
+    """The query after `having`."""
 
     def having(self, predicate: Callable[[*Rows, Window], bool]) -> Filtered[*Rows]:
-        """Only bars for which the condition over aggregates is true come out; others still count in the roll-up."""
-        return Filtered(self.draft.with_having(record_expression("having", predicate, *self.draft.rows, self.draft.window_row)))
+        """Emit only bars for which a condition is true.
+
+        Bars that are not emitted still count in the bars that are rolled up from them. Several `having` are
+        joined by *and*.
+
+        Args:
+            predicate: Function of the row (or rows) and the window that returns a condition over aggregates
+                and group keys.
+
+        Returns:
+            The query so far.
+
+        Raises:
+            QueryError: If the function cannot be recorded or does not return such a condition.
+        """
+        return Filtered(self.draft.with_having(record_expression("having", predicate, *self.draft.rows, self.draft.bucket)))
 
     def select(self, target: Callable[[*Rows, Window], R]) -> Selected[R]:
-        """The bar of a bucket."""
-        return Selected(replace(self.draft, selected=record("select", target, *self.draft.rows, self.draft.window_row)))
+        """Describe the bar of a bucket.
+
+        Args:
+            target: Function of the row (or rows) and the window that returns an object of the entity, such as
+                `Bar(start=w.start, high=f.max(t.price))`; `f.new(Bar, ...)` for classes that check their
+                values.
+
+        Returns:
+            The complete query; `order_by` may follow.
+
+        Raises:
+            QueryError: If the function cannot be recorded.
+        """
+        return Selected(replace(self.draft, selected=record("select", target, *self.draft.rows, self.draft.bucket)))
 
 
 class Grouped(Filtered[*Rows]):
-    """After `group_by`."""
+    """The query after `group_by`."""
 
 
 class Windowed(Filtered[*Rows]):
-    """After `tumbling` or `hopping`."""
+    """The query after `tumbling` or `hopping`."""
 
     def group_by(self, key: Callable[[*Rows], object]) -> Grouped[*Rows]:
-        """One series of bars for each value of the key, an expression or a tuple of them."""
-        return Grouped(self.draft.grouped(record("group_by", key, *self.draft.rows)))
+        """Make one series of bars for each value of a key; without it there is one series in all.
+
+        Args:
+            key: Function of the row (or rows) that returns an expression or a tuple of them, none of which
+                may be NULL.
+
+        Returns:
+            The query so far.
+
+        Raises:
+            QueryError: If the function cannot be recorded or returns something that cannot be a key.
+        """
+        return Grouped(self.draft.with_group_by(record("group_by", key, *self.draft.rows)))
 
 
 class Unwindowed(Stage, Generic[*Rows]):
-    """After `group_by` without a window over time: one row per key for ever."""
+    """The query after `group_by` without a window: it makes one row per key, over all events."""
 
     def having(self, predicate: Callable[[*Rows], bool]) -> Unwindowed[*Rows]:
-        """Only rows for which the condition over aggregates is true."""
+        """Emit only rows for which a condition is true.
+
+        Args:
+            predicate: Function of the row (or rows) that returns a condition over aggregates and group keys.
+
+        Returns:
+            The query so far.
+
+        Raises:
+            QueryError: If the function cannot be recorded or does not return such a condition.
+        """
         return Unwindowed(self.draft.with_having(record_expression("having", predicate, *self.draft.rows)))
 
     def select(self, target: Callable[[*Rows], R]) -> Selected[R]:
-        """The row of a key."""
+        """Describe the row of a key.
+
+        Args:
+            target: Function of the row (or rows) that returns an object of the entity.
+
+        Returns:
+            The complete query.
+
+        Raises:
+            QueryError: If the function cannot be recorded.
+        """
         return Selected(replace(self.draft, selected=record("select", target, *self.draft.rows)))
 
 
 class Where(Stage, Generic[*Rows]):
-    """After `where`, or where it may come."""
+    """The query before its window, after `from_`, `join`, `based_on` or `where`."""
 
     def where(self, predicate: Callable[[*Rows], bool]) -> Where[*Rows]:
-        """Only events for which the condition is true, not NULL; several are joined by `and`."""
-        return Where(self.draft.filtered(record_expression("where", predicate, *self.draft.rows)))
+        """Read only events for which a condition is true; a condition that is NULL is not true.
+
+        Several `where` are joined by *and*.
+
+        Args:
+            predicate: Function of the row (or rows) that returns a condition.
+
+        Returns:
+            The query so far.
+
+        Raises:
+            QueryError: If the function cannot be recorded or does not return a condition.
+        """
+        return Where(self.draft.with_where(record_expression("where", predicate, *self.draft.rows)))
 
     def tumbling(  # noqa: PLR0913, each unit is an argument of its own
         self,
         time: Callable[[*Rows], datetime],
         *,
-        seconds: Each = (),
-        minutes: Each = (),
-        hours: Each = (),
-        days: Each = (),
-        weeks: Each = (),
-        months: Each = (),
+        seconds: int | tuple[int, ...] | list[int] = (),
+        minutes: int | tuple[int, ...] | list[int] = (),
+        hours: int | tuple[int, ...] | list[int] = (),
+        days: int | tuple[int, ...] | list[int] = (),
+        weeks: int | tuple[int, ...] | list[int] = (),
+        months: int | tuple[int, ...] | list[int] = (),
         tz: str = "UTC",
-        grace: Grace = "0s",
+        grace: str | timedelta | Mapping[str, str | timedelta] = "0s",
         gaps: Gaps = Gaps.CARRY,
         late: Late = Late.DROP,
     ) -> Windowed[*Rows]:
-        """Buckets that follow each other, in several timeframes at once; days, weeks and months begin at midnight of `tz`.
+        """Group events into buckets that follow each other, in several timeframes at once.
 
-        `grace` is for all timeframes, or by timeframe (`{"1m": "2s"}`); one that is not named has that of its source.
+        Only the finest timeframe is made from events; every other is rolled up from a finer one.
+
+        Args:
+            time: Function of the row (or rows) that returns the event time.
+            seconds: Timeframes in seconds, one or several: `seconds=(1, 5)`.
+            minutes: Timeframes in minutes.
+            hours: Timeframes in hours.
+            days: Timeframes in days.
+            weeks: Timeframes in weeks, which begin on Monday.
+            months: Timeframes in months.
+            tz: Time zone at whose midnight days, weeks and months begin; trading dates of a schedule come
+                before it.
+            grace: How long after its end a bucket still takes events, such as "2s": for all timeframes, or by
+                timeframe (`{"1m": "2s", "1h": "1m"}`), where one that is left out has the grace of its
+                source.
+            gaps: What a bucket without events gives.
+            late: What happens to events that come after their bucket is final.
+
+        Returns:
+            The query so far.
+
+        Raises:
+            QueryError: If no timeframe is given, or the function does not return a datetime.
+            TimeframeError: If a timeframe, the time zone or a duration is not valid.
         """
-        node = record_expression("tumbling", time, *self.draft.rows)
         units = {"s": seconds, "m": minutes, "h": hours, "d": days, "wk": weeks, "mo": months}
-        window = tumbling_of(node, timeframes_of(units), tz, grace)
-        return Windowed(replace(self.draft, window=window, gaps=Gaps(gaps), late=Late(late)))
+        window = make_tumbling(time, self.draft.rows, units, tz, grace)
+        return Windowed(
+            replace(self.draft, window=window, gaps=choice_of("gaps", Gaps, gaps), late=choice_of("late", Late, late))
+        )
 
     def hopping(
         self,
@@ -270,22 +288,60 @@ class Where(Stage, Generic[*Rows]):
         gaps: Gaps = Gaps.CARRY,
         late: Late = Late.DROP,
     ) -> Windowed[*Rows]:
-        """Buckets of one size that start every `advance` and overlap."""
-        node = record_expression("hopping", time, *self.draft.rows)
-        window = Hopping(node, as_timeframe(size), as_timeframe(advance), parse_duration(grace))
-        return Windowed(replace(self.draft, window=window, gaps=Gaps(gaps), late=Late(late)))
+        """Group events into buckets of one size that overlap.
+
+        Args:
+            time: Function of the row (or rows) that returns the event time.
+            size: Length of a bucket, such as "5m".
+            advance: Time from the start of a bucket to that of the next, such as "1m"; it divides the size.
+            grace: How long after its end a bucket still takes events, such as "2s".
+            gaps: What a bucket without events gives.
+            late: What happens to events that come after their bucket is final.
+
+        Returns:
+            The query so far.
+
+        Raises:
+            QueryError: If the function does not return a datetime.
+            TimeframeError: If a timeframe or duration is not valid.
+        """
+        window = make_hopping(time, self.draft.rows, size, advance, grace)
+        return Windowed(
+            replace(self.draft, window=window, gaps=choice_of("gaps", Gaps, gaps), late=choice_of("late", Late, late))
+        )
 
     def group_by(self, key: Callable[[*Rows], object]) -> Unwindowed[*Rows]:
-        """One row for each value of the key, without a window over time."""
-        return Unwindowed(self.draft.grouped(record("group_by", key, *self.draft.rows)))
+        """Make one row for each value of a key, over all events, without a window.
+
+        Args:
+            key: Function of the row (or rows) that returns an expression or a tuple of them, none of which
+                may be NULL.
+
+        Returns:
+            The query so far.
+
+        Raises:
+            QueryError: If the function cannot be recorded or returns something that cannot be a key.
+        """
+        return Unwindowed(self.draft.with_group_by(record("group_by", key, *self.draft.rows)))
 
     def select(self, target: Callable[[*Rows], R]) -> Selected[R]:
-        """One result for each event."""
+        """Describe the result of each event, without a window or a key.
+
+        Args:
+            target: Function of the row (or rows) that returns an object of the entity.
+
+        Returns:
+            The complete query.
+
+        Raises:
+            QueryError: If the function cannot be recorded.
+        """
         return Selected(replace(self.draft, selected=record("select", target, *self.draft.rows)))
 
 
 class Joined(Where[*Rows]):
-    """After `join`."""
+    """The query after `join`."""
 
     def based_on(
         self,
@@ -295,16 +351,26 @@ class Joined(Where[*Rows]):
         close: Callable[[O], datetime],
         day: Callable[[O], date] | None = None,
     ) -> Where[*Rows]:
-        """Only events with `open <= t < close` of a schedule row of the same key; `day` is the trading date of the row.
+        """Read only events inside of sessions: `open <= time < close` of a schedule row with the same key.
 
-        With `day`, days, weeks and months are those of the trading dates. The leading key parts of the schedule
-        are the group key.
+        Args:
+            schedule: Entity of the sessions; its leading key parts are the group key.
+            open: Function of a session that returns its start, inclusive.
+            close: Function of a session that returns its end, exclusive.
+            day: Function of a session that returns its trading date; days, weeks and months are then those of
+                trading dates.
+
+        Returns:
+            The query so far.
+
+        Raises:
+            QueryError: If a function does not return a datetime, or `day` not a date.
         """
-        return Where(replace(self.draft, schedule=schedule_of(entity_model(schedule), open, close, day)))
+        return Where(replace(self.draft, schedule=make_schedule(entity_model(schedule), open, close, day)))
 
 
 class Source(Joined[T]):
-    """After `from_`."""
+    """The query after `from_`."""
 
     def join(
         self,
@@ -315,19 +381,43 @@ class Source(Joined[T]):
         within: str | timedelta | None = None,
         grace: str | timedelta | None = None,
     ) -> Joined[T, O]:
-        """Each event beside the row of a table, or the events of another stream `within` a time of it, that go with it.
+        """Put the matching row of a table, or matching events of another stream, beside each event.
 
-        `on` is one equality, or several joined by `&`, of fields of the two. With `how="left"` an event with which nothing goes
-        stays, and the other's fields are NULL. `grace` is how long events of a stream may be late. Runs on ksqlDB only.
+        All later functions take both rows. Runs on ksqlDB only.
+
+        Args:
+            other: Entity to join: of a table the newest row of the key, of a stream every event `within` a
+                time.
+            on: Function of both rows that returns one equality of their fields, or several joined by `&`.
+            how: `inner` drops events without a match; `left` keeps them, with NULL in the other's fields.
+            within: How far apart the events of two streams may be, such as "5s".
+            grace: How late events of two streams may be, such as "1m".
+
+        Returns:
+            The query so far, over both rows.
+
+        Raises:
+            QueryError: If the condition is not such an equality, or the two entities cannot be joined.
         """
-        return Joined(replace(self.draft, join=join_of(self.draft.source, entity_model(other), on, how, within, grace)))
+        clause = make_join(self.draft.source, entity_model(other), on, how, within=within, grace=grace)
+        return Joined(replace(self.draft, join=clause))
 
 
 class Query:
-    """The start of a query."""
+    """The start of a query, as `to_query` gives it to a function."""
 
     def from_(self, source: type[T]) -> Source[T]:
-        """The entity whose events the query reads."""
+        """Name the entity whose events the query reads.
+
+        Args:
+            source: The entity, a class decorated by `@kandle.stream` or `@kandle.table`.
+
+        Returns:
+            The query so far.
+
+        Raises:
+            ModelError: If the class is not an entity.
+        """
         return Source(Draft(entity_model(source)))
 
     if not TYPE_CHECKING:
@@ -335,13 +425,27 @@ class Query:
         def __getattr__(self, name: str) -> NoReturn:
             if name.startswith("__") and name.endswith("__"):
                 raise AttributeError(name)
-            raise QueryError(f"{name} cannot stand here: a query begins with from_(Entity)")
+            raise QueryError(_not_possible(self, name))
 
 
-def build(target: EntityModel, declare: Callable[[Query], Any]) -> Any:
-    """The query model of a declaration; QueryError names stage and expression."""
+def build(target: EntityModel, declare: Callable[[Query], Any]) -> QueryModel:
+    """Build the query model of a declaration.
+
+    Args:
+        target: The entity that the query makes.
+        declare: Function that gets a `Query` and returns its last stage.
+
+    Returns:
+        The checked model.
+
+    Raises:
+        QueryError: If the query is not complete or not valid; names stage and expression.
+    """
     stage = declare(Query())
-    if not isinstance(stage, Limited):
-        reached = type(stage).__name__
-        raise QueryError(f"{target.name}: the query must end with select, order_by or limit; it gives {reached}")
-    return stage.draft.finished(target)
+    if isinstance(stage, Limited):
+        return stage.draft.to_model(target)
+    if isinstance(stage, Stage):
+        raise QueryError(f"{target.name}: the query is not complete; next comes one of {_next_stages(stage)}")
+    raise QueryError(
+        f"{target.name}: the function returns {stage!r} instead of a query; write lambda q: q.from_(...)... up to .select(...)"
+    )
