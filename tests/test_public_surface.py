@@ -1,5 +1,7 @@
 """What users may import from `kandle`: a list, so that a change of it is a decision."""
 
+import importlib
+import inspect
 import subprocess
 import sys
 from pathlib import Path
@@ -7,14 +9,18 @@ from pathlib import Path
 import pytest
 
 import kandle
+from kandle.query import functions as reference
 
 ROOT = Path(__file__).resolve().parent.parent
 
 SURFACE = [
-    "Alias", "Backfill", "BarSet", "Context", "DatetimeFormat", "EventSet", "Gaps", "Header", "Health",
-    "Ignore", "KandleError", "Key", "Late", "MaxLength", "Message", "ModelBuilder", "Options", "Period",
-    "Precision", "TableSet", "TimeBucket", "Timeframe", "Timestamp", "backfill", "explain", "functions",
-    "plan", "stream", "table", "testing",
+    "AccessError", "Alias", "Backfill", "BarSet", "Context", "DataError", "DatetimeFormat", "EventSet",
+    "FencedError", "Gaps", "Header", "Health", "Ignore", "InputError", "KandleError", "Key", "KsqlError",
+    "Late", "LogError", "MaxLength", "Message", "MissingExtraError", "ModelBuilder", "ModelError",
+    "Options", "OptionsError", "Period", "Precision", "QueryError", "SchemaError", "StateError",
+    "StorageError", "TableSet", "TimeBucket", "Timeframe", "TimeframeError", "Timestamp",
+    "UnavailableError", "UnknownTopicError", "backfill", "explain", "functions", "plan", "stream",
+    "table", "testing",
 ]  # fmt: skip
 
 
@@ -33,6 +39,45 @@ def test_a_name_that_is_loaded_on_first_use_is_found_like_the_others() -> None:
     names: dict[str, object] = {}
     exec("from kandle import *", names)
     assert set(SURFACE) <= set(names)
+
+
+def test_functions_are_a_module_of_their_own() -> None:
+    functions = importlib.import_module("kandle.functions")
+    assert functions is kandle.functions
+    public = {
+        name for name, value in vars(reference).items() if inspect.isfunction(value) and value.__module__ == reference.__name__
+    }
+    assert set(functions.__all__) == {name for name in public if not name.startswith("_")}
+
+
+def test_what_users_see_of_a_context_and_its_sets_is_theirs() -> None:
+    context = {"explain", "health", "ksql", "model", "on_model_creating", "open", "options", "problem", "set", "time_bucket"}
+    assert {name for name in dir(kandle.Context) if not name.startswith("_")} == context
+    reading = {
+        "access",
+        "can_read",
+        "can_write",
+        "entity",
+        "for_each",
+        "for_each_async",
+        "limit",
+        "manual_commit",
+        "messages",
+        "newest",
+    }
+    reading |= {"to_list", "to_list_async", "topic"}
+    writing = {"add", "add_async", "add_many", "add_many_async"}
+    frames = {f"to_{kind}{form}" for kind in ("arrow", "pandas", "polars") for form in ("", "_async")}
+    seen = {cls: {name for name in dir(cls) if not name.startswith("_")} for cls in SETS}
+    assert seen == {
+        kandle.EventSet: reading | writing,
+        kandle.TableSet: reading | writing | {"remove", "remove_async"},
+        kandle.TimeBucket: reading | frames | {"is_live", "live", "timeframe"},
+        kandle.BarSet: {"access", "entity", "timeframes"},
+    }
+
+
+SETS = (kandle.EventSet, kandle.TableSet, kandle.TimeBucket, kandle.BarSet)
 
 
 def test_an_unknown_name_is_an_error_that_says_it() -> None:

@@ -3,10 +3,29 @@
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from kandle import functions
 from kandle.backfill.backfill import Backfill, backfill
 from kandle.context.context import Context
 from kandle.context.model import ModelBuilder
-from kandle.errors import KandleError
+from kandle.errors import (
+    AccessError,
+    DataError,
+    FencedError,
+    InputError,
+    KandleError,
+    KsqlError,
+    LogError,
+    MissingExtraError,
+    ModelError,
+    OptionsError,
+    QueryError,
+    SchemaError,
+    StateError,
+    StorageError,
+    TimeframeError,
+    UnavailableError,
+    UnknownTopicError,
+)
 from kandle.model.markers import (
     Alias,
     DatetimeFormat,
@@ -21,7 +40,6 @@ from kandle.model.markers import (
 )
 from kandle.plan.explain import explain
 from kandle.plan.plan import plan
-from kandle.query import functions
 from kandle.query.query import Gaps, Late
 from kandle.sets.bars import BarSet, TimeBucket
 from kandle.sets.messages import Message
@@ -36,29 +54,45 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
+    "AccessError",
     "Alias",
     "Backfill",
     "BarSet",
     "Context",
+    "DataError",
     "DatetimeFormat",
     "EventSet",
+    "FencedError",
     "Gaps",
     "Header",
     "Health",
     "Ignore",
+    "InputError",
     "KandleError",
     "Key",
+    "KsqlError",
     "Late",
+    "LogError",
     "MaxLength",
     "Message",
+    "MissingExtraError",
     "ModelBuilder",
+    "ModelError",
     "Options",
+    "OptionsError",
     "Period",
     "Precision",
+    "QueryError",
+    "SchemaError",
+    "StateError",
+    "StorageError",
     "TableSet",
     "TimeBucket",
     "Timeframe",
+    "TimeframeError",
     "Timestamp",
+    "UnavailableError",
+    "UnknownTopicError",
     "backfill",
     "explain",
     "functions",

@@ -20,6 +20,13 @@ class TimeframeError(KandleError, ValueError):
     """A timeframe, duration or instant that cannot be read or does not exist."""
 
 
+class UnknownTimeframeError(TimeframeError, KeyError):
+    """A timeframe for which there are no bars; names those for which there are."""
+
+    # KeyError would show the message in quotes.
+    __str__ = Exception.__str__
+
+
 class ScheduleError(KandleError, ValueError):
     """Schedule rows that contradict each other or the plan."""
 

@@ -187,6 +187,24 @@ def test_a_timeframe_that_there_is_not_is_refused_with_those_there_are() -> None
         _ = kandle.backfill(Site, ticks=hits(("a", "12:00:00")))["2m"]
 
 
+def test_a_backfill_is_a_mapping_of_timeframes_to_bars() -> None:
+    bars = kandle.backfill(Site, ticks=hits(("a", "12:00:10"), ("b", "12:02:30")))
+    assert (list(bars), len(bars)) == (["1m", "5m", "1h"], 3)
+    assert bars[kandle.Period.minutes(5)] is bars["5m"] is dict(bars)["5m"]
+    assert "1m" in bars
+    assert kandle.Period.hours(1) in bars
+    assert "2m" not in bars
+    assert bars.get("2m") is None
+
+
+def test_a_backfill_shows_itself_as_a_short_table(tmp_path: Path) -> None:
+    lines = repr(kandle.backfill(Site, ticks=hits(("a", "12:00:10"), ("b", "12:02:30")))).splitlines()
+    assert lines[0].startswith("2 events of ")
+    assert [line.split()[:2] for line in lines[1:]] == [["timeframe", "bars"], ["1m", "4"], ["5m", "2"], ["1h", "2"]]
+    to_files = repr(kandle.backfill(Site, ticks=hits(("a", "12:00:10")), out=tmp_path))
+    assert to_files.splitlines()[2].endswith("pages_1m_final.parquet")
+
+
 def test_progress_is_told_after_every_batch() -> None:
     told: list[tuple[int, int]] = []
     kandle.backfill(Site, ticks=hits(("a", "12:00:00")), progress=lambda rows, size: told.append((rows, size)))

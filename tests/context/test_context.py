@@ -108,6 +108,34 @@ def test_an_unknown_entity_or_timeframe_is_named_with_the_valid_ones() -> None:
         site.set(Hit, "1m")
 
 
+def test_wrong_arguments_are_told_what_to_write() -> None:
+    site: Any = Site()
+    with pytest.raises(ModelError, match=r"give the class of an entity, not the text 'Page'; choose from: Hit, Owner, Page"):
+        site.set("Page")
+    with pytest.raises(ModelError, match=r'Site\(\) takes options; to read a file write Site\.open\("kandle\.toml"\)'):
+        Site("kandle.toml")  # type: ignore[arg-type]
+    with pytest.raises(ModelError, match=r"Page is not a context: write kandle\.backfill\(Market, Page, ticks=\.\.\.\)"):
+        kandle.backfill(Page, ticks=[])  # type: ignore[arg-type]
+    with pytest.raises(ModelError, match=r"kandle\.explain takes a plan: write Site\.explain\(\)"):
+        kandle.explain(Site)  # type: ignore[arg-type]
+    with pytest.raises(ModelError, match=r"write kandle\.explain\(kandle\.plan\(query\)\)"):
+        kandle.explain(Site.model().queries[Page])  # type: ignore[arg-type]
+    with pytest.raises(ModelError, match=r"kandle\.plan takes a query"):
+        kandle.plan(Site)  # type: ignore[arg-type]
+
+
+def test_a_context_explains_itself_without_being_open() -> None:
+    text = repr(Site.explain())
+    assert text.startswith("Page <- Hit (topic hits)\n")
+    for topic in ("hits", "counts_1m_final", "counts_5m_live", "hb_1m", "counts_changelog"):
+        assert f" {topic} " in text
+
+    class Plain(Context):
+        hits: EventSet[Hit]
+
+    assert Plain.explain() == "Plain has no query with a window over time; give an entity one with to_query"
+
+
 def built(annotations: dict[str, Any], creating: Any = None, options: Options | None = None) -> Context:
     body: dict[str, Any] = {"__annotations__": annotations}
     if creating is not None:
@@ -173,7 +201,7 @@ DOUBTS: list[tuple[dict[str, Any], Any, str]] = [
 ]
 
 
-@pytest.mark.parametrize("name", ["health", "ksql", "options", "problem", "set", "time_bucket"])
+@pytest.mark.parametrize("name", ["explain", "health", "ksql", "options", "problem", "set", "time_bucket"])
 def test_a_set_cannot_have_the_name_of_something_of_the_context(name: str) -> None:
     with pytest.raises(ModelError, match=rf"Wrong\.{name}: every context has a '{name}' of its own; give the set another name"):
         built({name: EventSet[Hit]})

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 
 from kandle.context.context import Context
-from kandle.errors import ModelError, TimeframeError
+from kandle.errors import ModelError, TimeframeError, UnknownTimeframeError
 from kandle.model.entity import EntityModel
 from kandle.plan.plan import Plan, check_embedded, plan
 from kandle.query.query import Gaps, Late, QueryModel
 from kandle.time.clock import SystemClock
-from kandle.time.timeframe import parse_instant, to_instant
+from kandle.time.timeframe import Timeframe, parse_instant, to_instant
 from kandle.time.watermark import Watermark
 
 if TYPE_CHECKING:
@@ -72,22 +72,47 @@ Instant = datetime | str
 Progress = Callable[[int, int], None]
 
 
-@dataclass(frozen=True, slots=True)
-class Backfill:
-    """What a backfill gave: the summary and, if no folder was named, the bars by timeframe.
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class Backfill(Mapping[str | Timeframe, pl.DataFrame]):
+    """The result of a backfill: final bars by timeframe, and a summary.
 
-    `backfill["1m"]` is the frame of that timeframe; `late` holds late events where the query keeps them (`Late.TOPIC`).
+    `bars["1m"]` and `bars[Period.minutes(1)]` are the frame of that timeframe. Where the bars went to files there are no
+    frames; the summary names the files.
+
+    Attributes:
+        summary: Counts of events and bars.
+        frames: The bars by the name of their timeframe.
+        late: The late events where the query keeps them (`late=Late.TOPIC`), else None.
     """
 
     summary: Summary
     frames: dict[str, pl.DataFrame] = field(default_factory=dict)
     late: pl.DataFrame | None = None
 
-    def __getitem__(self, timeframe: object) -> pl.DataFrame:
+    def __getitem__(self, timeframe: str | Timeframe) -> pl.DataFrame:
         name = str(timeframe)
         if name not in self.frames:
-            raise TimeframeError(f"no bars of {name!r} here; there are {', '.join(self.frames) or 'none, they are in files'}")
+            names = ", ".join(self.frames) or "none, they are in files"
+            raise UnknownTimeframeError(f"no bars of {name!r} here; there are {names}")
         return self.frames[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.frames)
+
+    def __len__(self) -> int:
+        return len(self.frames)
+
+    def __repr__(self) -> str:
+        summary = self.summary
+        lines = [
+            f"{summary.ticks_read:,} events of {summary.source} in {summary.seconds:.2f} s, {summary.late:,} late",
+            f"{'timeframe':<9}{'bars':>12}{'gaps':>12}{'incomplete':>12}",
+        ]
+        lines += [
+            f"{bars.timeframe:<9}{bars.bars:>12,}{bars.gaps:>12,}{bars.incomplete:>12,}  {bars.path or ''}".rstrip()
+            for bars in summary.timeframes
+        ]
+        return "\n".join(lines)
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,7 +179,13 @@ def _instant(value: Instant | None) -> int | None:
 
 
 def _query(context: type[Context], entity: type | str | None, gaps: Gaps | str | None) -> QueryModel:
-    queries = {found.target.name: found for found in context.model().queries.values() if found.has_tumbling}
+    if not (isinstance(context, Context) or (isinstance(context, type) and issubclass(context, Context))):
+        name = getattr(context, "__name__", repr(context))
+        raise ModelError(
+            f"{name} is not a context: write kandle.backfill(Market, {name if isinstance(context, type) else 'Bar'}, ticks=...), "
+            "where Market is the subclass of kandle.Context that declares the query"
+        )
+    queries = {query.target.name: query for query in context.model().queries.values() if query.has_tumbling}
     name = entity.__name__ if isinstance(entity, type) else entity
     if name is None and len(queries) == 1:
         name = next(iter(queries))

@@ -31,6 +31,15 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
+class ExplanationText(str):
+    """A text that shows itself where a value is shown, such as in a notebook."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return str(self)
+
+
 class Context:
     """Base of contexts: annotate sets (`ticks: EventSet[Tick]`) and say in `on_model_creating` which queries fill them.
 
@@ -45,6 +54,9 @@ class Context:
             options: The options; by default those of `kandle.toml` and of the environment.
         """
         self._options = options if options is not None else _options()
+        if isinstance(self._options, str | Path):
+            name = type(self).__name__
+            raise ModelError(f'{name}() takes options; to read a file write {name}.open("{self._options}")')
         self._model = _built(type(self), self._options)
         self._plans = _plans(self._model)
         declared = _declarations(type(self))
@@ -70,6 +82,24 @@ class Context:
         """The model of the class with the options of file and environment, built once."""
         of: type = cls
         return _model_of(of)
+
+    @classmethod
+    def explain(cls) -> ExplanationText:
+        """Describe what is made from what; nothing needs to be open.
+
+        Returns:
+            A text that shows itself: of each query with a window its timeframes with their grace, how each field rolls up,
+            and its topics with their settings, as the options of file and environment have them.
+        """
+        from kandle.plan.explain import explain
+        from kandle.plan.topics import Retentions, context_topics
+
+        options = _options()
+        plans = list(_plans(cls.model()).values())
+        retentions = Retentions(live=options.runtime.live_retention, heartbeats=options.heartbeat.retention)
+        topics = context_topics(plans, prefix=options.heartbeat.prefix, retentions=retentions)
+        text = "\n\n".join(explain(query.plan, query) for query in topics)
+        return ExplanationText(text or f"{cls.__name__} has no query with a window over time; give an entity one with to_query")
 
     @property
     def options(self) -> Options:
@@ -117,6 +147,9 @@ class Context:
         return time_bucket(self._host, self._entity(entity), timeframe, self._options.access)
 
     def _entity(self, entity: type) -> EntityModel:
+        if isinstance(entity, str):
+            names = ", ".join(model.name for model in self._model.entities.values())
+            raise ModelError(f"give the class of an entity, not the text {entity!r}; choose from: {names}")
         if entity not in self._model.entities:
             name = getattr(entity, "__name__", repr(entity))
             names = [found.name for found in self._model.entities.values()]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from kandle.errors import ModelError
 from kandle.plan.plan import BarPlan, Plan
 from kandle.plan.topics import QueryTopic, QueryTopics
 from kandle.query.nodes import AnyNode, Cast, aggregates, describe
@@ -21,11 +22,25 @@ def explain(plan: Plan, topics: QueryTopics | None = None) -> str:
 
     Returns:
         Several lines of text.
+
+    Raises:
+        ModelError: The argument is not a plan.
     """
+    if not isinstance(plan, Plan):
+        raise ModelError(f"kandle.explain takes a plan: write {_advice(plan)}")
     parts = [_query_lines(plan), _tree_lines(plan), _field_lines(plan.query)]
     if topics is not None:
         parts.append(_topic_lines(topics))
     return "\n\n".join("\n".join(lines) for lines in parts)
+
+
+def _advice(given: object) -> str:
+    """Return what to write in the place of an argument that is not a plan."""
+    if isinstance(given, QueryModel):
+        return "kandle.explain(kandle.plan(query))"
+    cls = given if isinstance(given, type) else type(given)
+    context = cls.__name__ if hasattr(cls, "explain") else "Market"
+    return f"{context}.explain(), which describes all queries of the context {context}"
 
 
 def _query_lines(plan: Plan) -> Iterator[str]:

@@ -7,7 +7,7 @@ from enum import Enum
 from itertools import pairwise
 from math import gcd
 
-from kandle.errors import PlanError
+from kandle.errors import ModelError, PlanError
 from kandle.model.entity import bar_topic
 from kandle.query.query import Hopping, QueryModel, Tumbling
 from kandle.time.buckets import zone_offsets_divide
@@ -95,6 +95,8 @@ def plan(query: QueryModel) -> Plan:
     Raises:
         PlanError: The query has no window, or a timeframe cannot be made from the others.
     """
+    if not isinstance(query, QueryModel):
+        raise ModelError("kandle.plan takes a query: write kandle.plan(Market.model().queries[Bar])")
     if query.window is None:
         raise PlanError(
             f"{query.target.name} has no window over time, so there are no bars to make; add .tumbling(...) to its query"
