@@ -13,7 +13,7 @@ import threading
 from datetime import UTC, datetime
 from decimal import Decimal
 
-from examples.fx import Fx, Quote, QuoteBar
+from examples.fx import Fx, Quote
 
 SYMBOLS = {"EURUSD": Decimal("1.08000"), "USDJPY": Decimal("149.20000"), "GBPUSD": Decimal("1.26000")}
 EVERY = 0.05
@@ -38,7 +38,7 @@ def main() -> None:
         feeder = threading.Thread(target=quotes, args=(market, stop))
         feeder.start()
         try:
-            for bar in market.set(QuoteBar, "1s"):
+            for bar in market.bars("1s"):
                 prices = f"{bar.bid_open} {bar.bid_high} {bar.bid_low} {bar.bid_close}"
                 print(f"{bar.bucket_start:%H:%M:%S}  {bar.symbol}  {prices}")
         except KeyboardInterrupt:

@@ -9,7 +9,7 @@ from decimal import Decimal
 from typing import Annotated
 
 import kandle
-from kandle import Context, EventSet, Key, Precision, Timestamp
+from kandle import BarSet, Context, EventSet, Key, Precision, Timestamp
 from kandle import functions as f
 
 Price = Annotated[Decimal, Precision(18, 5)]
@@ -43,7 +43,7 @@ class QuoteBar:
 
 class Fx(Context):
     quotes: EventSet[Quote]
-    bars: EventSet[QuoteBar]
+    bars: BarSet[QuoteBar]
 
     def on_model_creating(self, model: kandle.ModelBuilder) -> None:
         model.entity(QuoteBar).to_query(

@@ -9,7 +9,7 @@ from decimal import Decimal
 from typing import Annotated
 
 import kandle
-from kandle import Context, EventSet, Key, Precision, Timestamp
+from kandle import BarSet, Context, EventSet, Key, Precision, Timestamp
 from kandle import functions as f
 
 Price = Annotated[Decimal, Precision(18, 6)]
@@ -38,7 +38,7 @@ class TradeBar:
 
 class Gold(Context):
     trades: EventSet[Trade]
-    bars: EventSet[TradeBar]
+    bars: BarSet[TradeBar]
 
     def on_model_creating(self, model: kandle.ModelBuilder) -> None:
         model.entity(TradeBar).to_query(

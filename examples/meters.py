@@ -9,7 +9,7 @@ from decimal import Decimal
 from typing import Annotated
 
 import kandle
-from kandle import Context, EventSet, Gaps, Key, Precision, Timestamp
+from kandle import BarSet, Context, EventSet, Gaps, Key, Precision, Timestamp
 from kandle import functions as f
 
 
@@ -38,7 +38,7 @@ class Usage:
 
 class Meters(Context):
     readings: EventSet[Reading]
-    usage: EventSet[Usage]
+    usage: BarSet[Usage]
 
     def on_model_creating(self, model: kandle.ModelBuilder) -> None:
         model.entity(Usage).to_query(
