@@ -38,14 +38,14 @@ def frame_of(fields: Sequence[RecordField], rows: int, nulls: float) -> pl.DataF
     """Random rows; each value is NULL with a probability of `nulls`."""
     random = np.random.default_rng(7)
     columns = {}
-    for each in fields:
-        if each.type == STRING:
+    for field in fields:
+        if field.type == STRING:
             values = pl.Series([f"CODE{number:03d}" for number in random.integers(0, 500, rows)])
-        elif each.type == TIMESTAMP:
-            values = pl.Series(1_700_000_000_000_000 + random.integers(0, 10**9, rows) * 1_000).cast(each.type.physical)
+        elif field.type == TIMESTAMP:
+            values = pl.Series(1_700_000_000_000_000 + random.integers(0, 10**9, rows) * 1_000).cast(field.type.physical)
         else:
-            values = pl.Series(random.integers(1, 2 * 10**8 if each.type == PRICE else 5_000, rows))
-        columns[each.name] = values.set(pl.Series(random.random(rows) < nulls), None)
+            values = pl.Series(random.integers(1, 2 * 10**8 if field.type == PRICE else 5_000, rows))
+        columns[field.name] = values.set(pl.Series(random.random(rows) < nulls), None)
     return pl.DataFrame(columns)
 
 
@@ -65,7 +65,7 @@ def row(name: str, written: Format, fields: Sequence[RecordField], frame: pl.Dat
     messages = written.encode(frame)
     assert written.decode(messages).frame.equals(frame)
     rows = frame.height
-    size = sum(len(each or b"") for each in messages) / rows
+    size = sum(len(message or b"") for message in messages) / rows
     encode = nanoseconds(lambda: written.encode(frame), rows)
     return [name, size, encode, nanoseconds(lambda: written.decode(messages), rows)]
 
@@ -73,10 +73,10 @@ def row(name: str, written: Format, fields: Sequence[RecordField], frame: pl.Dat
 def peer(written: AvroFormat, frame: pl.DataFrame) -> tuple[float, float]:
     """Writing and reading the same records one by one."""
     schema = fastavro.parse_schema(json.loads(written.schema))
-    messages = [each for each in written.encode(frame.head(MOST_SINGLE)) if each is not None]
+    messages = [message for message in written.encode(frame.head(MOST_SINGLE)) if message is not None]
 
     def read() -> list[Any]:
-        return [fastavro.schemaless_reader(io.BytesIO(each[HEADER:]), schema, None) for each in messages]
+        return [fastavro.schemaless_reader(io.BytesIO(message[HEADER:]), schema, None) for message in messages]
 
     values = read()
 

@@ -47,19 +47,19 @@ INTEGERS = st.one_of(st.integers(-(2**63), 2**63 - 1), st.integers(-300, 300))
 
 
 def decimals(kind: DecimalType) -> st.SearchStrategy[int]:
-    """Scaled integers."""
+    """Return scaled integers."""
     bound = 10**kind.precision - 1
     return st.one_of(st.integers(-bound, bound), st.integers(-min(bound, 300), min(bound, 300)))
 
 
 def instants(unit: timedelta) -> st.SearchStrategy[datetime]:
-    """Whole multiples of a unit since the epoch, in the years 1 to 9999."""
+    """Return whole multiples of a unit since the epoch, in the years 1 to 9999."""
     first, last = datetime(1, 1, 1, tzinfo=UTC), datetime(9999, 12, 31, 23, 59, 59, 999_999, tzinfo=UTC)
     return st.integers(-((EPOCH - first) // unit), (last - EPOCH) // unit).map(lambda number: EPOCH + number * unit)
 
 
-def physical_values(found: RecordField) -> st.SearchStrategy[Any]:
-    """Values of physical frames."""
+def physical_values(field: RecordField) -> st.SearchStrategy[Any]:
+    """Return values of physical frames."""
     values: dict[DataType, st.SearchStrategy[Any]] = {
         BOOLEAN: st.booleans(),
         INTEGER: INTEGERS,
@@ -68,16 +68,18 @@ def physical_values(found: RecordField) -> st.SearchStrategy[Any]:
         UUID: st.uuids().map(str),
         BYTES: st.binary(max_size=40),
         DATE: st.dates(),
-        TIMESTAMP: instants(timedelta(microseconds=1 if found.is_fine else 1000)),
-        STRING_MAP: st.dictionaries(TEXTS, TEXTS, max_size=3).map(lambda each: [{"key": k, "value": v} for k, v in each.items()]),
+        TIMESTAMP: instants(timedelta(microseconds=1 if field.is_fine else 1000)),
+        STRING_MAP: st.dictionaries(TEXTS, TEXTS, max_size=3).map(
+            lambda value: [{"key": k, "value": v} for k, v in value.items()]
+        ),
     }
-    chosen = decimals(found.type) if isinstance(found.type, DecimalType) else values[found.type]
-    return st.none() | chosen if found.nullable else chosen
+    chosen = decimals(field.type) if isinstance(field.type, DecimalType) else values[field.type]
+    return st.none() | chosen if field.nullable else chosen
 
 
 @st.composite
 def kinds(draw: st.DrawFn) -> DataType:
-    """Any data type."""
+    """Draw any data type."""
     simple = st.sampled_from([BOOLEAN, INTEGER, FLOAT, STRING, UUID, BYTES, DATE, TIMESTAMP, STRING_MAP])
     precision = draw(st.integers(1, 38))
     return draw(st.one_of(simple, st.builds(DecimalType, st.just(precision), st.integers(0, precision))))
@@ -92,40 +94,42 @@ def records(draw: st.DrawFn, least: int = 1) -> tuple[tuple[RecordField, ...], p
         for number in range(count)
     )
     rows = draw(st.lists(st.tuples(*map(physical_values, fields)), min_size=least, max_size=12))
-    return fields, pl.DataFrame(rows, schema={each.name: each.type.physical for each in fields}, orient="row")
+    return fields, pl.DataFrame(rows, schema={field.name: field.type.physical for field in fields}, orient="row")
 
 
-def python_value(found: RecordField, value: Any) -> Any:
-    """A physical value as fastavro takes and gives it."""
+def python_value(field: RecordField, value: Any) -> Any:
+    """Return a physical value as fastavro takes and gives it."""
     if value is None:
         return None
-    if isinstance(found.type, DecimalType):
+    if isinstance(field.type, DecimalType):
         digits = tuple(map(int, str(abs(value))))
-        return Decimal((int(value < 0), digits, -found.type.scale))
-    if found.type == STRING_MAP:
+        return Decimal((int(value < 0), digits, -field.type.scale))
+    if field.type == STRING_MAP:
         return {entry["key"]: entry["value"] for entry in value}
     return value
 
 
 def python_rows(fields: tuple[RecordField, ...], frame: pl.DataFrame) -> list[dict[str, Any]]:
     """Rows as fastavro takes and gives them."""
-    return [{each.name: python_value(each, value) for each, value in zip(fields, row, strict=True)} for row in frame.iter_rows()]
+    return [
+        {field.name: python_value(field, value) for field, value in zip(fields, row, strict=True)} for row in frame.iter_rows()
+    ]
 
 
 def datum(schema: Any, value: Any) -> bytes:
-    """A record as fastavro writes it, without a header."""
+    """Return a record as fastavro writes it, without a header."""
     target = io.BytesIO()
     fastavro.schemaless_writer(target, fastavro.parse_schema(schema), value)
     return target.getvalue()
 
 
 def message(number: int, schema: Any, value: Any) -> bytes:
-    """A record in the wire format."""
+    """Return a record in the wire format."""
     return b"\0" + number.to_bytes(4, "big") + datum(schema, value)
 
 
 def read_datum(schema: str, data: bytes) -> Any:
-    """A record as fastavro reads it; all bytes must be used."""
+    """Return a record as fastavro reads it; all bytes must be used."""
     source = io.BytesIO(data)
     value = fastavro.schemaless_reader(source, fastavro.parse_schema(json.loads(schema)), None)
     assert source.read() == b""
@@ -144,31 +148,31 @@ class BothWays(AvroFormat):
 
 
 def registry() -> EmbeddedRegistry:
-    """An empty registry in memory."""
+    """Return an empty registry in memory."""
     return EmbeddedRegistry(MemoryJournal())
 
 
 def avro(*fields: RecordField, topic: str = "ticks") -> AvroFormat:
-    """The values of a topic."""
+    """Return the values of a topic."""
     return BothWays(topic, "value", fields, registry())
 
 
 def decoded(fields: tuple[RecordField, ...], schema: Any, values: list[Any]) -> Decoded:
-    """What is read of records that another program wrote with its schema."""
+    """Return what is read of records that another program wrote with its schema."""
     schemas = registry()
     number = schemas.register("other-value", json.dumps(schema))
     return BothWays("ticks", "value", fields, schemas).decode([message(number, schema, value) for value in values])
 
 
 def record(*fields: tuple[str, Any], name: str = "anything") -> dict[str, Any]:
-    """A record schema."""
-    return {"type": "record", "name": name, "fields": [{"name": each, "type": kind} for each, kind in fields]}
+    """Return a record schema."""
+    return {"type": "record", "name": name, "fields": [{"name": value, "type": kind} for value, kind in fields]}
 
 
 def ticks(count: int) -> pl.DataFrame:
     """Rows of `TICK`."""
     rows = [("north", f"C{at % 7}", EPOCH + timedelta(milliseconds=at), 1_000_000 + at, at % 3) for at in range(count)]
-    return pl.DataFrame(rows, schema={each.name: each.type.physical for each in TICK}, orient="row")
+    return pl.DataFrame(rows, schema={field.name: field.type.physical for field in TICK}, orient="row")
 
 
 SOME_UUID = uuid.UUID("6f1ed002-ab5c-4e41-9d4c-0123456789ab")

@@ -37,8 +37,8 @@ class Server:
 
     def answer(self, method: str, path: str, body: Any) -> Answer:
         for pattern, handle in ROUTES.items():
-            if found := re.fullmatch(pattern, f"{method} {path}"):
-                return handle(self, body, *map(unquote, found.groups()))
+            if result := re.fullmatch(pattern, f"{method} {path}"):
+                return handle(self, body, *map(unquote, result.groups()))
         return 404, {"error_code": 404, "message": f"no such path: {path}"}
 
     def register(self, body: Any, subject: str) -> Answer:
@@ -51,16 +51,16 @@ class Server:
             return 409, {"error_code": 409, "message": "Schema being registered is incompatible with an earlier schema"}
 
     def latest(self, body: Any, subject: str) -> Answer:
-        found = self.schemas.latest(subject)
-        if found is None:
+        result = self.schemas.latest(subject)
+        if result is None:
             return 404, {"error_code": 40401, "message": f"Subject '{subject}' not found."}
-        return 200, {"subject": subject, "version": found.version, "id": found.number, "schema": found.schema}
+        return 200, {"subject": subject, "version": result.version, "id": result.number, "schema": result.schema}
 
     def schema(self, body: Any, number: str) -> Answer:
-        found = self.schemas.schema(int(number))
-        if found is None:
+        result = self.schemas.schema(int(number))
+        if result is None:
             return 404, {"error_code": 40403, "message": f"Schema {number} not found"}
-        return 200, {"schema": found} | ({} if self.kind is None else {"schemaType": self.kind})
+        return 200, {"schema": result} | ({} if self.kind is None else {"schemaType": self.kind})
 
     def compatibility(self, body: Any, subject: str) -> Answer:
         if self.schemas.latest(subject) is None:
@@ -85,7 +85,7 @@ ROUTES = {
 
 @contextmanager
 def serving() -> Iterator[Server]:
-    """A server on a free port of this machine."""
+    """Return a server on a free port of this machine."""
     server = Server()
 
     class Handler(BaseHTTPRequestHandler):

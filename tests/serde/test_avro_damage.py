@@ -34,7 +34,7 @@ def damaged(data: st.DataObject, good: bytes) -> bytes:
 
 
 def is_whole(schema: Any, body: bytes) -> bool:
-    """Whether fastavro reads the bytes as one record and uses them all."""
+    """Return whether fastavro reads the bytes as one record and uses them all."""
     source = io.BytesIO(body)
     try:
         fastavro.schemaless_reader(source, schema, None)
@@ -53,15 +53,15 @@ def test_a_damaged_message_never_touches_its_neighbours(table: Table, data: st.D
     good = messages[at]
     assert good is not None
     messages[at] = damaged(data, good)
-    found = written.decode(messages)
+    result = written.decode(messages)
     others = pl.concat([frame[:at], frame[at + 1 :]])
-    if found.rejects:
-        assert [each.at for each in found.rejects] == [at]
-        assert found.rejects[0].reason.startswith("ticks-value: ")
-        assert_frame_equal(found.frame, others)
+    if result.rejects:
+        assert [reject.at for reject in result.rejects] == [at]
+        assert result.rejects[0].reason.startswith("ticks-value: ")
+        assert_frame_equal(result.frame, others)
     else:
-        assert found.frame.height == frame.height
-        assert_frame_equal(pl.concat([found.frame[:at], found.frame[at + 1 :]]), others)
+        assert result.frame.height == frame.height
+        assert_frame_equal(pl.concat([result.frame[:at], result.frame[at + 1 :]]), others)
         # What is taken is a whole record by another reader's judgement, too.
         changed = messages[at]
         assert changed is not None and changed[:5] == good[:5]
@@ -79,26 +79,26 @@ def test_a_message_that_is_cut_or_too_long_is_always_rejected(table: Table, data
     cut = st.integers(0, len(good) - 1).map(lambda end: good[:end])
     longer = st.binary(min_size=1, max_size=9).map(lambda more: good + more)
     messages[at] = data.draw(cut | longer)
-    found = written.decode(messages)
-    assert [each.at for each in found.rejects] == [at]
-    assert_frame_equal(found.frame, pl.concat([frame[:at], frame[at + 1 :]]))
+    result = written.decode(messages)
+    assert [reject.at for reject in result.rejects] == [at]
+    assert_frame_equal(result.frame, pl.concat([frame[:at], frame[at + 1 :]]))
 
 
 def reason(message: bytes | None) -> str:
-    """Why this message among good ticks is rejected."""
+    """Return why this message among good ticks is rejected."""
     written = avro(*TICK)
     good = written.encode(ticks(3))
-    found = written.decode([*good[:2], message, good[2]])
-    assert_frame_equal(found.frame, ticks(3))
-    [reject] = found.rejects
+    result = written.decode([*good[:2], message, good[2]])
+    assert_frame_equal(result.frame, ticks(3))
+    [reject] = result.rejects
     assert reject.at == 2
     return reject.reason
 
 
 def one_tick() -> bytes:
-    [found] = avro(*TICK).encode(ticks(1))
-    assert found is not None
-    return found
+    [result] = avro(*TICK).encode(ticks(1))
+    assert result is not None
+    return result
 
 
 def test_null_is_no_record() -> None:
@@ -171,7 +171,7 @@ def test_a_length_beyond_all_messages_is_damage() -> None:
     ],
 )
 def test_values_that_no_writer_gives_are_damage(kind: Any, body: bytes, words: str) -> None:
-    """In fields that are read (x) and in those that nobody asks for (y)."""
+    """Hold in fields that are read (x) and in those that nobody asks for (y)."""
     is_read = "field x" in words
     types = {"boolean": BOOLEAN, "int": INTEGER}
     nullable = isinstance(kind, list)
@@ -180,40 +180,40 @@ def test_values_that_no_writer_gives_are_damage(kind: Any, body: bytes, words: s
     fields = [RecordField("x", chosen, nullable)] if is_read else [RecordField("z", STRING, True)]
     schemas = registry()
     schemas.register("s", json.dumps(record(("x" if is_read else "y", kind))))
-    found = BothWays("ticks", "value", fields, schemas).decode([b"\0\0\0\0\1" + body])
-    assert found.frame.is_empty()
-    assert words in found.rejects[0].reason
+    result = BothWays("ticks", "value", fields, schemas).decode([b"\0\0\0\0\1" + body])
+    assert result.frame.is_empty()
+    assert words in result.rejects[0].reason
 
 
 def test_blocks_of_items_may_say_how_long_they_are() -> None:
     schemas = registry()
     schemas.register("s", json.dumps(record(("x", {"type": "map", "values": "string"}))))
     body = b"\x01\x08\x02a\x02b" + b"\x02\x02c\x02d" + b"\x00"
-    found = BothWays("ticks", "value", [RecordField("x", STRING_MAP)], schemas).decode([b"\0\0\0\0\1" + body])
-    assert found.frame["x"].to_list() == [[{"key": "a", "value": "b"}, {"key": "c", "value": "d"}]]
+    result = BothWays("ticks", "value", [RecordField("x", STRING_MAP)], schemas).decode([b"\0\0\0\0\1" + body])
+    assert result.frame["x"].to_list() == [[{"key": "a", "value": "b"}, {"key": "c", "value": "d"}]]
 
 
 def test_messages_of_many_schemas_keep_their_order() -> None:
     schemas = registry()
     old = {"type": "record", "name": "a", "fields": [{"name": "code", "type": "string"}]}
     new = {"type": "record", "name": "a", "fields": [{"name": "code", "type": ["null", "string"]}, {"name": "n", "type": "int"}]}
-    first, second = (schemas.register(f"s{at}", json.dumps(each)) for at, each in enumerate((old, new)))
+    first, second = (schemas.register(f"s{at}", json.dumps(value)) for at, value in enumerate((old, new)))
     messages: list[bytes | None] = []
     for at in range(20):
         value = {"code": f"c{at}", "n": at}
         messages.append(message(first, old, value) if at % 3 else message(second, new, value))
     messages[4] = b"\0" + second.to_bytes(4, "big") + b"\x04"
-    found = BothWays("ticks", "value", [RecordField("code", STRING)], schemas).decode(messages)
-    assert found.frame["code"].to_list() == [f"c{at}" for at in range(20) if at != 4]
-    assert [each.at for each in found.rejects] == [4]
+    result = BothWays("ticks", "value", [RecordField("code", STRING)], schemas).decode(messages)
+    assert result.frame["code"].to_list() == [f"c{at}" for at in range(20) if at != 4]
+    assert [reject.at for reject in result.rejects] == [4]
 
 
 def test_no_messages_are_an_empty_frame() -> None:
-    found = avro(*TICK).decode([])
-    assert_frame_equal(found.frame, ticks(0))
+    result = avro(*TICK).decode([])
+    assert_frame_equal(result.frame, ticks(0))
 
 
 def test_only_bad_messages_are_an_empty_frame() -> None:
-    found = avro(*TICK).decode([b"x", None, b"\0\0\0\0\x63x"])
-    assert_frame_equal(found.frame, ticks(0))
-    assert [each.at for each in found.rejects] == [0, 1, 2]
+    result = avro(*TICK).decode([b"x", None, b"\0\0\0\0\x63x"])
+    assert_frame_equal(result.frame, ticks(0))
+    assert [reject.at for reject in result.rejects] == [0, 1, 2]

@@ -74,7 +74,7 @@ def test_a_damaged_message_among_a_few_is_rejected_as_among_many() -> None:
 def test_messages_of_several_schemas_are_read_one_by_one_each_with_its_own() -> None:
     schemas = registry()
     old, new = record(("x", "int"), name="a"), record(("x", "long"), ("y", "string"), name="a")
-    first, second = (schemas.register(f"s{at}", json.dumps(each)) for at, each in enumerate((old, new)))
+    first, second = (schemas.register(f"s{at}", json.dumps(value)) for at, value in enumerate((old, new)))
     written = BothWays("ticks", "value", [RecordField("x", INTEGER), RecordField("y", STRING, True)], schemas)
     values = [message(first, old, {"x": 1}), message(second, new, {"x": 2, "y": "b"}), message(first, old, {"x": 3})]
     assert written.decode(values).frame.rows() == [(1, None), (2, "b"), (3, None)]

@@ -32,7 +32,7 @@ HEADER = 5
 def is_minimal_in_fastavro(table: Table) -> bool:
     """fastavro writes -128, -32768 .. with a byte more than Java does and than they need."""
     fields, frame = table
-    numbers = [value for each in fields if isinstance(each.type, DecimalType) for value in frame[each.name].drop_nulls()]
+    numbers = [value for field in fields if isinstance(field.type, DecimalType) for value in frame[field.name].drop_nulls()]
     return not any(value < 0 and value in {-(2 ** (8 * size - 1)) for size in range(1, 17)} for value in numbers)
 
 
@@ -42,16 +42,16 @@ def test_what_is_written_is_byte_for_byte_what_fastavro_writes(table: Table) -> 
     written = avro(*fields)
     schema = json.loads(written.schema)
     expected = [datum(schema, row) for row in python_rows(fields, frame)]
-    assert [each[HEADER:] for each in written.encode(frame) if each is not None] == expected
+    assert [message[HEADER:] for message in written.encode(frame) if message is not None] == expected
 
 
 @given(records(least=0))
 def test_what_is_written_is_read_back_as_it_was(table: Table) -> None:
     fields, frame = table
     written = avro(*fields)
-    found = written.decode(written.encode(frame))
-    assert_frame_equal(found.frame, frame)
-    assert found.rejects == ()
+    result = written.decode(written.encode(frame))
+    assert_frame_equal(result.frame, frame)
+    assert result.rejects == ()
 
 
 INNER = record(("a", "long"), ("b", ["null", "bytes"]), name="Inner")
@@ -79,7 +79,7 @@ READ |= {"fixed": BYTES, "enum": STRING, "nullable": INTEGER}
 
 @st.composite
 def foreign(draw: st.DrawFn) -> tuple[dict[str, Any], tuple[RecordField, ...], list[dict[str, Any]]]:
-    """A foreign schema, fields of some of its own fields in another order, and values."""
+    """Return a foreign schema, fields of some of its own fields in another order, and values."""
     names = draw(st.lists(st.sampled_from(sorted(WRITTEN)), min_size=1, max_size=6, unique=True))
     schema = record(*((name, WRITTEN[name][0]) for name in names))
     wanted = draw(st.permutations([name for name in names if name in READ]))
@@ -94,15 +94,15 @@ def test_what_others_write_is_read_as_fastavro_reads_it(case: tuple[dict[str, An
     schema, fields, values = case
     schemas = registry()
     number = schemas.register("ticks-value", json.dumps(schema))
-    found = BothWays("ticks", "value", fields, schemas).decode([message(number, schema, value) for value in values])
+    result = BothWays("ticks", "value", fields, schemas).decode([message(number, schema, value) for value in values])
     read = [read_datum(json.dumps(schema), datum(schema, value)) for value in values]
     expected = pl.DataFrame(
-        [tuple(row.get(each.name) for each in fields) for row in read],
-        schema={each.name: each.type.physical for each in fields},
+        [tuple(row.get(field.name) for field in fields) for row in read],
+        schema={field.name: field.type.physical for field in fields},
         orient="row",
     )
-    assert found.rejects == ()
-    assert_frame_equal(found.frame, expected)
+    assert result.rejects == ()
+    assert_frame_equal(result.frame, expected)
 
 
 EDGES = sorted({sign * 2**bits + step for bits in range(63) for sign in (-1, 1) for step in (-1, 0, 1)} | {2**63 - 1, -(2**63)})
@@ -135,7 +135,7 @@ def test_a_nullable_field_with_a_default_has_null_as_its_second_branch() -> None
     assert schema["fields"][0] == {"name": "x", "type": ["long", "null"], "default": 7}
     values = [1, None, 7]
     messages = written.encode(pl.DataFrame({"x": values}))
-    assert [each[HEADER:] for each in messages if each is not None] == [datum(schema, {"x": value}) for value in values]
+    assert [message[HEADER:] for message in messages if message is not None] == [datum(schema, {"x": value}) for value in values]
     assert written.decode(messages).frame["x"].to_list() == values
 
 
@@ -145,7 +145,7 @@ def test_text_of_every_length_is_written_as_by_fastavro(length: int) -> None:
     schema = json.loads(written.schema)
     rows = [{"x": "x" * length, "y": "short"}, {"x": "", "y": "y" * length}, {"x": "a", "y": "z" * (length // 2)}]
     messages = written.encode(pl.DataFrame(rows))
-    assert [each[HEADER:] for each in messages if each is not None] == [datum(schema, row) for row in rows]
+    assert [message[HEADER:] for message in messages if message is not None] == [datum(schema, row) for row in rows]
     assert written.decode(messages).frame.to_dicts() == rows
 
 
@@ -170,5 +170,5 @@ def test_a_decimal_is_read_from_any_number_of_bytes(precision: int, data: st.Dat
     written = avro(RecordField("level", kind))
     [sample] = written.encode(pl.DataFrame({"level": pl.Series([0], dtype=kind.physical)}))
     assert sample is not None
-    found = written.decode([sample[:HEADER] + bytes([2 * size]) + value.to_bytes(size, "big", signed=True)])
-    assert found.frame["level"].to_list() == [value]
+    result = written.decode([sample[:HEADER] + bytes([2 * size]) + value.to_bytes(size, "big", signed=True)])
+    assert result.frame["level"].to_list() == [value]

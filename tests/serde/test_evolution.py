@@ -39,16 +39,16 @@ INSTANT = datetime(2024, 3, 8, 14, 30, 0, 250_000, tzinfo=UTC)
 SECONDS = int(INSTANT.timestamp())
 
 
-def one(found: RecordField, kind: Any, value: Any) -> Any:
-    """A foreign value as the field."""
-    result = decoded((found,), record((found.name, kind)), [{found.name: value}])
+def one(field: RecordField, kind: Any, value: Any) -> Any:
+    """Return a foreign value as the field."""
+    result = decoded((field,), record((field.name, kind)), [{field.name: value}])
     assert result.rejects == ()
     return result.frame.item()
 
 
-def refused(found: RecordField, kind: Any, value: Any) -> str:
-    """Why a foreign value is not taken."""
-    result = decoded((found,), record((found.name, kind)), [{found.name: value}])
+def refused(field: RecordField, kind: Any, value: Any) -> str:
+    """Return why a foreign value is not taken."""
+    result = decoded((field,), record((field.name, kind)), [{field.name: value}])
     assert result.frame.is_empty()
     return result.rejects[0].reason
 
@@ -98,7 +98,7 @@ def test_a_plain_number_is_no_instant_by_itself() -> None:
 
 
 @pytest.mark.parametrize(
-    ("found", "written", "value", "words"),
+    ("field", "written", "value", "words"),
     [
         (RecordField("x", INTEGER), "string", "7", "it is string in the schema and int in the declaration"),
         (RecordField("x", INTEGER), "double", 7.0, "it is double in the schema and int in the declaration"),
@@ -114,8 +114,8 @@ def test_a_plain_number_is_no_instant_by_itself() -> None:
         (RecordField("x", DATE), DAYS, -(2**31), "field x: it is not within the years 1 to 9999"),
     ],
 )
-def test_what_does_not_fit_is_rejected_by_name(found: RecordField, written: Any, value: Any, words: str) -> None:
-    assert words in refused(found, written, value)
+def test_what_does_not_fit_is_rejected_by_name(field: RecordField, written: Any, value: Any, words: str) -> None:
+    assert words in refused(field, written, value)
 
 
 @pytest.mark.parametrize(("precision", "scale"), [(18, 4), (16, 6), (38, 6)])
@@ -131,9 +131,9 @@ def test_a_decimal_of_more_digits_than_its_schema_says_is_rejected() -> None:
     schema = json.loads(written.schema)
     written.prepare()
     good, bad = (b"\0\0\0\0\1" + datum(schema, {"level": Decimal(99)})[:-1] + bytes([number]) for number in (99, 100))
-    found = written.decode([good, bad])
-    assert found.frame["level"].to_list() == [99]
-    assert "field level: a number does not fit Decimal(2, 0)" in found.rejects[0].reason
+    result = written.decode([good, bad])
+    assert result.frame["level"].to_list() == [99]
+    assert "field level: a number does not fit Decimal(2, 0)" in result.rejects[0].reason
 
 
 def test_new_fields_take_their_default_and_old_ones_are_passed_over() -> None:
@@ -148,24 +148,24 @@ def test_new_fields_take_their_default_and_old_ones_are_passed_over() -> None:
     inner = {"type": "array", "items": record(("deep", {"type": "map", "values": "long"}), name="Deep")}
     schema = record(("dropped", inner), ("code", "string"), ("also", ["null", "double", "string"]))
     values = [{"dropped": [{"deep": {"k": 1}}] * at, "code": f"c{at}", "also": "x" if at else None} for at in range(3)]
-    found = decoded(fields, schema, values)
-    assert found.rejects == ()
-    assert found.frame.rows() == [(f"c{at}", 5, 1_500_000, None, "new", [{"key": "a", "value": "b"}]) for at in range(3)]
+    result = decoded(fields, schema, values)
+    assert result.rejects == ()
+    assert result.frame.rows() == [(f"c{at}", 5, 1_500_000, None, "new", [{"key": "a", "value": "b"}]) for at in range(3)]
 
 
 def test_a_field_without_default_must_have_been_written() -> None:
-    found = decoded((RecordField("code", STRING), RecordField("count", INTEGER)), record(("code", "string")), [{"code": "c"}])
+    result = decoded((RecordField("code", STRING), RecordField("count", INTEGER)), record(("code", "string")), [{"code": "c"}])
     assert (
         "subject ticks-value: the schema has no field count, which is declared as int without a default"
-        in found.rejects[0].reason
+        in result.rejects[0].reason
     )
 
 
 def test_fields_are_found_by_name_then_alias_then_in_another_case() -> None:
     fields = (RecordField("code", STRING, aliases=("ticker",)), RecordField("size", INTEGER), RecordField("ticker_2", STRING))
     schema = record(("TICKER_2", "string"), ("SIZE", "int"), ("ticker", "string"), ("CODE", "string"))
-    found = decoded(fields, schema, [{"TICKER_2": "z", "SIZE": 1, "ticker": "a", "CODE": "no"}])
-    assert found.frame.rows() == [("a", 1, "z")]
+    result = decoded(fields, schema, [{"TICKER_2": "z", "SIZE": 1, "ticker": "a", "CODE": "no"}])
+    assert result.frame.rows() == [("a", 1, "z")]
 
 
 def test_a_bare_value_is_read_as_the_only_field() -> None:
@@ -173,27 +173,27 @@ def test_a_bare_value_is_read_as_the_only_field() -> None:
 
 
 def test_a_bare_value_is_not_read_as_several_fields() -> None:
-    found = decoded(TICK, "string", ["a"])
-    assert "the schema is string, not a record with the fields venue, code, at, level, size" in found.rejects[0].reason
+    result = decoded(TICK, "string", ["a"])
+    assert "the schema is string, not a record with the fields venue, code, at, level, size" in result.rejects[0].reason
 
 
 @given(st.lists(st.none() | st.text(st.characters(exclude_categories=["Cs"])), min_size=1))
 def test_a_bare_key_is_written_without_a_record(values: list[str | None]) -> None:
-    found = RecordField("code", STRING, True)
-    written = BothWays("ticks", "key", [found], registry(), shape=Shape.BARE)
+    field = RecordField("code", STRING, True)
+    written = BothWays("ticks", "key", [field], registry(), shape=Shape.BARE)
     assert json.loads(written.schema) == ["null", "string"]
     messages = written.encode(pl.DataFrame({"code": values}, schema={"code": pl.String}))
-    assert [each[5:] for each in messages if each is not None] == [datum(["null", "string"], value) for value in values]
+    assert [message[5:] for message in messages if message is not None] == [datum(["null", "string"], value) for value in values]
 
 
 def test_an_enum_and_a_fixed_are_text_and_bytes() -> None:
     symbols = {"type": "enum", "name": "Side", "symbols": ["BUY", "SELL"]}
     schema = record(("side", ["null", symbols]), ("again", "Side"), ("raw", {"type": "fixed", "name": "Two", "size": 2}))
     fields = (RecordField("side", STRING, True), RecordField("again", STRING), RecordField("raw", BYTES))
-    found = decoded(
+    result = decoded(
         fields, schema, [{"side": "SELL", "again": "BUY", "raw": b"ab"}, {"side": None, "again": "SELL", "raw": b"cd"}]
     )
-    assert found.frame.rows() == [("SELL", "BUY", b"ab"), (None, "SELL", b"cd")]
+    assert result.frame.rows() == [("SELL", "BUY", b"ab"), (None, "SELL", b"cd")]
 
 
 def test_a_schema_that_contains_itself_is_refused_by_name() -> None:

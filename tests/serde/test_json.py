@@ -44,15 +44,15 @@ def written(*fields: RecordField) -> JsonFormat:
 def is_sayable(table: Table) -> bool:
     """JSON has no infinite numbers."""
     fields, frame = table
-    return all(frame[each.name].is_finite().all() for each in fields if isinstance(each.type, FloatType))
+    return all(frame[field.name].is_finite().all() for field in fields if isinstance(field.type, FloatType))
 
 
 @given(records(least=0).filter(is_sayable))
 def test_what_is_written_is_read_back_as_it_was(table: Table) -> None:
     fields, frame = table
-    found = written(*fields).decode(written(*fields).encode(frame))
-    assert found.rejects == ()
-    assert_frame_equal(found.frame, frame)
+    result = written(*fields).decode(written(*fields).encode(frame))
+    assert result.rejects == ()
+    assert_frame_equal(result.frame, frame)
 
 
 @given(records().filter(is_sayable))
@@ -60,7 +60,7 @@ def test_every_message_is_a_json_object_with_the_fields_in_their_order(table: Ta
     fields, frame = table
     for message in written(*fields).encode(frame):
         assert message is not None
-        assert list(json.loads(message)) == [each.name for each in fields]
+        assert list(json.loads(message)) == [field.name for field in fields]
 
 
 def test_messages_are_what_ksqldb_reads() -> None:
@@ -73,7 +73,7 @@ def test_messages_are_what_ksqldb_reads() -> None:
         RecordField("note", STRING, True),
     )
     row = ("nörth", 'a"b', INSTANT, -1_500_000, 3, SOME_DAY, True, b"\xff", [{"key": "k", "value": "v"}], None)
-    frame = pl.DataFrame([row], schema={each.name: each.type.physical for each in fields}, orient="row")
+    frame = pl.DataFrame([row], schema={field.name: field.type.physical for field in fields}, orient="row")
     [message] = written(*fields).encode(frame)
     assert message is not None
     days = (SOME_DAY - date(1970, 1, 1)).days
@@ -83,8 +83,8 @@ def test_messages_are_what_ksqldb_reads() -> None:
     )
 
 
-def one(found: RecordField, text: str) -> Any:
-    result = written(found).decode([f'{{"{found.name}": {text}}}'.encode()])
+def one(field: RecordField, text: str) -> Any:
+    result = written(field).decode([f'{{"{field.name}": {text}}}'.encode()])
     assert result.rejects == ()
     return result.frame.item()
 
@@ -119,35 +119,35 @@ def test_values_are_read_exactly(kind: DataType, text: str, value: Any) -> None:
 
 @pytest.mark.parametrize(("form", "unit"), [("epoch_s", 10**6), ("epoch_ms", 10**3), ("epoch_us", 1)])
 def test_numbers_are_instants_in_the_unit_of_the_entity(form: str, unit: int) -> None:
-    found = RecordField("at", TIMESTAMP, datetime_format=form)
+    field = RecordField("at", TIMESTAMP, datetime_format=form)
     whole = INSTANT.replace(microsecond=0)
     micros = (whole - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1)
-    assert one(found, str(micros // unit)) == whole
+    assert one(field, str(micros // unit)) == whole
     frame = pl.DataFrame({"at": [whole]}, schema={"at": TIMESTAMP.physical})
-    assert written(found).encode(frame) == [f'{{"at":{micros // unit}}}'.encode()]
+    assert written(field).encode(frame) == [f'{{"at":{micros // unit}}}'.encode()]
 
 
 def test_a_datetime_of_a_form_of_its_own_is_text_of_that_form() -> None:
-    found = RecordField("at", TIMESTAMP, nullable=True, datetime_format="%d.%m.%Y %H:%M:%S")
+    field = RecordField("at", TIMESTAMP, nullable=True, datetime_format="%d.%m.%Y %H:%M:%S")
     whole = INSTANT.replace(microsecond=0)
     frame = pl.DataFrame({"at": pl.Series([whole, None], dtype=TIMESTAMP.physical)})
-    assert written(found).encode(frame) == [b'{"at":"08.03.2024 14:30:00"}', b'{"at":null}']
+    assert written(field).encode(frame) == [b'{"at":"08.03.2024 14:30:00"}', b'{"at":null}']
     texts = ['{"at":"08.03.2024 14:30:00"}', '{"at":"2024-03-08T14:30:00Z"}', f'{{"at":{MILLIS - 250}}}']
-    assert written(found).decode([text.encode() for text in texts]).frame["at"].to_list() == [whole] * 3
-    assert "at" in written(found).decode([b'{"at":"8 March"}']).rejects[0].reason
+    assert written(field).decode([text.encode() for text in texts]).frame["at"].to_list() == [whole] * 3
+    assert "at" in written(field).decode([b'{"at":"8 March"}']).rejects[0].reason
     with pytest.raises(DataError, match=r"field at = .*text of the form '%d.%m.%Y %H:%M:%S' would not say all of it"):
-        written(found).encode(pl.DataFrame({"at": pl.Series([INSTANT], dtype=TIMESTAMP.physical)}))
+        written(field).encode(pl.DataFrame({"at": pl.Series([INSTANT], dtype=TIMESTAMP.physical)}))
 
 
 def test_nanoseconds_are_written_and_read() -> None:
-    found = RecordField("at", TIMESTAMP, datetime_format="epoch_ns")
+    field = RecordField("at", TIMESTAMP, datetime_format="epoch_ns")
     frame = pl.DataFrame({"at": [INSTANT]}, schema={"at": TIMESTAMP.physical})
-    assert written(found).encode(frame) == [f'{{"at":{MILLIS}000000}}'.encode()]
-    assert one(found, f"{MILLIS}000000") == INSTANT
+    assert written(field).encode(frame) == [f'{{"at":{MILLIS}000000}}'.encode()]
+    assert one(field, f"{MILLIS}000000") == INSTANT
 
 
 @pytest.mark.parametrize(
-    ("found", "text", "words"),
+    ("field", "text", "words"),
     [
         (RecordField("x", PRICE), "0.0000001", "more than 6 digits behind the point"),
         (RecordField("x", PRICE), "1e12", "is not Decimal(18, 6)"),
@@ -177,8 +177,8 @@ def test_nanoseconds_are_written_and_read() -> None:
         (RecordField("x", INTEGER), "1" * 5000, "ticks-value: "),
     ],
 )
-def test_what_does_not_fit_is_rejected_by_name(found: RecordField, text: str, words: str) -> None:
-    result = written(found).decode([f'{{"x": {text}}}'.encode()])
+def test_what_does_not_fit_is_rejected_by_name(field: RecordField, text: str, words: str) -> None:
+    result = written(field).decode([f'{{"x": {text}}}'.encode()])
     assert result.frame.is_empty()
     assert words in result.rejects[0].reason
 
@@ -198,10 +198,10 @@ def test_what_does_not_fit_is_rejected_by_name(found: RecordField, text: str, wo
 )
 def test_what_is_no_record_is_rejected_and_its_neighbours_are_kept(message: bytes | None, words: str) -> None:
     good = written(*TICK).encode(ticks(2))
-    found = written(*TICK).decode([good[0], message, good[1]])
-    assert_frame_equal(found.frame, ticks(2))
-    assert [each.at for each in found.rejects] == [1]
-    assert words in found.rejects[0].reason
+    result = written(*TICK).decode([good[0], message, good[1]])
+    assert_frame_equal(result.frame, ticks(2))
+    assert [reject.at for reject in result.rejects] == [1]
+    assert words in result.rejects[0].reason
 
 
 def test_names_are_found_by_alias_and_in_another_case_and_others_passed_over() -> None:
@@ -242,6 +242,6 @@ def test_a_decimal_of_too_many_digits_is_not_written() -> None:
 def test_every_digit_of_a_decimal_is_written(value: int, scale: int) -> None:
     [message] = written(RecordField("x", DecimalType(18, scale))).encode(pl.DataFrame({"x": [value]}))
     assert message is not None
-    found = json.loads(message, parse_float=Decimal, parse_int=Decimal)["x"]
-    assert found == Decimal(value).scaleb(-scale)
-    assert -found.as_tuple().exponent == scale
+    result = json.loads(message, parse_float=Decimal, parse_int=Decimal)["x"]
+    assert result == Decimal(value).scaleb(-scale)
+    assert -result.as_tuple().exponent == scale

@@ -68,7 +68,7 @@ NAMES = st.sampled_from(
 
 @st.composite
 def messages(draw: st.DrawFn, fields: tuple[RecordField, ...]) -> bytes | None:
-    """An object with some of the fields, or what is left of it after damage."""
+    """Draw an object with some of the fields, or what is left of it after damage."""
     names = [field.name for field in fields if draw(st.integers(0, 7))] + draw(st.lists(NAMES, max_size=3))
     space = draw(st.sampled_from(["", " ", "\n", "\t\r\n"]))
     pairs = [f"{json.dumps(name)}{space}:{space}{draw(values())}" for name in names]
@@ -87,7 +87,7 @@ def messages(draw: st.DrawFn, fields: tuple[RecordField, ...]) -> bytes | None:
 
 
 def careful(reader: JsonReader, batch: Sequence[bytes | None]) -> tuple[pl.DataFrame, dict[int, str]]:
-    """All records one by one."""
+    """Read all records one by one."""
     rows, problems, _ = reader._careful(batch, range(len(batch)))
     return reader._frame(rows), {position: str(problem) for position, problem in problems.items()}
 

@@ -101,9 +101,9 @@ def test_keys_of_very_different_lengths_do_not_disturb_each_other(parts: list[by
 
 @pytest.mark.parametrize("partitions", [1, 2, 3, 12, 4096])
 def test_partitions_are_counted_from_0(partitions: int) -> None:
-    found = partition_numbers(pl.DataFrame({"key": [str(number) for number in range(50_000)]}), partitions)
-    assert found.dtype == np.int64
-    assert set(found.tolist()) == set(range(partitions))
+    result = partition_numbers(pl.DataFrame({"key": [str(number) for number in range(50_000)]}), partitions)
+    assert result.dtype == np.int64
+    assert set(result.tolist()) == set(range(partitions))
 
 
 @pytest.mark.parametrize("partitions", [1, 12])

@@ -30,9 +30,9 @@ def written(kind: DataType) -> KafkaFormat:
 def test_what_is_written_is_read_back(case: tuple[DataType, list[Any]]) -> None:
     kind, values = case
     frame = pl.DataFrame({"x": values}, schema={"x": kind.physical})
-    found = written(kind).decode(written(kind).encode(frame))
-    assert found.frame["x"].to_list() == values
-    assert found.rejects == ()
+    result = written(kind).decode(written(kind).encode(frame))
+    assert result.frame["x"].to_list() == values
+    assert result.rejects == ()
 
 
 @pytest.mark.parametrize(
@@ -62,9 +62,9 @@ def test_an_integer_of_four_bytes_is_read() -> None:
     ],
 )
 def test_what_is_no_value_is_rejected_by_name(kind: DataType, message: bytes | None, words: str) -> None:
-    found = written(kind).decode([message])
-    assert found.frame.is_empty()
-    assert words in found.rejects[0].reason
+    result = written(kind).decode([message])
+    assert result.frame.is_empty()
+    assert words in result.rejects[0].reason
 
 
 @pytest.mark.parametrize(

@@ -15,12 +15,12 @@ from tests.serde.building import record
 
 
 def schema(*names: str, kind: str = "int", default: Any = None) -> str:
-    """A record; fields have a default if one is given."""
-    found = record(*((name, kind) for name in names), name="r")
+    """Return a record; fields have a default if one is given."""
+    result = record(*((name, kind) for name in names), name="r")
     if default is not None:
-        for each in found["fields"]:
-            each["default"] = default
-    return json.dumps(found)
+        for value in result["fields"]:
+            value["default"] = default
+    return json.dumps(result)
 
 
 def test_a_schema_has_one_number_for_ever() -> None:
@@ -53,7 +53,7 @@ def test_the_newest_schema_is_the_latest_version() -> None:
     latest = registry.latest("a")
     assert latest is not None
     assert (latest.subject, latest.version, latest.number) == ("a", 2, number)
-    assert [each["name"] for each in json.loads(latest.schema)["fields"]] == ["x", "y"]
+    assert [value["name"] for value in json.loads(latest.schema)["fields"]] == ["x", "y"]
 
 
 def test_an_incompatible_schema_is_refused_by_name() -> None:
@@ -128,8 +128,8 @@ def test_numbers_are_offsets_also_where_the_journal_has_holes() -> None:
         """Every second offset is something else, such as the marker of a transaction."""
 
         def load(self, offset: int) -> list[JournalEntry]:
-            every = [JournalEntry(2 * entry.offset, entry.subject, entry.text) for entry in super().load(0)]
-            return [entry for entry in every if entry.offset >= offset]
+            value = [JournalEntry(2 * entry.offset, entry.subject, entry.text) for entry in super().load(0)]
+            return [entry for entry in value if entry.offset >= offset]
 
     registry = EmbeddedRegistry(Sparse(), Compatibility.NONE)
     assert [registry.register("a", schema(name)) for name in "xyz"] == [1, 3, 5]
@@ -148,7 +148,7 @@ def test_all_processes_see_the_same_schemas(wanted: list[tuple[str, list[str]]])
     for registry in [*registries, EmbeddedRegistry(journal)]:
         for (subject, registered), number in taken.items():
             assert registry.register(subject, schema(*registered)) == number
-            assert [each["name"] for each in json.loads(registry.schema(number) or "")["fields"]] == list(registered)
+            assert [value["name"] for value in json.loads(registry.schema(number) or "")["fields"]] == list(registered)
 
 
 def test_threads_share_a_registry() -> None:

@@ -25,10 +25,10 @@ def reasons(reader: Any, writer: Any) -> list[str]:
     return list(unreadable(parse_schema(json.dumps(reader)), parse_schema(json.dumps(writer))))
 
 
-def fields(*each: tuple[str, Any] | tuple[str, Any, Any]) -> dict[str, Any]:
-    """A record; a third part is the default."""
-    found = [{"name": part[0], "type": part[1]} | ({"default": part[2]} if len(part) > 2 else {}) for part in each]
-    return {"type": "record", "name": "r", "fields": found}
+def fields(*parts: tuple[str, Any] | tuple[str, Any, Any]) -> dict[str, Any]:
+    """Return a record; a third part is the default."""
+    result = [{"name": part[0], "type": part[1]} | ({"default": part[2]} if len(part) > 2 else {}) for part in parts]
+    return {"type": "record", "name": "r", "fields": result}
 
 
 @pytest.mark.parametrize(
@@ -106,12 +106,12 @@ VALUES = {"null": None, "int": 1, "long": 2, "double": 0.5, "string": "s", "bool
 @st.composite
 def schemas(draw: st.DrawFn) -> dict[str, Any]:
     names = draw(st.lists(st.sampled_from("abc"), unique=True, max_size=3))
-    found = []
+    result = []
     for name in names:
         kind = draw(SIMPLE)
         first: Any = kind[0] if isinstance(kind, list) else kind
-        found.append((name, kind, VALUES[first]) if draw(st.booleans()) else (name, kind))
-    return fields(*found)
+        result.append((name, kind, VALUES[first]) if draw(st.booleans()) else (name, kind))
+    return fields(*result)
 
 
 def is_read(reader: dict[str, Any], writer: dict[str, Any], value: dict[str, Any]) -> bool:
@@ -127,8 +127,8 @@ def is_read(reader: dict[str, Any], writer: dict[str, Any], value: dict[str, Any
 
 @given(schemas(), schemas())
 def test_compatible_means_that_fastavro_reads_every_branch(reader: dict[str, Any], writer: dict[str, Any]) -> None:
-    first = {each["name"]: VALUES[_branch(each["type"], 0)] for each in writer["fields"]}
-    last = {each["name"]: VALUES[_branch(each["type"], -1)] for each in writer["fields"]}
+    first = {value["name"]: VALUES[_branch(value["type"], 0)] for value in writer["fields"]}
+    last = {value["name"]: VALUES[_branch(value["type"], -1)] for value in writer["fields"]}
     read = [is_read(reader, writer, value) for value in (first, last)]
     assert (not reasons(reader, writer)) == all(read)
 
@@ -183,7 +183,7 @@ def test_names_are_resolved_within_their_namespace() -> None:
         "namespace": "com.example",
         "fields": [{"name": "a", "type": inner}, {"name": "b", "type": "Inner"}, {"name": "c", "type": "com.example.Inner"}],
     }
-    names = [each.type.name for each in parse_schema(json.dumps(outer)).fields]
+    names = [field.type.name for field in parse_schema(json.dumps(outer)).fields]
     assert names == ["com.example.Inner"] * 3
 
 

@@ -49,9 +49,9 @@ ENTITY = entity_model(Everything)
 
 def value_schema() -> dict[str, Any]:
     spec = entity_topic(ENTITY)
-    fields = [each for each in column_fields(spec.columns, ENTITY) if each.name not in spec.keys]
-    found: dict[str, Any] = json.loads(avro_schema(fields, spec.name, "value", "com.example"))
-    return found
+    fields = [field for field in column_fields(spec.columns, ENTITY) if field.name not in spec.keys]
+    result: dict[str, Any] = json.loads(avro_schema(fields, spec.name, "value", "com.example"))
+    return result
 
 
 def test_every_type_has_its_avro_form() -> None:
@@ -84,10 +84,10 @@ def test_fastavro_takes_the_schema() -> None:
 
 def test_key_columns_are_plain_fields_in_their_order() -> None:
     spec = entity_topic(ENTITY)
-    fields = {each.name: each for each in column_fields(spec.columns, ENTITY)}
+    fields = {field.name: field for field in column_fields(spec.columns, ENTITY)}
     schema = json.loads(avro_schema([fields[name] for name in spec.keys], spec.name, "key"))
     assert schema["name"] == "all_kinds_1_key"
-    assert [(each["name"], each["type"]) for each in schema["fields"]] == [
+    assert [(value["name"], value["type"]) for value in schema["fields"]] == [
         ("code", "string"),
         ("at", {"type": "long", "logicalType": "timestamp-millis"}),
     ]
@@ -96,14 +96,14 @@ def test_key_columns_are_plain_fields_in_their_order() -> None:
 def test_columns_without_an_entity_keep_their_types() -> None:
     spec = entity_topic(ENTITY)
     plain = column_fields(spec.columns)
-    assert [(each.name, str(each.type), each.nullable) for each in plain] == [
-        (each.name, each.kind, each.nullable) for each in spec.columns
+    assert [(field.name, str(field.type), field.nullable) for field in plain] == [
+        (field.name, field.kind, field.nullable) for field in spec.columns
     ]
 
 
 def test_instants_that_are_no_entitys_keep_their_microseconds() -> None:
-    [found] = column_fields([TopicColumn("start", "timestamp", TIMESTAMP.physical)])
-    assert found.is_fine
+    [field] = column_fields([TopicColumn("start", "timestamp", TIMESTAMP.physical)])
+    assert field.is_fine
 
 
 def test_a_column_without_an_avro_form_is_named() -> None:

@@ -35,18 +35,18 @@ def test_the_start_of_the_window_stands_behind_the_key_as_the_server_writes_it()
 
 @pytest.mark.parametrize("key", ["KAFKA", "JSON", "AVRO"])
 def test_rows_come_back(key: str) -> None:
-    found = codec(key)
-    assert_frame_equal(found.decode(*found.encode(ROWS)).frame, ROWS)
+    result = codec(key)
+    assert_frame_equal(result.decode(*result.encode(ROWS)).frame, ROWS)
 
 
 def test_what_has_no_window_or_no_key_is_a_reject_and_the_others_are_read() -> None:
-    found = codec("JSON")
-    keys, values = found.encode(ROWS)
-    back = found.decode(
+    result = codec("JSON")
+    keys, values = result.encode(ROWS)
+    back = result.decode(
         [keys[0], b"short", None, b"{torn" + bytes(8), b'{"code":"z"}' + b"\x7f" * 8, keys[1]], [*values, *values, *values]
     )
     assert back.frame["code"].to_list() == ["a,b", ""]
-    assert [each.at for each in back.rejects] == [1, 2, 3, 4]
+    assert [reject.at for reject in back.rejects] == [1, 2, 3, 4]
     assert "5 bytes are too few for the start of a window" in back.rejects[0].reason
     assert "is not the start of a window" in back.rejects[3].reason
 

@@ -48,15 +48,15 @@ class SchemaReader:
 
     def __init__(self, fields: Sequence[RecordField], writer: AvroType, subject: str) -> None:
         self._fields = tuple(fields)
-        written = _written_fields(writer, self._fields, subject)
-        matches = _matches(self._fields, written)
-        self._steps = [(each, *_step(each, matches.get(each.name), subject)) for each in written]
+        written_fields = _written_fields(writer, self._fields, subject)
+        matches = _matches(self._fields, written_fields)
+        self._steps = [(written, *_step(written, matches.get(written.name), subject)) for written in written_fields]
         matched = {field.name for field in matches.values()}
         self._missing = [_default(field, subject) for field in self._fields if field.name not in matched]
         numbers = {field.name: number for number, field in enumerate(self._fields)}
         self._single_steps: list[tuple[int | None, ReadValue | AvroType]] = [
-            (None, each.type) if field is None else (numbers[field.name], required(field, value_reader(field, each.type)))
-            for each, field, _ in self._steps
+            (None, written.type) if field is None else (numbers[field.name], required(field, value_reader(field, written.type)))
+            for written, field, _ in self._steps
         ]
         self._defaults = [None if field.name in matched else physical_default(field) for field in self._fields]
 
@@ -64,7 +64,7 @@ class SchemaReader:
         """Return a row for each message; those of messages that are marked mean nothing."""
         columns = {}
         for written, field, read in self._steps:
-            cursor.place = f"field {written.name}"
+            cursor.label = f"field {written.name}"
             if field is None or read is None:
                 skip(cursor, written.type)
             else:
@@ -103,7 +103,7 @@ def _written_fields(writer: AvroType, fields: Sequence[RecordField], subject: st
 
 def _matches(fields: Sequence[RecordField], written: Sequence[AvroField]) -> dict[str, RecordField]:
     """Return by the name of a written field the field that it is read as."""
-    written_names = [each.name for each in written]
+    written_names = [field.name for field in written]
     matches: dict[str, RecordField] = {}
     left = []
     for field in fields:

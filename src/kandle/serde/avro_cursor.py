@@ -73,6 +73,9 @@ class ColumnCursor:
         rows: Numbers of the messages that are read.
         positions: Where each is read next, in the bytes of the block.
         ends: Where each ends.
+
+    Attributes:
+        label: What is being read, for the reasons of messages that cannot be read.
     """
 
     def __init__(self, block: MessageBlock, rows: IntArray, positions: IntArray, ends: IntArray) -> None:
@@ -80,7 +83,7 @@ class ColumnCursor:
         self.rows = rows
         self.positions = positions
         self.ends = ends
-        self.place = "the record"
+        self.label = "the record"
 
     @classmethod
     def over(cls, block: MessageBlock, skipped: int) -> ColumnCursor:
@@ -93,7 +96,7 @@ class ColumnCursor:
     def part(self, chosen: IntArray) -> ColumnCursor:
         """Return a cursor over some of the messages."""
         part = ColumnCursor(self.block, self.rows[chosen], self.positions[chosen], self.ends[chosen])
-        part.place = self.place
+        part.label = self.label
         return part
 
     def join(self, part: ColumnCursor, chosen: IntArray) -> None:
@@ -105,12 +108,12 @@ class ColumnCursor:
         if good.all():
             return
         bad = np.flatnonzero(~good)
-        self.block.mark(self.rows[bad], f"{self.place}: {reason}")
+        self.block.mark(self.rows[bad], f"{self.label}: {reason}")
         self.positions[bad] = self.ends[bad]
 
     def finish(self) -> None:
         """Mark the messages that have not ended."""
-        self.place = "the record"
+        self.label = "the record"
         self.require(self.positions == self.ends, "there are bytes behind its last field")
 
     def _advance(self, lengths: IntArray) -> None:

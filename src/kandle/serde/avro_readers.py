@@ -55,7 +55,7 @@ def _single_values(cursor: ColumnCursor, writer: AvroType, convert: Callable[[An
             if convert is not None:
                 value = convert(value)
         except DataError as error:
-            block.reasons.setdefault(row, f"{cursor.place}: {error}")
+            block.reasons.setdefault(row, f"{cursor.label}: {error}")
             reader.position, value = end, None
         positions[number] = reader.position
         values.append(value)
@@ -64,7 +64,12 @@ def _single_values(cursor: ColumnCursor, writer: AvroType, convert: Callable[[An
 
 
 def skip(cursor: ColumnCursor, writer: AvroType) -> None:
-    """Move on behind a field that nobody asks for."""
+    """Move on behind a value that is not read.
+
+    Args:
+        cursor: Where the values start.
+        writer: Their type.
+    """
     if writer.kind in ("int", "long", "enum"):
         cursor.varints()
     elif writer.kind in ("string", "bytes"):
@@ -74,8 +79,8 @@ def skip(cursor: ColumnCursor, writer: AvroType) -> None:
     elif writer.kind == "union":
         _skip_union(cursor, writer)
     elif writer.kind == "record":
-        for each in writer.fields:
-            skip(cursor, each.type)
+        for field in writer.fields:
+            skip(cursor, field.type)
     elif writer.kind != "null":
         _single_values(cursor, writer)
 

@@ -13,40 +13,20 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterable, Sequence
-from decimal import Decimal, InvalidOperation
 from operator import attrgetter
-from typing import Annotated, Any, NamedTuple, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 import msgspec
 import numpy as np
 import polars as pl
 
-from kandle.model.parsing import decimal_from_text, timestamp_from_text
-from kandle.model.types import (
-    DAY_BOUNDS,
-    INSTANT_BOUNDS,
-    INTEGER_BOUNDS,
-    BytesType,
-    DataType,
-    DateType,
-    DecimalType,
-    StringMapType,
-    StringType,
-    TimestampType,
-    UuidType,
-)
-from kandle.serde.json_values import NANOSECONDS, NUMBER, column_of, default_value, epoch_unit, is_pattern, json_value
+from kandle.model.types import StringMapType
+from kandle.serde.json_columns import physical_column, struct_type
+from kandle.serde.json_values import column_of, decimal_of, default_value, json_value
 from kandle.serde.port import BoolArray, Messages, RecordField, has_default, physical_default
 
 MOST_FOREIGN_NAMES = 100
 """Names of no field for which a struct has room; records with others are read one by one."""
-
-ISO_DAY = r"^\d{4}-\d{2}-\d{2}$"
-ISO_INSTANT = r"^\d{4}-\d{2}-\d{2}T[0-2]\d:[0-5]\d:[0-5]\d(\.\d{1,6})?(Z|[+-]([01]\d|2[0-3]):[0-5]\d)$"
-CANONICAL_UUID = r"^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$"
-
-BEYOND_DECIMAL = Decimal("Infinity"), Decimal("1e-999999")
-"""Stand for numbers whose exponent `Decimal` cannot hold: too large for any type, and too small for any but a float's 0."""
 
 
 class JsonProblem(NamedTuple):
@@ -149,7 +129,7 @@ class JsonReader:
         if message is None:
             raise ValueError("there is no record (null)")
         try:
-            content = json.loads(message.decode(), parse_float=_decimal_of, parse_constant=_refuse_constant)
+            content = json.loads(message.decode(), parse_float=decimal_of, parse_constant=_refuse_constant)
         except ValueError as error:
             raise ValueError(f"it is not JSON: {error}") from None
         if isinstance(content, dict) and not (self._is_bare and self.fields[0].name not in content):
@@ -178,13 +158,6 @@ class JsonReader:
 
 
 _KINDS: dict[type, str] = {list: "an array", type(None): "null"}
-
-
-def _decimal_of(text: str) -> Decimal:
-    try:
-        return Decimal(text)
-    except InvalidOperation:
-        return BEYOND_DECIMAL["e-" in text.lower()]
 
 
 def _refuse_constant(name: str) -> NoReturn:
@@ -223,7 +196,7 @@ class _Bare(_Decoding):
     """Values of one field."""
 
     def __init__(self, field: RecordField) -> None:
-        super().__init__(_hint(field))
+        super().__init__(struct_type(field))
         self._field = field
 
     def decode(self, messages: Messages) -> tuple[Structs, list[int]]:
@@ -235,7 +208,7 @@ class _Bare(_Decoding):
 
     def columns(self, structs: Structs) -> tuple[list[pl.Series], BoolArray | None]:
         """Return the column, and which of its rows must be read one by one."""
-        column, doubtful = _column(self._field, structs)
+        column, doubtful = physical_column(self._field, structs)
         return [column], doubtful
 
 
@@ -300,18 +273,18 @@ def _unset(struct: Any) -> Any:
 def _attribute(field: RecordField, *, is_only: bool) -> tuple[Any, Any]:
     """Return type and default of an attribute that holds the field, under the only name that records have for it or not."""
     if is_only and not has_default(field):
-        return _hint(field), msgspec.NODEFAULT
+        return struct_type(field), msgspec.NODEFAULT
     if is_only and physical_default(field) is None:
-        return _hint(field), None
-    return _hint(field) | msgspec.UnsetType, msgspec.UNSET
+        return struct_type(field), None
+    return struct_type(field) | msgspec.UnsetType, msgspec.UNSET
 
 
 def _with_default(field: RecordField, values: list[Any]) -> tuple[pl.Series, BoolArray | None]:
     """Return a column, with the default where there is no value, and which of its rows must be read one by one."""
     if msgspec.UNSET not in values:
-        return _column(field, values)
+        return physical_column(field, values)
     missing = np.fromiter((value is msgspec.UNSET for value in values), np.bool_, len(values))
-    column, doubtful = _column(field, [None if value is msgspec.UNSET else value for value in values])
+    column, doubtful = physical_column(field, [None if value is msgspec.UNSET else value for value in values])
     doubtful = np.zeros(len(values), np.bool_) if doubtful is None else doubtful
     if not has_default(field):
         return column, doubtful | missing
@@ -319,132 +292,3 @@ def _with_default(field: RecordField, values: list[Any]) -> tuple[pl.Series, Boo
     column = default.new_from_index(0, len(values)).zip_with(pl.Series(missing), column)
     doubtful &= ~missing
     return column, doubtful if doubtful.any() else None
-
-
-def _hint(field: RecordField) -> Any:
-    """Return the type by which msgspec reads the field's values."""
-    kind = field.type.row.json
-    if kind is int:
-        kind = Annotated[int, msgspec.Meta(ge=INTEGER_BOUNDS[0], le=INTEGER_BOUNDS[1])]
-    elif isinstance(field.type, StringType) and field.type.max_length is not None:
-        kind = Annotated[str, msgspec.Meta(max_length=field.type.max_length)]
-    return kind | None if field.nullable else kind
-
-
-def _column(field: RecordField, values: list[Any]) -> tuple[pl.Series, BoolArray | None]:
-    """Return a physical column, and which of its rows must be read one by one: NULL says nothing there."""
-    convert = _CONVERTERS.get(type(field.type), _plain)
-    column = convert(field, values).alias(field.name)
-    nulls = column.null_count()
-    if not nulls or (field.nullable and nulls == values.count(None)):
-        return column, None
-    wrong: BoolArray = column.is_null().to_numpy()
-    if field.nullable:
-        wrong = wrong & np.fromiter((value is not None for value in values), np.bool_, len(values))
-    return column, wrong
-
-
-def _plain(field: RecordField, values: list[Any]) -> pl.Series:
-    return pl.Series(values, dtype=field.type.physical)
-
-
-def _one_by_one(field: RecordField, values: list[Any]) -> pl.Series:
-    """Return a column of values of any kind, NULL where one cannot be taken."""
-    return column_of(field, [_single(field, value) for value in values])
-
-
-def _single(field: RecordField, value: Any) -> Any:
-    try:
-        return None if value is None else json_value(field, _decimal_of(value.decode()) if type(value) is bytes else value)
-    except ValueError:
-        return None
-
-
-def _decimals(field: RecordField, values: list[Any]) -> pl.Series:
-    assert isinstance(field.type, DecimalType)
-    if not {bytes, type(None)}.issuperset(map(type, values)):
-        values = [value if type(value) is bytes else _number_text(value) for value in values]
-    numbers = decimal_from_text(pl.Series(values, dtype=pl.Binary).cast(pl.String), field.type.scale)
-    return _within(numbers, *field.type.bounds).cast(field.type.physical)
-
-
-def _number_text(value: Any) -> bytes | None:
-    if type(value) is int:
-        return b"%d" % value
-    is_number = type(value) is str and re.fullmatch(NUMBER, value, re.ASCII) is not None
-    return value.encode() if is_number else None
-
-
-def _within(numbers: pl.Series, first: int, last: int) -> pl.Series:
-    """Return the numbers, NULL where they are not within bounds."""
-    low: Any = numbers.min()
-    high: Any = numbers.max()
-    if low is None or (first <= low and high <= last):
-        return numbers
-    fits = pl.col("v").is_between(pl.lit(first, dtype=numbers.dtype), pl.lit(last, dtype=numbers.dtype))
-    return numbers.to_frame("v").select(pl.when(fits).then(pl.col("v"))).to_series()
-
-
-def _whole_numbers(values: list[Any]) -> pl.Series | None:
-    """Return a column of integers of 64 bits; None if the values are not such, or NULL."""
-    if not {int, type(None)}.issuperset(map(type, values)):
-        return None
-    try:
-        return pl.Series(values, dtype=pl.Int64)
-    except (OverflowError, TypeError):
-        return None
-
-
-def _texts(values: list[Any], form: str) -> pl.Series | None:
-    """Return a column of texts of a form; None if not all are such, or NULL."""
-    if not {str, type(None)}.issuperset(map(type, values)):
-        return None
-    column = pl.Series(values, dtype=pl.String)
-    return column if column.str.contains(form).all() else None
-
-
-def _dates(field: RecordField, values: list[Any]) -> pl.Series:
-    days = _whole_numbers(values)
-    if days is None:
-        texts = _texts(values, ISO_DAY)
-        if texts is None:
-            return _one_by_one(field, values)
-        days = texts.str.to_date("%Y-%m-%d", strict=False).to_physical()
-    return _within(days, *DAY_BOUNDS).cast(pl.Int32).cast(field.type.physical)
-
-
-def _timestamps(field: RecordField, values: list[Any]) -> pl.Series:
-    numbers = _whole_numbers(values)
-    if numbers is not None and field.datetime_format == NANOSECONDS:
-        numbers = numbers.set((numbers % 1_000 != 0).fill_null(False), None) // 1_000
-    elif numbers is not None:
-        unit = epoch_unit(field)
-        numbers = _within(numbers, -(-INSTANT_BOUNDS[0] // unit), INSTANT_BOUNDS[1] // unit) * unit
-    else:
-        pattern = field.datetime_format if is_pattern(field.datetime_format) else None
-        texts = _texts(values, "" if pattern else ISO_INSTANT)
-        if texts is None:
-            return _one_by_one(field, values)
-        numbers = timestamp_from_text(texts, pattern).to_physical()
-    # A pattern may say a year that Python does not know; the rules for single values leave those to the reader of the text.
-    return _within(numbers, *INSTANT_BOUNDS).cast(field.type.physical)
-
-
-def _uuids(field: RecordField, values: list[Any]) -> pl.Series:
-    texts = pl.Series(values, dtype=pl.String).str.to_lowercase()
-    return texts if texts.str.contains(CANONICAL_UUID).all() else _one_by_one(field, values)
-
-
-def _maps(field: RecordField, values: list[Any]) -> pl.Series:
-    entries = [None if value is None else [{"key": key, "value": text} for key, text in value.items()] for value in values]
-    return pl.Series(entries, dtype=field.type.physical)
-
-
-_CONVERTERS: dict[type[DataType], Callable[[RecordField, list[Any]], pl.Series]] = {
-    DecimalType: _decimals,
-    UuidType: _uuids,
-    BytesType: _one_by_one,
-    DateType: _dates,
-    TimestampType: _timestamps,
-    StringMapType: _maps,
-}

@@ -1,6 +1,6 @@
 """What a JSON value may be for each data type: the rules, applied to one value at a time.
 
-`json_reading` applies the same rules to whole columns and comes here for every value that is out of the ordinary, and for the
+`json_columns` applies the same rules to whole columns and comes here for every value that is out of the ordinary, and for the
 reason why a value cannot be taken.
 """
 
@@ -12,7 +12,7 @@ import re
 import uuid
 from collections.abc import Callable
 from datetime import date
-from decimal import Decimal
+from decimal import Decimal, InvalidOperation
 from typing import Any
 
 import polars as pl
@@ -46,6 +46,9 @@ NUMBER = r"-?\d{1,100}(\.\d{1,100})?([eE][+-]?\d{1,6})?"
 """Text that is taken for a number."""
 SURROGATES = "[\ud800-\udfff]"
 
+BEYOND_DECIMAL = Decimal("Infinity"), Decimal("1e-999999")
+"""Stand for numbers whose exponent `Decimal` cannot hold: too large for any type, and too small for any but a float's 0."""
+
 
 def is_pattern(datetime_format: str | None) -> bool:
     """Return whether instants are text of a form of their own."""
@@ -55,6 +58,14 @@ def is_pattern(datetime_format: str | None) -> bool:
 def epoch_unit(field: RecordField) -> int:
     """Return the microseconds of one unit of an instant that is a number; not for nanoseconds."""
     return EPOCH_FORMATS.get(field.datetime_format or "") or MILLISECOND
+
+
+def decimal_of(text: str) -> Decimal:
+    """Return a number with a point or an exponent, exactly unless its exponent is beyond all bounds."""
+    try:
+        return Decimal(text)
+    except InvalidOperation:
+        return BEYOND_DECIMAL["e-" in text.lower()]
 
 
 def column_of(field: RecordField, values: list[Any]) -> pl.Series:

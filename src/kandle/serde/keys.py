@@ -1,8 +1,10 @@
-"""Logical keys as text and as bytes, and the partition that their hash gives: the same as a Java producer of Kafka chooses.
+"""Logical keys as text and as bytes, and the partition that their hash gives: the one that a Java producer of Kafka chooses.
 
-A logical key is one value or several parts. Its text joins the texts of its parts with NUL. Its bytes are those of the text in
+A logical key is one value or several parts. Its text is that of its parts, joined by NUL. Its bytes are those of the text in
 UTF-8 (so one string is what Java's StringSerializer writes), except that a single Int64 is 8 bytes, big endian, as Java's
 LongSerializer writes it.
+
+The hash is written here for whole columns of keys; confluent_kafka has it for one key at a time, and only inside its producer.
 """
 
 from __future__ import annotations
@@ -53,17 +55,26 @@ _TEXTS: dict[type, Callable[[Any], str]] = {
 
 
 def key_text(parts: Sequence[object]) -> str:
-    """The text of a logical key: the texts of its parts, in their order, joined by NUL.
+    """Return the text of a logical key.
 
     None is empty text, an integer its decimal digits (a decimal is given as its scaled integer), a boolean `true` or `false`, a
     float its shortest exact form, a date ISO 8601, an instant ISO 8601 in UTC with `Z` and with microseconds only where they are
-    not 0, bytes are hexadecimal digits. A part of any other type is a ModelError.
+    not 0, bytes are hexadecimal digits.
+
+    Args:
+        parts: The parts of the key, in their order.
+
+    Returns:
+        The texts of the parts, joined by NUL.
+
+    Raises:
+        ModelError: A part is of another type, or a datetime without a zone.
     """
     return SEPARATOR.join([_TEXTS.get(type(part), _other_text)(part) for part in parts])
 
 
 def _other_text(part: object) -> str:
-    """The text of an instance of a subclass."""
+    """Return the text of an instance of a subclass."""
     for base in type(part).__mro__:
         if base in _TEXTS:
             return _TEXTS[base](part)
@@ -72,7 +83,7 @@ def _other_text(part: object) -> str:
 
 
 def murmur2(data: bytes) -> int:
-    """The hash of Java Kafka's `Utils.murmur2`, a signed 32-bit integer."""
+    """Return the hash of Java Kafka's `Utils.murmur2`, a signed 32-bit integer."""
     hashed = SEED ^ len(data)
     whole = len(data) & ~3
     for at in range(0, whole, 4):
@@ -87,24 +98,29 @@ def murmur2(data: bytes) -> int:
 
 
 def partition_numbers(keys: pl.DataFrame, partitions: int) -> IntArray:
-    """The partition, 0 .. partitions - 1, of each row's logical key, whose parts are the columns in their order.
+    """Return the partition of each row's logical key: `toPositive(murmur2(bytes)) % partitions`, as in Java's Kafka.
 
-    Columns are physical: decimals are scaled integers. It is `toPositive(murmur2(bytes)) % partitions`, as in Java's Kafka.
+    Args:
+        keys: The parts of the keys as physical columns, in their order.
+        partitions: How many partitions there are.
+
+    Returns:
+        A number from 0 to `partitions - 1` for each row.
     """
     if partitions == 1 or keys.is_empty():
         return np.zeros(keys.height, np.int64)
-    distinct, places = _distinct(keys)
+    distinct, key_numbers = _distinct(keys)
     numbers = (_hashes(_key_bytes(distinct)) & LOW_31).astype(np.int64) % partitions
-    return numbers[places]
+    return numbers[key_numbers]
 
 
 def _distinct(keys: pl.DataFrame) -> tuple[pl.DataFrame, IntArray]:
-    """Each key once, and for each row which of them it has."""
+    """Return the distinct keys, and for each row the number of its key among them."""
     groups = keys.with_row_index(ROW).group_by(keys.columns).agg(ROW)
     rows = groups[ROW].explode().to_numpy()
-    places = np.empty(keys.height, np.int64)
-    places[rows] = np.repeat(np.arange(groups.height), groups[ROW].list.len().to_numpy())
-    return groups.drop(ROW), places
+    key_numbers = np.empty(keys.height, np.int64)
+    key_numbers[rows] = np.repeat(np.arange(groups.height), groups[ROW].list.len().to_numpy())
+    return groups.drop(ROW), key_numbers
 
 
 def _key_bytes(distinct: pl.DataFrame) -> list[bytes]:
@@ -114,7 +130,7 @@ def _key_bytes(distinct: pl.DataFrame) -> list[bytes]:
 
 
 def _hashes(keys: Sequence[bytes]) -> WordArray:
-    """murmur2 of each, unsigned."""
+    """Return the unsigned hash of each key."""
     lengths = np.array([len(key) for key in keys], np.int64)
     order = np.argsort(-lengths, kind="stable")
     hashed = np.empty(len(keys), np.uint32)
@@ -123,7 +139,7 @@ def _hashes(keys: Sequence[bytes]) -> WordArray:
 
 
 def _hashes_of_falling_lengths(keys: Sequence[bytes], lengths: IntArray) -> WordArray:
-    """murmur2 of each, longest first: one pass per word over the keys that have it, which are the first ones."""
+    """Return the unsigned hash of each key, longest first: one pass per word over the keys that have it, which come first."""
     words, starts = _words(keys, lengths)
     whole = lengths // 4
     hashed: WordArray = (lengths ^ SEED).astype(np.uint32)
@@ -138,7 +154,7 @@ def _hashes_of_falling_lengths(keys: Sequence[bytes], lengths: IntArray) -> Word
 
 
 def _words(keys: Sequence[bytes], lengths: IntArray) -> tuple[WordArray, IntArray]:
-    """All keys as 32-bit words, each filled up with zeros to whole words, and the place of each one's first word."""
+    """Return all keys as 32-bit words, each filled up with zeros to whole words, and the position of each key's first word."""
     counts = (lengths + 3) // 4
     filled = b"".join([key.ljust(int(count) * 4, b"\0") for key, count in zip(keys, counts, strict=True)])
     return np.frombuffer(filled, "<u4"), np.cumsum(counts) - counts

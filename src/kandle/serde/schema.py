@@ -1,4 +1,4 @@
-"""Avro schemas of a topic's records, made from its fields: what ksqlDB, Java and other clients of the topic read."""
+"""Avro schemas: those of a topic's records, made from its fields, and those of other programs, as types that can be read."""
 
 from __future__ import annotations
 
@@ -8,20 +8,17 @@ import math
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import date
 from enum import Enum
 from typing import Any, Literal
 
 from kandle.errors import SchemaError
 from kandle.model.entity import MISSING
 from kandle.model.parsing import scaled
-from kandle.model.types import BytesType, DataType, DateType, DecimalType, TimestampType, UuidType
+from kandle.model.types import EPOCH_ORDINAL, BytesType, DataType, DateType, DecimalType, TimestampType, UuidType
 from kandle.serde.port import RecordField
 from kandle.time.timeframe import to_instant
 
 Side = Literal["key", "value"]
-
-EPOCH_DAY = date(1970, 1, 1)
 
 
 class Shape(Enum):
@@ -32,22 +29,35 @@ class Shape(Enum):
 
 
 def record_name(topic: str, side: Side) -> str:
-    """`bars-1m` and `key` become `bars_1m_key`, a name that Avro takes."""
+    """Return the name of a topic's records, which Avro takes: `bars-1m` and `key` become `bars_1m_key`."""
     name = re.sub(r"[^A-Za-z0-9_]", "_", f"{topic}-{side}")
     return name if not name[0].isdigit() else f"_{name}"
 
 
 def avro_schema(fields: Sequence[RecordField], topic: str, side: Side, namespace: str | None = None) -> str:
-    """The schema of a topic's key or value record as JSON."""
+    """Return the schema of a topic's key or value record.
+
+    Args:
+        fields: The fields of the record.
+        topic: The topic.
+        side: Whether the record is a key or a value.
+        namespace: The namespace of the record's name.
+
+    Returns:
+        The schema as JSON.
+
+    Raises:
+        SchemaError: A name or a default cannot stand in a schema of Avro; names topic and field.
+    """
     record: dict[str, Any] = {"type": "record", "name": record_name(topic, side)}
     if namespace is not None:
         record["namespace"] = _checked_namespace(namespace)
-    record["fields"] = [_avro_field(each, topic) for each in fields]
+    record["fields"] = [_avro_field(field, topic) for field in fields]
     return json.dumps(record, separators=(",", ":"))
 
 
 def bare_schema(field: RecordField) -> str:
-    """The schema of a field that stands for itself, without a record around it."""
+    """Return the schema of a field that stands for itself, without a record around it, as JSON."""
     kind = avro_type(field)
     return json.dumps(["null", kind] if field.nullable else kind, separators=(",", ":"))
 
@@ -77,12 +87,12 @@ def _avro_field(field: RecordField, topic: str) -> dict[str, Any]:
 
 
 def null_branch(field: RecordField) -> int:
-    """Which branch of a nullable field's union is null."""
+    """Return the number of the branch that is null in a nullable field's union."""
     return 0 if field.default is MISSING or field.default is None else 1
 
 
 def avro_type(field: RecordField) -> Any:
-    """The Avro type of a field's values."""
+    """Return the Avro type of a field's values, as JSON content."""
     kind = field.type
     return kind.avro_micros if isinstance(kind, TimestampType) and field.is_fine else kind.avro
 
@@ -110,14 +120,15 @@ def _instant_default(field: RecordField) -> int:
 
 
 def decimal_bytes(value: int) -> bytes:
-    """Two's complement, big endian, as short as it can be: what Java's `BigInteger.toByteArray` gives."""
+    """Return two's complement, big endian, as short as it can be: what Java's `BigInteger.toByteArray` gives."""
     return value.to_bytes((value if value >= 0 else ~value).bit_length() // 8 + 1, "big", signed=True)
 
 
 def _decimal_default(field: RecordField) -> str:
     assert isinstance(field.type, DecimalType)
     value = scaled(field.default, field.type.scale)
-    if abs(value) >= 10**field.type.precision:
+    least, greatest = field.type.bounds
+    if not least <= value <= greatest:
         raise ValueError("it has too many digits")
     return decimal_bytes(value).decode("latin-1")
 
@@ -125,25 +136,25 @@ def _decimal_default(field: RecordField) -> str:
 _DEFAULTS: dict[type[DataType], Callable[[RecordField], Any]] = {
     DecimalType: _decimal_default,
     TimestampType: _instant_default,
-    DateType: lambda field: (field.default - EPOCH_DAY).days,
+    DateType: lambda field: field.default.toordinal() - EPOCH_ORDINAL,
     UuidType: lambda field: str(field.default),
     BytesType: lambda field: field.default.decode("latin-1"),
 }
 
 
 def canonical(schema: str) -> str:
-    """The same text for schemas that differ only in spaces, the order of attributes and documentation."""
+    """Return the same text for schemas that differ only in spaces, the order of attributes and documentation."""
     return json.dumps(_undocumented(json.loads(schema)), separators=(",", ":"), sort_keys=True)
 
 
 def _undocumented(content: Any) -> Any:
     if isinstance(content, dict):
-        return {name: each if name == "default" else _undocumented(each) for name, each in content.items() if name != "doc"}
-    return [_undocumented(each) for each in content] if isinstance(content, list) else content
+        return {name: value if name == "default" else _undocumented(value) for name, value in content.items() if name != "doc"}
+    return [_undocumented(value) for value in content] if isinstance(content, list) else content
 
 
 def fingerprint(schema: str) -> str:
-    """32 hexadecimal digits of the canonical text; logical types, defaults and aliases count."""
+    """Return 32 hexadecimal digits that tell schemas apart; logical types, defaults and aliases count."""
     return hashlib.sha256(canonical(schema).encode()).hexdigest()[:32]
 
 
@@ -153,9 +164,20 @@ NAMED = ("record", "error", "enum", "fixed")
 
 @dataclass(frozen=True, slots=True)
 class AvroType:
-    """One type: `kind` is its Avro word. Other attributes are there where the kind has them.
+    """One type of Avro.
 
-    `parts` are the branches of a union, the items of an array or the values of a map.
+    Args:
+        kind: Its word in schemas, such as `long` or `union`; the other arguments are for kinds that have them.
+        logical: The logical type.
+        precision: Digits of a decimal.
+        scale: Digits of a decimal behind the point.
+        name: The name of a record, enum or fixed, with its namespace.
+        aliases: Other names of it.
+        size: Bytes of a fixed.
+        symbols: Symbols of an enum.
+        symbol_default: The symbol that stands for unknown ones.
+        parts: The branches of a union, the items of an array or the values of a map.
+        fields: The fields of a record.
     """
 
     kind: str
@@ -193,7 +215,14 @@ class AvroField:
 
 
 def parse_schema(text: str) -> AvroType:
-    """The type that a schema's JSON describes; SchemaError says what is wrong with it."""
+    """Return the type that a schema describes.
+
+    Args:
+        text: The schema as JSON.
+
+    Raises:
+        SchemaError: It is not an Avro schema, or one of a type that contains itself.
+    """
     try:
         return _Parser().type(json.loads(text), "")
     except (ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
@@ -208,7 +237,7 @@ class _Parser:
         if isinstance(content, str):
             return AvroType(content) if content in PRIMITIVES else self._reference(content, namespace)
         if isinstance(content, list):
-            return AvroType("union", parts=tuple(self.type(each, namespace) for each in content))
+            return AvroType("union", parts=tuple(self.type(value, namespace) for value in content))
         kind = content["type"]
         if kind in NAMED:
             return self._define(kind, content, namespace)
@@ -238,7 +267,7 @@ class _Parser:
         elif kind == "fixed":
             field = _logical(AvroType("fixed", name=name, size=int(content["size"])), content)
         else:
-            fields = tuple(self._field(each, inner) for each in content["fields"])
+            fields = tuple(self._field(value, inner) for value in content["fields"])
             field = AvroType("record", name=name, aliases=aliases, fields=fields)
         self._named[name] = field
         return field
@@ -268,7 +297,7 @@ _LOGICAL = {
 
 
 def _logical(plain: AvroType, content: dict[str, Any]) -> AvroType:
-    """With its logical type; one that is unknown or does not go with the type is ignored, as Avro says."""
+    """Return a type with its logical type; one that is unknown or does not go with the type is ignored, as Avro says."""
     logical = content.get("logicalType")
     if logical not in _LOGICAL or plain.kind not in _LOGICAL[logical]:
         return plain
