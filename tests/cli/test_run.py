@@ -17,7 +17,7 @@ from kandle.cli.demo_market import Market, Tick
 from kandle.cli.run import ProgressReport
 from kandle.context.options import Options
 from kandle.log.embedded.log import EmbeddedLog
-from kandle.runtime.counters import Counters, Health, QueryHealth, State, TimeframeCounters
+from kandle.runtime.counters import Counters, Health, QueryHealth, QueryState, TimeframeCounters
 from kandle.time.clock import SystemClock
 from kandle.time.timeframe import SECOND, from_instant
 from tests.cli.commands import Here, Processes, failure, run
@@ -208,7 +208,7 @@ def test_what_was_done_is_told_when_there_is_something_new(caplog: pytest.LogCap
 
     def health(**counted: int) -> Health:
         counters = Counters(timeframes=frames, **counted)
-        query = QueryHealth("Bar", "market-bars", State.RUNNING, True, (0,), 7, 2, 0, 1, None, None, counters)
+        query = QueryHealth("Bar", "market-bars", QueryState.RUNNING, True, (0,), 7, 2, 0, 1, None, None, counters)
         return Health("one", (query,))
 
     report = ProgressReport()

@@ -36,7 +36,7 @@ def careless() -> Iterator[Cluster]:
 
 @pytest.fixture(autouse=True)
 def watchful(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(kandle.runtime.runtime, "WATCHED_EVERY", 0.5)
+    monkeypatch.setattr(kandle.runtime.runtime, "WATCH_INTERVAL", 0.5)
 
 
 def options(cluster: Cluster, app: Application) -> dict[str, Any]:

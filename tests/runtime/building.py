@@ -18,14 +18,14 @@ from kandle.model.entity import entity_model
 from kandle.model.mapping import mapping
 from kandle.plan.plan import Plan, plan
 from kandle.plan.topics import QueryTopics, Retentions, entity_topic
+from kandle.runtime.committing import Pace
 from kandle.runtime.counters import Counters, TimeframeCounters
-from kandle.runtime.heartbeats import Leadership, Sender
-from kandle.runtime.planner import DueBeat, Planner
-from kandle.runtime.preparing import prepared_topics
+from kandle.runtime.heartbeats import HeartbeatSender, Leadership
+from kandle.runtime.planner import DueHeartbeat, HeartbeatPlanner
+from kandle.runtime.preparing import prepare_topics
 from kandle.runtime.schedule import ScheduleProvider
-from kandle.runtime.state import Replica
-from kandle.runtime.surroundings import Surroundings
-from kandle.runtime.worker import Pace, Worker
+from kandle.runtime.state import Replica, TaskContext
+from kandle.runtime.worker import Worker
 from kandle.store.port import Store
 from kandle.time.clock import ManualClock
 from kandle.time.timeframe import HOUR, MINUTE, SECOND, from_instant, parse_instant, to_instant
@@ -35,7 +35,7 @@ FRIDAY = "2024-03-08"
 GROUP = "tests-bars"
 FINALS = "bars_1m_final"
 
-Restoring = Callable[[Surroundings, int], Replica]
+Restoring = Callable[[TaskContext, int], Replica]
 """How a worker gets the state of a partition that has come."""
 
 
@@ -103,7 +103,7 @@ class Parts:
         model = context.model()
         self.plan: Plan = plan(model.queries[Bar])
         self._ensure(model.entities.values(), partitions)
-        self.topics: QueryTopics = prepared_topics(self.log, [self.plan], Retentions())[0]
+        self.topics: QueryTopics = prepare_topics(self.log, [self.plan], Retentions())[0]
         self.counters = Counters(timeframes={bar.name: TimeframeCounters() for bar in self.plan.emitted})
 
     def _ensure(self, entities: Iterable[Any], partitions: int) -> None:
@@ -126,19 +126,21 @@ class Parts:
     def provider(self, **settings: Any) -> ScheduleProvider:
         return ScheduleProvider(self.log, self.plan.query, self.clock, **settings)
 
-    def around(
+    def context(
         self, schedule: ScheduleProvider | None = None, store: Store | None = None, expiry: int | None = None
-    ) -> Surroundings:
-        return Surroundings(self.log, self.clock, self.topics, self.counters, schedule, store, expiry)
+    ) -> TaskContext:
+        return TaskContext(self.log, self.clock, self.topics, self.counters, schedule, store, expiry)
 
-    def worker(self, member: str = "one", around: Surroundings | None = None, **pace: int) -> Worker:
+    def worker(self, member: str = "one", context: TaskContext | None = None, **pace: int) -> Worker:
         """A worker with leadership of its own, driven by `step`."""
         spec = GroupSpec(GROUP, self.group_spec.topics, member)
         leadership = Leadership(GROUP, self.topics.heartbeats)
-        return Worker(around or self.around(), spec, leadership, Pace(**({"commit_interval": 1} | pace)))
+        return Worker(context or self.context(), spec, leadership, Pace(**({"commit_interval": 1} | pace)))
 
-    def planner(self, backfill: int = MINUTE) -> Planner:
-        return Planner(self.plan.base.timeframe, {bar.grace for bar in self.plan.bars}, zone=self.plan.zone, backfill=backfill)
+    def planner(self, backfill: int = MINUTE) -> HeartbeatPlanner:
+        return HeartbeatPlanner(
+            self.plan.base.timeframe, {bar.grace for bar in self.plan.bars}, zone=self.plan.zone, backfill=backfill
+        )
 
     def beats(self) -> list[dict[str, Any]]:
         """All heartbeats, of all partitions, in whole microseconds."""
@@ -156,7 +158,7 @@ class Member:
         self.leadership = Leadership(GROUP, parts.topics.heartbeats)
         self.consumer: Consumer | None = None
         self.counters = Counters()
-        self.sender = Sender(parts.log, parts.topics, self.leadership, GROUP, self.counters)
+        self.sender = HeartbeatSender(parts.log, parts.topics, self.leadership, GROUP, self.counters)
         spec = GroupSpec(GROUP, parts.group_spec.topics, name, lease=lease)
         self.consumer = parts.log.consumer(spec, self)
 
@@ -175,13 +177,13 @@ class Member:
     def lost(self, partitions: Collection[TopicPartition]) -> None:
         self.leadership.revoked(partitions)
 
-    def send(self, *beats: DueBeat) -> bool:
+    def send(self, *beats: DueHeartbeat) -> bool:
         return self.sender.send(beats)
 
 
-def beat(start: str, grace: int = 0, base: int = MINUTE) -> DueBeat:
+def beat(start: str, grace: int = 0, base: int = MINUTE) -> DueHeartbeat:
     """The heartbeat of a bucket."""
-    return DueBeat(t(start) + base + grace, t(start), grace)
+    return DueHeartbeat(t(start) + base + grace, t(start), grace)
 
 
 def instants(beats: Sequence[dict[str, Any]]) -> list[str]:
@@ -196,11 +198,11 @@ class Process:
         self, parts: Parts, store: Store | None = None, *, member: str = "one", restored: Restoring = Replica, **pace: int
     ) -> None:
         self._parts = parts
-        leadership = Leadership(GROUP, parts.topics.heartbeats)
+        self.leadership = Leadership(GROUP, parts.topics.heartbeats)
         chosen = Pace(**({"commit_interval": HOUR} | pace))
         spec = replace(parts.group_spec, member=member)
-        self.worker = Worker(parts.around(store=store), spec, leadership, chosen, restored)
-        self.sender = Sender(parts.log, parts.topics, leadership, GROUP, parts.counters)
+        self.worker = Worker(parts.context(store=store), spec, self.leadership, chosen, restored)
+        self.sender = HeartbeatSender(parts.log, parts.topics, self.leadership, GROUP, parts.counters)
         self.planner = parts.planner()
 
     def beat(self) -> None:

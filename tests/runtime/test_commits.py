@@ -10,8 +10,8 @@ import pytest
 from kandle.errors import DataError, UnavailableError
 from kandle.log.embedded.batches import PreparedBatch
 from kandle.log.embedded.log import EmbeddedLog
-from kandle.runtime.counters import State
-from kandle.runtime.intake import Placement
+from kandle.runtime.counters import QueryState
+from kandle.runtime.reading import KeyPlacement
 from kandle.time.clock import ManualClock
 from tests.runtime.building import (
     FINALS,
@@ -100,7 +100,7 @@ def test_after_an_event_that_cannot_be_processed_nothing_is_written_of_those_wit
     process.worker.step()
     assert process.worker.tasks[0].is_dirty
     with monkeypatch.context() as patched:
-        patched.setattr(Placement, "check", lambda *_: (_ for _ in ()).throw(DataError("in the wrong partition")))
+        patched.setattr(KeyPlacement, "check", lambda *_: (_ for _ in ()).throw(DataError("in the wrong partition")))
         parts.add(tick("14:30:20"))
         with pytest.raises(DataError):
             process.worker.step()
@@ -148,9 +148,9 @@ def test_a_process_that_was_replaced_by_one_of_its_name_gives_up() -> None:
     old.worker.step()
     Process(parts).settle()
     old.worker.run()
-    assert old.worker.state is State.FAILED
+    assert old.worker.state is QueryState.FAILED
     assert str(old.worker.problem) == (
         f"another process has joined group {GROUP} as 'one'; give each process a name of its own (option runtime.instance)"
     )
     assert not old.worker.tasks
-    assert not old.worker._leadership.is_leader
+    assert not old.leadership.is_leader

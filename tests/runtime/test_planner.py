@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kandle.errors import OptionsError
-from kandle.runtime.planner import DueBeat, Planner, checked_backfill
+from kandle.runtime.planner import DueHeartbeat, HeartbeatPlanner, check_backfill
 from kandle.time.sessions import SessionCalendar
 from kandle.time.timeframe import DAY, HOUR, MINUTE, SECOND, Timeframe, from_instant, parse_instant
 from tests.time.schedules import Row, calendar_of, row, schedules
@@ -28,11 +28,11 @@ def planner(
     backfill: int = MINUTE,
     sessions: SessionCalendar | None = None,
     zone: str = "UTC",
-) -> Planner:
-    return Planner(Timeframe.parse(base), graces, backfill=backfill, calendar=lambda: sessions, zone=zone)
+) -> HeartbeatPlanner:
+    return HeartbeatPlanner(Timeframe.parse(base), graces, backfill=backfill, calendar=lambda: sessions, zone=zone)
 
 
-def starts(beats: Sequence[DueBeat]) -> list[str]:
+def starts(beats: Sequence[DueHeartbeat]) -> list[str]:
     return [from_instant(beat.start).strftime("%H:%M:%S") for beat in beats]
 
 
@@ -56,7 +56,7 @@ def test_a_bucket_is_due_when_its_end_and_the_grace_are_over_and_not_before(now:
 
 
 def test_a_heartbeat_says_its_bucket_and_when_it_was_over() -> None:
-    beat = DueBeat(instant=t("14:31:02"), start=t("14:30:00"), grace=2 * SECOND)
+    beat = DueHeartbeat(instant=t("14:31:02"), start=t("14:30:00"), grace=2 * SECOND)
     assert planner(graces=[2 * SECOND]).due(t("14:31:30"), t("14:30:02")) == [beat]
 
 
@@ -106,20 +106,20 @@ def test_after_a_start_heartbeats_are_made_up_within_the_backfill(backfill: int,
 
 
 def test_the_usual_backfill_is_one_minute() -> None:
-    seconds = Planner(Timeframe.parse("1s"), [0]).due(t("14:30:00"), None)
+    seconds = HeartbeatPlanner(Timeframe.parse("1s"), [0]).due(t("14:30:00"), None)
     assert len(seconds) == 60
     assert (starts(seconds)[0], starts(seconds)[-1]) == ("14:29:00", "14:29:59")
 
 
 def test_a_backfill_of_more_than_two_minutes_is_refused_by_name() -> None:
-    assert checked_backfill(2 * MINUTE) == 2 * MINUTE
-    expected = "heartbeat.backfill = 2.5m: heartbeats are made up for at most 2m after a start"
+    assert check_backfill(2 * MINUTE) == 2 * MINUTE
+    expected = "a backfill of heartbeats is at most 2m; a longer one is not needed"
     with pytest.raises(OptionsError, match=re.escape(expected)):
         planner(backfill=150 * SECOND)
+    with pytest.raises(OptionsError, match=r"a backfill of heartbeats is at most 2m"):
+        check_backfill(2 * MINUTE + 1)
     with pytest.raises(OptionsError, match=r"heartbeat\.backfill"):
-        checked_backfill(2 * MINUTE + 1)
-    with pytest.raises(OptionsError, match=r"heartbeat\.backfill"):
-        checked_backfill(-1)
+        check_backfill(-1)
 
 
 def test_after_two_days_off_the_newest_heartbeat_is_due_even_if_it_is_older_than_the_backfill() -> None:
@@ -249,7 +249,7 @@ def test_whoever_looks_often_enough_sends_every_bucket_of_a_session_once(
     sessions = calendar_of(rows)
     size = Timeframe.parse(base).size
     of = planner(base, [grace], backfill=2 * MINUTE, sessions=sessions)
-    now, last, found = begin, begin, list[DueBeat]()
+    now, last, found = begin, begin, list[DueHeartbeat]()
     for move in moves:
         now += move
         beats = of.due(now, last)

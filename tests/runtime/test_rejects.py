@@ -8,25 +8,28 @@ from typing import Any
 import pytest
 
 from kandle.errors import DataError, ModelError
-from kandle.log.embedded.log import EmbeddedLog
+from kandle.log.embedded.batches import BatchTable
 from kandle.log.port import TopicPartition
 from kandle.log.records import Batch, Records, RejectedRecord
 from kandle.model.markers import stream
 from kandle.plan.topics import query_topics
-from kandle.time.clock import ManualClock
 from tests.runtime.building import Parts, Process, found, parts_of, rows, t, tick
-from tests.runtime.declarations import Declared, bars_market, market
+from tests.runtime.declarations import Declared, market
 
 TORN = 13
 """The size of ticks whose bytes are torn."""
 
 
-class Torn(EmbeddedLog):
-    """A log in which some ticks cannot be read, as on a cluster to which others write."""
+@pytest.fixture(autouse=True)
+def torn_ticks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have the log reject some ticks, as a log on a cluster to which other programs write."""
+    read = BatchTable.read
 
-    def read(self, partition: TopicPartition, *arguments: Any, **settings: Any) -> list[Batch]:
-        batches = super().read(partition, *arguments, **settings)
+    def with_rejects(table: BatchTable, partition: TopicPartition, *arguments: Any, **settings: Any) -> list[Batch]:
+        batches = read(table, partition, *arguments, **settings)
         return [_torn(batch) for batch in batches] if partition.topic == "ticks" else batches
+
+    monkeypatch.setattr(BatchTable, "read", with_rejects)
 
 
 def _torn(batch: Batch) -> Batch:
@@ -38,16 +41,12 @@ def _torn(batch: Batch) -> Batch:
     return Batch(batch.topic, batch.partition, batch.offsets[kept], batch.timestamps[kept], records, end, rejects)
 
 
-def torn_parts(**settings: Any) -> Parts:
-    return Parts(bars_market(minutes=1), "14:30", log=Torn(None, ManualClock(t("14:30"))), **settings)
-
-
 def letters(parts: Parts, topic: str = "bars_dlq") -> list[tuple[Any, ...]]:
     return [tuple(row.values()) for row in rows(parts.log, topic)]
 
 
 def test_records_that_cannot_be_read_are_dead_letters_and_the_others_count(caplog: pytest.LogCaptureFixture) -> None:
-    parts = torn_parts()
+    parts = parts_of()
     parts.add(tick("14:30:10"), tick("14:30:20", size=TORN), tick("14:30:30"))
     process = Process(parts).settle()
     assert letters(parts) == [("ticks", 0, 1, "it is cut off", b"k", b"torn")]
@@ -62,7 +61,7 @@ def test_records_that_cannot_be_read_are_dead_letters_and_the_others_count(caplo
 
 
 def test_dead_letters_are_told_once_a_minute_and_all_of_them(caplog: pytest.LogCaptureFixture) -> None:
-    parts = torn_parts()
+    parts = parts_of()
     process = Process(parts, commit_interval=1)
     for second in range(3):
         parts.add(tick(f"14:30:1{second}", size=TORN), tick(f"14:30:1{second}", size=TORN))
@@ -77,7 +76,7 @@ def test_dead_letters_are_told_once_a_minute_and_all_of_them(caplog: pytest.LogC
 
 
 def test_dead_letters_alone_are_committed_too_and_only_once() -> None:
-    parts = torn_parts()
+    parts = parts_of()
     parts.add(tick("14:30:20", size=TORN), tick("14:30:21", size=TORN))
     Process(parts).settle()
     Process(parts).settle()
@@ -87,7 +86,7 @@ def test_dead_letters_alone_are_committed_too_and_only_once() -> None:
 
 def test_records_that_cannot_be_brought_to_their_partition_are_dead_letters() -> None:
     context = market(Declared({"minutes": 1}, partitions=2))
-    parts = Parts(context, "14:30", log=Torn(None, ManualClock(t("14:30"))), partitions=3)
+    parts = Parts(context, "14:30", partitions=3)
     assert parts.topics.is_repartitioned
     parts.add(tick("14:30:10"), tick("14:30:20", size=TORN), partition=2)
     Process(parts).settle()

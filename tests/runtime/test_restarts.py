@@ -11,7 +11,7 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import kandle.runtime.task
+import kandle.runtime.state
 from kandle.log.records import header_rows
 from kandle.store.memory import MemoryStore
 from kandle.store.port import Store
@@ -143,13 +143,13 @@ def rocks_stores() -> Iterator[Any]:
 
 
 def check_any_restart(story: list[Action], stores: Any, copies: bool, least: int) -> None:
-    before = kandle.runtime.task.LEAST_CHANGES
-    kandle.runtime.task.LEAST_CHANGES = least
+    before = kandle.runtime.state.LEAST_CHANGES
+    kandle.runtime.state.LEAST_CHANGES = least
     try:
         with stores() as opened:
             told = Told(opened, is_whole=False, copies=copies).tell(story)
     finally:
-        kandle.runtime.task.LEAST_CHANGES = before
+        kandle.runtime.state.LEAST_CHANGES = before
     whole = Told(None, is_whole=True, copies=False).tell(story)
     assert told.finals == whole.finals
     assert told.headers == whole.headers

@@ -12,7 +12,7 @@ from kandle.errors import UnavailableError
 from kandle.log.embedded.log import EmbeddedLog
 from kandle.log.port import Fence, TopicPartition
 from kandle.log.records import Write
-from kandle.runtime.heartbeats import LONGEST_SLEEP, Runner
+from kandle.runtime.heartbeats import LONGEST_SLEEP, HeartbeatRunner
 from kandle.time.clock import ManualClock
 from kandle.time.timeframe import HOUR, MILLISECOND, MINUTE, SECOND, from_instant
 from tests.runtime.building import Member, Parts, instants, t, tick
@@ -43,7 +43,7 @@ class Running:
         self.parts = parts or Parts(bars_market(**(dict[str, Any]({"minutes": 1}) | windows)), start)
         self.clock = WatchedClock(t(start))
         self.member = Member(self.parts).poll()
-        self.runner = Runner(self.parts.planner(), self.member.sender, self.clock, jitter)
+        self.runner = HeartbeatRunner(self.parts.planner(), self.member.sender, self.clock, jitter)
 
     async def move(self, instant: int) -> None:
         await self.clock.set(instant)

@@ -9,7 +9,7 @@ import pytest
 
 import kandle.testing
 from kandle import Context
-from kandle.runtime.counters import State
+from kandle.runtime.counters import QueryState
 from tests.runtime.building import Parts, at, bars, hours, t, tick
 from tests.runtime.declarations import Bar, bars_market
 
@@ -30,7 +30,7 @@ def test_a_context_waits_for_its_schedule_says_so_and_goes_on_when_rows_come() -
             await market.ticks.add_many_async([tick("14:30:10", 5), tick("14:31:10", 6)])
             await market.clock.advance_async("10m")
             health = market.health().queries[0]
-            assert health.state is State.WAITING_FOR_SCHEDULE
+            assert health.state is QueryState.WAITING_FOR_SCHEDULE
             assert health.problem == "Bar waits for rows of its schedule in topic hours"
             assert not market.health().is_healthy
             assert market.health().to_dict()["state"] == "waiting for schedule"
@@ -39,7 +39,7 @@ def test_a_context_waits_for_its_schedule_says_so_and_goes_on_when_rows_come() -
             await market.hours.add_async(hours("14:30", "21:00"))
             await market.clock.advance_async("10s")
             health = market.health().queries[0]
-            assert (health.state, health.problem, health.schedule_sessions) == (State.RUNNING, None, 1)
+            assert (health.state, health.problem, health.schedule_sessions) == (QueryState.RUNNING, None, 1)
             found = await market.finals_async(Bar, "1m")
             assert [(bar.start.minute, bar.ticks) for bar in found] == [(30, 1), (31, 1), *((m, 0) for m in range(32, 39))]
             assert health.counters.late == 0
@@ -92,7 +92,7 @@ def test_contradicting_rows_show_in_health_and_stop_nothing() -> None:
             await market.hours.add_async(hours("14:32", "14:50", day="2024-03-09"))
             await market.clock.advance_async("1m")
             health = market.health().queries[0]
-            assert health.state is State.RUNNING
+            assert health.state is QueryState.RUNNING
             assert "overlaps" in str(health.problem)
             await market.ticks.add_async(tick("14:32:10", 7))
             await market.clock.advance_async("10m")
@@ -134,14 +134,14 @@ def test_a_restored_task_goes_on_with_the_schedule_that_it_had_and_then_with_the
     parts.clock.jump(t("14:30"))
     parts.add(hours("14:30", "14:40"))
     parts.add(tick("14:30:10", 5), tick("14:33:10", 6))
-    first = parts.worker(around=parts.around(parts.provider()))
+    first = parts.worker(context=parts.context(parts.provider()))
     first.step()
     first.close()
     # While nobody runs, the session is cut short.
     parts.add(hours("14:30", "14:37"))
     parts.clock.jump(t("14:50"))
     parts.add(tick("14:36:10", 7))
-    second = parts.worker(around=parts.around(parts.provider()))
+    second = parts.worker(context=parts.context(parts.provider()))
     second.step()
     parts.add(tick("2024-03-09T14:30", 8))
     parts.clock.jump(t("2024-03-09T14:30"))
@@ -170,7 +170,7 @@ def test_a_session_that_is_cut_short_under_an_open_bucket_does_not_stop_the_quer
             await market.clock.advance_async("20s")
             await market.hours.add_async(newer)
             await market.clock.advance_async("30m")
-            assert market.health().queries[0].state is State.RUNNING
+            assert market.health().queries[0].state is QueryState.RUNNING
             found = [bar.start.minute for bar in await market.finals_async(Bar, "1m", ["A"])]
             assert found[:6] == list(range(30, 36))
             assert found[6:] in ([], [36])

@@ -12,14 +12,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import kandle.runtime.task
+import kandle.runtime.state
 from kandle.engine.pipeline import Pipeline
 from kandle.errors import StateError
 from kandle.log.embedded.log import EmbeddedLog
 from kandle.log.port import TopicPartition
 from kandle.runtime.standby import Standby
-from kandle.runtime.state import Replica
-from kandle.runtime.surroundings import Surroundings
+from kandle.runtime.state import Replica, TaskContext
 from kandle.store.memory import MemoryStore
 from kandle.time.clock import ManualClock
 from tests.runtime.building import Parts, Process, found, hours, parts_of, read, t, tick
@@ -52,16 +51,16 @@ class Followed(Told):
 
     def _started(self) -> Process:
         if self._standby is None:
-            self._standby = Standby(self.parts.around(), self.parts.log, lambda: ())
+            self._standby = Standby(self.parts.context(), self.parts.log, lambda: ())
             if not self._forgets:
                 self.parts.log.truncate = lambda *_: None  # type: ignore[method-assign]
         process = Process(self.parts, restored=self._restored)
         process.worker.step()
         return process
 
-    def _restored(self, around: Surroundings, partition: int) -> Replica:
+    def _restored(self, context: TaskContext, partition: int) -> Replica:
         assert self._standby is not None
-        kept, alone = self._standby.replica(around, partition), Replica(around, partition)
+        kept, alone = self._standby.replica(context, partition), Replica(context, partition)
         assert same(kept.pipeline, alone.pipeline)
         assert kept.watermark.value == alone.watermark.value
         assert not kept.journal
@@ -77,12 +76,12 @@ class Followed(Told):
 @contextmanager
 def snapshots_after(least: int) -> Iterator[None]:
     """Snapshots are written when changes are so large."""
-    before = kandle.runtime.task.LEAST_CHANGES
-    kandle.runtime.task.LEAST_CHANGES = least
+    before = kandle.runtime.state.LEAST_CHANGES
+    kandle.runtime.state.LEAST_CHANGES = least
     try:
         yield
     finally:
-        kandle.runtime.task.LEAST_CHANGES = before
+        kandle.runtime.state.LEAST_CHANGES = before
 
 
 @settings(max_examples=40)
@@ -109,7 +108,7 @@ def test_the_stories_of_this_law_do_take_over_warm_between_and_behind_snapshots(
 
 
 def standby_of(parts: Parts, *owned: int, store: MemoryStore | None = None) -> Standby:
-    return Standby(parts.around(store=store), parts.log.connect(), lambda: owned)
+    return Standby(parts.context(store=store), parts.log.connect(), lambda: owned)
 
 
 def reads(log: Any) -> list[tuple[TopicPartition, int]]:
@@ -160,7 +159,7 @@ def test_what_a_standby_has_copied_is_believed_at_the_next_start() -> None:
     owner.settle()
     standby.step()
     offsets = reads(parts.log)
-    Replica(parts.around(store=store), 0)
+    Replica(parts.context(store=store), 0)
     assert min(offset for place, offset in offsets if place == CHANGELOG) == 2
 
 
@@ -188,7 +187,7 @@ def test_a_partition_without_state_is_not_ready() -> None:
 def test_only_partitions_of_others_are_followed_as_they_come_and_go() -> None:
     parts = in_three_partitions()
     owned = {0}
-    standby = Standby(parts.around(), parts.log, lambda: owned)
+    standby = Standby(parts.context(), parts.log, lambda: owned)
     standby.step()
     assert standby.partitions == (1, 2)
     owned |= {1}
@@ -246,7 +245,7 @@ def test_a_standby_that_missed_a_snapshot_begins_anew_with_it() -> None:
     assert standby.partitions == ()
     standby.step()
     assert standby.partitions == (0,)
-    kept, alone = standby.replica(parts.around(), 0), Replica(parts.around(), 0)
+    kept, alone = standby.replica(parts.context(), 0), Replica(parts.context(), 0)
     assert same(kept.pipeline, alone.pipeline)
     assert parts.counters.warm == 1
 
@@ -263,7 +262,7 @@ def test_a_snapshot_that_is_followed_takes_the_place_of_all_before_it() -> None:
     standby.step()
     kinds = [kind for batch in read(parts.log, "bars_changelog") for kind in batch.records.frame["kind"]]
     assert kinds.count("snapshot") > 1
-    kept, alone = standby.replica(parts.around(), 0), Replica(parts.around(), 0)
+    kept, alone = standby.replica(parts.context(), 0), Replica(parts.context(), 0)
     assert same(kept.pipeline, alone.pipeline)
     assert parts.counters.warm == 1
 
@@ -277,8 +276,8 @@ def test_with_a_schedule_a_snapshot_is_followed_with_the_sessions_that_it_was_ma
     parts = Parts(bars_market(minutes=1, scheduled=True), "14:30")
     parts.log.truncate = lambda *_: None  # type: ignore[method-assign]
     parts.add(hours("14:30", "14:35"))
-    worker = parts.worker(around=parts.around(parts.provider()))
-    standby = Standby(parts.around(), parts.log, lambda: (), parts.provider())
+    worker = parts.worker(context=parts.context(parts.provider()))
+    standby = Standby(parts.context(), parts.log, lambda: (), parts.provider())
     for minute, closes in [(30, None), (33, "14:40"), (36, None)]:
         parts.clock.jump(t(f"14:{minute}:10"))
         if closes is not None:
@@ -287,9 +286,9 @@ def test_with_a_schedule_a_snapshot_is_followed_with_the_sessions_that_it_was_ma
         worker.step()
         worker.flush()
         standby.step()
-    around = parts.around(parts.provider())
-    assert around.schedule is not None and around.schedule.refresh()
-    kept, alone = standby.replica(around, 0), Replica(around, 0)
+    context = parts.context(parts.provider())
+    assert context.schedule is not None and context.schedule.refresh()
+    kept, alone = standby.replica(context, 0), Replica(context, 0)
     assert parts.counters.warm == 1
     assert same(kept.pipeline, alone.pipeline)
     # Buckets beyond the first schedule's end are known to both.
@@ -307,9 +306,9 @@ def test_of_a_changelog_that_was_replaced_nothing_is_taken_over() -> None:
     for second in range(8):
         after.add(tick(f"14:30:{second:02d}", symbol="B"))
         other.settle()
-    kept = standby.replica(after.around(), 0)
+    kept = standby.replica(after.context(), 0)
     assert after.counters.warm == 0
-    assert same(kept.pipeline, Replica(after.around(), 0).pipeline)
+    assert same(kept.pipeline, Replica(after.context(), 0).pipeline)
 
 
 def test_state_of_another_query_is_told_once_and_is_an_error_for_who_takes_it_over(caplog: pytest.LogCaptureFixture) -> None:
@@ -337,7 +336,7 @@ def test_a_partition_that_is_taken_over_while_it_is_read_is_not_kept() -> None:
         def read(self, partition: TopicPartition, *more: Any) -> Any:
             found = super().read(partition, *more)
             if partition == CHANGELOG and standby.partitions:
-                taken.append(standby.replica(parts.around(), 0))
+                taken.append(standby.replica(parts.context(), 0))
             return found
 
     taken: list[Replica] = []
@@ -349,7 +348,7 @@ def test_a_partition_that_is_taken_over_while_it_is_read_is_not_kept() -> None:
     owner.settle()
     standby.step()
     assert len(taken) == 1 and standby.partitions == ()
-    assert same(taken[0].pipeline, Replica(parts.around(), 0).pipeline)
+    assert same(taken[0].pipeline, Replica(parts.context(), 0).pipeline)
 
 
 def test_between_the_partitions_of_a_round_it_rests_and_may_be_stopped() -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-import kandle.runtime.task
+import kandle.runtime.state
 from kandle import Gaps
 from kandle.errors import StateError
 from kandle.log.port import TopicPartition
@@ -51,7 +51,7 @@ def test_live_bars_of_a_restored_task_are_sent_again() -> None:
 
 
 def test_a_snapshot_is_written_first_and_again_when_changes_have_outgrown_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(kandle.runtime.task, "LEAST_CHANGES", 20_000)
+    monkeypatch.setattr(kandle.runtime.state, "LEAST_CHANGES", 20_000)
     parts = parts_of()
     process = Process(parts)
     place = TopicPartition("bars_changelog", 0)

@@ -12,7 +12,7 @@ from kandle.errors import SchemaError, StateError
 from kandle.log.embedded.log import EmbeddedLog
 from kandle.log.port import TopicPartition
 from kandle.plan.topics import Retentions
-from kandle.runtime.preparing import prepared_topics
+from kandle.runtime.preparing import prepare_topics
 from kandle.time.clock import ManualClock
 from tests.runtime.building import Parts, Process, parts_of, read, t, tick
 
@@ -40,7 +40,7 @@ def test_a_topic_of_other_partitions_is_refused_by_name_and_nothing_is_made(topi
     fresh.ensure(replace(parts.log.topic(topic), partitions=3))
     way = r'\[heartbeat\] prefix = "' if topic == "hb_1m" else "give Bar another topic"
     with pytest.raises(SchemaError, match=rf"topic {topic} has 3 partitions, but ticks, .* has 2, .*{way}"):
-        prepared_topics(fresh, [parts.plan], Retentions())
+        prepare_topics(fresh, [parts.plan], Retentions())
     assert {spec.name for spec in fresh.topics()} == {"ticks", topic}
 
 
@@ -59,7 +59,7 @@ def test_heartbeats_of_another_prefix_are_beside_those_that_do_not_fit() -> None
     fresh = EmbeddedLog(None, ManualClock(t("14:30")))
     fresh.ensure(parts.log.topic("ticks"))
     fresh.ensure(replace(parts.log.topic("hb_1m"), partitions=3))
-    (topics,) = prepared_topics(fresh, [parts.plan], Retentions(), "beats")
+    (topics,) = prepare_topics(fresh, [parts.plan], Retentions(), "beats")
     assert (topics.heartbeats, fresh.topic("beats_1m").partitions) == ("beats_1m", 2)
 
 
@@ -68,7 +68,7 @@ def test_other_settings_that_differ_are_told_and_left(caplog: pytest.LogCaptureF
     fresh = EmbeddedLog(None, ManualClock(t("14:30")))
     fresh.ensure(parts.log.topic("ticks"))
     fresh.ensure(replace(parts.log.topic("bars_1m_final"), retention=1_000_000, compacted=True))
-    prepared_topics(fresh, [parts.plan], Retentions())
+    prepare_topics(fresh, [parts.plan], Retentions())
     assert "topic bars_1m_final: retention is 1s, unlimited is declared; it stays as it is" in caplog.text
     assert "topic bars_1m_final: compacted is true, false is declared; it stays as it is" in caplog.text
 
@@ -83,8 +83,8 @@ def test_settings_that_differ_are_refused_where_that_is_asked_for() -> None:
         'change the topic or its declaration, or let it be: log.differences = "warn"'
     )
     with pytest.raises(SchemaError, match=re.escape(said)):
-        prepared_topics(fresh, [parts.plan], Retentions(), refuses=True)
-    prepared_topics(parts.log, [parts.plan], Retentions(), refuses=True)
+        prepare_topics(fresh, [parts.plan], Retentions(), refuses=True)
+    prepare_topics(parts.log, [parts.plan], Retentions(), refuses=True)
 
 
 def test_a_source_that_was_given_more_partitions_is_refused_with_the_names_of_both() -> None:
@@ -93,7 +93,7 @@ def test_a_source_that_was_given_more_partitions_is_refused_with_the_names_of_bo
     dropped(parts, "ticks")
     parts.log.ensure(replace(spec, partitions=4))
     with pytest.raises(SchemaError, match=r"topic bars_1m_live has 1 partitions, but ticks, .* has 4"):
-        prepared_topics(parts.log, [parts.plan], Retentions())
+        prepare_topics(parts.log, [parts.plan], Retentions())
 
 
 def test_state_that_is_gone_is_not_taken_for_none() -> None:
@@ -144,16 +144,16 @@ def test_a_topic_that_was_deleted_while_nothing_ran_is_told_when_it_is_made_anew
     topic: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     parts = parts_of()
-    prepared_topics(parts.log, [parts.plan], Retentions())
+    prepare_topics(parts.log, [parts.plan], Retentions())
     parts.add(tick("14:30:10"))
     Process(parts).settle()
-    prepared_topics(parts.log, [parts.plan], Retentions())
+    prepare_topics(parts.log, [parts.plan], Retentions())
     assert not caplog.messages
     dropped(parts, topic)
     what = f"there is no topic {topic}, though Bar was made before; if it was deleted, this is lost: {DELETED[topic]}"
     topics = topics_of_queries(parts.log, [parts.plan], Retentions())
     assert missing_of_before(parts.log, [parts.plan], topics) == {topic: what}
-    prepared_topics(parts.log, [parts.plan], Retentions())
+    prepare_topics(parts.log, [parts.plan], Retentions())
     assert caplog.messages == [f"{what}; it is made anew"]
-    prepared_topics(parts.log, [parts.plan], Retentions())
+    prepare_topics(parts.log, [parts.plan], Retentions())
     assert len(caplog.messages) == 1

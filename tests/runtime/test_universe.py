@@ -14,7 +14,7 @@ from kandle import Context
 from kandle.errors import OptionsError
 from kandle.plan.plan import plan
 from kandle.runtime.counters import QueryHealth
-from kandle.runtime.schedule import Universe
+from kandle.runtime.schedule import ActiveKeys
 from tests.runtime.building import at, hours, tick
 from tests.runtime.declarations import Bar, bars_market
 from tests.time.schedules import calendar_of, row
@@ -24,22 +24,22 @@ PLAN = plan(bars_market(minutes=1).model().queries[Bar])
 
 def test_keys_that_were_seen_are_those_of_all_tasks() -> None:
     tasks = [pl.DataFrame({"symbol": ["A", "B"], "_key": [0, 1]}), None, pl.DataFrame({"symbol": ["C"], "_key": [0]})]
-    assert Universe(PLAN).observed(tasks) == {"A", "B", "C"}
-    assert Universe(PLAN).observed([]) == set()
+    assert ActiveKeys(PLAN).observed(tasks) == {"A", "B", "C"}
+    assert ActiveKeys(PLAN).observed([]) == set()
 
 
 def test_silent_are_those_that_are_configured_or_scheduled_and_were_not_seen() -> None:
-    of = Universe(PLAN, [("A",), ("X",)])
+    of = ActiveKeys(PLAN, [("A",), ("X",)])
     assert of.silent({"A", "S"}, None) == {"X"}
     calendar = calendar_of([row("2024-03-08T14:30", "2024-03-08T21:00", key=key) for key in ("S", "T")])
     assert of.silent({"A", "S"}, calendar) == {"X", "T"}
-    assert Universe(PLAN).silent(set(), None) == set()
+    assert ActiveKeys(PLAN).silent(set(), None) == set()
 
 
 def test_a_configured_key_with_too_many_or_too_few_parts_is_refused_by_name() -> None:
     expected = r"universe\.keys: \['A', 'B'\] has 2 parts, the group key of Bar has 1"
     with pytest.raises(OptionsError, match=expected):
-        Universe(PLAN, [("A",), ("A", "B")])
+        ActiveKeys(PLAN, [("A",), ("A", "B")])
     with pytest.raises(OptionsError, match=expected):
         run(bars_market(minutes=1), nothing, universe={"keys": [["A", "B"]]})
 

@@ -15,11 +15,11 @@ from kandle.log.port import Log
 from kandle.model.entity import EntityModel, snake_case
 from kandle.plan.plan import Plan, check_embedded
 from kandle.plan.topics import Retentions, entity_topic, read_entities
+from kandle.runtime.committing import Pace
 from kandle.runtime.counters import Health
-from kandle.runtime.preparing import ensured, prepared_topics
+from kandle.runtime.preparing import ensure_topic, prepare_topics
 from kandle.runtime.query_runtime import RuntimeSpec
-from kandle.runtime.runtime import Running, Runtime
-from kandle.runtime.worker import Pace
+from kandle.runtime.runtime import ContextRuntime, Runtime
 from kandle.sets.host import ReaderSettings
 from kandle.sets.writing import BatchingWriter
 from kandle.time.clock import Clock, ScaledClock, SystemClock
@@ -39,7 +39,7 @@ class Opened:
         self.clock = self._made_clock()
         self.log = self._made_log()
         self.writer = BatchingWriter(self.log)
-        self._runtime: Running | None = None
+        self._runtime: ContextRuntime | None = None
         self._members = 0
         try:
             self._prepare(model, plans)
@@ -83,22 +83,22 @@ class Opened:
 
     def _ensure(self, entities: Iterable[EntityModel]) -> None:
         for entity in entities:
-            ensured(self.log, entity_topic(entity), refuses=self._options.log.differences == "refuse")
+            ensure_topic(self.log, entity_topic(entity), refuses=self._options.log.differences == "refuse")
 
     def _embedded(self, plans: Sequence[Plan], spec: RuntimeSpec, *, is_running: bool) -> Runtime | None:
         if is_running:
             for each in plans:
                 check_embedded(each.query)
-        topics = prepared_topics(self.log, plans, spec.retentions, spec.heartbeats, refuses=spec.refuses_differences)
+        topics = prepare_topics(self.log, plans, spec.retentions, spec.heartbeats, refuses=spec.refuses_differences)
         return Runtime(self.log, self.clock, topics, spec) if is_running else None
 
-    def _on_ksqldb(self, plans: Sequence[Plan], spec: RuntimeSpec) -> Running:
+    def _on_ksqldb(self, plans: Sequence[Plan], spec: RuntimeSpec) -> ContextRuntime:
         # The client library of HTTP is only loaded where there is a ksqlDB.
         from kandle.context.ksqldb import ksql_runtime
 
         return ksql_runtime(self._options, self.log, self.clock, plans, spec)
 
-    def _start(self, runtime: Running) -> None:
+    def _start(self, runtime: ContextRuntime) -> None:
         runtime.start()
 
     @property

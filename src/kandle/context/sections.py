@@ -10,7 +10,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from kandle.model.markers import FormatName, PartitionerName
 from kandle.plan.plan import HEARTBEATS
-from kandle.runtime.planner import checked_backfill
+from kandle.runtime.planner import check_backfill
 from kandle.serde.compatibility import Compatibility
 from kandle.time.timeframe import DAY, HOUR, MINUTE, SECOND, parse_duration
 
@@ -129,7 +129,7 @@ class HeartbeatOptions(Section):
 
     prefix: str = Field(default=HEARTBEATS, pattern=r"^[A-Za-z0-9._-]+$", max_length=200)
 
-    backfill: Annotated[Duration, AfterValidator(checked_backfill)] = MINUTE
+    backfill: Annotated[Duration, AfterValidator(check_backfill)] = MINUTE
     jitter: Duration = Field(default=5_000, ge=0)
     retention: Duration = 7 * DAY
 

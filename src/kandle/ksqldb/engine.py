@@ -13,6 +13,7 @@ from kandle.ksql.program import Program, ScriptRole, WindowStore
 from kandle.ksql.script import script
 from kandle.ksqldb.client import KsqlClient
 from kandle.ksqldb.intervals import Intervals
+from kandle.ksqldb.progress import Progress, QueryBarrier
 from kandle.ksqldb.provision import Ledger, aggregated, provide
 from kandle.ksqldb.settings import KsqlSettings
 from kandle.ksqldb.watch import OnFailure, Watch, Watched
@@ -21,9 +22,9 @@ from kandle.plan.plan import Plan
 from kandle.plan.topics import QueryTopics, aggregated_topics, heartbeat_names, intervals_topic
 from kandle.query.nodes import aggregates, describe
 from kandle.query.query import QueryModel
-from kandle.runtime.barrier import Barrier, Progress, QuerySteps, StepBarrier
-from kandle.runtime.counters import Counters, Health, QueryHealth, State
-from kandle.runtime.preparing import ensured, prepare
+from kandle.runtime.barrier import Barrier
+from kandle.runtime.counters import Counters, Health, QueryHealth, QueryState
+from kandle.runtime.preparing import create_topics, ensure_topic
 from kandle.runtime.query_runtime import QueryRuntime, RuntimeSpec
 from kandle.runtime.runtime import Runtime
 from kandle.runtime.schedule import ScheduleProvider
@@ -73,7 +74,7 @@ class KsqlQuery:
             return False
         assert self.program.schedule is not None and self._intervals is not None
         table, replication = self.program.schedule, self.plan.query.source.replication
-        ensured(self._log, intervals_topic(table.topic, table.partitions, replication), refuses=refuses)
+        ensure_topic(self._log, intervals_topic(table.topic, table.partitions, replication), refuses=refuses)
         self._intervals.write(self._schedule.calendar)
         return True
 
@@ -126,8 +127,8 @@ class KsqlRuntime:
         topics = asyncio.run(self._provided())
         barriers: dict[str, Barrier] = {}
         for query, found in zip(self._queries, topics, strict=True):
-            prepare(self._log, found, refuses=self._spec.refuses_differences)
-            barriers[found.events] = StepBarrier(QuerySteps(self._progress, query.watch.hops, self._clock))
+            create_topics(self._log, found, refuses=self._spec.refuses_differences)
+            barriers[found.events] = QueryBarrier(self._progress, query.watch.hops, self._clock)
         inner = Runtime(self._log, self._clock, topics, self._spec, barriers)
         inner.start()
         self._inner = inner
@@ -213,7 +214,7 @@ class KsqlRuntime:
         return QueryHealth(
             query=name.name,
             group=f"{self._spec.group}-{name.topic}",
-            state=State.WAITING_FOR_SCHEDULE if problem is None else State.FAILED,
+            state=QueryState.WAITING_FOR_SCHEDULE if problem is None else QueryState.FAILED,
             is_leader=False,
             partitions=(),
             lag=0,

@@ -11,9 +11,9 @@ from kandle.errors import KsqlError
 from kandle.ksql.program import Program
 from kandle.ksql.statements import CreateAs
 from kandle.ksqldb.dropping import Ksql, drop
+from kandle.ksqldb.progress import Hop
 from kandle.ksqldb.provision import Ledger, creating, provide
 from kandle.ksqldb.results import Explanation, Query
-from kandle.runtime.barrier import Hop
 from kandle.time.clock import Clock
 from kandle.time.timeframe import MINUTE
 

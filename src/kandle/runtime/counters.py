@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from enum import Enum
 from typing import Any
 
-from kandle.errors import UnavailableError
-from kandle.time.clock import Clock
-from kandle.time.timeframe import MINUTE, SECOND, from_instant
+from kandle.time.timeframe import from_instant
 
 
-class State(Enum):
-    """What a worker is doing."""
+class QueryState(Enum):
+    """What the worker of a query is doing."""
 
     STARTING = "starting"
     WAITING_FOR_SCHEDULE = "waiting for schedule"
@@ -25,8 +22,10 @@ class State(Enum):
 
 @dataclass(slots=True)
 class TimeframeCounters:
-    """Of one timeframe: finals made, those of them that fill gaps, live bars sent, when its newest final was complete and how
-    long after that, with grace, it was committed (both in microseconds).
+    """Counters of one timeframe of a query in one process, since it started.
+
+    `gaps` are those finals that fill a gap. `newest` is the instant at which the newest final was complete, and `delay` how
+    long after that, and its grace, it was committed; both in microseconds, None before the first final.
     """
 
     finals: int = 0
@@ -38,10 +37,12 @@ class TimeframeCounters:
 
 @dataclass(slots=True)
 class Counters:
-    """Of one query in one process, since it started.
+    """Counters of one query in one process, since it started.
 
-    `rejected` records could not be read and are dead letters; of the partitions whose state was `restored`, `warm` ones were
-    ready in a standby. Queries of ksqlDB that had failed were `recreated`.
+    `events` were processed; of these, `filtered` ones were left out by `where`, and `outside_sessions` ones by the schedule;
+    `late` ones came after their final. `rejected` records could not be read and are dead letters. `repartitioned` events were
+    copied by group key. The state of `restored` partitions was taken over, of which `warm` ones were ready in a standby.
+    `fenced` commits were refused because another process owned the partitions. `recreated` queries of ksqlDB had failed.
     """
 
     events: int = 0
@@ -62,15 +63,17 @@ class Counters:
 
 @dataclass(frozen=True, slots=True)
 class QueryHealth:
-    """One query in one process; `lag` counts events of the owned partitions that are not processed yet.
+    """The state of one query in one process.
 
-    `silent_keys` are configured or scheduled, but have not had an event in the owned partitions. `standby` are partitions of
-    others whose state is kept ready here. `client` are figures of the client library of Kafka.
+    `lag` counts events of the owned `partitions` that are not processed yet. `silent_keys` are configured or scheduled, but
+    have had no event in the owned partitions. `schedule_sessions` is None without a schedule. `problem` says in words what is
+    wrong. `standby` are partitions of other processes whose state is kept ready here. `client` are figures of the client
+    library of Kafka, by name.
     """
 
     query: str
     group: str
-    state: State
+    state: QueryState
     is_leader: bool
     partitions: tuple[int, ...]
     lag: int
@@ -86,25 +89,25 @@ class QueryHealth:
 
 @dataclass(frozen=True, slots=True)
 class Health:
-    """A whole context in one process."""
+    """The state of all queries of a context in one process."""
 
     instance: str
     queries: tuple[QueryHealth, ...]
 
     @property
-    def state(self) -> State:
+    def state(self) -> QueryState:
         """The worst of the queries' states."""
-        order = [State.FAILED, State.WAITING_FOR_SCHEDULE, State.STARTING, State.STOPPED, State.RUNNING]
+        order = [QueryState.FAILED, QueryState.WAITING_FOR_SCHEDULE, QueryState.STARTING, QueryState.STOPPED, QueryState.RUNNING]
         states = {query.state for query in self.queries}
-        return next((state for state in order if state in states), State.STOPPED)
+        return next((state for state in order if state in states), QueryState.STOPPED)
 
     @property
     def is_healthy(self) -> bool:
         """Whether all queries run."""
-        return self.state is State.RUNNING
+        return self.state is QueryState.RUNNING
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, as for JSON."""
+        """Return plain values, as for JSON."""
         content = asdict(self)
         for query in content["queries"]:
             query["state"] = query["state"].value
@@ -114,40 +117,3 @@ class Health:
                 newest = counters["newest"]
                 counters["newest"] = None if newest is None else from_instant(newest).isoformat()
         return {"instance": self.instance, "state": self.state.value, "queries": list(content["queries"])}
-
-
-logger = logging.getLogger("kandle")
-
-SETTLED = 10 * SECOND
-"""What fails again sooner than this, in microseconds, is the same outage: something may be written between two failures."""
-
-LONGEST_SILENCE = 10 * MINUTE
-"""The same where nothing was written: rounds without partitions go well in an outage, too, and attempts may take long."""
-
-
-class Outage:
-    """Failures of a group's worker, and what it writes in spite of them."""
-
-    def __init__(self, group: str, clock: Clock) -> None:
-        self._group = group
-        self._clock = clock
-        self._failed_at: int | None = None
-        self._has_written = False
-
-    def failed(self, error: UnavailableError) -> None:
-        """Something failed that may go well later."""
-        if self._failed_at is None or self._is_over():
-            logger.error("%s: %s", self._group, error)
-        self._failed_at, self._has_written = self._clock.steady(), False
-
-    def written(self) -> None:
-        """Something was committed."""
-        self._has_written = True
-        if self._is_over():
-            logger.info("%s: goes on", self._group)
-            self._failed_at = None
-
-    def _is_over(self) -> bool:
-        if self._failed_at is None:
-            return False
-        return self._clock.steady() - self._failed_at > (SETTLED if self._has_written else LONGEST_SILENCE)

@@ -1,4 +1,13 @@
-"""Sends heartbeats: always tries, does nothing on followers, and never sends the same twice."""
+"""Heartbeats: who sends them, when, and with which positions.
+
+A heartbeat is a record that says that a base bucket is over. Since it stands in the log, replaying the log closes the same
+buckets after the same events. Every process runs a sender, but only the leader's does anything: the owner of partition 0 of
+the heartbeats' topic. What it appends is fenced by its claim to that partition, so a leader that was replaced without knowing
+it (it was paused, say) cannot append anything:
+
+    process A   leads, epoch 4 │ sends 30 │ paused ................................ │ sends 31: refused, epoch 4 is over
+    process B                              │ leads, epoch 5 │ reads the newest: 30 │ sends 31
+"""
 
 from __future__ import annotations
 
@@ -11,16 +20,21 @@ import polars as pl
 from kandle.errors import FencedError, UnavailableError
 from kandle.log.port import Fence, Log, TopicPartition
 from kandle.log.records import Records, Write
-from kandle.plan.topics import QueryTopics
-from kandle.runtime.barrier import Barrier, usual_barrier
+from kandle.plan.topics import INSTANT, QueryTopics
+from kandle.runtime.barrier import Barrier, HeartbeatGate, default_barrier
 from kandle.runtime.counters import Counters
-from kandle.runtime.planner import DueBeat, Planner
+from kandle.runtime.planner import DueHeartbeat, HeartbeatPlanner
 from kandle.time.clock import Clock
 from kandle.time.timeframe import MILLISECOND, SECOND
 
 
 class Leadership:
-    """A flag that an assignment raises and a revocation lowers at once; other partitions never touch it."""
+    """Whether this process sends the heartbeats of a query: an assignment starts it, a revocation ends it at once.
+
+    Args:
+        group: The consumer group of the query.
+        topic: The topic of its heartbeats, whose partition 0 makes the leader.
+    """
 
     def __init__(self, group: str, topic: str) -> None:
         self._group = group
@@ -29,20 +43,21 @@ class Leadership:
 
     @property
     def is_leader(self) -> bool:
+        """Whether this process leads."""
         return self._fence is not None
 
     @property
     def fence(self) -> Fence | None:
-        """What a leader's append must still hold; None on followers."""
+        """The claim with which a leader appends; None on followers."""
         return self._fence
 
     def assigned(self, partitions: Collection[TopicPartition], epochs: Mapping[TopicPartition, int]) -> None:
-        """These partitions have come."""
+        """Note that partitions were assigned, with the epochs of all owned ones."""
         if self.partition in partitions:
             self._fence = Fence(self._group, self.partition, epochs[self.partition])
 
     def revoked(self, partitions: Collection[TopicPartition]) -> None:
-        """These partitions go, or are gone."""
+        """Note that partitions go, or are gone."""
         if self.partition in partitions:
             self._fence = None
 
@@ -66,10 +81,16 @@ def own_heartbeats(heartbeats: pl.DataFrame, events: str) -> pl.Series:
 NEWEST_ROWS = 64
 
 
-class Sender:
+class HeartbeatSender:
     """Appends heartbeats to every partition of their topic, each with the position of the events at that moment.
 
-    The barrier has them wait until all events of before are where that position is.
+    Args:
+        log: A log that no other thread waits on.
+        topics: The topics of the query.
+        leadership: Whether this process sends at all.
+        group: The consumer group of the query.
+        counters: Where sent heartbeats are counted.
+        barrier: Holds them back until all events before them are where that position is; None takes the usual one.
     """
 
     def __init__(
@@ -88,11 +109,11 @@ class Sender:
         self._counters = counters
         self._epoch: int | None = None
         self._last: int | None = None
-        self._barrier: Barrier = usual_barrier(log, topics, group) if barrier is None else barrier
+        self._gate = HeartbeatGate(default_barrier(log, topics, group) if barrier is None else barrier)
 
     @property
     def last(self) -> int | None:
-        """The newest instant sent by anybody, as the topic says; asked for again with each new leadership."""
+        """The newest instant that any process has sent, as the topic says; read again with each new leadership."""
         fence = self._leadership.fence
         try:
             return None if fence is None else self._newest(fence)
@@ -102,9 +123,9 @@ class Sender:
 
     def _newest(self, fence: Fence) -> int | None:
         if fence.epoch != self._epoch:
-            # From here on the leader before can append nothing more, so what is newest stays so.
+            # From here on the former leader can append nothing more, so the newest heartbeat stays the newest.
             self._log.append([], fence)
-            self._barrier.reset()
+            self._gate.reset()
             self._epoch, self._last = fence.epoch, self._recovered()
         return self._last
 
@@ -124,50 +145,61 @@ class Sender:
             offset = batches[-1].next_offset
         return newest
 
-    def send(self, beats: Sequence[DueBeat]) -> bool:
-        """Send what is newer than the last; False if some still have to wait for events."""
-        # Taken once: leadership may go at any moment, and what is appended afterwards must be refused by its fence.
+    def send(self, beats: Sequence[DueHeartbeat]) -> bool:
+        """Send heartbeats that are newer than the last one, if this process leads.
+
+        Args:
+            beats: Heartbeats that are due, ascending.
+
+        Returns:
+            False if some still have to wait for events, so that this has to be called again soon.
+
+        Raises:
+            UnavailableError: The log cannot be written now.
+        """
+        # The fence is read once: leadership may go at any moment, and what is appended afterwards must be refused.
         fence = self._leadership.fence
         if fence is None:
             return True
         try:
             fresh = self._fresh(beats, fence)
-            passed = self._fresh(self._barrier.passed(fresh), fence) if fresh else []
+            passed = self._fresh(self._gate.passed(fresh), fence) if fresh else []
             if passed:
                 self._append(passed, fence)
             return len(passed) == len(fresh)
         except FencedError:
             logger.info("heartbeats of %s belong to another process by now", self._group)
-            # Should they come back under the same claim, the topic tells what the other has sent meanwhile.
+            # Should leadership come back under the same claim, read what the other process has sent meanwhile.
             self._epoch = None
         return True
 
-    def _fresh(self, beats: Sequence[DueBeat], fence: Fence) -> list[DueBeat]:
-        """What nobody has sent yet."""
+    def _fresh(self, beats: Sequence[DueHeartbeat], fence: Fence) -> list[DueHeartbeat]:
+        """Return the heartbeats that no process has sent yet."""
         last = self._newest(fence)
         return [beat for beat in beats if last is None or beat.instant > last]
 
-    def _append(self, beats: list[DueBeat], fence: Fence) -> None:
+    def _append(self, beats: list[DueHeartbeat], fence: Fence) -> None:
         ends = self._log.ends(self._topics.events)
+        topics = self._topics
         writes = [
-            Write(self._topics.heartbeats, number, _records(beats, end, self._topics.events)) for number, end in enumerate(ends)
+            Write(topics.heartbeats, number, heartbeat_records(beats, end, topics.events)) for number, end in enumerate(ends)
         ]
         try:
             self._log.append(writes, fence)
         except UnavailableError:
-            # Whether they are kept is not known; the topic tells.
+            # Whether they were kept is not known, so the topic has to be read again.
             self._epoch = None
             raise
         self._last = beats[-1].instant
         self._counters.heartbeats_sent += len(beats)
 
 
-def _records(beats: Sequence[DueBeat], position: int, events: str) -> Records:
-    instant = pl.Datetime("us", "UTC")
+def heartbeat_records(beats: Sequence[DueHeartbeat], position: int, events: str) -> Records:
+    """Return heartbeats as records of their topic, all with the same position of the events."""
     columns = {
-        "start": pl.Series([beat.start for beat in beats], dtype=pl.Int64).cast(instant),
+        "start": pl.Series([beat.start for beat in beats], dtype=pl.Int64).cast(INSTANT),
         "grace": pl.Series([beat.grace for beat in beats], dtype=pl.Int64),
-        "instant": pl.Series([beat.instant for beat in beats], dtype=pl.Int64).cast(instant),
+        "instant": pl.Series([beat.instant for beat in beats], dtype=pl.Int64).cast(INSTANT),
         "position": pl.Series([position] * len(beats), dtype=pl.Int64),
         "events": pl.Series([events] * len(beats), dtype=pl.String),
     }
@@ -175,16 +207,22 @@ def _records(beats: Sequence[DueBeat], position: int, events: str) -> Records:
 
 
 RETRY = 5 * MILLISECOND
+"""How soon heartbeats that could not be sent are tried again, in microseconds."""
+
 LONGEST_SLEEP = 60 * SECOND
 
 
-class Runner:
-    """Wakes at absolute instants of the clock, never after summed-up sleeps, so that it cannot drift.
+class HeartbeatRunner:
+    """Sends heartbeats at absolute instants of the clock, so that it cannot drift as it would with summed-up sleeps.
 
-    `jitter` is the most by which it wakes later, in microseconds, so that many processes do not wake at once.
+    Args:
+        planner: Lists what is due.
+        sender: Sends it.
+        clock: The clock.
+        jitter: The most by which it wakes later, in microseconds, so that many processes do not wake at once.
     """
 
-    def __init__(self, planner: Planner, sender: Sender, clock: Clock, jitter: int = 0) -> None:
+    def __init__(self, planner: HeartbeatPlanner, sender: HeartbeatSender, clock: Clock, jitter: int = 0) -> None:
         self._planner = planner
         self._sender = sender
         self._clock = clock
@@ -193,7 +231,7 @@ class Runner:
         self._is_waiting = False
 
     async def run(self) -> None:
-        """Go on until cancelled; a second start while it runs is ignored."""
+        """Send heartbeats until cancelled; a second call while it runs returns at once."""
         if self._is_running:
             return
         self._is_running = True
@@ -204,7 +242,7 @@ class Runner:
             self._is_running = False
 
     def beat(self) -> bool:
-        """Send what is due now; False if it has to be tried again soon."""
+        """Send what is due now; return False if that has to be tried again soon."""
         now = self._clock.now()
         try:
             is_sent = self._sender.send(self._planner.due(now, self._sender.last))
@@ -220,5 +258,5 @@ class Runner:
         now = self._clock.now()
         if not is_sent:
             return now + RETRY
-        # A clock that is set back must not make it sleep until the old time comes again.
+        # After the clock was set back, the next instant may be far away.
         return min(self._planner.next(now), now + LONGEST_SLEEP) + round(random.uniform(0, self._jitter))

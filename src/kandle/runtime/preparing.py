@@ -63,7 +63,7 @@ def deleted_topics(log: Log, plan: Plan, wanted: Iterable[str], existing: Collec
     return messages
 
 
-def prepared_topics(
+def prepare_topics(
     log: Log, plans: Sequence[Plan], retentions: Retentions, heartbeats: str = HEARTBEATS, *, refuses: bool = False
 ) -> list[QueryTopics]:
     """Create the missing topics of queries.
@@ -85,11 +85,11 @@ def prepared_topics(
     for plan in plans:
         warn_of_deleted(log, plan, [entity.topic for entity in read_entities(plan)], existing)
         for entity in read_entities(plan):
-            ensured(log, entity_topic(entity), refuses=refuses)
-    found = context_topics(plans, source_partitions(log, plans), heartbeats, retentions)
-    for topics in found:
-        prepare(log, topics, refuses=refuses)
-    return found
+            ensure_topic(log, entity_topic(entity), refuses=refuses)
+    prepared = context_topics(plans, source_partitions(log, plans), heartbeats, retentions)
+    for topics in prepared:
+        create_topics(log, topics, refuses=refuses)
+    return prepared
 
 
 def source_partitions(log: Log, plans: Sequence[Plan]) -> dict[str, int]:
@@ -105,7 +105,7 @@ def warn_of_deleted(log: Log, plan: Plan, wanted: Iterable[str], existing: Colle
         logger.warning("%s; it is made anew", message)
 
 
-def prepare(log: Log, topics: QueryTopics, *, refuses: bool = False) -> None:
+def create_topics(log: Log, topics: QueryTopics, *, refuses: bool = False) -> None:
     """Create the missing topics of a query.
 
     Raises:
@@ -118,7 +118,7 @@ def prepare(log: Log, topics: QueryTopics, *, refuses: bool = False) -> None:
     warn_of_deleted(log, topics.plan, [spec.name for spec in topics.specs], known)
     for spec in topics.specs:
         # Another process may have created it meanwhile, with other partitions.
-        check_partitions(topics, ensured(log, spec, refuses=refuses).partitions, spec)
+        check_partitions(topics, ensure_topic(log, spec, refuses=refuses).partitions, spec)
 
 
 def check_partitions(topics: QueryTopics, partitions: int, wanted: TopicSpec) -> None:
@@ -145,7 +145,7 @@ def check_partitions(topics: QueryTopics, partitions: int, wanted: TopicSpec) ->
     )
 
 
-def ensured(log: Log, spec: TopicSpec, *, refuses: bool = False) -> TopicSpec:
+def ensure_topic(log: Log, spec: TopicSpec, *, refuses: bool = False) -> TopicSpec:
     """Create a topic if it is missing, and return it as it is.
 
     Raises:

@@ -1,4 +1,12 @@
-"""Events by group key: a task per source partition copies them to the partition that their group key belongs to."""
+"""Events by group key: one repartitioner per partition of the source copies them to the partition of their group key.
+
+    source, by the producer's own key          repartition topic, by group key
+    partition 0:  A B A C            ──────▶   partition 0:  A A A     the task of partition 0 has all events of A
+    partition 1:  B A C C            ──────▶   partition 1:  B C B C C
+
+The copies and the position in the source are in one commit, so each event is copied once. The order of events of one source
+partition is kept; events of different source partitions come in the order in which they are copied.
+"""
 
 from __future__ import annotations
 
@@ -9,26 +17,28 @@ import polars as pl
 
 from kandle.engine.compiled import CompiledQuery
 from kandle.engine.expressions import evaluate
-from kandle.log.port import Log, TopicPartition
+from kandle.log.port import TopicPartition
 from kandle.log.records import Batch, Records, Write
-from kandle.plan.topics import QueryTopics
-from kandle.runtime.counters import Counters
-from kandle.runtime.dead_letters import DeadLetters
+from kandle.runtime.output import DeadLetters
+from kandle.runtime.state import TaskContext
 from kandle.serde.keys import partition_numbers
-from kandle.time.clock import Clock
 
 
 class Repartitioner:
-    """One source partition."""
+    """Copies the events of one partition of the source.
 
-    def __init__(self, topics: QueryTopics, partition: int, counters: Counters, log: Log, clock: Clock) -> None:
-        self._topics = topics
-        self._query = CompiledQuery(topics.plan.query)
-        self._counters = counters
-        self.source = TopicPartition(topics.source, partition)
+    Args:
+        context: What the tasks of the query work with.
+        partition: The number of the source's partition.
+    """
+
+    def __init__(self, context: TaskContext, partition: int) -> None:
+        self._topics, self._counters = context.topics, context.counters
+        self._query = CompiledQuery(context.topics.plan.query)
+        self.source = TopicPartition(context.topics.source, partition)
         self._position: int | None = None
         self._pending: list[Write] = []
-        self._dead = DeadLetters(log, clock, topics, counters, self.source)
+        self._dead = DeadLetters(context, self.source)
 
     @property
     def is_dirty(self) -> bool:
@@ -45,6 +55,7 @@ class Repartitioner:
             self._counters.repartitioned += len(batch)
 
     def _split(self, batch: Batch) -> list[Write]:
+        """Return the records of a batch by partition of their group key."""
         records = batch.records
         if self._topics.plan.query.group_by:
             numbers = partition_numbers(evaluate(records.frame, self._query.keys), self._topics.partitions)
@@ -56,35 +67,35 @@ class Repartitioner:
         ]
 
     def positions(self) -> dict[TopicPartition, int]:
-        """The next offset to be committed."""
+        """Return the next offset, to be committed."""
         return {} if self._position is None else {self.source: self._position}
 
     def writes(self, *, live: bool = True) -> list[Write]:
-        """Events by partition, those of a partition in one write."""
+        """Return the copies, those of a partition in one write, and dead letters; `live` makes no difference here."""
         by_partition: dict[int, list[Records]] = {}
         for write in self._pending:
             by_partition.setdefault(write.partition, []).append(write.records)
-        copies = [Write(self._topics.events, number, joined(every)) for number, every in by_partition.items()]
+        copies = [Write(self._topics.events, number, join_records(parts)) for number, parts in by_partition.items()]
         return [*copies, *self._dead.writes()]
 
     def committed(self, offsets: Sequence[int]) -> None:
-        """The commit was made."""
+        """Note that the commit was made."""
         self._pending.clear()
         self._dead.committed()
         self._position = None
 
 
-def joined(every: Sequence[Records]) -> Records:
-    """Several runs of records as one, if none has headers or tombstones that others lack."""
-    if len(every) == 1:
-        return every[0]
-    frame = pl.concat([records.frame for records in every])
-    headers = _joined([(records.headers, len(records)) for records in every])
-    tombstones = _joined([(records.tombstones, len(records)) for records in every])
+def join_records(parts: Sequence[Records]) -> Records:
+    """Return several runs of records as one; where only some have headers or tombstones, the others get none."""
+    if len(parts) == 1:
+        return parts[0]
+    frame = pl.concat([records.frame for records in parts])
+    headers = _join_columns([(records.headers, len(records)) for records in parts])
+    tombstones = _join_columns([(records.tombstones, len(records)) for records in parts])
     return Records(frame, headers, None if tombstones is None else tombstones.fill_null(False))
 
 
-def _joined(columns: Sequence[tuple[pl.Series | None, int]]) -> pl.Series | None:
+def _join_columns(columns: Sequence[tuple[pl.Series | None, int]]) -> pl.Series | None:
     known = next((column for column, _ in columns if column is not None), None)
     if known is None:
         return None

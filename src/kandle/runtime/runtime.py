@@ -1,4 +1,4 @@
-"""Everything that runs in one process for a context's queries."""
+"""All queries of a context in one process, and the maintenance of their log."""
 
 from __future__ import annotations
 
@@ -11,42 +11,48 @@ from kandle.errors import KandleError, UnavailableError
 from kandle.log.port import Log
 from kandle.plan.topics import QueryTopics
 from kandle.runtime.barrier import Barrier
-from kandle.runtime.counters import Health, State
+from kandle.runtime.counters import Health, QueryState
 from kandle.runtime.query_runtime import QueryRuntime, RuntimeSpec
 from kandle.time.clock import Clock
 
 logger = logging.getLogger("kandle")
 
-WATCHED_EVERY = 5
-"""Seconds between looks at whether the topics are there."""
-MAINTAINED_EVERY = 6
-"""Looks between rounds of maintenance."""
+WATCH_INTERVAL = 5
+"""Seconds between checks of whether the topics exist."""
+
+CHECKS_PER_MAINTENANCE = 6
+"""How many of these checks are made from one round of maintenance to the next."""
 
 
-class Running(Protocol):
-    """All queries of a context in one process, whoever aggregates."""
+class ContextRuntime(Protocol):
+    """Runs all queries of a context in one process, whether kandle or ksqlDB aggregates."""
 
     def start(self) -> None:
-        """Have all queries run."""
+        """Start all queries."""
 
     def stop(self) -> None:
-        """Hand over at once."""
+        """Hand all partitions over at once, and end."""
 
     def settle(self) -> None:
-        """Work until nothing is left to be done: for those who drive it by hand."""
+        """Work in the caller's thread until nothing is left to be done; for tests."""
 
     @property
     def problem(self) -> BaseException | None:
-        """What has stopped a worker, if anything."""
+        """The error that has stopped a query, if any."""
 
     def health(self) -> Health:
-        """How it is doing."""
+        """Return how all queries are doing."""
 
 
 class Runtime:
-    """All queries of a context in one process, on topics that are there.
+    """Runs all queries of a context in one process; their topics exist.
 
-    `barriers`, by the topic that the tasks of a query read, are for queries whose events others bring there.
+    Args:
+        log: The log, from which each query opens connections of its own.
+        clock: The clock.
+        topics: The topics of each query.
+        spec: How queries run.
+        barriers: By the topic that the tasks of a query read, barriers for events that other programs bring there.
     """
 
     def __init__(
@@ -59,31 +65,31 @@ class Runtime:
     ) -> None:
         self._spec = spec
         self._log = log
-        found = {} if barriers is None else barriers
-        self.queries = [QueryRuntime(log.connect(), clock, each, spec, found.get(each.events)) for each in topics]
-        self._maintained = threading.Event()
+        by_events = {} if barriers is None else barriers
+        self.queries = [QueryRuntime(log.connect(), clock, query, spec, by_events.get(query.events)) for query in topics]
+        self._is_stopped = threading.Event()
         self._maintenance: threading.Thread | None = None
 
     def start(self) -> None:
-        """Have all queries run."""
+        """Start all queries."""
         for query in self.queries:
             query.start()
         self._maintenance = threading.Thread(target=self._maintain, name="kandle-maintenance", daemon=True)
         self._maintenance.start()
 
     def _maintain(self) -> None:
-        """Look whether the topics are there; retention and compaction, by whoever leads."""
+        """Check whether the topics exist; apply retention and compaction if this process leads a query."""
         log = self._log.connect()
-        looks = 0
+        checks = 0
         try:
-            while not self._maintained.wait(WATCHED_EVERY):
-                looks += 1
+            while not self._is_stopped.wait(WATCH_INTERVAL):
+                checks += 1
                 try:
                     self._watch(log)
-                    if looks % MAINTAINED_EVERY == 0 and any(query.leadership.is_leader for query in self.queries):
+                    if checks % CHECKS_PER_MAINTENANCE == 0 and any(query.leadership.is_leader for query in self.queries):
                         log.maintain()
                 except UnavailableError:
-                    # Workers say so.
+                    # The workers report it.
                     continue
                 except KandleError as error:
                     logger.warning("maintenance: %s", error)
@@ -91,29 +97,29 @@ class Runtime:
             log.close()
 
     def _watch(self, log: Log) -> None:
-        there = {spec.name for spec in log.topics()}
+        existing = {spec.name for spec in log.topics()}
         for query in self.queries:
-            query.watch(there)
+            query.watch(existing)
 
     def stop(self) -> None:
-        """Hand over at once."""
-        self._maintained.set()
+        """Hand all partitions over at once, and end."""
+        self._is_stopped.set()
         for query in self.queries:
             query.stop()
         if self._maintenance is not None:
             self._maintenance.join()
 
     def settle(self) -> None:
-        """Work until nothing is left to be done: for those who drive it by hand."""
+        """Work in the caller's thread until nothing is left to be done; for tests."""
         for query in self.queries:
             while query.settle():
                 pass
 
     @property
     def problem(self) -> BaseException | None:
-        """What has stopped a worker, if anything."""
-        return next((query.worker.problem for query in self.queries if query.worker.state is State.FAILED), None)
+        """The error that has stopped a query, if any."""
+        return next((query.worker.problem for query in self.queries if query.worker.state is QueryState.FAILED), None)
 
     def health(self) -> Health:
-        """How it is doing."""
+        """Return how all queries are doing."""
         return Health(self._spec.instance, tuple(query.health() for query in self.queries))

@@ -1,4 +1,4 @@
-"""Market schedules from their topic: loaded before anything else starts, kept up to date while it runs."""
+"""Schedules from their topic: loaded before anything else starts, and kept up to date while it runs."""
 
 from __future__ import annotations
 
@@ -21,6 +21,10 @@ from kandle.time.timeframe import SECOND, from_instant, to_instant
 logger = logging.getLogger("kandle")
 
 ROWS_AT_ONCE = 100_000
+
+SCHEDULE_INTERVAL = SECOND
+"""How often new schedule rows are looked for, in microseconds."""
+
 OFFSET = "__offset"
 PARTITION = "__partition"
 GONE = "__gone"
@@ -30,7 +34,15 @@ Positions = Mapping[int, int]
 
 
 class ScheduleProvider:
-    """The rows of a query's schedule, newest of each key, and the calendar that they make."""
+    """The rows of a query's schedule, newest of each key, and the calendar that they make.
+
+    Args:
+        log: The log with the topic of the schedule.
+        query: A query that is based on a schedule.
+        clock: The clock.
+        refresh_at: The time of the day, in UTC, at which all rows are read again.
+        retry: The least time between two warnings about missing or contradicting rows, in microseconds.
+    """
 
     def __init__(
         self, log: Log, query: QueryModel, clock: Clock, *, refresh_at: time = time(0, 5), retry: int = 10 * SECOND
@@ -45,18 +57,30 @@ class ScheduleProvider:
         self._rows: list[pl.DataFrame] = []
         self._positions: dict[int, int] = {}
         self._next_refresh = 0
-        self._next_word = 0
+        self._next_warning = 0
+        self._refreshed_at: int | None = None
         self.calendar: SessionCalendar | None = None
         self.positions: Positions = {}
         self.problem: str | None = None
 
     @property
     def version(self) -> tuple[tuple[int, int], ...]:
-        """Grows with the rows that the calendar holds."""
+        """What identifies the rows that the calendar holds: partitions with their next offsets."""
         return tuple(sorted(self.positions.items()))
 
+    def refresh_if_due(self) -> None:
+        """Refresh, unless that was done less than a second ago."""
+        now = self._clock.steady()
+        if self._refreshed_at is None or not 0 <= now - self._refreshed_at < SCHEDULE_INTERVAL:
+            self._refreshed_at = now
+            self.refresh()
+
     def refresh(self) -> bool:
-        """Take in new rows; once a day, at an absolute time in UTC, read all of them again. True if the calendar is a new one."""
+        """Take in new rows; once a day, at a fixed time in UTC, read all of them again.
+
+        Returns:
+            Whether the calendar is a new one.
+        """
         now = self._clock.now()
         if now >= self._next_refresh:
             self._rows, self._positions = [], {}
@@ -88,10 +112,10 @@ class ScheduleProvider:
             calendar = self.calendar_at(self._positions)
         except ScheduleError as error:
             # New rows that contradict each other must not stop what runs; the calendar stays as it was.
-            self._say(now, f"the schedule of {self._query.target.name} cannot be used: {error}")
+            self._warn(now, f"the schedule of {self._query.target.name} cannot be used: {error}")
             return False
         if calendar is None:
-            self._say(now, f"{self._query.target.name} waits for rows of its schedule in topic {self._topic}")
+            self._warn(now, f"{self._query.target.name} waits for rows of its schedule in topic {self._topic}")
             return False
         changed = self.calendar is None or tuple(sorted(self._positions.items())) != self.version
         self.problem = None
@@ -103,14 +127,14 @@ class ScheduleProvider:
             )
         return changed
 
-    def _say(self, now: int, problem: str) -> None:
+    def _warn(self, now: int, problem: str) -> None:
         self.problem = problem
-        if now >= self._next_word:
+        if now >= self._next_warning:
             logger.warning(problem)
-            self._next_word = now + self._retry
+            self._next_warning = now + self._retry
 
     def calendar_at(self, positions: Positions) -> SessionCalendar | None:
-        """The calendar of the rows before these offsets; None if there are none."""
+        """Return the calendar of the rows before these offsets; None if there are none."""
         if not self._rows:
             return None
         rows = pl.concat(self._rows)
@@ -125,18 +149,28 @@ class ScheduleProvider:
 
     def _keys(self) -> Sequence[str]:
         assert self._query.schedule is not None
-        return [found.name for found in self._query.schedule.entity.keys]
+        return [part.name for part in self._query.schedule.entity.keys]
 
 
 def _next_time(now: int, at: time) -> int:
-    """The next instant at which it is this time of the day in UTC."""
+    """Return the next instant at which it is this time of the day in UTC."""
     moment = from_instant(now)
     today = datetime.combine(moment.date(), at, UTC)
     return to_instant(today if today > moment else today + timedelta(days=1))
 
 
-class Universe:
-    """Compares keys as texts of their parts, so that configuration can write all of them as text."""
+class ActiveKeys:
+    """The keys that a query should have: those that are configured, and those that the schedule names.
+
+    Keys are compared as the texts of their parts, so that the configuration can write all of them as text.
+
+    Args:
+        plan: The plan of the query.
+        configured: Keys as parts in their order, from `universe.keys` of the configuration.
+
+    Raises:
+        OptionsError: A configured key has other parts than the group key.
+    """
 
     def __init__(self, plan: Plan, configured: Sequence[Sequence[str]] = ()) -> None:
         width = len(plan.query.group_by)
@@ -150,10 +184,10 @@ class Universe:
         self._configured = {key_text(key) for key in configured}
 
     def observed(self, frames: Iterable[pl.DataFrame | None]) -> set[str]:
-        """Keys that had events, of the tasks' key tables."""
+        """Return the keys that had events, from the tables of keys of all tasks."""
         return {key_text(row[: self._width]) for frame in frames if frame is not None for row in frame.iter_rows()}
 
     def silent(self, observed: Collection[str], calendar: SessionCalendar | None) -> set[str]:
-        """Keys that are configured or scheduled, but had no event."""
+        """Return the keys that are configured or scheduled, but had no event."""
         scheduled = set() if calendar is None else {key_text(key) for key in calendar.keys}
         return (self._configured | scheduled).difference(observed)

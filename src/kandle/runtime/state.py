@@ -1,10 +1,23 @@
-"""The state of a task as named frames: whole, or what changed since the last commit."""
+"""The state of a task: its pipeline, restored from the changelog, and the record of what each commit changes.
+
+A changelog holds whole snapshots and, between them, what every commit changed, as named frames. A commit appends its change
+together with its outputs and positions, all or nothing, so the three always agree:
+
+    offset    0          1        2        3          4
+    record    snapshot   change   change   snapshot   change
+    commit    first      second   third    fourth     fifth
+                                           ^ a restart reads from here: snapshot 3, then change 4
+
+Where a process dies, whoever takes the partition over replays the newest snapshot and the changes after it, and reads on
+from the positions of the same commit. What was processed after it is processed once more, and was never visible.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import polars as pl
 
@@ -12,12 +25,16 @@ from kandle.engine.compiled import CompiledQuery
 from kandle.engine.pipeline import Pipeline
 from kandle.engine.state import ChangeJournal, StateChange
 from kandle.errors import StateError
-from kandle.log.port import TopicPartition
+from kandle.log.port import Log, TopicPartition
+from kandle.log.records import Write
 from kandle.plan.plan import Plan
 from kandle.plan.topics import QueryTopics
 from kandle.query.nodes import describe
-from kandle.runtime.surroundings import Surroundings
-from kandle.store.changelog import Changelog, PlacedEntry, RestoredState
+from kandle.runtime.counters import Counters
+from kandle.runtime.schedule import ScheduleProvider
+from kandle.store.changelog import CHANGE, SNAPSHOT, Changelog, PlacedEntry, RestoredState
+from kandle.store.port import Store
+from kandle.time.clock import Clock
 from kandle.time.watermark import Watermark
 
 Frames = Mapping[str, pl.DataFrame]
@@ -31,9 +48,29 @@ PLAN = "_plan"
 
 STEP_COLUMNS = {"rows": pl.Int64, "in_order": pl.Boolean, "closed": pl.Int64, "replaces": pl.Boolean}
 
+LEAST_CHANGES = 1 << 20
+"""Bytes of changes below which a snapshot is not worth writing."""
+
+
+@dataclass(frozen=True, slots=True)
+class TaskContext:
+    """What the tasks of one query in one process work with.
+
+    `expiry` is how long a key may be silent before it gets no more gap bars, in microseconds; None is for ever. `store` keeps
+    a local copy of the changelogs; None reads them from the log.
+    """
+
+    log: Log
+    clock: Clock
+    topics: QueryTopics
+    counters: Counters
+    schedule: ScheduleProvider | None = None
+    store: Store | None = None
+    expiry: int | None = None
+
 
 def fingerprint(plan: Plan) -> str:
-    """A short text that differs between plans whose state differs: by timeframes, group key or what is kept of a bucket."""
+    """Return a short text that differs between plans whose states differ: in timeframes, group key or partial aggregates."""
     query = CompiledQuery(plan.query)
     content = {
         "bars": [(bar.name, bar.source) for bar in plan.bars],
@@ -47,12 +84,18 @@ def fingerprint(plan: Plan) -> str:
 
 
 def fingerprint_of(frames: Frames) -> str:
-    """The fingerprint of the plan that wrote a snapshot."""
+    """Return the fingerprint of the plan that wrote a snapshot."""
     return str(frames[PLAN]["fingerprint"][0])
 
 
 def snapshot_frames(pipeline: Pipeline, marks: Mapping[str, int], schedule: Mapping[int, int]) -> dict[str, pl.DataFrame]:
-    """The whole state; `marks` are numbers of the task, `schedule` the positions of the rows that its calendar holds."""
+    """Return the whole state as named frames.
+
+    Args:
+        pipeline: The pipeline of the task.
+        marks: Numbers of the task beside those of the pipeline, by name.
+        schedule: By partition of the schedule's topic, the next offset of the rows that the calendar holds.
+    """
     positions = {"partition": list(schedule), "position": list(schedule.values())}
     return pipeline.snapshot() | {
         NUMBERS: pl.DataFrame({**pipeline.numbers(), **marks}),
@@ -62,19 +105,26 @@ def snapshot_frames(pipeline: Pipeline, marks: Mapping[str, int], schedule: Mapp
 
 
 def schedule_positions(frames: Frames) -> dict[int, int]:
-    """The positions of the schedule rows that the calendar of a snapshot held."""
+    """Return the positions of the schedule rows that the calendar of a snapshot held."""
     return dict(frames[SCHEDULE].iter_rows())
 
 
 def numbers_of(frames: Frames) -> dict[str, int]:
-    """The numbers of a snapshot or change."""
+    """Return the numbers of a snapshot or change."""
     return dict(frames[NUMBERS].row(0, named=True))
 
 
 def change_frames(
     pipeline: Pipeline, journal: ChangeJournal, known_keys: int, marks: Mapping[str, int]
 ) -> dict[str, pl.DataFrame]:
-    """What happened since the last commit: the steps, and the keys that are new."""
+    """Return what happened since the last commit as named frames: the steps, and the keys that are new.
+
+    Args:
+        pipeline: The pipeline of the task.
+        journal: What has changed its state.
+        known_keys: The number of keys as of the last commit.
+        marks: Numbers of the task beside those of the pipeline, by name.
+    """
     rows = [
         (0 if change.partials is None else change.partials.height, change.in_order, change.closed, change.replaces)
         for change in journal.changes
@@ -91,7 +141,7 @@ def change_frames(
     return frames
 
 
-def replayed(pipeline: Pipeline, frames: Frames) -> None:
+def replay_change(pipeline: Pipeline, frames: Frames) -> None:
     """Bring a pipeline up to date with a change."""
     journal = ChangeJournal()
     begin = 0
@@ -101,86 +151,167 @@ def replayed(pipeline: Pipeline, frames: Frames) -> None:
             begin += rows
         else:
             journal.changes.append(StateChange(closed=closed))
-    numbers = numbers_of(frames)
-    pipeline.replay(journal, frames.get(KEYS), numbers)
+    pipeline.replay(journal, frames.get(KEYS), numbers_of(frames))
 
 
 def state_is_gone(topics: QueryTopics, reason: str) -> StateError:
-    """Return the error for a changelog that was deleted or created again; half a bucket must not become a bar.
+    """Return the error for a changelog that was deleted or created again: half a bucket must not become a bar.
 
     Args:
         topics: The topics of the query.
-        reason: What shows it, as the end of "topic X, ...".
+        reason: What shows it, as the end of the sentence "topic X, ...".
     """
     name = topics.plan.query.target.name
     return StateError(
-        f"the state of {name} is gone: topic {topics.changelog}, {reason}; was it deleted or made again? What was open "
-        "cannot go on. Restore the topic, or have the bars begin anew: with another consumer.group and another topic for "
-        f"{name}, or delete the topics of its bars and the group"
+        f"the state of {name} is gone: topic {topics.changelog}, {reason}; was it deleted or created again? Open buckets cannot "
+        f"go on without it. Restore the topic, or start anew: with another consumer.group and another topic for {name}, or "
+        f"delete the topics of {name} and the group"
     )
 
 
 class Replica:
     """A pipeline with all that was committed; `follow` brings it up to date with what others commit since."""
 
-    def __init__(self, around: Surroundings, partition: int) -> None:
-        self._around = around
-        self._plan = around.topics.plan
-        self.changelog = Changelog(around.log, TopicPartition(around.topics.changelog, partition), around.store)
+    def __init__(self, context: TaskContext, partition: int) -> None:
+        self._context = context
+        self._plan = context.topics.plan
+        self.changelog = Changelog(context.log, TopicPartition(context.topics.changelog, partition), context.store)
         self.journal = ChangeJournal()
         self.watermark = Watermark()
         self.has_state = False
         self.is_current = True
         """Whether its calendar is the newest one, rather than that of its snapshot."""
-        self.pipeline = self._began(None)
-        found = self.changelog.restore()
-        if found.changes and found.snapshot is None:
-            raise state_is_gone(around.topics, f"partition {partition} begins with a change of a state that is not there")
-        self._take(found)
+        self.pipeline = self._begin(None)
+        restored = self.changelog.restore()
+        if restored.changes and restored.snapshot is None:
+            raise state_is_gone(context.topics, f"partition {partition} begins with a change of a state that is not there")
+        self._take(restored)
 
     def follow(self, records: Sequence[PlacedEntry]) -> bool:
-        """Take what the changelog has `beyond`; False if that does not go on from here: only a new replica helps then."""
-        found = self.changelog.follow(records)
-        if found is None:
+        """Take in records that `changelog.beyond` read.
+
+        Returns:
+            False if they do not continue what is known: then only a new replica helps.
+        """
+        restored = self.changelog.follow(records)
+        if restored is None:
             return False
-        self._take(found)
+        self._take(restored)
         return True
 
-    def adopted(self, around: Surroundings) -> bool:
-        """Be a task's from now on, as of the last commit; False if the changelog does not go on from here."""
-        self._around, self.is_current = around, False
-        self.changelog.log = around.log
+    def adopt(self, context: TaskContext) -> bool:
+        """Become a task's replica, brought up to date with the last commit.
+
+        Returns:
+            False if the changelog does not continue what is known: then only a new replica helps.
+        """
+        self._context, self.is_current = context, False
+        self.changelog.log = context.log
         return self.follow(list(self.changelog.beyond())) and self.changelog.is_whole
 
-    def _take(self, found: RestoredState) -> None:
-        if found.snapshot is not None:
-            self._check_plan(found.snapshot)
-            self.pipeline = self._began(found.snapshot)
-            self.pipeline.restore({name: frame for name, frame in found.snapshot.items() if not name.startswith("_")})
-            self._take_numbers(found.snapshot)
-        for change in found.changes:
-            replayed(self.pipeline, change)
+    def _take(self, restored: RestoredState) -> None:
+        if restored.snapshot is not None:
+            self._check_plan(restored.snapshot)
+            self.pipeline = self._begin(restored.snapshot)
+            self.pipeline.restore({name: frame for name, frame in restored.snapshot.items() if not name.startswith("_")})
+            self._take_numbers(restored.snapshot)
+        for change in restored.changes:
+            replay_change(self.pipeline, change)
             self._take_numbers(change)
         self.journal.clear()
 
-    def _began(self, snapshot: Frames | None) -> Pipeline:
-        """A pipeline with the schedule rows that it had when the snapshot was written."""
-        schedule = self._around.schedule
+    def _begin(self, snapshot: Frames | None) -> Pipeline:
+        """Return a new pipeline, with the schedule rows that it had when the snapshot was written."""
+        schedule = self._context.schedule
         calendar = newest = None if schedule is None else schedule.calendar
         if snapshot is not None and schedule is not None:
             calendar = schedule.calendar_at(schedule_positions(snapshot)) or newest
         self.is_current = calendar is newest
-        return Pipeline(self._plan, calendar, journal=self.journal, expiry=self._around.expiry)
+        return Pipeline(self._plan, calendar, journal=self.journal, expiry=self._context.expiry)
 
     def _check_plan(self, snapshot: Frames) -> None:
-        """State of another declaration must not be gone on with."""
+        """Raise StateError for the state of another declaration: it cannot be continued."""
         if fingerprint_of(snapshot) != fingerprint(self._plan):
             name = self._plan.query.target.name
             raise StateError(
-                f"the state in topic {self._around.topics.changelog} belongs to another query of {name}; "
+                f"the state in topic {self._context.topics.changelog} belongs to another query of {name}; "
                 f"give {name} another topic, and the bars of the changed query begin anew there"
             )
 
     def _take_numbers(self, frames: Frames) -> None:
         self.has_state = True
         self.watermark = Watermark(numbers_of(frames)["watermark"])
+
+
+class StateRecorder:
+    """Records what changes the state of a task, for the changelog.
+
+    Each commit appends its changes; when they have outgrown the last snapshot, or the schedule has changed, it appends a whole
+    snapshot instead.
+    """
+
+    def __init__(self, replica: Replica, topics: QueryTopics, schedule_version: tuple[tuple[int, int], ...]) -> None:
+        self._replica = replica
+        self._topics = topics
+        self._known_keys = self._key_count
+        self._snapshot_size = 0
+        self._changes_size = 0
+        self._numbers: dict[str, int] = {}
+        self._schedule_version = schedule_version
+        self._is_snapshot_due = False
+
+    @property
+    def _key_count(self) -> int:
+        keys = self._replica.pipeline.keys
+        return 0 if keys is None else keys.height
+
+    @property
+    def schedule_version(self) -> tuple[tuple[int, int], ...]:
+        """The schedule rows to which the recorded state belongs; none if they are not the newest."""
+        return self._schedule_version
+
+    def replace_schedule(self, version: tuple[tuple[int, int], ...]) -> None:
+        """Have the next commit write a snapshot: the changes on record belong to older schedule rows."""
+        self._schedule_version = version
+        self._is_snapshot_due = True
+
+    def writes(self) -> list[Write]:
+        """Return the records of the changelog for the next commit; nothing if the state has not changed."""
+        self._record()
+        return self._replica.changelog.writes()
+
+    def _record(self) -> None:
+        pipeline, changelog = self._replica.pipeline, self._replica.changelog
+        marks = {"watermark": self._replica.watermark.value}
+        numbers = pipeline.numbers() | marks
+        if not self._replica.journal and numbers == self._numbers and not self._is_snapshot_due:
+            return
+        self._numbers = numbers
+        is_grown = self._changes_size > max(LEAST_CHANGES, 2 * self._snapshot_size)
+        if self._snapshot_size == 0 or self._is_snapshot_due or is_grown:
+            frames = snapshot_frames(pipeline, marks, dict(self._schedule_version))
+            self._snapshot_size = changelog.record(SNAPSHOT, frames)
+            self._changes_size = 0
+            self._is_snapshot_due = False
+        else:
+            frames = change_frames(pipeline, self._replica.journal, self._known_keys, marks)
+            self._changes_size += changelog.record(CHANGE, frames)
+
+    def committed(self, first: int | None) -> None:
+        """Note that the commit was made.
+
+        Args:
+            first: The offset of the first record that it appended to the changelog; None if it wrote nothing at all.
+
+        Raises:
+            StateError: The records came to lie before older ones, so the topic was deleted and created again.
+        """
+        changelog = self._replica.changelog
+        if first is not None:
+            if changelog.is_of_another_topic(first):
+                number = changelog.partition.partition
+                reason = f"partition {number} goes on at {first}, though it had more records before"
+                raise state_is_gone(self._topics, reason)
+            changelog.committed(first)
+        self._replica.journal.clear()
+        self._known_keys = self._key_count

@@ -1,4 +1,4 @@
-"""The tasks of the partitions that a worker owns: begun as of the last commit, and committed together."""
+"""The tasks of the partitions that a worker owns: started as of the last commit, and committed together."""
 
 from __future__ import annotations
 
@@ -7,59 +7,70 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
+from kandle.errors import UnavailableError, UnknownTopicError
 from kandle.log.port import TopicPartition, batches_by_partition
 from kandle.log.records import Batch, Write
 from kandle.runtime.repartition import Repartitioner
-from kandle.runtime.state import Replica, state_is_gone
-from kandle.runtime.surroundings import Surroundings
+from kandle.runtime.state import Replica, TaskContext, state_is_gone
 from kandle.runtime.task import Task
 
 logger = logging.getLogger("kandle")
 
 Positions = Mapping[TopicPartition, int]
 
+RestoreReplica = Callable[[TaskContext, int], Replica]
+"""Returns the state of a partition as of the last commit: from the changelog, or kept ready by a standby."""
+
 
 @dataclass(frozen=True, slots=True)
-class Pending:
-    """What is to be committed: outputs, changes of the state and positions of all tasks, all or nothing."""
+class PendingCommit:
+    """One commit of all tasks: outputs, changes of the state and positions, all or nothing."""
 
     positions: dict[TopicPartition, int]
     parts: Sequence[tuple[Task | Repartitioner, Sequence[Write]]]
 
     @property
     def writes(self) -> list[Write]:
-        """The writes of all tasks."""
+        """The writes of all tasks, in order."""
         return [write for _, writes in self.parts for write in writes]
 
     def committed(self, offsets: Sequence[int]) -> None:
-        """The commit was made, and these are the offsets of the first records of its writes."""
+        """Tell each task that the commit was made.
+
+        Args:
+            offsets: The offset of the first record of each write, in the order of `writes`.
+        """
         first = iter(offsets)
         for task, writes in self.parts:
             task.committed(list(islice(first, len(writes))))
 
 
 class Tasks:
-    """A task for each owned partition of the query, and a repartitioner for each of a source that is not keyed as it groups.
+    """A task for each owned partition of a query, and a repartitioner for each of a source that is not keyed as it groups.
 
-    `restored` gives the state of a partition that has come, as of the last commit.
+    Args:
+        context: What the tasks work with.
+        group: The consumer group of the query.
+        restore: Returns the state of a partition that was assigned.
     """
 
-    def __init__(self, around: Surroundings, group: str, restored: Callable[[Surroundings, int], Replica] = Replica) -> None:
-        self._around = around
-        self._topics = around.topics
+    def __init__(self, context: TaskContext, group: str, restore: RestoreReplica = Replica) -> None:
+        self._context = context
+        self._topics = context.topics
         self._group = group
-        self._restored = restored
-        self._copies: dict[int, Repartitioner] = {}
+        self._restore = restore
+        self._repartitioners: dict[int, Repartitioner] = {}
+        self._lag = 0
         self.by_partition: dict[int, Task] = {}
 
     @property
-    def _every(self) -> list[Task | Repartitioner]:
-        return [*self.by_partition.values(), *self._copies.values()]
+    def _all(self) -> list[Task | Repartitioner]:
+        return [*self.by_partition.values(), *self._repartitioners.values()]
 
     @property
     def is_dirty(self) -> bool:
         """Whether anything waits for the next commit."""
-        return any(each.is_dirty for each in self._every)
+        return any(task.is_dirty for task in self._all)
 
     @property
     def has_finals(self) -> bool:
@@ -69,45 +80,64 @@ class Tasks:
     @property
     def is_urgent(self) -> bool:
         """Whether something waits that others wait for: finals, and events for the tasks of other partitions."""
-        return self.has_finals or any(copy.is_dirty for copy in self._copies.values())
+        return self.has_finals or any(copy.is_dirty for copy in self._repartitioners.values())
 
     @property
     def waiting_events(self) -> int:
         """Events processed since the last commit."""
         return sum(task.waiting_events for task in self.by_partition.values())
 
+    def lag(self) -> int:
+        """Return how many events are not processed yet; the last known number while the log cannot be asked."""
+        try:
+            ends = self._context.log.ends(self._topics.events)
+        except (UnavailableError, UnknownTopicError):
+            return self._lag
+        self._lag = sum(ends[number] - task.event_position for number, task in dict(self.by_partition).items())
+        return self._lag
+
     def take(self, batches: Sequence[Batch]) -> None:
         """Give every task the records of its partition."""
-        found = batches_by_partition(batches)
-        for number, copy in self._copies.items():
-            copy.take(found.get(TopicPartition(self._topics.source, number), ()))
+        read = batches_by_partition(batches)
+        for number, copy in self._repartitioners.items():
+            copy.take(read.get(TopicPartition(self._topics.source, number), ()))
         for task in self.by_partition.values():
-            task.take(found.get(task.events, ()), found.get(task.heartbeats, ()))
+            task.take(read.get(task.events, ()), read.get(task.heartbeats, ()))
 
-    def pending(self, *, live: bool) -> Pending | None:
-        """What is to be committed, if anything is; without `live` the live bars wait for the next commit."""
-        dirty = [each for each in self._every if each.is_dirty]
+    def pending(self, *, live: bool) -> PendingCommit | None:
+        """Return what is to be committed, or None if there is nothing; without `live` the live bars wait."""
+        dirty = [task for task in self._all if task.is_dirty]
         if not dirty:
             return None
-        parts = [(each, each.writes(live=live)) for each in dirty]
+        parts = [(task, task.writes(live=live)) for task in dirty]
         positions: dict[TopicPartition, int] = {}
-        for each in dirty:
-            positions |= each.positions()
-        return Pending(positions, parts)
+        for task in dirty:
+            positions |= task.positions()
+        return PendingCommit(positions, parts)
 
     def start(self, partitions: Collection[TopicPartition], committed: Positions) -> dict[TopicPartition, int]:
-        """Begin the tasks of partitions that have come, as of the last commit; gives the positions to read on from."""
+        """Start the tasks of partitions that were assigned, as of the last commit.
+
+        Args:
+            partitions: The partitions of all topics that were assigned.
+            committed: The positions that the group has committed.
+
+        Returns:
+            The positions to read on from.
+
+        Raises:
+            StateError: The group has positions in a partition, but the state that belongs to them is gone.
+        """
         begin: dict[TopicPartition, int] = {}
         for partition in partitions:
             if self._is_copied(partition):
-                self._copies[partition.partition] = Repartitioner(
-                    self._topics, partition.partition, self._around.counters, self._around.log, self._around.clock
-                )
-                begin[partition] = self._begin(partition, committed)
+                self._repartitioners[partition.partition] = Repartitioner(self._context, partition.partition)
+                begin[partition] = self._position(partition, committed)
         ours = (self._topics.events, self._topics.heartbeats)
-        for number in sorted({each.partition for each in partitions if each.topic in ours} - self.by_partition.keys()):
+        assigned = {partition.partition for partition in partitions if partition.topic in ours}
+        for number in sorted(assigned - self.by_partition.keys()):
             task = self._task(number, committed)
-            positions = {each: self._begin(each, committed) for each in (task.events, task.heartbeats)}
+            positions = {place: self._position(place, committed) for place in (task.events, task.heartbeats)}
             task.start_at(positions[task.events], positions[task.heartbeats])
             self.by_partition[number] = task
             begin |= positions
@@ -117,34 +147,35 @@ class Tasks:
         return partition.topic == self._topics.source and self._topics.is_repartitioned
 
     def _task(self, number: int, committed: Positions) -> Task:
-        """The task of a partition; StateError if its positions are there, but its state is not."""
-        replica = self._restored(self._around, number)
-        task = Task(self._around, number, replica)
-        # The first commit of a task writes a snapshot, whatever it has seen.
+        """Return the task of a partition; StateError if its positions are there, but its state is not."""
+        replica = self._restore(self._context, number)
+        task = Task(self._context, number, replica)
+        # The first commit of a task always writes a snapshot.
         if not replica.has_state and (task.events in committed or task.heartbeats in committed):
-            raise state_is_gone(
-                self._topics,
+            reason = (
                 f"partition {number} is empty, but group {self._group} has read {task.events.topic} up to "
-                f"{committed.get(task.events, 0)}",
+                f"{committed.get(task.events, 0)}"
             )
+            raise state_is_gone(self._topics, reason)
         return task
 
-    def _begin(self, partition: TopicPartition, committed: Positions) -> int:
-        first = self._around.log.first(partition)
-        if first > committed.get(partition, first):
+    def _position(self, partition: TopicPartition, committed: Positions) -> int:
+        first = self._context.log.first(partition)
+        position = committed.get(partition, first)
+        if first > position:
             logger.error(
                 "records %d to %d of partition %d of %s are gone (retention) before they were processed",
-                *(committed[partition], first - 1, partition.partition, partition.topic),
+                *(position, first - 1, partition.partition, partition.topic),
             )
-        return max(first, committed.get(partition, first))
+        return max(first, position)
 
     def drop(self, partitions: Collection[TopicPartition]) -> None:
         """End the tasks of partitions that go; what they have not committed is done again by the next owner."""
         for partition in partitions:
-            every = self._copies if self._is_copied(partition) else self.by_partition
-            every.pop(partition.partition, None)
+            tasks = self._repartitioners if self._is_copied(partition) else self.by_partition
+            tasks.pop(partition.partition, None)
 
     def clear(self) -> None:
         """End all tasks."""
         self.by_partition.clear()
-        self._copies.clear()
+        self._repartitioners.clear()

@@ -14,7 +14,7 @@ from kandle.context.options import Options
 from kandle.context.sections import LogOptions
 from kandle.errors import ModelError
 from kandle.log.port import Log
-from kandle.runtime.runtime import Running
+from kandle.runtime.runtime import ContextRuntime
 from kandle.sets.blocking import awaited, blocking
 from kandle.sets.host import ContextHost
 from kandle.time.clock import ManualClock
@@ -95,7 +95,7 @@ class OpenedForTests(Opened):
     def _made_log(self) -> Log:
         return embedded_log(self._folder, self._manual)
 
-    def _start(self, runtime: Running) -> None:
+    def _start(self, runtime: ContextRuntime) -> None:
         """Do nothing: the runtime works when `settle` is called."""
 
     def settle(self) -> None:

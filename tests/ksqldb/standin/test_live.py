@@ -14,13 +14,13 @@ import pytest
 import kandle
 from kandle import Context
 from kandle.errors import KsqlError, KsqlUnavailableError, OptionsError, PlanError, SchemaError
+from kandle.ksqldb.progress import QueryBarrier
 from kandle.log.kafka.log import KafkaLog
 from kandle.log.kafka.settings import KafkaSettings
 from kandle.model.columns import to_logical
 from kandle.model.entity import entity_model
 from kandle.model.mapping import mapping
 from kandle.plan.topics import entity_topic
-from kandle.runtime.barrier import QuerySteps
 from kandle.time.timeframe import SECOND
 from tests import waiting
 from tests.ksqldb.standin.declarations import Bar, Hours, Tick, market, ticks
@@ -131,7 +131,7 @@ def test_finals_are_those_of_the_embedded_engine_though_partitions_lag_and_the_q
 def test_without_the_barrier_finals_are_made_of_what_is_still_under_way(
     cluster: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(QuerySteps, "__call__", lambda self: iter(()))
+    monkeypatch.setattr(QueryBarrier, "is_reached", lambda self: True)
     faults = Faults(held=frozenset({0, 1}))
     with standing_in(cluster.bootstrap, faults=faults) as server:
         found = play(cluster, server)

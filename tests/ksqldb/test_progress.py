@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 import pytest
 
 from kandle.errors import UnavailableError
+from kandle.ksqldb.progress import ASKED_EVERY, Hop, QueryBarrier
 from kandle.log.port import TopicPartition
-from kandle.runtime.barrier import ASKED_EVERY, Hop, QuerySteps, StepBarrier
+from kandle.runtime.barrier import HeartbeatGate
 from kandle.time.clock import ManualClock
 from tests.runtime.building import beat, t
 
@@ -43,11 +44,11 @@ class Waiting:
     def __init__(self, cluster: Cluster, *hops: Hop) -> None:
         self.clock = ManualClock(t("14:30"))
         self.hops: tuple[Hop, ...] | None = hops
-        self.barrier = StepBarrier(QuerySteps(cluster, lambda: self.hops, self.clock))
+        self.gate = HeartbeatGate(QueryBarrier(cluster, lambda: self.hops, self.clock))
 
     def passed(self, *starts: str) -> list[str]:
         self.clock.jump(self.clock.now() + ASKED_EVERY)
-        return [f"{(each.start - t('14:00')) // 60_000_000}" for each in self.barrier.passed([beat(start) for start in starts])]
+        return [f"{(each.start - t('14:00')) // 60_000_000}" for each in self.gate.passed([beat(start) for start in starts])]
 
 
 def test_the_source_is_waited_for_and_then_what_is_under_way_inside_of_the_query() -> None:
@@ -129,5 +130,5 @@ def test_brokers_are_not_asked_all_the_time() -> None:
     waiting = Waiting(cluster, Hop(GROUP, ("ticks",)))
     assert waiting.passed("14:29") == []
     cluster.done["ticks"] = 10
-    assert waiting.barrier.passed([beat("14:29")]) == []
+    assert waiting.gate.passed([beat("14:29")]) == []
     assert waiting.passed("14:29") == ["29"]

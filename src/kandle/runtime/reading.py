@@ -1,4 +1,4 @@
-"""How what a task reads comes into its pipeline: as events, or as base buckets that ksqlDB has aggregated."""
+"""How records come into the pipeline of a task: as events, or as base buckets that ksqlDB has aggregated."""
 
 from __future__ import annotations
 
@@ -9,70 +9,82 @@ import numpy as np
 import polars as pl
 
 from kandle.engine.compiled import CompiledQuery
-from kandle.engine.expressions import evaluate
 from kandle.engine.pipeline import Pipeline, Processed
 from kandle.engine.state import START
 from kandle.errors import DataError
 from kandle.log.records import Batch
-from kandle.plan.plan import Plan
 from kandle.plan.topics import AggregatedTable, QueryTopics
 from kandle.query.nodes import Column
 from kandle.query.query import QueryModel, over_one_row
 from kandle.serde.keys import partition_numbers
-from kandle.time.buckets import buckets
-from kandle.time.clock import Clock
-from kandle.time.timeframe import MILLISECOND, SECOND
+from kandle.time.timeframe import MILLISECOND
 from kandle.time.watermark import Watermark
 
 
-class Intake(Protocol):
-    """Takes batches of one partition in."""
+class RecordReader(Protocol):
+    """Takes batches of one partition into a pipeline."""
 
     def take(self, pipeline: Pipeline, watermark: Watermark, batches: Sequence[Batch]) -> Processed:
-        """Take them in; the watermark moves on as far as they prove that time has passed."""
+        """Process batches; the watermark moves on as far as they prove that time has passed.
+
+        Args:
+            pipeline: The pipeline of the partition.
+            watermark: The newest event time of the partition.
+            batches: Batches in the order of the log, none of them empty.
+
+        Returns:
+            What became of the records.
+        """
 
 
-class EventIntake:
-    """Events of the source as they stand there."""
+class EventReader:
+    """Reads events from the topic of the source."""
 
     def take(self, pipeline: Pipeline, watermark: Watermark, batches: Sequence[Batch]) -> Processed:
+        """Process events."""
         frame, times = _events(batches)
         return pipeline.process(frame, watermark, times)
 
 
-class CopiedIntake:
-    """Events of the source that were copied to the partition of their group key.
+class CopiedEventReader:
+    """Reads events that were copied to the partition of their group key.
 
-    Behind those of one partition of the source stand those of another, which may be older by as much as was waiting there to
-    be copied. So they prove nothing of time: buckets close by heartbeats alone, which wait for what is not copied yet.
+    A copy mixes several partitions of the source: after the events of one partition come those of another, which are older by
+    as much as was waiting there to be copied. So their times prove nothing, and buckets close by heartbeats alone, which wait
+    for what is not copied yet.
     """
 
     def take(self, pipeline: Pipeline, watermark: Watermark, batches: Sequence[Batch]) -> Processed:
+        """Process events without moving the watermark."""
         frame, _ = _events(batches)
         return pipeline.process(frame)
 
 
 def _events(batches: Sequence[Batch]) -> tuple[pl.DataFrame, np.ndarray]:
-    """Rows, and when each was appended; a stream's tombstones are no events."""
+    """Return the rows, and when each was appended; tombstones of a stream are no events."""
     frame = pl.concat([batch.records.frame for batch in batches])
     times = np.concatenate([batch.timestamps for batch in batches])
-    gone = [batch.records.tombstones for batch in batches]
-    if all(mask is None for mask in gone):
+    tombstones = [batch.records.tombstones for batch in batches]
+    if all(mask is None for mask in tombstones):
         return frame, times
-    kept = pl.concat(
-        [pl.Series([True] * len(batch)) if mask is None else ~mask for batch, mask in zip(batches, gone, strict=True)]
+    is_event = pl.concat(
+        [pl.Series([True] * len(batch)) if mask is None else ~mask for batch, mask in zip(batches, tombstones, strict=True)]
     )
-    return frame.filter(kept), times[kept.to_numpy()]
+    return frame.filter(is_event), times[is_event.to_numpy()]
 
 
 TIME = "_time"
 """The end of the names of partials that are instants: the table has them in milliseconds."""
 
 
-class AggregatedIntake:
-    """Rows of a windowed table of ksqlDB: each is its bucket so far.
+class AggregatedRowReader:
+    """Reads rows of a windowed table of ksqlDB, each of which is its base bucket so far.
 
-    They come in the order in which ksqlDB made them, which says nothing of time: buckets close by heartbeats alone.
+    They come in the order in which ksqlDB made them, which proves nothing of time: buckets close by heartbeats alone.
+
+    Args:
+        query: The query whose base bars ksqlDB aggregates.
+        table: The table, and which of its columns hold the partial aggregates.
     """
 
     def __init__(self, query: QueryModel, table: AggregatedTable) -> None:
@@ -81,13 +93,14 @@ class AggregatedIntake:
         self._types = _partial_types(query)
 
     def take(self, pipeline: Pipeline, watermark: Watermark, batches: Sequence[Batch]) -> Processed:
-        # ksqlDB takes windows away when it forgets them, which says nothing of their bars.
-        alive = [
-            batch.records if (gone := batch.records.tombstones) is None else batch.records.filter(~gone) for batch in batches
-        ]
-        return pipeline.put(self.rows(pl.concat([records.frame for records in alive])))
+        """Process rows; a tombstone says that ksqlDB forgets a window, which is of no interest here."""
+        frames = []
+        for batch in batches:
+            tombstones = batch.records.tombstones
+            frames.append(batch.records.frame if tombstones is None else batch.records.frame.filter(~tombstones))
+        return pipeline.put(self._rows(pl.concat(frames)))
 
-    def rows(self, frame: pl.DataFrame) -> pl.DataFrame:
+    def _rows(self, frame: pl.DataFrame) -> pl.DataFrame:
         """Return rows of the topic as `Pipeline.put` takes them."""
         *group, start = self._table.topic.keys
         keys = [pl.col(name).alias(key) for name, key in zip(group, self._key_names, strict=True)]
@@ -102,7 +115,7 @@ class AggregatedIntake:
 
 
 def _partial_types(query: QueryModel) -> Mapping[str, pl.DataType]:
-    """Return the engine's types of the partials of a query, by name."""
+    """Return the engine's types of the partial aggregates of a query, by name."""
     types = {part.name: part.type.physical for part in query.source.fields}
     if query.join is not None:
         other = query.join.entity
@@ -113,64 +126,22 @@ def _partial_types(query: QueryModel) -> Mapping[str, pl.DataType]:
     return compiled.collected(events.with_columns(pl.lit(0).alias(START)), [START]).schema
 
 
-def intake_of(topics: QueryTopics) -> Intake:
-    """The intake of what tasks read."""
+def record_reader(topics: QueryTopics) -> RecordReader:
+    """Return the reader of what the tasks of a query read."""
     if topics.table is not None:
-        return AggregatedIntake(topics.plan.query, topics.table)
-    return CopiedIntake() if topics.is_repartitioned else EventIntake()
+        return AggregatedRowReader(topics.plan.query, topics.table)
+    return CopiedEventReader() if topics.is_repartitioned else EventReader()
 
 
-LONGEST = SECOND
-"""Heartbeats are not on their way for longer. None comes where nobody leads, or outside of sessions."""
+class KeyPlacement:
+    """Checks that the group keys of a task belong to its partition, each key once.
 
+    A producer that places keys otherwise would bring one key to two tasks, and each would make bars of half its events.
 
-class Holding:
-    """The batches of one partition that wait, in their order."""
-
-    def __init__(self, plan: Plan, event_time: pl.Expr, clock: Clock, heard: int) -> None:
-        self._buckets = buckets(plan.base.timeframe, plan.zone)
-        self._grace = plan.base.grace
-        self._event_time = event_time
-        self._clock = clock
-        self._heard = heard
-        self._held: list[Batch] = []
-        self._since: int | None = None
-
-    def heard(self, instant: int) -> None:
-        """A heartbeat was read: what is over by it is known."""
-        self._heard = max(self._heard, instant)
-
-    def ready(self, batches: Sequence[Batch]) -> list[Batch]:
-        """Those of the held and the new batches that may be processed; the others are held."""
-        every = [*self._held, *batches]
-        count = next((at for at, batch in enumerate(every) if self._is_waiting(batch)), len(every))
-        self._held = every[count:]
-        if not self._held:
-            self._since = None
-        return every[:count]
-
-    def _is_waiting(self, batch: Batch) -> bool:
-        """Whether some event's bucket is over by the clock, but no heartbeat has said so yet."""
-        now = self._clock.now()
-        if not len(batch) or self._heard >= now:
-            return False
-        times = evaluate(batch.records.frame, [self._event_time.alias("time")])["time"].drop_nulls().to_numpy()
-        over = self._buckets.next(times) + self._grace
-        return bool(((over <= now) & (over > self._heard)).any()) and not self._is_enough(now)
-
-    def _is_enough(self, now: int) -> bool:
-        """Whether it was waited for long enough; then what is over by now is not waited for again."""
-        steady = self._clock.steady()
-        if self._since is None:
-            self._since = steady
-        if 0 <= steady - self._since < LONGEST:
-            return False
-        self._heard = now
-        return True
-
-
-class Placement:
-    """Looks at each new group key of one partition, once."""
+    Args:
+        topics: The topics of the query; copies by group key need no check.
+        partition: The partition of the task.
+    """
 
     def __init__(self, topics: QueryTopics, partition: int) -> None:
         self._topics = topics
@@ -182,11 +153,18 @@ class Placement:
         self._checked = 0
 
     def skip(self, keys: pl.DataFrame | None) -> None:
-        """These were looked at before."""
+        """Take these keys for checked: they are from a restored state."""
         self._checked = 0 if keys is None else keys.height
 
     def check(self, keys: pl.DataFrame | None) -> None:
-        """DataError for a key that belongs to another partition."""
+        """Check the keys that are new.
+
+        Args:
+            keys: All keys of the task, in the order in which they came.
+
+        Raises:
+            DataError: A key belongs to another partition.
+        """
         if not self._is_needed or keys is None or keys.height == self._checked:
             return
         fresh = keys.slice(self._checked).select(keys.columns[part] for part in self._parts)

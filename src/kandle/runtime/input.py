@@ -1,0 +1,187 @@
+"""The order in which a task processes what it reads from two topics, events and heartbeats.
+
+Each heartbeat carries the position of the events at the moment when it was sent, and acts as a barrier at that position, in
+whatever order the two topics are read:
+
+    offsets of events    0      1      2  |  3      4
+    events             30:10  30:20  30:50|31:05  30:58 (late)
+    heartbeat                             |  bucket 30 is over, position 3
+
+Events 0 to 2 are processed, then bucket 30 is closed, then the events from 3 on are processed. A heartbeat whose position is
+not reached yet waits for the events before it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import polars as pl
+
+from kandle.engine.expressions import evaluate
+from kandle.log.records import Batch
+from kandle.plan.plan import Plan
+from kandle.runtime.heartbeats import own_heartbeats
+from kandle.time.buckets import buckets
+from kandle.time.clock import Clock
+from kandle.time.timeframe import SECOND
+
+
+@dataclass(frozen=True, slots=True)
+class ReadHeartbeat:
+    """A heartbeat that was read: buckets are over up to `instant`, once all events before `position` are processed."""
+
+    offset: int
+    instant: int
+    position: int
+
+
+@dataclass(frozen=True, slots=True)
+class Portion:
+    """Events up to a heartbeat, or up to the end of what was read."""
+
+    batches: Sequence[Batch]
+    heartbeat: ReadHeartbeat | None = None
+
+
+class TaskInput:
+    """The events and heartbeats of one partition that were read, and how far they are processed.
+
+    Args:
+        events: The topic of the events; heartbeats of other queries in the same topic are passed over.
+        held: Holds events back for the heartbeats before them; None where events prove nothing of time.
+    """
+
+    def __init__(self, events: str, held: HeldEvents | None) -> None:
+        self._events = events
+        self._held = held
+        self._beats: list[ReadHeartbeat] = []
+        self.event_position = 0
+        """The next event to be processed, as the group commits it."""
+        self.heartbeat_position = 0
+        """The next heartbeat to be applied, as the group commits it."""
+
+    def release(self, events: Sequence[Batch], heartbeats: Sequence[Batch]) -> list[Batch]:
+        """Add what was read, and return the batches of events that may be processed now, in the order of the log."""
+        for batch in heartbeats:
+            self._read(batch)
+        return list(events) if self._held is None else self._held.release(events)
+
+    def _read(self, batch: Batch) -> None:
+        frame = batch.records.frame
+        rows = zip(
+            batch.offsets.tolist(),
+            frame["instant"].to_physical().to_list(),
+            frame["position"].to_list(),
+            own_heartbeats(frame, self._events),
+            strict=True,
+        )
+        fresh = [ReadHeartbeat(offset, instant, position) for offset, instant, position, is_own in rows if is_own]
+        self._beats += fresh
+        if fresh and self._held is not None:
+            self._held.hear(max(beat.instant for beat in fresh))
+
+    def portions(self, released: Sequence[Batch]) -> Iterator[Portion]:
+        """Yield released batches, cut at the heartbeats that stand between them; positions move on with each portion."""
+        batches = [batch for batch in released if len(batch)]
+        end = released[-1].next_offset if released else self.event_position
+        for beat in self._due(end):
+            yield Portion(_before(batches, beat.position), beat)
+            batches = _from(batches, beat.position)
+            self.heartbeat_position = beat.offset + 1
+        yield Portion(batches)
+        self.event_position = end
+
+    def _due(self, end: int) -> list[ReadHeartbeat]:
+        """Take out the heartbeats whose events are all before `end`; of several at one position the last serves for all."""
+        due: list[ReadHeartbeat] = []
+        while self._beats and self._beats[0].position <= end:
+            beat = self._beats.pop(0)
+            if due and due[-1].position == beat.position:
+                beat = replace(beat, instant=max(due.pop().instant, beat.instant))
+            due.append(beat)
+        return due
+
+
+def _before(batches: Sequence[Batch], position: int) -> list[Batch]:
+    """Return the records below an offset."""
+    parts = []
+    for batch in batches:
+        count = int(np.searchsorted(batch.offsets, position))
+        if count:
+            parts.append(batch if count == len(batch) else batch.slice(0, count))
+    return parts
+
+
+def _from(batches: Sequence[Batch], position: int) -> list[Batch]:
+    """Return the records from an offset on."""
+    parts = []
+    for batch in batches:
+        count = int(np.searchsorted(batch.offsets, position))
+        if count < len(batch):
+            parts.append(batch.slice(count) if count else batch)
+    return parts
+
+
+LONGEST_HOLD = SECOND
+"""A heartbeat is not on its way for longer. None comes where nobody leads, or outside of sessions."""
+
+
+class HeldEvents:
+    """Holds events back until the heartbeats of the time before them have been read.
+
+    Events and heartbeats are in two topics and may be read in either order. An event of bucket k + 1 must not be processed
+    before the heartbeat that closes bucket k, since that heartbeat may stand before it:
+
+        clock        14:31:00.000                14:31:00.004
+        heartbeats                               30 is over, position 7
+        events       7: 14:31:00.001 is read and held until the heartbeat is read, for at most `LONGEST_HOLD`
+
+    Args:
+        plan: The plan of the query.
+        event_time: The time of an event in microseconds.
+        clock: The clock by which buckets are over.
+        heard: The instant up to which buckets are known to be over.
+    """
+
+    def __init__(self, plan: Plan, event_time: pl.Expr, clock: Clock, heard: int) -> None:
+        self._buckets = buckets(plan.base.timeframe, plan.zone)
+        self._grace = plan.base.grace
+        self._event_time = event_time
+        self._clock = clock
+        self._heard = heard
+        self._held: list[Batch] = []
+        self._since: int | None = None
+
+    def hear(self, instant: int) -> None:
+        """Note that a heartbeat was read: buckets are known to be over up to this instant."""
+        self._heard = max(self._heard, instant)
+
+    def release(self, batches: Sequence[Batch]) -> list[Batch]:
+        """Return those of the held and the new batches, in their order, that may be processed; hold the others."""
+        waiting = [*self._held, *batches]
+        count = next((at for at, batch in enumerate(waiting) if self._is_early(batch)), len(waiting))
+        self._held = waiting[count:]
+        if not self._held:
+            self._since = None
+        return waiting[:count]
+
+    def _is_early(self, batch: Batch) -> bool:
+        """Return whether the bucket of some event is over by the clock, but no heartbeat has said so yet."""
+        now = self._clock.now()
+        if not len(batch) or self._heard >= now:
+            return False
+        times = evaluate(batch.records.frame, [self._event_time.alias("time")])["time"].drop_nulls().to_numpy()
+        ends = self._buckets.next(times) + self._grace
+        return bool(((ends <= now) & (ends > self._heard)).any()) and not self._is_held_long(now)
+
+    def _is_held_long(self, now: int) -> bool:
+        """Return whether the wait was long enough; what is over by now is not waited for again."""
+        steady = self._clock.steady()
+        if self._since is None:
+            self._since = steady
+        if 0 <= steady - self._since < LONGEST_HOLD:
+            return False
+        self._heard = now
+        return True
