@@ -25,7 +25,8 @@ from kandle.log.embedded.log import EmbeddedLog
 from kandle.log.port import GroupSpec, TopicPartition
 from kandle.log.records import Records, Write
 from kandle.model.entity import entity_model
-from kandle.plan.topics import Retentions, TopicColumn, entity_topic
+from kandle.plan.query_topics import Retentions
+from kandle.plan.topics import TopicColumn, entity_topic
 from kandle.time.clock import ManualClock
 from kandle.time.timeframe import MINUTE, to_instant
 from tests.cli.declared import Meters, Shift

@@ -15,7 +15,7 @@ from kandle import functions as f
 from kandle.errors import PlanError
 from kandle.model.entity import entity_model
 from kandle.plan.plan import BarRole, Plan, divides, edges, lineage
-from kandle.plan.topics import query_topics
+from kandle.plan.query_topics import query_topics
 from kandle.query.query import QueryModel, Schedule
 from kandle.query.stages import Query, build
 

@@ -17,7 +17,8 @@ from kandle.log.records import Batch, Records, Write, header_rows
 from kandle.model.entity import entity_model
 from kandle.model.mapping import mapping
 from kandle.plan.plan import Plan, plan
-from kandle.plan.topics import QueryTopics, Retentions, entity_topic
+from kandle.plan.query_topics import QueryTopics, Retentions
+from kandle.plan.topics import entity_topic
 from kandle.runtime.committing import Pace
 from kandle.runtime.counters import Counters, TimeframeCounters
 from kandle.runtime.heartbeats import HeartbeatSender, Leadership

@@ -12,7 +12,7 @@ from kandle.log.embedded.batches import BatchTable
 from kandle.log.port import TopicPartition
 from kandle.log.records import Batch, Records, RejectedRecord
 from kandle.model.markers import stream
-from kandle.plan.topics import query_topics
+from kandle.plan.query_topics import query_topics
 from tests.runtime.building import Parts, Process, found, parts_of, rows, t, tick
 from tests.runtime.declarations import Declared, market
 

@@ -11,7 +11,7 @@ from kandle.cli.log_checks import missing_of_before, partition_findings, topics_
 from kandle.errors import SchemaError, StateError
 from kandle.log.embedded.log import EmbeddedLog
 from kandle.log.port import TopicPartition
-from kandle.plan.topics import Retentions
+from kandle.plan.query_topics import Retentions
 from kandle.runtime.preparing import prepare_topics
 from kandle.time.clock import ManualClock
 from tests.runtime.building import Parts, Process, parts_of, read, t, tick

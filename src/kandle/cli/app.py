@@ -29,7 +29,7 @@ from kandle.context.options import Options
 from kandle.errors import KandleError, ModelError
 from kandle.plan.explain import explain
 from kandle.plan.plan import plan
-from kandle.plan.topics import context_topics
+from kandle.plan.query_topics import context_topics
 from kandle.query.query import Gaps
 
 FAILED = 2

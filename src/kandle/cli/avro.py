@@ -15,7 +15,8 @@ from kandle.context.context import Context
 from kandle.context.options import Options
 from kandle.errors import ModelError
 from kandle.plan.plan import plan
-from kandle.plan.topics import context_topics, entity_topic
+from kandle.plan.query_topics import context_topics
+from kandle.plan.topics import entity_topic
 from kandle.serde.codec import Formats, topic_schemas
 
 

@@ -44,7 +44,8 @@ from kandle.context.options import DEFAULT_FILE, Options
 from kandle.errors import KandleError
 from kandle.log.port import Log
 from kandle.model.entity import snake_case
-from kandle.plan.topics import QueryTopics, Retentions, TopicSpec
+from kandle.plan.query_topics import QueryTopics, Retentions
+from kandle.plan.topics import TopicSpec
 
 PROBLEM_CODE = 1
 """Exit code if there is a problem."""

@@ -17,7 +17,8 @@ from kandle.log.port import GroupState, Log
 from kandle.log.schema import differences, merged_columns
 from kandle.model.entity import EntityModel
 from kandle.plan.plan import HEARTBEATS, Plan
-from kandle.plan.topics import QueryTopics, Retentions, TopicSpec, context_topics, entity_topic, read_entities
+from kandle.plan.query_topics import QueryTopics, Retentions, context_topics, read_entities
+from kandle.plan.topics import TopicSpec, entity_topic
 from kandle.runtime.preparing import check_partitions, deleted_topics, source_partitions
 from kandle.time.clock import Clock
 from kandle.time.timeframe import SECOND

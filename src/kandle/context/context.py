@@ -92,7 +92,7 @@ class Context:
             and its topics with their settings, as the options of file and environment have them.
         """
         from kandle.plan.explain import explain
-        from kandle.plan.topics import Retentions, context_topics
+        from kandle.plan.query_topics import Retentions, context_topics
 
         options = _options()
         plans = list(_plans(cls.model()).values())

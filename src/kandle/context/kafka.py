@@ -12,7 +12,7 @@ from kandle.log.kafka.log import KafkaLog
 from kandle.log.kafka.settings import KafkaSettings
 from kandle.model.entity import EntityModel
 from kandle.plan.plan import Plan
-from kandle.plan.topics import TopicContent, contents_of, ksqldb_contents_of
+from kandle.plan.query_topics import TopicContent, contents_of, ksqldb_contents_of
 from kandle.serde.codec import Formats
 from kandle.serde.registry import Registry
 from kandle.time.clock import Clock

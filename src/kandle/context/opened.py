@@ -14,7 +14,8 @@ from kandle.errors import OptionsError, StorageError
 from kandle.log.port import Log
 from kandle.model.entity import EntityModel, snake_case
 from kandle.plan.plan import Plan, check_embedded
-from kandle.plan.topics import Retentions, entity_topic, read_entities
+from kandle.plan.query_topics import Retentions, read_entities
+from kandle.plan.topics import entity_topic
 from kandle.runtime.committing import Pace
 from kandle.runtime.counters import Health
 from kandle.runtime.preparing import ensure_topic, prepare_topics

@@ -17,7 +17,7 @@ from kandle.ksql.joins import SOURCE_ALIAS, key_of_nodes
 from kandle.ksql.statements import ColumnDefinition, Create, SelectItem
 from kandle.ksql.streams import FromClause
 from kandle.ksql.types import TIMESTAMP, VARCHAR, array, name_of_topic, quoted, source_name, struct
-from kandle.plan.topics import intervals_name
+from kandle.plan.query_topics import intervals_name
 from kandle.query.query import QueryModel
 
 SESSION_ALIAS = "s"

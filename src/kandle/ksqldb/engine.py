@@ -19,7 +19,8 @@ from kandle.ksqldb.settings import KsqlSettings
 from kandle.ksqldb.watch import OnFailure, Watch, Watched
 from kandle.log.port import Log
 from kandle.plan.plan import Plan
-from kandle.plan.topics import QueryTopics, aggregated_topics, heartbeat_names, intervals_topic
+from kandle.plan.query_topics import QueryTopics, aggregated_topics, heartbeat_names
+from kandle.plan.topics import intervals_topic
 from kandle.query.nodes import aggregates, describe
 from kandle.query.query import QueryModel
 from kandle.runtime.barrier import Barrier

@@ -17,7 +17,8 @@ from kandle.ksqldb.results import Description
 from kandle.log.port import Log, TopicPartition
 from kandle.log.records import Records, Write
 from kandle.model.types import INTEGER, MAX_PRECISION, SIMPLE_TYPES, UUID, DataType, DecimalType
-from kandle.plan.topics import AggregatedTable, TopicColumn, TopicSpec
+from kandle.plan.query_topics import AggregatedTable
+from kandle.plan.topics import TopicColumn, TopicSpec
 from kandle.query.query import QueryModel
 
 Creating = Create | CreateAs

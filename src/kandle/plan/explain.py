@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from kandle.errors import ModelError
 from kandle.plan.plan import BarPlan, Plan
-from kandle.plan.topics import QueryTopic, QueryTopics
+from kandle.plan.query_topics import QueryTopic, QueryTopics
 from kandle.query.nodes import AnyNode, Cast, aggregates, describe
 from kandle.query.query import Hopping, Join, QueryModel
 from kandle.query.signatures import AGGREGATES

@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from kandle.log.port import Log, TopicPartition
-from kandle.plan.topics import QueryTopics
+from kandle.plan.query_topics import QueryTopics
 from kandle.runtime.planner import DueHeartbeat
 
 

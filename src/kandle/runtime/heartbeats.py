@@ -20,7 +20,8 @@ import polars as pl
 from kandle.errors import FencedError, UnavailableError
 from kandle.log.port import Fence, Log, TopicPartition
 from kandle.log.records import Records, Write
-from kandle.plan.topics import INSTANT, QueryTopics
+from kandle.plan.query_topics import QueryTopics
+from kandle.plan.topics import INSTANT
 from kandle.runtime.barrier import Barrier, HeartbeatGate, default_barrier
 from kandle.runtime.counters import Counters
 from kandle.runtime.planner import DueHeartbeat, HeartbeatPlanner

@@ -8,18 +8,17 @@ from collections.abc import Collection, Iterable, Sequence
 from kandle.errors import SchemaError
 from kandle.log.port import Log
 from kandle.plan.plan import HEARTBEATS, Plan
-from kandle.plan.topics import (
+from kandle.plan.query_topics import (
     HEARTBEAT_CONTENT,
     QueryTopics,
     Retentions,
     TopicRole,
-    TopicSpec,
     changelog_name,
     contents_of,
     context_topics,
-    entity_topic,
     read_entities,
 )
+from kandle.plan.topics import TopicSpec, entity_topic
 
 logger = logging.getLogger("kandle")
 

@@ -12,7 +12,7 @@ from datetime import time
 
 from kandle.log.port import GroupSpec, Log
 from kandle.plan.plan import HEARTBEATS
-from kandle.plan.topics import QueryTopics, Retentions
+from kandle.plan.query_topics import QueryTopics, Retentions
 from kandle.runtime.barrier import Barrier
 from kandle.runtime.committing import Pace
 from kandle.runtime.counters import Counters, QueryHealth, QueryState, TimeframeCounters

@@ -13,7 +13,7 @@ from kandle.engine.pipeline import Pipeline, Processed
 from kandle.engine.state import START
 from kandle.errors import DataError
 from kandle.log.records import Batch
-from kandle.plan.topics import AggregatedTable, QueryTopics
+from kandle.plan.query_topics import AggregatedTable, QueryTopics
 from kandle.query.nodes import Column
 from kandle.query.query import QueryModel, over_one_row
 from kandle.serde.keys import partition_numbers

@@ -9,7 +9,7 @@ from typing import Protocol
 
 from kandle.errors import KandleError, UnavailableError
 from kandle.log.port import Log
-from kandle.plan.topics import QueryTopics
+from kandle.plan.query_topics import QueryTopics
 from kandle.runtime.barrier import Barrier
 from kandle.runtime.counters import Health, QueryState
 from kandle.runtime.query_runtime import QueryRuntime, RuntimeSpec

@@ -93,9 +93,9 @@ class ScheduleProvider:
 
     def _read(self, ends: Positions) -> None:
         for partition, end in ends.items():
-            place = TopicPartition(self._topic, partition)
+            source = TopicPartition(self._topic, partition)
             offset = self._positions.get(partition, 0)
-            while batches := self._log.read(place, offset, ROWS_AT_ONCE):
+            while batches := self._log.read(source, offset, ROWS_AT_ONCE):
                 for batch in batches:
                     gone = batch.records.tombstones
                     columns = [

@@ -28,7 +28,7 @@ from kandle.errors import StateError
 from kandle.log.port import Log, TopicPartition
 from kandle.log.records import Write
 from kandle.plan.plan import Plan
-from kandle.plan.topics import QueryTopics
+from kandle.plan.query_topics import QueryTopics
 from kandle.query.nodes import describe
 from kandle.runtime.counters import Counters
 from kandle.runtime.schedule import ScheduleProvider

@@ -137,7 +137,7 @@ class Tasks:
         assigned = {partition.partition for partition in partitions if partition.topic in ours}
         for number in sorted(assigned - self.by_partition.keys()):
             task = self._task(number, committed)
-            positions = {place: self._position(place, committed) for place in (task.events, task.heartbeats)}
+            positions = {topic: self._position(topic, committed) for topic in (task.events, task.heartbeats)}
             task.start_at(positions[task.events], positions[task.heartbeats])
             self.by_partition[number] = task
             begin |= positions

@@ -1,0 +1,363 @@
+"""The topics of a query: names, columns, settings, and how their records are encoded.
+
+This is the only derivation of them. The runtime creates the topics that it lists, the Kafka log encodes records as it
+says, and `kandle avro`, `kandle explain`, `kandle doctor` and the report of deleted topics show the same list.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from enum import Enum
+
+from kandle.model.entity import EntityModel
+from kandle.model.markers import FormatName
+from kandle.plan.plan import HEARTBEATS, BarPlan, Plan
+from kandle.plan.topics import TopicSpec, changelog_topic, dead_letter_topic, entity_topic, heartbeat_topic
+from kandle.query.nodes import Column
+from kandle.query.query import Late
+from kandle.time.timeframe import DAY, HOUR
+
+
+class TopicRole(Enum):
+    """What a topic is for in a query."""
+
+    SOURCE = "source"
+    SCHEDULE = "schedule"
+    INTERVALS = "session intervals"
+    REPARTITION = "repartition"
+    LIVE = "live"
+    FINAL = "final"
+    LATE = "late"
+    HEARTBEATS = "heartbeats"
+    CHANGELOG = "changelog"
+    DEAD_LETTERS = "dead letters"
+
+
+@dataclass(frozen=True, slots=True)
+class TopicContent:
+    """What the records of a topic are, and how their keys and values are encoded.
+
+    `text` says it in words ("final 5m bars"). `entity` is the class whose fields the columns are, with their defaults,
+    aliases and datetime formats; None for records of kandle's own. The last part of a `windowed` key is the start of a
+    window in the encoding of ksqlDB.
+    """
+
+    role: TopicRole
+    text: str
+    entity: EntityModel | None = None
+    key_format: FormatName = "AVRO"
+    value_format: FormatName = "AVRO"
+    windowed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class QueryTopic:
+    """One topic of a query: what it should be, and what its records are."""
+
+    spec: TopicSpec
+    content: TopicContent
+
+
+@dataclass(frozen=True, slots=True)
+class AggregatedTable:
+    """A windowed table of ksqlDB whose rows are base buckets.
+
+    The key columns of `topic` are those of the group key, in its order, and last the start of the window. `columns` says
+    which column of the topic holds which partial aggregate.
+    """
+
+    topic: TopicSpec
+    columns: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Retentions:
+    """How long derived records are kept, in microseconds; live bars at least for two of their buckets."""
+
+    live: int = HOUR
+    heartbeats: int = 7 * DAY
+    repartition: int = 7 * DAY
+
+
+DEFAULT_RETENTIONS = Retentions()
+
+
+@dataclass(frozen=True, slots=True)
+class QueryTopics:
+    """The topics of one query.
+
+    `events` is the topic that its tasks read: the source itself, the source by group key (the repartition topic), or the
+    `table` of base buckets that ksqlDB aggregates. `inputs` are the topics of the source and the schedule and that of the
+    `table`; `created` are those that the query writes and that are created when it starts. `dead_letters` is created with
+    its first record.
+    """
+
+    plan: Plan
+    events: str
+    heartbeats: str
+    partitions: int
+    inputs: tuple[QueryTopic, ...]
+    created: tuple[QueryTopic, ...]
+    dead_letters: QueryTopic
+    table: AggregatedTable | None = None
+
+    @property
+    def source(self) -> str:
+        """The topic of the source."""
+        return self.plan.query.source.topic
+
+    @property
+    def changelog(self) -> str:
+        """The topic of the state."""
+        return changelog_name(self.plan)
+
+    @property
+    def late(self) -> str | None:
+        """The topic of late events; None if they go nowhere."""
+        names = [topic.spec.name for topic in self.created if topic.content.role is TopicRole.LATE]
+        return names[0] if names else None
+
+    @property
+    def specs(self) -> tuple[TopicSpec, ...]:
+        """The topics that are created when the query starts."""
+        return tuple(topic.spec for topic in self.created)
+
+    @property
+    def all(self) -> tuple[QueryTopic, ...]:
+        """Every topic that the query reads or writes."""
+        return (*self.inputs, *self.created, self.dead_letters)
+
+    @property
+    def is_repartitioned(self) -> bool:
+        """Whether kandle itself copies the source by group key."""
+        return self.events != self.source and self.table is None
+
+    @property
+    def read(self) -> tuple[str, ...]:
+        """What the group of the query reads; heartbeats last, so that no event that stands before one is missed."""
+        first = () if self.table is not None else (self.source,)
+        return tuple(dict.fromkeys((*first, self.events, self.heartbeats)))
+
+    @property
+    def required(self) -> tuple[str, ...]:
+        """The names of the topics that must be there while the query runs."""
+        return tuple(dict.fromkeys((*self.read, *(spec.name for spec in self.specs))))
+
+    def is_written_live(self, bar: BarPlan) -> bool:
+        """Return whether kandle writes the live bars of a timeframe; those that ksqlDB aggregates are there already."""
+        return self.table is None or bar.live_topic != self.events
+
+
+def query_topics(
+    plan: Plan,
+    source_partitions: int | None = None,
+    heartbeats: str | None = None,
+    retentions: Retentions = DEFAULT_RETENTIONS,
+) -> QueryTopics:
+    """Return the topics of a query that kandle aggregates itself.
+
+    Args:
+        plan: The plan of the query.
+        source_partitions: The partitions that the source's topic has; None takes the declared number.
+        heartbeats: The name of the heartbeats' topic; None takes the usual one (`hb_1m`). See `heartbeat_names`.
+        retentions: How long derived records are kept.
+
+    Returns:
+        All topics that the query reads or writes.
+    """
+    query = plan.query
+    source = query.source.partitions if source_partitions is None else source_partitions
+    # One partition is what an entity has that says nothing; then bars go where their events are.
+    partitions = query.target.partitions if query.target.partitions > 1 else source
+    is_together = is_keyed_by_group(plan) and query.source.partitioner == "murmur2"
+    is_repartitioned = partitions != source or (partitions > 1 and not is_together)
+    copy = replace(entity_topic(query.source), partitions=partitions, compacted=False, replication=query.target.replication)
+    events = repartition_name(plan) if is_repartitioned else query.source.topic
+    copies = [replace(copy, name=events, retention=retentions.repartition)] if is_repartitioned else []
+    copies += [replace(copy, name=late_name(plan))] if query.late is Late.TOPIC else []
+    bars = [spec for bar in plan.emitted for spec in _bar_topics(plan, bar, partitions, retentions)]
+    beats = heartbeat_topic(heartbeats or plan.heartbeat_topic, partitions, copy.replication, retentions.heartbeats)
+    return _assembled(plan, events, beats, [*bars, *copies], contents_of(plan), source_partitions)
+
+
+def aggregated_topics(
+    plan: Plan,
+    table: AggregatedTable,
+    heartbeats: str | None = None,
+    retentions: Retentions = DEFAULT_RETENTIONS,
+) -> QueryTopics:
+    """Return the topics of a query whose base bars ksqlDB aggregates.
+
+    Args:
+        plan: The plan of the query.
+        table: What ksqlDB aggregates; its topic is the server's to create.
+        heartbeats: The name of the heartbeats' topic; None takes the usual one.
+        retentions: How long derived records are kept.
+
+    Returns:
+        All topics that the query reads or writes, without those that are the server's own.
+    """
+    partitions = table.topic.partitions
+    specs = [spec for bar in plan.emitted for spec in _bar_topics(plan, bar, partitions, retentions)]
+    bars = [spec for spec in specs if spec.name != table.topic.name]
+    replication = plan.query.target.replication
+    beats = heartbeat_topic(heartbeats or plan.heartbeat_topic, partitions, replication, retentions.heartbeats)
+    contents = contents_of(plan) | ksqldb_contents_of(plan)
+    topics = _assembled(plan, table.topic.name, beats, bars, contents)
+    inputs = (*topics.inputs, QueryTopic(table.topic, contents[plan.base.live_topic]))
+    return replace(topics, inputs=inputs, table=table)
+
+
+def context_topics(
+    plans: Sequence[Plan],
+    source_partitions: Mapping[str, int] | None = None,
+    prefix: str = HEARTBEATS,
+    retentions: Retentions = DEFAULT_RETENTIONS,
+) -> list[QueryTopics]:
+    """Return the topics of all queries of a context.
+
+    Args:
+        plans: The plans of the queries, in the order of their declaration.
+        source_partitions: By topic, the partitions that sources have; others have the declared number.
+        prefix: What the names of heartbeats' topics begin with.
+        retentions: How long derived records are kept.
+
+    Returns:
+        The topics of each query, in the order of the plans.
+    """
+    known = {} if source_partitions is None else source_partitions
+    return [
+        query_topics(plan, known.get(plan.query.source.topic), name, retentions)
+        for plan, name in zip(plans, heartbeat_names(plans, prefix), strict=True)
+    ]
+
+
+def _assembled(
+    plan: Plan,
+    events: str,
+    heartbeats: TopicSpec,
+    derived: Sequence[TopicSpec],
+    contents: Mapping[str, TopicContent],
+    source_partitions: int | None = None,
+) -> QueryTopics:
+    """Return the topics of a query: `derived` ones are bars and copies of events, all others are added here."""
+    partitions, replication = heartbeats.partitions, heartbeats.replication
+    state = changelog_topic(changelog_name(plan), partitions, replication)
+    specs = (*derived, heartbeats, state)
+    created = tuple(QueryTopic(spec, contents.get(spec.name, HEARTBEAT_CONTENT)) for spec in specs)
+    source, *others = [QueryTopic(entity_topic(entity), contents[entity.topic]) for entity in read_entities(plan)]
+    source = replace(source, spec=replace(source.spec, partitions=source_partitions or source.spec.partitions))
+    dead = dead_letter_topic(dead_letter_name(plan), partitions, replication)
+    return QueryTopics(
+        plan=plan,
+        events=events,
+        heartbeats=heartbeats.name,
+        partitions=partitions,
+        inputs=(source, *others),
+        created=created,
+        dead_letters=QueryTopic(dead, contents[dead.name]),
+    )
+
+
+HEARTBEAT_CONTENT = TopicContent(TopicRole.HEARTBEATS, "heartbeats")
+"""The content of a heartbeats' topic, whose name depends on the other queries of a context."""
+
+
+def contents_of(plan: Plan) -> dict[str, TopicContent]:
+    """Return by name what the topics hold that a query reads or may write, all but its heartbeats.
+
+    Whether there is a repartition topic depends on the partitions of the source, which are not needed here.
+    """
+    query = plan.query
+    source, target = query.source, query.target
+    contents = {
+        source.topic: _entity_content(TopicRole.SOURCE, f"events of {source.name}", source),
+        repartition_name(plan): _entity_content(TopicRole.REPARTITION, f"events of {source.name} by group key", source),
+        late_name(plan): _entity_content(TopicRole.LATE, f"late events of {source.name}", source),
+        changelog_name(plan): TopicContent(TopicRole.CHANGELOG, f"state of {target.name}"),
+        dead_letter_name(plan): TopicContent(TopicRole.DEAD_LETTERS, f"records of {source.name} that cannot be read"),
+    }
+    if query.schedule is not None:
+        schedule = query.schedule.entity
+        contents[schedule.topic] = _entity_content(TopicRole.SCHEDULE, f"sessions, rows of {schedule.name}", schedule)
+    for bar in plan.emitted:
+        contents[bar.live_topic] = _entity_content(TopicRole.LIVE, f"live {bar.name} bars", target)
+        contents[bar.final_topic] = _entity_content(TopicRole.FINAL, f"final {bar.name} bars", target)
+    return contents
+
+
+def ksqldb_contents_of(plan: Plan) -> dict[str, TopicContent]:
+    """Return by name what those topics hold that are encoded otherwise where ksqlDB aggregates the base bars."""
+    base, schedule = plan.base, plan.query.schedule
+    content = _entity_content(TopicRole.LIVE, f"live {base.name} bars", plan.query.target)
+    contents = {base.live_topic: replace(content, windowed=True)}
+    if schedule is not None:
+        contents[intervals_name(schedule.entity)] = TopicContent(
+            TopicRole.INTERVALS, f"session intervals of {schedule.entity.name} by key", None, "KAFKA", "KAFKA"
+        )
+    return contents
+
+
+def _entity_content(role: TopicRole, text: str, entity: EntityModel) -> TopicContent:
+    return TopicContent(role, text, entity, entity.key_format, entity.value_format)
+
+
+def read_entities(plan: Plan) -> list[EntityModel]:
+    """Return the source of a query, and its schedule if it has one."""
+    schedule = plan.query.schedule
+    return [plan.query.source, *([] if schedule is None else [schedule.entity])]
+
+
+def changelog_name(plan: Plan) -> str:
+    """Return the name of the topic of a query's state."""
+    return f"{plan.query.target.topic}_changelog"
+
+
+def repartition_name(plan: Plan) -> str:
+    """Return the name of the topic that has the source's events by group key, where their own topic has not."""
+    return f"{plan.query.target.topic}_repartition"
+
+
+def late_name(plan: Plan) -> str:
+    """Return the name of the topic of events that came too late."""
+    return f"{plan.query.target.topic}_late"
+
+
+def dead_letter_name(plan: Plan) -> str:
+    """Return the name of the topic of records that cannot be read."""
+    return f"{plan.query.target.topic}_dlq"
+
+
+def intervals_name(schedule: EntityModel) -> str:
+    """Return the name of the topic from which ksqlDB reads the session intervals of a schedule's keys."""
+    return f"{schedule.topic}_by_key"
+
+
+def heartbeat_names(plans: Sequence[Plan], prefix: str = HEARTBEATS) -> list[str]:
+    """Return the names of the heartbeats' topics of queries that run together.
+
+    The first query with a base has the usual name, `hb_1m`; the names of others begin with the topic of their bars.
+    """
+    names: list[str] = []
+    for plan in plans:
+        usual = plan.heartbeats_of(prefix)
+        names.append(usual if usual not in names else f"{plan.query.target.topic}_{usual}")
+    return names
+
+
+def is_keyed_by_group(plan: Plan) -> bool:
+    """Return whether all events of a group key have the same key in the source, so that they are in one partition."""
+    query = plan.query
+    grouped = {node.name for node in query.group_by if isinstance(node, Column)}
+    keys = [part.name for part in query.source.keys]
+    return bool(keys) and grouped.issuperset(keys)
+
+
+def _bar_topics(plan: Plan, bar: BarPlan, partitions: int, retentions: Retentions) -> tuple[TopicSpec, TopicSpec]:
+    """Return the topics of the live and the final bars of a timeframe."""
+    spec = replace(entity_topic(plan.query.target), partitions=partitions, compacted=False)
+    final = replace(spec, name=bar.final_topic)
+    # The live bar of a quiet key may be as old as its bucket.
+    retention = max(retentions.live, 2 * bar.timeframe.nominal + bar.grace)
+    return replace(spec, name=bar.live_topic, retention=retention, compacted=bool(spec.keys)), final
