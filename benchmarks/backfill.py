@@ -85,7 +85,7 @@ class Bench(Context):
 
 
 def generate(path: Path, ticks: int, keys: int) -> None:
-    """A day of random-walk ticks of `keys` names at 4 venues, in the order of time, in the format of the path's ending."""
+    """Write a day of random-walk ticks of `keys` names at 4 venues, ordered by time, in the format of the path's suffix."""
     random = np.random.default_rng(7)
     number = random.integers(0, keys, ticks)
     frame = pl.DataFrame(
@@ -182,11 +182,11 @@ def compare(path: Path, ticks: int, rounds: int) -> None:
             command = [sys.executable, __file__, "--measure", name, "--path", str(path)]
             answer = subprocess.run(command, check=True, capture_output=True, text=True).stdout
             results[name].append(json.loads(answer.splitlines()[-1]))
-    best = {name: min(found, key=lambda each: each["seconds"]) for name, found in results.items()}
+    best = {name: min(rounds, key=lambda figures: figures["seconds"]) for name, rounds in results.items()}
     ours = next(iter(best.values()))["seconds"]
-    for name, found in best.items():
-        rate, ratio = ticks / found["seconds"] / 1e6, ours / found["seconds"]
-        figures = f"{rate:6.2f} M ticks/s  {found['bars']:>9.0f} 1m bars  peak {found['peak_mib']:6.0f} MiB"
+    for name, result in best.items():
+        rate, ratio = ticks / result["seconds"] / 1e6, ours / result["seconds"]
+        figures = f"{rate:6.2f} M ticks/s  {result['bars']:>9.0f} 1m bars  peak {result['peak_mib']:6.0f} MiB"
         print(f"  {name:<30} {figures}  kandle takes {ratio:5.2f} x its time")
 
 

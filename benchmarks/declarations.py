@@ -42,7 +42,7 @@ class Bar:
 
 
 def bars_of_ticks(query: Any, **timeframes: Any) -> Any:
-    """Bars of these timeframes of the ticks that a query begins with."""
+    """Return the bars of these timeframes of the ticks that a query begins with."""
     return (
         query.from_(Tick)
         .tumbling(lambda t: t.time, **timeframes, grace="2s")
@@ -83,7 +83,7 @@ class Minutes(Context):
 
 
 def ticks(instants: np.ndarray, keys: int, random: np.random.Generator) -> pl.DataFrame:
-    """Ticks at these instants (microseconds), physical columns."""
+    """Return ticks at these instants (microseconds), as physical columns."""
     count = len(instants)
     return pl.DataFrame(
         {

@@ -42,20 +42,20 @@ Seen = tuple[int, bytes, bytes]
 
 
 def seen(brokers: str, seconds: float) -> list[Seen]:
-    """All finals that can be read in the next seconds."""
+    """Return all finals that can be read in the next seconds."""
     # The client's default for a topic that is just being made is to look again after minutes.
     settings = {"bootstrap.servers": brokers, "group.id": "reader", "topic.metadata.refresh.interval.ms": 500}
     reader = Consumer({**settings, "isolation.level": "read_committed", "fetch.queue.backoff.ms": 2})
     reader.assign([TopicPartition(FINALS, 0, 0)])
-    found: list[Seen] = []
+    finals: list[Seen] = []
     until = time.monotonic() + seconds
     while time.monotonic() < until:
         messages = reader.consume(1, 0.1)
         now = time.time_ns() // 1000
         messages += reader.consume(10_000, 0)
-        found += [(now, each.key() or b"", each.value() or b"") for each in messages if each.error() is None]
+        finals += [(now, message.key() or b"", message.value() or b"") for message in messages if message.error() is None]
     reader.close()
-    return found
+    return finals
 
 
 def feed(log: Log, options: argparse.Namespace) -> int:
@@ -75,7 +75,7 @@ def feed(log: Log, options: argparse.Namespace) -> int:
 
 @contextmanager
 def worker(brokers: str) -> Iterator[int]:
-    """A worker in a process of its own; gives its number."""
+    """Run a worker in a process of its own, and give its number."""
     command = [sys.executable, "-m", "kandle.cli", "run", "benchmarks.declarations:Market", "--log", f"kafka://{brokers}"]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
     try:
@@ -93,11 +93,11 @@ def wait_for_heartbeats(log: Log) -> None:
         time.sleep(0.1)
 
 
-def delays(log: KafkaLog, found: list[Seen]) -> npt.NDArray[np.float64]:
-    """Milliseconds from end + grace until each final was there."""
-    frame = log.codec(FINALS).decode([key for _, key, _ in found], [value for _, _, value in found]).frame
+def delays(log: KafkaLog, finals: list[Seen]) -> npt.NDArray[np.float64]:
+    """Return the milliseconds from end + grace until each final was there."""
+    frame = log.codec(FINALS).decode([key for _, key, _ in finals], [value for _, _, value in finals]).frame
     due = frame["start"].to_physical().to_numpy() + SECOND + GRACE
-    late: npt.NDArray[np.float64] = (np.array([now for now, _, _ in found]) - due) / MILLISECOND
+    late: npt.NDArray[np.float64] = (np.array([now for now, _, _ in finals]) - due) / MILLISECOND
     return late
 
 
@@ -119,10 +119,10 @@ def main() -> None:
             used = processor_seconds(number) - used
             log = state_of(market).log
             assert isinstance(log, KafkaLog)
-            found = delays(log, reading.result())
-    median, high, most = np.median(found), np.percentile(found, 99), found.max()
+            late = delays(log, reading.result())
+    median, high, most = np.median(late), np.percentile(late, 99), late.max()
     rate = f"{sent / options.seconds:,.0f} ticks/s"
-    print(f"{rate} of {options.keys:,} keys for {options.seconds} s: {len(found):,} one-second finals")
+    print(f"{rate} of {options.keys:,} keys for {options.seconds} s: {len(late):,} one-second finals")
     print(f"  readable {median:.1f} ms (median), {high:.1f} ms (p99), {most:.1f} ms (most) after end + grace")
     print(f"  the worker takes {used / options.seconds:.2f} of a processor")
 

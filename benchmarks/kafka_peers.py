@@ -148,7 +148,7 @@ def fill(work: Work) -> int:
         access="write_only", log={"kind": "kafka"}, kafka={"bootstrap": work.brokers}, schema_registry={"url": work.registry}
     )
     client = AdminClient({"bootstrap.servers": work.brokers})
-    topics = [NewTopic(each.topic, 1) for each in CONTENDERS.values() if each.topic != CONTENDERS["kandle"].topic]
+    topics = [NewTopic(peer.topic, 1) for peer in CONTENDERS.values() if peer is not CONTENDERS["kandle"]]
     for future in client.create_topics(topics).values():
         future.result(30)
     names = random.permutation(work.keys)
@@ -164,7 +164,7 @@ def fill(work: Work) -> int:
 
 
 def ticks(instants: np.ndarray, names: np.ndarray, random: np.random.Generator) -> pl.DataFrame:
-    """A tick at each instant, in whole milliseconds; physical columns."""
+    """Return a tick at each instant, in whole milliseconds, as physical columns."""
     return pl.DataFrame(
         {
             "time": pl.Series(instants // MILLISECOND * MILLISECOND).cast(pl.Datetime("us", "UTC")),
@@ -178,7 +178,7 @@ def ticks(instants: np.ndarray, names: np.ndarray, random: np.random.Generator) 
 
 @contextmanager
 def running(contender: Contender, work: Work, log: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """The contender at work; what it says is in `log`."""
+    """Run the contender; what it says goes to `log`."""
     variables = {**os.environ, **contender.variables(work)}
     command = ["taskset", "--cpu-list", str(FIRST), *contender.command(work)]
     with log.open("wb") as said:
@@ -199,9 +199,9 @@ def course(contender: Contender, work: Work, log: Path, seconds: int, volume: in
     bars, began = 0, time.perf_counter()
     with running(contender, work, log) as process:
         while bars < work.bars and time.perf_counter() - began < seconds and process.poll() is None:
-            messages = [each for each in reader.consume(ROWS, 0.1) if each.error() is None]
+            messages = [message for message in reader.consume(ROWS, 0.1) if message.error() is None]
             if messages:
-                first += [each.value() or b"" for each in messages[: work.keys - len(first)]]
+                first += [message.value() or b"" for message in messages[: work.keys - len(first)]]
                 # Later ones fill the time since the last tick.
                 bars = min(bars + len(messages), work.bars)
                 marks.append(Mark(bars, time.perf_counter() - began, processor_seconds(process.pid)))
@@ -230,29 +230,29 @@ def compare(work: Work, contenders: Sequence[Contender], seconds: int) -> None:
     for contender in contenders:
         log = work.folder / f"{contender.topic}.log"
         marks = course(contender, work, log, seconds, volume)
-        found = rates(marks, work)
-        if found is None and marks and marks[-1].bars == work.bars:
+        speed = rates(marks, work)
+        if speed is None and marks and marks[-1].bars == work.bars:
             print(f"  {contender.name:<26} made all {work.bars:,} bars too quickly to be measured", flush=True)
             continue
-        if found is None:
+        if speed is None:
             print(f"  {contender.name:<26} made only {marks[-1].bars if marks else 0:,} bars; it said last:")
             print("".join(f"    {line}\n" for line in log.read_text(errors="replace").splitlines()[-5:]), end="", flush=True)
             continue
         if contender is CONTENDERS["kandle"]:
-            ours = found
-        print(line(contender.name, found, ours, marks[-1], work), flush=True)
+            ours = speed
+        print(line(contender.name, speed, ours, marks[-1], work), flush=True)
 
 
-def line(name: str, found: tuple[float, float], ours: tuple[float, float] | None, last: Mark, work: Work) -> str:
-    """What is said of one of them."""
+def line(name: str, speed: tuple[float, float], ours: tuple[float, float] | None, last: Mark, work: Work) -> str:
+    """Return the line of one contender."""
     whole = f"{last.bars / work.bars:4.0%} of the bars in {last.seconds:5.1f} s ({last.processor:5.1f} s of processors)"
-    ratio = "" if ours is None or found is ours else f"; kandle {ours[1] / found[1]:.1f} x"
-    return f"  {name:<26} {found[0] / 1000:7,.0f} k ticks/s {found[1] / 1000:7,.0f} k per processor second{ratio}; {whole}"
+    ratio = "" if ours is None or speed is ours else f"; kandle {ours[1] / speed[1]:.1f} x"
+    return f"  {name:<26} {speed[0] / 1000:7,.0f} k ticks/s {speed[1] / 1000:7,.0f} k per processor second{ratio}; {whole}"
 
 
 def installed(names: Sequence[str]) -> list[Contender]:
     """Contenders that can run here; those that cannot are named with the reason."""
-    found = []
+    present = []
     for contender in (CONTENDERS[name] for name in names):
         try:
             if contender.environment is not None:
@@ -260,8 +260,8 @@ def installed(names: Sequence[str]) -> list[Contender]:
         except MissingPeerError as error:
             print(f"{contender.name.strip()} is left out: {error}", flush=True)
         else:
-            found.append(contender)
-    return found
+            present.append(contender)
+    return present
 
 
 def main() -> None:

@@ -24,22 +24,22 @@ MOST_BATCHES = 2_000
 
 
 def measured(log: EmbeddedLog, topic: str, rows: int, batch: int) -> tuple[float, float, float]:
-    """Seconds per append, rows appended and rows read per second."""
+    """Return the seconds of an append, and the rows appended and read per second."""
     count = max(1, min(rows // batch, MOST_BATCHES))
     frame = ticks(np.arange(batch) * 1_000 + 1_700_000_000_000_000, 100, np.random.default_rng(7))
     began = time.perf_counter()
     for _ in range(count):
         log.append([Write(topic, 0, Records(frame))])
     appended = time.perf_counter() - began
-    place = TopicPartition(topic, 0)
-    offset = found = 0
+    partition = TopicPartition(topic, 0)
+    offset = rows_read = 0
     began = time.perf_counter()
-    while batches := log.read(place, offset, 200_000):
-        found += sum(map(len, batches))
+    while batches := log.read(partition, offset, 200_000):
+        rows_read += sum(map(len, batches))
         offset = batches[-1].next_offset
     read = time.perf_counter() - began
-    assert found == count * batch
-    return appended / count, count * batch / appended, found / read
+    assert rows_read == count * batch
+    return appended / count, count * batch / appended, rows_read / read
 
 
 def main() -> None:

@@ -88,19 +88,19 @@ def worker(folder: str) -> None:
                 "cpu": round((time.process_time() - used) / (time.perf_counter() - began), 2),
                 "resident": resident(),
                 "lag": query.lag,
-                "finals": sum(each.finals for each in query.counters.timeframes.values()),
+                "finals": sum(timeframe.finals for timeframe in query.counters.timeframes.values()),
             }
             print(json.dumps(line), flush=True)
 
 
 def resident() -> int:
-    """Resident memory of this process in MiB."""
+    """Return the resident memory of this process in MiB."""
     pages = int(Path("/proc/self/statm").read_text().split()[1])
     return pages * resource.getpagesize() // 2**20
 
 
 def fed(options: argparse.Namespace, folder: str) -> list[dict[str, float]]:
-    """Lines of a worker's health while ticks come in real time."""
+    """Return the lines of a worker's health while ticks come in real time."""
     command = [sys.executable, "-m", "benchmarks.runtime", "worker", "--folder", folder]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     lines: list[dict[str, float]] = []
@@ -132,7 +132,7 @@ def fed(options: argparse.Namespace, folder: str) -> list[dict[str, float]]:
 
 
 def feed(log: Log, options: argparse.Namespace) -> None:
-    """Ticks with the time of their append, a batch every five milliseconds."""
+    """Append ticks with the time of their append, a batch every five milliseconds."""
     random = np.random.default_rng(7)
     began = time.time()
     sent = 0
@@ -146,29 +146,29 @@ def feed(log: Log, options: argparse.Namespace) -> None:
 
 
 def delay(options: argparse.Namespace) -> None:
-    """How long after end + grace the one-second finals are committed."""
+    """Print how long after end + grace the one-second finals are committed."""
     with tempfile.TemporaryDirectory() as folder:
         lines = fed(options, folder)
         log = EmbeddedLog(Path(folder))
-        found = []
+        parts = []
         offset = 0
         while batches := log.read(TopicPartition("bars_1s_final", 0), offset, 100_000):
             for batch in batches:
                 ends = batch.records.frame["start"].to_physical().to_numpy() + 1_000_000
-                found.append(batch.timestamps - ends - GRACE)
+                parts.append(batch.timestamps - ends - GRACE)
             offset = batches[-1].next_offset
         log.close()
-    delays = np.concatenate(found) / 1000
+    delays = np.concatenate(parts) / 1000
     median, high, most = np.median(delays), np.percentile(delays, 99), delays.max()
     print(f"delay:  {options.rate:,} ticks/s of {options.keys:,} keys for {options.seconds} s: {len(delays):,} one-second finals")
     print(f"        median {median:.1f} ms, p99 {high:.1f} ms, most {most:.1f} ms after end + grace; cpu {lines[-1]['cpu']}")
 
 
 def memory(options: argparse.Namespace) -> None:
-    """Resident memory of the worker over time, and the size of the log."""
+    """Print the resident memory of the worker over time, and the size of the log."""
     with tempfile.TemporaryDirectory() as folder:
         lines = fed(options, folder)
-        size = sum(each.stat().st_size for each in Path(folder).glob("log.db*")) // 2**20
+        size = sum(path.stat().st_size for path in Path(folder).glob("log.db*")) // 2**20
     step = max(1, len(lines) // 20)
     for line in lines[::step]:
         print(f"        {line['seconds']:>7.1f} s  {line['resident']:>5} MiB  lag {line['lag']:>7,}  finals {line['finals']:>9,}")

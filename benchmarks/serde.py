@@ -28,14 +28,14 @@ MOST_SINGLE = 2_000
 
 
 def record(decimals: int, nullable: bool) -> list[RecordField]:
-    """Two strings, an instant, so many decimals and an integer."""
+    """Return the fields of two strings, an instant, so many decimals and an integer."""
     names = [("venue", STRING), ("code", STRING), ("at", TIMESTAMP)]
     names += [(f"level_{number}", PRICE) for number in range(decimals)]
     return [RecordField(name, kind, nullable) for name, kind in [*names, ("size", INTEGER)]]
 
 
 def frame_of(fields: Sequence[RecordField], rows: int, nulls: float) -> pl.DataFrame:
-    """Random rows; each value is NULL with a probability of `nulls`."""
+    """Return random rows; each value is NULL with a probability of `nulls`."""
     random = np.random.default_rng(7)
     columns = {}
     for field in fields:
@@ -50,7 +50,7 @@ def frame_of(fields: Sequence[RecordField], rows: int, nulls: float) -> pl.DataF
 
 
 def nanoseconds(work: Callable[[], Any], rows: int) -> float:
-    """The median of some runs, per row."""
+    """Return the median of some runs, per row."""
     work()
     taken = []
     for _ in range(RUNS):
@@ -61,7 +61,7 @@ def nanoseconds(work: Callable[[], Any], rows: int) -> float:
 
 
 def row(name: str, written: Format, fields: Sequence[RecordField], frame: pl.DataFrame) -> list[Any]:
-    """One line of the table, without the peer."""
+    """Return one line of the table, without the peer."""
     messages = written.encode(frame)
     assert written.decode(messages).frame.equals(frame)
     rows = frame.height
@@ -71,7 +71,7 @@ def row(name: str, written: Format, fields: Sequence[RecordField], frame: pl.Dat
 
 
 def peer(written: AvroFormat, frame: pl.DataFrame) -> tuple[float, float]:
-    """Writing and reading the same records one by one."""
+    """Return the nanoseconds of writing and reading the same records one by one."""
     schema = fastavro.parse_schema(json.loads(written.schema))
     messages = [message for message in written.encode(frame.head(MOST_SINGLE)) if message is not None]
 

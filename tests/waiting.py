@@ -21,7 +21,7 @@ LIMIT = 300
 
 def wait_until(
     done: Callable[[], object],
-    what: str = "the condition",
+    expected: str = "the condition",
     *,
     seen: Callable[[], object] | None = None,
     check: Callable[[], object] | None = None,
@@ -31,7 +31,7 @@ def wait_until(
 
     Args:
         done: Says whether it is done.
-        what: Names what is waited for, for the message of a failure.
+        expected: Names what is waited for, for the message of a failure.
         seen: Gives what that message shows besides.
         check: Is called before each look; raises when it makes no sense to go on, for instance since a worker has failed.
         pause: Seconds between two looks.
@@ -44,14 +44,14 @@ def wait_until(
         if check is not None:
             check()
         if monotonic() > until:
-            raise AssertionError(f"{what} did not come within {LIMIT} s" + (f"; last seen: {seen()!r}" if seen else ""))
+            raise AssertionError(f"{expected} did not come within {LIMIT} s" + (f"; last seen: {seen()!r}" if seen else ""))
         sleep(pause)
 
 
 def wait_for(
     look: Callable[[], Value],
     fits: Callable[[Value], object] = bool,
-    what: str = "the condition",
+    expected: str = "the condition",
     *,
     check: Callable[[], object] | None = None,
     pause: float = 0.02,
@@ -63,16 +63,16 @@ def wait_for(
         values[:] = [look()]
         return fits(values[0])
 
-    wait_until(done, what, seen=lambda: values[0], check=check, pause=pause)
+    wait_until(done, expected, seen=lambda: values[0], check=check, pause=pause)
     return values[0]
 
 
-def result_of(future: Future[Value], what: str = "the result") -> Value:
+def result_of(future: Future[Value], expected: str = "the result") -> Value:
     """Return the result of a call in another thread."""
     try:
         return future.result(LIMIT)
     except NotInTime:
-        raise AssertionError(f"{what} did not come within {LIMIT} s") from None
+        raise AssertionError(f"{expected} did not come within {LIMIT} s") from None
 
 
 def aside(call: Callable[[], Value]) -> Future[Value]:

@@ -27,7 +27,7 @@ class MissingPeerError(Exception):
 
 
 def environment(name: str) -> Path:
-    """The folder of a peer's environment, with its connectors under `jars`; MissingPeerError says why there is none."""
+    """Return the folder of a peer's environment, with its connectors under `jars`; MissingPeerError says why there is none."""
     folder = cache_folder().parent / "peers" / name
     done = folder / ".installed"
     wanted = " ".join([*PACKAGES[name], *CONNECTORS.get(name, ())])
@@ -39,7 +39,7 @@ def environment(name: str) -> Path:
 
 
 def python(folder: Path) -> str:
-    """The interpreter of an environment."""
+    """Return the interpreter of an environment."""
     return str(folder / "bin" / "python")
 
 
@@ -51,10 +51,10 @@ def _install(name: str, folder: Path) -> None:
 
 
 def _maven() -> str:
-    found = shutil.which("mvn")
-    if found is None:
+    maven = shutil.which("mvn")
+    if maven is None:
         raise MissingPeerError("mvn, which fetches its connectors, is not on the PATH")
-    return found
+    return maven
 
 
 def _run(command: Sequence[str]) -> None:

@@ -34,8 +34,8 @@ def main(brokers: str, registry: str, folder: str, guarantee: str) -> None:
     ticks = app.topic("ticks", key_deserializer="bytes", value_deserializer=deserializer, timestamp_extractor=event_time)
     bars = app.topic(f"bars_quix_{guarantee}", key_serializer="bytes", value_serializer="json")
     window = app.dataframe(ticks).apply(plain).tumbling_window(timedelta(minutes=1), grace_ms=timedelta(seconds=2))
-    made = window.agg(first=First("price"), highest=Max("price"), lowest=Min("price"), last=Last("price"), total=Sum("size"))
-    made.final().to_topic(bars)
+    bar = window.agg(first=First("price"), highest=Max("price"), lowest=Min("price"), last=Last("price"), total=Sum("size"))
+    bar.final().to_topic(bars)
     app.run()
 
 

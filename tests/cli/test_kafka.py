@@ -110,7 +110,7 @@ def test_bars_are_made_and_read_on_a_cluster(shop: Shop) -> None:
     try:
         assert worker.next_line().endswith(f"Kafka at {shop.bootstrap}\n")
         shop.add(AHEAD)
-        bar, *_ = wait_for(shop.bars, what="a bar", check=worker.check)
+        bar, *_ = wait_for(shop.bars, expected="a bar", check=worker.check)
         assert (bar["code"], bar["size"]) == ("a", 7)
         worker.send(signal.SIGTERM)
         worker.ended()

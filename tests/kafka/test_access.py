@@ -177,7 +177,7 @@ class Secret(Shop):
         try:
             self.said += worker.next_line()
             self.said += self.add(AHEAD)
-            wait_for(self.bars, what="a bar", check=worker.check)
+            wait_for(self.bars, expected="a bar", check=worker.check)
             worker.send(signal.SIGTERM)
             self.said += "".join(worker.ended())
         finally:

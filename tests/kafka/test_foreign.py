@@ -147,7 +147,7 @@ def test_murmur2_is_read_as_it_is_and_another_partitioner_is_found_out(cluster: 
         assert counters.repartitioned == 0
     written(cluster, "ordered", "consistent", readings(SystemClock().now()))
     with app.open(consumer={"group": "first"}, **settings(cluster)) as market:
-        problem = wait_for(lambda: market.problem, what="the problem")
+        problem = wait_for(lambda: market.problem, expected="the problem")
         assert isinstance(problem, DataError)
         assert re.search(r'by murmur2.* partitioner="other"', str(problem))
 

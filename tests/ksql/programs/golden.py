@@ -48,7 +48,7 @@ def whole(text: str, shared: str) -> str:
 
 
 def _names(programs: Iterable[str]) -> dict[str, str]:
-    """Blocks of several programs, each with a name of its own."""
+    """Return the blocks of several programs, each with a name of its own."""
     counted = Counter(block for program in programs for block in set(blocks(program)))
     shared = sorted(block for block, count in counted.items() if count >= SHARED_BY)
     used: Counter[str] = Counter()
@@ -61,7 +61,7 @@ def _names(programs: Iterable[str]) -> dict[str, str]:
 
 
 def _stem(block: str) -> str:
-    """The stream or table that it makes, or the first words of a comment."""
+    """Return the stream or table that a block makes, or the first words of a comment."""
     if (created := CREATED.search(block)) is not None:
         return created[1]
     return "settings" if block.startswith("SET ") else "_".join(re.findall(r"\w+", block)[:3]).lower()

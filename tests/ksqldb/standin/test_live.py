@@ -213,7 +213,7 @@ def test_a_query_that_fails_ends_the_worker_where_that_is_asked_for(cluster: Clu
         with found.opened(**options) as context:
             (running,) = server.queries.values()
             running.fail("Numeric field overflow")
-            problem = waiting.wait_for(lambda: context.problem, what="the problem")
+            problem = waiting.wait_for(lambda: context.problem, expected="the problem")
             assert "Numeric field overflow" in str(problem)
         with pytest.raises(KsqlError, match=r"is in state ERROR: Numeric field overflow.*script --drop"):
             found.opened(**options).__enter__()
