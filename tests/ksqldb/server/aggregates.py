@@ -54,10 +54,10 @@ def _added(total: Any, value: Any, kind: Type) -> Any:
         return total + value
     if kind.name in BITS:
         return wrapped(total + value, BITS[kind.name])
-    found = EXACT.add(total, value)
-    if abs(found) >= Decimal(10) ** (kind.precision - kind.scale):
+    new_total = EXACT.add(total, value)
+    if abs(new_total) >= Decimal(10) ** (kind.precision - kind.scale):
         raise OverflowError(f"Numeric field overflow: SUM does not fit into {kind}; the query starts again and again")
-    return found
+    return new_total
 
 
 def _sum(kind: Type) -> Fold:
@@ -104,7 +104,7 @@ def _gathered(finish: Callable[[list[Any]], Any], skip_null: bool = True) -> Cal
 
 
 def _distinct(items: list[Any]) -> list[Any]:
-    return [item for place, item in enumerate(items) if item not in items[:place]]
+    return [item for position, item in enumerate(items) if item not in items[:position]]
 
 
 def _by_offset(newest: bool) -> Callable[..., Fold]:
@@ -131,7 +131,7 @@ def _top(kind: Type, *options: Any) -> Fold:
         return sorted([*rows, values], key=lambda row: row[0], reverse=True)[:length]
 
     def finish(rows: list[Sequence[Any]]) -> list[Any]:
-        names = ["sort_col", *(f"col{place}" for place in range(len(rows[0]) - 2))] if rows else []
+        names = ["sort_col", *(f"col{position}" for position in range(len(rows[0]) - 2))] if rows else []
         return [dict(zip(names, row, strict=False)) if len(names) > 1 else row[0] for row in rows]
 
     return Fold(list, step, finish)

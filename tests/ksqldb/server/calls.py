@@ -39,7 +39,7 @@ def scalar(function: Function, node: Call, scope: Scope) -> Code:
         code or _lambda(argument, parameter, match, scope)
         for code, argument, parameter in zip(plain, node.arguments, match.parameters, strict=True)
     ]
-    arguments = [_passed(*each) for each in zip(codes, node.arguments, match.parameters, strict=True)]
+    arguments = [_passed(*parts) for parts in zip(codes, node.arguments, match.parameters, strict=True)]
     return Code(result_type(function.name, match, kinds), _applied(function.name, arguments))
 
 
@@ -118,8 +118,8 @@ def aggregate(function: Function, node: Call, scope: Scope) -> Code:
     kind = aggregate_type(function.name, match, kinds)
     options = [_option(function, argument) for argument in node.arguments[_values(function.name, kinds) :]]
     start = starter(function.name, kinds[0], options)
-    slot = f"aggregate {len(collector.found)}"
-    collector.found.append(Aggregation(slot, tuple(map(guarded, arguments)), start))
+    slot = f"aggregate {len(collector.aggregations)}"
+    collector.aggregations.append(Aggregation(slot, tuple(map(guarded, arguments)), start))
     return column_code(Column(slot, kind))
 
 
@@ -143,7 +143,7 @@ def aggregate_type(name: str, match: Match, kinds: Sequence[Type | None]) -> Typ
     if first is None:
         raise RefusedError(f"Can't infer a type of null in {name}")
     if name == "TOPK":
-        others = {f"col{place}": kind for place, kind in enumerate(kinds[1:-1]) if kind is not None}
+        others = {f"col{position}": kind for position, kind in enumerate(kinds[1:-1]) if kind is not None}
         return array(struct({"sort_col": first, **others}) if others else first)
     if declared.name == "DECIMAL":
         return first

@@ -62,9 +62,9 @@ def _create_problems(statement: Create) -> Iterator[str]:
 
 def _case_problems(statement: Create) -> Iterator[str]:
     """The server takes such columns, and then finds the wrong one in a record."""
-    names = [each.name for each in statement.columns]
+    names = [column.name for column in statement.columns]
     if statement.query is not None:
-        names = [each.alias or _last_name(each) for each in statement.query.items]
+        names = [item.alias or _last_name(item) for item in statement.query.items]
     seen: dict[str, str] = {}
     for name in names:
         if seen.setdefault(name.upper(), name) != name:

@@ -53,7 +53,7 @@ class Collector:
 
     rows: Scope
     from_table: bool = False
-    found: list[Aggregation] = field(default_factory=list)
+    aggregations: list[Aggregation] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,10 +89,10 @@ def column_code(column: Column) -> Code:
 
 def condition_of(node: Node, scope: Scope) -> Code:
     """A boolean expression, as in WHERE."""
-    found = code_of(node, scope)
-    if found.known.name != "BOOLEAN":
-        raise RefusedError(f"Type error in WHERE or HAVING expression: should evaluate to boolean but is {found.type}")
-    return found
+    code = code_of(node, scope)
+    if code.known.name != "BOOLEAN":
+        raise RefusedError(f"Type error in WHERE or HAVING expression: should evaluate to boolean but is {code.type}")
+    return code
 
 
 def name_code(node: Name, scope: Scope) -> Code:

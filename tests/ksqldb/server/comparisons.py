@@ -85,7 +85,7 @@ def between(node: Between, scope: Scope) -> Code:
 
 def inside(node: In, scope: Scope) -> Code:
     """All are cast to their common type first; then they must be the same, decimals with their scale too."""
-    value, *items = (code_of(each, scope) for each in (node.value, *node.items))
+    value, *items = (code_of(part, scope) for part in (node.value, *node.items))
     kind = reduce(wider, [item.type for item in items if item.type is not None], value.known)
     codes = [guarded(Code(kind, _caster(item, kind))) if item.type != kind else item for item in (value, *items)]
     return Code(BOOLEAN, lambda row: _is_inside(*[code.run(row) for code in codes]), boxed=False)

@@ -15,24 +15,24 @@ from tests.ksqldb.server.values import cast
 
 def index(node: Index, scope: Scope) -> Code:
     """An element: counted from 1, or from the end with a minus; a map's value by its key."""
-    base, place = code_of(node.base, scope), code_of(node.index, scope)
-    if base.known.name == "MAP" and place.type == VARCHAR:
-        return Code(base.known.items[1], lambda row: _value_of(base.run(row), place, row))
-    if base.known.name != "ARRAY" or place.type != INTEGER:
-        raise RefusedError(f"Subscript of {base.type} with {place.type} is not supported")
-    return Code(base.known.items[0], lambda row: _element(base.run(row), place, row))
+    base, position = code_of(node.base, scope), code_of(node.index, scope)
+    if base.known.name == "MAP" and position.type == VARCHAR:
+        return Code(base.known.items[1], lambda row: _value_of(base.run(row), position, row))
+    if base.known.name != "ARRAY" or position.type != INTEGER:
+        raise RefusedError(f"Subscript of {base.type} with {position.type} is not supported")
+    return Code(base.known.items[0], lambda row: _element(base.run(row), position, row))
 
 
-def _element(items: list[Any] | None, place: Code, row: Row) -> Any:
+def _element(items: list[Any] | None, position: Code, row: Row) -> Any:
     if items is None:
         return None
-    number = present(place.run(row))
-    place_from_0 = number - 1 if number > 0 else len(items) + number if number < 0 else -1
-    return items[place_from_0] if 0 <= place_from_0 < len(items) else None
+    number = present(position.run(row))
+    from_0 = number - 1 if number > 0 else len(items) + number if number < 0 else -1
+    return items[from_0] if 0 <= from_0 < len(items) else None
 
 
-def _value_of(entries: dict[str, Any] | None, place: Code, row: Row) -> Any:
-    return None if entries is None else entries.get(place.run(row))
+def _value_of(entries: dict[str, Any] | None, key: Code, row: Row) -> Any:
+    return None if entries is None else entries.get(key.run(row))
 
 
 def field(node: Field, scope: Scope) -> Code:

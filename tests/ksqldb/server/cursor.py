@@ -41,9 +41,9 @@ class Cursor:
 
     def take(self, *values: str) -> bool:
         """Go past these words or signs if they are next."""
-        found = self.at(*values)
-        self.position += len(values) if found else 0
-        return found
+        matches = self.at(*values)
+        self.position += len(values) if matches else 0
+        return matches
 
     def expect(self, *values: str) -> None:
         for value in values:
@@ -80,18 +80,18 @@ class Cursor:
         return self.advance(self.token.kind).value
 
     def separated(self, read: Callable[[], T]) -> tuple[T, ...]:
-        found = [read()]
+        items = [read()]
         while self.take(","):
-            found.append(read())
-        return tuple(found)
+            items.append(read())
+        return tuple(items)
 
     def enclosed(self, read: Callable[[], T], close: str = ")") -> tuple[T, ...]:
         """Things between commas up to the closing sign; maybe none."""
         if self.take(close):
             return ()
-        found = self.separated(read)
+        items = self.separated(read)
         self.expect(close)
-        return found
+        return items
 
     def whole(self) -> int:
         return int(self.advance("integer").value)
@@ -111,10 +111,10 @@ def _is(token: Token, value: str) -> bool:
 
 
 def read_type(cursor: Cursor) -> Type:
-    found = _simple_type(cursor)
+    kind = _simple_type(cursor)
     while cursor.take("ARRAY"):
-        found = array(found)
-    return found
+        kind = array(kind)
+    return kind
 
 
 def _simple_type(cursor: Cursor) -> Type:

@@ -33,7 +33,7 @@ def declared(statement: Create, known: Iterable[StreamOrTable]) -> StreamOrTable
     topic = str(properties.get("KAFKA_TOPIC", statement.name))
     columns = tuple(map(_column, statement.columns)) or _inferred(topic, value_format, known)
     _check_keys(statement)
-    found = StreamOrTable(
+    source = StreamOrTable(
         statement.kind,
         statement.name,
         columns,
@@ -44,9 +44,9 @@ def declared(statement: Create, known: Iterable[StreamOrTable]) -> StreamOrTable
         read_only=statement.read_only,
         headers=frozenset(column.name for column in statement.columns if column.constraint.startswith("HEADER")),
     )
-    set_timestamp(found, properties)
-    check_columns(found)
-    return found
+    set_timestamp(source, properties)
+    check_columns(source)
+    return source
 
 
 def set_timestamp(source: StreamOrTable, properties: Mapping[str, object]) -> None:
@@ -71,7 +71,7 @@ def _check_keys(statement: Create) -> None:
             raise RefusedError(
                 f"Column `{definition.name}` is a '{wrong}' column: please use '{right}' for {statement.kind.lower()}s."
             )
-    if statement.kind == "TABLE" and statement.columns and not any(each.constraint for each in statement.columns):
+    if statement.kind == "TABLE" and statement.columns and not any(column.constraint for column in statement.columns):
         raise RefusedError("Tables require a PRIMARY KEY. Please define the PRIMARY KEY.")
 
 

@@ -41,8 +41,8 @@ def run_script(text: str, rows: Rows) -> dict[str, list[dict[str, Any]]]:
     """What stands in every stream and table of a script at the end; sources over a topic that a query writes read from it."""
     server = Server()
     written: dict[str, list[Record]] = {}
-    for each in split_statements(text):
-        statement = server.run(each)
+    for part in split_statements(text):
+        statement = server.run(part)
         if isinstance(statement, Create) and statement.name not in written:
             written[statement.name] = _written(server.sources[statement.name], server, rows, written)
         elif isinstance(statement, InsertInto):
@@ -57,8 +57,8 @@ def run_script(text: str, rows: Rows) -> dict[str, list[dict[str, Any]]]:
 def _written(source: StreamOrTable, server: Server, rows: Rows, written: Mapping[str, list[Record]]) -> list[Record]:
     """The records of a new source: a query's, those of a topic that another source writes, or the test's."""
     if source.name in server.plans:
-        made = changes(server.plans[source.name], written)
-        return [replace(record, time=event_time(source, record.values, record.time)) for record in made]
+        records = changes(server.plans[source.name], written)
+        return [replace(record, time=event_time(source, record.values, record.time)) for record in records]
     writers = [other for other in server.sources.values() if other.topic == source.topic and other is not source]
     if not writers:
         return records_of(source, rows.get(source.name, ()))
@@ -75,10 +75,10 @@ def newest(records: Iterable[Record], table: bool, keys: Sequence[str]) -> list[
     """All rows of a stream; of a table the newest for each key and window, in the order in which keys came."""
     if not table:
         return [dict(record.values) for record in records]
-    found: dict[str, Record] = {}
+    newest: dict[str, Record] = {}
     for record in records:
-        found[repr(([record.values[key] for key in keys], record.window))] = record
-    return [dict(record.values) for record in found.values() if not record.deleted]
+        newest[repr(([record.values[key] for key in keys], record.window))] = record
+    return [dict(record.values) for record in newest.values() if not record.deleted]
 
 
 def changes(plan: Plan, records: Mapping[str, Sequence[Record]]) -> Iterator[Record]:
@@ -156,13 +156,17 @@ def windows_of(window: Window | None, time: int | None) -> list[tuple[int, int] 
 
 def started(plan: Plan, keys: Sequence[Any], bounds: tuple[int, int] | None) -> Group:
     assert plan.collector is not None
-    starts: list[tuple[str, Callable[[], Accumulator]]] = [(each.slot, each.start) for each in plan.collector.found]
-    return Group({f"group {place}": key for place, key in enumerate(keys)}, bounds, {slot: start() for slot, start in starts})
+    starts: list[tuple[str, Callable[[], Accumulator]]] = [
+        (aggregation.slot, aggregation.start) for aggregation in plan.collector.aggregations
+    ]
+    return Group(
+        {f"group {position}": key for position, key in enumerate(keys)}, bounds, {slot: start() for slot, start in starts}
+    )
 
 
 def _grow(plan: Plan, group: Group, row: Row, record: Record) -> None:
     assert plan.collector is not None
-    for aggregation in plan.collector.found:
+    for aggregation in plan.collector.aggregations:
         group.running[aggregation.slot].add([argument.run(row) for argument in aggregation.arguments])
     group.time = max(time for time in (group.time, record.time, -1) if time is not None)
 

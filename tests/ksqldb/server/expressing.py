@@ -36,12 +36,12 @@ def scope_of(columns: Mapping[str, Type], alias: str | None = None) -> Scope:
 
 def compile_expression(text: str, columns: Mapping[str, Type]) -> Code:
     """An expression over the columns of a row, checked; RefusedError says why the server would not have it."""
-    found = code_of(parse_expression(text), scope_of(columns))
-    if found.type is None:
+    code = code_of(parse_expression(text), scope_of(columns))
+    if code.type is None:
         raise RefusedError(
             "Can't infer a type of null. Please explicitly cast it to a required type, e.g. CAST(null AS VARCHAR)."
         )
-    return found
+    return code
 
 
 def type_of(text: str, columns: Mapping[str, Type]) -> Type:
@@ -79,8 +79,8 @@ def aggregate(text: str, rows: Iterable[Row], columns: Mapping[str, Type]) -> An
 
 def group_values(collector: Collector, rows: Iterable[Row]) -> dict[str, Any]:
     """The aggregates' values for the rows of a group, each in its slot."""
-    running = {aggregation.slot: aggregation.start() for aggregation in collector.found}
+    running = {aggregation.slot: aggregation.start() for aggregation in collector.aggregations}
     for row in rows:
-        for aggregation in collector.found:
+        for aggregation in collector.aggregations:
             running[aggregation.slot].add([argument.run(row) for argument in aggregation.arguments])
     return {slot: accumulator.value for slot, accumulator in running.items()}

@@ -46,25 +46,25 @@ PSEUDO_COLUMNS = frozenset(("ROWTIME", "ROWPARTITION", "ROWOFFSET", "WINDOWSTART
 
 def read_expression(cursor: Cursor) -> Node:
     """OR binds least, then AND, NOT, one comparison or predicate, then arithmetic."""
-    found = _and(cursor)
+    node = _and(cursor)
     while cursor.take("OR"):
-        found = Logical("OR", found, _and(cursor))
-    return found
+        node = Logical("OR", node, _and(cursor))
+    return node
 
 
 def parse_expression(text: str) -> Node:
     """The whole text as one expression."""
     cursor = Cursor(text)
-    found = read_expression(cursor)
+    node = read_expression(cursor)
     cursor.advance("end")
-    return found
+    return node
 
 
 def _and(cursor: Cursor) -> Node:
-    found = _not(cursor)
+    node = _not(cursor)
     while cursor.take("AND"):
-        found = Logical("AND", found, _not(cursor))
-    return found
+        node = Logical("AND", node, _not(cursor))
+    return node
 
 
 def _not(cursor: Cursor) -> Node:
@@ -79,8 +79,8 @@ def _predicate(cursor: Cursor, value: Node) -> Node:
     negated = cursor.take("NOT")
     word = cursor.take_any(*PREDICATES)
     if word is not None:
-        found = PREDICATES[word](cursor, value)
-        return Not(found) if negated else found
+        node = PREDICATES[word](cursor, value)
+        return Not(node) if negated else node
     if negated:
         cursor.fail()
     return value
@@ -90,8 +90,8 @@ def _is(cursor: Cursor, value: Node) -> Node:
     negated = cursor.take("NOT")
     if cursor.take("DISTINCT"):
         cursor.expect("FROM")
-        found = Comparison("IS DISTINCT FROM", value, read_value(cursor))
-        return Not(found) if negated else found
+        node = Comparison("IS DISTINCT FROM", value, read_value(cursor))
+        return Not(node) if negated else node
     cursor.expect("NULL")
     return IsNull(value, negated)
 
@@ -121,11 +121,11 @@ def read_value(cursor: Cursor, level: int = 0) -> Node:
     """Arithmetic, without comparisons."""
     if level == len(LEVELS):
         return _signed(cursor)
-    found = read_value(cursor, level + 1)
+    left = read_value(cursor, level + 1)
     while (operator := cursor.take_any(*LEVELS[level])) is not None:
         right = read_value(cursor, level + 1)
-        found = Concatenation(found, right) if operator == "||" else Arithmetic(operator, found, right)
-    return found
+        left = Concatenation(left, right) if operator == "||" else Arithmetic(operator, left, right)
+    return left
 
 
 def _signed(cursor: Cursor) -> Node:
@@ -168,9 +168,9 @@ def _primary(cursor: Cursor) -> Node:
     if token.kind == "string":
         return Literal(cursor.advance("string").value)
     if cursor.take("("):
-        found = read_expression(cursor)
+        node = read_expression(cursor)
         cursor.expect(")")
-        return found
+        return node
     if token.kind == "word" and token.value in WORDS:
         cursor.position += 1
         return WORDS[token.value](cursor)

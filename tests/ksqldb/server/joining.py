@@ -33,8 +33,8 @@ def names_in(node: object) -> Iterator[Name]:
         for item in node:
             yield from names_in(item)
     elif is_dataclass(node):
-        for each in fields(node):
-            yield from names_in(getattr(node, each.name))
+        for part in fields(node):
+            yield from names_in(getattr(node, part.name))
 
 
 def check_join(join: Join, left: StreamOrTable, right: StreamOrTable, scope: Scope, sides: Mapping[str, str]) -> JoinKey:
@@ -67,15 +67,15 @@ def _sides(join: Join, sides: Mapping[str, str]) -> JoinKey:
     condition: Any = join.condition
     if not isinstance(condition, Comparison) or condition.operator != "=":
         raise RefusedError("Invalid join condition: joins on multiple conditions, or not on equality, are not yet supported.")
-    found = {}
+    expressions = {}
     for expression in (condition.left, condition.right):
         owners = {sides.get(str(name).partition(".")[0], "none") for name in names_in(expression)}
         if len(owners) != 1:
             raise RefusedError("Invalid join condition: each side of = must be of one of the two sources.")
-        found[owners.pop()] = expression
-    if set(found) != {"left", "right"}:
+        expressions[owners.pop()] = expression
+    if set(expressions) != {"left", "right"}:
         raise RefusedError("Invalid join condition: each side of = must be of another of the two sources.")
-    return JoinKey(found["left"], found["right"])
+    return JoinKey(expressions["left"], expressions["right"])
 
 
 def _check_primary_key(side: Node, table: StreamOrTable) -> None:

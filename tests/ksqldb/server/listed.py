@@ -11,7 +11,7 @@ from tests.ksqldb.server.values import text_of
 
 
 def _distinct(items: list[Any]) -> list[Any]:
-    return [item for place, item in enumerate(items) if item not in items[:place]]
+    return [item for position, item in enumerate(items) if item not in items[:position]]
 
 
 def _sorted(items: list[Any], direction: str = "ASC") -> list[Any] | None:
@@ -75,8 +75,8 @@ def _joined(items: list[Any], separator: str = ",") -> str:
 
 
 def _entries(entries: dict[str, Any], ordered: bool) -> list[dict[str, Any]]:
-    found = sorted(entries.items()) if ordered else list(entries.items())
-    return [{"K": key, "V": value} for key, value in found]
+    pairs = sorted(entries.items()) if ordered else list(entries.items())
+    return [{"K": key, "V": value} for key, value in pairs]
 
 
 FUNCTIONS: dict[str, Callable[..., Any]] = {

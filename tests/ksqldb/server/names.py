@@ -36,7 +36,7 @@ def names_of(sources: Sequence[tuple[str, StreamOrTable]]) -> Names:
             columns[Name(slot)] = Column(slot, kind)
             meanings.setdefault(Name(column), []).append(Name(slot))
             meanings[Name(column, alias)] = [Name(slot)]
-    return Names({name: found[0] for name, found in meanings.items() if len(found) == 1}, columns)
+    return Names({name: choices[0] for name, choices in meanings.items() if len(choices) == 1}, columns)
 
 
 def visible(source: StreamOrTable) -> dict[str, Type]:
@@ -52,5 +52,5 @@ def resolved(value: Any, meanings: Mapping[Name, Name]) -> Any:
     if isinstance(value, Lambda):
         meanings = {name: meaning for name, meaning in meanings.items() if name not in map(Name, value.parameters)}
     if isinstance(value, Node):
-        return replace(value, **{each.name: resolved(getattr(value, each.name), meanings) for each in fields(value)})
+        return replace(value, **{part.name: resolved(getattr(value, part.name), meanings) for part in fields(value)})
     return value

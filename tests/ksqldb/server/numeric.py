@@ -20,38 +20,38 @@ def _rounded_towards(value: Any, whole: Callable[[float], int], rounding: str) -
     return value
 
 
-def _half_up(value: Decimal, places: int) -> Decimal:
+def _half_up(value: Decimal, digits: int) -> Decimal:
     """Halves go up, towards positive infinity."""
     rounding = ROUND_HALF_UP if value > 0 else ROUND_HALF_DOWN
-    return value.quantize(Decimal(1).scaleb(-places), rounding=rounding, context=EXACT)
+    return value.quantize(Decimal(1).scaleb(-digits), rounding=rounding, context=EXACT)
 
 
-def _cut(value: Decimal, places: int) -> Decimal:
-    return value.quantize(Decimal(1).scaleb(-places), rounding=ROUND_DOWN, context=EXACT)
+def _cut(value: Decimal, digits: int) -> Decimal:
+    return value.quantize(Decimal(1).scaleb(-digits), rounding=ROUND_DOWN, context=EXACT)
 
 
 def _scale(value: Decimal) -> int:
     return -int(value.as_tuple().exponent)
 
 
-def _round(value: Any, places: int | None = None) -> Any:
+def _round(value: Any, digits: int | None = None) -> Any:
     if isinstance(value, Decimal):
-        return _half_up(value, 0) if places is None else scaled(_half_up(value, places), _scale(value))
+        return _half_up(value, 0) if digits is None else scaled(_half_up(value, digits), _scale(value))
     if not isinstance(value, float):
         return value
-    if places is None:
+    if digits is None:
         return saturated(math.floor(Decimal(value) + Decimal("0.5")) if math.isfinite(value) else value, 64)
-    return float(_half_up(Decimal(repr(value)), places))
+    return float(_half_up(Decimal(repr(value)), digits))
 
 
-def _truncated(value: Any, places: int | None = None) -> Any:
+def _truncated(value: Any, digits: int | None = None) -> Any:
     if isinstance(value, Decimal):
-        return _cut(value, 0) if places is None else scaled(_cut(value, places), _scale(value))
+        return _cut(value, 0) if digits is None else scaled(_cut(value, digits), _scale(value))
     if not isinstance(value, float):
         return value
-    if places is None:
+    if digits is None:
         return saturated(value, 64)
-    return float(_cut(Decimal(repr(value)), places))
+    return float(_cut(Decimal(repr(value)), digits))
 
 
 def _guarded(compute: Callable[..., float], overflow: float = math.inf) -> Callable[..., float]:

@@ -40,9 +40,9 @@ from tests.ksqldb.server.values import EXACT, cast, quotient, remainder, scaled,
 
 def literal_type(value: Any) -> Type | None:
     if isinstance(value, Decimal):
-        places = -int(value.as_tuple().exponent)
-        digits = len(value.as_tuple().digits) if value else places + 1
-        return decimal(max(digits, places + 1), places)
+        scale = -int(value.as_tuple().exponent)
+        digits = len(value.as_tuple().digits) if value else scale + 1
+        return decimal(max(digits, scale + 1), scale)
     if isinstance(value, int) and not isinstance(value, bool):
         return INTEGER if -(2**31) <= value < 2**31 else BIGINT
     return LITERALS[type(value)]

@@ -191,4 +191,4 @@ def _offset_of(text: str) -> timezone:
 
 
 def _month(text: str) -> int:
-    return int(text) if text.isdigit() else 1 + next(place for place, name in enumerate(MONTHS) if name.startswith(text))
+    return int(text) if text.isdigit() else 1 + next(position for position, name in enumerate(MONTHS) if name.startswith(text))

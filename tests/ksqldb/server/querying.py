@@ -52,7 +52,7 @@ class Plan:
 
 def planned(query: Query, known: Mapping[str, StreamOrTable]) -> Plan:
     """A persistent query over known sources; RefusedError says why the server would not run it."""
-    sources = [_source(each.name, each.alias, known) for each in (query.source, *(join.source for join in query.joins))]
+    sources = [_source(source.name, source.alias, known) for source in (query.source, *(join.source for join in query.joins))]
     names = names_of(sources)
     query = _resolved(query, names, sources)
     _check_clauses(query, sources)
@@ -62,7 +62,7 @@ def planned(query: Query, known: Mapping[str, StreamOrTable]) -> Plan:
     collector = Collector(Scope(_without_bounds(names)), from_table=sources[0][1].kind == "TABLE") if query.group_by else None
     outputs = _outputs(query, _select_scope(query, scope, collector), _key_nodes(query, sources, keys))
     having = condition_of(query.having, _group_scope(query, scope, collector)) if query.having else None
-    if collector is not None and not collector.found:
+    if collector is not None and not collector.aggregations:
         raise RefusedError("GROUP BY requires aggregate functions in either the SELECT or HAVING clause.")
     groups = tuple(guarded(code_of(node, scope)) for node in query.group_by)
     join_codes = tuple((guarded(code_of(key.left, scope)), guarded(code_of(key.right, scope))) for key in keys)
@@ -84,7 +84,7 @@ def _without_bounds(names: Names) -> dict[Node, Column]:
 
 
 def _resolved(query: Query, names: Names, sources: Sequence[tuple[str, StreamOrTable]]) -> Query:
-    items = tuple(each for item in query.items for each in _spread(item, sources))
+    items = tuple(part for item in query.items for part in _spread(item, sources))
     return replace(
         query,
         items=tuple(SelectItem(resolved(item.expression, names.meanings), item.alias) for item in items),
@@ -137,18 +137,18 @@ def _check_window(query: Query, first: StreamOrTable) -> None:
 
 def _join_keys(query: Query, sources: Sequence[tuple[str, StreamOrTable]], scope: Scope) -> list[JoinKey]:
     keys = []
-    for place, join in enumerate(query.joins, start=1):
-        sides = {alias: "left" for alias, _ in sources[:place]} | {sources[place][0]: "right"}
-        keys.append(check_join(join, sources[0][1], sources[place][1], scope, sides))
+    for position, join in enumerate(query.joins, start=1):
+        sides = {alias: "left" for alias, _ in sources[:position]} | {sources[position][0]: "right"}
+        keys.append(check_join(join, sources[0][1], sources[position][1], scope, sides))
     return keys
 
 
 def _select_scope(query: Query, scope: Scope, collector: Collector | None) -> Scope:
-    found = _group_scope(query, scope, collector)
+    group = _group_scope(query, scope, collector)
     if query.window is None:
-        return found
+        return group
     bounds: dict[Node, Column] = {Name(name): Column(name, kind) for name, kind in WINDOW_BOUNDS.items()}
-    return replace(found, columns={**found.columns, **bounds})
+    return replace(group, columns={**group.columns, **bounds})
 
 
 def _group_scope(query: Query, scope: Scope, collector: Collector | None) -> Scope:
@@ -156,7 +156,9 @@ def _group_scope(query: Query, scope: Scope, collector: Collector | None) -> Sco
     if collector is None:
         return scope
     codes = {node: code_of(node, scope) for node in query.group_by}
-    return Scope({node: Column(f"group {place}", code.known) for place, (node, code) in enumerate(codes.items())}, {}, collector)
+    return Scope(
+        {node: Column(f"group {position}", code.known) for position, (node, code) in enumerate(codes.items())}, {}, collector
+    )
 
 
 def _key_nodes(query: Query, sources: Sequence[tuple[str, StreamOrTable]], joins: Sequence[JoinKey]) -> list[tuple[Node, ...]]:
@@ -183,25 +185,25 @@ def _outputs(query: Query, scope: Scope, keys: Sequence[tuple[Node, ...]]) -> tu
         )
     key_items = {_projected(choices, query) for choices in keys}
     return tuple(
-        Output(item.alias or _default_name(item.expression, place), guarded(code), place in key_items)
-        for place, (item, code) in enumerate(zip(query.items, codes, strict=True))
+        Output(item.alias or _default_name(item.expression, position), guarded(code), position in key_items)
+        for position, (item, code) in enumerate(zip(query.items, codes, strict=True))
     )
 
 
 def _projected(choices: tuple[Node, ...], query: Query) -> int:
     """Which item of the SELECT is this part of the key."""
     for node in choices:
-        places = [place for place, item in enumerate(query.items) if item.expression == node]
-        if len(places) > 1:
+        positions = [position for position, item in enumerate(query.items) if item.expression == node]
+        if len(positions) > 1:
             raise RefusedError(f"The projection contains a key column more than once: {node}. Use AS_VALUE to copy it.")
-        if places:
-            return places[0]
+        if positions:
+            return positions[0]
     raise RefusedError(
         f"Key missing from projection (ie, SELECT). The query must include {' or '.join(map(str, choices))} in its projection."
     )
 
 
-def _default_name(node: Node, place: int) -> str:
+def _default_name(node: Node, position: int) -> str:
     if isinstance(node, Name):
         return node.name.rpartition(".")[2]
-    return node.name if isinstance(node, Field) else f"KSQL_COL_{place}"
+    return node.name if isinstance(node, Field) else f"KSQL_COL_{position}"

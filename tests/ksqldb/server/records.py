@@ -27,13 +27,13 @@ class Record:
 
 def records_of(source: StreamOrTable, rows: Iterable[Mapping[str, Any]]) -> list[Record]:
     """Rows given by a test as the server reads them: those without a good timestamp are dropped."""
-    found = []
+    records = []
     for row in rows:
         values = {name: stored(row.get(name), kind) for name, kind in source.types.items()}
         time = event_time(source, values, row.get("ROWTIME"))
         if source.timestamp is None or (time is not None and time >= 0):
-            found.append(Record(values, time))
-    return found
+            records.append(Record(values, time))
+    return records
 
 
 def event_time(source: StreamOrTable, values: Mapping[str, Any], time: int | None) -> int | None:
@@ -78,10 +78,10 @@ def _table(source: StreamOrTable, key: Code, records: Sequence[Record]) -> dict[
 
 def _joined(plan: Plan, tables: Sequence[Mapping[Any, Mapping[str, Any]]], row: dict[str, Any]) -> dict[str, Any] | None:
     """The row with those of the tables beside it; None if an inner join finds none."""
-    for place, table in enumerate(tables):
-        alias, source = plan.sources[place + 1]
-        found = table.get(plan.join_codes[place][0].run(row))
-        if found is None and plan.query.joins[place].kind == "INNER":
+    for position, table in enumerate(tables):
+        alias, source = plan.sources[position + 1]
+        joined = table.get(plan.join_codes[position][0].run(row))
+        if joined is None and plan.query.joins[position].kind == "INNER":
             return None
-        row |= {f"{alias}.{name}": (found or {}).get(name) for name in source.types}
+        row |= {f"{alias}.{name}": (joined or {}).get(name) for name in source.types}
     return row

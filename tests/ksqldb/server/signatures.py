@@ -53,27 +53,27 @@ class Match:
 
 @cache
 def functions() -> dict[str, Function]:
-    found: dict[str, Function] = {}
+    functions: dict[str, Function] = {}
     with TABLE.open(newline="") as lines:
         for row in csv.DictReader(lines):
-            known = found.get(row["name"])
+            known = functions.get(row["name"])
             signatures = (*(known.signatures if known else ()), _signature(row["signature"]))
-            found[row["name"]] = Function(row["name"], row["kind"], signatures)
-    return found
+            functions[row["name"]] = Function(row["name"], row["kind"], signatures)
+    return functions
 
 
 def _signature(text: str) -> Signature:
     parameters, result = text.removeprefix("(").rsplit(")->", 1)
     names = _split(parameters)
-    variadic = next((place for place, name in enumerate(names) if name.endswith("...")), None)
+    variadic = next((position for position, name in enumerate(names) if name.endswith("...")), None)
     return Signature(tuple(_parameter(name.removesuffix("...")) for name in names), _parameter(result), variadic)
 
 
 def _split(text: str) -> list[str]:
     """Parts between the commas that are not inside of brackets."""
     parts, depth = [""], 0
-    for place, sign in enumerate(text):
-        arrow = sign == ">" and text[place - 1] == "="
+    for position, sign in enumerate(text):
+        arrow = sign == ">" and text[position - 1] == "="
         depth += (sign in "<(") - (sign in ">)" and not arrow)
         if sign == "," and not depth:
             parts.append("")

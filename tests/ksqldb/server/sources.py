@@ -114,11 +114,11 @@ def _check_names(names: Iterable[str]) -> None:
 
 
 def _check_format(part: str, name: str, columns: Iterable[SourceColumn]) -> None:
-    found = list(columns)
-    if (name == "KAFKA" and len(found) > 1) or (name == "NONE" and found):
+    listed = list(columns)
+    if (name == "KAFKA" and len(listed) > 1) or (name == "NONE" and listed):
         single = "only supports a single field" if name == "KAFKA" else "can only be used when no columns are defined"
         raise RefusedError(f"{part} format does not support schema. format: {name} reason: The '{name}' format {single}.")
-    for column in found:
+    for column in listed:
         if column.type.name in UNFIT_TYPES.get(name, ()):
             raise RefusedError(
                 f"{part} format does not support schema. reason: The '{name}' format does not support type '{column.type}'"
@@ -128,16 +128,16 @@ def _check_format(part: str, name: str, columns: Iterable[SourceColumn]) -> None
 def _check_avro_name(name: str) -> None:
     """Of the record of a key, which is called after its stream or table."""
     if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
-        what = "initial character" if re.match(r"[A-Za-z_]", name) is None else "character in"
-        raise RefusedError(f"Schema is not compatible with Avro: Illegal {what}: {name}")
+        part = "initial character" if re.match(r"[A-Za-z_]", name) is None else "character in"
+        raise RefusedError(f"Schema is not compatible with Avro: Illegal {part}: {name}")
 
 
 def column_named(text: str) -> str:
     """The column that a property names: in backticks as it stands, else in upper case."""
     cursor = Cursor(text)
-    found = cursor.identifier()
+    name = cursor.identifier()
     cursor.advance("end")
-    return found
+    return name
 
 
 def _check_timestamp(source: StreamOrTable) -> None:

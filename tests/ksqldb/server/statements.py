@@ -31,15 +31,15 @@ from tests.ksqldb.server.nodes import (
 
 def split_statements(text: str) -> list[str]:
     """The statements of a script, each with its semicolon, without leading comments."""
-    cursor, found, start = Cursor(text), [], None
+    cursor, statements, start = Cursor(text), [], None
     for token in cursor.tokens[:-1]:
         start = token.start if start is None else start
         if token.kind == "sign" and token.value == ";":
-            found.append(text[start : token.start + 1])
+            statements.append(text[start : token.start + 1])
             start = None
     if start is not None:
-        found.append(text[start:])
-    return found
+        statements.append(text[start:])
+    return statements
 
 
 def parse_script(text: str) -> list[Statement]:
@@ -53,10 +53,10 @@ def parse_statement(text: str) -> Statement:
     if verb not in STATEMENTS:
         cursor.fail()
     cursor.position += 1
-    found = STATEMENTS[verb](cursor)
+    statement = STATEMENTS[verb](cursor)
     cursor.expect(";")
     cursor.advance("end")
-    return replace(found, unquoted=tuple(cursor.unquoted))
+    return replace(statement, unquoted=tuple(cursor.unquoted))
 
 
 def _create(cursor: Cursor) -> Create:
@@ -158,13 +158,13 @@ JOINS = {
 
 
 def _joins(cursor: Cursor) -> list[Join]:
-    found = []
+    joins = []
     while (kind := next((kind for words, kind in JOINS.items() if cursor.take(*words)), None)) is not None:
         source = _source(cursor)
         within = _within(cursor) if cursor.take("WITHIN") else None
         cursor.expect("ON")
-        found.append(Join(kind, source, within, read_expression(cursor)))
-    return found
+        joins.append(Join(kind, source, within, read_expression(cursor)))
+    return joins
 
 
 def _within(cursor: Cursor) -> Within:
@@ -199,9 +199,9 @@ def _keys(cursor: Cursor) -> tuple[Node, ...]:
     """Grouping or partitioning expressions: `a, b`, or all of them in one pair of parentheses."""
     start = cursor.position
     if cursor.take("("):
-        found = cursor.enclosed(lambda: read_value(cursor))
-        if len(found) > 1:
-            return found
+        values = cursor.enclosed(lambda: read_value(cursor))
+        if len(values) > 1:
+            return values
         cursor.position = start
     return cursor.separated(lambda: read_value(cursor))
 

@@ -50,14 +50,14 @@ EMPTY = [None, None, None, None, 0]
 
 @recorded
 def test_the_two_recorded_programs_give_the_recorded_bars() -> None:
-    found = run_script(PROGRAMS.read_text(), {"ticks": ARRIVED, "sessions_by_key": [SESSION]})
+    tables = run_script(PROGRAMS.read_text(), {"ticks": ARRIVED, "sessions_by_key": [SESSION]})
     half = Decimal("5.5")
-    assert bars(found["bars_1m_live"]) == {
+    assert bars(tables["bars_1m_live"]) == {
         "10:00": [half, 7, half, Decimal("6.5"), 5],
         "10:01": [8, 8, 8, 8, 1],
         "10:08": [9, 9, 9, 9, 1],
     }
-    assert bars(found["bars_1m_final"]) == {
+    assert bars(tables["bars_1m_final"]) == {
         "09:59": [99, 99, 99, 99, 1],
         "10:00": [half, 7, half, Decimal("6.5"), 5],
         "10:01": [8, 8, 8, 8, 1],
@@ -65,7 +65,7 @@ def test_the_two_recorded_programs_give_the_recorded_bars() -> None:
         "10:08": [9, 9, 9, 9, 1],
         "10:11": EMPTY,
     }
-    assert bars(found["bars_5m_final"]) == {
+    assert bars(tables["bars_5m_final"]) == {
         "09:55": [99, 99, 99, 99, 1],
         "10:00": [half, 8, half, 8, 6],
         "10:05": [9, 9, 9, 9, 1],
@@ -74,9 +74,9 @@ def test_the_two_recorded_programs_give_the_recorded_bars() -> None:
 
 @pytest.fixture
 def server() -> Server:
-    found = Server()
-    found.run(TICKS)
-    return found
+    server = Server()
+    server.run(TICKS)
+    return server
 
 
 def counting(window: str, rest: str) -> str:
@@ -150,10 +150,10 @@ def test_having_takes_empty_bars_out_and_a_second_table_carries_the_close() -> N
         LATEST_BY_OFFSET(`volume`) AS `volume` FROM `again` GROUP BY `b`, `s` EMIT CHANGES;
     """
     )
-    found = run_script(script, {"ticks": [tick("10:01:10", 7, 1), tick("10:01:50", 8, 2), tick("10:02:30"), tick("10:03:05")]})
-    assert bars(found["busy"], "n") == {"10:01": [2]}
-    assert bars(found["bars"], "open close volume") == {"10:01": [7, 8, 3], "10:02": [None, None, 0]}
-    assert bars(found["filled"], "open close volume") == {"10:02": [8, 8, 0]}
+    tables = run_script(script, {"ticks": [tick("10:01:10", 7, 1), tick("10:01:50", 8, 2), tick("10:02:30"), tick("10:03:05")]})
+    assert bars(tables["busy"], "n") == {"10:01": [2]}
+    assert bars(tables["bars"], "open close volume") == {"10:01": [7, 8, 3], "10:02": [None, None, 0]}
+    assert bars(tables["filled"], "open close volume") == {"10:02": [8, 8, 0]}
 
 
 def test_a_union_of_two_streams_has_the_rows_of_both() -> None:
@@ -165,8 +165,8 @@ def test_a_union_of_two_streams_has_the_rows_of_both() -> None:
     INSERT INTO `all` SELECT `broker`, `symbol`, CAST(NULL AS DECIMAL(18,6)) AS `bid` FROM `beats`;
     """
     )
-    found = run_script(script, {"ticks": [tick("10:00:00", 5)], "beats": [{"broker": "b", "symbol": "A", "x": 1, "ROWTIME": 1}]})
-    assert [row["bid"] for row in found["all"]] == [5, None]
+    tables = run_script(script, {"ticks": [tick("10:00:00", 5)], "beats": [{"broker": "b", "symbol": "A", "x": 1, "ROWTIME": 1}]})
+    assert [row["bid"] for row in tables["all"]] == [5, None]
 
 
 SCHEDULED = (
@@ -187,8 +187,8 @@ def test_intervals_of_a_table_are_half_open() -> None:
     spans = [{"from": at(f"{hour}:00:00"), "until": at(f"{hour + 1}:00:00")} for hour in (10, 12)]
     times = ["09:59:59.999", "10:00:00", "10:59:59.999", "11:00:00", "12:00:00", "13:00:00"]
     rows = {"ticks": [tick(time) for time in times], "hours": [{"id": "b|A", "intervals": spans}]}
-    found = run_script(SCHEDULED.format(kind="", where=IN_HOURS), rows)["inside"]
-    assert [row["time"] for row in found] == [at(times[place]) for place in (1, 2, 4)]
+    rows_inside = run_script(SCHEDULED.format(kind="", where=IN_HOURS), rows)["inside"]
+    assert [row["time"] for row in rows_inside] == [at(times[position]) for position in (1, 2, 4)]
 
 
 def test_an_inner_join_needs_the_tables_row_and_a_left_join_does_not() -> None:
@@ -210,8 +210,8 @@ def test_a_stream_of_windows_knows_their_bounds() -> None:
         REDUCE(ARRAY[2], 3, (`n`, `x`) => `n` * `x`) AS `six` FROM `windows` WHERE `n` > 1;
     """
     )
-    found = run_script(script, {"ticks": [tick("10:00:00"), tick("10:00:01")]})
-    assert found["starts"] == [{"broker": "b", "symbol": "A", "start": at("10:00:00"), "end": at("10:01:00"), "six": 6}]
+    tables = run_script(script, {"ticks": [tick("10:00:00"), tick("10:00:01")]})
+    assert tables["starts"] == [{"broker": "b", "symbol": "A", "start": at("10:00:00"), "end": at("10:01:00"), "six": 6}]
 
 
 def test_a_table_has_the_newest_row_of_each_key() -> None:

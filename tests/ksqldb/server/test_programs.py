@@ -37,9 +37,9 @@ CREATE STREAM COPY AS SELECT BROKER, SYMBOL, PRICE, QTY FROM TICKS;
 
 @pytest.fixture
 def server() -> Server:
-    found = Server()
-    assert check_script(DECLARED, generated=False, server=found) == []
-    return found
+    server = Server()
+    assert check_script(DECLARED, generated=False, server=server) == []
+    return server
 
 
 @recorded
@@ -49,8 +49,8 @@ def test_both_recorded_programs_are_accepted_as_generated_scripts() -> None:
 
 def recorded_statements() -> list[dict[str, Any]]:
     lines = (DATA / "ksqldb_rest.jsonl").read_text().splitlines()
-    found = [exchange for exchange in map(json.loads, lines) if exchange["path"] == "/ksql"]
-    return [exchange | {"body": json.loads(exchange["request_body"])} for exchange in found]
+    exchanges = [exchange for exchange in map(json.loads, lines) if exchange["path"] == "/ksql"]
+    return [exchange | {"body": json.loads(exchange["request_body"])} for exchange in exchanges]
 
 
 def refusal(body: dict[str, Any], server: Server) -> str:
@@ -66,7 +66,9 @@ def refusal(body: dict[str, Any], server: Server) -> str:
 def test_every_recorded_statement_has_the_servers_verdict_in_its_turn() -> None:
     server, exchanges = Server(), recorded_statements()
     verdicts = [(exchange["name"], refusal(exchange["body"], server)) for exchange in exchanges]
-    assert [(name, message == "") for name, message in verdicts] == [(each["name"], each["status"] == 200) for each in exchanges]
+    assert [(name, message == "") for name, message in verdicts] == [
+        (exchange["name"], exchange["status"] == 200) for exchange in exchanges
+    ]
     assert sum(message != "" for _, message in verdicts) == 15
 
 

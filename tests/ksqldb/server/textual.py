@@ -26,9 +26,9 @@ def _instr(text: str | None, wanted: str | None, start: int = 1, occurrence: int
     if text is None or wanted is None or abs(start) > len(text):
         return 0
     last = len(text) - len(wanted)
-    places = range(start - 1, last + 1) if start > 0 else range(last + 1 + start, -1, -1)
-    found = [place for place in places if text.startswith(wanted, place)]
-    return found[occurrence - 1] + 1 if occurrence <= len(found) else 0
+    candidates = range(start - 1, last + 1) if start > 0 else range(last + 1 + start, -1, -1)
+    positions = [position for position in candidates if text.startswith(wanted, position)]
+    return positions[occurrence - 1] + 1 if occurrence <= len(positions) else 0
 
 
 def _padded(text: str, length: int, padding: str, left: bool) -> str | None:
@@ -81,10 +81,10 @@ def _json_field(text: str, path: str) -> str | None:
         value = json.loads(text)
     except ValueError:
         return None
-    for name, place in re.findall(r"\.([^.\[\]]+)|\[(\d+)\]", path):
-        key: Any = name or int(place)
+    for name, index in re.findall(r"\.([^.\[\]]+)|\[(\d+)\]", path):
+        key: Any = name or int(index)
         known = value if isinstance(value, dict if name else list) else {}
-        if not (key in known if name else int(place) < len(known)):
+        if not (key in known if name else int(index) < len(known)):
             return None
         value = known[key]
     return value if isinstance(value, str) else None if value is None else json.dumps(value, separators=(",", ":"))
@@ -98,8 +98,8 @@ def _is_json(text: str | None) -> bool:
 
 
 def _concatenated(*parts: Any) -> Any:
-    found = [part for part in parts if part is not None]
-    return b"".join(found) if found and isinstance(found[0], bytes) else "".join(found)
+    known = [part for part in parts if part is not None]
+    return b"".join(known) if known and isinstance(known[0], bytes) else "".join(known)
 
 
 def _joined(separator: str | None, *parts: str | None) -> str | None:
@@ -110,8 +110,8 @@ def _field(wanted: str | None, *choices: str | None) -> int:
     return choices.index(wanted) + 1 if wanted is not None and wanted in choices else 0
 
 
-def _elt(place: int, *choices: str | None) -> str | None:
-    return choices[place - 1] if 1 <= place <= len(choices) else None
+def _elt(position: int, *choices: str | None) -> str | None:
+    return choices[position - 1] if 1 <= position <= len(choices) else None
 
 
 def _split_to_map(text: str, entries: str, values: str) -> dict[str, str]:

@@ -37,20 +37,20 @@ def saturated(value: float, bits: int) -> int:
 
 def scaled(value: Decimal, scale: int, rounding: str | None = None) -> Decimal:
     """A decimal with this scale; without rounding it must be exact."""
-    found = value.quantize(Decimal(1).scaleb(-scale), rounding=rounding or ROUND_HALF_UP, context=EXACT)
-    if rounding is None and found != value:
+    rounded = value.quantize(Decimal(1).scaleb(-scale), rounding=rounding or ROUND_HALF_UP, context=EXACT)
+    if rounding is None and rounded != value:
         raise RowFailedError("Rounding necessary")
-    return found if found else found.copy_abs()  # Java has no negative zero here
+    return rounded if rounded else rounded.copy_abs()  # Java has no negative zero here
 
 
 def quotient(left: Decimal, right: Decimal, kind: Type) -> Decimal:
     """A quotient in its type, if it ends within its scale."""
     if not right:
         raise RowFailedError("Division by zero")
-    found = Fraction(left) / Fraction(right) * 10**kind.scale
-    if found.denominator != 1:
+    units = Fraction(left) / Fraction(right) * 10**kind.scale
+    if units.denominator != 1:
         raise RowFailedError("Rounding necessary")
-    return Decimal(found.numerator).scaleb(-kind.scale, EXACT)
+    return Decimal(units.numerator).scaleb(-kind.scale, EXACT)
 
 
 def remainder(left: Decimal, right: Decimal, kind: Type) -> Decimal:
@@ -149,8 +149,8 @@ def parse_date(text: str) -> date:
     if match is None:
         raise RowFailedError(f"Failed to parse date '{text}'")
     year, month, day = match.groups()
-    found: date = _checked(date, int(year), int(month or 1), int(day or 1))
-    return found
+    parsed: date = _checked(date, int(year), int(month or 1), int(day or 1))
+    return parsed
 
 
 def parse_time(text: str) -> time:
@@ -158,8 +158,8 @@ def parse_time(text: str) -> time:
     if match is None:
         raise RowFailedError(f"Failed to parse time '{text}'")
     hour, minute, second, fraction = match.groups()
-    found: time = _checked(time, int(hour), int(minute), int(second or 0), 1000 * int((fraction or "0").ljust(3, "0")))
-    return found
+    parsed: time = _checked(time, int(hour), int(minute), int(second or 0), 1000 * int((fraction or "0").ljust(3, "0")))
+    return parsed
 
 
 def _checked(kind: Callable[..., Any], *parts: int) -> Any:

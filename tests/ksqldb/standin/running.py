@@ -245,7 +245,7 @@ class _Life:
         name = json.dumps([repr(keys), window])
         group = self._groups.setdefault(name, started(self._plan, keys, window))
         assert self._plan.collector is not None
-        for aggregation in self._plan.collector.found:
+        for aggregation in self._plan.collector.aggregations:
             group.running[aggregation.slot].add([argument.run(row) for argument in aggregation.arguments])
         group.time = max(each for each in (group.time, record.time, -1) if each is not None)
         return result(self._plan, group)
