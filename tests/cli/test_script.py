@@ -9,7 +9,7 @@ import pytest
 
 from tests.cli.commands import Here
 from tests.cli.test_app import APP
-from tests.ksqldb.server.checking import check_script
+from tests.ksqldb.simulator.checking import check_script
 
 JOINED = """
 from dataclasses import dataclass

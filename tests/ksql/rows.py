@@ -19,8 +19,8 @@ from kandle.model.mapping import mapping
 from kandle.model.types import DecimalType
 from kandle.query.nodes import AnyNode
 from kandle.query.recording import RecordingRow, node_of
-from tests.ksqldb.server import types
-from tests.ksqldb.server.types import Type
+from tests.ksqldb.simulator import types
+from tests.ksqldb.simulator.types import Type
 
 
 @kandle.stream("rows")

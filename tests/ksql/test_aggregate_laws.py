@@ -1,6 +1,6 @@
 """Aggregates over arbitrary events have the same values and partial columns in ksqlDB as in kandle's engine.
 
-`tests.ksqldb.server` simulates ksqlDB; it is checked against recordings of a real server.
+`tests.ksqldb.simulator` simulates ksqlDB; it is checked against recordings of a real server.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ from kandle.query.query import Projection, QueryModel
 from tests.ksql.bars import BASE
 from tests.ksql.rows import COLUMNS, MODEL, ROW, Row, node, server_row, server_type
 from tests.ksql.test_expression_laws import AMOUNTS, FLOATS, INTEGERS, TEXT, or_none
-from tests.ksqldb.server import types
-from tests.ksqldb.server.expressing import aggregate, evaluate
+from tests.ksqldb.simulator import types
+from tests.ksqldb.simulator.expressing import aggregate, evaluate
 
 PRICES = st.decimals(-1000, 1000, places=6, allow_nan=False)
 START = datetime(2026, 3, 8, 6, 30, tzinfo=UTC)

@@ -1,6 +1,6 @@
 """Arbitrary expressions over arbitrary rows have the same value in ksqlDB as in kandle's engine, NULL included.
 
-`tests.ksqldb.server` simulates ksqlDB; it is checked against recordings of a real server.
+`tests.ksqldb.simulator` simulates ksqlDB; it is checked against recordings of a real server.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from kandle.ksql.expressions import condition, term
 from kandle.query.nodes import AnyNode
 from kandle.query.recording import Recorded
 from tests.ksql.rows import COLUMNS, NOTHING, ROW, Row, engine_values, node, server_row, server_type
-from tests.ksqldb.server.expressing import evaluate, type_of
+from tests.ksqldb.simulator.expressing import evaluate, type_of
 
 Values = st.SearchStrategy[Any]
 TEXT = st.text("aAb %_'|", max_size=4)

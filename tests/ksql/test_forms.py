@@ -21,8 +21,8 @@ from kandle.query.signatures import AGGREGATES, SCALARS
 from tests.ksql import forms
 from tests.ksql.bars import BASE
 from tests.ksql.rows import COLUMNS, node, server_type
-from tests.ksqldb.server import types
-from tests.ksqldb.server.expressing import aggregate_type_of, type_of
+from tests.ksqldb.simulator import types
+from tests.ksqldb.simulator.expressing import aggregate_type_of, type_of
 
 PAGE = Path(__file__).parents[2] / "docs" / "ksql-functions.md"
 EXPRESSIONS = [

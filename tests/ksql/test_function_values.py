@@ -17,7 +17,7 @@ from tests.ksql import forms
 from tests.ksql.rows import COLUMNS, NOTHING, ROW, Row, engine_values, node, server_row
 from tests.ksql.test_aggregate_laws import check_value
 from tests.ksql.test_expression_laws import same
-from tests.ksqldb.server.expressing import evaluate
+from tests.ksqldb.simulator.expressing import evaluate
 
 ROWS = [
     Row(),

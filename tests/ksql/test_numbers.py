@@ -13,7 +13,7 @@ from kandle.ksql.terms import Term
 from kandle.ksql.types import BIGINT, INTEGER, KsqlType, decimal
 from kandle.model.types import DecimalType
 from tests.ksql.rows import server_type
-from tests.ksqldb.server.expressing import type_of
+from tests.ksqldb.simulator.expressing import type_of
 
 DECIMALS = st.integers(1, 38).flatmap(lambda precision: st.builds(decimal, st.just(precision), st.integers(0, precision)))
 

@@ -10,7 +10,7 @@ from kandle import functions as f
 from kandle.ksql.expressions import term
 from kandle.ksql.times import FIXED_TEXTS, LETTERS, has_offset, java_pattern
 from tests.ksql.rows import COLUMNS, ROW, Row, engine_values, node, server_row
-from tests.ksqldb.server.expressing import evaluate
+from tests.ksqldb.simulator.expressing import evaluate
 
 ROWS = [
     Row(time=datetime(2026, 3, 8, 6, 30, 15, 250_000, UTC)),

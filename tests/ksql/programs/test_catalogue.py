@@ -18,7 +18,7 @@ from tests.ksql.programs.cases import Case
 from tests.ksql.programs.catalogue import CASES
 from tests.ksql.programs.golden import whole, written
 from tests.ksql.programs.page import page
-from tests.ksqldb.server.checking import check_script
+from tests.ksqldb.simulator.checking import check_script
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent.parent

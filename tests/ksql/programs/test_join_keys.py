@@ -16,7 +16,7 @@ from kandle.errors import QueryError
 from kandle.ksql.script import script
 from kandle.model.entity import entity_model
 from kandle.query.stages import Query, build
-from tests.ksqldb.server.checking import check_script
+from tests.ksqldb.simulator.checking import check_script
 
 OWN_FORM = DatetimeFormat("%d.%m.%Y %H:%M:%S")
 

@@ -28,7 +28,7 @@ from kandle.time.timeframe import DAY, MINUTE, from_instant, to_instant
 from tests.ksql.programs.catalogue import CASES
 from tests.ksql.programs.entities import Session
 from tests.ksql.programs.events import START, Row, events, frame, server_rows
-from tests.ksqldb.server.executing import run_script
+from tests.ksqldb.simulator.executing import run_script
 
 SEEDS = (1, 2)
 OVER_TIME = {name: case for name, case in CASES.items() if case.query.window is not None and case.query.join is None}

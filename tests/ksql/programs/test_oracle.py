@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.ksqldb.server.executing import run_script
+from tests.ksqldb.simulator.executing import run_script
 
 DATA = Path(os.environ.get("KANDLE_SHARED_DATA", "../shared/data"))
 TRADES, BARS = DATA / "gold_trades_2013-10-07.csv.gz", DATA / "gold_bars_1m_2013-10-07.csv.gz"

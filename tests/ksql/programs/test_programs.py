@@ -29,7 +29,7 @@ from tests.ksql.programs.entities import (
     Trade,
 )
 from tests.ksql.programs.over_time import bar, lot
-from tests.ksqldb.server.checking import check_script
+from tests.ksqldb.simulator.checking import check_script
 
 
 @kandle.stream("market.ticks")

@@ -24,7 +24,7 @@ from tests.ksql.programs.entities import (
     Trade,
 )
 from tests.ksql.programs.over_time import lot
-from tests.ksqldb.server.checking import check_script
+from tests.ksqldb.simulator.checking import check_script
 
 
 @kandle.stream("plain_messages", value_format="PROTOBUF")

@@ -25,7 +25,7 @@ from kandle.model.mapping import mapping
 from kandle.plan.topics import intervals_topic
 from kandle.query.stages import build
 from kandle.time.timeframe import MILLISECOND, from_instant
-from tests.ksqldb.server.executing import run_script
+from tests.ksqldb.simulator.executing import run_script
 
 OPEN = datetime(2026, 3, 8, 10, tzinfo=UTC)
 Fine = Annotated[Decimal, Precision(38, 10)]

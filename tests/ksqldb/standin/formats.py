@@ -12,8 +12,8 @@ from typing import Any
 
 import fastavro
 
-from tests.ksqldb.server.sources import SourceColumn, StreamOrTable
-from tests.ksqldb.server.types import Type
+from tests.ksqldb.simulator.sources import SourceColumn, StreamOrTable
+from tests.ksqldb.simulator.types import Type
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MILLISECOND = timedelta(milliseconds=1)

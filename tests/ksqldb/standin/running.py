@@ -18,10 +18,10 @@ from confluent_kafka import Consumer, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 
 from kandle.serde.keys import murmur2
-from tests.ksqldb.server.executing import passes, projected, result, started, windows_of
-from tests.ksqldb.server.querying import Plan
-from tests.ksqldb.server.records import Record, event_time, inputs
-from tests.ksqldb.server.sources import StreamOrTable
+from tests.ksqldb.simulator.executing import passes, projected, result, started, windows_of
+from tests.ksqldb.simulator.querying import Plan
+from tests.ksqldb.simulator.records import Record, event_time, inputs
+from tests.ksqldb.simulator.sources import StreamOrTable
 from tests.ksqldb.standin.formats import Records
 
 COMMITTED_EVERY = 0.1

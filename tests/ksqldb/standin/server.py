@@ -12,12 +12,12 @@ from typing import Any
 
 from confluent_kafka.admin import AdminClient
 
-from tests.ksqldb.server.errors import RefusedError
-from tests.ksqldb.server.nodes import Command, Create, Drop
-from tests.ksqldb.server.server import Server
-from tests.ksqldb.server.sources import StreamOrTable
-from tests.ksqldb.server.statements import parse_statement, split_statements
-from tests.ksqldb.server.types import Type
+from tests.ksqldb.simulator.errors import RefusedError
+from tests.ksqldb.simulator.nodes import Command, Create, Drop
+from tests.ksqldb.simulator.server import Server
+from tests.ksqldb.simulator.sources import StreamOrTable
+from tests.ksqldb.simulator.statements import parse_statement, split_statements
+from tests.ksqldb.simulator.types import Type
 from tests.ksqldb.standin.running import Faults, RunningQuery, Setting
 from tests.waiting import LIMIT
 
