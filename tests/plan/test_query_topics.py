@@ -1,0 +1,167 @@
+"""The topics of a query: which there are, with which settings, and how their records are encoded."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Annotated, Any
+
+import pytest
+
+import kandle
+from kandle import Header, Key, Timestamp
+from kandle import functions as f
+from kandle.model.entity import entity_model
+from kandle.plan.plan import Plan, plan
+from kandle.plan.query_topics import (
+    AggregatedTable,
+    Retentions,
+    TopicRole,
+    aggregated_topics,
+    contents_of,
+    context_topics,
+    heartbeat_names,
+    intervals_name,
+    ksqldb_contents_of,
+    query_topics,
+)
+from kandle.plan.topics import entity_topic
+from kandle.query.query import Late, Schedule
+from kandle.query.stages import Query, build
+from kandle.time.timeframe import DAY, HOUR
+
+
+@kandle.stream("hits", key_format="KAFKA", value_format="JSON", retention="3d")
+@dataclass(frozen=True)
+class Hit:
+    page: Annotated[str, Key(0)]
+    at: Annotated[datetime, Timestamp()]
+    weight: int
+    trace: Annotated[str | None, Header("trace-id")] = None
+
+
+@kandle.stream("pages")
+@dataclass(frozen=True)
+class Page:
+    page: Annotated[str, Key(0)]
+    start: Annotated[datetime, Timestamp(), Key(1)]
+    hits: int
+
+
+def plan_of(group: Any = lambda h: h.page, **window: Any) -> Plan:
+    grouped = Query().from_(Hit).tumbling(lambda h: h.at, **({"minutes": 1} | window)).group_by(group)
+    selected = grouped.select(lambda h, w: Page(page=group(h), start=w.start, hits=f.count()))
+    return plan(build(entity_model(Page), lambda q: selected))
+
+
+def with_source(found: Plan, **settings: Any) -> Plan:
+    """The plan over a source with other settings."""
+    return replace(found, query=replace(found.query, source=replace(found.query.source, **settings)))
+
+
+def test_a_source_that_is_keyed_as_the_query_groups_is_read_itself() -> None:
+    topics = query_topics(plan_of(), source_partitions=3)
+    assert (topics.events, topics.partitions, topics.is_repartitioned) == ("hits", 3, False)
+    assert topics.read == ("hits", "hb_1m")
+    assert [spec.name for spec in topics.specs] == ["pages_1m_live", "pages_1m_final", "hb_1m", "pages_changelog"]
+    assert {spec.partitions for spec in topics.specs} == {3}
+
+
+@pytest.mark.parametrize(
+    ("found", "partitions", "is_repartitioned"),
+    [
+        (plan_of(), 1, False),
+        (plan_of(lambda h: f.upper(h.page)), 1, False),
+        (plan_of(lambda h: f.upper(h.page)), 2, True),
+        (with_source(plan_of(), partitioner="other"), 1, False),
+        (with_source(plan_of(), partitioner="other"), 2, True),
+    ],
+)
+def test_a_source_is_copied_where_events_of_a_key_are_in_several_partitions(
+    found: Plan, partitions: int, is_repartitioned: bool
+) -> None:
+    topics = query_topics(found, source_partitions=partitions)
+    assert topics.is_repartitioned is is_repartitioned
+    assert ("pages_repartition" in {spec.name for spec in topics.specs}) is is_repartitioned
+    assert topics.events == ("pages_repartition" if is_repartitioned else "hits")
+
+
+def test_bars_with_partitions_of_their_own_have_the_source_copied() -> None:
+    found = plan_of()
+    wider = replace(found, query=replace(found.query, target=replace(found.query.target, partitions=4, replication=3)))
+    topics = query_topics(wider, source_partitions=2)
+    assert (topics.partitions, topics.is_repartitioned) == (4, True)
+    assert {(spec.partitions, spec.replication) for spec in topics.specs} == {(4, 3)}
+
+
+def test_settings_are_those_of_the_role() -> None:
+    found = with_source(plan_of(late=Late.TOPIC, days=1, grace="2s"), partitioner="other")
+    topics = query_topics(found, 2, retentions=Retentions(live=HOUR, heartbeats=DAY, repartition=2 * DAY))
+    kept = {topic.spec.name: (topic.spec.retention, topic.spec.compacted) for topic in topics.created}
+    assert kept == {
+        "pages_1m_live": (HOUR, True),
+        "pages_1m_final": (None, False),
+        # Two of its buckets, and the grace: the live bar of a quiet key may be as old as its bucket.
+        "pages_1d_live": (2 * DAY + 2_000_000, True),
+        "pages_1d_final": (None, False),
+        "hb_1m": (DAY, True),
+        "pages_changelog": (None, False),
+        "pages_repartition": (2 * DAY, False),
+        "pages_late": (3 * DAY, False),
+    }
+    assert (topics.dead_letters.spec.name, topics.dead_letters.spec.retention) == ("pages_dlq", None)
+
+
+def test_copies_of_events_are_encoded_as_the_source_and_bars_as_the_target() -> None:
+    contents = contents_of(plan_of(late=Late.TOPIC))
+    formats = {name: (content.key_format, content.value_format) for name, content in contents.items()}
+    assert {name for name, pair in formats.items() if pair == ("KAFKA", "JSON")} == {"hits", "pages_repartition", "pages_late"}
+    assert {name for name, content in contents.items() if content.entity is not None and content.entity.cls is Page} == {
+        "pages_1m_live",
+        "pages_1m_final",
+    }
+
+
+def test_a_header_is_part_of_neither_key_nor_value() -> None:
+    spec = entity_topic(entity_model(Hit))
+    parts = (spec.key_columns, spec.value_columns, spec.header_columns)
+    assert [[column.name for column in columns] for columns in parts] == [["page"], ["at", "weight"], ["trace"]]
+
+
+def test_what_a_query_reads_has_the_partitions_that_its_source_has() -> None:
+    topics = query_topics(plan_of(), source_partitions=5)
+    assert [(topic.spec.name, topic.spec.partitions, topic.content.role) for topic in topics.inputs] == [
+        ("hits", 5, TopicRole.SOURCE)
+    ]
+
+
+def test_heartbeats_of_queries_that_share_a_base_have_topics_of_their_own() -> None:
+    first = plan_of()
+    second = replace(first, query=replace(first.query, target=replace(first.query.target, topic="sites")))
+    third = plan_of(minutes=5)
+    assert heartbeat_names([first, second, third]) == ["hb_1m", "sites_hb_1m", "hb_5m"]
+    topics = context_topics([first, second], {"hits": 2}, prefix="beats")
+    assert [(each.heartbeats, each.partitions) for each in topics] == [("beats_1m", 2), ("sites_beats_1m", 2)]
+
+
+def test_where_ksqldb_aggregates_its_table_is_read_and_not_created() -> None:
+    found = plan_of(minutes=(1, 5))
+    spec = replace(entity_topic(found.query.target, "pages_1m_live"), partitions=4)
+    topics = aggregated_topics(found, AggregatedTable(spec, {}))
+    assert (topics.events, topics.read, topics.late) == ("pages_1m_live", ("pages_1m_live", "hb_1m"), None)
+    assert [created.name for created in topics.specs] == [
+        *("pages_1m_final", "pages_5m_live", "pages_5m_final"),
+        *("hb_1m", "pages_changelog"),
+    ]
+    assert [topics.is_written_live(bar) for bar in found.bars] == [False, True]
+    assert topics.inputs[-1].content.windowed
+
+
+def test_ksqldb_reads_session_intervals_as_plain_text() -> None:
+    found = plan_of()
+    column = found.query.window.time  # type: ignore[union-attr]
+    scheduled = replace(found, query=replace(found.query, schedule=Schedule(entity_model(Hit), column, column, column)))
+    contents = ksqldb_contents_of(scheduled)
+    intervals = contents[intervals_name(entity_model(Hit))]
+    assert (intervals.key_format, intervals.value_format, intervals.role) == ("KAFKA", "KAFKA", TopicRole.INTERVALS)
+    assert contents["pages_1m_live"].windowed
