@@ -28,7 +28,7 @@ import numpy as np
 import polars as pl
 
 import kandle
-from kandle import Context, EventSet, Key, Precision, Timestamp
+from kandle import BarSet, Context, EventSet, Key, Precision, Timestamp
 from kandle import functions as f
 
 Price = Annotated[Decimal, Precision(18, 6)]
@@ -60,7 +60,7 @@ class Bar:
 
 class Bench(Context):
     ticks: EventSet[Tick]
-    bars: EventSet[Bar]
+    bars: BarSet[Bar]
 
     def on_model_creating(self, model: kandle.ModelBuilder) -> None:
         model.entity(Bar).to_query(

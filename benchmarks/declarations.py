@@ -11,7 +11,7 @@ import numpy as np
 import polars as pl
 
 import kandle
-from kandle import Context, EventSet, Key, Precision, Timestamp
+from kandle import BarSet, Context, EventSet, Key, Precision, Timestamp
 from kandle import functions as f
 
 Price = Annotated[Decimal, Precision(18, 6)]
@@ -66,7 +66,7 @@ class Market(Context):
     """Bars of one second to one hour."""
 
     ticks: EventSet[Tick]
-    bars: EventSet[Bar]
+    bars: BarSet[Bar]
 
     def on_model_creating(self, model: kandle.ModelBuilder) -> None:
         model.entity(Bar).to_query(lambda q: bars_of_ticks(q, seconds=1, minutes=(1, 5), hours=1))
@@ -76,7 +76,7 @@ class Minutes(Context):
     """Bars of one minute only, as the peers make them."""
 
     ticks: EventSet[Tick]
-    bars: EventSet[Bar]
+    bars: BarSet[Bar]
 
     def on_model_creating(self, model: kandle.ModelBuilder) -> None:
         model.entity(Bar).to_query(lambda q: bars_of_ticks(q, minutes=1))

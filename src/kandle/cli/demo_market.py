@@ -12,7 +12,7 @@ import numpy as np
 import polars as pl
 
 import kandle
-from kandle import Context, EventSet, Key, Precision, Timestamp
+from kandle import BarSet, Context, EventSet, Key, Precision, Timestamp
 from kandle import functions as f
 from kandle.time.timeframe import MILLISECOND, SECOND
 
@@ -49,7 +49,7 @@ class Market(Context):
     """The whole declaration: two entities and one query."""
 
     ticks: EventSet[Tick]
-    bars: EventSet[Bar]
+    bars: BarSet[Bar]
 
     def on_model_creating(self, model: kandle.ModelBuilder) -> None:
         model.entity(Bar).to_query(
