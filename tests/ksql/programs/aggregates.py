@@ -48,7 +48,7 @@ def sums_and_counts(q: Query) -> Any:
 
 @case(Trade, Means)
 def averages(q: Query) -> Any:
-    """Averages of decimals and ints, weighted and not, carried from level to level by their sums"""
+    """Averages of decimals and ints, weighted and unweighted, rolled up by their sums"""
     return (
         q.from_(Trade)
         .tumbling(lambda t: t.time, minutes=(1, 5))
@@ -86,7 +86,7 @@ def deviations(q: Query) -> Any:
 
 @case(Trade, Ends)
 def ends_of_every_type(q: Query) -> Any:
-    """First, last, least and greatest of texts, bools, dates and datetimes, where there may be none"""
+    """First, last, min and max of texts, bools, dates and datetimes that may be NULL"""
     return (
         q.from_(Trade)
         .tumbling(lambda t: t.time, minutes=(1, 5))
@@ -123,7 +123,7 @@ def by_arrival(q: Query) -> Any:
 
 @case(Trade, Sums)
 def distinct_values_of_one_timeframe(q: Query) -> Any:
-    """Different values"""
+    """Distinct values"""
     return (
         q.from_(Trade)
         .tumbling(lambda t: t.time, minutes=1, gaps=Gaps.SKIP)
@@ -163,7 +163,7 @@ def texts_and_conditions(q: Query) -> Any:
 
 @case(Trade, Sums)
 def expressions_inside_of_aggregates(q: Query) -> Any:
-    """What is aggregated is computed first"""
+    """Aggregates of computed values"""
     return (
         q.from_(Trade)
         .tumbling(lambda t: t.time, minutes=(1, 5))

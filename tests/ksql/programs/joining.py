@@ -45,7 +45,7 @@ def with_a_table(q: Query) -> Any:
 
 @case(Trade, Instrument, LotBar)
 def with_a_table_left(q: Query) -> Any:
-    """Events without a row stay"""
+    """A left join keeps events without a row"""
     return (
         q.from_(Trade)
         .join(Instrument, on=lambda t, i: i.code == t.symbol, how="left")
@@ -74,7 +74,7 @@ def rows_of_a_join(q: Query) -> Any:
     refused="join of the streams Trade and Quote: a heartbeat has no partner in the join, so that nothing would close the bars",
 )
 def with_a_stream(q: Query) -> Any:
-    """Events of two streams within a time of each other; three fields have the same names"""
+    """Events of two streams that are close in time; three fields have the same names"""
     return (
         q.from_(Trade)
         .join(Quote, on=lambda t, o: t.symbol == o.symbol, within="5s", grace="1m")
@@ -89,7 +89,7 @@ def with_a_stream(q: Query) -> Any:
 
 @case(Trade, Quote, Pair)
 def rows_of_two_streams(q: Query) -> Any:
-    """One row for each pair, by two equalities"""
+    """One row for each pair of events, joined by two equalities"""
     return (
         q.from_(Trade)
         .join(Quote, on=lambda t, o: (t.symbol == o.symbol) & (t.price == o.price), within="500ms")
@@ -144,7 +144,7 @@ def two_tables(q: Query) -> Any:
 
 @case(Fund, Factor, FundWeight)
 def two_tables_by_another_field(q: Query) -> Any:
-    """Rows of a table, beside those of another that a field of theirs names"""
+    """Rows of a table, joined with another table by a field"""
     return (
         q.from_(Fund)
         .join(Factor, on=lambda y, x: y.market == x.code, how="left")
@@ -154,7 +154,7 @@ def two_tables_by_another_field(q: Query) -> Any:
 
 @case(Trade, Quote, LotBar, refused="join of the streams Trade and Quote")
 def with_a_stream_left(q: Query) -> Any:
-    """Events that find no partner stay, once none can come any more"""
+    """A left join of streams: an event without a partner comes once none can arrive any more"""
     return (
         q.from_(Trade)
         .join(Quote, on=lambda t, o: t.symbol == o.symbol, how="left", within="1m", grace="10s")
@@ -170,7 +170,7 @@ def with_a_stream_left(q: Query) -> Any:
 
 @case(Reading, Holiday, SensorPeak)
 def by_a_computed_field(q: Query) -> Any:
-    """Events without a key, joined by what is computed of them"""
+    """Events without a key, joined by a computed value"""
     return (
         q.from_(Reading)
         .join(Holiday, on=lambda r, h: f.to_date(r.at) == h.on)

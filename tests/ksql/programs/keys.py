@@ -35,7 +35,7 @@ from tests.ksql.programs.entities import (
 
 @case(Reading, Peak)
 def no_key_at_all(q: Query) -> Any:
-    """Neither a key of the events nor one of the bars"""
+    """No key, neither of the events nor of the bars"""
     return (
         q.from_(Reading)
         .tumbling(lambda r: r.at, minutes=(1, 5))
@@ -45,7 +45,7 @@ def no_key_at_all(q: Query) -> Any:
 
 @case(Reading, Peak)
 def no_key_and_no_bars_in_gaps(q: Query) -> Any:
-    """One series of all, without bars where nothing happens"""
+    """One series of all events, without bars for empty buckets"""
     return (
         q.from_(Reading)
         .tumbling(lambda r: r.at, minutes=1, gaps=Gaps.SKIP)
@@ -66,7 +66,7 @@ def a_field_becomes_the_key(q: Query) -> Any:
 
 @case(Order, OrderBar)
 def three_keys_renamed_and_reordered(q: Query) -> Any:
-    """Keys of a UUID, an int and a text under other names, more partitions"""
+    """Keys of UUID, int and text under other names, and more partitions"""
     return (
         q.from_(Order)
         .tumbling(lambda o: o.placed, minutes=(1, 5))
@@ -104,7 +104,7 @@ def another_time(q: Query) -> Any:
 
 @case(Reserved, ReservedBar)
 def reserved_words(q: Query) -> Any:
-    """Fields that are called like words of KSQL"""
+    """Fields named like keywords of KSQL"""
     return (
         q.from_(Reserved)
         .tumbling(lambda r: r.timestamp, minutes=(1, 5))
@@ -130,7 +130,7 @@ def mixed_case_and_dots(q: Query) -> Any:
 
 @case(Line, LineBar)
 def times_as_text(q: Query) -> Any:
-    """A time as text of its own form, delimited values, bare keys"""
+    """A time as text with a pattern, delimited values, bare keys"""
     return (
         q.from_(Line)
         .tumbling(lambda x: x.time, minutes=(1, 5))
@@ -174,7 +174,7 @@ def times_as_text_in_json(q: Query) -> Any:
 
 @case(Probe, ProbeBar)
 def topics_with_dashes(q: Query) -> Any:
-    """Topics with dashes and a first digit, times with their offset from UTC"""
+    """Topics with dashes and a leading digit, times with an offset from UTC"""
     return (
         q.from_(Probe)
         .tumbling(lambda p: p.taken, minutes=(1, 5))
@@ -185,7 +185,7 @@ def topics_with_dashes(q: Query) -> Any:
 
 @case(Traced, TracedBar)
 def a_header_of_the_events(q: Query) -> Any:
-    """A field that stands in a header of the records"""
+    """A field in a header of the records"""
     return (
         q.from_(Traced)
         .where(lambda t: f.coalesce(t.source, "unknown") != "test")

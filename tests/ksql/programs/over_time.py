@@ -38,7 +38,7 @@ def bars(q: Query) -> Any:
 
 @case(Tick, Session, Bar)
 def bars_in_sessions(q: Query) -> Any:
-    """Only events inside of sessions of their key, and a condition"""
+    """Events inside the sessions of their key, with a condition"""
     return (
         q.from_(Tick)
         .based_on(Session, open=lambda s: s.open_at, close=lambda s: s.close_at, day=lambda s: s.trading_date)
@@ -57,7 +57,7 @@ def bars_in_sessions(q: Query) -> Any:
     'use role "live", in which kandle makes them',
 )
 def trading_days_weeks_months(q: Query) -> Any:
-    """Days, weeks and months of trading dates, which kandle makes"""
+    """Days, weeks and months by trading day, which kandle makes"""
     return (
         q.from_(Tick)
         .based_on(Session, open=lambda s: s.open_at, close=lambda s: s.close_at, day=lambda s: s.trading_date)
@@ -69,13 +69,13 @@ def trading_days_weeks_months(q: Query) -> Any:
 
 @case(Trade, LotBar, refused="ksqlDB cannot make bars of 1wk: its longest unit of time is the day")
 def weeks(q: Query) -> Any:
-    """Weeks and months of UTC"""
+    """Weeks and months in UTC"""
     return q.from_(Trade).tumbling(lambda t: t.time, hours=1, days=1, weeks=1, months=1).group_by(lambda t: t.symbol).select(lot)
 
 
 @case(Trade, LotBar, refused="ksqlDB cannot make bars of 1d: its days are days in UTC, not in Europe/Berlin")
 def days_of_a_zone(q: Query) -> Any:
-    """Days of a time zone"""
+    """Days in a time zone"""
     return q.from_(Trade).tumbling(lambda t: t.time, hours=1, days=1, tz="Europe/Berlin").group_by(lambda t: t.symbol).select(lot)
 
 
@@ -92,19 +92,19 @@ def seconds_to_days(q: Query) -> Any:
 
 @case(Trade, LotBar)
 def days_only(q: Query) -> Any:
-    """Days of UTC from events"""
+    """Days in UTC, made from events"""
     return q.from_(Trade).tumbling(lambda t: t.time, days=1).group_by(lambda t: t.symbol).select(lot)
 
 
 @case(Trade, LotBar)
 def several_days(q: Query) -> Any:
-    """Windows longer than the usual retention"""
+    """Windows longer than the default retention"""
     return q.from_(Trade).tumbling(lambda t: t.time, days=10).group_by(lambda t: t.symbol).select(lot)
 
 
 @case(Trade, LotBar)
 def grace_by_timeframe(q: Query) -> Any:
-    """A grace for each timeframe, in milliseconds too"""
+    """A grace for each timeframe, also in milliseconds"""
     return (
         q.from_(Trade)
         .tumbling(lambda t: t.time, minutes=1, hours=1, grace={"1m": "1500ms", "1h": "1m"})
@@ -115,13 +115,13 @@ def grace_by_timeframe(q: Query) -> Any:
 
 @case(Trade, LotBar)
 def hopping(q: Query) -> Any:
-    """Windows that overlap; kandle makes them of panes"""
+    """Overlapping windows, which kandle makes from panes"""
     return q.from_(Trade).hopping(lambda t: t.time, size="5m", advance="1m", grace="2s").group_by(lambda t: t.symbol).select(lot)
 
 
 @case(Trade, LotBar)
 def gaps_skipped(q: Query) -> Any:
-    """No bars where nothing happened"""
+    """No bars for empty buckets"""
     return q.from_(Trade).tumbling(lambda t: t.time, minutes=(1, 5), gaps=Gaps.SKIP).group_by(lambda t: t.symbol).select(lot)
 
 
@@ -147,7 +147,7 @@ def bounds_of_buckets(q: Query) -> Any:
 
 @case(Trade, LotBar)
 def having_of_one_timeframe(q: Query) -> Any:
-    """A condition over bars"""
+    """A condition on bars"""
     return (
         q.from_(Trade)
         .tumbling(lambda t: t.time, minutes=1, gaps=Gaps.SKIP)
@@ -159,7 +159,7 @@ def having_of_one_timeframe(q: Query) -> Any:
 
 @case(Trade, LotBar)
 def having_of_several_timeframes(q: Query) -> Any:
-    """A condition over bars that still count in the roll-up"""
+    """A condition on bars that still count in the roll-up"""
     return (
         q.from_(Trade)
         .tumbling(lambda t: t.time, minutes=(1, 5))
@@ -171,7 +171,7 @@ def having_of_several_timeframes(q: Query) -> Any:
 
 @case(Trade, LotBar)
 def conditions(q: Query) -> Any:
-    """Several conditions over events, over fields that may be NULL too"""
+    """Several conditions on events, also on fields that may be NULL"""
     return (
         q.from_(Trade)
         .where(lambda t: (t.price > 0) & f.not_(f.starts_with(t.symbol, "TEST")))
@@ -190,7 +190,7 @@ def conditions(q: Query) -> Any:
     'not Optional are keys or times; add such a field, or use role "live"',
 )
 def events_without_values(q: Query) -> Any:
-    """Events that are nothing but keys and times"""
+    """Events with nothing but keys and times"""
     return (
         q.from_(Ping)
         .tumbling(lambda p: p.time, minutes=1)

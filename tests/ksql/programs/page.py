@@ -11,11 +11,13 @@ from tests.ksql.programs.cases import Case
 
 HEAD = """# Queries and their KSQL, side by side
 
-Each query as it is written, and as `kandle script` compiles it for ksqlDB in role live, in which kandle closes the bars, fills
-gaps and rolls up. Some are shown with what `kandle explain` tells of them, and in role all, in which ksqlDB does everything;
-where it cannot, the reason is given. Streams and tables that the queries read are [at the end](#what-the-queries-read).
+Each query as you write it, and the KSQL that `kandle script` makes from it in role `live`, in which kandle closes
+the bars, fills gaps and rolls up. Some queries are also shown with the output of `kandle explain` and in role
+`all`, in which ksqlDB does everything; where ksqlDB cannot, the error message is shown. The streams and tables
+that the queries read are declared [at the end](#what-the-queries-read).
 
-This page is made from the tests (`tests/ksql/programs/`), in which the same programs are run and compared with the engine.
+The tests in `tests/ksql/programs/` make this page. They also run the same programs in a simulator of ksqlDB and
+compare the bars with those of kandle's engine.
 """
 
 END = """## What the queries read
@@ -24,7 +26,7 @@ END = """## What the queries read
 """
 
 BOTH = ("bars", "bars_in_sessions", "averages", "gaps_skipped", "ends_of_every_type")
-"""Cases of which both roles are shown, and what `kandle explain` tells."""
+"""Cases that are shown in both roles and with the output of `kandle explain`."""
 
 
 def page(cases: Sequence[Case]) -> str:

@@ -30,13 +30,13 @@ def a_row_for_each_event(q: Query) -> Any:
 
 @case(Trade, Copy)
 def rows_without_a_key(q: Query) -> Any:
-    """The key of the events becomes a field like others"""
+    """The key of the events becomes an ordinary field"""
     return q.from_(Trade).select(lambda t: Copy(symbol=t.symbol, double=t.size * 2))
 
 
 @case(Trade, ByBuyer)
 def rows_with_another_key(q: Query) -> Any:
-    """Rows by a key of two other fields"""
+    """Rows with a key of two other fields"""
     return q.from_(Trade).select(
         lambda t: ByBuyer(buyer=f.coalesce(t.buyer, "nobody"), symbol=t.symbol, time=f.coalesce(t.seen, t.time), price=t.price)
     )
@@ -56,7 +56,7 @@ def totals_for_ever(q: Query) -> Any:
 
 @case(Instrument, LotsByName)
 def totals_of_a_table(q: Query) -> Any:
-    """One row for each value of a computed key, over the rows of a table"""
+    """One row for each value of a computed key, from the rows of a table"""
     return (
         q.from_(Instrument)
         .group_by(lambda i: f.upper(f.coalesce(i.name, "")))
