@@ -77,6 +77,23 @@ def test_partitions_whose_takeover_failed_are_taken_over_with_the_next_poll(
     consumer.close()
 
 
+def test_partitions_that_come_while_the_client_is_closed_are_not_taken(log: KafkaLog, name: str) -> None:
+    """
+    client    assigned 0 1 | the member joins again with a new client
+    library                  close: assigned 0 1
+    """
+    listener = Recorder("one")
+    consumer: Any = log.consumer(GroupSpec("g-" + name, (name,), "one"), listener)
+    settle_on([consumer], partitions_of(name, 2))
+    consumer._rebalancing.lose_all()
+    consumer._assignment.abandon()
+    consumer._rebalancing._assigned(sorted(partitions_of(name, 2)))
+    assert not consumer.assignment
+    assert [kind for kind, _, _ in listener.events if kind != "revoked"] == ["assigned", "lost"]
+    consumer._assignment.set_client(consumer._client)
+    consumer.close()
+
+
 def test_a_partition_is_still_paused_when_it_comes_back(log: KafkaLog, name: str) -> None:
     """
     one     owns 0 1, pauses both | owns one of them            | owns 0 1

@@ -99,11 +99,16 @@ class Assignment:
 
     @property
     def is_ended(self) -> bool:
-        """Whether the member is leaving and takes no more partitions."""
+        """Whether the member is leaving."""
         return self._is_ended
 
+    @property
+    def is_open(self) -> bool:
+        """Whether partitions can be added: neither is the member leaving, nor is its client about to be closed."""
+        return not self._is_ended and not self._is_abandoned
+
     def end(self) -> None:
-        """Take no more partitions."""
+        """Take no more partitions, since the member is leaving."""
         self._is_ended = True
 
     def abandon(self) -> None:
@@ -316,7 +321,8 @@ class Rebalancing:
         self._moved.clear()
 
     def _assigned(self, partitions: list[TopicPartition]) -> None:
-        if self.assignment.is_ended:
+        if not self.assignment.is_open:
+            # The library hands out what it was assigned before even while it closes.
             self._drop(partitions)
             return
         self._pending.update(partition for partition in partitions if partition not in self.assignment)
