@@ -76,7 +76,7 @@ class LogServices:
     codecs: TopicCodecs
 
 
-class Committer:
+class GroupCommitter:
     """Commits records and positions of one member, all or nothing."""
 
     def __init__(self, client: Client, spec: GroupSpec, clients: Clients, transactions: Transactions) -> None:
@@ -163,7 +163,7 @@ class KafkaConsumer(Consumer):
         services, spec = self._services, self._spec
         self._client = services.clients.member(spec, self._statistics)
         self._assignment.set_client(self._client)
-        self._committer = Committer(self._client, spec, services.clients, self._transactions)
+        self._committer = GroupCommitter(self._client, spec, services.clients, self._transactions)
         self._fetcher = Fetcher(self._client, spec, services.clients, services.admin, self._rebalancing, services.codecs.codec)
         with translate_errors(f"group {spec.group}"):
             for topic in spec.topics:
