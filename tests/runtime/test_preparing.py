@@ -39,7 +39,7 @@ def test_a_topic_of_other_partitions_is_refused_by_name_and_nothing_is_made(topi
     fresh.ensure(parts.log.topic("ticks"))
     fresh.ensure(replace(parts.log.topic(topic), partitions=3))
     way = r'\[heartbeat\] prefix = "' if topic == "hb_1m" else "give Bar another topic"
-    with pytest.raises(SchemaError, match=rf"topic {topic} has 3 partitions, but ticks, .* has 2, .*{way}"):
+    with pytest.raises(SchemaError, match=rf"topic {topic} has 3 partitions, but ticks, .* has 2; .*{way}"):
         prepare_topics(fresh, [parts.plan], Retentions())
     assert {spec.name for spec in fresh.topics()} == {"ticks", topic}
 
@@ -125,9 +125,9 @@ def test_a_changelog_that_was_made_again_under_a_worker_is_told_at_its_next_comm
     dropped(parts, "bars_changelog")
     parts.log.ensure(spec)
     parts.add(tick("14:30:30"))
-    with pytest.raises(StateError, match="bars_changelog, partition 0 goes on at 0, though it had more"):
+    with pytest.raises(StateError, match="bars_changelog, partition 0 continues at offset 0, although it had more"):
         process.settle()
-    with pytest.raises(StateError, match="bars_changelog, partition 0 begins with a change of a state that is not there"):
+    with pytest.raises(StateError, match="bars_changelog, partition 0 begins with a change, without the snapshot before it"):
         Process(parts).worker.step()
 
 
@@ -150,10 +150,10 @@ def test_a_topic_that_was_deleted_while_nothing_ran_is_told_when_it_is_made_anew
     prepare_topics(parts.log, [parts.plan], Retentions())
     assert not caplog.messages
     dropped(parts, topic)
-    what = f"there is no topic {topic}, though Bar was made before; if it was deleted, this is lost: {DELETED[topic]}"
+    what = f"topic {topic} is missing, although Bar was computed before; if it was deleted, this is lost: {DELETED[topic]}"
     topics = topics_of_queries(parts.log, [parts.plan], Retentions())
     assert missing_of_before(parts.log, [parts.plan], topics) == {topic: what}
     prepare_topics(parts.log, [parts.plan], Retentions())
-    assert caplog.messages == [f"{what}; it is made anew"]
+    assert caplog.messages == [f"{what}; it is created again"]
     prepare_topics(parts.log, [parts.plan], Retentions())
     assert len(caplog.messages) == 1

@@ -83,7 +83,7 @@ def test_a_long_outage_is_two_lines_its_beginning_and_its_end(
 ) -> None:
     """```
     disk     full, and each attempt takes 15 s        not, and ticks come
-    told     yes                                      that it goes on
+    told     yes                                      that it is over
     ```"""
     monkeypatch.setattr(kandle.runtime.worker, "RETRY", 0)
     caplog.set_level(logging.INFO)
@@ -102,7 +102,7 @@ def test_a_long_outage_is_two_lines_its_beginning_and_its_end(
         parts.clock.jump(t(f"14:{minute}"))
         parts.add(tick(f"14:{minute}:00"))
         process.worker._round()
-    assert [record.message for record in caplog.records] == [f"{GROUP}: the disk is full", f"{GROUP}: goes on"]
+    assert [record.message for record in caplog.records] == [f"{GROUP}: the disk is full", f"{GROUP}: the outage is over"]
 
 
 def test_of_heartbeats_at_one_position_the_newest_instant_counts_in_whatever_order_they_stand() -> None:

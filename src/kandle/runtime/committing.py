@@ -76,7 +76,7 @@ class Outage:
         """Note that something was committed."""
         self._has_written = True
         if self._is_over():
-            logger.info("%s: goes on", self._group)
+            logger.info("%s: the outage is over", self._group)
             self._failed_at = None
 
     def _is_over(self) -> bool:

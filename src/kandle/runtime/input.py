@@ -129,14 +129,14 @@ LONGEST_HOLD = SECOND
 
 
 class HeldEvents:
-    """Holds events back until the heartbeats of the time before them have been read.
+    """Holds events back whose bucket is over by the clock, until the heartbeat of that bucket has been read.
 
-    Events and heartbeats are in two topics and may be read in either order. An event of bucket k + 1 must not be processed
-    before the heartbeat that closes bucket k, since that heartbeat may stand before it:
+    Events and heartbeats are in two topics and may be read in either order. Whether such an event counts for its bucket or is
+    late depends on the position of the heartbeat, so it is not processed before that is known:
 
-        clock        14:31:00.000                14:31:00.004
-        heartbeats                               30 is over, position 7
-        events       7: 14:31:00.001 is read and held until the heartbeat is read, for at most `LONGEST_HOLD`
+        clock        14:31:00.004
+        events       6: 14:30:59.990    7: 14:30:59.995     both are read, and their bucket is over by the clock: held
+        heartbeats   30 is over, position 7                 read a moment later: event 6 counts, event 7 is late
 
     Args:
         plan: The plan of the query.

@@ -58,7 +58,9 @@ def deleted_topics(log: Log, plan: Plan, wanted: Iterable[str], existing: Collec
         if topic not in existing:
             content = contents.get(topic, HEARTBEAT_CONTENT)
             loss = f"{content.text}{LOSSES.get(content.role, '')}"
-            messages[topic] = f"there is no topic {topic}, though {name} was made before; if it was deleted, this is lost: {loss}"
+            messages[topic] = (
+                f"topic {topic} is missing, although {name} was computed before; if it was deleted, this is lost: {loss}"
+            )
     return messages
 
 
@@ -101,7 +103,7 @@ def source_partitions(log: Log, plans: Sequence[Plan]) -> dict[str, int]:
 def warn_of_deleted(log: Log, plan: Plan, wanted: Iterable[str], existing: Collection[str]) -> None:
     """Log a warning for each topic that the query once had and that is gone."""
     for message in deleted_topics(log, plan, wanted, existing).values():
-        logger.warning("%s; it is made anew", message)
+        logger.warning("%s; it is created again", message)
 
 
 def create_topics(log: Log, topics: QueryTopics, *, refuses: bool = False) -> None:
@@ -135,12 +137,12 @@ def check_partitions(topics: QueryTopics, partitions: int, wanted: TopicSpec) ->
         return
     name = topics.plan.query.target.name
     if wanted.name == topics.heartbeats:
-        way = 'give the heartbeats of this context topics of their own: [heartbeat] prefix = "..."'
+        way = 'give the heartbeats of this context their own topics: [heartbeat] prefix = "..."'
     else:
-        way = f"give {name} another topic, or begin anew with topics that are made for {wanted.partitions}"
+        way = f"give {name} another topic, or start again with topics of {wanted.partitions} partitions"
     raise SchemaError(
-        f"topic {wanted.name} has {partitions} partitions, but {topics.events}, from which {name} is made, has "
-        f"{wanted.partitions}, and partition by partition they belong together; {way}"
+        f"topic {wanted.name} has {partitions} partitions, but {topics.events}, from which {name} is computed, has "
+        f"{wanted.partitions}; all topics of a query need the same number; {way}"
     )
 
 

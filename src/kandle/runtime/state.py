@@ -184,7 +184,7 @@ class Replica:
         self.pipeline = self._begin(None)
         restored = self.changelog.restore()
         if restored.changes and restored.snapshot is None:
-            raise state_is_gone(context.topics, f"partition {partition} begins with a change of a state that is not there")
+            raise state_is_gone(context.topics, f"partition {partition} begins with a change, without the snapshot before it")
         self._take(restored)
 
     def follow(self, records: Sequence[PlacedEntry]) -> bool:
@@ -235,7 +235,7 @@ class Replica:
             name = self._plan.query.target.name
             raise StateError(
                 f"the state in topic {self._context.topics.changelog} belongs to another query of {name}; "
-                f"give {name} another topic, and the bars of the changed query begin anew there"
+                f"give {name} another topic, and the bars of the changed query start there"
             )
 
     def _take_numbers(self, frames: Frames) -> None:
@@ -310,7 +310,7 @@ class StateRecorder:
         if first is not None:
             if changelog.is_of_another_topic(first):
                 number = changelog.partition.partition
-                reason = f"partition {number} goes on at {first}, though it had more records before"
+                reason = f"partition {number} continues at offset {first}, although it had more records before"
                 raise state_is_gone(self._topics, reason)
             changelog.committed(first)
         self._replica.journal.clear()
