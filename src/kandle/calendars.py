@@ -1,4 +1,4 @@
-"""Schedule rows of real exchanges, from the package exchange-calendars (extra `kandle[calendars]`)."""
+"""Rows of a schedule with the sessions of real exchanges, from the package exchange-calendars (the extra `kandle[calendars]`)."""
 
 from __future__ import annotations
 
@@ -20,7 +20,14 @@ Hours = tuple[date, datetime, datetime]
 
 @dataclass(frozen=True, slots=True)
 class SessionRow:
-    """One session of one key: open in `[open, close)`, UTC, on a trading date. A day with a break has two."""
+    """One session of one key; a day with a break has two.
+
+    Args:
+        key: Parts of the key.
+        open: When it opens, in UTC.
+        close: When it closes, in UTC; this instant is not part of the session.
+        trading_date: The date to which it belongs.
+    """
 
     key: Key
     open: datetime
@@ -41,14 +48,28 @@ def sessions(
     end: date | str,
     make: Callable[[Key, date, datetime, datetime], Any] | None = None,
 ) -> list[Any]:
-    """Sessions of an exchange (such as `XNYS`) for each key, of the trading dates from `start` on and before `end`.
+    """Return the sessions of an exchange, for each key.
 
-    `make(key, trading_date, open, close)` gives the rows of your own schedule entity. A key that is not a tuple stands for a
-    tuple of one part. ScheduleError if the exchange is unknown or its calendar does not cover the dates.
+    Args:
+        exchange: Name or alias of the exchange, such as `XNYS`.
+        keys: The keys that are traded there; a key that is not a tuple stands for a tuple of one part.
+        start: First trading date.
+        end: The date after the last trading date.
+        make: Makes the rows of your own schedule entity from key, trading date, open and close; `SessionRow` by default.
+
+    Returns:
+        A row for each key and session, in the order of the keys.
+
+    Raises:
+        ScheduleError: The exchange is unknown, or its calendar does not cover the dates.
+        MissingExtraError: The package exchange-calendars is not installed.
+
+    Example:
+        `sessions("XNYS", ["ACME", "EMCA"], "2024-11-25", "2024-12-02")`
     """
     hours = _hours(exchange, _date(start), _date(end))
-    named = [key if isinstance(key, tuple) else (key,) for key in keys]
-    return [(make or _row)(key, *each) for key in named for each in hours]
+    tuples = [key if isinstance(key, tuple) else (key,) for key in keys]
+    return [(make or _row)(key, *session) for key in tuples for session in hours]
 
 
 def _row(key: Key, trading_date: date, opens: datetime, closes: datetime) -> SessionRow:
@@ -72,17 +93,17 @@ def _library() -> ModuleType:
 def _hours(exchange: str, start: date, end: date) -> list[Hours]:
     if end <= start:
         raise ScheduleError(f"no trading dates from {start} to before {end}; the end is exclusive, so it is after the start")
-    # The library wants two different dates.
+    # The library needs two different dates.
     last = max(end - timedelta(days=1), start + timedelta(days=1))
-    found: list[Hours] = []
+    hours: list[Hours] = []
     for label, *times in _schedule(exchange, start, last):
         if label.date() < end:
-            found += [(label.date(), *span) for span in _spans(*times)]
-    return found
+            hours += [(label.date(), *span) for span in _spans(*times)]
+    return hours
 
 
 def _schedule(exchange: str, first: date, last: date) -> Iterable[Any]:
-    """Tuples of trading date, open, start and end of the break and close, the break's missing where there is none."""
+    """Return tuples of trading date, open, start and end of the break, and close; without a break its times are missing."""
     library = _library()
     names = library.get_calendar_names(include_aliases=True)
     if exchange not in names:
@@ -100,7 +121,7 @@ def _schedule(exchange: str, first: date, last: date) -> Iterable[Any]:
 
 
 def _spans(opens: Any, break_start: Any, break_end: Any, closes: Any) -> list[tuple[datetime, datetime]]:
-    """The session as one span, or two around its break."""
+    """Return the session as one span, or two around its break."""
     # A missing time is the only one that differs from itself.
     edges = [opens, closes] if break_start != break_start else [opens, break_start, break_end, closes]
     times = [edge.to_pydatetime().astimezone(UTC) for edge in edges]

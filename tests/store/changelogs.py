@@ -25,8 +25,8 @@ def frames(number: int) -> dict[str, pl.DataFrame]:
     return {"numbers": pl.DataFrame({"number": [number]})}
 
 
-def number_of(found: Any) -> int | None:
-    return None if found is None else int(found["numbers"]["number"][0])
+def number_of(state: Any) -> int | None:
+    return None if state is None else int(state["numbers"]["number"][0])
 
 
 def commit(changelog: Changelog, *records: tuple[str, int]) -> None:
@@ -39,8 +39,8 @@ def commit(changelog: Changelog, *records: tuple[str, int]) -> None:
 
 def restored(log: Log, store: Store | None = None) -> tuple[int | None, list[int | None]]:
     """The numbers of the snapshot and of the changes after it."""
-    found = Changelog(log, PLACE, store).restore()
-    return number_of(found.snapshot), [number_of(change) for change in found.changes]
+    state = Changelog(log, PLACE, store).restore()
+    return number_of(state.snapshot), [number_of(change) for change in state.changes]
 
 
 def opened(log: Log, store: Store | None = None) -> Changelog:

@@ -16,13 +16,13 @@ from tests.store.changelogs import new_log
 
 @pytest.fixture
 def log() -> Iterator[Log]:
-    found = new_log()
-    yield found
-    found.close()
+    opened = new_log()
+    yield opened
+    opened.close()
 
 
 @pytest.fixture(params=["memory", "rocks"])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
-    found: Store = MemoryStore() if request.param == "memory" else RocksStore(tmp_path / "copy")
-    yield found
-    found.close()
+    opened: Store = MemoryStore() if request.param == "memory" else RocksStore(tmp_path / "copy")
+    yield opened
+    opened.close()

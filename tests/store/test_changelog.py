@@ -94,11 +94,11 @@ FRAMES = [
 
 @pytest.mark.parametrize("content", FRAMES)
 def test_named_frames_survive_as_bytes(content: dict[str, pl.DataFrame]) -> None:
-    found = decode_frames(encode_frames(content))
-    assert list(found) == list(content)
+    decoded = decode_frames(encode_frames(content))
+    assert list(decoded) == list(content)
     for name, frame in content.items():
-        assert found[name].schema == frame.schema
-        assert found[name].equals(frame)
+        assert decoded[name].schema == frame.schema
+        assert decoded[name].equals(frame)
 
 
 def large(number: int, size: int) -> dict[str, pl.DataFrame]:
@@ -120,11 +120,11 @@ def test_what_is_large_is_cut_into_pieces_and_comes_back_whole(log: Log, store: 
     assert records["content"].bin.size().max() == PIECE
     assert records["more"].to_list() == [False, True, True, True, False, False]
     for copy in (None, store):
-        found = Changelog(log, PLACE, copy).restore()
-        every = [each for each in [found.snapshot, *found.changes] if each is not None]
-        assert [number_of(each) for each in every] == ([2, 3] if kind == SNAPSHOT else [1, 2, 3])
-        assert every[-2]["rest"].equals(large(2, 3 * PIECE)["rest"])
-        assert (found.snapshot is None) == (kind == CHANGE)
+        restored_state = Changelog(log, PLACE, copy).restore()
+        states = [state for state in [restored_state.snapshot, *restored_state.changes] if state is not None]
+        assert [number_of(state) for state in states] == ([2, 3] if kind == SNAPSHOT else [1, 2, 3])
+        assert states[-2]["rest"].equals(large(2, 3 * PIECE)["rest"])
+        assert (restored_state.snapshot is None) == (kind == CHANGE)
 
 
 def test_offsets_are_those_of_the_commit_even_if_others_wrote_in_between(log: Log, store: Store) -> None:

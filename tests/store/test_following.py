@@ -22,8 +22,8 @@ from tests.store.changelogs import PLACE, commit, frames, new_log, number_of, op
 Numbers = tuple[int | None, list[int | None]]
 
 
-def numbers(found: RestoredState | None) -> Numbers | None:
-    return None if found is None else (number_of(found.snapshot), [number_of(change) for change in found.changes])
+def numbers(state: RestoredState | None) -> Numbers | None:
+    return None if state is None else (number_of(state.snapshot), [number_of(change) for change in state.changes])
 
 
 def followed(changelog: Changelog) -> Numbers | None:
@@ -105,14 +105,14 @@ def test_pieces_are_taken_when_the_last_one_is_there(log: Log, store: Store, kin
     writer.record(kind, large(3))
     writer.record(CHANGE, frames(4))
     log.append(writer.writes())
-    every = list(reader.beyond())
-    assert len(every) == 1 + 6 or len(every) == 1 + 7
-    found = []
-    for before, after in pairwise(every):
-        found.append(numbers(reader.follow([before, after])))
+    records = list(reader.beyond())
+    assert len(records) == 1 + 6 or len(records) == 1 + 7
+    followed_states = []
+    for before, after in pairwise(records):
+        followed_states.append(numbers(reader.follow([before, after])))
         assert reader.is_whole == (not after[1].more)
-    kept = [each for each in found if each != (None, [])]
-    assert kept == [(None, [2]), (3, []) if kind == SNAPSHOT else (None, [3]), (None, [4])]
+    changed = [state for state in followed_states if state != (None, [])]
+    assert changed == [(None, [2]), (3, []) if kind == SNAPSHOT else (None, [3]), (None, [4])]
     assert restored(log, store) == restored(log)
 
 
@@ -137,10 +137,10 @@ class Slow(EmbeddedLog):
         self.between: list[Any] = []
 
     def read(self, partition: TopicPartition, offset: int, max_rows: int, span: tuple[int, int] | None = None) -> list[Batch]:
-        found = [batch.slice(0, 1) for batch in super().read(partition, offset, 1, span)]
+        batches = [batch.slice(0, 1) for batch in super().read(partition, offset, 1, span)]
         if self.between:
             self.between.pop(0)()
-        return found
+        return batches
 
 
 def test_a_snapshot_that_comes_while_another_one_is_read_is_what_is_restored() -> None:
@@ -182,13 +182,13 @@ def test_however_it_is_followed_the_state_is_that_of_the_last_commit(steps: list
             commit(writer, (kind, number))
         if what == "wait":
             continue
-        found = followed(reader)
-        if found is None:
-            found = known = numbers(reader.restore()) or known
-        elif found[0] is not None:
-            known = found
+        current = followed(reader)
+        if current is None:
+            current = known = numbers(reader.restore()) or known
+        elif current[0] is not None:
+            known = current
         else:
-            known = (known[0], [*known[1], *found[1]])
+            known = (known[0], [*known[1], *current[1]])
         assert known == restored(log)
         if what == "take over":
             writer, reader = reader, opened(log, store)

@@ -11,12 +11,12 @@ def churn() -> list[bytes]:
 
 
 def test_a_scan_is_whole_while_memory_is_used_again(store: Store) -> None:
-    every = {f"changelog/0/record/{number:020d}".encode(): bytes(4_000) for number in range(20)}
-    store.write(every | {b"changelog/0/recorder": b"", b"changelog/0/next": b""})
+    puts = {f"changelog/0/record/{number:020d}".encode(): bytes(4_000) for number in range(20)}
+    store.write(puts | {b"changelog/0/recorder": b"", b"changelog/0/next": b""})
     for _ in range(5):
         scan = store.scan(b"changelog/0/record/")
-        found = {}
+        scanned = {}
         for key, value in scan:
-            found[key] = value
+            scanned[key] = value
             churn()
-        assert found == every
+        assert scanned == puts

@@ -171,9 +171,9 @@ def test_a_killed_process_takes_nothing_away_that_write_returned_for(tmp_path: P
         said += writer.kill().splitlines()
         last = int(said[-1])
         assert last > number
-        found = everything(tmp_path)
-        assert found in (written(last), written(last + 1))
-        number = last if found == written(last) else last + 1
+        content = everything(tmp_path)
+        assert content in (written(last), written(last + 1))
+        number = last if content == written(last) else last + 1
 
 
 class MemoryModel(StoreModel):

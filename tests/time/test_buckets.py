@@ -34,7 +34,7 @@ any_buckets = st.builds(buckets, st.one_of(fixed, calendar), st.sampled_from(ZON
 
 
 def texts(instants: IntArray) -> list[str]:
-    return [from_instant(int(found)).strftime("%Y-%m-%dT%H:%M") for found in instants]
+    return [from_instant(int(instant)).strftime("%Y-%m-%dT%H:%M") for instant in instants]
 
 
 def floor(of: Buckets, *moments: str) -> list[str]:
@@ -42,9 +42,9 @@ def floor(of: Buckets, *moments: str) -> list[str]:
 
 
 @given(any_buckets, st.lists(moments, min_size=1, max_size=5))
-def test_every_instant_is_in_exactly_the_bucket_that_begins_with_its_floor(of: Buckets, found: list[int]) -> None:
+def test_every_instant_is_in_exactly_the_bucket_that_begins_with_its_floor(of: Buckets, moments: list[int]) -> None:
     """start <= t < end, and the next bucket begins where this one ends: ``[start, t ... )[end, ...``"""
-    instants = np.array(found)
+    instants = np.array(moments)
     starts = of.floor(instants)
     ends = of.next(starts)
     assert (starts <= instants).all()

@@ -33,12 +33,12 @@ def test_the_system_clock_does_not_wait_for_what_is_over() -> None:
 def test_a_manual_clock_stands_still_until_it_is_moved() -> None:
     async def scenario() -> list[int]:
         clock = ManualClock(100)
-        found = [clock.now(), clock.now()]
+        times = [clock.now(), clock.now()]
         await clock.advance("1m")
-        found.append(clock.now())
+        times.append(clock.now())
         await clock.advance(timedelta(seconds=1))
         await clock.set(100 + 2 * MINUTE)
-        return [*found, clock.now()]
+        return [*times, clock.now()]
 
     assert asyncio.run(scenario()) == [100, 100, 100 + MINUTE, 100 + 2 * MINUTE]
 

@@ -23,7 +23,7 @@ BEGIN, END = -2 * DAY, 4 * DAY
 
 
 def own(rows: list[Row], key: Any) -> list[tuple[int, int]]:
-    return sorted((opens, closes) for found, opens, closes, _ in rows if found == key)
+    return sorted((opens, closes) for owner, opens, closes, _ in rows if owner == key)
 
 
 @given(schedules(), st.sampled_from(["30s", "1m", "5m", "1h", "1d"]), st.booleans())
@@ -121,8 +121,8 @@ def trading_dates(draw: st.DrawFn) -> list[Row]:
 
 
 def label(day: int, text: str) -> Any:
-    found = date(1970, 1, 1) + timedelta(days=day)
-    return {"1d": found, "1wk": found.isocalendar()[:2], "1mo": (found.year, found.month)}[text]
+    label_date = date(1970, 1, 1) + timedelta(days=day)
+    return {"1d": label_date, "1wk": label_date.isocalendar()[:2], "1mo": (label_date.year, label_date.month)}[text]
 
 
 @given(trading_dates(), st.sampled_from(["1d", "1wk", "1mo"]))
@@ -131,14 +131,14 @@ def test_a_bucket_of_trading_dates_goes_from_their_first_open_to_their_last_clos
     of = slots(tf(text), zone="America/New_York", base=tf("1m"), calendar=calendar, by_trading_day=True)
     for key in (("a",), ("b",)):
         spans: dict[Any, list[tuple[int, int]]] = defaultdict(list)
-        for _, opens, closes, day in sorted(found for found in rows if found[0] == key):
+        for _, opens, closes, day in sorted(session for session in rows if session[0] == key):
             assert day is not None
             spans[label(day, text)].append((opens, closes))
         group = int(calendar.groups([key])[0])
         starts = of.expected(group, 0, 2**62)
         groups = np.full(len(starts), group)
-        assert of.opened(groups, starts).tolist() == [found[0][0] for found in spans.values()]
-        assert of.end(groups, starts).tolist() == [found[-1][1] for found in spans.values()]
+        assert of.opened(groups, starts).tolist() == [sessions[0][0] for sessions in spans.values()]
+        assert of.end(groups, starts).tolist() == [sessions[-1][1] for sessions in spans.values()]
         complete = of.complete(groups, starts)
         assert complete[:-1].tolist() == of.end(groups, starts)[:-1].tolist()
         # Nothing is known after the last one, so it waits for a midnight in New York.
@@ -204,8 +204,26 @@ def test_sessions_of_one_trading_date_or_of_other_keys_may_share_a_base_bucket()
         row("2024-03-08T12:10", "2024-03-08T13:00", "2024-03-12", key="b"),
     ]
     check_trading_days(calendar_of(rows), tf("1h"))
-    with pytest.raises(ScheduleError, match="share a 8h bucket"):
+    with pytest.raises(ScheduleError, match="share a bucket of 8h; declare a finer timeframe, for example 1h"):
         check_trading_days(calendar_of(rows), tf("8h"))
+
+
+@pytest.mark.parametrize(
+    ("opens", "base", "advice"),
+    [
+        ("2024-03-08T12:07", "1h", "declare a finer timeframe, for example 5m$"),
+        ("2024-03-08T12:00:31", "1h", "declare a finer timeframe, for example 30s$"),
+        ("2024-03-08T12:00:30.6", "1m", "declare a finer timeframe, for example 30s$"),
+        ("2024-03-08T12:00:00.6", "1s", "correct one of them$"),
+    ],
+)
+def test_sessions_that_share_a_base_bucket_are_told_which_timeframe_separates_them(opens: str, base: str, advice: str) -> None:
+    rows = [
+        row("2024-03-08T10:00", "2024-03-08T12:00:00.5", "2024-03-08"),
+        row(opens, "2024-03-08T13:00", "2024-03-09"),
+    ]
+    with pytest.raises(ScheduleError, match=advice):
+        check_trading_days(calendar_of(rows), tf(base))
 
 
 @given(schedules(keys=4), st.lists(st.tuples(st.integers(0, 4), st.integers(BEGIN, END)), max_size=30))
@@ -233,8 +251,8 @@ def test_hopping_windows_that_hold_an_instant_are_those_that_begin_up_to_their_s
     hops: int, seconds: int, instant: int
 ) -> None:
     advance, size = tf(f"{seconds}s"), tf(f"{hops * seconds}s")
-    every = buckets(advance).range(instant - 2 * size.size, instant + 2 * size.size)
-    brute = [int(start) for start in every if start <= instant < start + size.size]
+    starts = buckets(advance).range(instant - 2 * size.size, instant + 2 * size.size)
+    brute = [int(start) for start in starts if start <= instant < start + size.size]
     assert sorted(HoppingSlots(size, advance).starts(np.array([instant]))[0].tolist()) == brute
 
 
@@ -243,15 +261,15 @@ def test_hopping_windows_are_expected_where_they_overlap_a_session(rows: list[Ro
     calendar = calendar_of(rows)
     group = int(calendar.groups([(0,)])[0])
     size, advance, before = tf("1h"), tf("15m"), after + hours * HOUR
-    every = buckets(advance).range(after + 1, before)
+    starts = buckets(advance).range(after + 1, before)
     spans = own(rows, (0,))
     brute = [
         int(start)
-        for start in every
+        for start in starts
         if start > after and any(opens < start + size.size and closes > start for opens, closes in spans)
     ]
-    found = HoppingSlots(size, advance, calendar).expected(group, after, before)
-    assert found.tolist() == brute
+    expected = HoppingSlots(size, advance, calendar).expected(group, after, before)
+    assert expected.tolist() == brute
 
 
 def test_an_advance_that_does_not_divide_the_size_is_refused() -> None:

@@ -40,7 +40,7 @@ def test_what_a_change_of_clocks_or_the_calendar_can_make_differ_is_not_equal() 
 
 def test_timeframes_are_ordered_by_length_and_then_by_unit() -> None:
     ordered = ["1s", "59s", "1m", "90s", "5m", "90m", "2h", "24h", "1d", "7d", "1wk", "30d", "1mo", "12mo"]
-    assert [str(each) for each in sorted(map(Timeframe.parse, reversed(ordered)))] == ordered
+    assert [str(timeframe) for timeframe in sorted(map(Timeframe.parse, reversed(ordered)))] == ordered
     with pytest.raises(TypeError):
         _ = Period.minutes(1) < "5m"
 

@@ -24,12 +24,12 @@ def test_each_event_sees_the_greatest_time_of_the_events_before_it(times: list[i
 @given(instants, st.lists(st.integers(0, 30), max_size=5), st.booleans())
 def test_any_split_into_batches_gives_the_same(times: list[int], cuts: list[int], restart: bool) -> None:
     whole = Watermark().observe(np.array(times, dtype=np.int64)).tolist()
-    watermark, found = Watermark(), []
+    watermark, observed = Watermark(), []
     for batch in np.split(np.array(times, dtype=np.int64), sorted(cut % (len(times) + 1) for cut in cuts)):
-        found += watermark.observe(batch).tolist()
+        observed += watermark.observe(batch).tolist()
         if restart:
             watermark = Watermark(watermark.snapshot())
-    assert found == whole
+    assert observed == whole
 
 
 def test_the_times_of_the_events_are_not_changed() -> None:

@@ -1,4 +1,11 @@
-"""The one rounding function: which bucket of a timeframe holds an instant."""
+"""Rounding of instants to the buckets of a timeframe; everything that rounds an instant does it here.
+
+Buckets are half-open, `[start, end)`, and follow each other without holes. Seconds, minutes and hours are grids that are aligned
+to the epoch. Days, weeks and months begin at local midnight of a time zone, where a day may have 23 or 25 hours:
+
+    America/New_York, 1d        | Mar 9: 24 hours     | Mar 10: 23 hours   | Mar 11: 24 hours
+                                05:00 UTC             05:00 UTC            04:00 UTC
+"""
 
 from __future__ import annotations
 
@@ -18,23 +25,28 @@ MONDAY = date(1970, 1, 5)
 
 
 class Buckets(Protocol):
-    """The buckets `[start, end)` of a timeframe, which follow each other without holes; all in microseconds."""
+    """The buckets of a timeframe; instants are microseconds since the epoch, in arrays of any length."""
 
     def floor(self, instants: IntArray) -> IntArray:
-        """Start of the bucket that holds each instant."""
+        """Return the start of the bucket that holds each instant."""
 
     def next(self, starts: IntArray) -> IntArray:
-        """Start of the bucket after the one that holds each instant, which is its end."""
+        """Return the end of the bucket that holds each instant, which is the start of the next one."""
 
     def ceil(self, instants: IntArray) -> IntArray:
-        """The first bucket start that is not before each instant."""
+        """Return the first bucket start that is not before each instant."""
 
     def range(self, start: int, end: int) -> IntArray:
-        """Starts of all buckets that overlap `[start, end)`, ascending."""
+        """Return the starts of all buckets that overlap `[start, end)`, ascending."""
 
 
 class FixedBuckets:
-    """Buckets of one size, one of which begins `offset` after the epoch."""
+    """Buckets of one size.
+
+    Args:
+        size: Length of each bucket in microseconds.
+        offset: Microseconds between the epoch and the start of some bucket.
+    """
 
     def __init__(self, size: int, offset: int = 0) -> None:
         self._size = size
@@ -56,7 +68,12 @@ class FixedBuckets:
 
 
 class CalendarBuckets:
-    """Days, weeks (from Monday) or months of a time zone, from local midnight to local midnight."""
+    """Days, weeks (from Monday) or months of a time zone, from local midnight to local midnight.
+
+    Args:
+        timeframe: A number of days, weeks or months.
+        zone: Name of the time zone.
+    """
 
     def __init__(self, timeframe: Timeframe, zone: str) -> None:
         self._timeframe = timeframe
@@ -83,7 +100,7 @@ class CalendarBuckets:
         return edges[first : np.searchsorted(edges, end, side="left")]
 
     def _covering(self, instants: IntArray) -> IntArray:
-        """Edges around all the instants, with at least one after the last."""
+        """Return edges around all the instants, with at least one after the last."""
         if len(instants):
             low, high = int(instants.min()), int(instants.max())
             if not len(self._edges) or low < self._edges[0] or high >= self._edges[-1]:
@@ -91,13 +108,13 @@ class CalendarBuckets:
         return self._edges
 
     def _extend(self, low: int, high: int) -> None:
-        """Make edges from a year before the first instant to years after the last, those known already included."""
+        """Compute edges from a year before the first instant to years after the last, and around those that are known."""
         if len(self._edges):
             low, high = min(low, int(self._edges[0])), max(high, int(self._edges[-1]))
         # An edge before the first and one after the last instant are needed, however long a bucket is.
-        more = 1 + self._timeframe.nominal // (365 * DAY)
-        first_year = max(1, from_instant(low).year - more)
-        last_year = min(9999, from_instant(high).year + more)
+        margin = 1 + self._timeframe.nominal // (365 * DAY)
+        first_year = max(1, from_instant(low).year - margin)
+        last_year = min(9999, from_instant(high).year + margin)
         starts = _first_dates(self._timeframe, date(first_year, 1, 1), date(last_year, 12, 31))
         edges = np.unique(np.array([_midnight(day, self._zone) for day in starts], dtype=np.int64))
         if not len(edges) or low < edges[0] or high >= edges[-1]:
@@ -107,7 +124,7 @@ class CalendarBuckets:
 
 
 def _first_dates(timeframe: Timeframe, first: date, last: date) -> list[date]:
-    """First local dates of the buckets between two dates."""
+    """Return the first local dates of the buckets between two dates."""
     if timeframe.unit is Unit.MONTH:
         months = range(first.year * 12, last.year * 12 + 12)
         return [date(month // 12, month % 12 + 1, 1) for month in months if month % timeframe.value == 0]
@@ -118,26 +135,35 @@ def _first_dates(timeframe: Timeframe, first: date, last: date) -> list[date]:
 
 
 def _midnight(day: date, zone: ZoneInfo) -> int:
-    """The first instant of a local date: the clock change itself where one skips midnight."""
+    """Return the first instant of a local date: where a change of clocks skips midnight, the change itself."""
     midnight = datetime(day.year, day.month, day.day, tzinfo=zone)
     before = midnight.utcoffset()
     after = midnight.replace(fold=1).utcoffset()
     assert before is not None and after is not None
     instant = to_instant(midnight.replace(tzinfo=UTC)) - before // timedelta(microseconds=1)
     if after > before:
-        # In a gap the offset before the change points past it; the change itself is the first instant of the day.
+        # Midnight does not exist: with the offset before the change it lies behind the change.
         return _first_instant_of(day, zone, instant)
     return instant
 
 
 def local_midnights(days: IntArray, zone: str) -> IntArray:
-    """The first instants, in a zone, of the dates that begin at these instants in UTC."""
+    """Return the first instants of dates in a time zone.
+
+    Args:
+        days: Midnights of the dates in UTC, in microseconds since the epoch.
+        zone: Name of the time zone.
+
+    Returns:
+        Microseconds since the epoch, one for each date.
+    """
     distinct, positions = np.unique(days, return_inverse=True)
-    found = [_midnight(from_instant(int(day)).date(), zone_of(zone)) for day in distinct]
-    return np.array(found, dtype=np.int64)[positions]
+    midnights = [_midnight(from_instant(int(day)).date(), zone_of(zone)) for day in distinct]
+    return np.array(midnights, dtype=np.int64)[positions]
 
 
 def _first_instant_of(day: date, zone: ZoneInfo, guess: int) -> int:
+    """Search for the first instant near `guess` at which the local date is `day`."""
     low, high = guess - DAY, guess + DAY // 2
     while high - low > 1:
         middle = (low + high) // 2
@@ -150,11 +176,18 @@ def _first_instant_of(day: date, zone: ZoneInfo, guess: int) -> int:
 
 @lru_cache(maxsize=256)
 def buckets(timeframe: Timeframe, zone: str = "UTC") -> Buckets:
-    """The buckets of a timeframe; the zone says when days begin."""
+    """Return the buckets of a timeframe.
+
+    Args:
+        timeframe: The timeframe.
+        zone: Name of the time zone in which days, weeks and months begin.
+
+    Returns:
+        The buckets, computed without a table where clocks do not change.
+    """
     if timeframe.is_fixed:
         return FixedBuckets(timeframe.size)
     if zone == "UTC" and timeframe.unit is not Unit.MONTH:
-        # Days without changes of clocks need no table of edges.
         origin = MONDAY - date(1970, 1, 1) if timeframe.unit is Unit.WEEK else timedelta(0)
         return FixedBuckets(timeframe.nominal, origin // timedelta(microseconds=1))
     return CalendarBuckets(timeframe, zone)
@@ -162,7 +195,17 @@ def buckets(timeframe: Timeframe, zone: str = "UTC") -> Buckets:
 
 @lru_cache(maxsize=256)
 def zone_of(name: str) -> ZoneInfo:
-    """The IANA time zone of a name; TimeframeError with names that are close."""
+    """Return the IANA time zone of a name.
+
+    Args:
+        name: A name such as `Europe/Berlin`.
+
+    Returns:
+        The time zone.
+
+    Raises:
+        TimeframeError: There is no such zone; the message names similar ones.
+    """
     try:
         return ZoneInfo(name)
     except (ZoneInfoNotFoundError, ValueError, OSError, TypeError) as error:
@@ -173,17 +216,17 @@ def zone_of(name: str) -> ZoneInfo:
 
 @lru_cache(maxsize=1024)
 def zone_offsets_divide(size: int, zone: str) -> bool:
-    """Whether a grid of `size` microseconds, aligned to the epoch, has an edge on every local midnight since 1970."""
+    """Return whether a grid of `size` microseconds, aligned to the epoch, has an edge on each local midnight since 1970."""
     return DAY % size == 0 and all(offset % size == 0 for offset in _offsets(zone))
 
 
 @lru_cache(maxsize=64)
 def _offsets(name: str) -> frozenset[int]:
-    """All offsets from UTC, in microseconds, that a zone has between 1970 and 2100."""
+    """Return all offsets from UTC, in microseconds, that a zone has between 1970 and 2100."""
     zone = zone_of(name)
-    start, found = datetime(1970, 1, 1, tzinfo=UTC), set()
+    start, offsets = datetime(1970, 1, 1, tzinfo=UTC), set()
     for days in range(0, 131 * 366, 5):
         offset = (start + timedelta(days=days)).astimezone(zone).utcoffset()
         assert offset is not None
-        found.add(offset // timedelta(seconds=1) * SECOND)
-    return frozenset(found)
+        offsets.add(offset // timedelta(seconds=1) * SECOND)
+    return frozenset(offsets)

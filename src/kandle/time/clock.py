@@ -14,23 +14,26 @@ if TYPE_CHECKING:
 
 
 class Clock(Protocol):
-    """What time it is, in microseconds since the epoch, and waiting until then.
+    """Says what time it is, and waits; instants and durations are microseconds."""
 
-    `steady` also counts microseconds, from anywhere, but is never set: it is for durations, and the same in all processes of a
-    machine. `pause` blocks the thread for a duration of steady time.
-    """
+    def now(self) -> int:
+        """Return the time, in microseconds since the epoch."""
 
-    def now(self) -> int: ...
+    def steady(self) -> int:
+        """Return microseconds since some moment, by a clock that is never set: for durations.
 
-    def steady(self) -> int: ...
+        All processes of a machine have the same one.
+        """
 
-    def pause(self, duration: int) -> None: ...
+    def pause(self, duration: int) -> None:
+        """Block the thread for a duration of steady time."""
 
-    async def sleep_until(self, instant: int) -> None: ...
+    async def sleep_until(self, instant: int) -> None:
+        """Wait until the clock says `instant`."""
 
 
 class SystemClock:
-    """The system's own clock."""
+    """The clock of the operating system."""
 
     def now(self) -> int:
         return time.time_ns() // 1000
@@ -42,15 +45,24 @@ class SystemClock:
         time.sleep(duration / 1_000_000)
 
     async def sleep_until(self, instant: int) -> None:
-        """Wait until the system clock says `instant`; looks again after each sleep, since a clock may be set."""
         import asyncio
 
+        # Short sleeps, since the clock may be set meanwhile.
         while (left := instant - self.now()) > 0:
             await asyncio.sleep(min(left / 1_000_000, 1.0))
 
 
 class ScaledClock(SystemClock):
-    """A clock that said `start` when the system's clock said `since`, and runs `speed` times as fast."""
+    """A clock that runs faster or slower than the system's.
+
+    Args:
+        start: What it said when the system's clock said `since`, in microseconds since the epoch.
+        since: An instant of the system's clock.
+        speed: How many times as fast as the system's clock it runs.
+
+    Raises:
+        TimeframeError: The speed is not above 0.
+    """
 
     def __init__(self, start: int, since: int, speed: float) -> None:
         if not speed > 0:
@@ -68,7 +80,11 @@ class ScaledClock(SystemClock):
 
 
 class ManualClock:
-    """A clock that stands still until it is moved by hand."""
+    """A clock that stands still until it is moved by hand.
+
+    Args:
+        start: What it says at first, in microseconds since the epoch.
+    """
 
     def __init__(self, start: int) -> None:
         self._now = start
@@ -82,7 +98,7 @@ class ManualClock:
         return self._now
 
     def pause(self, duration: int) -> None:
-        """Nothing to wait for: this clock is moved by hand."""
+        """Return at once: this clock only moves by hand."""
 
     async def sleep_until(self, instant: int) -> None:
         if instant <= self._now:
@@ -95,15 +111,15 @@ class ManualClock:
         await waiting
 
     def jump(self, instant: int) -> None:
-        """Be at any instant, also an earlier one, as somebody may set the clock of a machine; nobody is woken."""
+        """Set the clock to any instant, also an earlier one, as a machine's clock may be set; this wakes no sleeper."""
         self._now = instant
 
     async def advance(self, duration: str | timedelta) -> None:
-        """Move on by a duration such as `1m`."""
+        """Move forward by a duration such as `1m`."""
         await self.set(self._now + parse_duration(duration))
 
     async def set(self, instant: int) -> None:
-        """Move on to an instant; those who sleep until then wake in the order of their instants, at that time."""
+        """Move forward to an instant; sleepers wake in the order of their instants, and each finds the clock at its own."""
         if instant < self._now:
             raise TimeframeError(f"a clock does not go back: {from_instant(instant)} is before {from_instant(self._now)}")
         import asyncio

@@ -1,4 +1,9 @@
-"""When markets are open: sessions `open <= t < close` per key, each with an optional trading date."""
+"""Sessions: when each key is open (`open <= t < close`), and to which trading date that belongs.
+
+key A   |=== Mar 7 ===|          |=== Mar 8 ===|            an event between two sessions belongs to none
+key B   |=== Mar 7 ===|          |=== Mar 8 ===|            same sessions as A: one group
+key C   |====== Mar 8 ======|  |======= Mar 9 =======|      a trading date may begin on the evening before
+"""
 
 from __future__ import annotations
 
@@ -14,14 +19,19 @@ from kandle.time.timeframe import IntArray, from_instant
 Key = tuple[Any, ...]
 
 MOST_CELLS = 65_536
-"""Cells of a table of sessions that are always worth their memory."""
+"""A table of sessions with so many cells is always worth its memory."""
 
 
 @dataclass(frozen=True, slots=True)
 class SessionRows:
-    """Schedule rows as columns: `keys[key_ids[i]]` is open in `[opens[i], closes[i])` on trading day `days[i]`.
+    """Rows of a schedule as columns: `keys[key_ids[i]]` is open in `[opens[i], closes[i])` on trading day `days[i]`.
 
-    Instants are microseconds, days are days since 1970-01-01; `days` is None where sessions have no trading date.
+    Args:
+        keys: Different keys, in any order.
+        key_ids: The position in `keys` of each row's key.
+        opens: Instants in microseconds since the epoch.
+        closes: Instants in microseconds since the epoch.
+        days: Trading dates as days since 1970-01-01; None where sessions have none.
     """
 
     keys: Sequence[Key]
@@ -34,8 +44,15 @@ class SessionRows:
 class SessionCalendar:
     """Sessions by key. Keys with the very same sessions share one *group*, so that many keys of one market cost one table.
 
-    `group`, `opens`, `closes` and `days` are columns of all sessions, ordered by group and open; `bounds[g]:bounds[g + 1]` are
-    those of group g. `is_whole` says that no more sessions will come, so that the last one known is the last there is.
+    `group`, `opens`, `closes` and `days` are columns of all sessions, ordered by group and open; the rows
+    `bounds[g]:bounds[g + 1]` are those of group g.
+
+    Args:
+        rows: The rows of the schedule, in any order; identical rows count once.
+        is_whole: Whether no more sessions will come, so that the last known session is the last there is.
+
+    Raises:
+        ScheduleError: A session closes before it opens, two sessions of a key overlap, or trading dates go back.
     """
 
     def __init__(self, rows: SessionRows, *, is_whole: bool = False) -> None:
@@ -66,30 +83,30 @@ class SessionCalendar:
         return len(self.bounds) - 1
 
     def groups(self, keys: Sequence[Key]) -> IntArray:
-        """The group of each key; -1 for a key without rows, which is never in session."""
+        """Return the group of each key; -1 for a key without rows, which is never in session."""
         return np.array([self._group_of.get(tuple(key), -1) for key in keys], dtype=np.int64)
 
     def name(self, group: int) -> Key:
-        """A key of the group, for messages."""
+        """Return a key of a group, for messages."""
         return self._names[group]
 
     def sessions(self, group: int) -> slice:
-        """Where the group's sessions stand in the columns; nothing for group -1."""
+        """Return which rows of the columns are a group's; none for group -1."""
         return slice(0, 0) if group < 0 else slice(int(self.bounds[group]), int(self.bounds[group + 1]))
 
     def is_in_session(self, key: Key, instant: int) -> bool:
-        """Whether a key is in session: the open counts, the close does not."""
+        """Return whether a key is in session: the open counts, the close does not."""
         return bool(self.locate(self.groups([key]), np.array([instant]))[0] >= 0)
 
     def is_any_open(self, starts: IntArray, ends: IntArray) -> np.ndarray:
-        """Whether some session of any key overlaps each span `[start, end)`."""
+        """Return whether some session of any key overlaps each span `[start, end)`."""
         opened = np.searchsorted(self._opens, ends, side="left")
         latest = np.where(opened > 0, self._latest_close[np.maximum(opened - 1, 0)], starts) if len(self._opens) else starts
         overlaps: np.ndarray = latest > starts
         return overlaps
 
     def locate(self, groups: IntArray, instants: IntArray) -> IntArray:
-        """The session that holds each instant in its group, as a row of the columns, or -1."""
+        """Return the row of the session that holds each instant in its group, or -1."""
         if not len(instants):
             return np.empty(0, np.int64)
         low, high = int(instants.min()), int(instants.max())
@@ -103,23 +120,24 @@ class SessionCalendar:
         return table[groups, column]
 
     def _locate_by_group(self, groups: IntArray, instants: IntArray) -> IntArray:
-        """What `locate` gives, for so many different schedules that a table of all of them would be too large."""
-        found = np.full(len(instants), -1, np.int64)
+        """Do what `locate` does for so many groups that a table of all of them would be too large."""
+        located = np.full(len(instants), -1, np.int64)
         for group, rows in by_group(groups):
             sessions = self.sessions(group)
             at = np.searchsorted(self.opens[sessions], instants[rows], side="right") - 1 + sessions.start
             inside = (at >= sessions.start) & (instants[rows] < self.closes[at]) if sessions.stop else np.False_
-            found[rows] = np.where(inside, at, -1)
-        return found
+            located[rows] = np.where(inside, at, -1)
+        return located
 
     def _near(self, low: int, high: int) -> IntArray:
-        """Sessions that overlap `[low, high]`."""
+        """Return the rows of sessions that overlap `[low, high]`."""
         first = np.searchsorted(self._latest_close, low, side="right")
         rows = self._by_open[first : np.searchsorted(self._opens, high, side="right")]
         return rows[self.closes[rows] > low]
 
     def _table(self, rows: IntArray, edges: IntArray) -> IntArray:
-        """The session of every group in every interval between edges; sessions of a group do not overlap."""
+        """Return the row of the session of each group (rows) in each interval between edges (columns), -1 where there is none."""
+        # Sessions of a group do not overlap, so that adding row + 1 at the open and taking it away at the close is enough.
         table = np.zeros((self.group_count + 1, len(edges) + 1), np.int64)
         groups = self.group[rows]
         np.add.at(table, (groups, np.searchsorted(edges, np.maximum(self.opens[rows], edges[0]))), rows + 1)
@@ -128,7 +146,7 @@ class SessionCalendar:
 
 
 def by_group(groups: IntArray) -> Iterator[tuple[int, IntArray]]:
-    """Every group with the positions at which it stands."""
+    """Yield each group with the positions at which it stands."""
     order = np.argsort(groups, kind="stable")
     edges = np.flatnonzero(np.diff(groups[order])) + 1
     for rows in np.split(order, edges) if len(order) else []:
@@ -136,15 +154,15 @@ def by_group(groups: IntArray) -> Iterator[tuple[int, IntArray]]:
 
 
 @dataclass(frozen=True, slots=True)
-class _Chosen:
-    """Rows of one key per group, and how many rows each group has."""
+class _GroupRows:
+    """The rows of one key of each group, and how many rows each group has."""
 
     rows: IntArray
     sizes: IntArray
 
 
 def _ordered(rows: SessionRows) -> SessionRows:
-    """Rows by key and open, without identical ones."""
+    """Return rows by key and open, without identical ones."""
     days = np.zeros(len(rows.opens), np.int64) if rows.days is None else np.asarray(rows.days, np.int64)
     columns = np.stack([np.asarray(column, np.int64) for column in (rows.key_ids, rows.opens, rows.closes, days)])
     order = np.lexsort(columns[::-1])
@@ -156,6 +174,7 @@ def _ordered(rows: SessionRows) -> SessionRows:
 
 
 def _check(rows: SessionRows) -> None:
+    """Raise ScheduleError for the first rows that contradict each other."""
     assert rows.days is not None
     empty = np.flatnonzero(rows.closes <= rows.opens)
     if len(empty):
@@ -176,8 +195,8 @@ def _described(rows: SessionRows, at: int) -> str:
     return f"session {opens.isoformat()} .. {closes.isoformat()} of key {tuple(rows.keys[int(rows.key_ids[at])])}"
 
 
-def _grouped(rows: SessionRows) -> tuple[dict[Key, int], list[Key], _Chosen]:
-    """Group of every key, a key of every group, and the rows of that key."""
+def _grouped(rows: SessionRows) -> tuple[dict[Key, int], list[Key], _GroupRows]:
+    """Return the group of each key, a key of each group, and the rows of that key."""
     starts = np.flatnonzero(np.r_[True, rows.key_ids[1:] != rows.key_ids[:-1]]) if len(rows.key_ids) else np.empty(0, int)
     ends = np.append(starts[1:], len(rows.key_ids))
     group_of: dict[Key, int] = {}
@@ -194,4 +213,4 @@ def _grouped(rows: SessionRows) -> tuple[dict[Key, int], list[Key], _Chosen]:
             chosen.append(np.arange(start, end))
         group_of[key] = seen[content]
     flat = np.concatenate(chosen) if chosen else np.empty(0, np.int64)
-    return group_of, names, _Chosen(flat, np.array([len(found) for found in chosen], dtype=np.int64))
+    return group_of, names, _GroupRows(flat, np.array([len(group) for group in chosen], dtype=np.int64))

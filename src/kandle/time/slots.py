@@ -1,4 +1,13 @@
-"""The buckets of one timeframe as a schedule makes them: where they start and end, which must exist, when they are complete."""
+"""The buckets of one timeframe under a schedule: where they start and end, which are expected, when they are complete.
+
+    timeframe 1h, base 1m     | 13:00          | 14:00          | 15:00          | 16:00
+    session                        13:30 |========================| 15:20
+    expected                  | x              | x              | x              |
+    complete                                   14:00            15:00   15:20
+
+A bucket is expected if it holds a part of a session. It is complete when its last base bucket that holds a part of a session is
+over, which may be before its nominal end.
+"""
 
 from __future__ import annotations
 
@@ -13,26 +22,26 @@ from kandle.time.timeframe import DAY, EPOCH, IntArray, Timeframe, from_instant
 
 
 class Slots(Protocol):
-    """The buckets of a timeframe for every schedule group; all instants in microseconds.
+    """The buckets of a timeframe for all groups of a schedule; instants are microseconds since the epoch.
 
-    A bucket is known by its *start*, which never changes, whatever happens to the schedule. That of a bucket of trading dates is
-    the midnight in UTC of its first date; when it really begins is what `opened` says.
+    A bucket is identified by its *start*, which stays the same when the schedule changes. The start of a bucket of trading dates
+    is the midnight in UTC of its first date; `opened` says when the bucket begins.
     """
 
     def start(self, groups: IntArray, instants: IntArray) -> IntArray:
-        """Start of the bucket that holds each instant."""
+        """Return the start of the bucket that holds each instant."""
 
     def opened(self, groups: IntArray, starts: IntArray) -> IntArray:
-        """When each bucket begins, as its bar says it."""
+        """Return when each bucket begins, as its bar says."""
 
     def end(self, groups: IntArray, starts: IntArray) -> IntArray:
-        """Nominal end of each bucket."""
+        """Return the nominal end of each bucket."""
 
     def complete(self, groups: IntArray, starts: IntArray) -> IntArray:
-        """End of the last base bucket that the schedule expects in each bucket: when it can be over at the earliest."""
+        """Return when each bucket is complete at the earliest: the end of the last base bucket that is expected in it."""
 
     def expected(self, group: int, after: int, before: int) -> IntArray:
-        """Ascending starts after `after` of the group's buckets that begin before `before` and hold a part of a session."""
+        """Return the starts of a group's expected buckets that start after `after` and begin before `before`, ascending."""
 
 
 def slots(
@@ -43,7 +52,21 @@ def slots(
     calendar: SessionCalendar | None = None,
     by_trading_day: bool = False,
 ) -> Slots:
-    """The slots of a timeframe: by the calendar's trading dates, or by the clock and calendar of the zone."""
+    """Return the slots of a timeframe.
+
+    Args:
+        timeframe: The timeframe.
+        zone: Name of the time zone in which days begin.
+        base: The finest timeframe of the query.
+        calendar: The sessions; None expects all buckets.
+        by_trading_day: Whether days, weeks and months are those of trading dates, not of the zone.
+
+    Returns:
+        The slots.
+
+    Raises:
+        ScheduleError: Trading dates are needed, but the sessions have none.
+    """
     if calendar is None:
         return PlainSlots(buckets(timeframe, zone))
     if by_trading_day and not timeframe.is_fixed:
@@ -53,7 +76,7 @@ def slots(
 
 
 class PlainSlots:
-    """Every bucket of the timeframe, for everybody."""
+    """All buckets of a timeframe, for all groups: there is no schedule."""
 
     def __init__(self, of: Buckets) -> None:
         self._buckets = of
@@ -76,7 +99,7 @@ class PlainSlots:
 
 
 class SessionSlots:
-    """Those buckets of the timeframe that hold a part of a session of the group."""
+    """The buckets of a timeframe that hold a part of a session of the group."""
 
     def __init__(self, of: Buckets, base: Buckets, calendar: SessionCalendar) -> None:
         self._buckets = of
@@ -100,6 +123,7 @@ class SessionSlots:
         return complete
 
     def _complete(self, group: int, starts: IntArray, ends: IntArray) -> IntArray:
+        """Return when buckets of one group are complete; their ends where the schedule may still become longer."""
         sessions = self._calendar.sessions(group)
         opens, closes = self._calendar.opens[sessions], self._calendar.closes[sessions]
         following = np.searchsorted(opens, ends, side="left")
@@ -115,10 +139,10 @@ class SessionSlots:
         near = slice(np.searchsorted(closes, after, side="right"), np.searchsorted(opens, before, side="left"))
         # Sessions may be much longer than what is asked for, so they are cut off on both sides.
         spans = zip(np.maximum(opens[near], after), np.minimum(closes[near], before), strict=True)
-        found = [self._buckets.range(int(open_), int(close)) for open_, close in spans]
-        if not found:
+        buckets_of_sessions = [self._buckets.range(int(open_), int(close)) for open_, close in spans]
+        if not buckets_of_sessions:
             return np.empty(0, np.int64)
-        starts = np.unique(np.concatenate(found))
+        starts = np.unique(np.concatenate(buckets_of_sessions))
         return starts[(starts > after) & (starts < before)]
 
 
@@ -146,18 +170,18 @@ class TradingDaySlots:
         self._completes: IntArray = self._complete_of(self._midnight_after(self._starts))
 
     def _complete_of(self, midnight: IntArray) -> IntArray:
-        """The last close, if the schedule goes on after it; else not before the last date is over in the zone."""
+        """Return the last close if the schedule continues after it, else an instant at which the last date is over as well."""
         rounded = self._base.ceil(self._ends)
         followed = np.full(len(rounded), self._calendar.is_whole)
         followed[:-1] |= self._groups[1:] == self._groups[:-1]
         return np.where(followed, rounded, np.maximum(rounded, midnight))
 
     def _midnight_after(self, starts: IntArray) -> IntArray:
-        """When the last date of each bucket is over in the zone."""
+        """Return when the last date of each bucket is over in the zone."""
         return local_midnights(self._dates.next(starts), self._zone)
 
     def start(self, groups: IntArray, instants: IntArray) -> IntArray:
-        """Of an instant in a session; one whose session was taken away later belongs to the session before it."""
+        # An instant whose session was deleted later belongs to the session before it.
         rows = self._calendar.locate(groups, instants)
         starts = np.empty(len(rows), np.int64)
         inside = rows >= 0
@@ -167,15 +191,16 @@ class TradingDaySlots:
         return starts
 
     def _start_near(self, group: int, instant: int) -> int:
+        """Return the start of the bucket of the last session before an instant, else of the instant's own date."""
         sessions = self._calendar.sessions(group)
         before = int(np.searchsorted(self._calendar.opens[sessions], instant, side="right")) - 1
         if before >= 0:
             return int(self._starts[self._slot_of_row[sessions.start + before]])
-        day = from_instant(instant).astimezone(zone_of(self._zone)).date()
-        return int(self._dates.floor(np.array([(day - EPOCH.date()).days * DAY]))[0])
+        date = from_instant(instant).astimezone(zone_of(self._zone)).date()
+        return int(self._dates.floor(np.array([(date - EPOCH.date()).days * DAY]))[0])
 
     def _slot(self, groups: IntArray, starts: IntArray) -> IntArray:
-        """The slot of each start; -1 where the schedule has no session of it any more."""
+        """Return the slot of each start; -1 where the schedule has no session of it any more."""
         slot = np.full(len(starts), -1, np.int64)
         for group, rows in by_group(groups):
             low, high = self._range(group)
@@ -189,11 +214,11 @@ class TradingDaySlots:
         return (0, 0) if group < 0 else (int(self._bounds[group]), int(self._bounds[group + 1]))
 
     def _of(self, column: IntArray, groups: IntArray, starts: IntArray, missing: IntArray) -> IntArray:
-        """Values of a column of slots, and others where there is no slot."""
+        """Return the values of a column of slots, and `missing` where there is no slot."""
         slot = self._slot(groups, starts)
-        found = missing.copy()
-        found[slot >= 0] = column[slot[slot >= 0]]
-        return found
+        values = missing.copy()
+        values[slot >= 0] = column[slot[slot >= 0]]
+        return values
 
     def opened(self, groups: IntArray, starts: IntArray) -> IntArray:
         return self._of(self._opens, groups, starts, local_midnights(starts, self._zone))
@@ -211,7 +236,16 @@ class TradingDaySlots:
 
 
 class HoppingSlots:
-    """Windows of one size that start every `advance` and overlap; `advance` divides the size."""
+    """Windows of one size that start at each multiple of `advance`, and overlap.
+
+    Args:
+        size: Length of each window.
+        advance: Distance between their starts, which divides the size.
+        calendar: The sessions; None expects all windows.
+
+    Raises:
+        TimeframeError: `advance` does not divide the size.
+    """
 
     def __init__(self, size: Timeframe, advance: Timeframe, calendar: SessionCalendar | None = None) -> None:
         if size.size % advance.size != 0:
@@ -222,7 +256,7 @@ class HoppingSlots:
         self._inner = None if calendar is None else SessionSlots(self._advance, self._advance, calendar)
 
     def starts(self, instants: IntArray) -> IntArray:
-        """Starts of all windows that hold each instant, latest first: one row per instant."""
+        """Return the starts of all windows that hold each instant, latest first: one row per instant."""
         hops = np.arange(self._size // self._step, dtype=np.int64) * self._step
         return self._advance.floor(instants)[:, None] - hops[None, :]
 
@@ -245,19 +279,41 @@ class HoppingSlots:
 
 
 def check_trading_days(calendar: SessionCalendar, base: Timeframe, zone: str = "UTC") -> None:
-    """Raise ScheduleError if sessions of different trading days share a base bucket: its events cannot be told apart."""
-    base_buckets = buckets(base, zone)
+    """Check that no base bucket holds sessions of two trading dates: events of the two could not be told apart.
+
+    Args:
+        calendar: The sessions.
+        base: The finest timeframe of the query.
+        zone: Name of the time zone in which days begin.
+
+    Raises:
+        ScheduleError: Two sessions share a bucket; the message names a timeframe that separates all sessions.
+    """
     if not base.is_fixed or len(calendar.opens) < 2:
         return
-    same = calendar.group[1:] == calendar.group[:-1]
+    same_group = calendar.group[1:] == calendar.group[:-1]
     other_day = calendar.days[1:] != calendar.days[:-1]
-    shared = base_buckets.floor(calendar.opens[1:]) < base_buckets.ceil(calendar.closes[:-1])
-    found = np.flatnonzero(same & other_day & shared)
-    if len(found):
-        at = int(found[0])
-        name = calendar.name(int(calendar.group[at]))
-        close, open_ = from_instant(int(calendar.closes[at])), from_instant(int(calendar.opens[at + 1]))
-        raise ScheduleError(
-            f"key {name}: the session that closes at {close.isoformat()} and the one that opens at {open_.isoformat()} have "
-            f"different trading dates but share a {base} bucket; declare a finer timeframe, for example seconds=1"
-        )
+    neighbours = np.flatnonzero(same_group & other_day)
+    closes, opens = calendar.closes[neighbours], calendar.opens[neighbours + 1]
+    shared = np.flatnonzero(~_are_separated(closes, opens, base, zone))
+    if not len(shared):
+        return
+    first = int(shared[0])
+    close, open_ = from_instant(int(closes[first])), from_instant(int(opens[first]))
+    finer = [timeframe for timeframe in FINER if timeframe < base and _are_separated(closes, opens, timeframe, zone).all()]
+    advice = f"declare a finer timeframe, for example {max(finer)}" if finer else "correct one of them"
+    raise ScheduleError(
+        f"key {calendar.name(int(calendar.group[neighbours[first]]))}: the session that closes at {close.isoformat()} and the "
+        f"one that opens at {open_.isoformat()} have different trading dates but share a bucket of {base}; {advice}"
+    )
+
+
+FINER = tuple(map(Timeframe.parse, ("1s", "5s", "15s", "30s", "1m", "5m", "15m", "30m", "1h")))
+"""Timeframes that `check_trading_days` advises."""
+
+
+def _are_separated(closes: IntArray, opens: IntArray, timeframe: Timeframe, zone: str) -> np.ndarray:
+    """Return for each close and the open after it whether they lie in different buckets."""
+    grid = buckets(timeframe, zone)
+    separated: np.ndarray = grid.floor(opens) >= grid.ceil(closes)
+    return separated

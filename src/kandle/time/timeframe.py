@@ -1,4 +1,7 @@
-"""Timeframes, durations and instants: values and their texts, in microseconds since the epoch."""
+"""Timeframes, durations and instants as values and as texts.
+
+Inside kandle an instant is a number of microseconds since 1970-01-01 in UTC, and a duration a number of microseconds.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +30,7 @@ EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class Unit(Enum):
-    """Units of timeframes, finest first; the value is how the unit is printed."""
+    """Units of timeframes, finest first; the value is the unit's text."""
 
     SECOND = "s"
     MINUTE = "m"
@@ -54,10 +57,20 @@ COARSER = {Unit.SECOND: (60, Unit.MINUTE), Unit.MINUTE: (60, Unit.HOUR)}
 @total_ordering
 @dataclass(frozen=True, slots=True)
 class Timeframe:
-    """A length of bars: a whole number of seconds, minutes, hours, days, weeks or months.
+    """The length of bars: a whole number of seconds, minutes, hours, days, weeks or months.
 
-    60 seconds are 1 minute and equal to it; 24 hours are not 1 day, which can have 23 or 25, and 7 days not 1 week, which
-    begins on Monday.
+    60 seconds equal 1 minute. 24 hours do not equal 1 day, which may have 23 or 25 hours, and 7 days do not equal 1 week,
+    which begins on Monday. `Period` makes timeframes by the name of their unit.
+
+    Args:
+        value: How many units, 1 or more; at most 100 years.
+        unit: The unit.
+
+    Raises:
+        TimeframeError: The value is not a whole number from 1 on, or longer than 100 years.
+
+    Example:
+        `Timeframe.parse("5m") == Period.minutes(5) == Timeframe(300, Unit.SECOND)`
     """
 
     value: int
@@ -79,14 +92,24 @@ class Timeframe:
 
     @classmethod
     def parse(cls, text: str) -> Timeframe:
-        """The timeframe that a text such as `5m` names."""
-        found = re.fullmatch(r"\s*(\d+)\s*([a-z]+)\s*", str(text))
+        """Return the timeframe that a text names.
+
+        Args:
+            text: A number and one of the units s, m, h, d, wk, mo, such as `5m`.
+
+        Returns:
+            The timeframe.
+
+        Raises:
+            TimeframeError: The text is no timeframe.
+        """
+        match = re.fullmatch(r"\s*(\d+)\s*([a-z]+)\s*", str(text))
         units = {unit.value: unit for unit in Unit}
-        if found is None or found[2] not in units or int(found[1]) < 1:
+        if match is None or match[2] not in units or int(match[1]) < 1:
             raise TimeframeError(
                 f"{text!r} is not a timeframe; write a number and one of {', '.join(units)}, for example 1s, 5m, 1h, 1d, 1wk, 1mo"
             )
-        return cls(int(found[1]), units[found[2]])
+        return cls(int(match[1]), units[match[2]])
 
     def __str__(self) -> str:
         return f"{self.value}{self.unit.value}"
@@ -103,7 +126,7 @@ class Timeframe:
 
     @property
     def size(self) -> int:
-        """Length of every bucket in microseconds; TimeframeError for days, weeks and months."""
+        """Length of each bucket in microseconds; TimeframeError for days, weeks and months."""
         if not self.is_fixed:
             raise TimeframeError(f"{self} has no fixed size: its buckets follow the calendar")
         return self.nominal
@@ -115,35 +138,97 @@ class Timeframe:
 
 
 def as_timeframe(value: Timeframe | str) -> Timeframe:
-    """The timeframe itself, or the one that the text names."""
+    """Return a timeframe that may be given as text.
+
+    Args:
+        value: A timeframe, or its text such as `5m`.
+
+    Returns:
+        The timeframe.
+
+    Raises:
+        TimeframeError: The text is no timeframe.
+    """
     return value if isinstance(value, Timeframe) else Timeframe.parse(value)
 
 
 class Period:
-    """The reader's word for a timeframe: `Period.minutes(5)`."""
+    """Makes timeframes by the name of their unit.
+
+    Example:
+        `market.bars(Period.minutes(5))`
+    """
 
     @staticmethod
     def seconds(value: int) -> Timeframe:
+        """Return a timeframe of so many seconds.
+
+        Args:
+            value: How many, 1 or more.
+
+        Returns:
+            The timeframe.
+        """
         return Timeframe(value, Unit.SECOND)
 
     @staticmethod
     def minutes(value: int) -> Timeframe:
+        """Return a timeframe of so many minutes.
+
+        Args:
+            value: How many, 1 or more.
+
+        Returns:
+            The timeframe.
+        """
         return Timeframe(value, Unit.MINUTE)
 
     @staticmethod
     def hours(value: int) -> Timeframe:
+        """Return a timeframe of so many hours.
+
+        Args:
+            value: How many, 1 or more.
+
+        Returns:
+            The timeframe.
+        """
         return Timeframe(value, Unit.HOUR)
 
     @staticmethod
     def days(value: int) -> Timeframe:
+        """Return a timeframe of so many days.
+
+        Args:
+            value: How many, 1 or more.
+
+        Returns:
+            The timeframe.
+        """
         return Timeframe(value, Unit.DAY)
 
     @staticmethod
     def weeks(value: int) -> Timeframe:
+        """Return a timeframe of so many weeks.
+
+        Args:
+            value: How many, 1 or more.
+
+        Returns:
+            The timeframe.
+        """
         return Timeframe(value, Unit.WEEK)
 
     @staticmethod
     def months(value: int) -> Timeframe:
+        """Return a timeframe of so many months.
+
+        Args:
+            value: How many, 1 or more.
+
+        Returns:
+            The timeframe.
+        """
         return Timeframe(value, Unit.MONTH)
 
 
@@ -151,7 +236,18 @@ DURATION_UNITS = {"us": MICROSECOND, "ms": MILLISECOND, "s": SECOND, "m": MINUTE
 
 
 def parse_duration(value: str | timedelta) -> int:
-    """Microseconds of a duration such as `2s`, `200ms`, `1m30s` or a timedelta; a day has 24 hours."""
+    """Return the microseconds of a duration.
+
+    Args:
+        value: A timedelta, or a text of numbers with the units us, ms, s, m, h, d, such as `200ms` or `1m30s`. A day has 24
+            hours.
+
+    Returns:
+        Microseconds.
+
+    Raises:
+        TimeframeError: The text is no duration, or the duration is negative.
+    """
     if isinstance(value, timedelta):
         duration = value // timedelta(microseconds=1)
     else:
@@ -168,7 +264,14 @@ def parse_duration(value: str | timedelta) -> int:
 
 
 def duration_text(duration: int) -> str:
-    """Microseconds in the coarsest units that say it exactly, such as `1d12h`."""
+    """Return a duration as text, exactly and in the coarsest units, such as `1d12h`.
+
+    Args:
+        duration: Microseconds, 0 or more.
+
+    Returns:
+        The text, which `parse_duration` reads.
+    """
     parts = []
     for name, unit in reversed(DURATION_UNITS.items()):
         count, duration = divmod(duration, unit)
@@ -177,7 +280,17 @@ def duration_text(duration: int) -> str:
 
 
 def to_instant(moment: datetime) -> int:
-    """Microseconds since the epoch of an aware datetime."""
+    """Return the instant of a datetime.
+
+    Args:
+        moment: A datetime with a time zone.
+
+    Returns:
+        Microseconds since 1970-01-01 in UTC.
+
+    Raises:
+        TimeframeError: The datetime has no time zone.
+    """
     if moment.utcoffset() is None:
         raise TimeframeError(
             f"{moment!r} has no time zone; write datetime(..., tzinfo=timezone.utc) or .replace(tzinfo=ZoneInfo(...))"
@@ -186,15 +299,36 @@ def to_instant(moment: datetime) -> int:
 
 
 def from_instant(instant: int) -> datetime:
-    """The aware UTC datetime of microseconds since the epoch."""
+    """Return the datetime of an instant.
+
+    Args:
+        instant: Microseconds since 1970-01-01 in UTC.
+
+    Returns:
+        The datetime, in UTC.
+
+    Raises:
+        TimeframeError: The instant is outside of the years 1 to 9999.
+    """
     try:
         return EPOCH + timedelta(microseconds=instant)
     except OverflowError as error:
-        raise TimeframeError(f"{instant} us since 1970 is outside of the years 1 to 9999") from error
+        side = "before" if instant < 0 else "after"
+        raise TimeframeError(f"{duration_text(abs(instant))} {side} 1970 is outside of the years 1 to 9999") from error
 
 
 def parse_instant(text: str) -> int:
-    """Microseconds of an ISO 8601 text; a date is its midnight in UTC, and so is a time without a zone UTC."""
+    """Return the instant of an ISO 8601 text.
+
+    Args:
+        text: A date, which means its midnight in UTC, or a date with a time, in UTC unless the text names a zone.
+
+    Returns:
+        Microseconds since 1970-01-01 in UTC.
+
+    Raises:
+        TimeframeError: The text is not a point in time.
+    """
     try:
         if re.fullmatch(r"\d{4}-\d{2}-\d{2}", text):
             day = date.fromisoformat(text)

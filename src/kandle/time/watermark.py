@@ -1,4 +1,4 @@
-"""How far time has come in one partition, by what its events say."""
+"""The watermark: how far the event times of one partition have come."""
 
 from __future__ import annotations
 
@@ -11,13 +11,17 @@ BEFORE_ALL = int(np.iinfo(np.int64).min)
 
 
 class Watermark:
-    """The running maximum of event times, in microseconds."""
+    """The running maximum of event times.
+
+    Args:
+        value: Where it stands, in microseconds since the epoch; a snapshot continues where it was taken.
+    """
 
     def __init__(self, value: int = BEFORE_ALL) -> None:
         self.value = value
 
     def observe(self, instants: IntArray) -> IntArray:
-        """For each event the greatest time of all events before it, those of earlier batches included; then move on."""
+        """Return the watermark before each event, which is the latest time of all events before it; then move on."""
         before = np.empty(len(instants), np.int64)
         if len(instants):
             before[0] = self.value
@@ -26,5 +30,5 @@ class Watermark:
         return before
 
     def snapshot(self) -> int:
-        """The state; `Watermark(state)` goes on from there."""
+        """Return the state, from which `Watermark(state)` continues."""
         return self.value

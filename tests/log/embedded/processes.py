@@ -23,7 +23,7 @@ from tests.log.building import *
 def say(*words):
     print(*words, flush=True)
 
-def told():
+def instruction():
     return sys.stdin.readline().strip()
 
 path, *words = sys.argv[1:]

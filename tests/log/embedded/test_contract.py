@@ -125,17 +125,17 @@ class LocalContract(LogContract):
         cleaners = [aside(keep_clean) for _ in range(count)]
         writers = [aside(partial(fill, writer)) for writer in range(2)]
         try:
-            for each in writers:
-                result_of(each)
+            for writer in writers:
+                result_of(writer)
         finally:
             done.set()
-        for each in cleaners:
-            result_of(each)
+        for cleaner in cleaners:
+            result_of(cleaner)
         maintain_fully(log)
-        found = read_all(log, name)
-        assert offsets_of(found) == sorted(set(offsets_of(found)))
+        batches = read_all(log, name)
+        assert offsets_of(batches) == sorted(set(offsets_of(batches)))
         newest = {f"{writer}.{row % 90}": 59 * 200 + row for writer in range(2) for row in range(200)}
-        assert table_of(found) == newest
+        assert table_of(batches) == newest
         assert log.partitions(name)[0].end == 2 * 60 * 200
 
     @given(steps=st.lists(STEPS, min_size=15, max_size=60))
@@ -169,7 +169,9 @@ class Worker:
 
     def commit(self, results: str) -> None:
         assert self.consumer is not None
-        self.consumer.commit(positions_of(self.pending), [Write(results, each.partition, each.records) for each in self.pending])
+        self.consumer.commit(
+            positions_of(self.pending), [Write(results, batch.partition, batch.records) for batch in self.pending]
+        )
         self.pending = []
 
 

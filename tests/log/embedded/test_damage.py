@@ -34,12 +34,12 @@ Content = dict[int, list[tuple[int, int, int]]]
 
 def content(log: EmbeddedLog) -> Content:
     """All records of the topic."""
-    found: Content = {}
+    records: Content = {}
     for partition in range(PARTITIONS):
         batches = read_all(log, "topic", partition)
         times = [int(time) for batch in batches for time in batch.timestamps]
-        found[partition] = list(zip(offsets_of(batches), numbers_of(batches), times, strict=True))
-    return found
+        records[partition] = list(zip(offsets_of(batches), numbers_of(batches), times, strict=True))
+    return records
 
 
 @pytest.fixture(scope="module")
@@ -55,10 +55,10 @@ def sound(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Content]:
             log.append([write("topic", range(number * ROWS, (number + 1) * ROWS), partition)])
     consumer.commit({TopicPartition("topic", 0): 77, TopicPartition("topic", 1): 5})
     consumer.close()
-    found = content(log)
-    assert {partition: len(rows) for partition, rows in found.items()} == dict.fromkeys(range(PARTITIONS), APPENDS * ROWS)
+    records = content(log)
+    assert {partition: len(rows) for partition, rows in records.items()} == dict.fromkeys(range(PARTITIONS), APPENDS * ROWS)
     log.close()
-    return path, found
+    return path, records
 
 
 @pytest.fixture
@@ -87,14 +87,14 @@ def outcome(path: Path) -> Content | str:
         return str(error)
     try:
         problems = log.check()
-        found = content(log)
+        records = content(log)
         if log.topic("topic") != SPEC:
             return {}
     except StorageError as error:
         return str(error)
     finally:
         log.close()
-    return "; ".join(problems) or found
+    return "; ".join(problems) or records
 
 
 def assert_salvaged(path: Path, before: Content) -> tuple[int, tuple[str, ...]]:
@@ -133,9 +133,9 @@ def test_a_file_that_was_cut_is_an_error_by_name_and_repair_saves_the_rest(
     sound: tuple[Path, Content], damage: Damage, share: float
 ) -> None:
     path = damage(lambda data: data.__delitem__(slice(int(len(data) * share), None)))
-    found = outcome(path)
-    assert isinstance(found, str)
-    assert path.name in found or "topic" in found
+    result = outcome(path)
+    assert isinstance(result, str)
+    assert path.name in result or "topic" in result
     left, lost = assert_salvaged(path, sound[1])
     assert lost
     assert left >= ALL * (share - 0.35)
@@ -143,10 +143,10 @@ def test_a_file_that_was_cut_is_an_error_by_name_and_repair_saves_the_rest(
 
 def test_a_file_that_is_no_log_at_all_is_an_error_that_names_the_way_out(damage: Damage) -> None:
     path = damage(lambda data: data.__setitem__(slice(None), b"not a log " * 5000))
-    found = outcome(path)
-    assert isinstance(found, str)
-    assert str(path) in found
-    assert "repair" in found
+    result = outcome(path)
+    assert isinstance(result, str)
+    assert str(path) in result
+    assert "repair" in result
 
 
 def test_an_empty_file_is_a_new_log(damage: Damage) -> None:
@@ -156,9 +156,9 @@ def test_an_empty_file_is_a_new_log(damage: Damage) -> None:
     log.close()
 
 
-def flipped(data: bytearray, place: int, bit: int = 3) -> None:
+def flipped(data: bytearray, position: int, bit: int = 3) -> None:
     """Change one bit."""
-    data[place] ^= 1 << bit
+    data[position] ^= 1 << bit
 
 
 def overwritten(data: bytearray, start: int, content: bytes) -> None:
@@ -175,10 +175,10 @@ def places(path: Path, part: str) -> range:
     )
     index = database.execute("SELECT rootpage FROM sqlite_master WHERE name = 'batch_place'").fetchone()[0]
     database.close()
-    found = data.index(blob)
+    begin = data.index(blob)
     parts = {
-        "the records of an append": range(found, found + len(blob)),
-        "what is said of an append": range(found - 44, found),
+        "the records of an append": range(begin, begin + len(blob)),
+        "what is said of an append": range(begin - 44, begin),
         "the index": range(index * PAGE - 900, index * PAGE),
         "the topic": range(data.index(text.encode()), data.index(text.encode()) + len(text)),
         "the tables": range(PAGE - 1500, PAGE),
@@ -188,8 +188,8 @@ def places(path: Path, part: str) -> range:
 
 
 def test_changed_bytes_of_records_are_an_error_that_names_them(sound: tuple[Path, Content], damage: Damage) -> None:
-    place = places(sound[0], "the records of an append")[1000]
-    path = damage(lambda data: flipped(data, place))
+    position = places(sound[0], "the records of an append")[1000]
+    path = damage(lambda data: flipped(data, position))
     log = EmbeddedLog(path)
     (problem,) = log.check()
     assert "topic" in problem
@@ -220,15 +220,15 @@ def test_a_changed_bit_is_an_error_or_changes_nothing(
     chance = random.Random(part)
     where = places(sound[0], part)
     noticed, unnoticed = 0, []
-    for place in chance.sample(where, count):
+    for position in chance.sample(where, count):
         bit = chance.randrange(8)
-        path = damage(partial(flipped, place=place, bit=bit))
-        found = outcome(path)
-        noticed += isinstance(found, str)
-        if not isinstance(found, str) and found != sound[1]:
-            unnoticed.append(place - where.start)
+        path = damage(partial(flipped, position=position, bit=bit))
+        result = outcome(path)
+        noticed += isinstance(result, str)
+        if not isinstance(result, str) and result != sound[1]:
+            unnoticed.append(position - where.start)
         left, _ = assert_salvaged(path, sound[1])
-        assert left >= kept, f"{ALL - left} records are lost for one byte at {place - where.start} of {part}"
+        assert left >= kept, f"{ALL - left} records are lost for one byte at {position - where.start} of {part}"
         shutil.rmtree(path)
     assert not unnoticed, f"these bytes of {part} had a bit changed and nobody noticed: {unnoticed}"
     assert noticed
@@ -247,8 +247,8 @@ def test_a_page_of_nothing_in_the_middle_is_noticed_and_the_rest_is_saved(sound:
     size = (sound[0] / "log.db").stat().st_size
     for start in [*range(0, 12 * PAGE, PAGE), *range(12 * PAGE, size, 4 * PAGE)]:
         path = damage(partial(overwritten, start=start, content=bytes(PAGE)))
-        found = outcome(path)
-        assert isinstance(found, str) or found == sound[1], f"the page at {start} is empty and nobody noticed"
+        result = outcome(path)
+        assert isinstance(result, str) or result == sound[1], f"the page at {start} is empty and nobody noticed"
         if start:
             assert_salvaged(path, sound[1])
 
@@ -283,7 +283,7 @@ consumer.poll(1000, 1)
 @pytest.mark.parametrize("use", USERS)
 def test_a_log_that_another_process_has_open_is_not_repaired(sound: tuple[Path, Content], damage: Damage, use: str) -> None:
     path = damage(lambda data: None)
-    other = Process(path, USERS[use] + "\nsay('ready')\ntold()")
+    other = Process(path, USERS[use] + "\nsay('ready')\ninstruction()")
     assert other.heard() == "ready"
     with pytest.raises(StorageError, match="in use"):
         repair(path)
@@ -296,7 +296,7 @@ import os
 for number in range(30):
     log.append([write("topic", range(number * 50, (number + 1) * 50))])
 say("ready")
-told()
+instruction()
 """
 
 
@@ -346,7 +346,7 @@ try:
 except StorageError as error:
     say(written, isinstance(error, OSError), error)
 say(numbers_of(read_all(log, "topic")) == list(range(written)))
-told()
+instruction()
 resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
 for _ in range(20):
     append()
@@ -372,7 +372,7 @@ def test_a_full_disk_loses_nothing_acknowledged_and_writing_goes_on_when_there_i
     for topic in ("topic", "copies"):
         assert numbers_of(read_all(log, topic)) == list(range(int(written)))
     assert log.check() == []
-    writer.tell("there is room")
+    writer.tell("go on")
     expected = list(range(int(writer.heard())))
     assert len(expected) == int(written) + 20 * 20
     for topic in ("topic", "copies"):
@@ -413,7 +413,7 @@ def test_the_file_does_not_grow_for_ever_when_old_records_go(tmp_path: Path) -> 
         clock.ahead += 10_000_000
         if number % 10 == 9:
             log.maintain()
-            size = max(size, sum(each.stat().st_size for each in (tmp_path / "log").glob("log.db*")))
+            size = max(size, sum(file.stat().st_size for file in (tmp_path / "log").glob("log.db*")))
             assert log.partitions("bytes")[0].bytes <= limit
             assert log.partitions("time")[0].rows <= 7 * 25
     assert sum(len(batch) for batch in read_all(log, "bytes")) > 0

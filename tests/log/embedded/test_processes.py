@@ -58,8 +58,8 @@ def start(path: Path, log: EmbeddedLog) -> Iterator[Start]:
         return started[-1]
 
     yield process
-    for each in started:
-        each.kill()
+    for running in started:
+        running.kill()
 
 
 def join(log: EmbeddedLog, member: str, lease: int = 10 * MINUTE, listener: Recorder | None = None) -> Consumer:
@@ -67,7 +67,7 @@ def join(log: EmbeddedLog, member: str, lease: int = 10 * MINUTE, listener: Reco
 
 
 ECHO = """
-while line := told():
+while line := instruction():
     number = int(line)
     say(numbers_of(read_all(log, "topic")))
     log.append([write("topic", [number])])
@@ -95,7 +95,7 @@ def test_a_topic_that_another_process_made_or_widened_is_known(log: EmbeddedLog,
 from tests.log.contract_topics import VENUE
 log.ensure(topic_spec("topic"))
 say("made")
-told()
+instruction()
 log.ensure(topic_spec("topic", columns=(*COLUMNS, VENUE)))
 say("widened")
 """
@@ -175,9 +175,9 @@ def test_records_of_a_commit_wake_a_reader_in_another_process(log: EmbeddedLog, 
     other = start(WAITER)
     assert other.heard() == "waiting"
     consumer = log.consumer(GroupSpec("source", ("source",), "one", lease=10 * MINUTE))
-    place = TopicPartition("source", 0)
-    settle_on([consumer], [place])
-    consumer.commit({place: 0}, [write("topic", [7])])
+    partition = TopicPartition("source", 0)
+    settle_on([consumer], [partition])
+    consumer.commit({partition: 0}, [write("topic", [7])])
     assert other.heard() == "[7]"
     consumer.close()
 
@@ -185,7 +185,7 @@ def test_records_of_a_commit_wake_a_reader_in_another_process(log: EmbeddedLog, 
 MEMBER = """
 listener = Recorder("other")
 consumer = log.consumer(GroupSpec("group", ("topic",), "other", lease=int(words[0])), listener)
-while line := told():
+while line := instruction():
     try:
         if line == "poll":
             say(numbers_of(consumer.poll(10_000, 100)))
