@@ -140,14 +140,14 @@ samples = st.lists(
 
 def by_python(events: Sequence[Sample]) -> dict[str, Any]:
     """The statistics of one bucket."""
-    in_time = sorted(events, key=lambda each: each.at)
-    amounts = [each.amount for each in in_time if each.amount is not None]
-    wides = [each.wide for each in events if each.wide is not None]
-    texts = [each.text for each in events if each.text is not None]
-    wholes = [each.whole for each in events]
-    reals = [each.real for each in events if each.real is not None]
-    weighed = [(each.amount, each.weight) for each in events if each.amount is not None]
-    weight = sum(each for _, each in weighed)
+    in_time = sorted(events, key=lambda event: event.at)
+    amounts = [event.amount for event in in_time if event.amount is not None]
+    wides = [event.wide for event in events if event.wide is not None]
+    texts = [event.text for event in events if event.text is not None]
+    wholes = [event.whole for event in events]
+    reals = [event.real for event in events if event.real is not None]
+    weighed = [(event.amount, event.weight) for event in events if event.amount is not None]
+    weight = sum(event for _, event in weighed)
     with localcontext() as context:
         context.prec = 200
         return {
@@ -187,11 +187,11 @@ def bars_of(batches: Sequence[Sequence[Sample]], gaps: Gaps = Gaps.SKIP) -> dict
     pipeline = Pipeline(plan(_with_gaps(gaps)))
     for batch in batches:
         pipeline.process(mapping(entity_model(Sample)).to_frame(batch))
-    found: dict[str, list[Statistic]] = {}
+    bars: dict[str, list[Statistic]] = {}
     for finals in pipeline.finish(pipeline.newest + 1):
         objects = mapping(entity_model(Statistic)).from_frame(finals.bars)
-        found.setdefault(finals.plan.name, []).extend(objects)
-    return found
+        bars.setdefault(finals.plan.name, []).extend(objects)
+    return bars
 
 
 def _with_gaps(gaps: Gaps) -> Any:
@@ -210,16 +210,16 @@ def test_every_aggregate_of_every_timeframe_is_that_of_the_events(events: list[S
     """Events come in any order; by event time, events of the same time keep theirs."""
     edges = [0, *sorted(cut % (len(events) + 1) for cut in cuts), len(events)]
     try:
-        found = bars_of([events[low:high] for low, high in pairwise(edges)])
+        bars = bars_of([events[low:high] for low, high in pairwise(edges)])
     except DataError as error:
         assert "38 digits" in str(error) or "does not fit" in str(error)
-        assert abs(sum(int(each.wide.scaleb(10)) for each in events if each.wide is not None)) >= 10**37
+        assert abs(sum(int(event.wide.scaleb(10)) for event in events if event.wide is not None)) >= 10**37
         return
     for name, minutes in (("1m", 1), ("5m", 5), ("1h", 60)):
-        starts = sorted({start_of(each.at, minutes) for each in events})
-        assert [bar.start for bar in found[name]] == starts
-        for bar in found[name]:
-            expected = by_python([each for each in events if start_of(each.at, minutes) == bar.start])
+        starts = sorted({start_of(event.at, minutes) for event in events})
+        assert [bar.start for bar in bars[name]] == starts
+        for bar in bars[name]:
+            expected = by_python([event for event in events if start_of(event.at, minutes) == bar.start])
             assert {field: getattr(bar, field) for field in expected} == expected, name
 
 
@@ -271,15 +271,18 @@ def test_a_gap_adds_nothing_to_its_parent_unless_all_children_are_gaps() -> None
 
 def test_a_sum_that_no_field_can_hold_is_an_error_that_names_the_expression() -> None:
     events = [Sample(START, wide=Decimal(10**28 - 1)) for _ in range(2)]
-    # Columns are computed beside each other: whichever fails first is named.
+    # Columns are computed beside event other: whichever fails first is named.
     with pytest.raises(KandleError, match=r"f\.(sum|avg)\(Sample\.wide\).*more than 38 digits"):
         bars_of([events])
 
 
-def test_an_int_sum_beyond_64_bits_is_an_error() -> None:
+def test_an_int_sum_beyond_64_bits_is_an_error_that_names_the_expression_and_no_column_of_the_engine() -> None:
     events = [Sample(START, whole=2**62) for _ in range(2)]
-    with pytest.raises(DataError, match="does not fit"):
+    with pytest.raises(
+        DataError, match=r"^f\.(sum|avg)\(Sample\.whole\) does not fit its type: 9223372036854775808 cannot"
+    ) as error:
         bars_of([events])
+    assert "_" not in str(error.value)
 
 
 def test_the_event_that_came_last_is_that_of_the_last_batch_whatever_its_time() -> None:
@@ -307,9 +310,9 @@ def test_sums_that_leave_64_bits_on_the_way_come_back_exact() -> None:
 
 def test_doubles_do_not_lose_their_spread_in_large_values() -> None:
     events = [Sample(START, real=1e9 + step) for step in (0.0, 0.1, 0.2)]
-    found = bars_of([[event] for event in events])["1m"][0].real_spread
-    assert found is not None
-    assert math.isclose(found, 0.1, rel_tol=1e-4)
+    spread = bars_of([[event] for event in events])["1m"][0].real_spread
+    assert spread is not None
+    assert math.isclose(spread, 0.1, rel_tol=1e-4)
 
 
 def test_partials_do_not_change_the_bars_of_a_timeframe_when_they_are_merged_early() -> None:

@@ -74,11 +74,11 @@ def hits(*rows: tuple[str, float] | tuple[str, float, int]) -> Any:
     return mapping(entity_model(Hit)).to_frame(objects)
 
 
-def shown(found: Sequence[Finals] | Any) -> list[tuple[str, str, str, int, int]]:
+def shown(all_finals: Sequence[Finals] | Any) -> list[tuple[str, str, str, int, int]]:
     """(timeframe, page, start, hits, total) in the order in which they came out."""
     return [
         (finals.plan.name, page.page, page.start.strftime("%H:%M"), page.hits, page.total)
-        for finals in found
+        for finals in all_finals
         for page in mapping(entity_model(Page)).from_frame(finals.bars)
     ]
 
@@ -276,10 +276,10 @@ def test_a_long_silence_is_filled_in_steps(monkeypatch: pytest.MonkeyPatch) -> N
     pipeline = Pipeline(plan(tumbling(minutes=(1, 5))))
     pipeline.process(hits(("a", 0), ("b", 0)))
     pipeline.process(hits(("a", 6000)))
-    found = list(pipeline.finish(at(6001)))
-    assert max(finals.bars.height for finals in found) <= 12
-    assert sum(finals.bars.height for finals in found if finals.plan.name == "1m") == 2 * 101
-    assert sum(int(finals.gaps.sum()) for finals in found if finals.plan.name == "1m") == 2 * 101 - 3
+    all_finals = list(pipeline.finish(at(6001)))
+    assert max(finals.bars.height for finals in all_finals) <= 12
+    assert sum(finals.bars.height for finals in all_finals if finals.plan.name == "1m") == 2 * 101
+    assert sum(int(finals.gaps.sum()) for finals in all_finals if finals.plan.name == "1m") == 2 * 101 - 3
 
 
 def test_a_time_that_must_be_wrong_does_not_fill_a_disk() -> None:

@@ -159,9 +159,9 @@ CASES: list[tuple[str, Callable[[Any], Any], Any]] = [
 
 @pytest.mark.parametrize(("function", "expected"), [case[1:] for case in CASES], ids=[case[0] for case in CASES])
 def test_value(function: Callable[[Any], Any], expected: Any) -> None:
-    found = value(function)
-    assert found == expected
-    assert type(found) is type(expected)
+    computed = value(function)
+    assert computed == expected
+    assert type(computed) is type(expected)
 
 
 @pytest.mark.parametrize(("name", "function"), [case[:2] for case in CASES], ids=[case[0] for case in CASES])
@@ -255,6 +255,6 @@ def test_constants_of_more_than_28_digits_are_taken_as_they_are() -> None:
 
 
 def test_columns_keep_their_length_when_all_arguments_are_constants() -> None:
-    found = values(lambda t: f.coalesce(t.s, "none"), Row(), EMPTY, Row(s=""))
-    assert found == ["Hello", "none", ""]
-    assert isinstance(pl.Series(found), pl.Series)
+    computed = values(lambda t: f.coalesce(t.s, "none"), Row(), EMPTY, Row(s=""))
+    assert computed == ["Hello", "none", ""]
+    assert isinstance(pl.Series(computed), pl.Series)

@@ -120,7 +120,7 @@ def engine_rows(query: QueryModel, events: Sequence[Row]) -> tuple[CompiledQuery
     compiled = CompiledQuery(query)
     frame = mapping(MODEL).to_frame(events).with_row_index(OFFSET).with_columns(pl.col(OFFSET).cast(pl.Int64))
     prepared = frame.select(compiled.time.alias(TIME), OFFSET, *compiled.keys, *compiled.arguments)
-    state = compiled.collected(prepared.sort(TIME, maintain_order=True), ["_k0"])
+    state = compiled.collect(prepared.sort(TIME, maintain_order=True), ["_k0"])
     return compiled, state.with_columns(_start=0, _opened=0, _end=60_000_000)
 
 

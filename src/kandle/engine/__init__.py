@@ -1,1 +1,1 @@
-"""A query computed on columns: expressions, aggregates, bars, and the pipeline of a partition. No input or output."""
+"""A query computed on columns: expressions, aggregates, bars, and the pipeline of a partition. No I/O."""

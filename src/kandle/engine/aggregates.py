@@ -1,11 +1,11 @@
-"""The algebra of aggregates in columns: what is kept of a bucket's events, how two such values merge, what comes out.
+"""Aggregates in columns: what is kept of the events of a bucket, how two such states merge, and the result.
 
-A *partial* is a column of the state: `collect` makes it from the events of a bucket, `merge` from partials of the same bucket
-(or from the children of a rolled-up one). `finish` gives the value of a bucket with events; `empty` gives that of a
-bucket without any, from the last values seen of the aggregate's arguments.
+A *partial* is a column of the state: `collect` makes it from the events of a bucket, `merge` from partials of
+the same bucket (or from the children of a rolled-up one). `finish` gives the value of a bucket with events;
+`empty` gives that of a bucket without any, from the last values seen of the aggregate's arguments.
 
-Events stand in the order (event time, offset) when they are collected. Partials stand in the order in which their events
-came; `merge` needs them in time order, `merge_unordered` does not and is slower.
+Events stand in the order (event time, offset) when they are collected. Partials stand in the order in which
+their events came; `merge` needs them in time order, `merge_unordered` does not and is slower.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Any
 import polars as pl
 
 from kandle.engine import decimals
-from kandle.engine.decimals import HALVES, WIDE, digits, is_exact, narrowed, wide
+from kandle.engine.decimals import HALVES, WIDE, decimal_type, is_exact, narrow, wide
 from kandle.engine.expressions import convert
 from kandle.model.types import NARROW_PRECISION, DataType, DecimalType, FloatType, IntegerType
 from kandle.query.nodes import Aggregate, describe
@@ -38,15 +38,15 @@ class Partial:
     merge: pl.Expr
     merge_unordered: pl.Expr | None = None
 
-    def merged(self, *, in_order: bool) -> pl.Expr:
-        """How this column merges within a group of partials."""
+    def merge_expression(self, *, in_order: bool) -> pl.Expr:
+        """Return the expression that merges this column within a group of partials."""
         expression = self.merge if in_order or self.merge_unordered is None else self.merge_unordered
         return expression.alias(self.name)
 
 
 @dataclass(frozen=True, slots=True)
 class Argument:
-    """An aggregate's argument as a column of the prepared events."""
+    """An argument of an aggregate, as a column of the prepared events."""
 
     column: str
     type: DataType
@@ -59,7 +59,7 @@ class Argument:
 
 @dataclass(frozen=True, slots=True)
 class Accumulator:
-    """What one aggregate keeps and how its value comes out."""
+    """The state that one aggregate keeps, and how its value comes out of it."""
 
     partials: tuple[Partial, ...]
     finish: pl.Expr
@@ -76,58 +76,64 @@ TIMES = (
 Builder = Callable[[Aggregate, Sequence[Argument]], Accumulator]
 
 
-def carried(argument: Argument) -> str:
-    """Name of the column that holds the last value seen of an argument, up to a bucket's end."""
+def carried_column(argument: Argument) -> str:
+    """Return the name of the column with the latest value of an argument up to a bucket's end."""
     return f"_carried{argument.column}"
 
 
 def _carry(argument: Argument) -> pl.Expr:
-    return pl.col(carried(argument))
+    return pl.col(carried_column(argument))
 
 
-def _at_least(name: str, order: str) -> pl.Expr:
-    """The value where the order is least; of several the first."""
+def _at_minimum(name: str, order: str) -> pl.Expr:
+    """Return the value where the order is smallest; of several the first."""
     return pl.col(name).filter(pl.col(order) == pl.col(order).min()).first()
 
 
-def _at_greatest(name: str, order: str) -> pl.Expr:
-    """The value where the order is greatest; of several the last."""
+def _at_maximum(name: str, order: str) -> pl.Expr:
+    """Return the value where the order is largest; of several the last."""
     return pl.col(name).filter(pl.col(order) == pl.col(order).max()).last()
 
 
-def _known(column: str, argument: Argument) -> pl.Expr:
-    """The column where the argument is not NULL."""
+def _where_known(column: str, argument: Argument) -> pl.Expr:
+    """Return the column where the argument is not NULL."""
     return pl.col(column).filter(argument.value.is_not_null()) if argument.nullable else pl.col(column)
 
 
 def first_partials(argument: Argument) -> tuple[Partial, ...]:
-    """Value of the earliest event, and its time where NULLs make that differ from the bucket's first event."""
+    """Return partials with the value of the earliest event.
+
+    They hold its time too, where NULLs can make that differ from the time of the bucket's first event.
+    """
     name = f"_first{argument.column}"
     if not argument.nullable:
-        return (*TIMES, Partial(name, argument.value.first(), pl.col(name).first(), _at_least(name, FIRST_TIME)))
+        return (*TIMES, Partial(name, argument.value.first(), pl.col(name).first(), _at_minimum(name, FIRST_TIME)))
     time = f"{name}_time"
     return (
         *TIMES,
-        Partial(name, argument.value.drop_nulls().first(), pl.col(name).drop_nulls().first(), _at_least(name, time)),
-        Partial(time, _known(TIME, argument).min(), pl.col(time).min()),
+        Partial(name, argument.value.drop_nulls().first(), pl.col(name).drop_nulls().first(), _at_minimum(name, time)),
+        Partial(time, _where_known(TIME, argument).min(), pl.col(time).min()),
     )
 
 
 def last_partials(argument: Argument) -> tuple[Partial, ...]:
-    """Value of the latest event, and its time where NULLs make that differ from the bucket's last event."""
+    """Return partials with the value of the latest event.
+
+    They hold its time too, where NULLs can make that differ from the time of the bucket's last event.
+    """
     name = f"_last{argument.column}"
     if not argument.nullable:
-        return (*TIMES, Partial(name, argument.value.last(), pl.col(name).last(), _at_greatest(name, LAST_TIME)))
+        return (*TIMES, Partial(name, argument.value.last(), pl.col(name).last(), _at_maximum(name, LAST_TIME)))
     time = f"{name}_time"
     return (
         *TIMES,
-        Partial(name, argument.value.drop_nulls().last(), pl.col(name).drop_nulls().last(), _at_greatest(name, time)),
-        Partial(time, _known(TIME, argument).max(), pl.col(time).max()),
+        Partial(name, argument.value.drop_nulls().last(), pl.col(name).drop_nulls().last(), _at_maximum(name, time)),
+        Partial(time, _where_known(TIME, argument).max(), pl.col(time).max()),
     )
 
 
 def last_column(argument: Argument) -> str:
-    """Name of the partial that holds the value of the latest event."""
+    """Return the name of the partial that holds the value of the latest event."""
     return f"_last{argument.column}"
 
 
@@ -142,13 +148,13 @@ def _last(node: Aggregate, arguments: Sequence[Argument]) -> Accumulator:
 
 
 def _by_offset(prefix: str, extreme: Callable[[pl.Expr], pl.Expr], at: Callable[[str, str], pl.Expr]) -> Builder:
-    """First or last event in the order of the log, whatever its event time."""
+    """Return the builder of the first or last event in the order of the log, whatever its event time."""
 
     def build(node: Aggregate, arguments: Sequence[Argument]) -> Accumulator:
         argument = arguments[0]
         name = f"_{prefix}_offset{argument.column}"
         offset = f"{name}_at"
-        chosen = extreme(_known(OFFSET, argument))
+        chosen = extreme(_where_known(OFFSET, argument))
         value = Partial(name, argument.value.filter(pl.col(OFFSET) == chosen).first(), at(name, offset))
         order = Partial(offset, chosen, extreme(pl.col(offset)))
         return Accumulator((value, order), pl.col(name), _carry(argument), (argument,))
@@ -167,25 +173,25 @@ def _extreme(prefix: str, choose: Callable[[pl.Expr], pl.Expr]) -> Builder:
 
 
 def _sum_of(argument: Argument, label: str) -> tuple[tuple[Partial, ...], pl.Expr]:
-    """Partials of an exact (or float) sum and the sum in them: 128 bits wide where the type is exact."""
+    """Return the partials of a sum and the sum in them, which is 128 bits wide where the type is exact."""
     name = f"_sum{argument.column}"
     if isinstance(argument.type, FloatType):
         return (Partial(name, argument.value.sum(), pl.col(name).sum()),), pl.col(name)
     value = argument.value.cast(WIDE)
-    if isinstance(argument.type, IntegerType) or digits(argument.type).precision <= NARROW_PRECISION:
+    if isinstance(argument.type, IntegerType) or decimal_type(argument.type).precision <= NARROW_PRECISION:
         return (Partial(name, value.sum(), pl.col(name).sum()),), pl.col(name)
     high, low = f"{name}_high", f"{name}_low"
     partials = (
         Partial(high, (value // wide(HALVES)).sum(), pl.col(high).sum()),
         Partial(low, (value % wide(HALVES)).sum(), pl.col(low).sum()),
     )
-    return partials, decimals.joined_halves(pl.col(high), pl.col(low), label)
+    return partials, decimals.join_halves(pl.col(high), pl.col(low), label)
 
 
 def _sum(node: Aggregate, arguments: Sequence[Argument]) -> Accumulator:
     partials, total = _sum_of(arguments[0], describe(node))
     if is_exact(node.type):
-        total = narrowed(total, node.type)
+        total = narrow(total, node.type)
     return Accumulator(partials, total, pl.lit(0, dtype=node.type.physical))
 
 
@@ -202,10 +208,10 @@ def _count(node: Aggregate, arguments: Sequence[Argument]) -> Accumulator:
 
 
 def _carry_as(node: Aggregate, argument: Argument) -> pl.Expr:
-    """The carried value in the aggregate's own type, rounded where that has fewer decimals."""
+    """Return the carried value in the aggregate's own type, rounded where that has fewer digits."""
     if isinstance(node.type, DecimalType) and is_exact(argument.type):
-        shift = node.type.scale - digits(argument.type).scale
-        return narrowed(decimals.divided(_carry(argument), wide(1), shift, describe(node)), node.type)
+        shift = node.type.scale - decimal_type(argument.type).scale
+        return narrow(decimals.divide(_carry(argument), wide(1), shift, describe(node)), node.type)
     return convert(_carry(argument), argument.type, node.type, describe(node))
 
 
@@ -214,21 +220,24 @@ def _average(node: Aggregate, arguments: Sequence[Argument]) -> Accumulator:
     partials, total = _sum_of(argument, describe(node))
     count = _count_of(argument)
     if isinstance(node.type, DecimalType):
-        shift = node.type.scale - digits(argument.type).scale
-        mean = narrowed(decimals.divided(total, pl.col(count.name), shift, describe(node)), node.type)
+        shift = node.type.scale - decimal_type(argument.type).scale
+        mean = narrow(decimals.divide(total, pl.col(count.name), shift, describe(node)), node.type)
     else:
         mean = total.cast(pl.Float64) / pl.when(pl.col(count.name) > 0).then(pl.col(count.name))
     return Accumulator((*partials, count), mean, _carry_as(node, argument), (argument,))
 
 
 def _weighted_average(node: Aggregate, arguments: Sequence[Argument]) -> Accumulator:
-    """sum(x * w) / sum(w): composed of two sums; `product` is prepared beside the arguments, NULL where either is."""
+    """Return sum(x * w) / sum(w), made of two sums.
+
+    `product` is prepared beside the arguments and NULL where either is.
+    """
     value, weight, product = arguments
     products, numerator = _sum_of(product, describe(node))
     weights, denominator = _sum_of(weight, describe(node))
     if isinstance(node.type, DecimalType):
-        shift = node.type.scale + digits(weight.type).scale - digits(product.type).scale
-        mean = narrowed(decimals.divided(numerator, denominator, shift, describe(node)), node.type)
+        shift = node.type.scale + decimal_type(weight.type).scale - decimal_type(product.type).scale
+        mean = narrow(decimals.divide(numerator, denominator, shift, describe(node)), node.type)
     else:
         divisor = denominator.cast(pl.Float64)
         mean = numerator.cast(pl.Float64) / pl.when(divisor != 0).then(divisor)
@@ -244,20 +253,23 @@ def _count_distinct(node: Aggregate, arguments: Sequence[Argument]) -> Accumulat
 
 
 def _deviation(sample: bool) -> Builder:
-    """Standard deviation: exact until the last square root for integers and decimals of up to 18 digits."""
+    """Return the builder of a standard deviation.
+
+    For integers and decimals of up to 18 digits it is exact until the last square root.
+    """
 
     def build(node: Aggregate, arguments: Sequence[Argument]) -> Accumulator:
         argument = arguments[0]
         of_one = pl.lit(None, dtype=pl.Float64) if sample else pl.when(_carry(argument).is_not_null()).then(0.0)
-        narrow = is_exact(argument.type) and argument.type.physical == pl.Int64
-        partials, value = _exact_squares(argument, sample) if narrow else _moments(argument, sample)
+        is_narrow = is_exact(argument.type) and argument.type.physical == pl.Int64
+        partials, value = (_exact_squares if is_narrow else _moments)(argument, sample, describe(node))
         return Accumulator(partials, value, of_one, (argument,))
 
     return build
 
 
-def _exact_squares(argument: Argument, sample: bool) -> tuple[tuple[Partial, ...], pl.Expr]:
-    sums, total = _sum_of(argument, argument.column)
+def _exact_squares(argument: Argument, sample: bool, label: str) -> tuple[tuple[Partial, ...], pl.Expr]:
+    sums, total = _sum_of(argument, label)
     count = _count_of(argument)
     high, low = f"_squares_high{argument.column}", f"_squares_low{argument.column}"
     square = argument.value.cast(WIDE) * argument.value.cast(WIDE)
@@ -267,7 +279,7 @@ def _exact_squares(argument: Argument, sample: bool) -> tuple[tuple[Partial, ...
         Partial(high, (square // wide(HALVES)).sum(), pl.col(high).sum()),
         Partial(low, (square % wide(HALVES)).sum(), pl.col(low).sum()),
     )
-    unit = 10 ** digits(argument.type).scale
+    unit = 10 ** decimal_type(argument.type).scale
 
     def deviation(frame: pl.Series) -> pl.Series:
         rows = zip(*[frame.struct.field(name).to_list() for name in frame.struct.fields], strict=True)
@@ -278,7 +290,10 @@ def _exact_squares(argument: Argument, sample: bool) -> tuple[tuple[Partial, ...
 
 
 def _root(row: tuple[Any, ...], unit: int, sample: bool) -> float | None:
-    """sqrt((n * sum(x^2) - sum(x)^2) / (n * (n - 1))) for a sample, / n^2 for a population; NULL where n is too small."""
+    """Return the standard deviation from exact sums; NULL where there are too few values.
+
+    sqrt((n * sum(x^2) - sum(x)^2) / (n * (n - 1))) for a sample, / n^2 for a population.
+    """
     count, total, high, low = row
     if not count or (sample and count < 2):
         return None
@@ -286,10 +301,10 @@ def _root(row: tuple[Any, ...], unit: int, sample: bool) -> float | None:
     return math.sqrt((count * squares - total * total) / (count * (count - sample))) / unit
 
 
-def _moments(argument: Argument, sample: bool) -> tuple[tuple[Partial, ...], pl.Expr]:
-    """Count, mean and sum of squared deviations, merged by Chan, Golub and LeVeque's pairwise formula."""
+def _moments(argument: Argument, sample: bool, label: str) -> tuple[tuple[Partial, ...], pl.Expr]:
+    """Return count, mean and sum of squared deviations, merged by Chan, Golub and LeVeque's pairwise formula."""
     mean, spread, count = f"_mean{argument.column}", f"_spread{argument.column}", _count_of(argument)
-    value = convert(argument.value, argument.type, FloatType(), argument.column)
+    value = convert(argument.value, argument.type, FloatType(), label)
     total = pl.col(count.name).sum()
     middle = (pl.col(mean) * pl.col(count.name)).sum() / pl.when(total > 0).then(total)
     between = (pl.col(count.name) * (pl.col(mean) - middle).pow(2)).sum()
@@ -310,8 +325,8 @@ AGGREGATES: dict[str, Builder] = {
     "sum": _sum,
     "count": _count,
     "avg": _average,
-    "first_by_offset": _by_offset("first", pl.Expr.min, _at_least),
-    "last_by_offset": _by_offset("last", pl.Expr.max, _at_greatest),
+    "first_by_offset": _by_offset("first", pl.Expr.min, _at_minimum),
+    "last_by_offset": _by_offset("last", pl.Expr.max, _at_maximum),
     "count_distinct": _count_distinct,
     "stddev": _deviation(sample=True),
     "stddev_population": _deviation(sample=False),

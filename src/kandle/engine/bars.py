@@ -1,94 +1,101 @@
-"""Rows of buckets become bars: the columns of the target entity, in the order in which they come out."""
+"""From rows of buckets to bars: the columns of the target entity, in the order in which they are emitted."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Any, NoReturn
 
 import numpy as np
 import polars as pl
 
 from kandle.engine.aggregates import FIRST_TIME, Partial
-from kandle.engine.compiled import COMPLETE, GAP, OPENED, CompiledQuery
+from kandle.engine.compiled import COMPLETE, GAP, CompiledQuery
+from kandle.engine.expressions import END, OPENED
 from kandle.engine.operator import BarOperator
 from kandle.engine.state import KEY, START, KeyTable, merge_partials
 from kandle.errors import DataError
 from kandle.model.entity import EntityModel, FieldModel
-from kandle.model.types import DecimalType, StringType
+from kandle.model.types import EXACT, DecimalType, StringType
 from kandle.plan.plan import BarPlan
 
 
 def check_fit(entity: EntityModel, bars: pl.DataFrame) -> None:
-    """Raise DataError for the first value that is too large, too long or missing; names entity, field, value and bar."""
+    """Raise DataError for the first value that is too large, too long or missing.
+
+    The message names entity, field, value and the key of the bar.
+    """
     if bars.is_empty():
         return
-    for found in entity.fields:
-        if not found.nullable and bars[found.name].null_count():
-            _refuse(entity, found, "is NULL, but the field is not Optional", bars.filter(pl.col(found.name).is_null()))
-        if isinstance(found.type, DecimalType):
-            _check_digits(entity, found, bars)
-        if isinstance(found.type, StringType) and found.type.max_length is not None:
-            too_long = bars[found.name].str.len_chars() > found.type.max_length
+    for field in entity.fields:
+        if not field.nullable and bars[field.name].null_count():
+            _refuse(entity, field, "is NULL, but the field is not Optional", bars.filter(pl.col(field.name).is_null()))
+        if isinstance(field.type, DecimalType):
+            _check_digits(entity, field, bars)
+        if isinstance(field.type, StringType) and field.type.max_length is not None:
+            too_long = bars[field.name].str.len_chars() > field.type.max_length
             if too_long.any():
-                _refuse(entity, found, f"is longer than {found.type.max_length} characters", bars.filter(too_long))
+                _refuse(entity, field, f"is longer than {field.type.max_length} characters", bars.filter(too_long))
 
 
-def _check_digits(entity: EntityModel, found: FieldModel, bars: pl.DataFrame) -> None:
-    assert isinstance(found.type, DecimalType)
-    values = bars[found.name]
-    # Two extremes are found faster than each value is compared, and almost always that is all.
+def _check_digits(entity: EntityModel, field: FieldModel, bars: pl.DataFrame) -> None:
+    assert isinstance(field.type, DecimalType)
+    values = bars[field.name]
+    # Two extremes are field faster than each value is compared, and almost always that is all.
     extremes: tuple[Any, Any] = values.min(), values.max()
     low, high = extremes
-    least, greatest = found.type.bounds
+    least, greatest = field.type.bounds
     if low is None or (least <= low and high <= greatest):
         return
     limit = pl.lit(greatest, dtype=pl.Int128)
-    _refuse(entity, found, f"does not fit {found.type}", bars.filter(pl.col(found.name).cast(pl.Int128).abs() > limit))
+    _refuse(entity, field, f"does not fit {field.type}", bars.filter(pl.col(field.name).cast(pl.Int128).abs() > limit))
 
 
-def _refuse(entity: EntityModel, found: FieldModel, why: str, bad: pl.DataFrame) -> NoReturn:
-    raise DataError(_message(entity, found, why, bad.head(1)))
+def _refuse(entity: EntityModel, field: FieldModel, why: str, bad: pl.DataFrame) -> NoReturn:
+    raise DataError(_message(entity, field, why, bad.head(1)))
 
 
-def _message(entity: EntityModel, found: FieldModel, why: str, bar: pl.DataFrame) -> str:
-    value = bar[found.name][0]
-    if isinstance(found.type, DecimalType) and value is not None:
-        value = f"{value} * 10**-{found.type.scale}"
+def _message(entity: EntityModel, field: FieldModel, why: str, bar: pl.DataFrame) -> str:
+    value = bar[field.name][0]
+    if isinstance(field.type, DecimalType) and value is not None:
+        value = f"{Decimal(value).scaleb(-field.type.scale, EXACT):f}"
     keys = {key.name: bar[key.name][0] for key in entity.keys}
     where = ", ".join(f"{name}={key}" for name, key in keys.items())
-    return f"{entity.name}.{found.name} = {value} {why}" + (f" (bar {where})" if where else "")
+    return f"{entity.name}.{field.name} = {value} {why}" + (f" (bar {where})" if where else "")
 
 
 @dataclass(frozen=True, slots=True)
 class Finals:
-    """Bars that came out of one timeframe: the target's physical columns, and beside each bar whether it fills a gap,
-    when its bucket starts and when it is complete (microseconds, without grace).
-    """
+    """Final bars of one timeframe."""
 
     plan: BarPlan
     bars: pl.DataFrame
+    """The physical columns of the target."""
     gaps: pl.Series
+    """Whether each bar fills a gap."""
     starts: pl.Series
+    """The start of each bar's bucket, in microseconds."""
     complete: pl.Series
+    """When each bar's bucket is complete, in microseconds, without grace."""
 
 
 class BarMaker:
-    """Makes bars of rows whose keys are numbers of a table."""
+    """Maker of bars from rows whose keys are numbers of a `KeyTable`."""
 
     def __init__(self, query: CompiledQuery, keys: KeyTable) -> None:
         self._query = query
         self._keys = keys
-        self._fields = [found.name for found in query.query.target.fields]
+        self._fields = [field.name for field in query.query.target.fields]
 
     def finals(self, plan: BarPlan, rows: pl.DataFrame) -> Finals:
-        """Bars of closed buckets."""
+        """Return the bars of closed buckets."""
         bars = self._bars(rows)
         gaps = bars[GAP] if GAP in bars.columns else pl.Series(GAP, np.zeros(bars.height, np.bool_))
         return Finals(plan, bars.select(self._fields), gaps, bars[OPENED], bars[COMPLETE])
 
     def live(self, rows: pl.DataFrame) -> pl.DataFrame:
-        """Bars of open buckets, as they stand."""
+        """Return the bars of open buckets, as they are now."""
         return self._bars(rows).select(self._fields)
 
     def _bars(self, rows: pl.DataFrame) -> pl.DataFrame:
@@ -111,7 +118,7 @@ class BarMaker:
 
 
 class LiveBars:
-    """Remembers which base buckets got events, and gives bars of these and of the buckets above them when it is asked."""
+    """The base buckets that got events, and the live bars of these and of the buckets above them."""
 
     def __init__(self, maker: BarMaker, keys: KeyTable, partials: Sequence[Partial]) -> None:
         self._maker = maker
@@ -121,41 +128,41 @@ class LiveBars:
 
     @property
     def has_changes(self) -> bool:
-        """Whether `changes` may have something to give."""
+        """Whether `changes` may return bars."""
         return bool(self._touched)
 
     def touch(self, rows: pl.DataFrame) -> None:
-        """These base buckets, by `_key` and `_start`, got events."""
+        """Note that base buckets, by `_key` and `_start`, got events."""
         self._touched.append(rows.select(KEY, START, FIRST_TIME))
 
     def touch_all(self, base: BarOperator) -> None:
-        """All open base buckets are as if they had got events, and no others."""
+        """Note that all open base buckets got events, and no others."""
         rows = base.buffer.rows()
         self._touched = [] if rows is None else [rows.select(KEY, START, FIRST_TIME)]
 
     def changes(self, operators: Sequence[BarOperator]) -> list[tuple[BarPlan, pl.DataFrame]]:
-        """Bars of the open buckets that got events since the last call, by timeframe, finest first."""
+        """Return the bars of open buckets that got events since the last call, by timeframe, finest first."""
         if not self._touched:
             return []
         touched = pl.concat(self._touched)
         self._touched = []
-        found = []
+        live = []
         current: dict[str, pl.DataFrame | None] = {}
         for operator in operators:
             rows = current[operator.plan.name] = self._current(operator, current)
             if rows is not None and operator.plan.is_emitted:
-                found.append((operator.plan, self._live(operator, rows, touched)))
-        return [(bar, frame) for bar, frame in found if frame.height]
+                live.append((operator.plan, self._live(operator, rows, touched)))
+        return [(bar, frame) for bar, frame in live if frame.height]
 
     def _current(self, operator: BarOperator, current: dict[str, pl.DataFrame | None]) -> pl.DataFrame | None:
-        """All open buckets of a timeframe: what closed bars below gave, and what is open below."""
+        """Return all open buckets of a timeframe: what closed bars below gave, and what is open below."""
         own = operator.buffer.rows()
         below = current.get(operator.plan.source or "")
         if below is None:
             return own
         below = operator.adopt(below, self._keys.groups[below[KEY].to_numpy()])
-        every = below if own is None else pl.concat([own, below.select(own.columns)])
-        return merge_partials(every.sort(FIRST_TIME, maintain_order=True), self._partials, in_order=True)
+        rows = below if own is None else pl.concat([own, below.select(own.columns)])
+        return merge_partials(rows.sort(FIRST_TIME, maintain_order=True), self._partials, in_order=True)
 
     def _live(self, operator: BarOperator, rows: pl.DataFrame, touched: pl.DataFrame) -> pl.DataFrame:
         if operator.plan.source is not None:
@@ -166,4 +173,4 @@ class LiveBars:
         groups, starts = self._keys.groups[rows[KEY].to_numpy()], rows[START].to_numpy()
         ends = operator.slots.end(groups, starts)
         opened = operator.slots.opened(groups, starts)
-        return self._maker.live(rows.with_columns(pl.Series("_end", ends), pl.Series(COMPLETE, ends), pl.Series(OPENED, opened)))
+        return self._maker.live(rows.with_columns(pl.Series(END, ends), pl.Series(COMPLETE, ends), pl.Series(OPENED, opened)))

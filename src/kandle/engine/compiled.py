@@ -1,4 +1,4 @@
-"""A query model compiled to columns: what to take from events, what to keep of buckets, what bars come out."""
+"""A query model compiled to columns: what is taken from events, kept of buckets, and made into bars."""
 
 from __future__ import annotations
 
@@ -9,21 +9,23 @@ import numpy as np
 import polars as pl
 
 from kandle.engine.aggregates import AGGREGATES, TIMES, Accumulator, Argument, Partial, last_partials
-from kandle.engine.expressions import Scope, compile_expression, evaluate
+from kandle.engine.expressions import OPENED, Scope, compile_expression, evaluate
 from kandle.engine.state import START
-from kandle.query.nodes import Aggregate, AnyNode, Branch, Call, Case, Constant, Node, aggregates
+from kandle.query.nodes import Aggregate, AnyNode, Branch, Call, Case, Constant, Node, aggregates, describe
 from kandle.query.query import Gaps, QueryModel
 from kandle.query.signatures import call
 from kandle.time.sessions import SessionCalendar, SessionRows
 
-OPENED = "_opened"
 GAP = "_gap"
+"""Column that says whether a bucket has no events and its bar fills a gap."""
+
 COMPLETE = "_complete"
+"""Column with the time at which a bucket can be over at the earliest, without grace."""
 
 
 @dataclass(slots=True)
 class _Arguments:
-    """Distinct argument expressions, each computed once per event."""
+    """The distinct argument expressions of all aggregates, each computed once per event."""
 
     columns: dict[AnyNode, Argument] = field(default_factory=dict)
 
@@ -32,17 +34,17 @@ class _Arguments:
             self.columns[node] = Argument(f"_a{len(self.columns)}", node.type, node.nullable)
         return self.columns[node]
 
-    def prepared(self, aggregate: Aggregate) -> list[Argument]:
+    def of_aggregate(self, aggregate: Aggregate) -> list[Argument]:
         if aggregate.function != "weighted_average":
             return [self.of(argument) for argument in aggregate.arguments]
         value, weight = aggregate.arguments
         product = call("multiply", value, weight)
-        counted = _only_where(weight, product) if value.nullable else weight
+        counted = _null_unless_known(weight, product) if value.nullable else weight
         return [self.of(value), self.of(counted), self.of(product)]
 
 
-def _only_where(node: AnyNode, known: AnyNode) -> AnyNode:
-    """The node where another one is not NULL, else NULL."""
+def _null_unless_known(node: AnyNode, known: AnyNode) -> AnyNode:
+    """Return the node where another one is not NULL, else NULL."""
     present = Call("is_not_null", (known,), call("is_not_null", known).type, nullable=False)
     return Case((Branch(present, node),), Constant(None, node.type), node.type)
 
@@ -50,8 +52,9 @@ def _only_where(node: AnyNode, known: AnyNode) -> AnyNode:
 class CompiledQuery:
     """The columnar form of a query model.
 
-    Events are frames of the source's physical columns; *rows* are frames of `_key`, `_start`, `_opened`, `_end`, the key columns
-    `_k0`.., the partials and, where gaps are filled, `_gap` and the carried values.
+    Events are frames of the source's physical columns. *Rows* are frames with one row per bucket: `_key`,
+    `_start`, `_opened`, `_end`, the key columns `_k0`.., the partials and, where gaps are filled, `_gap` and
+    the carried values.
     """
 
     def __init__(self, query: QueryModel) -> None:
@@ -67,65 +70,76 @@ class CompiledQuery:
         self._accumulators = {node: self._accumulator(node) for node in self._aggregates()}
         self.carried = self._carried()
         self.partials = tuple(self._distinct_partials())
+        self.labels = self._labels()
+
+    def _labels(self) -> dict[str, str]:
+        """Return what each computed column holds, for messages."""
+        target = self.query.target.name
+        named = {argument.column: node for node, argument in self._arguments.columns.items()}
+        named |= dict(zip(self.key_names, self.query.group_by, strict=False))
+        named |= {f"_v{position}": node for position, node in enumerate(self._accumulators)}
+        fields = {item.field: f"{target}.{item.field}" for item in self.query.projection}
+        return fields | {name: describe(node) for name, node in named.items()}
 
     def _aggregates(self) -> Iterator[Aggregate]:
         roots: list[AnyNode] = [projection.expression for projection in self.query.projection]
         roots += [self.query.having] if self.query.having is not None else []
-        yield from dict.fromkeys(found for root in roots for found in aggregates(root))
+        yield from dict.fromkeys(aggregate for root in roots for aggregate in aggregates(root))
 
     def _accumulator(self, node: Aggregate) -> Accumulator:
-        return AGGREGATES[node.function](node, self._arguments.prepared(node))
+        return AGGREGATES[node.function](node, self._arguments.of_aggregate(node))
 
     def _carried(self) -> tuple[Argument, ...]:
         if self.query.gaps is not Gaps.CARRY:
             return ()
-        found = (argument for accumulator in self._accumulators.values() for argument in accumulator.carries)
-        return tuple(dict.fromkeys(found))
+        carries = (argument for accumulator in self._accumulators.values() for argument in accumulator.carries)
+        return tuple(dict.fromkeys(carries))
 
     def _distinct_partials(self) -> list[Partial]:
-        every = [*TIMES, *(partial for found in self._accumulators.values() for partial in found.partials)]
-        every += [partial for argument in self.carried for partial in last_partials(argument)]
-        return list({partial.name: partial for partial in every}.values())
+        partials = [*TIMES, *(partial for kept in self._accumulators.values() for partial in kept.partials)]
+        partials += [partial for argument in self.carried for partial in last_partials(argument)]
+        return list({partial.name: partial for partial in partials}.values())
 
     @property
     def needs_offset(self) -> bool:
-        """Whether some aggregate goes by the order of the log."""
+        """Whether some aggregate depends on the order of the log."""
         return any(node.function.endswith("_by_offset") for node in self._accumulators)
 
     @property
     def argument_columns(self) -> Mapping[AnyNode, Argument]:
-        """The distinct arguments of all aggregates, and the columns that they are."""
+        """The distinct arguments of all aggregates, each with its column."""
         return self._arguments.columns
 
     @property
     def arguments(self) -> list[pl.Expr]:
-        """Argument columns of the aggregates, from events."""
+        """Expressions of the argument columns, over events."""
         return [compile_expression(node).alias(argument.column) for node, argument in self._arguments.columns.items()]
 
-    def collected(self, events: pl.DataFrame, by: list[str]) -> pl.DataFrame:
-        """Partials of the groups of events, which stand in time order."""
+    def collect(self, events: pl.DataFrame, by: list[str]) -> pl.DataFrame:
+        """Return the partials of groups of events, which are in the order of time."""
         return events.group_by(by).agg([partial.collect.alias(partial.name) for partial in self.partials])
 
     def bars(self, rows: pl.DataFrame) -> pl.DataFrame:
-        """Rows of closed or open buckets with the target's fields added in front, without those that `having` drops."""
+        """Return the bars of rows that `having` keeps: the target's fields, then the columns of the bucket."""
         values = self._with_values(rows)
         scope = self._scope()
         if self.query.having is not None:
             values = values.filter(evaluate(values, [compile_expression(self.query.having, scope)]).to_series())
         fields = [compile_expression(item.expression, scope).alias(item.field) for item in self.query.projection]
-        kept = [name for name in (GAP, COMPLETE, START, OPENED) if name in values.columns]
-        return evaluate(values, fields).hstack(values.select(kept))
+        bucket = [name for name in (GAP, COMPLETE, START, OPENED) if name in values.columns]
+        return evaluate(values, fields, self.labels).hstack(values.select(bucket))
 
     def _with_values(self, rows: pl.DataFrame) -> pl.DataFrame:
         gaps = GAP in rows.columns
-        columns = [self._value(found, gaps).alias(f"_v{i}") for i, found in enumerate(self._accumulators.values())]
-        return rows.hstack(evaluate(rows, columns)) if columns else rows
+        accumulators = enumerate(self._accumulators.values())
+        columns = [self._value(accumulator, gaps).alias(f"_v{position}") for position, accumulator in accumulators]
+        return rows.hstack(evaluate(rows, columns, self.labels)) if columns else rows
 
     def _value(self, accumulator: Accumulator, gaps: bool) -> pl.Expr:
         if not gaps:
             return accumulator.finish
-        nothing = self.query.gaps is Gaps.NULL and accumulator.carries
-        empty = pl.lit(None) if nothing else accumulator.empty
+        is_null = self.query.gaps is Gaps.NULL and accumulator.carries
+        empty = pl.lit(None) if is_null else accumulator.empty
         return pl.when(pl.col(GAP)).then(empty).otherwise(accumulator.finish)
 
     def _scope(self) -> Scope:
@@ -135,7 +149,13 @@ class CompiledQuery:
 
 
 def session_calendar(query: QueryModel, frames: Iterable[pl.DataFrame], *, is_whole: bool = False) -> SessionCalendar:
-    """The calendar of the query's schedule, from physical frames of the schedule's entity; whole if no more rows will come."""
+    """Return the calendar of a query's schedule.
+
+    Args:
+        query: A query with a schedule.
+        frames: Physical frames of the schedule's entity.
+        is_whole: Whether no more rows will come.
+    """
     schedule = query.schedule
     assert schedule is not None
     names = [key.name for key in schedule.entity.keys[: len(query.group_by)]]

@@ -1,17 +1,18 @@
-"""Exact arithmetic on scaled integers, in columns where 128 bits hold every intermediate value, else in Python integers.
+"""Exact arithmetic on decimals, which are columns of scaled integers: the value times 10**scale.
 
-A decimal of scale s is the integer value * 10**s. Types bound the values, so most operations are known to be safe before
-any value is seen; the others look at the largest value of the batch and take the slow path only when they must.
+Types bound the values, so most operations are known to be safe before any value is seen; the others look at
+the largest value of the batch and take the slow path, Python integers, only when they must.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from decimal import Decimal
 
 import polars as pl
 
 from kandle.errors import DataError
-from kandle.model.types import MAX_PRECISION, DataType, DecimalType, IntegerType
+from kandle.model.types import EXACT, MAX_PRECISION, DataType, DecimalType, IntegerType
 
 WIDE = pl.Int128()
 LARGEST = 2**127 - 1
@@ -20,34 +21,37 @@ HALVES = 10**18
 
 
 def wide(value: int) -> pl.Expr:
-    """A 128-bit constant."""
+    """Return a 128-bit constant."""
     return pl.lit(value, dtype=WIDE)
 
 
-def digits(kind: DataType) -> DecimalType:
-    """The decimal type that holds every value of an exact numeric type."""
+def decimal_type(kind: DataType) -> DecimalType:
+    """Return the decimal type that holds every value of an exact numeric type."""
     return kind if isinstance(kind, DecimalType) else DecimalType(19, 0)
 
 
-def rescaled(column: pl.Expr, kind: DataType, scale: int) -> pl.Expr:
-    """The column as 128-bit multiples of 10**-scale; `scale` is not below the column's own."""
-    shift = scale - digits(kind).scale
+def rescale(column: pl.Expr, kind: DataType, scale: int) -> pl.Expr:
+    """Return the column as 128-bit multiples of 10**-scale; `scale` is not below the column's own."""
+    shift = scale - decimal_type(kind).scale
     return column.cast(WIDE) if shift == 0 else column.cast(WIDE) * wide(10**shift)
 
 
 def fits_wide(kind: DataType, scale: int) -> bool:
-    """Whether every value of the type fits 38 digits after rescaling."""
-    exact = digits(kind)
+    """Return whether every value of the type fits 38 digits after rescaling."""
+    exact = decimal_type(kind)
     return exact.precision + scale - exact.scale <= MAX_PRECISION
 
 
-def narrowed(column: pl.Expr, kind: DataType) -> pl.Expr:
-    """A 128-bit column in the physical type of `kind`; a value that does not fit is an error."""
+def narrow(column: pl.Expr, kind: DataType) -> pl.Expr:
+    """Return a 128-bit column in the physical type of `kind`; a value that does not fit is an error."""
     return column.cast(kind.physical, strict=True)
 
 
-def exact(columns: Sequence[pl.Expr], compute: Callable[..., int], label: str) -> pl.Expr:
-    """The slow path: `compute` on Python integers row by row, NULL if an argument is NULL, checked to fit 38 digits."""
+def compute_exactly(columns: Sequence[pl.Expr], compute: Callable[..., int], label: str) -> pl.Expr:
+    """Compute on Python integers, row by row: the slow path.
+
+    The result is NULL where an argument is NULL, and checked to fit 38 digits.
+    """
 
     def rows(frame: pl.Series) -> pl.Series:
         names = frame.struct.fields
@@ -61,32 +65,32 @@ def exact(columns: Sequence[pl.Expr], compute: Callable[..., int], label: str) -
 
 def _in_range(value: int | None, label: str) -> int | None:
     if value is not None and abs(value) >= 10**MAX_PRECISION:
-        raise DataError(f"{label}: the result has more than {MAX_PRECISION} digits; round or cast an operand first")
+        raise DataError(f"{label} has more than {MAX_PRECISION} digits; round a part of it first, for example by f.round(x, 2)")
     return value
 
 
-def checked(column: pl.Expr, kind: DecimalType, label: str) -> pl.Expr:
-    """The column, after a check that each value has at most `precision` digits."""
+def check_digits(column: pl.Expr, kind: DecimalType, label: str) -> pl.Expr:
+    """Return the column after a check that each value has at most `precision` digits."""
     bound = 10**kind.precision
 
     def check(values: pl.Series) -> pl.Series:
         for value in (values.max(), values.min()):
             if isinstance(value, int) and abs(value) >= bound:
-                raise DataError(f"{label}: {value} (in units of 10**-{kind.scale}) does not fit {kind}")
+                raise DataError(f"{label} = {Decimal(value).scaleb(-kind.scale, EXACT):f} does not fit {kind}")
         return values
 
     return column.map_batches(check, return_dtype=WIDE)
 
 
 def half_up(numerator: int, denominator: int) -> int:
-    """The quotient rounded half away from zero."""
+    """Return the quotient, rounded half away from zero."""
     sign = -1 if (numerator < 0) != (denominator < 0) else 1
     numerator, denominator = abs(numerator), abs(denominator)
     return sign * ((2 * numerator + denominator) // (2 * denominator))
 
 
-def divided(numerator: pl.Expr, denominator: pl.Expr, shift: int, label: str) -> pl.Expr:
-    """numerator * 10**shift / denominator, rounded half away from zero; NULL where the denominator is 0."""
+def divide(numerator: pl.Expr, denominator: pl.Expr, shift: int, label: str) -> pl.Expr:
+    """Return numerator * 10**shift / denominator, rounded half away from zero; NULL if divided by 0."""
     up, down = 10 ** max(shift, 0), 10 ** max(-shift, 0)
 
     def quotient(frame: pl.Series) -> pl.Series:
@@ -113,8 +117,8 @@ def _rounded_quotient(up: pl.Expr, down: pl.Expr) -> pl.Expr:
     return sign * ((numerator * wide(2) + denominator) // (denominator * wide(2)))
 
 
-def joined_halves(high: pl.Expr, low: pl.Expr, label: str) -> pl.Expr:
-    """high * HALVES + low, exact, checked to fit 38 digits."""
+def join_halves(high: pl.Expr, low: pl.Expr, label: str) -> pl.Expr:
+    """Return high * HALVES + low, exact and checked to fit 38 digits."""
 
     def join(frame: pl.Series) -> pl.Series:
         table = frame.struct.unnest()
@@ -127,5 +131,5 @@ def joined_halves(high: pl.Expr, low: pl.Expr, label: str) -> pl.Expr:
 
 
 def is_exact(kind: DataType) -> bool:
-    """Whether values of the type are integers or decimals."""
+    """Return whether values of the type are integers or decimals."""
     return isinstance(kind, IntegerType | DecimalType)

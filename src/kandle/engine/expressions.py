@@ -1,7 +1,8 @@
-"""The columnar reading of the query tree: one visitor from nodes to Polars expressions over physical frames."""
+"""Compiler of query expressions to Polars expressions over physical frames: one visitor per kind of node."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -14,12 +15,18 @@ from kandle.model.columns import logical_decimal
 from kandle.model.types import EXACT, BooleanType, DataType, DecimalType, FloatType, IntegerType, StringType, UuidType
 from kandle.query.nodes import Aggregate, AnyNode, Call, Case, Cast, Column, Constant, Node, WindowBound, describe
 
-WINDOW_COLUMNS = {"start": "_opened", "end": "_end"}
+OPENED = "_opened"
+"""Column with the start of a bucket as users see it; sessions may open later than their bucket's `START`."""
+
+END = "_end"
+"""Column with the end of a bucket."""
+
+WINDOW_COLUMNS = {"start": OPENED, "end": END}
 
 
 @dataclass(frozen=True, slots=True)
 class Scope:
-    """Where leaves of the tree are found: whole subtrees (aggregates, arguments, keys) that are columns already."""
+    """Subtrees whose values are columns already: aggregates, arguments, group keys."""
 
     columns: Mapping[Node, str]
 
@@ -29,7 +36,7 @@ SOURCE = Scope({})
 
 
 def compile_expression(node: AnyNode, scope: Scope = SOURCE) -> pl.Expr:
-    """The Polars expression that computes the node on a physical frame."""
+    """Return the Polars expression that computes a node on a physical frame."""
     if node in scope.columns:
         return pl.col(scope.columns[node])
     column = _VISITORS[type(node)](node, scope)
@@ -41,16 +48,40 @@ def _is_constant(node: Node) -> bool:
     return all(_is_constant(child) for child in node.children) if node.children else isinstance(node, Constant)
 
 
-def evaluate(frame: pl.DataFrame, expressions: list[pl.Expr]) -> pl.DataFrame:
-    """`frame.select(expressions)` with errors that say what did not fit instead of where Polars was."""
+def evaluate(frame: pl.DataFrame, expressions: list[pl.Expr], labels: Mapping[str, str] | None = None) -> pl.DataFrame:
+    """Select expressions of a frame; a value that does not fit its type is a DataError.
+
+    Args:
+        frame: The frame to select from.
+        expressions: The expressions, each with a name.
+        labels: What an expression of some name computes, for messages: `{"_a0": "f.cast(Tick.size, int)"}`.
+    """
     try:
         return frame.select(expressions)
     except KandleError as error:
         raise type(error)(str(error).split("\n", 1)[0]) from None
     except pl.exceptions.InvalidOperationError as error:
-        if "conversion from" not in str(error):
+        failure = _FAILED_CONVERSION.match(str(error))
+        if failure is None:
             raise
-        raise DataError(f"a computed value does not fit its type: {str(error).splitlines()[0]}") from error
+        label = (labels or {}).get(_failing(frame, expressions), "a computed value")
+        kind = _TYPE_NAMES.get(failure["type"], failure["type"])
+        raise DataError(f"{label} does not fit its type: {failure['values']} cannot become {kind}") from error
+
+
+_FAILED_CONVERSION = re.compile(r"conversion from `.*` to `(?P<type>.*)` failed in column .* values?: \[(?P<values>.*)\]")
+_TYPE_NAMES = {"i64": "an int of 64 bits", "f64": "a float", "i128": "a Decimal of 38 digits"}
+"""Names of Polars types in messages."""
+
+
+def _failing(frame: pl.DataFrame, expressions: list[pl.Expr]) -> str:
+    """Return the name of the first expression that cannot be selected."""
+    for expression in expressions:
+        try:
+            frame.select(expression)
+        except pl.exceptions.PolarsError:
+            return expression.meta.output_name(raise_if_undetermined=False) or ""
+    return ""
 
 
 def _column(node: Column, scope: Scope) -> pl.Expr:
@@ -70,7 +101,7 @@ def _window_bound(node: WindowBound, scope: Scope) -> pl.Expr:
 
 
 def _aggregate(node: Aggregate, scope: Scope) -> pl.Expr:
-    raise PlanError(f"{describe(node)} stands where no bucket is: aggregates belong in select and having")
+    raise PlanError(f"{describe(node)} is used where there is no bucket; aggregates are possible in select and having")
 
 
 def _call(node: Call, scope: Scope) -> pl.Expr:
@@ -97,7 +128,7 @@ def _cast(node: Cast, scope: Scope) -> pl.Expr:
 
 
 def convert(column: pl.Expr, source: DataType, target: DataType, label: str) -> pl.Expr:
-    """The column of type `source` as type `target`; a value that does not fit is an error with `label` in it."""
+    """Return a column of type `source` as type `target`; an error names `label` and a value that does not fit."""
     if source == target or (type(source) is type(target) and not isinstance(target, DecimalType)):
         return column
     return _CONVERSIONS[type(target)](column, source, target, label)
@@ -109,11 +140,11 @@ def _to_decimal(column: pl.Expr, source: DataType, target: DecimalType, label: s
     elif isinstance(source, StringType):
         scaled = column.cast(pl.Decimal(38, target.scale)).map_batches(pl.Series.to_physical, return_dtype=decimals.WIDE)
     elif decimals.fits_wide(source, target.scale):
-        scaled = decimals.rescaled(column, source, target.scale)
+        scaled = decimals.rescale(column, source, target.scale)
     else:
-        factor = 10 ** (target.scale - decimals.digits(source).scale)
-        scaled = decimals.exact([column], lambda value: value * factor, label)
-    return decimals.narrowed(decimals.checked(scaled, target, label), target)
+        factor = 10 ** (target.scale - decimals.decimal_type(source).scale)
+        scaled = decimals.compute_exactly([column], lambda value: value * factor, label)
+    return decimals.narrow(decimals.check_digits(scaled, target, label), target)
 
 
 def _to_float(column: pl.Expr, source: DataType, target: DataType, label: str) -> pl.Expr:
@@ -123,14 +154,17 @@ def _to_float(column: pl.Expr, source: DataType, target: DataType, label: str) -
 
 
 def _nearest_doubles(values: pl.Series, scale: int) -> pl.Series:
-    """Scaled integers as doubles; NumPy divides, since Polars multiplies by the reciprocal of a constant divisor."""
+    """Return scaled integers as doubles.
+
+    NumPy divides, since Polars multiplies by the reciprocal of a constant divisor.
+    """
     doubles = pl.Series(values.name, values.cast(pl.Float64).to_numpy() / 10.0**scale)
     return doubles.set(values.is_null(), None)
 
 
 def _to_string(column: pl.Expr, source: DataType, target: DataType, label: str) -> pl.Expr:
     if isinstance(source, DecimalType):
-        return from_scaled(column, source).cast(pl.String)
+        return to_polars_decimal(column, source).cast(pl.String)
     if isinstance(source, BooleanType):
         return pl.when(column).then(pl.lit("true")).when(~column).then(pl.lit("false"))
     return column.cast(pl.String)
@@ -142,8 +176,8 @@ def _to_integer(column: pl.Expr, source: DataType, target: DataType, label: str)
     return column.cast(pl.Int64, strict=True)
 
 
-def from_scaled(column: pl.Expr, kind: DecimalType) -> pl.Expr:
-    """A physical decimal column as a Polars decimal."""
+def to_polars_decimal(column: pl.Expr, kind: DecimalType) -> pl.Expr:
+    """Return a physical decimal column as a Polars decimal."""
     return column.map_batches(lambda values: logical_decimal(values, kind), return_dtype=kind.logical)
 
 

@@ -1,4 +1,4 @@
-"""The bars of one timeframe: open buckets in, closed buckets out, with a bar for every bucket that the schedule expects."""
+"""The bars of one timeframe: open buckets in, closed buckets out, with a row for every expected bucket."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
-from kandle.engine.aggregates import FIRST_TIME, LAST_TIME, Argument, carried, last_column
-from kandle.engine.compiled import COMPLETE, GAP, OPENED, CompiledQuery
+from kandle.engine.aggregates import FIRST_TIME, LAST_TIME, Argument, carried_column, last_column
+from kandle.engine.compiled import COMPLETE, GAP, CompiledQuery
+from kandle.engine.expressions import END, OPENED
 from kandle.engine.state import KEY, START, KeyTable, PartialBuffer
 from kandle.plan.plan import BarPlan, Plan
 from kandle.query.query import Gaps
@@ -22,21 +23,21 @@ UNSEEN = np.iinfo(np.int64).min
 
 @dataclass(frozen=True, slots=True)
 class Cut:
-    """Which buckets are over: those that start before `before` and, where `due` is set, are complete + grace by then."""
+    """The buckets that are over: they start before `before` and, with `due`, are past their grace by then."""
 
     before: int
     due: int | None = None
 
 
 def bar_slots(plan: Plan, bar: BarPlan, calendar: SessionCalendar | None) -> Slots | HoppingSlots:
-    """Where the buckets of one timeframe of a plan begin and end."""
+    """Return where the buckets of one timeframe of a plan begin and end."""
     if bar.advance is not None:
         return HoppingSlots(bar.timeframe, bar.advance, calendar)
     return slots(bar.timeframe, zone=plan.zone, base=plan.base.timeframe, calendar=calendar, by_trading_day=plan.by_trading_day)
 
 
 class BarOperator:
-    """Open buckets of one timeframe, and for every key the last bucket closed and the last values seen."""
+    """The open buckets of one timeframe and, of every key, the last closed bucket and the latest values."""
 
     def __init__(self, plan: BarPlan, slots: Slots | HoppingSlots, query: CompiledQuery, expiry: int | None = None) -> None:
         self.plan = plan
@@ -50,11 +51,11 @@ class BarOperator:
         self._positions: IntArray = np.empty(0, np.int64)
         self._seen: IntArray = np.empty(0, np.int64)
         self._carry: pl.DataFrame | None = None
-        self._nothing: pl.DataFrame | None = None
+        self._no_rows: pl.DataFrame | None = None
 
     @property
     def open_rows(self) -> int:
-        """How many buckets are open; any thread may ask."""
+        """Number of open buckets; any thread may ask."""
         return self.buffer.bucket_count
 
     @property
@@ -67,7 +68,7 @@ class BarOperator:
         return None if rows is None else int(rows[START].to_numpy().min())
 
     def adopt(self, rows: pl.DataFrame, groups: IntArray) -> pl.DataFrame:
-        """Partials of the source bars as partials of this timeframe's buckets."""
+        """Return the partials of source bars as partials of this timeframe's buckets."""
         times = rows[FIRST_TIME].to_numpy()
         if isinstance(self.slots, HoppingSlots):
             starts = self.slots.starts(times)
@@ -76,24 +77,24 @@ class BarOperator:
         return rows.with_columns(pl.Series(START, self.start(groups, times)))
 
     def start(self, groups: IntArray, times: IntArray) -> IntArray:
-        """Start of the one bucket that each time is in; hopping buckets overlap and are made only by `adopt`."""
+        """Return the start of the bucket of each time; hopping buckets overlap and are made only by `adopt`."""
         assert not isinstance(self.slots, HoppingSlots)
         return self.slots.start(groups, times)
 
     def complete(self, groups: IntArray, starts: IntArray) -> IntArray:
-        """When each bucket can be over at the earliest, without grace."""
+        """Return when each bucket can be over at the earliest, without grace."""
         return self.slots.end(groups, starts) if self._shared_end else self.slots.complete(groups, starts)
 
     def close(self, keys: KeyTable, cut: Cut) -> pl.DataFrame | None:
-        """Rows of the buckets that are over by the cut, gaps filled, and forget them."""
-        ready = self._take(keys, cut)
-        rows = self._filled(ready, keys, cut) if self._fills else ready
+        """Return the rows of the buckets that are over by the cut, with gaps filled, and forget them."""
+        ready = self._take_closed(keys, cut)
+        rows = self._fill_gaps(ready, keys, cut) if self._fills else ready
         if rows is None or rows.is_empty():
             return None
         groups, starts = keys.groups[rows[KEY].to_numpy()], rows[START].to_numpy()
         complete = pl.Series(COMPLETE, self.complete(groups, starts))
         opened = pl.Series(OPENED, self.slots.opened(groups, starts))
-        end = pl.Series("_end", self.slots.end(groups, starts))
+        end = pl.Series(END, self.slots.end(groups, starts))
         return rows.with_columns(complete, opened, end)
 
     def _over(self, groups: IntArray, starts: IntArray, cut: Cut) -> np.ndarray:
@@ -102,7 +103,7 @@ class BarOperator:
             over &= self.complete(groups, starts) + self.plan.grace <= cut.due
         return over
 
-    def _take(self, keys: KeyTable, cut: Cut) -> pl.DataFrame | None:
+    def _take_closed(self, keys: KeyTable, cut: Cut) -> pl.DataFrame | None:
         rows = self.buffer.rows()
         if rows is None:
             return None
@@ -113,25 +114,26 @@ class BarOperator:
         self.buffer.replace(rows.filter(~mask))
         return rows.filter(mask)
 
-    def _filled(self, ready: pl.DataFrame | None, keys: KeyTable, cut: Cut) -> pl.DataFrame | None:
-        """A row for every expected bucket of every key that has begun, in the order of key and time."""
+    def _fill_gaps(self, ready: pl.DataFrame | None, keys: KeyTable, cut: Cut) -> pl.DataFrame | None:
+        """Return a row for every expected bucket of every key that has begun, in the order of key and time."""
         self._begin(ready, len(keys))
         number, start = self._expected(keys, cut)
-        known = ready if ready is not None else self._nothing
+        known = ready if ready is not None else self._no_rows
         if known is None:
             return None
         grid = pl.DataFrame({KEY: number, START: start})
         rows = grid.join(known, on=[KEY, START], how="left", maintain_order="left")
         if ready is not None and rows[FIRST_TIME].count() < ready.height:
-            # Their schedule rows were taken away while these buckets were open; what is in them counts all the same.
+            # The schedule rows of these buckets were removed while they were open; their events count all the
+            # same.
             unexpected = ready.select(KEY, START).join(grid, on=[KEY, START], how="anti")
             grid = pl.concat([grid, unexpected]).sort(KEY, START)
             rows = grid.join(known, on=[KEY, START], how="left", maintain_order="left")
         rows = rows.with_columns(pl.col(FIRST_TIME).is_null().alias(GAP))
-        return self._alive(self._carried(rows)) if rows.height else rows
+        return self._without_expired(self._add_carried(rows)) if rows.height else rows
 
-    def _alive(self, rows: pl.DataFrame) -> pl.DataFrame:
-        """Without gaps that are too long after their key's last event before them."""
+    def _without_expired(self, rows: pl.DataFrame) -> pl.DataFrame:
+        """Return the rows without gaps that are too long after their key's last event."""
         if self._expiry is None:
             return rows
         numbers = rows[KEY].to_numpy()
@@ -152,8 +154,8 @@ class BarOperator:
         self._seen = np.concatenate([self._seen, np.full(missing, UNSEEN)])
         if ready is None:
             return
-        if self._nothing is None:
-            self._nothing = ready.clear()
+        if self._no_rows is None:
+            self._no_rows = ready.clear()
         first = ready.group_by(KEY).agg(pl.col(START).min())
         numbers = first[KEY].to_numpy()
         fresh = self._positions[numbers] == UNSEEN
@@ -162,10 +164,10 @@ class BarOperator:
     def _expected(self, keys: KeyTable, cut: Cut) -> tuple[IntArray, IntArray]:
         begun = np.flatnonzero(self._positions != UNSEEN)
         groups = keys.groups[begun]
-        found = [self._expected_of(int(group), begun[groups == group], cut) for group in np.unique(groups)]
-        if not found:
+        expected = [self._expected_of(int(group), begun[groups == group], cut) for group in np.unique(groups)]
+        if not expected:
             return np.empty(0, np.int64), np.empty(0, np.int64)
-        return np.concatenate([number for number, _ in found]), np.concatenate([start for _, start in found])
+        return np.concatenate([number for number, _ in expected]), np.concatenate([start for _, start in expected])
 
     def _expected_of(self, group: int, numbers: IntArray, cut: Cut) -> tuple[IntArray, IntArray]:
         positions = self._positions[numbers]
@@ -176,8 +178,8 @@ class BarOperator:
         offsets = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
         return np.repeat(numbers, counts), starts[np.repeat(first, counts) + offsets]
 
-    def _carried(self, rows: pl.DataFrame) -> pl.DataFrame:
-        """Add the last value seen of each argument up to each bucket's end, and remember where every key stands."""
+    def _add_carried(self, rows: pl.DataFrame) -> pl.DataFrame:
+        """Add the latest value of each argument up to each bucket's end, and remember it for later closings."""
         numbers = rows[KEY].to_numpy()
         first_of_key = np.flatnonzero(np.r_[True, numbers[1:] != numbers[:-1]])
         last_of_key = np.r_[first_of_key[1:], len(numbers)] - 1
@@ -187,7 +189,7 @@ class BarOperator:
             return rows
         before = self._carry_table(rows)
         begins = np.repeat(first_of_key, np.diff(np.r_[first_of_key, len(numbers)]))
-        columns = [_last_seen(rows, before, found, numbers, begins) for found in self._query.carried]
+        columns = [_last_seen(rows, before, argument, numbers, begins) for argument in self._query.carried]
         filled = rows.with_columns(columns)
         index = np.arange(before.height)
         index[numbers[last_of_key]] = before.height + last_of_key
@@ -195,7 +197,7 @@ class BarOperator:
         return filled
 
     def _carry_table(self, rows: pl.DataFrame) -> pl.DataFrame:
-        schema = {carried(found): rows.schema[last_column(found)] for found in self._query.carried}
+        schema = {carried_column(argument): rows.schema[last_column(argument)] for argument in self._query.carried}
         known = self._carry if self._carry is not None else pl.DataFrame(schema=schema)
         missing = len(self._positions) - known.height
         if not missing:
@@ -203,26 +205,29 @@ class BarOperator:
         return pl.concat([known, pl.DataFrame({name: [None] * missing for name in schema}, schema=schema)])
 
     def snapshot(self) -> dict[str, pl.DataFrame]:
-        """The whole state as frames."""
+        """Return the whole state as frames."""
         frames = {"positions": pl.DataFrame({"position": self._positions, "seen": self._seen})}
         rows = self.buffer.rows()
-        optional = {"open": rows, "carry": self._carry, "nothing": self._nothing}
+        optional = {"open": rows, "carry": self._carry, "nothing": self._no_rows}
         return frames | {name: frame for name, frame in optional.items() if frame is not None}
 
     def restore(self, frames: dict[str, pl.DataFrame]) -> None:
-        """Take over a state that `snapshot` gave."""
+        """Take over a state that `snapshot` returned."""
         self._positions = frames["positions"]["position"].to_numpy().copy()
         self._seen = frames["positions"]["seen"].to_numpy().copy()
-        self._carry, self._nothing = frames.get("carry"), frames.get("nothing")
+        self._carry, self._no_rows = frames.get("carry"), frames.get("nothing")
         if "open" in frames:
             self.buffer.replace(frames["open"])
 
 
 def _last_seen(rows: pl.DataFrame, before: pl.DataFrame, argument: Argument, numbers: IntArray, begins: IntArray) -> pl.Series:
-    """For each row the newest known value in it or before it, of the same key; else the one from earlier closings."""
+    """Return for each row the latest known value of its key, in it or before it.
+
+    `before` holds the latest values of each key from earlier closings.
+    """
     values = rows[last_column(argument)]
     position = np.arange(len(values))
     newest = np.maximum.accumulate(np.where(values.is_not_null().to_numpy(), position, -1))
-    everything = pl.concat([before[carried(argument)], values])
+    values_of_all = pl.concat([before[carried_column(argument)], values])
     taken = np.where(newest >= begins, newest + before.height, numbers)
-    return everything.gather(taken).alias(carried(argument))
+    return values_of_all.gather(taken).alias(carried_column(argument))

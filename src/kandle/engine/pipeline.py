@@ -1,7 +1,7 @@
-"""The whole computation of one partition: batches of events and closing instants in, live bars and finals out.
+"""The whole computation of one partition: events and closing instants in, live bars and finals out.
 
-It does no I/O, starts no thread and asks nobody for the time. The same events in the same order give the same finals however
-they are split into batches; state can be taken out and put back between any two calls.
+It does no I/O, starts no thread and asks nobody for the time. The same events in the same order give the same
+finals however they are split into batches; state can be taken out and put back between any two calls.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ from kandle.time.timeframe import IntArray, from_instant
 from kandle.time.watermark import Watermark
 
 LARGEST_SILENCE = 1_000_000_000
-"""More base bars than this are not filled in one go; a single wrong time would fill a disk."""
+"""A silence of more base bars than this is not filled: a single wrong time would fill a disk."""
 
 ROWS_AT_ONCE = 1_000_000
 """About how many base bars are closed in one step, so that a long silence does not fill memory with gap bars."""
 
 
 class ClosingSteps:
-    """The way from one closing to the next, for all keys of a table; instants are microseconds."""
+    """The steps from one closing to the next, for all keys of a table; instants are in microseconds."""
 
     def __init__(self, plan: Plan, base: BarOperator, keys: KeyTable) -> None:
         self._plan = plan
@@ -43,14 +43,14 @@ class ClosingSteps:
         self._bounds = _bounds(plan)
 
     def crosses(self, closed: int, instant: int) -> bool:
-        """Whether a bucket can have ended, with some grace, between the last closing and an instant."""
+        """Return whether a bucket can have ended, with some grace, between the last closing and an instant."""
         if self._bounds is None or closed == UNSEEN:
             return True
         size, graces = self._bounds
         return any((instant - grace) // size != (closed - grace) // size for grace in graces)
 
     def up_to(self, instant: int) -> Iterator[int]:
-        """Instants on the way to `instant`, so near to each other that no step closes much more than ROWS_AT_ONCE.
+        """Yield instants up to `instant`, so close that no step closes much more than ROWS_AT_ONCE bars.
 
         DataError if so many bars were to be filled that the time of some event must be wrong.
         """
@@ -72,13 +72,13 @@ class ClosingSteps:
 
 
 def _bounds(plan: Plan) -> tuple[int, set[int]] | None:
-    """Length of base buckets and all graces, if buckets can only be over at ends of base buckets."""
+    """Return the length of base buckets and all graces, if buckets can only be over at ends of base buckets."""
     size = plan.base.timeframe
     return (size.size, {bar.grace for bar in plan.bars}) if size.is_fixed else None
 
 
 class Admission:
-    """Looks at events, or at buckets of the base timeframe, by their schedule groups and times (microseconds)."""
+    """Decides which events, or base buckets, count, by their schedule groups and times (microseconds)."""
 
     def __init__(self, base: BarOperator, calendar: SessionCalendar | None) -> None:
         self._base = base
@@ -89,13 +89,16 @@ class Admission:
         self._calendar = calendar
 
     def inside(self, groups: IntArray, times: IntArray) -> np.ndarray:
-        """Which times are in a session of their group; all are without a schedule."""
+        """Return which times are in a session of their group; without a schedule all are."""
         if self._calendar is None:
             return np.ones(len(groups), np.bool_)
         return self._calendar.locate(groups, times) >= 0
 
     def late(self, groups: IntArray, times: IntArray, inside: np.ndarray, known: IntArray) -> np.ndarray:
-        """Which events inside sessions came after their bucket, with grace, was over by the instant known to each."""
+        """Return which events inside of sessions came after their bucket, with grace, was over.
+
+        `known` is the instant that was reached when each event came.
+        """
         # A bucket is complete only after each of its events, so most events need no closer look.
         suspects = np.flatnonzero(inside & (known > times))
         late = np.zeros(len(times), np.bool_)
@@ -105,17 +108,18 @@ class Admission:
         return late
 
     def over(self, groups: IntArray, starts: IntArray, known: IntArray | int) -> np.ndarray:
-        """Which buckets are complete, with grace, by the instants."""
+        """Return which buckets are complete, with grace, by the instants."""
         over: np.ndarray = self._base.complete(groups, starts) + self._base.plan.grace <= known
         return over
 
 
 FAR = np.iinfo(np.int64).max
+"""The instant of the last closing once all input has ended."""
 
 
 @dataclass(frozen=True, slots=True)
 class Processed:
-    """What became of a batch: events that came too late (source columns) and how many others were left out."""
+    """The result of a batch: events that came too late (source columns), and how many others were left out."""
 
     late: pl.DataFrame
     filtered: int
@@ -123,10 +127,14 @@ class Processed:
 
 
 class Pipeline:
-    """Open buckets of every timeframe of a plan, for all keys of one partition.
+    """The open buckets of every timeframe of a plan, for all keys of one partition.
 
-    With a journal all that changes the state is written down there, so that `replay` on an older state gives the same again.
-    With `expiry` a key without events for longer than that (microseconds) gets no more gap bars until it has events again.
+    With a journal every change of the state is noted there, so that `replay` on an older state gives the same
+    state.
+
+    With a journal all that changes the state is written down there, so that `replay` on an older state gives
+    the same again. With `expiry` a key without events for longer than that (microseconds) gets no more gap
+    bars until it has events again.
     """
 
     def __init__(
@@ -156,7 +164,7 @@ class Pipeline:
 
     @property
     def newest(self) -> int:
-        """Event time of the newest event that passed `where`, in microseconds; the least int64 if there was none."""
+        """Event time of the newest event that passed `where`, in microseconds; `UNSEEN` before the first."""
         return self._newest
 
     @property
@@ -169,7 +177,7 @@ class Pipeline:
         """Event time of a source event in microseconds."""
         return self._query.time
 
-    def _passing(self, events: pl.DataFrame, ceilings: IntArray | None) -> tuple[pl.DataFrame, IntArray | None]:
+    def _apply_where(self, events: pl.DataFrame, ceilings: IntArray | None) -> tuple[pl.DataFrame, IntArray | None]:
         if self._query.where is None:
             return events, ceilings
         mask = evaluate(events, [self._query.where]).to_series()
@@ -179,15 +187,16 @@ class Pipeline:
     def process(self, events: pl.DataFrame, watermark: Watermark | None = None, ceilings: IntArray | None = None) -> Processed:
         """Take in a batch of source events (physical columns) in the order of the log.
 
-        An event is late if its bucket was closed by `advance`; with a watermark also if its bucket, with grace, was over by
-        the times of the events before it. Late events change nothing. Events that `where` drops do not move the watermark, and
-        none moves it beyond its ceiling (microseconds, one for each event), so that a time that is too far ahead does no harm.
+        An event is late if its bucket was closed by `advance`; with a watermark also if its bucket, with
+        grace, was over by the times of the events before it. Late events change nothing. Events that `where`
+        drops do not move the watermark, and none moves it beyond its ceiling (microseconds, one for each
+        event), so that a time that is too far ahead does no harm.
         """
-        passing, ceilings = self._passing(events, ceilings)
+        passing, ceilings = self._apply_where(events, ceilings)
         filtered = events.height - passing.height
         if passing.is_empty():
             return Processed(passing, filtered, 0)
-        prepared = self._prepared(passing)
+        prepared = self._prepare(passing)
         groups = self._keys.groups[prepared[KEY].to_numpy()]
         times = prepared[TIME].to_numpy()
         inside = self._admission.inside(groups, times)
@@ -201,10 +210,10 @@ class Pipeline:
         none_late = passing.clear() if not late.any() else passing.filter(pl.Series(late))
         return Processed(none_late, filtered, int(len(inside) - inside.sum()))
 
-    def _prepared(self, passing: pl.DataFrame) -> pl.DataFrame:
-        """Columns `_time`, key number, arguments of the aggregates and, where needed, offset."""
+    def _prepare(self, passing: pl.DataFrame) -> pl.DataFrame:
+        """Return event time, key number, arguments of the aggregates and, where needed, offset of each event."""
         columns = [self._query.time.alias(TIME), *self._query.keys, *self._query.arguments]
-        prepared = evaluate(passing, columns)
+        prepared = evaluate(passing, columns, self._query.labels)
         numbers = self._keys.numbers(prepared.select(self._query.key_names))
         if self._query.needs_offset:
             end = self._offset + passing.height
@@ -223,7 +232,7 @@ class Pipeline:
         if not prepared[TIME].is_sorted():
             prepared = prepared.sort(TIME, maintain_order=True)
         first = int(prepared[TIME][0])
-        partials = self._query.collected(prepared, [KEY, START])
+        partials = self._query.collect(prepared, [KEY, START])
         in_order = first >= self._ordered_until
         base.buffer.append(partials, in_order=in_order)
         if self._journal is not None:
@@ -234,9 +243,10 @@ class Pipeline:
     _ordered_until: int = UNSEEN
 
     def put(self, rows: pl.DataFrame) -> Processed:
-        """Take in base buckets as somebody else has aggregated them so far; the newest row of a bucket counts.
+        """Take in base buckets as another engine has aggregated them; the newest row of a bucket counts.
 
-        Columns are those of the group key, `_start` and the partials. Rows of buckets that are closed are late.
+        Columns are those of the group key, `_start` and the partials. Rows of buckets that are closed are
+        late.
         """
         numbers = self._keys.numbers(rows.select(self._query.key_names))
         partials = rows.select(START, *(partial.name for partial in self._query.partials)).with_columns(numbers)
@@ -254,7 +264,7 @@ class Pipeline:
         return Processed(newest.filter(pl.Series(late)), 0, int(len(inside) - inside.sum()))
 
     def advance(self, instant: int) -> Iterator[Finals]:
-        """Close every bucket that is complete, with its grace, by an instant (microseconds); finals in the order of time."""
+        """Close every bucket that is complete, with grace, by an instant; yield finals in the order of time."""
         if instant <= self._closed or not self._steps.crosses(self._closed, instant):
             return
         if self._journal is not None:
@@ -264,7 +274,7 @@ class Pipeline:
         self._closed = instant
 
     def finish(self, before: int) -> Iterator[Finals]:
-        """Close every bucket that starts before an instant, whether it is complete or not: the end of all input."""
+        """Close every bucket that starts before an instant, complete or not: all input has ended."""
         for step in self._steps.up_to(before):
             yield from self._close(Cut(step, step))
         yield from self._close(Cut(before))
@@ -282,8 +292,8 @@ class Pipeline:
                     yield finals
 
     def _roll_up(self, operator: BarOperator, rows: pl.DataFrame) -> None:
-        """Give the bars with events to the timeframes that are made from them; a gap adds nothing."""
-        parents = [found for found in self._operators if found.plan.source == operator.plan.name]
+        """Give bars with events to the timeframes that are made from them; a gap adds nothing."""
+        parents = [other for other in self._operators if other.plan.source == operator.plan.name]
         if not parents:
             return
         real = rows.filter(~pl.col(GAP)) if GAP in rows.columns else rows
@@ -306,33 +316,33 @@ class Pipeline:
 
     @property
     def keys(self) -> pl.DataFrame | None:
-        """All keys seen so far, in the order in which they came, with their numbers; None before the first."""
+        """All keys seen so far, in the order of their first event, with their numbers; None before the first."""
         return self._keys.frame
 
     @property
     def has_changes(self) -> bool:
-        """Whether `changes` may have something to give."""
+        """Whether `changes` may return bars."""
         return self._live.has_changes
 
     def changes(self) -> list[tuple[BarPlan, pl.DataFrame]]:
-        """Live bars of the open buckets that got events since the last call, by timeframe, finest first."""
+        """Return live bars of open buckets that got events since the last call, by timeframe, finest first."""
         return self._live.changes(self._operators)
 
     def touch(self) -> None:
-        """Have `changes` give all open buckets once more."""
+        """Let `changes` return all open buckets once more."""
         self._live.touch_all(self._operators[0])
 
     @property
     def open_rows(self) -> int:
-        """How many buckets are open, of all keys and timeframes."""
+        """Number of open buckets, of all keys and timeframes."""
         return sum(operator.open_rows for operator in self._operators)
 
     def numbers(self) -> dict[str, int]:
-        """The numbers of the state that are not columns."""
+        """Return the numbers of the state that are not columns."""
         return {"closed": self._closed, "newest": self._newest, "offset": self._offset, "ordered_until": self._ordered_until}
 
     def replay(self, journal: ChangeJournal, keys: pl.DataFrame | None, numbers: dict[str, int]) -> None:
-        """Do again what another pipeline wrote into its journal; bars that come out are those that came out there."""
+        """Apply the changes that another pipeline noted in its journal; its bars are not returned again."""
         if keys is not None and keys.height:
             self._keys.restore(keys if self._keys.frame is None else pl.concat([self._keys.frame, keys]))
         for change in journal.changes:
@@ -350,7 +360,7 @@ class Pipeline:
         self._offset, self._ordered_until = numbers["offset"], numbers["ordered_until"]
 
     def snapshot(self) -> dict[str, pl.DataFrame]:
-        """The whole state as named frames; `restore` on a new pipeline of the same plan goes on from there."""
+        """Return the whole state as named frames, for `restore` on a new pipeline of the same plan."""
         frames = {"numbers": pl.DataFrame(self.numbers())}
         if self._keys.frame is not None:
             frames["keys"] = self._keys.frame
@@ -359,7 +369,7 @@ class Pipeline:
         return frames
 
     def restore(self, frames: dict[str, pl.DataFrame]) -> None:
-        """Take over a state that `snapshot` gave."""
+        """Take over a state that `snapshot` returned."""
         self._set_numbers(frames["numbers"].row(0, named=True))
         if "keys" in frames:
             self._keys.restore(frames["keys"])

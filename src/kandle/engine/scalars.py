@@ -1,7 +1,7 @@
-"""One row per scalar function of the query language: its name and how it is computed in columns.
+"""Scalar functions of the query language in columns: one row per function.
 
-Each builder takes the call node (for types and constant arguments) and the compiled arguments. NULL in gives NULL out unless
-the function is about NULL; `and` and `or` are three-valued.
+Each builder takes the call node (for types and constant arguments) and the compiled arguments. NULL in gives
+NULL out unless the function is about NULL; `and` and `or` are three-valued.
 """
 
 from __future__ import annotations
@@ -13,15 +13,15 @@ from typing import Any
 import polars as pl
 
 from kandle.engine import decimals
-from kandle.engine.decimals import digits, exact, fits_wide, narrowed, rescaled, wide
+from kandle.engine.decimals import compute_exactly, decimal_type, fits_wide, narrow, rescale, wide
 from kandle.model.types import MAX_PRECISION, DataType, DecimalType, FloatType, IntegerType
 from kandle.query.nodes import Call, Constant, describe
 
 Builder = Callable[[Call, list[pl.Expr]], pl.Expr]
 
 
-def _applied(compute: Callable[..., Any], arguments: list[pl.Expr]) -> pl.Expr:
-    """The operator of two columns; typing knows operators only as functions of anything."""
+def _apply(compute: Callable[..., Any], arguments: list[pl.Expr]) -> pl.Expr:
+    """Return the operator applied to two columns; typing knows operators only as functions of anything."""
     result: pl.Expr = compute(*arguments)
     return result
 
@@ -43,47 +43,47 @@ def _has_decimal(node: Call) -> bool:
 
 
 def _common_scale(node: Call) -> int:
-    return max(digits(kind).scale for kind in _types(node))
+    return max(decimal_type(kind).scale for kind in _types(node))
 
 
-def _aligned(node: Call, arguments: list[pl.Expr]) -> list[pl.Expr]:
-    """Numeric arguments brought to one scale (decimals) or one type (numbers), others as they are."""
+def _align(node: Call, arguments: list[pl.Expr]) -> list[pl.Expr]:
+    """Return numeric arguments at one scale (decimals) or of one type (numbers), and others as they are."""
     if not _has_decimal(node):
         return arguments
     scale = _common_scale(node)
-    return [_rescaled(node, column, kind, scale) for column, kind in zip(arguments, _types(node), strict=True)]
+    return [_rescale(node, column, kind, scale) for column, kind in zip(arguments, _types(node), strict=True)]
 
 
-def _rescaled(node: Call, column: pl.Expr, kind: DataType, scale: int) -> pl.Expr:
+def _rescale(node: Call, column: pl.Expr, kind: DataType, scale: int) -> pl.Expr:
     if fits_wide(kind, scale):
-        return rescaled(column, kind, scale)
-    factor = 10 ** (scale - digits(kind).scale)
-    return exact([column], lambda value: value * factor, describe(node))
+        return rescale(column, kind, scale)
+    factor = 10 ** (scale - decimal_type(kind).scale)
+    return compute_exactly([column], lambda value: value * factor, describe(node))
 
 
 def _arithmetic(compute: Callable[[Any, Any], Any]) -> Builder:
-    """add and subtract."""
+    """Return the builder of a sum or difference."""
 
     def build(node: Call, arguments: list[pl.Expr]) -> pl.Expr:
         if isinstance(node.type, FloatType):
-            return _applied(compute, [argument.cast(pl.Float64) for argument in arguments])
-        whole = max(digits(kind).precision - digits(kind).scale for kind in _types(node))
+            return _apply(compute, [argument.cast(pl.Float64) for argument in arguments])
+        whole = max(decimal_type(kind).precision - decimal_type(kind).scale for kind in _types(node))
         scale = _common_scale(node)
         if whole + scale + 1 <= MAX_PRECISION:
-            wides = [rescaled(column, kind, scale) for column, kind in zip(arguments, _types(node), strict=True)]
-            return narrowed(_applied(compute, wides), node.type)
-        shifts = [10 ** (scale - digits(kind).scale) for kind in _types(node)]
-        return exact(arguments, lambda a, b: compute(a * shifts[0], b * shifts[1]), describe(node))
+            wides = [rescale(column, kind, scale) for column, kind in zip(arguments, _types(node), strict=True)]
+            return narrow(_apply(compute, wides), node.type)
+        shifts = [10 ** (scale - decimal_type(kind).scale) for kind in _types(node)]
+        return compute_exactly(arguments, lambda a, b: compute(a * shifts[0], b * shifts[1]), describe(node))
 
     return build
 
 
 def _multiply(node: Call, arguments: list[pl.Expr]) -> pl.Expr:
     if isinstance(node.type, FloatType):
-        return _applied(operator.mul, [argument.cast(pl.Float64) for argument in arguments])
-    if sum(digits(kind).precision for kind in _types(node)) <= MAX_PRECISION:
-        return narrowed(_applied(operator.mul, [argument.cast(decimals.WIDE) for argument in arguments]), node.type)
-    return narrowed(exact(arguments, operator.mul, describe(node)), node.type)
+        return _apply(operator.mul, [argument.cast(pl.Float64) for argument in arguments])
+    if sum(decimal_type(kind).precision for kind in _types(node)) <= MAX_PRECISION:
+        return narrow(_apply(operator.mul, [argument.cast(decimals.WIDE) for argument in arguments]), node.type)
+    return narrow(compute_exactly(arguments, operator.mul, describe(node)), node.type)
 
 
 def _divide(node: Call, arguments: list[pl.Expr]) -> pl.Expr:
@@ -92,15 +92,15 @@ def _divide(node: Call, arguments: list[pl.Expr]) -> pl.Expr:
         divisor = right.cast(pl.Float64)
         return left.cast(pl.Float64) / pl.when(divisor != 0).then(divisor)
     assert isinstance(node.type, DecimalType)
-    numerator, denominator = (digits(kind) for kind in _types(node))
+    numerator, denominator = (decimal_type(kind) for kind in _types(node))
     shift = node.type.scale + denominator.scale - numerator.scale
-    return narrowed(decimals.divided(left, right, shift, describe(node)), node.type)
+    return narrow(decimals.divide(left, right, shift, describe(node)), node.type)
 
 
 def _whole_division(compute: Callable[..., Any]) -> Builder:
     def build(node: Call, arguments: list[pl.Expr]) -> pl.Expr:
         left, right = (argument.cast(node.type.physical) for argument in arguments)
-        return _applied(compute, [left, pl.when(right != 0).then(right)])
+        return _apply(compute, [left, pl.when(right != 0).then(right)])
 
     return build
 
@@ -111,7 +111,7 @@ def _negate(node: Call, arguments: list[pl.Expr]) -> pl.Expr:
 
 
 def _comparison(compute: Callable[..., Any]) -> Builder:
-    return lambda node, arguments: _applied(compute, _aligned(node, arguments))
+    return lambda node, arguments: _apply(compute, _align(node, arguments))
 
 
 def _coalesce(node: Call, arguments: list[pl.Expr]) -> pl.Expr:
@@ -119,16 +119,16 @@ def _coalesce(node: Call, arguments: list[pl.Expr]) -> pl.Expr:
 
 
 def _to_result(node: Call, arguments: list[pl.Expr]) -> list[pl.Expr]:
-    """Numeric arguments in the physical type and scale of the result."""
+    """Return numeric arguments in the physical type and scale of the result."""
     if isinstance(node.type, DecimalType):
         scale = node.type.scale
-        wides = [_rescaled(node, column, kind, scale) for column, kind in zip(arguments, _types(node), strict=True)]
-        return [narrowed(column, node.type) for column in wides]
+        wides = [_rescale(node, column, kind, scale) for column, kind in zip(arguments, _types(node), strict=True)]
+        return [narrow(column, node.type) for column in wides]
     return [argument.cast(node.type.physical) for argument in arguments]
 
 
 def _null_if(node: Call, arguments: list[pl.Expr]) -> pl.Expr:
-    left, right = _aligned(node, arguments)
+    left, right = _align(node, arguments)
     return pl.when((left == right).fill_null(False)).then(None).otherwise(arguments[0])
 
 
@@ -142,12 +142,12 @@ def _extreme(horizontal: Callable[..., pl.Expr]) -> Builder:
 
 
 def _is_in(node: Call, arguments: list[pl.Expr]) -> pl.Expr:
-    value, *choices = _aligned(node, arguments)
+    value, *choices = _align(node, arguments)
     return pl.any_horizontal([value == choice for choice in choices])
 
 
 def _between(node: Call, arguments: list[pl.Expr]) -> pl.Expr:
-    value, low, high = _aligned(node, arguments)
+    value, low, high = _align(node, arguments)
     return (value >= low) & (value <= high)
 
 
@@ -167,7 +167,8 @@ def _index_of(node: Call, arguments: list[pl.Expr]) -> pl.Expr:
 
 def _replace(node: Call, arguments: list[pl.Expr]) -> pl.Expr:
     text, _, new = arguments
-    # Polars wants as many texts as there are new ones, also where the text is a constant, and no constant NULL.
+    # Polars wants as many texts as there are new ones, also where the text is a constant, and no constant
+    # NULL.
     known = pl.when(new.is_not_null()).then(text)
     return known.str.replace_all(_constant(node, 1), new.fill_null(""), literal=True)
 
@@ -182,28 +183,28 @@ def _pad(left: bool) -> Builder:
 
 
 def _round(node: Call, arguments: list[pl.Expr]) -> pl.Expr:
-    places = _constant(node, 1, 0)
+    digits = _constant(node, 1, 0)
     kind = node.arguments[0].type
     if isinstance(kind, FloatType):
-        return arguments[0].round(places)
+        return arguments[0].round(digits)
     if isinstance(kind, IntegerType):
         return arguments[0]
     assert isinstance(node.type, DecimalType)
     assert isinstance(kind, DecimalType)
-    places = min(places, kind.scale, node.type.scale)
-    whole = decimals.divided(arguments[0], wide(1), places - kind.scale, describe(node))
-    return narrowed(whole * wide(10 ** (node.type.scale - places)), node.type)
+    digits = min(digits, kind.scale, node.type.scale)
+    whole = decimals.divide(arguments[0], wide(1), digits - kind.scale, describe(node))
+    return narrow(whole * wide(10 ** (node.type.scale - digits)), node.type)
 
 
 def _whole(direction: int) -> Builder:
-    """floor (direction -1) and ceil (direction 1)."""
+    """Return the builder of floor (direction -1) or ceil (direction 1)."""
 
     def build(node: Call, arguments: list[pl.Expr]) -> pl.Expr:
         kind = node.arguments[0].type
         if isinstance(kind, DecimalType):
             unit = wide(10**kind.scale)
             value = arguments[0].cast(decimals.WIDE)
-            return narrowed(value // unit if direction < 0 else (value + unit - wide(1)) // unit, node.type)
+            return narrow(value // unit if direction < 0 else (value + unit - wide(1)) // unit, node.type)
         if isinstance(kind, IntegerType):
             return arguments[0]
         return arguments[0].floor() if direction < 0 else arguments[0].ceil()
@@ -216,7 +217,7 @@ def _sign(node: Call, arguments: list[pl.Expr]) -> pl.Expr:
 
 
 def _float(compute: Callable[[pl.Expr], pl.Expr], *, above: float | None = None, least: float | None = None) -> Builder:
-    """A float function; outside of its domain it is NULL."""
+    """Return a builder of a function of floats, which is NULL outside of its domain."""
 
     def build(node: Call, arguments: list[pl.Expr]) -> pl.Expr:
         value = arguments[0].cast(pl.Float64)

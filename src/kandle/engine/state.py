@@ -1,4 +1,4 @@
-"""What a pipeline keeps between two batches: its keys, the open buckets, and a journal of the changes since the last commit."""
+"""The state of a pipeline: its keys, its open buckets, and a journal of the changes since the last commit."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ COMPACT_ROWS = 100_000
 class KeyTable:
     """All keys seen so far, numbered from 0 in the order of their first event; a number never changes.
 
-    `groups[key]` is the schedule group of a key (-1: no schedule row has this key; 0 without a calendar); `ranks[key]` is its
-    rank among all keys in ascending order of their columns.
+    `groups[key]` is the schedule group of a key (-1: no schedule row has this key; 0 without a calendar);
+    `ranks[key]` is its rank among all keys in ascending order of their columns.
     """
 
     def __init__(self, names: Sequence[str], calendar: SessionCalendar | None, width: int) -> None:
@@ -79,8 +79,8 @@ class KeyTable:
 class PartialBuffer:
     """The partials of open buckets, one row per key and bucket start once they are merged.
 
-    Frames are appended as they come and merged only when they outgrow what is merged, or when somebody asks for the rows, so
-    that a batch costs no join with all open buckets.
+    Frames are appended as they come and merged only when they outgrow what is merged, or when somebody asks
+    for the rows, so that a batch costs no join with all open buckets.
     """
 
     def __init__(self, partials: Sequence[Partial]) -> None:
@@ -128,7 +128,7 @@ class PartialBuffer:
 
 def merge_partials(frame: pl.DataFrame, partials: Sequence[Partial], *, in_order: bool) -> pl.DataFrame:
     """Merge the partials of each bucket into one row."""
-    return frame.group_by(KEY, START).agg([partial.merged(in_order=in_order) for partial in partials])
+    return frame.group_by(KEY, START).agg([partial.merge_expression(in_order=in_order) for partial in partials])
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +146,7 @@ class StateChange:
 
 @dataclass(slots=True)
 class ChangeJournal:
-    """The changes of a pipeline's state since the last commit; `Pipeline.replay` applies them to an older state."""
+    """The changes of a pipeline's state since the last commit, for `Pipeline.replay` on an older state."""
 
     changes: list[StateChange] = field(default_factory=list)
 

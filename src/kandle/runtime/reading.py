@@ -123,7 +123,7 @@ def _partial_types(query: QueryModel) -> Mapping[str, pl.DataType]:
     source = pl.DataFrame(schema=types)
     compiled = CompiledQuery(over_one_row(query))
     events = source.select(compiled.time.alias(TIME), *compiled.arguments, pl.lit(0, dtype=pl.Int64).alias("_offset"))
-    return compiled.collected(events.with_columns(pl.lit(0).alias(START)), [START]).schema
+    return compiled.collect(events.with_columns(pl.lit(0).alias(START)), [START]).schema
 
 
 def record_reader(topics: QueryTopics) -> RecordReader:

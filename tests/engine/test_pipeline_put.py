@@ -1,4 +1,4 @@
-"""Base buckets that somebody else aggregates, as ksqlDB does: the newest row of a bucket counts, and finals are the same."""
+"""Base buckets that another engine aggregates, as ksqlDB does: the newest row of a bucket counts; finals are the same."""
 
 from __future__ import annotations
 
@@ -58,8 +58,8 @@ def test_rows_of_a_bucket_that_is_final_are_late_and_change_nothing() -> None:
     pipeline = Pipeline(plan(QUERY))
     pipeline.put(aggregated([("a", 5, 1)]))
     assert [row[:4] for row in shown(pipeline.advance(at(70)))] == [("1m", "a", "12:00", 1)]
-    found = pipeline.put(aggregated([("a", 5, 1), ("a", 6, 1), ("a", 61, 1)]))
-    assert found.late.height == 1
+    processed = pipeline.put(aggregated([("a", 5, 1), ("a", 6, 1), ("a", 61, 1)]))
+    assert processed.late.height == 1
     assert [row[:4] for row in shown(pipeline.advance(at(310)))][:2] == [("1m", "a", "12:01", 1), ("1m", "a", "12:02", 0)]
 
 

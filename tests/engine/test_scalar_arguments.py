@@ -73,7 +73,7 @@ def node_of(function: Function) -> AnyNode:
     return record_expression("test", function, RecordingRow(entity_model(Row)))
 
 
-def found(node: AnyNode, *rows: Row) -> list[Any]:
+def computed(node: AnyNode, *rows: Row) -> list[Any]:
     frame = mapping(entity_model(Row)).to_frame(rows)
     # Beside a column, as in a select: constants alone would have one row.
     return evaluate(frame, [compile_expression(node).alias("x"), pl.col("i")])["x"].to_list()
@@ -100,14 +100,14 @@ def test_every_function_of_the_language_is_among_them() -> None:
 def test_a_constant_gives_what_a_column_of_it_gives(function: Function) -> None:
     node = node_of(function)
     for rows in ([], [Row()] * 3):
-        expected = found(node, *rows)
+        expected = computed(node, *rows)
         for names in mixtures(node):
-            assert found(with_constants(node, {name: getattr(Row(), name) for name in names}), *rows) == expected, names
+            assert computed(with_constants(node, {name: getattr(Row(), name) for name in names}), *rows) == expected, names
 
 
 @pytest.mark.parametrize("function", [each for _, each in STRICT], ids=[name for name, _ in STRICT])
 def test_null_in_any_argument_gives_null(function: Function) -> None:
     node = node_of(function)
     for name in columns(node):
-        assert found(node, replace(Row(), **{name: None}), Row())[0] is None, name
-        assert found(with_constants(node, {name: None}), Row(), Row()) == [None, None], name
+        assert computed(node, replace(Row(), **{name: None}), Row())[0] is None, name
+        assert computed(with_constants(node, {name: None}), Row(), Row()) == [None, None], name
