@@ -2,7 +2,7 @@ from datetime import UTC, datetime, timedelta
 
 import polars as pl
 
-from kandle.cli.bars import Look, last_of_each, newest_of_each
+from kandle.cli.bars import Search, last_of_each, newest_of_each
 from kandle.time.timeframe import MINUTE, to_instant
 
 NOW = datetime(2024, 3, 8, 12, tzinfo=UTC)
@@ -21,7 +21,7 @@ class Bars:
         return self.frame if start is None else self.frame.filter(pl.col("start") >= start)
 
     def newest(self, count: int) -> dict[str, int]:
-        bars = newest_of_each(self, ["key"], Look(to_instant(NOW), MINUTE, count))
+        bars = newest_of_each(self, ["key"], Search(to_instant(NOW), MINUTE, count))
         return dict(bars.group_by("key").len().iter_rows())
 
 
@@ -50,7 +50,7 @@ def test_where_there_is_nothing_nothing_is_found() -> None:
 def test_bars_without_a_key_are_one_series() -> None:
     bars = Bars(a=[1, 2, 3]).frame.select("start")
     assert last_of_each(bars, [], 2)["start"].to_list() == [NOW - timedelta(minutes=2), NOW - timedelta(minutes=1)]
-    assert newest_of_each(lambda start: bars, [], Look(to_instant(NOW), MINUTE, 2)).height == 2
+    assert newest_of_each(lambda start: bars, [], Search(to_instant(NOW), MINUTE, 2)).height == 2
 
 
 def test_the_order_stays() -> None:

@@ -123,7 +123,7 @@ def test_bars_that_are_not_there_are_one_line(running: Running, here: Here, argu
 def test_a_key_without_bars_is_said_beside_the_output(running: Running, here: Here) -> None:
     code, out, errors = here.run("bars", MARKET, "Bar", "1s", "NOBODY", "--data", str(running.folder))
     assert (code, len(out.splitlines())) == (0, 1)
-    assert errors == "kandle: there are no such bars yet; --live shows those that are not over\n"
+    assert errors == "kandle: no such bars yet; --live shows those of open buckets\n"
     assert here.run("bars", MARKET, "Bar", "1s", "NOBODY", "--json", "--data", str(running.folder)) == (0, "", "")
 
 

@@ -153,7 +153,7 @@ def test_avro_schemas_are_those_of_all_topics(here: Here, folder: Path) -> None:
 
 
 def test_avro_schemas_go_into_files_by_subject(here: Here, folder: Path) -> None:
-    assert here.output("avro", "script_app:App", "--out", "schemas") == ["15 schemas are in schemas"]
+    assert here.output("avro", "script_app:App", "--out", "schemas") == ["15 schemas written to schemas"]
     assert json.loads((folder / "schemas" / "readings-key.avsc").read_text()) == "string"
     assert here.output("avro", "script_app:App")[:5] == ["// readings-key", '"string"', "", "// readings-value", "{"]
 

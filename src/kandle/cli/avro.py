@@ -1,4 +1,4 @@
-"""`kandle avro`: the Avro schemas of all topics of a model."""
+"""The command `kandle avro`: the Avro schemas of all topics of a model."""
 
 from __future__ import annotations
 
@@ -22,13 +22,15 @@ from kandle.serde.codec import Formats, topic_schemas
 
 def avro_command(
     context: ContextName = None,
-    out: Annotated[Path | None, typer.Option("--out", metavar="DIR", help="Folder for one file <subject>.avsc each.")] = None,
+    out: Annotated[Path | None, typer.Option("--out", metavar="DIR", help="Folder for files <subject>.avsc.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object of schemas by subject.")] = False,
 ) -> None:
     """Print the Avro schemas of a context.
 
-    It lists the schemas of keys and values of every topic that the context reads or writes, and needs no log.
-    Keys and values in other formats than AVRO have none; a key of one field is its bare value.
+    Lists the schemas of keys and values of every topic that the context reads or writes. Needs no log. Keys and values in
+    other formats have no schema; a key of one field is its bare value.
+
+    Example: kandle avro app:Market --out schemas
     """
     market = load_context(context)
     schemas = {subject: json.loads(text) for subject, text in _schemas(market)}
@@ -37,7 +39,7 @@ def avro_command(
     if out is not None:
         for subject, schema in schemas.items():
             write_text(out / f"{subject}.avsc", f"{_pretty(schema)}\n")
-        typer.echo(f"{len(schemas)} schemas are in {out}")
+        typer.echo(f"{len(schemas)} schemas written to {out}")
     elif as_json:
         typer.echo(json.dumps(schemas, ensure_ascii=False))
     else:
@@ -54,7 +56,7 @@ def _schemas(market: type[Context]) -> Iterator[tuple[str, str]]:
     plans = [plan(query) for query in model.queries.values() if query.has_tumbling]
     prefix = Options.load().heartbeat.prefix
     topics = [topic for query in context_topics(plans, prefix=prefix) for topic in query.all]
-    known = {topic.spec.name for topic in topics} | {each.query.target.topic for each in plans}
+    known = {topic.spec.name for topic in topics} | {query_plan.query.target.topic for query_plan in plans}
     for entity in model.entities.values():
         if entity.topic not in known:
             formats = Formats(entity.key_format, entity.value_format)

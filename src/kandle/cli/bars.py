@@ -1,4 +1,4 @@
-"""`kandle bars`: the bars of one timeframe, as a table or as JSON lines, and new ones as they come."""
+"""The command `kandle bars`: bars of one timeframe, as a table or JSON lines, and new ones as they are written."""
 
 from __future__ import annotations
 
@@ -38,21 +38,21 @@ STATE = "_state"
 
 
 class BarPrinter:
-    """Prints frames of bars; what was final when it was printed is not printed again."""
+    """Prints frames of bars; a final bar is printed once."""
 
     def __init__(self, entity: EntityModel, *, is_live: bool, as_json: bool, is_stream: bool) -> None:
-        self._names = [found.name for found in entity.fields] + ([STATE] if is_live else [])
-        right = [position for position, found in enumerate(entity.fields) if found.type.is_numeric]
+        self._names = [field.name for field in entity.fields] + ([STATE] if is_live else [])
+        right = [position for position, field in enumerate(entity.fields) if field.type.is_numeric]
         self._titles = {name: "state" if name == STATE else name for name in self._names}
         self._columns = Columns(list(self._titles.values()), right)
-        self._keys = [found.name for found in entity.keys]
+        self._keys = [field.name for field in entity.keys]
         self._as_json = as_json
         self._console = console()
         self._has_table = self._console.is_terminal and not (is_stream or as_json)
         self._final = pl.DataFrame()
 
     def show(self, bars: pl.DataFrame) -> None:
-        """Print those that are new."""
+        """Print the bars that are new."""
         fresh = self._fresh(bars)
         if self._has_table:
             self._console.print(frame_table(self._console, fresh.select(self._names).rename(self._titles)))
@@ -61,7 +61,7 @@ class BarPrinter:
             typer.echo(line)
 
     def _fresh(self, bars: pl.DataFrame) -> pl.DataFrame:
-        """Bars that were not final before; of those that are, the newest batch is remembered."""
+        """Return the bars that were not final in the last frame, and remember those that are final now."""
         known = self._final
         fresh = bars if known.is_empty() else bars.join(known, on=self._keys, how="anti", maintain_order="left")
         self._final = bars.filter(pl.col(STATE) == "final").select(self._keys)
@@ -75,20 +75,20 @@ class BarPrinter:
 
 
 def series_key(entity: EntityModel) -> tuple[FieldModel, ...]:
-    """The key of a series of bars: without the start of the bucket."""
-    return tuple(found for found in entity.keys if not found.is_timestamp)
+    """Return the fields of the key without the start of the bucket."""
+    return tuple(field for field in entity.keys if not field.is_timestamp)
 
 
 DEFAULT_LAST = 20
 FIRST_REACH, GROWTH = 4, 8
-"""The newest bars of each key are looked for in the last 4 times as many buckets, then in 8 times as many as before."""
+"""The newest N bars of each key are searched in the last 4 N buckets, then in 8 times as many, and so on."""
 
 Read = Callable[[datetime | None], pl.DataFrame]
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
-    """What was asked for: entity, timeframe and beginning of the key as texts, and from when until when."""
+class BarRequest:
+    """What the command was asked for: context, entity, timeframe, and the first parts of the key as text."""
 
     context: str | None
     entity: str
@@ -96,131 +96,136 @@ class Wanted:
     keys: tuple[str, ...]
 
 
-def bars_command(  # noqa: PLR0913, each is an option of the command line
-    entity: Annotated[str, typer.Argument(help="Class of the bars; module:Class in front of it, unless kandle.toml names it.")],
-    timeframe: Annotated[str, typer.Argument(help="Such as 5m.")],
-    keys: Annotated[list[str] | None, typer.Argument(help="First parts of the key, such as EURUSD.", show_default=False)] = None,
-    start: Annotated[str | None, typer.Option("--from", metavar="T", help="First start of a bar.")] = None,
-    until: Annotated[str | None, typer.Option("--until", metavar="T", help="All bars start before this.")] = None,
+def bars_command(  # noqa: PLR0913 - each is an option of the command
+    entity: Annotated[str, typer.Argument(help="Class of the bars, after the context unless kandle.toml names it.")],
+    timeframe: Annotated[str, typer.Argument(help="For example 5m.")],
+    keys: Annotated[list[str] | None, typer.Argument(help="First parts of the key.", show_default=False)] = None,
+    start: Annotated[str | None, typer.Option("--from", metavar="T", help="Bars that start at or after this time.")] = None,
+    until: Annotated[str | None, typer.Option("--until", metavar="T", help="Bars that start before this time.")] = None,
     last: Annotated[
-        int | None, typer.Option("--last", min=1, metavar="N", help="The newest N of each key [default: 20].")
+        int | None, typer.Option("--last", min=1, metavar="N", help="The newest N bars of each key [default: 20].")
     ] = None,
-    live: Annotated[bool, typer.Option("--live", help="Also bars that are not over yet.")] = False,
-    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on with new bars as they come, until Ctrl-C.")] = False,
+    live: Annotated[bool, typer.Option("--live", help="Include live bars of open buckets.")] = False,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Continue with new bars until Ctrl-C.")] = False,
     config: ConfigFile = None,
     data: DataFolder = None,
     log_choice: LogChoice = None,
     as_json: AsJson = False,
 ) -> None:
-    """Print bars of one timeframe. Finals, and with --live those that still change."""
-    wanted = _wanted([entity, timeframe, *(keys or [])])
+    """Print bars of one timeframe.
+
+    Prints final bars; with --live also the bars of open buckets, which still change.
+
+    Example: kandle bars app:Market Bar 5m ACME --last 3 --follow
+    """
+    request = _parse_request([entity, timeframe, *(keys or [])])
     begin, end = (None if text is None else from_instant(parse_instant(text)) for text in (start, until))
     options = for_reading(options_of(config, data, log_choice))
-    cls = load_context(wanted.context, options)
+    cls = load_context(request.context, options)
     check_log(options)
     with cls(options) as market:
-        reader = _Reader(market, wanted, is_live=live)
+        reader = _BarReader(market, request, is_live=live)
         tail = reader.tail()
         count = last if last is not None else None if start is not None else DEFAULT_LAST
         printer = BarPrinter(reader.entity, is_live=live, as_json=as_json, is_stream=follow)
-        found = reader.bars(begin, end, count)
-        printer.show(found)
-        if found.is_empty() and not (follow or as_json):
-            typer.echo(f"kandle: there are no such bars yet{'' if live else '; --live shows those that are not over'}", err=True)
+        bars = reader.bars(begin, end, count)
+        printer.show(bars)
+        if bars.is_empty() and not (follow or as_json):
+            typer.echo(f"kandle: no such bars yet{'' if live else '; --live shows those of open buckets'}", err=True)
         if follow:
             for batches in tail.follow():
                 printer.show(reader.frame_of(batches))
 
 
-def _wanted(arguments: Sequence[str]) -> Wanted:
-    """The arguments told apart; only a context has a colon between module and class."""
+def _parse_request(arguments: Sequence[str]) -> BarRequest:
+    """Parse the arguments; only a context has a colon between module and class."""
     context, rest = (arguments[0], arguments[1:]) if is_context_name(arguments[0]) else (None, arguments)
     if len(rest) < 2:
-        raise OptionsError(f"name an entity and a timeframe, such as `Bar 5m`, not only {' '.join(arguments)!r}")
-    return Wanted(context, rest[0], rest[1], tuple(rest[2:]))
+        raise OptionsError(f"name an entity and a timeframe, such as `Bar 5m`; {' '.join(arguments)!r} is only one of them")
+    return BarRequest(context, rest[0], rest[1], tuple(rest[2:]))
 
 
-class _Reader:
-    """Reads the bars that are wanted as frames with the columns of the entity and `_state` (final or live)."""
+class _BarReader:
+    """Reads the requested bars as frames with the columns of the entity and `_state` (final or live)."""
 
-    def __init__(self, market: Context, wanted: Wanted, *, is_live: bool) -> None:
+    def __init__(self, market: Context, request: BarRequest, *, is_live: bool) -> None:
         self._market = market
         self._is_live = is_live
-        plan = _plan(market, wanted.entity)
+        plan = _plan(market, request.entity)
         self.entity: EntityModel = plan.query.target
-        self._bar = _bar(plan, wanted.timeframe)
-        self._key = key_values(self.entity, bar_key_fields(self.entity), wanted.keys)
+        self._bar = _bar(plan, request.timeframe)
+        self._key = key_values(self.entity, bar_key_fields(self.entity), request.keys)
 
     @property
     def _parts(self) -> list[str]:
-        """The key of a series of bars."""
-        return [found.name for found in series_key(self.entity)]
+        """Names of the key parts without the start of the bucket."""
+        return [field.name for field in series_key(self.entity)]
 
     def bars(self, start: datetime | None, end: datetime | None, count: int | None) -> pl.DataFrame:
-        """Bars that start in `[start, end)`, the last `count` of each key."""
+        """Return the bars that start in `[start, end)`: the last `count` of each key, or all for None."""
         if count is None:
             return self._read(start, end)
         if start is None:
             newest = state_of(self._market).clock.now() if end is None else to_instant(end)
-            look = Look(newest, self._bar.timeframe.nominal, count)
-            return newest_of_each(lambda begin: self._read(begin, end), self._parts, look)
+            search = Search(newest, self._bar.timeframe.nominal, count)
+            return newest_of_each(lambda begin: self._read(begin, end), self._parts, search)
         return last_of_each(self._read(start, end), self._parts, count)
 
     def _read(self, start: datetime | None, end: datetime | None) -> pl.DataFrame:
-        # Read last, finals hold each bar that had become final while the others were read.
+        # Finals are read last, so that a bar that becomes final in between is shown as final.
         bars = self._bars(start, end, include_live=True) if self._is_live else None
         finals = self._bars(start, end, include_live=False).with_columns(_state=pl.lit("final"))
         if bars is None:
             return finals
-        keys = [*self._parts, *(found.name for found in self.entity.keys if found.is_timestamp)]
+        keys = [*self._parts, *(field.name for field in self.entity.keys if field.is_timestamp)]
         live = bars.join(finals, on=keys, how="anti").with_columns(_state=pl.lit("live"))
         return pl.concat([finals, live]).sort(keys)
 
     def _bars(self, start: datetime | None, end: datetime | None, *, include_live: bool) -> pl.DataFrame:
-        """Blocks, since the context was opened by plain `with`."""
+        """Read bars; this blocks, since the context was opened with plain `with`."""
         buckets: TimeBucket[Any] = self._market.time_bucket(self.entity.cls, self._bar.name)
         return buckets.to_polars(list(self._key.values()), start=start, end=end, include_live=include_live)
 
     def tail(self) -> Tail:
-        """The end of the topics as it is now."""
-        # Finals are read last, so that no bar is shown as live after it was shown as final.
+        """Return a reader from the current end of the topics."""
+        # The final topic comes last, so that no bar is shown as live after it was shown as final.
         topics = [*([self._bar.live_topic] if self._is_live else []), self._bar.final_topic]
         return Tail.at_end(state_of(self._market).log, topics)
 
     def frame_of(self, batches: Sequence[Batch]) -> pl.DataFrame:
-        """What was appended, as far as it is wanted."""
+        """Return the requested bars among new records."""
         frames = [self._marked(batch) for batch in batches]
-        wanted = [pl.col(name) == value for name, value in self._key.items()]
-        return pl.concat(frames).filter(wanted) if wanted else pl.concat(frames)
+        conditions = [pl.col(name) == value for name, value in self._key.items()]
+        return pl.concat(frames).filter(conditions) if conditions else pl.concat(frames)
 
     def _marked(self, batch: Batch) -> pl.DataFrame:
         records = batch.records
         frame = logical(state_of(self._market).log.topic(batch.topic), records.frame)
         state = "final" if batch.topic == self._bar.final_topic else "live"
-        frame = frame.select(each.name for each in self.entity.fields).with_columns(_state=pl.lit(state))
+        frame = frame.select(field.name for field in self.entity.fields).with_columns(_state=pl.lit(state))
         return frame if records.tombstones is None else frame.filter(~records.tombstones)
 
 
 def _plan(market: Context, name: str) -> Plan:
-    """The plan of the query of the entity of that name."""
-    plans = {found.query.target.name: found for found in plans_in(market)}
+    """Return the plan of the query that makes bars of an entity."""
+    plans = {plan.query.target.name: plan for plan in plans_in(market)}
     if name not in plans:
         raise ModelError(unknown_name(f"{type(market).__name__} makes no bars of {name!r}", name, list(plans)))
     return plans[name]
 
 
 def _bar(plan: Plan, timeframe: str) -> BarPlan:
-    """The timeframe of that name; other ways to write it, such as 60s for 1m, are understood."""
+    """Return the bars of a timeframe, which may also be written in another unit, such as 60s for 1m."""
     emitted = {bar.name: bar for bar in plan.emitted}
     if timeframe in emitted:
         return emitted[timeframe]
-    name = _usual(timeframe)
+    name = _normalized(timeframe)
     if name not in emitted:
         raise ModelError(unknown_name(f"{plan.query.target.name} has no bars of {timeframe!r}", name, list(emitted)))
     return emitted[name]
 
 
-def _usual(timeframe: str) -> str:
+def _normalized(timeframe: str) -> str:
     try:
         return str(Timeframe.parse(timeframe))
     except TimeframeError:
@@ -228,37 +233,37 @@ def _usual(timeframe: str) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
-    """How to look back: from an instant on, in buckets of about `size` microseconds, for `count` bars of each key."""
+class Search:
+    """A search for the last `count` bars of each key before `end`; buckets have about `size` microseconds."""
 
     end: int
     size: int
     count: int
 
 
-def newest_of_each(read: Read, parts: Sequence[str], look: Look) -> pl.DataFrame:
-    """The last bars of each key, looking back further and further, so that not all that was ever kept must be read.
+def newest_of_each(read: Read, parts: Sequence[str], search: Search) -> pl.DataFrame:
+    """Return the last bars of each key without reading the whole topic: the span is widened step by step.
 
-    Ends when each key that was found has enough, or when looking further gave nothing more to those that have not.
+    The search ends when each key has enough bars, or when a wider span added none to the keys that have not.
     """
-    reach = FIRST_REACH * look.count * look.size
+    reach = FIRST_REACH * search.count * search.size
     before: set[tuple[Any, ...]] | None = None
-    while look.end > reach:
-        bars = last_of_each(read(from_instant(look.end - reach)), parts, look.count)
-        short = _short(bars, parts, look.count)
+    while search.end > reach:
+        bars = last_of_each(read(from_instant(search.end - reach)), parts, search.count)
+        short = _short(bars, parts, search.count)
         if not bars.is_empty() and (not short or short == before):
             return bars
         before = short
         reach *= GROWTH
-    return last_of_each(read(None), parts, look.count)
+    return last_of_each(read(None), parts, search.count)
 
 
 def last_of_each(bars: pl.DataFrame, parts: Sequence[str], count: int) -> pl.DataFrame:
-    """The last `count` rows of each key, in the order in which they stand."""
+    """Return the last `count` rows of each key in their order."""
     return bars.group_by(parts, maintain_order=True).tail(count).select(bars.columns) if parts else bars.tail(count)
 
 
 def _short(bars: pl.DataFrame, parts: Sequence[str], count: int) -> set[tuple[Any, ...]]:
-    """Keys with fewer bars than wanted, and how many they have."""
+    """Return the keys that have fewer than `count` bars, with their number of bars."""
     counts = bars.group_by(parts).len("_count") if parts else bars.select(_count=pl.len())
     return set(counts.filter(pl.col("_count") < count).iter_rows())
