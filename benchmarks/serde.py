@@ -1,4 +1,6 @@
-"""Nanoseconds per record written as and read from Avro, with fastavro, record by record, beside it.
+"""Nanoseconds per record written as and read from Avro and JSON, and microseconds of a few Avro records.
+
+Beside it in the same run: fastavro, record by record; JSON one by one; a few records as columns.
 
 python -m benchmarks.serde --rows 20000
 """
@@ -17,8 +19,10 @@ import numpy as np
 import polars as pl
 
 from kandle.model.types import INTEGER, STRING, TIMESTAMP, DecimalType
+from kandle.serde import avro, avro_writing, port
 from kandle.serde.avro import HEADER, AvroFormat
 from kandle.serde.json import JsonFormat
+from kandle.serde.json_reading import JsonReader
 from kandle.serde.port import Format, RecordField
 from kandle.serde.registry import EmbeddedRegistry, MemoryJournal
 
@@ -90,6 +94,30 @@ def peer(written: AvroFormat, frame: pl.DataFrame) -> tuple[float, float]:
     return nanoseconds(write, len(messages)), nanoseconds(read, len(messages))
 
 
+def few(written: AvroFormat, fields: Sequence[RecordField], count: int) -> list[float]:
+    """Return microseconds of writing and reading a few records at once, of the same as columns, and of reading by fastavro."""
+    frame = frame_of(fields, count, 0.0)
+    messages = written.encode(frame)
+    schema = fastavro.parse_schema(json.loads(written.schema))
+    bodies = [message[HEADER:] for message in messages if message is not None]
+    encode, decode = nanoseconds(lambda: written.encode(frame), 1), nanoseconds(lambda: written.decode(messages), 1)
+    chosen, port.FEW = port.FEW, -1
+    avro.FEW = avro_writing.FEW = port.FEW
+    try:
+        columns = nanoseconds(lambda: written.encode(frame), 1), nanoseconds(lambda: written.decode(messages), 1)
+    finally:
+        avro.FEW = avro_writing.FEW = port.FEW = chosen
+    single = nanoseconds(lambda: [fastavro.schemaless_reader(io.BytesIO(body), schema, None) for body in bodies], 1)
+    return [time / 1_000 for time in (encode, decode, *columns, single)]
+
+
+def json_ratio(fields: Sequence[RecordField], frame: pl.DataFrame) -> tuple[float, float]:
+    """Return nanoseconds per record of reading JSON together, and one by one."""
+    reader, messages = JsonReader(fields), JsonFormat("ticks", "value", fields).encode(frame)
+    together = nanoseconds(lambda: reader.read(messages), frame.height)
+    return together, nanoseconds(lambda: reader._frame(reader._careful(messages, range(frame.height))[0]), frame.height)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rows", type=int, default=20_000)
@@ -108,6 +136,14 @@ def main() -> None:
         fields = record(decimals, False)
         frame = frame_of(fields, rows, 0.0)
         print("{:<26}{:>7.0f}{:>9.0f}{:>9.0f}".format(*row(f"{name}, JSON", JsonFormat(name, "value", fields), fields, frame)))
+        together, single = json_ratio(fields, frame)
+        print(f"{name}, JSON read one by one: {single:,.0f}, {single / together:.1f} times as long")
+    print(f"\na few Avro records; us per call\n{'records':<10}{'encode':>9}{'decode':>9}{'as columns: encode':>20}", end="")
+    print(f"{'decode':>9}{'fastavro decode':>18}")
+    fields = record(1, False)
+    written = AvroFormat("few", "value", fields, registry)
+    for count in (1, 2, 5, 10, 20, port.FEW):
+        print("{:<10}{:>9.1f}{:>9.1f}{:>20.0f}{:>9.0f}{:>18.1f}".format(count, *few(written, fields, count)))
 
 
 if __name__ == "__main__":

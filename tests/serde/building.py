@@ -5,15 +5,18 @@ from __future__ import annotations
 import io
 import json
 import uuid
+from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
-from typing import Any
+from typing import Any, TypeVar
 
 import fastavro
 import polars as pl
+import pytest
 from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 
+from kandle.errors import KandleError
 from kandle.model.types import (
     BOOLEAN,
     BYTES,
@@ -27,9 +30,12 @@ from kandle.model.types import (
     DataType,
     DecimalType,
 )
+from kandle.serde import avro_writing
 from kandle.serde.avro import AvroFormat
 from kandle.serde.port import Decoded, Messages, RecordField
 from kandle.serde.registry import EmbeddedRegistry, MemoryJournal
+
+T = TypeVar("T")
 
 PRICE = DecimalType(18, 6)
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -136,8 +142,27 @@ def read_datum(schema: str, data: bytes) -> Any:
     return value
 
 
+def result_of(work: Callable[[], T]) -> T | KandleError:
+    """Return what the work gives, or its error."""
+    try:
+        return work()
+    except KandleError as error:
+        return error
+
+
 class BothWays(AvroFormat):
-    """Reads a few messages one by one, as it would, and as columns, and finds that both give the same."""
+    """Reads and writes a few messages one by one, as it would, and as columns, and finds that both give the same."""
+
+    def encode(self, frame: pl.DataFrame) -> list[bytes | None]:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(avro_writing, "FEW", -1)
+            columns = result_of(lambda: AvroFormat.encode(self, frame))
+        messages = result_of(lambda: AvroFormat.encode(self, frame))
+        if isinstance(messages, KandleError):
+            assert str(messages) == str(columns)
+            raise messages
+        assert messages == columns
+        return messages
 
     def decode(self, messages: Messages) -> Decoded:
         result = super().decode(messages)

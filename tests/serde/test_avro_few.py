@@ -12,9 +12,9 @@ from polars.testing import assert_frame_equal
 
 from kandle.errors import DataError
 from kandle.model.types import FLOAT, INTEGER, STRING, TIMESTAMP, StringType
-from kandle.serde.avro import FEW, HEADER, AvroFormat
+from kandle.serde.avro import HEADER, AvroFormat
 from kandle.serde.avro_single import MessageReader
-from kandle.serde.port import Decoded, Messages, RecordField
+from kandle.serde.port import FEW, Decoded, Messages, RecordField
 from tests.serde.building import TICK, BothWays, avro, message, record, registry, ticks
 
 

@@ -18,7 +18,7 @@ from kandle.serde.avro_cursor import ColumnCursor, MessageBlock
 from kandle.serde.avro_readers import ReadColumn, column_reader, skip
 from kandle.serde.avro_single import MessageReader, ReadValue, required, value_reader
 from kandle.serde.avro_writing import AvroEncoder
-from kandle.serde.port import Decoded, Messages, RecordField, has_default, physical_default, physical_schema, rejects_of
+from kandle.serde.port import FEW, Decoded, Messages, RecordField, has_default, physical_default, physical_schema, rejects_of
 from kandle.serde.registry import Registry, subject_of
 from kandle.serde.schema import AvroField, AvroType, Shape, Side, avro_schema, bare_schema, parse_schema
 from kandle.time.timeframe import IntArray
@@ -26,9 +26,6 @@ from kandle.time.timeframe import IntArray
 MAGIC = 0
 HEADER = 5
 """Bytes in front of a record: the zero byte and the number of its schema."""
-
-FEW = 32
-"""Messages up to which reading one by one is faster; measured: 20 + 6 microseconds each against 300."""
 
 
 class SchemaReader:

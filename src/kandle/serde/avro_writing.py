@@ -1,25 +1,18 @@
-"""Writes the rows of a physical frame as Avro messages of the fields' own schema, column by column.
+"""Writes the rows of a physical frame as Avro messages of the fields' own schema.
 
-No library writes columns as many messages; fastavro takes ten times as long for one record after the other. Each column is made
-ready first (`Cells`), which gives the length of every value; then all columns are written into one buffer, whose slices are the
-messages:
-
-    | header | venue | code | at | level | size | 8 spare bytes | header | venue | ...
-      put()    cells[0].put() of all rows, then cells[1].put() of all rows, ..
-
-The spare bytes let each value be written as whole words; what reaches beyond the value is written over by the next column.
+No library writes columns as many messages; fastavro takes ten times as long for one record after the other. Many rows are
+written column by column (`avro_cells`), a few one by one, since columns cost about 250 microseconds however few rows there are.
 """
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import polars as pl
 
-from kandle.errors import DataError
 from kandle.model.types import (
     BooleanType,
     BytesType,
@@ -33,211 +26,21 @@ from kandle.model.types import (
     TimestampType,
     UuidType,
 )
-from kandle.serde.avro_cursor import FloatArray, WordArray
-from kandle.serde.port import BoolArray, RecordField, shown
+from kandle.serde.avro_cells import (
+    BooleanCells,
+    Cells,
+    DecimalCells,
+    DoubleCells,
+    MessageBuffer,
+    NumberCells,
+    OptionalCells,
+    PieceCells,
+    RecordCells,
+    text,
+)
+from kandle.serde.port import FEW, RecordField, check_decimals, checked_column, refuse
 from kandle.serde.schema import decimal_bytes, null_branch
 from kandle.time.timeframe import IntArray
-
-WORD = 8
-SHORT = 32
-"""Bytes up to which pieces are copied word by word, all at once; longer ones are copied one by one."""
-
-_CONTINUED = np.uint64(0x8080808080808080)
-_ONE = np.uint64(1)
-_SPREADS = (
-    (np.uint64(0x000000000FFFFFFF), np.uint64(0x00FFFFFFF0000000), np.uint64(4)),
-    (np.uint64(0x00003FFF00003FFF), np.uint64(0x0FFFC0000FFFC000), np.uint64(2)),
-    (np.uint64(0x007F007F007F007F), np.uint64(0x3F803F803F803F80), np.uint64(1)),
-)
-_EIGHT_GROUPS = np.uint64(1 << 56)
-
-
-class MessageBuffer:
-    """Room for messages, one after the other, each with the same header.
-
-    Args:
-        lengths: The length of each message, without the header.
-        header: Up to 8 bytes.
-    """
-
-    def __init__(self, lengths: IntArray, header: bytes) -> None:
-        lengths = lengths + len(header)
-        slots = np.cumsum(lengths + WORD)
-        self.starts: IntArray = slots - lengths - WORD
-        self.ends: IntArray = slots - WORD
-        self.data: npt.NDArray[np.uint8] = np.zeros(int(slots[-1]) if len(slots) else 0, np.uint8)
-        self._words: WordArray = np.ndarray((max(len(self.data) - WORD + 1, 0),), "<u8", self.data.data, 0, (1,))
-        self.put(self.starts, np.uint64(int.from_bytes(header, "little")))
-        self.first: IntArray = self.starts + len(header)
-
-    def put(self, positions: IntArray, words: WordArray | np.uint64) -> None:
-        """Write a word at each position."""
-        self._words[positions] = words
-
-    def put_byte(self, positions: IntArray, values: IntArray | int) -> None:
-        """Write a byte at each position."""
-        self.data[positions] = values
-
-    def messages(self) -> list[bytes | None]:
-        """Return the messages."""
-        whole = self.data.tobytes()
-        return [whole[start:end] for start, end in zip(self.starts.tolist(), self.ends.tolist(), strict=True)]
-
-
-class Cells(Protocol):
-    """A column that is ready to be written."""
-
-    @property
-    def lengths(self) -> IntArray:
-        """How many bytes each value takes."""
-
-    def put(self, buffer: MessageBuffer, positions: IntArray) -> None:
-        """Write each value at its position."""
-
-
-class NumberCells:
-    """Whole numbers as int or long: seven bits a byte, the sign in the lowest bit."""
-
-    def __init__(self, values: IntArray) -> None:
-        self._values: WordArray = ((values << 1) ^ (values >> 63)).view(np.uint64)
-        self.lengths: IntArray = _sizes(self._values, 7, 7)
-
-    def put(self, buffer: MessageBuffer, positions: IntArray) -> None:
-        if len(positions):
-            values = self._values
-            buffer.put(positions, _spread(values, self.lengths))
-            if values.max() >= _EIGHT_GROUPS:
-                long = np.flatnonzero(self.lengths > WORD)
-                rest = values[long] >> np.uint64(56)
-                tail = (rest & np.uint64(0x7F)) | np.where(rest > 0x7F, np.uint64(0x80), np.uint64(0))
-                buffer.put(positions[long] + WORD, tail | (rest >> np.uint64(7)) << np.uint64(8))
-
-
-def _sizes(values: WordArray, first: int, step: int) -> IntArray:
-    """Return how many bytes each value takes, of which the first holds `first` bits and each other one `step` bits more."""
-    sizes = np.ones(len(values), np.int64)
-    greatest = int(values.max()) if len(values) else 0
-    for power in range(first, 64, step):
-        if greatest < 1 << power:
-            break
-        sizes += values >= np.uint64(1 << power)
-    return sizes
-
-
-def _spread(values: WordArray, lengths: IntArray) -> WordArray:
-    """Return the first eight groups of seven bits, a byte each, with the mark that says that more follow."""
-    if values.max() < 0x80:
-        return values
-    for low, high, shift in _SPREADS:
-        values = (values & low) | ((values & high) << shift)
-    marked = (np.minimum(lengths, WORD + 1) - 1).astype(np.uint64) << np.uint64(3)
-    # A shift by all 64 bits is not defined, so the last one is made apart.
-    below = np.where(lengths > WORD, ~np.uint64(0), (_ONE << np.minimum(marked, np.uint64(63))) - _ONE)
-    return values | (_CONTINUED & below)
-
-
-class DoubleCells:
-    """IEEE doubles, of 8 bytes each."""
-
-    def __init__(self, values: FloatArray) -> None:
-        self._words = values.view(np.uint64)
-        self.lengths: IntArray = np.full(len(values), WORD)
-
-    def put(self, buffer: MessageBuffer, positions: IntArray) -> None:
-        buffer.put(positions, self._words)
-
-
-class BooleanCells:
-    """Booleans, of one byte each."""
-
-    def __init__(self, values: BoolArray) -> None:
-        self._values = values.astype(np.int64)
-        self.lengths: IntArray = np.ones(len(values), np.int64)
-
-    def put(self, buffer: MessageBuffer, positions: IntArray) -> None:
-        buffer.put_byte(positions, self._values)
-
-
-class DecimalCells:
-    """Scaled integers of 64 bits as their shortest two's complement, big endian, behind its length."""
-
-    def __init__(self, values: IntArray) -> None:
-        self._values = values
-        # The first byte also holds the sign.
-        self._sizes = _sizes((values ^ (values >> 63)).view(np.uint64), 7, 8)
-        self.lengths: IntArray = self._sizes + 1
-
-    def put(self, buffer: MessageBuffer, positions: IntArray) -> None:
-        buffer.put_byte(positions, self._sizes << 1)
-        words = (self._values << (64 - 8 * self._sizes)).view(np.uint64)
-        buffer.put(positions + 1, words.byteswap())
-
-
-class PieceCells:
-    """Bytes as they are, without their length."""
-
-    def __init__(self, column: pl.Series) -> None:
-        if column.dtype == pl.String:
-            self.lengths: IntArray = column.str.len_bytes().cast(pl.Int64).to_numpy()
-            joined = (column.str.join("").item() or "").encode()
-        else:
-            self.lengths = column.bin.size().cast(pl.Int64).to_numpy()
-            joined = b"".join(column.to_list())
-        self._source = joined + bytes(WORD)
-        self._starts: IntArray = np.cumsum(self.lengths) - self.lengths
-
-    def put(self, buffer: MessageBuffer, positions: IntArray) -> None:
-        words: WordArray = np.ndarray((len(self._source) - WORD + 1,), "<u8", self._source, 0, (1,))
-        longest = int(self.lengths.max()) if len(positions) else 0
-        starts, targets, lengths = self._starts, positions, self.lengths
-        for at in range(0, min(longest, SHORT), WORD):
-            if at:
-                chosen = np.flatnonzero(lengths > at)
-                starts, targets, lengths = starts[chosen], targets[chosen], lengths[chosen]
-            buffer.put(targets + at, words[starts + at])
-        if longest > SHORT:
-            self._put_long(buffer, positions)
-
-    def _put_long(self, buffer: MessageBuffer, positions: IntArray) -> None:
-        source = np.frombuffer(self._source, np.uint8)
-        for row in np.flatnonzero(self.lengths > SHORT).tolist():
-            start, position, length = int(self._starts[row]), int(positions[row]), int(self.lengths[row])
-            buffer.data[position : position + length] = source[start : start + length]
-
-
-class RecordCells:
-    """Cells of several columns, one behind the other in each row."""
-
-    def __init__(self, parts: Sequence[Cells], count: int) -> None:
-        self._parts = parts
-        self.lengths: IntArray = sum((part.lengths for part in parts), np.zeros(count, np.int64))
-
-    def put(self, buffer: MessageBuffer, positions: IntArray) -> None:
-        for part in self._parts:
-            part.put(buffer, positions)
-            positions = positions + part.lengths
-
-
-def text(column: pl.Series) -> Cells:
-    """Return cells of text or bytes behind their length."""
-    pieces = PieceCells(column)
-    return RecordCells([NumberCells(pieces.lengths), pieces], len(column))
-
-
-class OptionalCells:
-    """A union with null: the number of the branch, then the value where there is one."""
-
-    def __init__(self, inner: Cells, present: BoolArray, null_branch: int) -> None:
-        self._inner = inner
-        self._rows = np.flatnonzero(present)
-        # Branch numbers are numbers like all: twice as large, as they are not negative.
-        self._branches = np.where(present, 1 - null_branch, null_branch) << 1
-        self.lengths: IntArray = np.ones(len(present), np.int64)
-        self.lengths[self._rows] += inner.lengths
-
-    def put(self, buffer: MessageBuffer, positions: IntArray) -> None:
-        buffer.put_byte(positions, self._branches)
-        self._inner.put(buffer, positions[self._rows] + 1)
 
 
 class AvroEncoder:
@@ -251,6 +54,7 @@ class AvroEncoder:
     def __init__(self, fields: Sequence[RecordField], subject: str) -> None:
         self._fields = tuple(fields)
         self._subject = subject
+        self._writers = [_value_writer(field) for field in self._fields]
 
     def write(self, frame: pl.DataFrame, header: bytes) -> list[bytes | None]:
         """Return a message for each row of a physical frame.
@@ -262,13 +66,26 @@ class AvroEncoder:
         Raises:
             DataError: A value cannot be written; names subject, field and value.
         """
-        row = RecordCells([self._cells(field, frame) for field in self._fields], frame.height)
+        columns = [checked_column(field, frame, self._subject) for field in self._fields]
+        if frame.height <= FEW and (messages := self._write_rows(columns, header, frame.height)) is not None:
+            return messages
+        cells = [self._cells(field, column) for field, column in zip(self._fields, columns, strict=True)]
+        row = RecordCells(cells, frame.height)
         buffer = MessageBuffer(row.lengths, header)
         row.put(buffer, buffer.first)
         return buffer.messages()
 
-    def _cells(self, field: RecordField, frame: pl.DataFrame) -> Cells:
-        column = checked_column(field, frame, self._subject)
+    def _write_rows(self, columns: Sequence[pl.Series], header: bytes, count: int) -> list[bytes | None] | None:
+        """Return messages that are written one by one; None if a value cannot be written."""
+        # `Series.to_physical` takes 20 microseconds, and only these types need it.
+        values = [(column.cast(pl.Int64) if column.dtype.is_temporal() else column).to_list() for column in columns]
+        try:
+            pieces = [list(map(write, column)) for write, column in zip(self._writers, values, strict=True)]
+        except _UnwritableError:
+            return None
+        return [b"".join([header, *record]) for record in zip(*pieces, strict=True)] if pieces else [header] * count
+
+    def _cells(self, field: RecordField, column: pl.Series) -> Cells:
         make = _CELLS[type(field.type)]
         if not field.nullable:
             return make(field, column, self._subject)
@@ -277,48 +94,7 @@ class AvroEncoder:
         return OptionalCells(make(field, inner, self._subject), present, null_branch(field))
 
 
-def checked_column(field: RecordField, frame: pl.DataFrame, subject: str) -> pl.Series:
-    """Return the field's column of a frame; a column of NULL alone may be left out.
-
-    Raises:
-        DataError: The column is missing, of another type or without values that it must have.
-    """
-    if field.name not in frame.columns and field.nullable:
-        return pl.Series(field.name, [None], dtype=field.type.physical).new_from_index(0, frame.height)
-    if field.name not in frame.columns:
-        raise DataError(f"subject {subject}: the column {field.name} is missing (there are: {', '.join(frame.columns)})")
-    column = frame[field.name]
-    if column.dtype != field.type.physical:
-        raise DataError(f"subject {subject}, field {field.name}: a column of {column.dtype} is not one of {field.type.physical}")
-    if column.null_count() and not field.nullable:
-        row = column.is_null().arg_max()
-        raise DataError(f"subject {subject}, field {field.name}: there is no value in row {row}, but the field is not Optional")
-    return column
-
-
-def _refuse(field: RecordField, subject: str, column: pl.Series, bad: pl.Series, why: str) -> None:
-    if bad.any():
-        row = bad.arg_max()
-        assert row is not None
-        value = column[row].to_list() if isinstance(column[row], pl.Series) else column[row]
-        # A field that may be NULL is looked at without those, so this is not the row of the frame.
-        where = "" if field.nullable else f" in row {row}"
-        raise DataError(f"subject {subject}, field {field.name} = {shown(value)}{where}: {why}")
-
-
-def check_decimals(field: RecordField, column: pl.Series, subject: str) -> None:
-    """Raise DataError for a number of too many digits."""
-    assert isinstance(field.type, DecimalType)
-    least, greatest = field.type.bounds
-    extremes: tuple[Any, Any] = column.min(), column.max()
-    low, high = extremes
-    if low is None or (least <= low and high <= greatest):
-        return
-    wide = column.cast(pl.Int128)
-    _refuse(field, subject, column, (wide > greatest) | (wide < least), f"it does not fit {field.type} (the number is scaled)")
-
-
-def instants(field: RecordField, column: pl.Series, subject: str) -> IntArray:
+def _instants(field: RecordField, column: pl.Series, subject: str) -> IntArray:
     """Return microseconds or milliseconds, as the field is written; DataError for an instant between two milliseconds."""
     values: IntArray = column.to_physical().to_numpy()
     if field.is_fine:
@@ -327,7 +103,7 @@ def instants(field: RecordField, column: pl.Series, subject: str) -> IntArray:
     lost = whole * 1_000 != values
     if lost.any():
         advice = 'timestamp-millis would lose its microseconds; declare DatetimeFormat("epoch_us") for timestamp-micros'
-        _refuse(field, subject, column, pl.Series(lost), advice)
+        refuse(field, subject, column, pl.Series(lost), advice)
     return whole
 
 
@@ -344,9 +120,7 @@ def _decimals(field: RecordField, column: pl.Series, subject: str) -> Cells:
 def _maps(field: RecordField, column: pl.Series, subject: str) -> Cells:
     entry = pl.element()
     missing = entry.struct.field("key").is_null() | entry.struct.field("value").is_null()
-    _refuse(
-        field, subject, column, column.list.eval(missing).list.any().fill_null(value=False), "an entry has no key or no value"
-    )
+    refuse(field, subject, column, column.list.eval(missing).list.any().fill_null(value=False), "an entry has no key or no value")
     return PieceCells(pl.Series([_map(entries) for entries in column.to_list()], dtype=pl.Binary))
 
 
@@ -360,17 +134,6 @@ def _map(entries: Sequence[dict[str, str]]) -> bytes:
     return b"".join([*parts, b"\0"])
 
 
-def _number(value: int) -> bytes:
-    """Return a number that is not negative as Avro writes it."""
-    value <<= 1
-    data = bytearray()
-    while value > 0x7F:
-        data.append(value & 0x7F | 0x80)
-        value >>= 7
-    data.append(value)
-    return bytes(data)
-
-
 _CELLS: dict[type[DataType], Callable[[RecordField, pl.Series, str], Cells]] = {
     BooleanType: lambda field, column, subject: BooleanCells(column.to_numpy()),
     IntegerType: lambda field, column, subject: NumberCells(column.to_numpy()),
@@ -380,6 +143,100 @@ _CELLS: dict[type[DataType], Callable[[RecordField, pl.Series, str], Cells]] = {
     UuidType: lambda field, column, subject: text(column),
     BytesType: lambda field, column, subject: text(column),
     DateType: lambda field, column, subject: NumberCells(column.to_physical().to_numpy().astype(np.int64)),
-    TimestampType: lambda field, column, subject: NumberCells(instants(field, column, subject)),
+    TimestampType: lambda field, column, subject: NumberCells(_instants(field, column, subject)),
     StringMapType: _maps,
+}
+
+
+class _UnwritableError(ValueError):
+    """A value that cannot be written; writing its column says which it is, and why."""
+
+
+WriteValue = Callable[[Any], bytes]
+
+
+def _value_writer(field: RecordField) -> WriteValue:
+    """Return how one physical value of the field is written; instants and dates are given as numbers."""
+    write = _WRITERS[type(field.type)](field)
+    if not field.nullable:
+        return write
+    null, present = _number(null_branch(field)), _number(1 - null_branch(field))
+    return lambda value: null if value is None else present + write(value)
+
+
+def _write_decimal(field: RecordField) -> WriteValue:
+    assert isinstance(field.type, DecimalType)
+    least, greatest = field.type.bounds
+
+    def write(value: int) -> bytes:
+        if not least <= value <= greatest:
+            raise _UnwritableError
+        data = decimal_bytes(value)
+        return _number(len(data)) + data
+
+    return write
+
+
+def _write_timestamp(field: RecordField) -> WriteValue:
+    if field.is_fine:
+        return _signed_number
+
+    def write(value: int) -> bytes:
+        whole, lost = divmod(value, 1_000)
+        if lost:
+            raise _UnwritableError
+        return _signed_number(whole)
+
+    return write
+
+
+def _write_bytes(value: bytes) -> bytes:
+    return _number(len(value)) + value
+
+
+def _write_text(value: str) -> bytes:
+    return _write_bytes(value.encode())
+
+
+def _write_map(entries: list[dict[str, str]]) -> bytes:
+    if any(part is None for entry in entries for part in entry.values()):
+        raise _UnwritableError
+    return _map(entries)
+
+
+def _signed_number(value: int) -> bytes:
+    return _digits((value << 1) ^ (value >> 63))
+
+
+def _digits(value: int) -> bytes:
+    """Return seven bits a byte, with the mark that says that more follow."""
+    if value < 0x80:
+        return _SHORT_NUMBERS[value]
+    data = bytearray()
+    while value > 0x7F:
+        data.append(value & 0x7F | 0x80)
+        value >>= 7
+    data.append(value)
+    return bytes(data)
+
+
+_SHORT_NUMBERS = [bytes([value]) for value in range(0x80)]
+
+
+def _number(value: int) -> bytes:
+    """Return a number that is not negative as Avro writes it."""
+    return _digits(value << 1)
+
+
+_WRITERS: dict[type[DataType], Callable[[RecordField], WriteValue]] = {
+    BooleanType: lambda field: lambda value: b"\x01" if value else b"\x00",
+    IntegerType: lambda field: _signed_number,
+    FloatType: lambda field: struct.Struct("<d").pack,
+    DecimalType: _write_decimal,
+    StringType: lambda field: _write_text,
+    UuidType: lambda field: _write_text,
+    BytesType: lambda field: _write_bytes,
+    DateType: lambda field: _signed_number,
+    TimestampType: _write_timestamp,
+    StringMapType: lambda field: _write_map,
 }

@@ -23,10 +23,9 @@ from kandle.model.types import (
     TimestampType,
     UuidType,
 )
-from kandle.serde.avro_writing import check_decimals, checked_column
 from kandle.serde.json_reading import JsonReader
 from kandle.serde.json_values import NANOSECONDS, epoch_unit, is_pattern
-from kandle.serde.port import Decoded, Messages, RecordField, rejects_of, shown
+from kandle.serde.port import Decoded, Messages, RecordField, check_decimals, checked_column, rejects_of, shown
 from kandle.serde.registry import subject_of
 from kandle.serde.schema import Shape, Side
 

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from kandle.errors import SchemaError
+from kandle.errors import DataError, SchemaError
 from kandle.model.entity import MISSING, Default, EntityModel, FieldModel
 from kandle.model.parsing import scaled
 from kandle.model.types import SIMPLE_TYPES, TIMESTAMP, UUID, DataType, DecimalType
@@ -133,6 +133,9 @@ def has_default(field: RecordField) -> bool:
     return field.nullable or not isinstance(field.default, Default)
 
 
+FEW = 32
+"""Records up to which reading and writing one by one is faster; measured: 20 + 6 microseconds each against 300."""
+
 Messages = Sequence[bytes | None]
 BoolArray = npt.NDArray[np.bool_]
 
@@ -195,3 +198,45 @@ def shown(value: object) -> str:
     """Return a value for messages, cut where it is long."""
     text = repr(value)
     return text if len(text) <= LONGEST_SHOWN else f"{text[:LONGEST_SHOWN]}..."
+
+
+def checked_column(field: RecordField, frame: pl.DataFrame, subject: str) -> pl.Series:
+    """Return the field's column of a frame; a column of NULL alone may be left out.
+
+    Raises:
+        DataError: The column is missing, of another type or without values that it must have.
+    """
+    if field.name not in frame.columns and field.nullable:
+        return pl.Series(field.name, [None], dtype=field.type.physical).new_from_index(0, frame.height)
+    if field.name not in frame.columns:
+        raise DataError(f"subject {subject}: the column {field.name} is missing (there are: {', '.join(frame.columns)})")
+    column = frame[field.name]
+    if column.dtype != field.type.physical:
+        raise DataError(f"subject {subject}, field {field.name}: a column of {column.dtype} is not one of {field.type.physical}")
+    if column.null_count() and not field.nullable:
+        row = column.is_null().arg_max()
+        raise DataError(f"subject {subject}, field {field.name}: there is no value in row {row}, but the field is not Optional")
+    return column
+
+
+def refuse(field: RecordField, subject: str, column: pl.Series, bad: pl.Series, why: str) -> None:
+    """Raise DataError for the first value of a column that is bad, if there is one."""
+    if bad.any():
+        row = bad.arg_max()
+        assert row is not None
+        value = column[row].to_list() if isinstance(column[row], pl.Series) else column[row]
+        # A field that may be NULL is looked at without those, so this is not the row of the frame.
+        where = "" if field.nullable else f" in row {row}"
+        raise DataError(f"subject {subject}, field {field.name} = {shown(value)}{where}: {why}")
+
+
+def check_decimals(field: RecordField, column: pl.Series, subject: str) -> None:
+    """Raise DataError for a number of too many digits."""
+    assert isinstance(field.type, DecimalType)
+    least, greatest = field.type.bounds
+    extremes: tuple[Any, Any] = column.min(), column.max()
+    low, high = extremes
+    if low is None or (least <= low and high <= greatest):
+        return
+    wide = column.cast(pl.Int128)
+    refuse(field, subject, column, (wide > greatest) | (wide < least), f"it does not fit {field.type} (the number is scaled)")

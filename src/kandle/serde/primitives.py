@@ -12,8 +12,17 @@ import polars as pl
 
 from kandle.errors import SchemaError
 from kandle.model.types import INSTANT_BOUNDS, BytesType, DataType, FloatType, IntegerType, StringType, TimestampType
-from kandle.serde.avro_writing import checked_column
-from kandle.serde.port import Decoded, Format, Messages, RecordField, Reject, kept_positions, physical_schema, rejects_of
+from kandle.serde.port import (
+    Decoded,
+    Format,
+    Messages,
+    RecordField,
+    Reject,
+    checked_column,
+    kept_positions,
+    physical_schema,
+    rejects_of,
+)
 from kandle.serde.registry import subject_of
 from kandle.serde.schema import Side
 from kandle.time.timeframe import IntArray
