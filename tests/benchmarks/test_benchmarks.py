@@ -46,7 +46,9 @@ def test_the_log_is_measured_by_rows_in_a_batch() -> None:
 def test_records_are_measured_beside_fastavro() -> None:
     _, head, *rows = lines_of("-m", "benchmarks.serde", "--rows", "50")
     assert head.split()[-2:] == ["fastavro", "decode"]
-    assert [row.split(",")[0].split()[0] for row in rows] == ["tick"] * 4 + ["bar"] * 4
+    assert [row.split(",")[0].split()[0] for row in rows[:10]] == ["tick"] * 5 + ["bar"] * 5
+    assert re.fullmatch(rf"tick, JSON read one by one: {NUMBER}, {NUMBER} times as long", rows[4])
+    assert [row.split()[0] for row in rows[-6:]] == ["1", "2", "5", "10", "20", "32"]
 
 
 def test_the_replay_makes_finals_of_all_its_ticks() -> None:
