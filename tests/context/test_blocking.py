@@ -195,7 +195,7 @@ def test_a_context_for_tests_blocks_as_well() -> None:
 
 
 def test_a_context_for_tests_is_made_of_a_context() -> None:
-    with pytest.raises(ModelError, match=r"a context for tests is made of a subclass of kandle\.Context, not of"):
+    with pytest.raises(ModelError, match=r"kandle\.testing\.context takes a subclass of kandle\.Context, not"):
         kandle.testing.context(Hit, start=NOON)  # type: ignore[type-var]
 
 

@@ -54,16 +54,16 @@ WRONG = [
     ),
     (
         '[universe]\nkeys = [\n  ["a"],\n  "b",\n]\n',
-        r"kandle\.toml, line 2: option 'universe\.keys\.1' = 'b': this is a list: write it in brackets",
+        r"kandle\.toml, line 2: option 'universe\.keys\.1' = 'b': give a list in brackets",
     ),
     (
         '[topics."a.b"]\npartitions = "x"\n',
-        r"kandle\.toml, line 2: option 'topics\.a\.b\.partitions' = 'x': this is a whole number",
+        r"kandle\.toml, line 2: option 'topics\.a\.b\.partitions' = 'x': give a whole number",
     ),
     ("heartbeat = {retention = 5, jiter = 2}\n", r"line 1: unknown option 'heartbeat\.jiter'; did you mean 'jitter'\?"),
     ("runtime.lease = 5\n", r"line 1: option 'runtime\.lease' = 5: give a duration of at least 100ms, as a text such as \"1s\""),
     ('log = "here"\n', r"line 1: option 'log' = 'here': this is a section of options: write them below a line \[log\]"),
-    ("[log]\npath = 5\n", r"line 2: option 'log\.path' = 5: this is a path: write it as a text"),
+    ("[log]\npath = 5\n", r"line 2: option 'log\.path' = 5: give a path as text"),
     ("[bogus]\na = 1\n", r"line 1: unknown option 'bogus'; valid are validation, access"),
     ('[topics.a]\nretention = "soon"\n', r"line 2: option 'topics\.a\.retention' = 'soon': 'soon' is not a duration"),
 ]

@@ -1,4 +1,4 @@
-"""The context: a class that owns entity sets, builds their model once, and while it is open runs its queries."""
+"""The context: a class that declares entity sets and queries, and runs the queries while it is open."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar, get_args, get_origin, over
 
 from anyio import CancelScope, to_thread
 
-from kandle.context.model import Model, ModelBuilder, checked_model, entities_of
+from kandle.context.model import Model, ModelBuilder, entities_of, validated_model
 from kandle.context.state import ContextState
 from kandle.errors import ModelError, unknown_name
 from kandle.model.entity import EntityModel
@@ -41,10 +41,17 @@ class ExplanationText(str):
 
 
 class Context:
-    """Base of contexts: annotate sets (`ticks: EventSet[Tick]`) and say in `on_model_creating` which queries fill them.
+    """The base class of contexts: declare sets as annotations, and in `on_model_creating` the queries that fill them.
 
-    `async with Market.open() as market:` opens the log and, where records are both read and written, runs the queries in
-    threads of its own until it is left. With plain `with` the same methods block instead of being awaited.
+        class Market(Context):
+            ticks: EventSet[Tick]
+            bars: BarSet[Bar]
+
+        with Market.open() as market:
+            market.ticks.add(Tick(...))
+
+    `with` opens the log and, where records are both read and written, runs the queries in threads until it is left.
+    `async with` does the same in an event loop, for methods `*_async`.
     """
 
     def __init__(self, options: Options | None = None) -> None:
@@ -70,16 +77,36 @@ class Context:
             setattr(self, name, kind(self._host, self._model.entities[entity], self._options.access))
 
     def on_model_creating(self, model: ModelBuilder) -> None:
-        """Give entities their queries; called once, when the model is built."""
+        """Declare queries and settings of entities; called once, when the model is built.
+
+        Args:
+            model: The builder of the model.
+        """
 
     @classmethod
     def open(cls, path: str | Path = "kandle.toml", **values: Any) -> Self:
-        """The context with the options of a file (a missing `kandle.toml` is no file), of the environment and of code."""
+        """Build the context with the options of a file, of the environment and of code, to be opened by `with`.
+
+        Args:
+            path: The file; `kandle.toml` may be missing.
+            values: Options by name; sections as dicts, such as `log={"path": "data"}`.
+
+        Returns:
+            The context, still closed.
+
+        Raises:
+            OptionsError: An option is unknown or its value is not valid.
+            ModelError: The declaration of the context is wrong.
+        """
         return cls(_options(path, **values))
 
     @classmethod
     def model(cls) -> Model:
-        """The model of the class with the options of file and environment, built once."""
+        """Build the model of the class with the options of file and environment; the result is cached.
+
+        Returns:
+            The entities and queries.
+        """
         of: type = cls
         return _model_of(of)
 
@@ -103,7 +130,7 @@ class Context:
 
     @property
     def options(self) -> Options:
-        """The options in force."""
+        """The options of the context."""
         return self._options
 
     @overload
@@ -152,7 +179,7 @@ class Context:
             raise ModelError(f"give the class of an entity, not the text {entity!r}; choose from: {names}")
         if entity not in self._model.entities:
             name = getattr(entity, "__name__", repr(entity))
-            names = [found.name for found in self._model.entities.values()]
+            names = [model.name for model in self._model.entities.values()]
             raise ModelError(unknown_name(f"{type(self).__name__} has no set of {name}", name, names))
         return self._model.entities[entity]
 
@@ -167,7 +194,14 @@ class Context:
         return self._ksql
 
     def health(self) -> Health:
-        """How the queries of this process are doing, with counters."""
+        """Look at the queries of this process.
+
+        Returns:
+            The state of each query, with counters.
+
+        Raises:
+            StateError: The context is not open.
+        """
         return self._host.opened.health()
 
     @property
@@ -212,7 +246,14 @@ class Context:
 
 
 def state_of(context: Context) -> ContextState:
-    """Return the part of a context that users do not see: log, clock, event loop."""
+    """Return the part of a context that users do not see.
+
+    Args:
+        context: The context.
+
+    Returns:
+        The state with log, clock and event loop.
+    """
     return context._host
 
 
@@ -238,11 +279,21 @@ def _built(cls: type[Context], options: Options) -> Model:
     # The hook must not depend on the state of an instance, and none exists yet.
     cls.on_model_creating(cls.__new__(cls), builder)
     builder.apply(options.topics, options.place_of)
-    return checked_model(builder.entities, builder.queries(), options.validation)
+    return validated_model(builder.entities, builder.queries(), options.validation)
 
 
 def declared_sets(cls: type[Context]) -> dict[str, type]:
-    """Return the entity class of every set that a context class declares, by the name of the set."""
+    """List the sets that a context class declares.
+
+    Args:
+        cls: The class of the context.
+
+    Returns:
+        The class of the entity by the name of the set.
+
+    Raises:
+        ModelError: A set has a name that is taken, or is not the kind of set that its entity needs.
+    """
     return {name: entity for name, (_, entity) in _declarations(cls).items()}
 
 

@@ -1,4 +1,4 @@
-"""The Kafka log of a context, as its options and its model say."""
+"""The Kafka log of a context: its settings from the options, its codecs from the model."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ __all__ = ["SCHEMA_TOPIC", "cluster_diagnosis", "declarations", "kafka_log", "ka
 
 
 def kafka_settings(options: Options) -> KafkaSettings:
-    """How the brokers are reached."""
+    """Return the settings of the clients of the cluster."""
     kafka = options.kafka
     return KafkaSettings(
         bootstrap=kafka.bootstrap,
@@ -38,14 +38,14 @@ def kafka_settings(options: Options) -> KafkaSettings:
 
 
 def registry_of(options: Options) -> Registry | None:
-    """The registry of the options; None if schemas are kept in a topic."""
-    found = options.schema_registry
-    if found.url is None:
+    """Return the schema registry of the options; None if schemas are stored in a topic."""
+    registry = options.schema_registry
+    if registry.url is None:
         return None
     # Its client is only needed, and only loaded, where there is a server.
     from kandle.log.kafka.registry import HttpRegistry, RegistrySettings
 
-    return HttpRegistry(RegistrySettings(found.url, found.properties, found.compatibility))
+    return HttpRegistry(RegistrySettings(registry.url, registry.properties, registry.compatibility))
 
 
 def declarations(entities: Iterable[EntityModel], plans: Sequence[Plan], engine: EngineOptions | None = None) -> Declarations:
@@ -66,7 +66,7 @@ def _declared(content: TopicContent) -> Declaration:
 
 
 def kafka_log(options: Options, clock: Clock, declared: Declarations = lambda topic: Declaration()) -> KafkaLog:
-    """A log on the cluster of the options."""
+    """Open the log on the cluster of the options."""
     return KafkaLog(
         kafka_settings(options),
         clock,

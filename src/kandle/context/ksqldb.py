@@ -1,4 +1,4 @@
-"""The ksqlDB of a context, as its options say."""
+"""The ksqlDB of a context: its client, and the queries that run on it."""
 
 from __future__ import annotations
 
@@ -22,58 +22,58 @@ from kandle.sets.host import ContextHost
 from kandle.time.clock import Clock
 
 EXACTLY_ONCE = {"processing.guarantee": "exactly_once_v2"}
-"""Otherwise a ksqlDB that dies adds events up twice that it had not committed."""
+"""Without it a ksqlDB that dies counts events twice that it had not committed."""
 
 
 def ksql_settings(options: Options) -> KsqlSettings:
-    """How the server is talked to."""
-    found = options.ksqldb
+    """Return the settings of the client."""
+    ksqldb = options.ksqldb
     return KsqlSettings(
-        url=found.url,
-        user=found.user,
-        password=found.password,
-        tls=TlsSettings(found.ca, found.certificate, found.key, found.key_password, found.verify),
-        http=found.http,
-        timeout=found.timeout,
-        patience=found.patience,
-        properties=found.properties,
+        url=ksqldb.url,
+        user=ksqldb.user,
+        password=ksqldb.password,
+        tls=TlsSettings(ksqldb.ca, ksqldb.certificate, ksqldb.key, ksqldb.key_password, ksqldb.verify),
+        http=ksqldb.http,
+        timeout=ksqldb.timeout,
+        patience=ksqldb.patience,
+        properties=ksqldb.properties,
     )
 
 
 def engine_spec(options: Options) -> EngineSpec:
-    """What its queries are made with, and how they are looked after."""
-    found = options.ksqldb
-    properties = ScriptRole.LIVE.properties | EXACTLY_ONCE | found.properties
-    return EngineSpec(ksql_settings(options), properties, found.retention, found.watch, found.on_failure)
+    """Return how queries are created on the server, and how they are watched."""
+    ksqldb = options.ksqldb
+    properties = ScriptRole.LIVE.properties | EXACTLY_ONCE | ksqldb.properties
+    return EngineSpec(ksql_settings(options), properties, ksqldb.retention, ksqldb.watch, ksqldb.on_failure)
 
 
 def ksql_access(host: ContextHost, options: Options, clock: Clock) -> Ksql:
-    """The server as users of a context see it."""
+    """Return the server as users of a context see it."""
     return Ksql(host, lambda: KsqlClient(ksql_settings(options), clock))
 
 
 def check_options(options: Options, plans: Sequence[Plan]) -> None:
-    """OptionsError for options that do not go with a ksqlDB."""
+    """Raise OptionsError for options that do not go with a ksqlDB."""
     if options.log.kind != "kafka":
         raise OptionsError("engine.kind = 'ksqldb' needs the topics of a cluster: say log.kind = 'kafka' too")
     _check_registry(options, plans)
 
 
 def ksql_runtime(options: Options, log: Log, clock: Clock, plans: Sequence[Plan], spec: RuntimeSpec) -> KsqlRuntime:
-    """The queries of a context on its ksqlDB."""
+    """Return the queries of a context on its ksqlDB."""
     assert isinstance(log, KafkaLog)
     _register(log, plans)
     return KsqlRuntime(log, clock, plans, spec, engine_spec(options), KafkaProgress(log.admin, log.positions))
 
 
 def _register(log: KafkaLog, plans: Sequence[Plan]) -> None:
-    """Have the schemas of events registered: ksqlDB would register some of its own, with which ours do not agree."""
+    """Register the schemas of events: ksqlDB would register its own, which are not compatible with ours."""
     for topic in dict.fromkeys(source.topic for plan in plans for source in plan.query.sources):
         log.codec(topic).encode(pl.DataFrame(schema=log.topic(topic).schema))
 
 
 def _check_registry(options: Options, plans: Sequence[Plan]) -> None:
-    """ksqlDB knows the schemas of a registry only, not those that kandle keeps in a topic."""
+    """Raise OptionsError for Avro without a registry: ksqlDB does not know the schemas that kandle stores in a topic."""
     entities = [entity for plan in plans for entity in (plan.query.source, plan.query.target)]
     avro = sorted({entity.name for entity in entities if "AVRO" in (entity.key_format, entity.value_format)})
     if avro and options.schema_registry.url is None:

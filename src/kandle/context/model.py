@@ -19,7 +19,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """Entities and queries by class, and what was doubtful but let through (relaxed validation)."""
+    """The entities and queries of a context.
+
+    Attributes:
+        entities: The entities by class.
+        queries: The queries by the class of what they make.
+        warnings: What is doubtful, with `validation="relaxed"`.
+    """
 
     entities: Mapping[type, EntityModel]
     queries: Mapping[type, QueryModel]
@@ -27,14 +33,26 @@ class Model:
 
     @property
     def has_tumbling(self) -> bool:
-        """Whether any query has windows that somebody must close."""
+        """Whether any query has windows, which heartbeats must close."""
         return any(query.has_tumbling for query in self.queries.values())
 
 
-def checked_model(
+def validated_model(
     entities: Mapping[type, EntityModel], queries: Mapping[type, QueryModel], validation: Literal["strict", "relaxed"]
 ) -> Model:
-    """The model, with doubts raised (strict) or warned of and kept (relaxed)."""
+    """Build the model, and check it as a whole.
+
+    Args:
+        entities: The entities by class.
+        queries: The queries by the class of what they make.
+        validation: Whether what is doubtful is an error (`strict`) or a warning (`relaxed`).
+
+    Returns:
+        The model.
+
+    Raises:
+        ModelError: Something is doubtful, and the validation is strict.
+    """
     doubts = tuple(_doubts(entities, queries))
     if doubts and validation == "strict":
         raise ModelError(f'{doubts[0]} (validation="relaxed" makes this a warning)')
@@ -69,7 +87,7 @@ T = TypeVar("T")
 
 
 class ModelBuilder:
-    """Gathers the entities of a context and their queries."""
+    """The entities of a context and their queries while the model is being built."""
 
     def __init__(self, declared: Mapping[type, EntityModel], context: str) -> None:
         self._entities = dict(declared)
@@ -77,30 +95,45 @@ class ModelBuilder:
         self._context = context
 
     def entity(self, cls: type[T]) -> EntityBuilder[T]:
-        """The entity of a class for which the context has a set."""
+        """Return the builder of an entity for which the context declares a set.
+
+        Args:
+            cls: The class of the entity.
+
+        Raises:
+            ModelError: The context declares no set of it.
+        """
         if cls not in self._entities:
             name = getattr(cls, "__name__", repr(cls))
-            names = [found.name for found in self._entities.values()]
+            names = [entity.name for entity in self._entities.values()]
             raise ModelError(unknown_name(f"{self._context} has no set of {name}; declare `name: EventSet[{name}]`", name, names))
         return EntityBuilder(self, cls)
 
     def change(self, cls: type, **changes: Any) -> None:
-        """Other topic settings for an entity."""
+        """Change the topic settings of an entity."""
         self._entities[cls] = replace(self._entities[cls], **changes)
 
     def declare(self, cls: type, query: Callable[[Query], Any]) -> None:
-        """Remember the query of an entity; it is built when all entities have their settings."""
+        """Declare the query of an entity; it is built when all entities have their settings."""
         if cls in self._declarations:
             raise ModelError(f"{cls.__name__} has a query already")
         self._declarations[cls] = query
 
     def apply(self, topics: Mapping[str, TopicOptions], place_of: Callable[[Sequence[str]], str] = lambda path: "") -> None:
-        """Settings of the configuration, by topic, in the place of those of the entities."""
-        by_topic = {found.topic: cls for cls, found in self._entities.items()}
+        """Replace the topic settings of entities by those of the options.
+
+        Args:
+            topics: The settings by the name of the topic.
+            place_of: Returns where an option was given.
+
+        Raises:
+            ModelError: The context has no such topic.
+        """
+        by_topic = {entity.topic: cls for cls, entity in self._entities.items()}
         for topic, options in topics.items():
             if topic not in by_topic:
-                what = f"{place_of(['topics', topic])}topics.{topic}: {self._context} has no such topic"
-                raise ModelError(unknown_name(what, topic, list(by_topic)))
+                problem = f"{place_of(['topics', topic])}topics.{topic}: {self._context} has no such topic"
+                raise ModelError(unknown_name(problem, topic, list(by_topic)))
             given = {name: value for name, value in options.model_dump().items() if value is not None}
             if "retention" in given:
                 given["retention"] = parse_duration(given["retention"])
@@ -112,7 +145,7 @@ class ModelBuilder:
         return self._entities
 
     def queries(self) -> dict[type, QueryModel]:
-        """All queries by class of their target, built now."""
+        """Build all queries, and return them by the class of what they make."""
         return {cls: self._built(cls, declaration) for cls, declaration in self._declarations.items()}
 
     def _built(self, cls: type, declaration: Callable[[Query], Any]) -> QueryModel:
@@ -129,38 +162,54 @@ class ModelBuilder:
         )
 
     def _settled(self, entity: EntityModel) -> EntityModel:
-        """The entity with the topic settings of this model."""
+        """Return an entity with the topic settings of this model."""
         return self._entities.get(entity.cls, entity)
 
 
 class EntityBuilder(Generic[T]):
-    """Settings of one entity; each call gives the builder back."""
+    """The settings of one entity; each method returns the builder itself."""
 
     def __init__(self, builder: ModelBuilder, cls: type[T]) -> None:
         self._builder = builder
         self._cls = cls
 
     def to_query(self, declare: Callable[[Query], Limited[T]]) -> Self:
-        """The query that makes this entity."""
+        """Declare the query that makes the entity.
+
+        Args:
+            declare: A function from the start of a query to its end: `lambda q: q.from_(Tick)...select(...)`.
+        """
         self._builder.declare(self._cls, declare)
         return self
 
     def topic(self, name: str) -> Self:
-        """Another topic."""
+        """Name the topic of the entity.
+
+        Args:
+            name: The name of the topic.
+        """
         self._builder.change(self._cls, topic=checked_topic(name))
         return self
 
     def partitions(self, count: int) -> Self:
-        """Another number of partitions."""
+        """Set the number of partitions with which the topic is created.
+
+        Args:
+            count: The number of partitions.
+        """
         self._builder.change(self._cls, partitions=count)
         return self
 
     def replication(self, count: int) -> Self:
-        """Another replication."""
+        """Set the number of copies of the topic on a cluster.
+
+        Args:
+            count: The number of copies.
+        """
         self._builder.change(self._cls, replication=count)
         return self
 
 
 def entities_of(classes: list[type]) -> dict[type, EntityModel]:
-    """Entity metadata by class."""
+    """Return the metadata of entities by class."""
     return {cls: entity_model(cls) for cls in classes}

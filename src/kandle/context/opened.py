@@ -1,4 +1,4 @@
-"""What an open context holds: the only place that picks adapters by the options."""
+"""What an open context holds: its log, its clock and the runtime of its queries."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ class Opened:
         self._name = snake_case(name)
         self.instance = options.runtime.instance or f"{socket.gethostname()}-{os.getpid()}"
         self._check_engine()
-        self.clock = self._made_clock()
-        self.log = self._made_log()
+        self.clock = self._open_clock()
+        self.log = self._open_log()
         self.writer = BatchingWriter(self.log)
         self._runtime: ContextRuntime | None = None
         self._members = 0
@@ -54,10 +54,10 @@ class Opened:
 
             check_options(self._options, self._plans)
 
-    def _made_clock(self) -> Clock:
+    def _open_clock(self) -> Clock:
         return clock_of(self._options.clock)
 
-    def _made_log(self) -> Log:
+    def _open_log(self) -> Log:
         path = self._options.log.path
         is_embedded = self._options.log.kind == "embedded"
         if is_embedded and self._options.access == "read_only" and not log_file(path).exists():
@@ -66,19 +66,19 @@ class Opened:
 
     def _prepare(self, model: Model, plans: Sequence[Plan]) -> None:
         if self._options.access == "read_only":
-            # A reader makes nothing; a topic that is not there is an error when it is read.
+            # A reader creates nothing; a topic that does not exist is an error when it is read.
             return
         spec = _runtime_spec(self._options, self._name, self.instance)
         is_running = bool(plans) and _runs(self._options)
-        made = {plan.query.target.cls for plan in plans}
+        targets = {plan.query.target.cls for plan in plans}
         if self._options.engine.kind == "ksqldb":
-            # The topics of open bars are ksqlDB's to make.
-            self._ensure(entity for entity in model.entities.values() if entity.cls not in made)
+            # ksqlDB creates the topics of open bars itself.
+            self._ensure(entity for entity in model.entities.values() if entity.cls not in targets)
             self._runtime = self._on_ksqldb(plans, spec) if is_running else None
         else:
             self._runtime = self._embedded(plans, spec, is_running=is_running)
             read = {entity.cls for plan in plans for entity in read_entities(plan)}
-            self._ensure(entity for entity in model.entities.values() if entity.cls not in made | read)
+            self._ensure(entity for entity in model.entities.values() if entity.cls not in targets | read)
         if self._runtime is not None:
             self._start(self._runtime)
 
@@ -88,8 +88,8 @@ class Opened:
 
     def _embedded(self, plans: Sequence[Plan], spec: RuntimeSpec, *, is_running: bool) -> Runtime | None:
         if is_running:
-            for each in plans:
-                check_embedded(each.query)
+            for plan in plans:
+                check_embedded(plan.query)
         topics = prepare_topics(self.log, plans, spec.retentions, spec.heartbeats, refuses=spec.refuses_differences)
         return Runtime(self.log, self.clock, topics, spec) if is_running else None
 
@@ -104,25 +104,25 @@ class Opened:
 
     @property
     def problem(self) -> BaseException | None:
-        """What has stopped a query, if anything."""
+        """The error that has stopped a query; None as long as all run."""
         return None if self._runtime is None else self._runtime.problem
 
     def health(self) -> Health:
-        """How the queries of this process are doing."""
+        """Return the state of the queries of this process."""
         return Health(self.instance, ()) if self._runtime is None else self._runtime.health()
 
     def reader(self, topic: str) -> ReaderSettings:
-        """How records of a topic are consumed: each loop of each process is a member of the topic's group."""
+        """Return the settings of a new consumer; each loop of each process is a member of the topic's group."""
         self._members += 1
         options = self._options.consumer
         group = f"{options.group or self._name}-{topic}"
         return ReaderSettings(group, f"{self.instance}-{self._members}", options.reset, options.batch_rows)
 
     def settle(self) -> None:
-        """Nothing: the runtime has threads of its own."""
+        """Do nothing: the runtime has threads of its own."""
 
     def close(self) -> None:
-        """Stop what runs, then let go of the log."""
+        """Stop the queries, then close the log."""
         if self._runtime is not None:
             self._runtime.stop()
         self.log.close()
@@ -136,7 +136,7 @@ def _runs(options: Options) -> bool:
 
 
 def clock_of(options: ClockOptions) -> Clock:
-    """The clock that the options describe."""
+    """Return the clock that the options describe."""
     if options.start is None or options.since is None:
         return SystemClock()
     return ScaledClock(to_instant(options.start), to_instant(options.since), options.speed)
@@ -164,7 +164,7 @@ def _runtime_spec(options: Options, group: str, instance: str) -> RuntimeSpec:
 
 
 def _expiry(value: int | str) -> int:
-    """Microseconds; -1 leaves it to the query, 0 is never."""
+    """Return microseconds; -1 leaves it to the query, 0 is never."""
     if isinstance(value, int):
         return value
     return -1 if value == "auto" else 0

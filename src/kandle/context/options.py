@@ -44,32 +44,39 @@ SECRETS = (
     "ksqldb.key_password",
     "ksqldb.properties",
 )
-"""Options that begin so are never printed."""
+"""Options whose names start like this are never printed."""
 
 WORDS = {
-    "model_type": "is a section of options: write them below a line [{name}], or as {{option = value}}",
-    "dict_type": "is a section of options: write them below a line [{name}], or as {{option = value}}",
-    "tuple_type": 'is a list: write it in brackets, such as ["north", "ACME"]',
-    "path_type": 'is a path: write it as a text, such as "kandle-data"',
-    "int_parsing": "is a whole number",
-    "int_type": "is a whole number",
-    "string_type": "is a text: write it in quotes",
+    "model_type": "this is a section of options: write them below a line [{name}], or as {{option = value}}",
+    "dict_type": "this is a section of options: write them below a line [{name}], or as {{option = value}}",
+    "tuple_type": 'give a list in brackets, such as ["north", "ACME"]',
+    "path_type": 'give a path as text, such as "kandle-data"',
+    "int_parsing": "give a whole number",
+    "int_type": "give a whole number",
+    "string_type": "give a text in quotes",
 }
-"""What an option is, by the kind of error that the library reports."""
+"""What to write, by the type of error that pydantic reports."""
 
 KEY = re.compile(r"\s*([^=#]+?)\s*=")
 
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """Where options were said: in code, or in the text of a file; else in the environment."""
+    """Where options were given: in code, or in the text of a file; else in the environment."""
 
     code: Mapping[str, Any] = field(default_factory=dict)
     file: Path | None = None
     text: str = ""
 
     def place_of(self, path: Sequence[str]) -> str:
-        """Where an option was said, to begin a message with; nothing if it was code."""
+        """Return where an option was given, to start a message with.
+
+        Args:
+            path: The names of the sections and of the option.
+
+        Returns:
+            For example `kandle.toml, line 3: `; empty for code.
+        """
         if _holds(self.code, path):
             return ""
         if variable := _variable(path):
@@ -78,28 +85,44 @@ class Origin:
         return f"{self.file}, line {line}: " if line is not None else ""
 
     def _line_of(self, path: tuple[str, ...]) -> int | None:
-        """The line of an option, or of the list or table that it is a part of."""
-        found = [
-            (len(said), number)
-            for number, said, is_value in _lines(self.text)
-            if said == path or (is_value and said == path[: len(said)])
+        """Return the line of an option, or of the list or table that contains it."""
+        matches = [
+            (len(name), -number)
+            for number, name, is_value in _lines(self.text)
+            if name == path or (is_value and name == path[: len(name)])
         ]
-        return max(found, key=lambda each: (each[0], -each[1]))[1] if found else None
+        return -max(matches)[1] if matches else None
 
 
 def message(error: ValidationError, options: type[BaseModel], origin: Origin) -> str:
-    """The first problem: place, option, what was given, what is valid."""
+    """Return a message about the first problem that pydantic has found.
+
+    Args:
+        error: The error of pydantic.
+        options: The class of the options.
+        origin: Where the options were given.
+
+    Returns:
+        The place, the option, the value and what is valid.
+    """
     first = error.errors()[0]
     path = [str(part) for part in first["loc"]]
     where, key = origin.place_of(path), ".".join(path)
     if first["type"] != "extra_forbidden":
         given = "" if key.startswith(SECRETS) else f" = {first.get('input')!r}"
-        return f"{where}option {key!r}{given}: {_said(first, options)}"
+        return f"{where}option {key!r}{given}: {_problem_text(first, options)}"
     return f"{where}{_unknown(path, options)}"
 
 
 def unknown_variable(options: type[BaseModel]) -> str | None:
-    """What is wrong with a variable of the environment that says an option of a section which there is not, if there is one."""
+    """Look for a variable of the environment that names a section which does not exist.
+
+    Args:
+        options: The class of the options.
+
+    Returns:
+        A message about the first such variable; None without one.
+    """
     for name in sorted(os.environ):
         section, level, _ = name.upper().removeprefix(PREFIX).lower().partition(LEVEL.lower())
         if name.upper().startswith(PREFIX) and level and section not in options.model_fields:
@@ -114,31 +137,31 @@ def _unknown(path: Sequence[str], options: type[BaseModel]) -> str:
     return f"unknown option {'.'.join(path)!r}; {hint}valid are {', '.join(valid)}"
 
 
-def _said(problem: Mapping[str, Any], options: type[BaseModel]) -> str:
-    """What is wrong with a value."""
+def _problem_text(problem: Mapping[str, Any], options: type[BaseModel]) -> str:
+    """Return what is wrong with a value, or what to write."""
     kind, path = problem["type"], [str(part) for part in problem["loc"]]
     if kind == "value_error":
-        # Our own validators' words, without what the library puts before them.
+        # The message of our own validator, without the prefix that pydantic adds.
         return str(problem["ctx"]["error"])
     if kind == "greater_than_equal" and _is_duration(options, path):
         return f'give a duration of at least {duration_text(problem["ctx"]["ge"])}, as a text such as "1s"'
     if kind in WORDS:
-        return f"this {WORDS[kind].format(name='.'.join(path))}"
+        return f"{WORDS[kind].format(name='.'.join(path))}"
     return str(problem["msg"])
 
 
 def _fields(options: type[BaseModel], path: Sequence[str]) -> Mapping[str, Any]:
-    """The options that there are at a place."""
-    place: type[BaseModel] | None = options
-    sections: type[BaseModel] | None = None
+    """Return the options that are valid below a path of names."""
+    section: type[BaseModel] | None = options
+    named_by_user: type[BaseModel] | None = None
     for name in path:
-        if sections is not None:
-            # Any name is one of the user's.
-            place, sections = sections, None
+        if named_by_user is not None:
+            # Any name is valid, such as that of a topic.
+            section, named_by_user = named_by_user, None
             continue
-        kind = place.model_fields[name].annotation if place is not None and name in place.model_fields else None
-        place, sections = _section(kind), next(filter(None, map(_section, get_args(kind))), None)
-    return {} if place is None else place.model_fields
+        kind = section.model_fields[name].annotation if section is not None and name in section.model_fields else None
+        section, named_by_user = _section(kind), next(filter(None, map(_section, get_args(kind))), None)
+    return {} if section is None else section.model_fields
 
 
 def _section(kind: Any) -> type[BaseModel] | None:
@@ -146,13 +169,13 @@ def _section(kind: Any) -> type[BaseModel] | None:
 
 
 def _is_duration(options: type[BaseModel], path: Sequence[str]) -> bool:
-    """Whether an option is a duration, which is kept in microseconds."""
-    found = _fields(options, path[:-1]).get(path[-1])
-    return found is not None and any(isinstance(each, BeforeValidator) for each in found.metadata)
+    """Return whether an option is a duration in microseconds."""
+    option = _fields(options, path[:-1]).get(path[-1])
+    return option is not None and any(isinstance(validator, BeforeValidator) for validator in option.metadata)
 
 
 def _holds(values: Any, path: Sequence[str]) -> bool:
-    """Whether values that code gave say anything of an option."""
+    """Return whether an option is among the values given in code."""
     for name in path:
         if not isinstance(values, Mapping):
             return True
@@ -163,25 +186,25 @@ def _holds(values: Any, path: Sequence[str]) -> bool:
 
 
 def _variable(path: Sequence[str]) -> str | None:
-    """The variable of the environment that says an option, if there is one."""
-    there = {name.upper(): name for name in os.environ}
+    """Return the variable of the environment that sets an option; None without one."""
+    variables = {name.upper(): name for name in os.environ}
     names = (PREFIX + LEVEL.join(path[:length]).upper() for length in range(len(path), 0, -1))
-    return next((there[name] for name in names if name in there), None)
+    return next((variables[name] for name in names if name in variables), None)
 
 
 def _lines(text: str) -> Iterator[tuple[int, tuple[str, ...], bool]]:
-    """Number, full name, and whether it has a value, of each line that begins a table or says an option."""
+    """Yield number, full name, and whether it has a value, of each line that starts a table or sets an option."""
     table: tuple[str, ...] = ()
     for number, line in enumerate(text.splitlines(), 1):
-        if line.lstrip().startswith("[") and (found := _name(line)) is not None:
-            table = found
+        if line.lstrip().startswith("[") and (name := _name(line)) is not None:
+            table = name
             yield number, table, False
-        elif (key := KEY.match(line)) is not None and (found := _name(f"{key[1]} = 0")) is not None:
-            yield number, table + found, True
+        elif (key := KEY.match(line)) is not None and (name := _name(f"{key[1]} = 0")) is not None:
+            yield number, table + name, True
 
 
 def _name(line: str) -> tuple[str, ...] | None:
-    """The dotted name on a line of TOML; None if it is in the middle of a value."""
+    """Return the dotted name on a line of TOML; None if the line is in the middle of a value."""
     try:
         content: Any = tomllib.loads(line)
     except tomllib.TOMLDecodeError:
@@ -199,11 +222,28 @@ DEFAULT_FILE = "kandle.toml"
 
 
 class Options(BaseSettings):
-    """Options of a context; what is not given in code comes from the environment, such as `KANDLE_LOG__PATH=/data/kandle`.
+    """Options of a context.
 
-    `validation`: whether what is doubtful in a model is an error ("strict") or a warning ("relaxed"). `access`: what
-    its sets may do. `context`: `module:Class` that the command line uses when none is named. `topics`: creation settings by
-    topic. The sections are documented at their classes.
+    What is not given in code comes from the environment, such as `KANDLE_LOG__PATH=/data/kandle`; `Options.load` and
+    `Market.open` read a file as well. The sections are documented at their classes, and in docs/configuration.md.
+
+    Attributes:
+        validation: Whether a doubtful model is an error (`strict`) or a warning (`relaxed`).
+        access: What sets may do: `read_write`, `read_only` or `write_only`.
+        context: The `module:Class` that the command line uses when none is named.
+        topics: Settings of topics when they are created, by name.
+        log: Where records are stored.
+        kafka: The Kafka cluster.
+        schema_registry: Where Avro schemas are stored.
+        runtime: How queries run.
+        heartbeat: The heartbeats that close buckets.
+        schedule: How schedules are read.
+        universe: The keys for which bars are expected.
+        state: Where the state of queries is stored.
+        consumer: How sets are consumed.
+        clock: A clock for replays.
+        engine: What aggregates events.
+        ksqldb: The ksqlDB server.
     """
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, env_nested_delimiter=LEVEL, extra="forbid", frozen=True)
@@ -228,13 +268,28 @@ class Options(BaseSettings):
     _origin: Origin = PrivateAttr(default_factory=Origin)
 
     def __init__(self, **values: Any) -> None:
+        """Read the environment for all options that are not given.
+
+        Args:
+            values: Options by name; sections as dicts.
+
+        Raises:
+            OptionsError: An option is unknown or its value is not valid.
+        """
         try:
             super().__init__(**values)
         except ValidationError as error:
             raise OptionsError(message(error, Options, Origin(values))) from error
 
     def place_of(self, path: Sequence[str]) -> str:
-        """Where an option was said, such as `kandle.toml, line 3: `, to begin a message with; nothing if it was code."""
+        """Return where an option was given, to start a message with.
+
+        Args:
+            path: The names of the sections and of the option.
+
+        Returns:
+            For example `kandle.toml, line 3: `; empty for code.
+        """
         return self._origin.place_of(path)
 
     @classmethod
@@ -246,25 +301,48 @@ class Options(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Code before environment, and nothing else."""
+        """Return the sources of pydantic-settings: code before environment, and nothing else.
+
+        Args:
+            settings_cls: The class of the options.
+            init_settings: The options given in code.
+            env_settings: The options of the environment.
+            dotenv_settings: Not used.
+            file_secret_settings: Not used.
+
+        Returns:
+            The sources, the strongest first.
+        """
         return init_settings, env_settings
 
     @classmethod
     def load(cls, path: str | Path = DEFAULT_FILE, **values: Any) -> Options:
-        """Options from a file as well, where neither code nor environment says otherwise; a missing default file is no file."""
+        """Read the options of a file, of the environment and of code; code wins over environment, environment over file.
+
+        Args:
+            path: The file; the default file may be missing.
+            values: Options by name; sections as dicts.
+
+        Returns:
+            The options.
+
+        Raises:
+            OptionsError: The file does not exist, or an option is unknown or its value is not valid; the message names the
+                line of the file or the variable.
+        """
         if (wrong := unknown_variable(Options)) is not None:
             raise OptionsError(wrong)
-        place = Path(path)
-        if not place.exists():
+        file = Path(path)
+        if not file.exists():
             if str(path) == DEFAULT_FILE:
                 return cls(**values)
-            raise OptionsError(f"there is no configuration file {place}")
-        text = place.read_text(encoding="utf-8")
+            raise OptionsError(f"there is no configuration file {file}")
+        text = file.read_text(encoding="utf-8")
         try:
             content = tomllib.loads(text)
         except tomllib.TOMLDecodeError as error:
-            raise OptionsError(f"{place} is not TOML: {error}") from error
-        origin = Origin(values, place, text)
+            raise OptionsError(f"{file} is not TOML: {error}") from error
+        origin = Origin(values, file, text)
         try:
             options = _with_file(cls, content)(**values)
         except OptionsError as error:
@@ -276,14 +354,14 @@ class Options(BaseSettings):
 
 
 def _with_file(cls: type[Options], content: dict[str, Any]) -> type[Options]:
-    """The options with the content of a file as what counts least; sections are merged name by name."""
+    """Return a class of options for which the content of a file counts least; sections are merged name by name."""
 
     class WithFile(cls):  # type: ignore[valid-type, misc]
         @classmethod
         def settings_customise_sources(
             cls, settings_cls: type[BaseSettings], *sources: PydanticBaseSettingsSource, **named: PydanticBaseSettingsSource
         ) -> tuple[PydanticBaseSettingsSource, ...]:
-            usual = super().settings_customise_sources(settings_cls, *sources, **named)
-            return *usual, InitSettingsSource(settings_cls, init_kwargs=content)
+            sources = super().settings_customise_sources(settings_cls, *sources, **named)
+            return *sources, InitSettingsSource(settings_cls, init_kwargs=content)
 
     return WithFile

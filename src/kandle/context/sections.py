@@ -1,4 +1,4 @@
-"""The sections of a configuration: what each option means, what it may be, what it is where nobody says."""
+"""The sections of the options: the meaning of each option, its valid values and its default."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from kandle.serde.compatibility import Compatibility
 from kandle.time.timeframe import DAY, HOUR, MINUTE, SECOND, parse_duration
 
 Duration = Annotated[int, BeforeValidator(lambda value: value if isinstance(value, int) else parse_duration(value))]
-"""Microseconds, written as a text such as `100ms`."""
+"""A duration in microseconds, written as text such as `100ms`."""
 
 
 def _checked_duration(text: str) -> str:
@@ -24,7 +24,7 @@ def _checked_duration(text: str) -> str:
 
 
 DurationText = Annotated[str, AfterValidator(_checked_duration)]
-"""A duration that stays a text."""
+"""A duration as text, such as `7d`."""
 
 
 def _expiry(value: Any) -> int | str:
@@ -41,13 +41,22 @@ Expiry = Annotated[int | str, PlainValidator(_expiry)]
 
 
 class Section(BaseModel):
-    """A part of the configuration; unknown names are errors."""
+    """A section of the options; unknown names are errors."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
 
 
 class TopicOptions(Section):
-    """How one topic is created, in the place of what its entity says."""
+    """Settings with which one topic is created, instead of those of its entity.
+
+    Attributes:
+        partitions: The number of partitions.
+        replication: The number of copies on a cluster.
+        retention: How long records are kept, such as `7d`.
+        key_format: The format of keys.
+        value_format: The format of values.
+        partitioner: How others choose partitions.
+    """
 
     partitions: int | None = Field(default=None, ge=1)
     replication: int | None = Field(default=None, ge=1)
@@ -58,11 +67,14 @@ class TopicOptions(Section):
 
 
 class LogOptions(Section):
-    """Where records are: `embedded` is a folder (`path`) on this machine, `kafka` the cluster of the section `kafka`.
+    """Where records are stored.
 
-    Topics that differ from their declaration in how they are kept are warned of, or refused with `differences = "refuse"`.
-    With `durability = "full"` a commit waits until the disk has it, so that not even a power loss takes an acknowledged
-    record away; "normal" survives the end of any process.
+    Attributes:
+        kind: `embedded` for a folder on this machine, `kafka` for the cluster of the section `kafka`.
+        path: The folder.
+        durability: With `full` a commit waits until the disk has stored it, so that not even a power failure loses an
+            acknowledged record; `normal` survives the end of any process.
+        differences: Whether a topic whose settings differ from its declaration is a warning (`warn`) or an error (`refuse`).
     """
 
     kind: Literal["embedded", "kafka"] = "embedded"
@@ -72,13 +84,19 @@ class LogOptions(Section):
 
 
 class KafkaOptions(Section):
-    """The cluster: `bootstrap` are brokers as `host:port`, with commas between them.
+    """The Kafka cluster; docs/kafka.md.
 
-    `properties` go to all clients as they are (`security.protocol`, `sasl.password`, ...), those of `consumer` and `producer` to
-    theirs; docs/kafka.md. `protocol` is that of groups: "consumer" is the one of KIP-848. A process that is not heard of for a
-    `session` is taken for dead (default: the lease of the runtime, at least 6s). A transaction that a dead process left open ends
-    after `transaction`. `replication` is the least of any topic that is made. Every `statistics` the client library's figures
-    become metrics, "0s" is never.
+    Attributes:
+        bootstrap: Brokers as `host:port`, with commas between them.
+        properties: Properties of all clients (`security.protocol`, `sasl.password`, ...).
+        consumer: Properties of consumers.
+        producer: Properties of producers.
+        protocol: The protocol of consumer groups; `consumer` is that of KIP-848.
+        session: How long a silent member of a group counts as alive; by default the lease of the runtime, at least 6s.
+        transaction: How long a transaction stays open that a dead process left.
+        patience: How long a call waits for the brokers.
+        statistics: How often figures of the client library become metrics; `0s` is never.
+        replication: The least number of copies of each topic that is created.
     """
 
     bootstrap: str = "127.0.0.1:9092"
@@ -94,9 +112,12 @@ class KafkaOptions(Section):
 
 
 class SchemaRegistryOptions(Section):
-    """Where Avro schemas are: a Confluent Schema Registry at `url`, else a topic of the cluster.
+    """Where Avro schemas are stored.
 
-    `properties` go to its client as they are (`basic.auth.user.info`, ...). `compatibility` is asked of new schemas.
+    Attributes:
+        url: The Confluent Schema Registry; None stores them in a topic of the cluster.
+        properties: Properties of its client (`basic.auth.user.info`, ...).
+        compatibility: The compatibility that new schemas must have.
     """
 
     url: str | None = Field(default=None, repr=False)
@@ -105,11 +126,16 @@ class SchemaRegistryOptions(Section):
 
 
 class RuntimeOptions(Section):
-    """What runs in this process: by default queries run where records are both read and written.
+    """How queries run in this process.
 
-    `instance` names the process in its groups (default: host and process number). Live bars leave every `commit_interval`.
-    A process that is not heard of for a `lease` is taken for dead. `live_retention` is how long live bars are kept, at least for
-    two of their buckets.
+    Attributes:
+        enabled: Whether they run; by default where records are both read and written.
+        instance: The name of the process in its groups; by default host and process number.
+        commit_interval: How often outputs, live bars among them, are committed.
+        round_interval: The shortest time between two rounds of reading.
+        batch_rows: The number of rows that a round reads at most.
+        lease: How long a silent process counts as alive.
+        live_retention: How long live bars are kept, at least for two of their buckets.
     """
 
     enabled: bool | None = None
@@ -122,29 +148,40 @@ class RuntimeOptions(Section):
 
 
 class HeartbeatOptions(Section):
-    """`backfill`: how far back heartbeats are made up after a start, at most 2m; `jitter`: how much later than due they leave.
+    """The heartbeats that close buckets.
 
-    `prefix` begins the names of their topics, which contexts with as many partitions may share.
+    Attributes:
+        prefix: The beginning of the names of their topics, which queries with as many partitions may share.
+        backfill: How far back heartbeats are sent after a start, at most 2m.
+        jitter: How much later than due they are sent at most.
+        retention: How long they are kept.
     """
 
     prefix: str = Field(default=HEARTBEATS, pattern=r"^[A-Za-z0-9._-]+$", max_length=200)
-
     backfill: Annotated[Duration, AfterValidator(check_backfill)] = MINUTE
     jitter: Duration = Field(default=5_000, ge=0)
     retention: Duration = 7 * DAY
 
 
 class ScheduleOptions(Section):
-    """`refresh_at`: time of the day, in UTC, at which the whole schedule is read again; `retry`: how often absence is told."""
+    """How schedules are read.
+
+    Attributes:
+        refresh_at: The time of the day, in UTC, at which a whole schedule is read again.
+        retry: How often an empty schedule is read again and logged.
+    """
 
     refresh_at: time = time(0, 5)
     retry: Duration = 10 * SECOND
 
 
 class UniverseOptions(Section):
-    """`keys`: group keys that should be there, parts as text; `expire_after`: silence after which a key gets no more gap bars.
+    """The keys for which bars are expected.
 
-    "auto" is never with a schedule, and seven days without one.
+    Attributes:
+        keys: Group keys that exist from the start, a list of parts as text for each.
+        expire_after: How long a key may be silent before it gets no more gap bars; `auto` is `never` with a schedule, and 7d
+            without one.
     """
 
     keys: tuple[tuple[str, ...], ...] = ()
@@ -152,10 +189,13 @@ class UniverseOptions(Section):
 
 
 class StateOptions(Section):
-    """`rocksdb` keeps a copy of the state in a folder beside the log (or in `path`), so that less is read at a start.
+    """Where the state of queries is stored.
 
-    With `standby` each process also keeps ready the state of the partitions that others own, so that it takes them over sooner;
-    that costs the memory of the whole query's state in each process, and a reader more of each changelog.
+    Attributes:
+        store: `memory`, or `rocksdb` for a copy on disk with which a start reads less.
+        path: The folder of the copy; by default beside the log.
+        standby: Whether each process also keeps the state of the partitions of others, so that it takes them over sooner. That
+            costs the memory of the whole query's state in each process, and one more reader of each changelog.
     """
 
     store: Literal["memory", "rocksdb"] = "memory"
@@ -164,7 +204,13 @@ class StateOptions(Section):
 
 
 class ConsumerOptions(Section):
-    """How `for_each` and `async for` read: `group` begins the names of their groups (default: the context's name)."""
+    """How sets are consumed by `for_each`, `for` and `async for`.
+
+    Attributes:
+        group: The beginning of the names of their consumer groups; by default the name of the context.
+        reset: Where a new group starts.
+        batch_rows: The number of records that a poll reads at most.
+    """
 
     group: str | None = None
     reset: Literal["earliest", "latest"] = "earliest"
@@ -172,7 +218,13 @@ class ConsumerOptions(Section):
 
 
 class ClockOptions(Section):
-    """A clock for replays: at the real time `since` it said `start`, and it runs `speed` times as fast, in all processes."""
+    """A clock for replays, the same in all processes.
+
+    Attributes:
+        start: The time that the clock showed at the real time `since`; None for the system's clock.
+        since: The real time at which the clock showed `start`.
+        speed: How many times as fast as real time the clock runs.
+    """
 
     start: datetime | None = None
     since: datetime | None = None
@@ -191,7 +243,11 @@ class ClockOptions(Section):
 
 
 class EngineOptions(Section):
-    """Who aggregates events to base bars: kandle itself ("embedded"), or the ksqlDB of the section `ksqldb`."""
+    """What aggregates events to base bars.
+
+    Attributes:
+        kind: `embedded` for kandle itself, `ksqldb` for the server of the section `ksqldb`.
+    """
 
     kind: Literal["embedded", "ksqldb"] = "embedded"
 
@@ -199,9 +255,22 @@ class EngineOptions(Section):
 class KsqlDbOptions(Section):
     """The ksqlDB server; docs/ksqldb.md.
 
-    `properties` go with every statement (`processing.guarantee`, ...). Windows are kept for `retention`, the longest silence or
-    absence after which late events must still be counted. Queries are looked at every `watch`; one that has failed is made
-    anew ("recreate"), or ends the worker ("stop").
+    Attributes:
+        url: The address of the server.
+        user: The name of the user.
+        password: The password of the user.
+        ca: A file with certificates of authorities.
+        certificate: The file of the client's certificate.
+        key: The file of the client's key.
+        key_password: The password of the client's key.
+        verify: Whether the server's certificate is checked.
+        http: The version of HTTP.
+        timeout: How long a request may take.
+        patience: How long a server that cannot be reached is tried again.
+        properties: Properties of every statement (`processing.guarantee`, ...).
+        retention: How long windows are kept: the longest silence after which late events must still be counted.
+        watch: How often queries are checked.
+        on_failure: Whether a failed query is created again (`recreate`) or ends the worker (`stop`).
     """
 
     url: str = "http://127.0.0.1:8088"

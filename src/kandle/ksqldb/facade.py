@@ -1,4 +1,4 @@
-"""The ksqlDB of an open context, as its users see it: `await market.ksql.pull(Bar, "...")`."""
+"""The ksqlDB of an open context, as its users see it: `market.ksql.pull(Bar, "SELECT ...")`."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ Properties = Mapping[str, object]
 
 
 class Ksql:
-    """Statements and queries of the server; connections are made when they are needed.
+    """The ksqlDB server of a context: statements, queries and inserts. Connections are opened when they are needed.
 
-    Rows come as objects of an entity, or as dicts where None is given for one. Errors of the server are KsqlErrors.
+    Rows are objects of an entity, or dicts where None is given in its place. Errors of the server are `KsqlError`.
     """
 
     def __init__(self, host: ContextHost, make: Callable[[], KsqlClient]) -> None:
@@ -35,102 +35,202 @@ class Ksql:
         return f"{self._host.label}.ksql"
 
     async def client(self) -> KsqlClient:
-        """The client that is behind this, open as long as the context is."""
+        """Return the client behind this, open as long as the context is.
+
+        Returns:
+            The client.
+        """
         if self._client is None:
             self._client = await self._make().__aenter__()
         return self._client
 
     async def close(self) -> None:
-        """Let go of the connections."""
+        """Close the connections."""
         client, self._client = self._client, None
         if client is not None:
             await client.__aexit__(None, None, None)
 
     @awaited
     async def pull_async(self, entity: type[T] | None, sql: str, properties: Properties | None = None) -> list[Any]:
-        """The rows that there are now."""
+        """Run a pull query, and return the rows that exist now.
+
+        Args:
+            entity: The class of the rows' objects; None returns dicts by column.
+            sql: The query, such as "SELECT * FROM `readings` WHERE `meter` = 'a';".
+            properties: Properties of ksqlDB for this request, such as `{"auto.offset.reset": "earliest"}`.
+
+        Returns:
+            The rows.
+
+        Raises:
+            KsqlError: The server refuses the query.
+            DataError: A row does not fit the entity.
+        """
         async with (await self.client()).pull(entity, sql, properties) as rows:
             return [row async for row in rows]
 
     pull = blocking(pull_async)
 
     def push(self, entity: type[T] | None, sql: str, properties: Properties | None = None) -> PushedRows[Any]:
-        """Rows as they come to be: `async for`, and in a blocking context `for`; the query ends with the loop."""
+        """Run a push query, whose rows come as they change; it starts with the loop and ends with it.
+
+        Args:
+            entity: The class of the rows' objects; None returns dicts by column.
+            sql: The query, such as "SELECT * FROM `readings` EMIT CHANGES;".
+            properties: Properties of ksqlDB for this request, such as `{"auto.offset.reset": "earliest"}`.
+
+        Returns:
+            The rows, for `for` or `async for`.
+        """
         return PushedRows(self._host, self, lambda client: client.push(entity, sql, properties))
 
     @awaited
     async def execute_async(self, statements: str, properties: Properties | None = None) -> Sequence[Result]:
-        """Have statements carried out, and wait until they are."""
+        """Run statements, and return when the server has executed them.
+
+        Args:
+            statements: One or more statements, each with a semicolon.
+            properties: Properties of ksqlDB for this request, such as `{"auto.offset.reset": "earliest"}`.
+
+        Returns:
+            The result of each statement.
+
+        Raises:
+            KsqlError: The server refuses a statement; those before it are executed.
+        """
         return await (await self.client()).execute(statements, properties)
 
     execute = blocking(execute_async)
 
     @awaited
     async def insert_async(self, target: str, rows: RowSource) -> int:
-        """Write rows (objects, or mappings by column) into a stream or table; gives their number once all are acknowledged."""
+        """Insert rows into a stream or table, and return when the server has acknowledged all.
+
+        Args:
+            target: The name of the stream or table.
+            rows: Objects of an entity, or mappings by column.
+
+        Returns:
+            The number of rows.
+
+        Raises:
+            KsqlError: The server refuses a row.
+        """
         return await (await self.client()).insert(target, rows)
 
     insert = blocking(insert_async)
 
     @awaited
     async def info_async(self) -> ServerInfo:
-        """Version and names of the server."""
+        """Ask for version and names of the server.
+
+        Returns:
+            The version and the names.
+        """
         return await (await self.client()).info()
 
     info = blocking(info_async)
 
     @awaited
     async def health_async(self) -> Health:
-        """Whether the server and its parts are well."""
+        """Ask whether the server and its parts are healthy.
+
+        Returns:
+            The health of the server.
+        """
         return await (await self.client()).health()
 
     health = blocking(health_async)
 
     @awaited
     async def streams_async(self) -> Sequence[Source]:
-        """All streams."""
+        """List the streams.
+
+        Returns:
+            All streams.
+        """
         return await (await self.client()).streams()
 
     streams = blocking(streams_async)
 
     @awaited
     async def tables_async(self) -> Sequence[Source]:
-        """All tables."""
+        """List the tables.
+
+        Returns:
+            All tables.
+        """
         return await (await self.client()).tables()
 
     tables = blocking(tables_async)
 
     @awaited
     async def queries_async(self) -> Sequence[Query]:
-        """All queries that run."""
+        """List the running queries.
+
+        Returns:
+            All queries.
+        """
         return await (await self.client()).queries()
 
     queries = blocking(queries_async)
 
     @awaited
     async def describe_async(self, name: str) -> Description:
-        """A stream or table in detail."""
+        """Describe a stream or table in detail.
+
+        Args:
+            name: The name of the stream or table.
+
+        Returns:
+            Its columns, topic, formats and queries.
+
+        Raises:
+            KsqlError: It does not exist.
+        """
         return await (await self.client()).describe(name)
 
     describe = blocking(describe_async)
 
     @awaited
     async def explain_async(self, query: str) -> Explanation:
-        """A query in detail, by its id or its text."""
+        """Describe a query in detail.
+
+        Args:
+            query: The id of a running query, or the text of a query.
+
+        Returns:
+            Its statement, topics and execution plan.
+        """
         return await (await self.client()).explain(query)
 
     explain = blocking(explain_async)
 
     @awaited
     async def terminate_async(self, query: str) -> None:
-        """End a persistent query."""
+        """Terminate a persistent query.
+
+        Args:
+            query: The id of the query.
+        """
         await (await self.client()).terminate(query)
 
     terminate = blocking(terminate_async)
 
     @awaited
     async def drop_async(self, names: Iterable[str], topics: Topics = Topics.KEEP) -> Dropping:
-        """Drop streams and tables after all that is made from them; nothing is done if something else depends on one."""
+        """Drop streams and tables after all that is made from them.
+
+        Args:
+            names: The names of the streams and tables.
+            topics: Whether their topics are deleted too.
+
+        Returns:
+            What was dropped.
+
+        Raises:
+            KsqlError: Something else depends on one of them; nothing was dropped.
+        """
         return await drop(await self.client(), names, topics)
 
     drop = blocking(drop_async)

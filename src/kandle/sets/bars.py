@@ -256,6 +256,9 @@ def time_bucket(host: ContextHost, entity: EntityModel, timeframe: Timeframe | s
         timeframe: The timeframe, as a text such as `5m` or as `Period.minutes(5)`.
         access: The access of the context.
 
+    Returns:
+        The set of the bars.
+
     Raises:
         ModelError: The entity has no query with a window, or the query has no such timeframe.
         TimeframeError: The text is not a timeframe.

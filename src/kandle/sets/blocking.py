@@ -223,7 +223,7 @@ def running_loop() -> asyncio.AbstractEventLoop | None:
 
 
 def _is_cell_of_notebook() -> bool:
-    """Whether this is a cell of a notebook, which may block: the loop that runs there only waits for cells."""
+    """Return whether this is a cell of a notebook, which may block: the loop that runs there only waits for cells."""
     return "ipykernel" in sys.modules and threading.current_thread() is threading.main_thread()
 
 

@@ -55,6 +55,9 @@ def with_key(frame: pl.DataFrame, key: Mapping[str, Any]) -> pl.DataFrame:
     Args:
         frame: Rows of a topic.
         key: Physical values by name.
+
+    Returns:
+        The rows in their order.
     """
     for name, value in key.items():
         frame = frame.filter(pl.col(name) == pl.lit(value, dtype=frame.schema[name]))
@@ -122,6 +125,9 @@ class BarReader:
         Args:
             key: Physical values of the key's first parts by name.
             span: The bounds of the bars' starts.
+
+        Returns:
+            Rows with physical columns.
         """
         return self._rows(self._bar.final_topic, key, span).drop(OFFSET).sort(self._order)
 
@@ -131,6 +137,9 @@ class BarReader:
         Args:
             key: Physical values of the key's first parts by name.
             span: The bounds of the bars' starts.
+
+        Returns:
+            Rows with physical columns.
         """
         finals = self.finals(key, span)
         live = self._rows(self._bar.live_topic, key, self._open_span(finals, span))
@@ -159,7 +168,15 @@ class BarReader:
 
 
 def span_of(start: Instant | None, end: Instant | None) -> Span:
-    """Return bounds in microseconds; None leaves a side open."""
+    """Convert bounds to microseconds.
+
+    Args:
+        start: The first instant; None for no bound.
+        end: The instant behind the last one; None for no bound.
+
+    Returns:
+        Both bounds.
+    """
     return (-FAR if start is None else _microseconds(start), FAR if end is None else _microseconds(end))
 
 

@@ -99,6 +99,9 @@ class EntitySet(Generic[T]):
             for message in messages:
                 handle(message.value)
                 message.commit()
+
+        Returns:
+            The messages.
         """
         self._check_read()
         return MessageStream(self._host, self.entity, self.topic, is_manual=True)
@@ -317,7 +320,14 @@ class TableSet(WritableSet[T]):
 
 
 def made_by_query(entity: EntityModel) -> str:
-    """Return the message for writing what a query makes."""
+    """Return the error message for writing what a query makes.
+
+    Args:
+        entity: The entity that a query makes.
+
+    Returns:
+        The text of the message.
+    """
     return f"{entity.name} is made by its query; add to the entity that the query reads"
 
 

@@ -1,4 +1,4 @@
-"""Objects and frames to records in partitions, and single records gathered into batches."""
+"""Writing records to their partitions, and single records in batches."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ ROWS_AT_ONCE = 50_000
 
 @dataclass(frozen=True, slots=True)
 class PendingRow:
-    """One record to be written; `values` are physical."""
+    """A record to be written; `values` are physical."""
 
     entity: EntityModel
     values: tuple[Any, ...]
@@ -34,9 +34,9 @@ class PendingRow:
 
 
 class BatchingWriter:
-    """Writes single records: the first at once, and those that come while it is being written together after it.
+    """Writes single records in batches: those that arrive during a write are written together after it.
 
-    So a lone record does not wait, and many that are added at the same time share a commit.
+    So a single record does not wait, and many that are added at the same time share a commit.
     """
 
     def __init__(self, log: Log) -> None:
@@ -45,7 +45,7 @@ class BatchingWriter:
         self._flusher: asyncio.Task[None] | None = None
 
     async def write(self, topic: str, row: PendingRow) -> None:
-        """Returns when the record is kept."""
+        """Append a record, and return when it is stored."""
         import asyncio
 
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -74,7 +74,7 @@ class BatchingWriter:
     def _append(self, rows: Sequence[tuple[str, PendingRow]]) -> None:
         writes: list[Write] = []
         for topic in dict.fromkeys(topic for topic, _ in rows):
-            writes += writes_of(self._log, topic, _records([row for each, row in rows if each == topic]))
+            writes += writes_of(self._log, topic, _records([row for name, row in rows if name == topic]))
         self._log.append(writes)
 
 
@@ -85,7 +85,7 @@ def _records(rows: Sequence[PendingRow]) -> Records:
 
 
 def writes_of(log: Log, topic: str, records: Records) -> list[Write]:
-    """The records of each partition, by their key."""
+    """Divide records among the partitions of their topic, by their key."""
     spec = log.topic(topic)
     if spec.partitions == 1:
         return [Write(topic, 0, records)]

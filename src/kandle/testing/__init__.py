@@ -1,4 +1,4 @@
-"""What users test with: a context on a log in memory, with a clock that is moved by hand."""
+"""Contexts for tests: on a log in memory, with a clock that is moved by hand."""
 
 from kandle.testing.context import TestClock, TestContext, context
 

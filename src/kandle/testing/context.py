@@ -1,4 +1,4 @@
-"""A context whose log is in memory and whose clock only moves when the test says so; what is due is then done at once."""
+"""Contexts for tests: the log is in memory, the clock is moved by hand, and what is due is then done at once."""
 
 from __future__ import annotations
 
@@ -38,7 +38,11 @@ class TestClock:
         return f"{self._host.label}.clock"
 
     def now(self) -> int:
-        """Return the time in microseconds since the epoch."""
+        """Return the time of the clock.
+
+        Returns:
+            Microseconds since the epoch.
+        """
         return self._manual.now()
 
     @awaited
@@ -82,17 +86,17 @@ class TestClock:
 
 
 class OpenedForTests(Opened):
-    """Log in memory or in a folder, manual clock, a runtime that works when it is told to."""
+    """A log in memory or in a folder, a clock that is moved by hand, and a runtime that works when `settle` is called."""
 
     def __init__(self, clock: ManualClock, folder: Path | None, *given: Any) -> None:
         self._manual = clock
         self._folder = folder
         super().__init__(*given)
 
-    def _made_clock(self) -> ManualClock:
+    def _open_clock(self) -> ManualClock:
         return self._manual
 
-    def _made_log(self) -> Log:
+    def _open_log(self) -> Log:
         return embedded_log(self._folder, self._manual)
 
     def _start(self, runtime: ContextRuntime) -> None:
@@ -105,7 +109,7 @@ class OpenedForTests(Opened):
 
 
 class TestContext(Context):
-    """What a context for tests has beyond others: a clock that is moved by hand, and all bars in one call."""
+    """The base class of contexts for tests: they have a clock that is moved by hand, and return all bars in one call."""
 
     __test__ = False
     _clock_of_tests: int
@@ -162,19 +166,34 @@ class TestContext(Context):
 
 
 def context(cls: type[C], start: datetime | str, **values: Any) -> C:
-    """A context for tests, to be opened by `async with` or `with`: in memory, at a time that stands still until it is moved.
+    """Build a context for tests: its log is in memory, and its clock stands still until it is moved.
 
-    `start` is an ISO 8601 text or an aware datetime; `values` are options, such as `universe={"expire_after": "1d"}`; with
-    `log={"path": folder}` the log outlives the context. Beside what the class itself has, the context has `clock`
-    (a `TestClock`), `finals(Bar, "1m")` and `live(Bar, "1m")`.
+        with kandle.testing.context(Market, start="2024-03-08T14:30Z") as market:
+            market.ticks.add(Tick(...))
+            market.clock.advance("2m")
+            assert market.finals(Bar, "1m") == [...]
+
+    Beside what its class has, the context has `clock` (a `TestClock`), `finals` and `live`. Type checkers know of them if the
+    class says so: `class MarketInTests(kandle.testing.TestContext, Market)`.
+
+    Args:
+        cls: The class of the context.
+        start: The time that the clock shows first, as an ISO 8601 text or an aware datetime.
+        values: Options, such as `universe={"expire_after": "1d"}`; with `log={"path": folder}` the log outlives the context.
+
+    Returns:
+        The context, to be opened by `with` or `async with`.
+
+    Raises:
+        ModelError: The class is not a context.
     """
     if not (isinstance(cls, type) and issubclass(cls, Context)):
-        raise ModelError(f"a context for tests is made of a subclass of kandle.Context, not of {cls!r}")
+        raise ModelError(f"kandle.testing.context takes a subclass of kandle.Context, not {cls!r}")
     folder = LogOptions.model_validate(values["log"]).path if "log" in values else None
     bases = (cls,) if issubclass(cls, TestContext) else (TestContext, cls)
-    made = type(cls.__name__, bases, {"_clock_of_tests": _instant(start), "_folder_of_tests": folder})
-    opened: C = made(Options(**({"access": "read_write"} | values)))
-    return opened
+    test_class = type(cls.__name__, bases, {"_clock_of_tests": _instant(start), "_folder_of_tests": folder})
+    test_context: C = test_class(Options(**({"access": "read_write"} | values)))
+    return test_context
 
 
 def _instant(moment: datetime | str) -> int:
