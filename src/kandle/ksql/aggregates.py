@@ -61,7 +61,7 @@ def query_scope(query: QueryModel, scope: TermScope) -> TermScope:
 
     Args:
         query: A query with a window, whose time is the event time.
-        scope: Where the columns of the events stand.
+        scope: What the columns of the events stand for.
 
     Returns:
         The same scope with the event time, names of the aggregates' arguments, and the value of each

@@ -1,6 +1,6 @@
 """Entities as declared streams and tables: the columns that ksqlDB reads, and what their values mean.
 
-A column may stand in the topic in another form than the field has: a datetime as a number or text
+A column may be stored in another form than the field has: a datetime as a number or text
 (`DatetimeFormat`), a header as bytes. `stored_type` is the type of the column, `field_term` the field's value
 made from it.
 """

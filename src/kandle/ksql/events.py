@@ -2,7 +2,7 @@
 
 A stream is made if
 
-- the events stand beside rows of another entity (joins.py) or beside their sessions (sessions.py),
+- the events are joined with another entity (joins.py) or with their sessions (sessions.py),
 - a part of the group key is computed, or
 - the query's time is not what ksqlDB takes for the time of the records.
 

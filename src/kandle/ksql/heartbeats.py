@@ -7,7 +7,7 @@ of the events:
     10:00  EUR   1.10   5       an event
     10:01  EUR   NULL   NULL    a heartbeat: the key and the time, NULL in all other fields
 
-A field that has a value in every event tells the two apart: the *anchor*, NULL in heartbeats and nowhere
+A field that has a value in every event distinguishes the two: the *anchor*, NULL in heartbeats and nowhere
 else. Aggregates ignore NULL, so each argument only has to be NULL in heartbeats.
 """
 
@@ -48,7 +48,7 @@ def with_heartbeats(query: QueryModel) -> HeartbeatQuery:
     """Return the query over events and heartbeats.
 
     Raises:
-        QueryError: If heartbeats cannot have the group key, or cannot be told from events.
+        QueryError: If heartbeats cannot have the group key, or cannot be distinguished from events.
     """
     kept = heartbeat_fields(query)
     for field in query.source.headers:
@@ -60,7 +60,7 @@ def with_heartbeats(query: QueryModel) -> HeartbeatQuery:
     anchors = [field for field in query.source.values if not field.nullable and field.name not in kept]
     if not anchors:
         raise QueryError(
-            f'role "all" tells heartbeats from events by a field of {query.source.name} that is NULL in heartbeats only, but '
+            f'role "all" distinguishes heartbeats from events by a field of {query.source.name} that is NULL in heartbeats only, but '
             'all fields that are not Optional are keys or times; add such a field, or use role "live"'
         )
     anchor = Column(query.source.name, anchors[0].name, anchors[0].type, nullable=True)

@@ -131,7 +131,7 @@ def joined_rows(query: QueryModel, join: Join, rows: FromClause) -> tuple[FromCl
         rows: The declared source.
 
     Returns:
-        What stands after FROM, and the column that is the key of the joined rows.
+        The FROM clause, and the column that is the key of the joined rows.
 
     Raises:
         QueryError: If ksqlDB cannot join the two.
@@ -158,7 +158,7 @@ def joined_rows(query: QueryModel, join: Join, rows: FromClause) -> tuple[FromCl
 
 
 def _is_plain_column(node: Node, entity: EntityModel) -> bool:
-    """Return whether a node is a column that stands in the entity's topic with its own value."""
+    """Return whether a node is a column that is stored in the topic with its own value."""
     return isinstance(node, Column) and is_stored_as_is(entity, node.name)
 
 
@@ -242,7 +242,7 @@ def _check(query: QueryModel, join: Join) -> None:
     if source.partitions != other.partitions:
         raise QueryError(
             f"join: {source.name} has {source.partitions} partitions and {other.name} {other.partitions}; ksqlDB only joins "
-            "topics with equal numbers of partitions; make one topic anew with as many as the other"
+            "topics with equal numbers of partitions; create one of the topics again with as many as the other"
         )
     if other.kind == "table" and len(other.keys) > 1:
         names = ", ".join(key.name for key in other.keys)

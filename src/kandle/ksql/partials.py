@@ -118,7 +118,7 @@ def order_of_arrival(scope: TermScope) -> Term:
     """Return the position of an event in the log.
 
     Raises:
-        RefusedError: If nothing in the scope tells it.
+        RefusedError: If the scope does not have it.
     """
     if scope.sequence is None:
         raise RefusedError("rows of this source do not tell the order of arrival; use f.first and f.last, which go by event time")

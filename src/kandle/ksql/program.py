@@ -105,7 +105,7 @@ def check_late(query: QueryModel) -> None:
     """
     if query.late is Late.TOPIC:
         raise QueryError(
-            "late=Late.TOPIC: ksqlDB gives the bars of buckets, in which late events cannot be told from others; choose "
+            "late=Late.TOPIC: ksqlDB gives the bars of buckets, in which late events cannot be distinguished from others; choose "
             'Late.DROP, or set [engine] kind = "embedded"'
         )
 

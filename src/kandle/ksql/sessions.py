@@ -46,7 +46,7 @@ class SessionJoin:
     """Events beside the sessions of their key.
 
     Attributes:
-        rows: What stands after FROM.
+        rows: The FROM clause.
         inside: KSQL condition that the event is inside a session.
         key: The column that is the key of the joined rows.
         schedule: The table of intervals.

@@ -143,7 +143,7 @@ ScalarBuilder = Callable[[Call, Sequence[Term]], Term]
 
 @dataclass(frozen=True, slots=True)
 class TermScope:
-    """What the nodes of an expression stand for at one place of a program.
+    """What the nodes of an expression stand for at one point of a program.
 
     Attributes:
         columns: Terms of subtrees that are columns already. A column without an entry is referred to by its

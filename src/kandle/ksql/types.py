@@ -1,8 +1,8 @@
 """Names, text literals and column types as ksqlDB writes them.
 
-A column's name stands in backticks, which keep its case and make every word usable. The name of a stream or
-table is made from its topic. Columns that kandle adds get names that no field has. `column_type` is the type
-of ksqlDB that holds the values of a type of kandle.
+A column's name is written in backticks, which keep its case and make every word usable. The name of a stream
+or table is made from its topic. Columns that kandle adds get names that no field has. `column_type` is the
+type of ksqlDB that holds the values of a type of kandle.
 """
 
 from __future__ import annotations

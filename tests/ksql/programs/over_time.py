@@ -186,7 +186,7 @@ def conditions(q: Query) -> Any:
 @case(
     Ping,
     PingBar,
-    refused='role "all" tells heartbeats from events by a field of Ping that is NULL in heartbeats only, but all fields that are '
+    refused='role "all" distinguishes heartbeats from events by a field of Ping that is NULL in heartbeats only, but all fields that are '
     'not Optional are keys or times; add such a field, or use role "live"',
 )
 def events_without_values(q: Query) -> Any:
