@@ -60,8 +60,9 @@ def with_heartbeats(query: QueryModel) -> HeartbeatQuery:
     anchors = [field for field in query.source.values if not field.nullable and field.name not in kept]
     if not anchors:
         raise QueryError(
-            f'role "all" distinguishes heartbeats from events by a field of {query.source.name} that is NULL in heartbeats only, but '
-            'all fields that are not Optional are keys or times; add such a field, or use role "live"'
+            f'role "all" distinguishes heartbeats from events by a field of {query.source.name} that is NULL in '
+            "heartbeats only, but all fields that are not Optional are keys or times; "
+            'add such a field, or use role "live"'
         )
     anchor = Column(query.source.name, anchors[0].name, anchors[0].type, nullable=True)
     return HeartbeatQuery(rewrite_query(query, lambda node: _rewrite(query, kept, anchor, node)), anchor)

@@ -186,8 +186,8 @@ def conditions(q: Query) -> Any:
 @case(
     Ping,
     PingBar,
-    refused='role "all" distinguishes heartbeats from events by a field of Ping that is NULL in heartbeats only, but all fields that are '
-    'not Optional are keys or times; add such a field, or use role "live"',
+    refused='role "all" distinguishes heartbeats from events by a field of Ping that is NULL in heartbeats only, but '
+    'all fields that are not Optional are keys or times; add such a field, or use role "live"',
 )
 def events_without_values(q: Query) -> Any:
     """Events with nothing but keys and times"""

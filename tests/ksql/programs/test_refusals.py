@@ -196,7 +196,7 @@ QUERIES: list[tuple[str, type, Callable[[Query], Any], str]] = [
         "late events",
         LotBar,
         lambda q: q.from_(Trade).tumbling(lambda t: t.time, minutes=1, late=Late.TOPIC).group_by(lambda t: t.symbol).select(lot),
-        "late=Late.TOPIC: ksqlDB gives the bars of buckets, in which late events cannot be distinguished from others; choose Late.DROP",
+        "late=Late.TOPIC: ksqlDB gives the bars of buckets, in which late events cannot be distinguished from others; choose",
     ),
     (
         "week",
