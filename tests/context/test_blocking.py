@@ -137,6 +137,25 @@ def test_a_call_that_nobody_awaits_is_an_error_when_the_context_is_left() -> Non
         asyncio.run(story())
 
 
+def test_a_loop_that_is_left_by_break_has_committed_what_it_was_given() -> None:
+    problems: list[dict[str, Any]] = []
+
+    async def story() -> list[str]:
+        asyncio.get_running_loop().set_exception_handler(lambda loop, problem: problems.append(problem))
+        pages = []
+        for _ in range(3):
+            async with Site.open(**NO_QUERIES) as site:
+                async for hit in site.hits:
+                    pages.append(hit.page)
+                    break
+        return pages
+
+    with Site.open(**NO_QUERIES) as site:
+        site.hits.add_many([Hit(f"/{number}", NOON) for number in range(3)])
+    assert asyncio.run(story()) == ["/0", "/1", "/2"]
+    assert not problems
+
+
 FORKED = """
 import os, sys
 from datetime import UTC, datetime

@@ -222,10 +222,13 @@ class Context:
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         opened = self._host.opened
         with CancelScope(shield=True):
-            if self._ksql is not None:
-                await self._ksql.close()
-                self._ksql = None
-            await to_thread.run_sync(opened.close)
+            try:
+                await self._host.close_streams()
+                if self._ksql is not None:
+                    await self._ksql.close()
+                    self._ksql = None
+            finally:
+                await to_thread.run_sync(opened.close)
         loop = self._host.leave()
         if error is None:
             loop.check_all_awaited()

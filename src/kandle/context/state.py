@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Set
+from collections.abc import Awaitable, Callable, Mapping, Set
 from typing import TYPE_CHECKING, Any
 
 from kandle.errors import StateError
@@ -37,6 +37,7 @@ class ContextState:
         self._bar_sets = bar_sets
         self._opened: Opened | None = None
         self._loop: ContextLoop | None = None
+        self._closers: set[Callable[[], Awaitable[None]]] = set()
 
     @property
     def label(self) -> str:
@@ -89,6 +90,16 @@ class ContextState:
         assert self._loop is not None
         loop, self._loop, self._opened = self._loop, None, None
         return loop
+
+    @property
+    def closers(self) -> set[Callable[[], Awaitable[None]]]:
+        """What is called before the log is closed: each finishes a stream of messages that is still open."""
+        return self._closers
+
+    async def close_streams(self) -> None:
+        """Finish the streams of messages that are still open, such as that of an `async for` that was left by `break`."""
+        while self._closers:
+            await self._closers.pop()()
 
     @property
     def log(self) -> Log:

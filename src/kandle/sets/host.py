@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
@@ -45,6 +46,10 @@ class ContextHost(Protocol):
     @property
     def loop(self) -> ContextLoop:
         """The event loop of the open context."""
+
+    @property
+    def closers(self) -> set[Callable[[], Awaitable[None]]]:
+        """What is called before the log is closed: each finishes a stream of messages that is still open."""
 
     def set_label(self, entity: type) -> str:
         """Return how the set of an entity is written in messages, such as `market.ticks`."""

@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import Any, Generic, Self, TypeVar
 
 import numpy as np
-from anyio import CancelScope, to_thread
+from anyio import CancelScope, Lock, to_thread
 
 from kandle.errors import DataError, StateError
 from kandle.log.port import Consumer, GroupSpec, TopicPartition
@@ -100,6 +100,7 @@ class MessageStream(Generic[T]):
         self._delivered: dict[TopicPartition, int] = {}
         self._rejected: dict[TopicPartition, RejectedRecord] = {}
         self._is_closed = False
+        self._finishing = Lock()
 
     @property
     def _label(self) -> str:
@@ -116,7 +117,7 @@ class MessageStream(Generic[T]):
                 yield self._take()
         finally:
             with CancelScope(shield=True):
-                await self._finish()
+                await self._close_if_open()
 
     def __iter__(self) -> Iterator[Message[T]]:
         self._check_blocking("for")
@@ -146,6 +147,7 @@ class MessageStream(Generic[T]):
         self._host.settle()
         self._refuse_rejected()
         if self._consumer is None:
+            self._host.closers.add(self._finish)
             reader = self._host.reader(self._topic)
             spec = GroupSpec(reader.group, (self._topic,), reader.member, reader.reset)
             self._consumer = await to_thread.run_sync(self._host.log.consumer, spec)
@@ -216,12 +218,15 @@ class MessageStream(Generic[T]):
         await to_thread.run_sync(self._consumer.commit, {partition: following})
 
     async def _finish(self) -> None:
-        if self._is_closed:
-            return
-        self._is_closed = True
-        await self._commit_delivered()
-        if self._consumer is not None:
-            await to_thread.run_sync(self._consumer.close)
+        # The end of a loop and the end of its context may both get here at the same time; the later one waits.
+        async with self._finishing:
+            if self._is_closed:
+                return
+            self._is_closed = True
+            self._host.closers.discard(self._finish)
+            await self._commit_delivered()
+            if self._consumer is not None:
+                await to_thread.run_sync(self._consumer.close)
 
     @awaited
     async def _close_async(self) -> None:
@@ -229,8 +234,12 @@ class MessageStream(Generic[T]):
 
     _close = blocking(_close_async)
 
-    def _close_blocking(self) -> None:
+    async def _close_if_open(self) -> None:
         # A loop that was left unfinished when its context was closed has nothing to close any more.
+        if self._host.is_open:
+            await self._close_async()
+
+    def _close_blocking(self) -> None:
         if self._host.is_open:
             self._close()
 
@@ -239,7 +248,7 @@ class MessageStream(Generic[T]):
 
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         with CancelScope(shield=True):
-            await self._finish()
+            await self._close_if_open()
 
     def __enter__(self) -> Self:
         self._check_blocking("with")
