@@ -43,15 +43,16 @@ class ExplanationText(str):
 class Context:
     """The base class of contexts: declare sets as annotations, and in `on_model_creating` the queries that fill them.
 
+    `with` opens the log and, where records are both read and written, runs the queries in threads until it is left.
+    `async with` does the same in an event loop, for methods `*_async`.
+
+    Example:
         class Market(Context):
             ticks: EventSet[Tick]
             bars: BarSet[Bar]
 
         with Market.open() as market:
             market.ticks.add(Tick(...))
-
-    `with` opens the log and, where records are both read and written, runs the queries in threads until it is left.
-    `async with` does the same in an event loop, for methods `*_async`.
     """
 
     def __init__(self, options: Options | None = None) -> None:

@@ -28,8 +28,9 @@ T = TypeVar("T")
 class TimeBucket(EntitySet[T]):
     """The bars of one timeframe: `market.bars("1m")`.
 
-    Iterating gives final bars, from the position of the consumer group on. Methods `to_*` read what is stored:
+    Iterating gives final bars, from the position of the consumer group on. Methods `to_*` read what is stored.
 
+    Example:
         market.bars("1m").to_list(["north", "ACME"], start="2024-03-08T14:30Z", include_live=True)
     """
 

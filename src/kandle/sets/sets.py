@@ -95,13 +95,14 @@ class EntitySet(Generic[T]):
     def manual_commit(self) -> MessageStream[T]:
         """Return the records as `messages` does, committed by `message.commit()` only; to be opened by `with`.
 
-        with market.ticks.manual_commit() as messages:
-            for message in messages:
-                handle(message.value)
-                message.commit()
-
         Returns:
             The messages.
+
+        Example:
+            with market.ticks.manual_commit() as messages:
+                for message in messages:
+                    handle(message.value)
+                    message.commit()
         """
         self._check_read()
         return MessageStream(self._host, self.entity, self.topic, is_manual=True)

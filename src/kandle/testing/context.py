@@ -168,11 +168,6 @@ class TestContext(Context):
 def context(cls: type[C], start: datetime | str, **values: Any) -> C:
     """Build a context for tests: its log is in memory, and its clock stands still until it is moved.
 
-        with kandle.testing.context(Market, start="2024-03-08T14:30Z") as market:
-            market.ticks.add(Tick(...))
-            market.clock.advance("2m")
-            assert market.finals(Bar, "1m") == [...]
-
     Beside what its class has, the context has `clock` (a `TestClock`), `finals` and `live`. Type checkers know of them if the
     class says so: `class MarketInTests(kandle.testing.TestContext, Market)`.
 
@@ -186,6 +181,12 @@ def context(cls: type[C], start: datetime | str, **values: Any) -> C:
 
     Raises:
         ModelError: The class is not a context.
+
+    Example:
+        with kandle.testing.context(Market, start="2024-03-08T14:30Z") as market:
+            market.ticks.add(Tick(...))
+            market.clock.advance("2m")
+            assert market.finals(Bar, "1m") == [...]
     """
     if not (isinstance(cls, type) and issubclass(cls, Context)):
         raise ModelError(f"kandle.testing.context takes a subclass of kandle.Context, not {cls!r}")
