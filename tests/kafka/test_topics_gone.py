@@ -77,7 +77,9 @@ def test_a_topic_that_is_deleted_is_named_and_a_restart_goes_on(
         market.ticks.add(app.one(100))
         wait_until(lambda: summed(market, app)[0] == LATER[kind], market)
         assert state_of(market).log.topic(topic).partitions == 2
-    assert caplog.text.count(f"topic {topic} is missing, although Sum was computed before; if it was deleted, this is lost: ") == 1
+    assert (
+        caplog.text.count(f"topic {topic} is missing, although Sum was computed before; if it was deleted, this is lost: ") == 1
+    )
     assert "it stays as it is" not in caplog.text
 
 

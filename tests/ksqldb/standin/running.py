@@ -7,6 +7,7 @@ can be told to leave partitions alone for a while, and to die in the middle: it 
 from __future__ import annotations
 
 import json
+import math
 import pickle
 import threading
 import time
@@ -29,7 +30,10 @@ COMMITTED_EVERY = 0.1
 
 @dataclass
 class Faults:
-    """What goes wrong: partitions that are left alone until they are released, and how long (in seconds) a life is."""
+    """What goes wrong: partitions that are left alone until they are released, and how long (in seconds) the first life is.
+
+    Each life is half as long again as the one before, so that on a busy machine one of them gets on as well.
+    """
 
     held: frozenset[int] = frozenset()
     dies_after: float | None = None
@@ -84,7 +88,7 @@ class RunningQuery:
     def _lives(self) -> None:
         while not self._stop.is_set():
             life = _Life(self.plan, self.setting, self._inner, self._readers, self._written, self.sink, self._partitions)
-            life.run(self._stop)
+            life.run(self._stop, 1.5**self.deaths)
             self.deaths += not self._stop.is_set()
 
 
@@ -118,9 +122,10 @@ class _Life:
         self._tables: dict[str, dict[Any, Record]] = {source.name: {} for _, source in plan.sources[1:]}
         self._groups: dict[str, Any] = {}
         self._held: list[TopicPartition] = []
+        self._assigned_at = math.inf
 
-    def run(self, stop: threading.Event) -> None:
-        born = time.monotonic()
+    def run(self, stop: threading.Event, length: float) -> None:
+        """Work until it is stopped, or dies: after so many times the length of the first life, from the first assignment on."""
         dies_after = self._setting.faults.dies_after
         self._producer.init_transactions()
         topics = [*self._readers, *([self._inner] if self._inner else [])]
@@ -132,7 +137,7 @@ class _Life:
             for message in self._consumer.consume(100, 0.02):
                 self._take(message)
             if time.monotonic() - committed > COMMITTED_EVERY:
-                if dies_after is not None and time.monotonic() - born > dies_after:
+                if dies_after is not None and time.monotonic() - self._assigned_at > dies_after * length:
                     break
                 self._commit()
                 committed = time.monotonic()
@@ -142,6 +147,7 @@ class _Life:
     def _assigned(self, consumer: Consumer, places: list[TopicPartition]) -> None:
         consumer.assign(places)
         self._restore()
+        self._assigned_at = min(self._assigned_at, time.monotonic())
         held = self._setting.faults.held
         self._held = [each for each in places if each.partition in held and each.topic not in self._table_topics]
         consumer.pause(self._held)
