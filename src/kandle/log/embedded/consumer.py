@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 
 from kandle.errors import ReplacedError
 from kandle.log.embedded.connection import Connection
-from kandle.log.embedded.membership import RENEWALS, Membership
+from kandle.log.embedded.membership import RENEWALS, GroupMember
 from kandle.log.embedded.notification import LONGEST_WAIT
 from kandle.log.port import GroupSpec, Listener, TopicPartition
 from kandle.log.records import Batch, Write
@@ -26,7 +26,7 @@ class EmbeddedConsumer:
         self._batches = connection.batches
         self._notifier = connection.notifier
         self._clock = connection.clock
-        self._membership = Membership(connection, spec)
+        self._membership = GroupMember(connection, spec)
         self._spec = spec
         self._listener = listener
         self._positions: dict[TopicPartition, int] = {}

@@ -59,7 +59,7 @@ class _Lease:
     epoch: int = 0
 
 
-class Membership:
+class GroupMember:
     """One member's part in its group."""
 
     def __init__(self, connection: Connection, spec: GroupSpec) -> None:
