@@ -7,17 +7,20 @@ from typing import Any
 
 import pytest
 
+import kandle.runtime.committing
 from kandle.errors import DataError, UnavailableError
 from kandle.log.embedded.batches import PreparedBatch
 from kandle.log.embedded.log import EmbeddedLog
 from kandle.runtime.counters import QueryState
 from kandle.runtime.reading import KeyPlacement
 from kandle.time.clock import ManualClock
+from kandle.time.timeframe import HOUR, SECOND
 from tests.runtime.building import (
     FINALS,
     GROUP,
     Parts,
     Process,
+    beat,
     found,
     parts_of,
     t,
@@ -154,3 +157,65 @@ def test_a_process_that_was_replaced_by_one_of_its_name_gives_up() -> None:
     )
     assert not old.worker.tasks
     assert not old.leadership.is_leader
+
+
+def test_live_bars_leave_once_an_interval_and_finals_at_once() -> None:
+    """
+    clock        30:10    30:10.5    30:11
+    events         1         2
+    commits        *                   *      the second event waits for the end of the interval
+    """
+    parts = parts_of("14:30:10")
+    process = Process(parts, commit_interval=SECOND)
+    parts.add(tick("14:30:10"))
+    process.worker.step()
+    assert parts.counters.commits == 1
+    parts.clock.jump(t("14:30:10") + SECOND // 2)
+    parts.add(tick("14:30:10"))
+    process.worker.step()
+    assert parts.counters.commits == 1
+    parts.clock.jump(t("14:30:11"))
+    process.worker.step()
+    assert parts.counters.commits == 2
+    parts.clock.jump(t("14:30:11") + 1)
+    parts.add(tick("14:30:11"))
+    process.sender.send([beat("14:29")])
+    process.worker.step()
+    assert parts.counters.commits == 2
+    process.sender.send([beat("14:30")])
+    process.worker.step()
+    # The final of 14:30 does not wait for the interval.
+    assert (parts.counters.commits, found(parts)) == (3, [("A", 30, 3)])
+
+
+def test_many_events_are_committed_before_the_interval_is_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kandle.runtime.committing, "EVENTS_PER_COMMIT", 3)
+    parts = parts_of()
+    worker = parts.worker(commit_interval=HOUR)
+    parts.add(tick("14:30:10"))
+    worker.step()
+    before = parts.counters.commits
+    parts.add(tick("14:30:11"), tick("14:30:12"))
+    worker.step()
+    assert parts.counters.commits == before
+    parts.add(tick("14:30:13"))
+    worker.step()
+    assert parts.counters.commits == before + 1
+
+
+def test_a_block_that_fails_is_followed_by_a_restart_from_the_last_commit() -> None:
+    parts = parts_of()
+    process = Process(parts, commit_interval=1)
+    parts.add(tick("14:30:10"))
+    process.settle()
+    committer = process.worker._committer
+    before = dict(process.worker.tasks)
+    with pytest.raises(UnavailableError), committer.guard():
+        raise UnavailableError("the disk is full")
+    process.worker.flush()
+    assert dict(process.worker.tasks) == before
+    committer.restore_if_failed()
+    after = dict(process.worker.tasks)
+    assert after.keys() == before.keys() and after[0] is not before[0]
+    committer.restore_if_failed()
+    assert process.worker.tasks[0] is after[0]
