@@ -14,7 +14,7 @@ from kandle.ksql.script import script
 from kandle.ksqldb.client import KsqlClient
 from kandle.ksqldb.intervals import Intervals
 from kandle.ksqldb.progress import Progress, QueryBarrier
-from kandle.ksqldb.provision import Ledger, aggregated, provide
+from kandle.ksqldb.provision import StatementLog, aggregated, provide
 from kandle.ksqldb.settings import KsqlSettings
 from kandle.ksqldb.watch import OnFailure, Watch, Watched
 from kandle.log.port import Log
@@ -61,7 +61,7 @@ class KsqlQuery:
         if self.program.schedule is not None:
             self._schedule = ScheduleProvider(log, plan.query, clock)
             self._intervals = Intervals(log, plan.query, self.program.schedule)
-        self.watch = Watch(Watched(self.program, spec.properties, spec.on_failure), Ledger(log), clock)
+        self.watch = Watch(Watched(self.program, spec.properties, spec.on_failure), StatementLog(log), clock)
 
     def is_scheduled(self, *, refuses: bool) -> bool:
         """Have ksqlDB's sessions up to date; False if there are none yet, without which it would drop all events.
@@ -142,7 +142,7 @@ class KsqlRuntime:
             logger.info("ksqlDB %s, service %s", info.version, info.service_id)
             if info.doubt is not None:
                 logger.warning("%s", info.doubt)
-            await provide(client, Ledger(self._log), [query.program for query in self._queries], self._engine.properties)
+            await provide(client, StatementLog(self._log), [query.program for query in self._queries], self._engine.properties)
             for query, name in zip(self._queries, self._names, strict=True):
                 table = query.program.live
                 assert table is not None

@@ -144,7 +144,7 @@ SPEC = TopicSpec(
 ROWS_AT_ONCE = 10_000
 
 
-class Ledger:
+class StatementLog:
     """The statements, by the name of what they created, in a topic of the log."""
 
     def __init__(self, log: Log) -> None:
@@ -180,11 +180,13 @@ def creating(programs: Iterable[Program]) -> list[Creating]:
     return list(found.values())
 
 
-async def provide(server: Ksql, ledger: Ledger, programs: Sequence[Program], properties: Mapping[str, object]) -> list[str]:
+async def provide(
+    server: Ksql, statement_log: StatementLog, programs: Sequence[Program], properties: Mapping[str, object]
+) -> list[str]:
     """Create what is missing, and give the names of it; KsqlError, and nothing created, if something that is there differs."""
     statements = creating(programs)
     there = await _names(server)
-    known = ledger.all()
+    known = statement_log.all()
     for statement in statements:
         if statement.creates.name in there:
             await _check(server, statement, known.get(statement.creates.name))
@@ -192,7 +194,7 @@ async def provide(server: Ksql, ledger: Ledger, programs: Sequence[Program], pro
     if missing:
         await _create(server, missing, properties)
     for statement in missing:
-        ledger.keep(statement.creates.name, statement.text)
+        statement_log.keep(statement.creates.name, statement.text)
         logger.info("ksqlDB: created %s %s", statement.kind, statement.creates.name)
     return [statement.creates.name for statement in missing]
 

@@ -12,7 +12,7 @@ from kandle.ksql.program import Program
 from kandle.ksql.statements import CreateAs
 from kandle.ksqldb.dropping import Ksql, drop
 from kandle.ksqldb.progress import Hop
-from kandle.ksqldb.provision import Ledger, creating, provide
+from kandle.ksqldb.provision import StatementLog, creating, provide
 from kandle.ksqldb.results import Explanation, Query
 from kandle.time.clock import Clock
 from kandle.time.timeframe import MINUTE
@@ -53,9 +53,9 @@ class Watch:
     of buckets that are final already are late, and change nothing.
     """
 
-    def __init__(self, watched: Watched, ledger: Ledger, clock: Clock) -> None:
+    def __init__(self, watched: Watched, statement_log: StatementLog, clock: Clock) -> None:
         self._watched = watched
-        self._ledger = ledger
+        self._statements = statement_log
         self._clock = clock
         self._ids: tuple[str, ...] = ()
         self._not_before = 0
@@ -101,7 +101,7 @@ class Watch:
         self._hops = None
         logger.warning("ksqlDB: %s are dropped and made anew, from the oldest events that are kept", ", ".join(gone))
         await drop(server, reversed(gone))
-        await provide(server, self._ledger, [self._watched.program], self._watched.properties)
+        await provide(server, self._statements, [self._watched.program], self._watched.properties)
         self.recreated += 1
 
 
