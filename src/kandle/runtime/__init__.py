@@ -1,1 +1,24 @@
-"""Running queries: workers, tasks, state, schedules, heartbeats."""
+"""Running queries in a process: from records that are read to bars that are committed.
+
+Each file imports only files below it:
+
+    runtime.py        all queries of a context in one process, and the maintenance of their log
+    query_runtime.py  one query: its worker, its heartbeats, its standby, its health
+    worker.py         one round after the other: poll, process, commit
+    committing.py     when to commit, and what happens when that fails
+    membership.py     which partitions are owned, and what happens when they move
+    tasks.py          the tasks of the owned partitions, started and committed together
+    task.py           one partition: events and heartbeats in, bars out
+    repartition.py    one partition of a source that is copied by group key
+    standby.py        the state of other processes' partitions, kept ready
+    output.py         the rows that wait for the next commit
+    state.py          the state of a task, its changelog, and what a task works with
+    input.py          in which order a task processes what it reads
+    reading.py        how records come into the pipeline
+    heartbeats.py     who sends heartbeats, when, and with which positions
+    barrier.py        when heartbeats have to wait for events that are on their way
+    planner.py        which heartbeats are due
+    preparing.py      topics are created before anything runs, and deleted ones reported
+    schedule.py       schedules from their topic; the keys that should have events
+    counters.py       counters and health, as plain objects
+"""
