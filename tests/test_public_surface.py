@@ -87,9 +87,9 @@ def test_an_unknown_name_is_an_error_that_says_it() -> None:
 
 NOT_LOADED = (
     "anyio._backends._asyncio", "anyio.from_thread", "asyncio", "confluent_kafka", "duckdb", "exchange_calendars", "fastavro",
-    "h2", "httpx2", "msgspec", "multiprocessing", "pandas", "pyarrow", "pydantic", "pydantic_settings", "rich", "rocksdict",
-    "sqlite3", "tomllib", "typer", "kandle.engine", "kandle.ksql", "kandle.ksqldb", "kandle.log.embedded", "kandle.log.kafka",
-    "kandle.runtime", "kandle.store", "kandle.testing",
+    "h2", "httpx2", "msgspec", "multiprocessing", "numpy", "pandas", "pyarrow", "pydantic", "pydantic_settings", "rich",
+    "rocksdict", "sqlite3", "tomllib", "typer", "kandle.engine", "kandle.ksql", "kandle.ksqldb", "kandle.log", "kandle.runtime",
+    "kandle.serde", "kandle.store", "kandle.testing",
 )  # fmt: skip
 """What takes time to load and is not needed to declare a context."""
 

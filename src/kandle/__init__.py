@@ -38,18 +38,18 @@ from kandle.model.markers import (
     stream,
     table,
 )
-from kandle.plan.explain import explain
 from kandle.plan.plan import plan
 from kandle.query.query import Gaps, Late
 from kandle.sets.bars import BarSet, TimeBucket
-from kandle.sets.messages import Message
 from kandle.sets.sets import EventSet, TableSet
 from kandle.time.timeframe import Period, Timeframe
 
 if TYPE_CHECKING:
     from kandle import testing
     from kandle.context.options import Options
+    from kandle.plan.explain import explain
     from kandle.runtime.counters import Health
+    from kandle.sets.messages import Message
 
 __version__ = "0.1.0"
 
@@ -104,7 +104,9 @@ __all__ = [
 
 _LAZY = {
     "Health": "kandle.runtime.counters",
+    "Message": "kandle.sets.messages",
     "Options": "kandle.context.options",
+    "explain": "kandle.plan.explain",
     "testing": "kandle.testing",
 }
 """Names that are imported when they are first used, since what they need takes long to load."""

@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 from hypothesis import strategies as st
 
+from kandle.time.arrays import IntArray
 from kandle.time.sessions import SessionCalendar, SessionRows
-from kandle.time.timeframe import MINUTE, SECOND, IntArray, Timeframe, parse_instant
+from kandle.time.timeframe import MINUTE, SECOND, Timeframe, parse_instant
 
 Row = tuple[Any, int, int, int | None]
 """Key, open, close, trading day."""

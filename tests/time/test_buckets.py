@@ -10,8 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kandle.errors import TimeframeError
-from kandle.time.buckets import Buckets, CalendarBuckets, buckets, local_midnights, zone_of, zone_offsets_divide
-from kandle.time.timeframe import DAY, HOUR, MINUTE, SECOND, IntArray, Timeframe, Unit, from_instant, to_instant
+from kandle.time.arrays import IntArray
+from kandle.time.buckets import Buckets, CalendarBuckets, buckets, local_midnights
+from kandle.time.timeframe import DAY, HOUR, MINUTE, SECOND, Timeframe, Unit, from_instant, to_instant
+from kandle.time.zones import zone_of, zone_offsets_divide
 from tests.time.schedules import at, tf
 
 ZONES = [

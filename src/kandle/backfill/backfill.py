@@ -17,7 +17,6 @@ from kandle.plan.plan import Plan, check_embedded, plan
 from kandle.query.query import Gaps, Late, QueryModel
 from kandle.time.clock import SystemClock
 from kandle.time.timeframe import Timeframe, parse_instant, to_instant
-from kandle.time.watermark import Watermark
 
 if TYPE_CHECKING:
     # What makes bars is loaded when some are made: programs that only declare contexts start sooner.
@@ -212,6 +211,8 @@ class _Run:
     """One backfill from its first batch to its summary."""
 
     def __init__(self, the_plan: Plan, pipeline: Pipeline, sink: Sink, coverage: Coverage, complete_only: bool) -> None:
+        from kandle.time.watermark import Watermark
+
         self._plan = the_plan
         self._pipeline = pipeline
         self._sink = sink

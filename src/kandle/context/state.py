@@ -7,7 +7,6 @@ from collections.abc import Awaitable, Callable, Mapping, Set
 from typing import TYPE_CHECKING, Any
 
 from kandle.errors import StateError
-from kandle.log.port import Log
 from kandle.model.entity import snake_case
 from kandle.plan.plan import Plan
 from kandle.sets.blocking import FORK_ADVICE, ContextLoop
@@ -17,6 +16,7 @@ from kandle.time.clock import Clock
 if TYPE_CHECKING:
     # What runs in an open context is loaded when one is opened.
     from kandle.context.opened import Opened
+    from kandle.log.port import Log
 
 
 class ContextState:

@@ -13,9 +13,9 @@ from kandle.engine.expressions import END, OPENED
 from kandle.engine.state import KEY, START, KeyTable, PartialBuffer
 from kandle.plan.plan import BarPlan, Plan
 from kandle.query.query import Gaps
+from kandle.time.arrays import IntArray
 from kandle.time.sessions import SessionCalendar
 from kandle.time.slots import HoppingSlots, Slots, slots
-from kandle.time.timeframe import IntArray
 
 UNSEEN = np.iinfo(np.int64).min
 """Position of a key that has no closed bucket yet."""

@@ -21,9 +21,10 @@ from kandle.engine.state import KEY, START, ChangeJournal, KeyTable, merge_parti
 from kandle.errors import DataError, PlanError
 from kandle.plan.plan import BarPlan, Plan
 from kandle.query.query import Gaps
+from kandle.time.arrays import IntArray
 from kandle.time.sessions import SessionCalendar
 from kandle.time.slots import check_trading_days
-from kandle.time.timeframe import IntArray, from_instant
+from kandle.time.timeframe import from_instant
 from kandle.time.watermark import Watermark
 
 LARGEST_SILENCE = 1_000_000_000

@@ -9,8 +9,8 @@ import numpy as np
 import polars as pl
 
 from kandle.engine.aggregates import Partial
+from kandle.time.arrays import IntArray
 from kandle.time.sessions import SessionCalendar
-from kandle.time.timeframe import IntArray
 
 KEY = "_key"
 """Column with the number of a row's key in the `KeyTable`."""

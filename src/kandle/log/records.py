@@ -15,7 +15,7 @@ from typing import Literal
 import polars as pl
 
 from kandle.errors import DataError
-from kandle.time.timeframe import IntArray
+from kandle.time.arrays import IntArray
 
 HEADERS = pl.List(pl.Struct({"name": pl.String, "value": pl.String}))
 """Type of a column of headers: lists of name and value."""

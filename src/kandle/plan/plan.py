@@ -10,8 +10,8 @@ from math import gcd
 from kandle.errors import ModelError, PlanError
 from kandle.model.entity import bar_topic
 from kandle.query.query import Hopping, QueryModel, Tumbling
-from kandle.time.buckets import zone_offsets_divide
 from kandle.time.timeframe import SECOND, Timeframe, Unit, duration_text
+from kandle.time.zones import zone_offsets_divide
 
 HEARTBEATS = "hb"
 """What the names of heartbeats' topics begin with."""

@@ -23,8 +23,8 @@ from kandle.query.nodes import AnyNode, Call, Column, aggregates, describe, walk
 from kandle.query.query import Hopping, Join, Order, Schedule, Tumbling
 from kandle.query.recording import Recorded, RecordingRow, node_of, record, record_expression
 from kandle.query.result_types import exact_type
-from kandle.time.buckets import zone_of
 from kandle.time.timeframe import Timeframe, Unit, as_timeframe, parse_duration
+from kandle.time.zones import zone_of
 
 Duration = str | timedelta
 Grace = Duration | Mapping[str, Duration]

@@ -36,7 +36,7 @@ from kandle.query.nodes import AnyNode, Branch, Case, Cast, Constant, describe
 from kandle.query.recording import Recorded, node_of
 from kandle.query.result_types import common_type
 from kandle.query.signatures import aggregate, call
-from kandle.time.buckets import zone_of
+from kandle.time.zones import zone_of
 
 T = TypeVar("T")
 Number = TypeVar("Number", int, float, Decimal)

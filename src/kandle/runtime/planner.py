@@ -8,9 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from kandle.errors import OptionsError
+from kandle.time.arrays import IntArray
 from kandle.time.buckets import buckets
 from kandle.time.sessions import SessionCalendar
-from kandle.time.timeframe import HOUR, MINUTE, IntArray, Timeframe, duration_text
+from kandle.time.timeframe import HOUR, MINUTE, Timeframe, duration_text
 
 LONGEST_BACKFILL = 2 * MINUTE
 """The longest backfill that is accepted, in microseconds."""

@@ -21,7 +21,7 @@ from kandle.serde.avro_writing import AvroEncoder
 from kandle.serde.port import FEW, Decoded, Messages, RecordField, has_default, physical_default, physical_schema, rejects_of
 from kandle.serde.registry import Registry, subject_of
 from kandle.serde.schema import AvroField, AvroType, Shape, Side, avro_schema, bare_schema, parse_schema
-from kandle.time.timeframe import IntArray
+from kandle.time.arrays import IntArray
 
 MAGIC = 0
 HEADER = 5

@@ -20,7 +20,7 @@ import polars as pl
 
 from kandle.serde.avro_cursor import FloatArray, WordArray
 from kandle.serde.port import BoolArray
-from kandle.time.timeframe import IntArray
+from kandle.time.arrays import IntArray
 
 WORD = 8
 SHORT = 32

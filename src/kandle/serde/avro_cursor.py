@@ -18,7 +18,7 @@ import numpy.typing as npt
 import polars as pl
 
 from kandle.serde.port import BoolArray
-from kandle.time.timeframe import IntArray
+from kandle.time.arrays import IntArray
 
 WordArray = npt.NDArray[np.uint64]
 FloatArray = npt.NDArray[np.float64]

@@ -29,7 +29,7 @@ from kandle.serde.avro_cursor import ColumnCursor
 from kandle.serde.avro_single import INT_BOUND, NANOS, MessageReader, is_string_map, timestamp_unit, unique_entries
 from kandle.serde.port import BoolArray, RecordField
 from kandle.serde.schema import AvroType
-from kandle.time.timeframe import IntArray
+from kandle.time.arrays import IntArray
 
 ReadColumn = Callable[[ColumnCursor], pl.Series]
 """Reads a column; NULL where there is no value or where the message is marked."""

@@ -40,7 +40,7 @@ from kandle.serde.avro_cells import (
 )
 from kandle.serde.port import FEW, RecordField, check_decimals, checked_column, refuse
 from kandle.serde.schema import decimal_bytes, null_branch
-from kandle.time.timeframe import IntArray
+from kandle.time.arrays import IntArray
 
 
 class AvroEncoder:

@@ -28,7 +28,7 @@ from kandle.serde.port import (
 from kandle.serde.primitives import KafkaFormat, WindowedFormat
 from kandle.serde.registry import Registry, subject_of
 from kandle.serde.schema import Shape, Side, avro_schema, bare_schema
-from kandle.time.timeframe import IntArray
+from kandle.time.arrays import IntArray
 
 
 class TopicCodec:

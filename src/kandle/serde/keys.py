@@ -18,7 +18,7 @@ import numpy.typing as npt
 import polars as pl
 
 from kandle.errors import ModelError
-from kandle.time.timeframe import IntArray
+from kandle.time.arrays import IntArray
 
 WordArray = npt.NDArray[np.uint32]
 

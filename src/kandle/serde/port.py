@@ -15,7 +15,7 @@ from kandle.errors import DataError, SchemaError
 from kandle.model.entity import MISSING, Default, EntityModel, FieldModel
 from kandle.model.parsing import scaled
 from kandle.model.types import SIMPLE_TYPES, TIMESTAMP, UUID, DataType, DecimalType
-from kandle.time.timeframe import IntArray
+from kandle.time.arrays import IntArray
 
 FINE_FORMATS = ("epoch_us", "epoch_ns")
 """Datetime formats that ask for microseconds; kandle has nothing finer."""

@@ -25,7 +25,7 @@ from kandle.serde.port import (
 )
 from kandle.serde.registry import subject_of
 from kandle.serde.schema import Side
-from kandle.time.timeframe import IntArray
+from kandle.time.arrays import IntArray
 
 INT_BYTES, LONG_BYTES, DOUBLE_BYTES = 4, 8, 8
 

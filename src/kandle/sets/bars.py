@@ -17,9 +17,11 @@ from kandle.plan.plan import BarPlan
 from kandle.sets.blocking import awaited, blocking
 from kandle.sets.host import Access, ContextHost
 from kandle.sets.keys import KeyPrefix, bar_key_fields, physical_key
-from kandle.sets.reading import BarReader, Instant, span_of
 from kandle.sets.sets import EntitySet, made_by_query
 from kandle.time.timeframe import Timeframe, as_timeframe
+
+if TYPE_CHECKING:
+    from kandle.sets.reading import Instant
 
 T = TypeVar("T")
 
@@ -174,6 +176,8 @@ class TimeBucket(EntitySet[T]):
     to_pandas = blocking(to_pandas_async)
 
     async def _frame(self, key_prefix: KeyPrefix, start: Instant | None, end: Instant | None, include_live: bool) -> pl.DataFrame:
+        from kandle.sets.reading import BarReader, span_of
+
         self._check_read()
         key = physical_key(self.entity, bar_key_fields(self.entity), key_prefix)
         self._host.settle()

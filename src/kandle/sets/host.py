@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
-from kandle.log.port import Log
 from kandle.plan.plan import Plan
 from kandle.sets.blocking import ContextLoop
 from kandle.time.clock import Clock
+
+if TYPE_CHECKING:
+    from kandle.log.port import Log
 
 Access = Literal["read_write", "read_only", "write_only"]
 

@@ -5,22 +5,22 @@ from __future__ import annotations
 import inspect
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Generic, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 
 import polars as pl
 from anyio import to_thread
 
 from kandle.errors import AccessError, DataError, ModelError, StateError
-from kandle.log.records import Records
-from kandle.model.columns import physical_schema, to_physical
+from kandle.model.columns import physical_schema
 from kandle.model.entity import EntityModel
 from kandle.model.mapping import mapping
 from kandle.sets.blocking import awaited, blocking
 from kandle.sets.host import Access, ContextHost
 from kandle.sets.keys import KeyPrefix, physical_key
-from kandle.sets.messages import MessageStream
-from kandle.sets.reading import event_rows, table_rows
-from kandle.sets.writing import ROWS_AT_ONCE, PendingRow, writes_of
+
+if TYPE_CHECKING:
+    # What reads and writes records is loaded by the first method that does: declaring a context needs none of it.
+    from kandle.sets.messages import MessageStream
 
 T = TypeVar("T")
 
@@ -89,6 +89,8 @@ class EntitySet(Generic[T]):
         Returns:
             Messages for `for` or `async for`; each is committed when the next one is taken, or when the loop is left.
         """
+        from kandle.sets.messages import MessageStream
+
         self._check_read()
         return MessageStream(self._host, self.entity, self.topic)
 
@@ -104,6 +106,8 @@ class EntitySet(Generic[T]):
                     handle(message.value)
                     message.commit()
         """
+        from kandle.sets.messages import MessageStream
+
         self._check_read()
         return MessageStream(self._host, self.entity, self.topic, is_manual=True)
 
@@ -202,6 +206,8 @@ class WritableSet(EntitySet[T]):
             DataError: A value does not fit its field.
             AccessError: The context was opened for reading only, or a query makes the entity.
         """
+        from kandle.sets.writing import PendingRow
+
         self._check_write()
         row = PendingRow(self.entity, mapping(self.entity).row(obj), headers)
         await self._host.write(self.entity.topic, row)
@@ -224,18 +230,16 @@ class WritableSet(EntitySet[T]):
             DataError: A value does not fit its field; the message names its row.
             AccessError: The context was opened for reading only, or a query makes the entity.
         """
+        from kandle.sets.writing import append_frame, frames_of
+
         self._check_write()
         count = 0
-        for frame in _frames(self.entity, objects):
-            await to_thread.run_sync(self._append, frame)
+        for frame in frames_of(self.entity, objects):
+            await to_thread.run_sync(append_frame, self._host.log, self.entity.topic, frame)
             count += frame.height
         return count
 
     add_many = blocking(add_many_async)
-
-    def _append(self, frame: pl.DataFrame) -> None:
-        log = self._host.log
-        log.append(writes_of(log, self.entity.topic, Records(frame)))
 
 
 class EventSet(WritableSet[T]):
@@ -257,6 +261,8 @@ class EventSet(WritableSet[T]):
             DataError: A part of the key does not fit its field, or there are too many.
             AccessError: The context was opened for writing only.
         """
+        from kandle.sets.reading import event_rows
+
         self._check_read()
         self._check_timeframe()
         key = physical_key(self.entity, self.entity.keys, key_prefix)
@@ -286,6 +292,8 @@ class TableSet(WritableSet[T]):
             DataError: A part of the key does not fit its field, or there are too many.
             AccessError: The context was opened for writing only.
         """
+        from kandle.sets.reading import table_rows
+
         self._check_read()
         key = physical_key(self.entity, self.entity.keys, key_prefix)
         frame = await to_thread.run_sync(table_rows, self._host.log, self.entity, key)
@@ -304,6 +312,8 @@ class TableSet(WritableSet[T]):
             DataError: A part of the key is missing or does not fit its field.
             AccessError: The context was opened for reading only.
         """
+        from kandle.sets.writing import PendingRow
+
         self._check_write()
         row = PendingRow(self.entity, self._tombstone(key), is_tombstone=True)
         await self._host.write(self.entity.topic, row)
@@ -330,27 +340,3 @@ def made_by_query(entity: EntityModel) -> str:
         The text of the message.
     """
     return f"{entity.name} is made by its query; add to the entity that the query reads"
-
-
-def _frames(entity: EntityModel, objects: Any) -> Iterator[pl.DataFrame]:
-    """Yield physical frames of objects or of a frame, so many rows at a time."""
-    if isinstance(objects, pl.LazyFrame):
-        objects = objects.collect()
-    if isinstance(objects, pl.DataFrame):
-        first_row = 1
-        for part in objects.iter_slices(ROWS_AT_ONCE):
-            # Also where the types are the columns' own: an integer may be a decimal of the user, and each value is looked at.
-            yield to_physical(entity, part, first_row=first_row, source="frame")
-            first_row += part.height
-        return
-    if not isinstance(objects, Iterable):
-        raise DataError(f"add_many takes objects of {entity.name} or a Polars frame, not a {type(objects).__name__}")
-    rows: list[tuple[Any, ...]] = []
-    whole = mapping(entity)
-    for number, obj in enumerate(objects):
-        rows.append(whole.row(obj, number))
-        if len(rows) == ROWS_AT_ONCE:
-            yield whole.frame_of(rows)
-            rows = []
-    if rows:
-        yield whole.frame_of(rows)

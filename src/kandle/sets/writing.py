@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -10,8 +10,10 @@ import numpy as np
 import polars as pl
 from anyio import lowlevel, to_thread
 
+from kandle.errors import DataError
 from kandle.log.port import Log
 from kandle.log.records import Records, Write, header_column
+from kandle.model.columns import to_physical
 from kandle.model.entity import EntityModel
 from kandle.model.mapping import mapping
 from kandle.serde.keys import partition_numbers
@@ -96,3 +98,32 @@ def writes_of(log: Log, topic: str, records: Records) -> list[Write]:
         ends = log.ends(topic)
         numbers = np.full(len(records), int(np.argmin(ends)))
     return [Write(topic, int(number), records.filter(pl.Series(numbers == number))) for number in np.unique(numbers)]
+
+
+def append_frame(log: Log, topic: str, frame: pl.DataFrame) -> None:
+    """Append the rows of a physical frame to their partitions."""
+    log.append(writes_of(log, topic, Records(frame)))
+
+
+def frames_of(entity: EntityModel, objects: Any) -> Iterator[pl.DataFrame]:
+    """Yield physical frames of objects or of a frame, so many rows at a time."""
+    if isinstance(objects, pl.LazyFrame):
+        objects = objects.collect()
+    if isinstance(objects, pl.DataFrame):
+        first_row = 1
+        for part in objects.iter_slices(ROWS_AT_ONCE):
+            # Also where the types are the columns' own: an integer may be a decimal of the user, and each value is looked at.
+            yield to_physical(entity, part, first_row=first_row, source="frame")
+            first_row += part.height
+        return
+    if not isinstance(objects, Iterable):
+        raise DataError(f"add_many takes objects of {entity.name} or a Polars frame, not a {type(objects).__name__}")
+    rows: list[tuple[Any, ...]] = []
+    whole = mapping(entity)
+    for number, obj in enumerate(objects):
+        rows.append(whole.row(obj, number))
+        if len(rows) == ROWS_AT_ONCE:
+            yield whole.frame_of(rows)
+            rows = []
+    if rows:
+        yield whole.frame_of(rows)

@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 
 from kandle.errors import ScheduleError
-from kandle.time.timeframe import IntArray, from_instant
+from kandle.time.arrays import IntArray
+from kandle.time.timeframe import from_instant
 
 Key = tuple[Any, ...]
 

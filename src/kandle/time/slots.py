@@ -16,9 +16,11 @@ from typing import Protocol
 import numpy as np
 
 from kandle.errors import ScheduleError, TimeframeError
-from kandle.time.buckets import Buckets, FixedBuckets, buckets, local_midnights, zone_of
+from kandle.time.arrays import IntArray
+from kandle.time.buckets import Buckets, FixedBuckets, buckets, local_midnights
 from kandle.time.sessions import SessionCalendar, by_group
-from kandle.time.timeframe import DAY, EPOCH, IntArray, Timeframe, from_instant
+from kandle.time.timeframe import DAY, EPOCH, Timeframe, from_instant
+from kandle.time.zones import zone_of
 
 
 class Slots(Protocol):

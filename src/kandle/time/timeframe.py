@@ -11,13 +11,7 @@ from datetime import UTC, date, datetime, timedelta
 from enum import Enum
 from functools import total_ordering
 
-import numpy as np
-import numpy.typing as npt
-
 from kandle.errors import TimeframeError
-
-IntArray = npt.NDArray[np.int64]
-"""Instants in microseconds since the epoch, or numbers of keys, groups and rows."""
 
 MICROSECOND = 1
 MILLISECOND = 1_000

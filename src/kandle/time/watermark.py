@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from kandle.time.timeframe import IntArray
+from kandle.time.arrays import IntArray
 
 BEFORE_ALL = int(np.iinfo(np.int64).min)
 """The watermark before any event."""

@@ -22,8 +22,8 @@ from kandle.log.port import PartitionState, TopicPartition
 from kandle.log.records import Batch, Records, Write, decode_frame, encode_frame
 from kandle.log.schema import check_records, header_columns, with_columns, with_headers
 from kandle.plan.topics import TopicSpec
+from kandle.time.arrays import IntArray
 from kandle.time.clock import Clock
-from kandle.time.timeframe import IntArray
 
 OFFSET = f"{RESERVED}offset"
 TIMESTAMP = f"{RESERVED}timestamp"
