@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 
-from kandle.errors import DataError
+from kandle.errors import DataError, KandleError
 from kandle.model.types import (
     BOOLEAN,
     BYTES,
@@ -27,10 +27,11 @@ from kandle.model.types import (
     FloatType,
     StringType,
 )
+from kandle.serde import json as json_format
 from kandle.serde.json import JsonFormat
-from kandle.serde.port import RecordField
+from kandle.serde.port import FEW, RecordField
 from kandle.serde.schema import Shape
-from tests.serde.building import PRICE, SOME_DAY, SOME_UUID, TICK, records, ticks
+from tests.serde.building import PRICE, SOME_DAY, SOME_UUID, TICK, records, result_of, ticks
 
 Table = tuple[tuple[RecordField, ...], pl.DataFrame]
 INSTANT = datetime(2024, 3, 8, 14, 30, 0, 250_000, tzinfo=UTC)
@@ -53,6 +54,32 @@ def test_what_is_written_is_read_back_as_it_was(table: Table) -> None:
     result = written(*fields).decode(written(*fields).encode(frame))
     assert result.rejects == ()
     assert_frame_equal(result.frame, frame)
+
+
+@given(records())
+def test_a_few_records_are_written_as_many_are(table: Table) -> None:
+    """Byte for byte, and with the same errors."""
+    fields, frame = table
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(json_format, "FEW", -1)
+        many = result_of(lambda: written(*fields).encode(frame))
+    few = result_of(lambda: written(*fields).encode(frame))
+    assert str(few) == str(many) if isinstance(few, KandleError) else few == many
+
+
+def test_more_than_a_few_records_are_read_back_as_they_were() -> None:
+    written_many = written(*TICK).encode(ticks(FEW + 1))
+    assert_frame_equal(written(*TICK).decode(written_many).frame, ticks(FEW + 1))
+
+
+@pytest.mark.parametrize("value", [0.1, -0.0, 1e300, 5e-324, 1.7976931348623157e308, 1e16, 123456789.0, 1e-7, float("inf")])
+def test_floats_of_a_few_records_are_written_as_those_of_many(value: float) -> None:
+    field, frame = RecordField("100%", FLOAT), pl.DataFrame({"100%": [value]})
+    if value == float("inf"):
+        with pytest.raises(DataError, match="JSON has no such number"):
+            written(field).encode(frame)
+        return
+    assert written(field).encode(frame) == written(field).encode(frame[[0] * (FEW + 1)])[:1]
 
 
 @given(records().filter(is_sayable))

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 
 from kandle.model.types import FLOAT, INTEGER, SIMPLE_TYPES, STRING, STRING_MAP, TIMESTAMP, DecimalType, StringType
-from kandle.serde.json_reading import MOST_FOREIGN_NAMES, JsonReader
-from kandle.serde.port import RecordField
+from kandle.serde.json_reading import MOST_FOREIGN_NAMES, JsonProblem, JsonReader
+from kandle.serde.port import FEW, Messages, RecordField
 from tests.serde.building import PRICE, TEXTS, TICK, kinds
 
 FORMATS = [None, "epoch_s", "epoch_us", "epoch_ns", "%d.%m.%Y %H:%M"]
@@ -102,7 +102,7 @@ def test_both_ways_give_the_same_rows_and_the_same_reasons(
     expected, reasons = careful(reader, batch)
     # The second time the names of the first are known.
     for _ in range(2):
-        frame, problems = reader.read(batch)
+        frame, problems = reader._read_many(batch)
         assert {position: str(problem) for position, problem in problems.items()} == reasons
         assert_frame_equal(frame, expected)
 
@@ -116,23 +116,39 @@ def test_every_value_is_read_both_ways_alike_by_every_type(text: str, nullable: 
         reader = JsonReader([field])
         for batch in ([message], [message, b'{"x":1}', b'{"x":"a"}']):
             expected, reasons = careful(reader, batch)
-            frame, problems = reader.read(batch)
+            frame, problems = reader._read_many(batch)
             assert {position: str(problem) for position, problem in problems.items()} == reasons, field
             assert_frame_equal(frame, expected)
+
+
+@pytest.mark.parametrize("count", [0, 1, FEW, FEW + 1])
+def test_only_a_few_records_are_read_one_by_one(count: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """0 .. FEW one by one | FEW + 1 together"""
+    reader = JsonReader([RecordField("x", INTEGER)])
+    together: list[int] = []
+    read_many = reader._read_many
+
+    def watched(batch: Messages) -> tuple[pl.DataFrame, dict[int, JsonProblem]]:
+        together.append(len(batch))
+        return read_many(batch)
+
+    monkeypatch.setattr(reader, "_read_many", watched)
+    assert reader.read([b'{"x":1}'] * count)[0]["x"].to_list() == [1] * count
+    assert together == ([] if count <= FEW else [count])
 
 
 def test_names_that_come_up_are_read_together_from_then_on() -> None:
     reader = JsonReader(TICK)
     batch: list[bytes | None] = [b'{"VENUE":"n","code":"c","AT":0,"level":1.5,"Size":1,"more":{"a":[1.5]}}'] * 3
     assert len(reader._struct.decode(batch)[1]) == 3
-    reader.read(batch)
+    reader._read_many(batch)
     assert reader._struct.decode(batch)[1] == []
 
 
 def test_records_of_ever_new_names_do_not_fill_the_memory() -> None:
     reader = JsonReader([RecordField("x", INTEGER)])
     for number in range(MOST_FOREIGN_NAMES * 2):
-        frame, problems = reader.read([f'{{"x":{number},"n{number}":0}}'.encode()])
+        frame, problems = reader._read_many([f'{{"x":{number},"n{number}":0}}'.encode()])
         assert frame["x"].to_list() == [number]
         assert not problems
     assert len(getattr(reader._struct, "names")) == MOST_FOREIGN_NAMES + 1  # noqa: B009
@@ -147,6 +163,6 @@ def test_records_that_leave_out_a_field_with_a_default_are_read_together() -> No
     reader = JsonReader([*fields, RecordField("y", FLOAT)])
     batch: list[bytes | None] = [b'{"y":1}', b'{"x":1,"note":"n","tags":{"a":"b"},"y":2}']
     assert reader._struct.decode(batch)[1] == []
-    frame, problems = reader.read(batch)
+    frame, problems = reader._read_many(batch)
     assert frame.rows() == [(7, None, [], 1.0), (1, "n", [{"key": "a", "value": "b"}], 2.0)]
     assert not problems

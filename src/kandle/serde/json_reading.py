@@ -6,6 +6,7 @@ another form), is read again by the rules of `json_values`, which also say what 
 
 Both ways give the same rows: msgspec is at least as strict as `json`, and the struct refuses names that it does not know, so
 that no other spelling of a field's name is overlooked. Names that come up are added to the struct for the next batch.
+A few records are always read one by one, which is faster then.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ import polars as pl
 from kandle.model.types import StringMapType
 from kandle.serde.json_columns import physical_column, struct_type
 from kandle.serde.json_values import column_of, decimal_of, default_value, json_value
-from kandle.serde.port import BoolArray, Messages, RecordField, has_default, physical_default
+from kandle.serde.port import FEW, BoolArray, Messages, RecordField, has_default, physical_default
 
 MOST_FOREIGN_NAMES = 100
 """Names of no field for which a struct has room; records with others are read one by one."""
@@ -78,6 +79,12 @@ class JsonReader:
         Returns:
             A physical frame of the messages that can be read, in their order, and the problems of the others by their position.
         """
+        if len(messages) <= FEW:
+            rows, problems, _ = self._careful(messages, range(len(messages)))
+            return self._frame(rows), problems
+        return self._read_many(messages)
+
+    def _read_many(self, messages: Messages) -> tuple[pl.DataFrame, dict[int, JsonProblem]]:
         structs, left = self._struct.decode(messages)
         columns, doubtful = self._struct.columns(structs)
         frame = pl.DataFrame(columns)

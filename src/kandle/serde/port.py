@@ -134,7 +134,7 @@ def has_default(field: RecordField) -> bool:
 
 
 FEW = 32
-"""Records up to which reading and writing one by one is faster; measured: 20 + 6 microseconds each against 300."""
+"""Records up to which reading and writing one by one is faster; measured: 20 + 4 microseconds each against 300 (Avro)."""
 
 Messages = Sequence[bytes | None]
 BoolArray = npt.NDArray[np.bool_]
