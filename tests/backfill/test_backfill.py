@@ -95,7 +95,7 @@ def test_the_end_of_the_input_closes_every_bucket_that_has_begun_and_says_which_
     result = kandle.backfill(Site, ticks=hits(("a", "12:00:10"), ("b", "12:02:30")))
     assert shown(result["1m"]) == [("a", "12:00", 1), ("a", "12:01", 0), ("a", "12:02", 0), ("b", "12:02", 1)]
     assert shown(result["1h"]) == [("a", "12:00", 1), ("b", "12:00", 1)]
-    assert [(each.bars, each.gaps, each.incomplete) for each in result.summary.timeframes] == [(4, 2, 2), (2, 0, 2), (2, 0, 2)]
+    assert [(bars.bars, bars.gaps, bars.incomplete) for bars in result.summary.timeframes] == [(4, 2, 2), (2, 0, 2), (2, 0, 2)]
     complete = kandle.backfill(Site, ticks=hits(("a", "12:00:10"), ("b", "12:02:30")), complete_only=True)
     assert shown(complete["1m"]) == [("a", "12:00", 1), ("a", "12:01", 0)]
     assert complete["1h"].height == 0
@@ -106,12 +106,12 @@ def test_what_the_input_covers_can_be_more_than_its_events() -> None:
         Site, ticks=hits(("a", "12:00:10")), start="2024-03-08T12:00Z", until=moment("12:03:00"), complete_only=True
     )
     assert shown(result["1m"]) == [("a", "12:00", 1), ("a", "12:01", 0), ("a", "12:02", 0)]
-    assert [each.incomplete for each in result.summary.timeframes] == [0, 1, 1]
+    assert [bars.incomplete for bars in result.summary.timeframes] == [0, 1, 1]
 
 
 def test_a_bucket_that_begins_before_the_stated_start_is_incomplete() -> None:
     result = kandle.backfill(Site, ticks=hits(("a", "12:02:00")), start="2024-03-08T12:01Z", until="2024-03-08T12:05Z")
-    assert [each.incomplete for each in result.summary.timeframes] == [0, 1, 1]
+    assert [bars.incomplete for bars in result.summary.timeframes] == [0, 1, 1]
 
 
 def test_events_outside_of_the_stated_range_are_counted_and_left_out() -> None:
@@ -158,7 +158,7 @@ def test_a_schedule_comes_as_objects_as_a_frame_or_as_a_file(kind: str, tmp_path
 def test_after_the_last_session_of_its_schedule_an_hour_is_covered() -> None:
     rows = [Hours("a", moment("12:00:00"), moment("12:02:00"))]
     result = kandle.backfill(Open, ticks=hits(("a", "12:00:10")), schedule=rows, until="2024-03-08T12:02Z")
-    assert [each.incomplete for each in result.summary.timeframes] == [0, 0]
+    assert [bars.incomplete for bars in result.summary.timeframes] == [0, 0]
 
 
 @pytest.mark.parametrize("format", ["csv", "ndjson", "parquet"])
@@ -179,7 +179,7 @@ def test_files_and_frames_hold_the_same_bars(tmp_path: Path) -> None:
     result = kandle.backfill(Site, ticks=events, out=tmp_path)
     for name, frame in frames.items():
         assert pl.read_parquet(tmp_path / f"pages_{name}_final.parquet").equals(frame)
-    assert [Path(str(each.path)).name for each in result.summary.timeframes] == [f"pages_{n}_final.parquet" for n in frames]
+    assert [Path(str(bars.path)).name for bars in result.summary.timeframes] == [f"pages_{n}_final.parquet" for n in frames]
 
 
 def test_a_timeframe_that_there_is_not_is_refused_with_those_there_are() -> None:
@@ -213,5 +213,5 @@ def test_progress_is_told_after_every_batch() -> None:
 
 
 def test_an_entity_without_a_window_cannot_be_backfilled() -> None:
-    with pytest.raises(ModelError, match="Site: 'Hit' has no query with a window over time; entities that have: Page"):
+    with pytest.raises(ModelError, match="Site: 'Hit' has no query with a window; choose from: Page"):
         kandle.backfill(Site, Hit, ticks=hits())

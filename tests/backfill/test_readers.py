@@ -233,8 +233,8 @@ def test_what_cannot_be_opened_is_an_error_with_a_way_out(tmp_path: Path) -> Non
     cases = {
         tmp_path / "none.csv": "no such file: .*none.csv",
         tmp_path: r"is a folder; .*\*\.parquet",
-        tmp_path / "r.xlsx": r"no known format; known are \.csv, \.csv\.gz, .*\.arrows",
-        tmp_path / "r.parquet.gz": "no known format",
+        tmp_path / "r.xlsx": r"the name must end with \.csv, \.csv\.gz, .*\.arrows$",
+        tmp_path / "r.parquet.gz": "the format is not known by the ending of the name",
         f"{tmp_path}/*.csv": "no file matches",
     }
     for source, message in cases.items():

@@ -1,3 +1,5 @@
+"""Files of bars: every format holds every value exactly."""
+
 import csv
 import json
 from datetime import UTC, date, datetime, timedelta
@@ -13,8 +15,9 @@ from hypothesis import strategies as st
 
 from kandle.backfill import writers
 from kandle.backfill.readers import open_ticks
-from kandle.backfill.writers import FORMATS, OutputFolder, csv_values, ndjson_lines
-from kandle.errors import DataError, OutputError
+from kandle.backfill.sinks import OutputFolder
+from kandle.backfill.writers import FORMATS, csv_values, ndjson_lines
+from kandle.errors import DataError
 from kandle.model.columns import logical_schema, to_logical
 from kandle.model.mapping import mapping
 from tests.backfill.entities import EVERYTHING, READING, Everything, Reading
@@ -106,7 +109,7 @@ def test_every_type_has_a_text() -> None:
 
 def test_json_cannot_say_infinity() -> None:
     frame = frame_of([THING], EVERYTHING).with_columns(ratio=pl.lit(float("inf")))
-    with pytest.raises(DataError, match=r"Everything\.ratio is infinite or no number"):
+    with pytest.raises(DataError, match=r"Everything\.ratio is infinite or not a number, which JSON cannot hold"):
         ndjson_lines(EVERYTHING, frame)
 
 
@@ -143,67 +146,3 @@ def test_what_is_written_as_text_is_read_back_the_same(
     path = write(tmp_path_factory.mktemp("trip"), format, frame_of(objects))
     read = pl.concat([batch.frame for batch in open_ticks(path, READING).batches()])
     assert read.equals(mapping(READING).to_frame(objects))
-
-
-@pytest.mark.parametrize("format", FORMATS)
-def test_nothing_is_there_before_the_commit_and_all_of_it_after(tmp_path: Path, format: str) -> None:
-    folder = tmp_path / "deep" / "out"
-    output = OutputFolder(folder, format)
-    for name in ("a", "b"):
-        output.writer(name, READING).write(frame_of(READINGS))
-    assert not list(folder.glob("*"))[1:]
-    assert not list(folder.glob(f"*.{format}"))
-    output.commit()
-    assert sorted(content(folder)) == [f"a.{format}", f"b.{format}"]
-
-
-@pytest.mark.parametrize("format", FORMATS)
-def test_an_abort_leaves_the_folder_as_it_was(tmp_path: Path, format: str) -> None:
-    (tmp_path / f"a.{format}").write_text("before")
-    output = OutputFolder(tmp_path, format)
-    output.writer("a", READING).write(frame_of(READINGS))
-    output.abort()
-    assert content(tmp_path) == {f"a.{format}": b"before"}
-    new = tmp_path / "new"
-    OutputFolder(new, format).abort()
-    assert not new.exists()
-
-
-def test_files_of_the_same_name_are_replaced(tmp_path: Path) -> None:
-    write(tmp_path, "csv", frame_of(READINGS))
-    path = write(tmp_path, "csv", frame_of(READINGS[:1]))
-    assert len(path.read_text().splitlines()) == 2
-
-
-def test_a_commit_that_fails_leaves_nothing_half_written(tmp_path: Path) -> None:
-    output = OutputFolder(tmp_path, "csv")
-    for name in ("a", "b"):
-        output.writer(name, READING).write(frame_of(READINGS))
-    next(tmp_path.glob(".kandle-*/a.csv")).unlink()
-    with pytest.raises(OutputError, match="cannot be written"):
-        output.commit()
-    assert content(tmp_path) == {}
-
-
-def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("x")
-    for path in (tmp_path / "file", tmp_path / "file" / "out"):
-        with pytest.raises(OutputError, match=rf"{path} cannot be written: "):
-            OutputFolder(path, "csv")
-
-
-def test_a_name_that_is_taken_is_refused_and_nothing_is_left(tmp_path: Path) -> None:
-    (tmp_path / "a.csv").mkdir()
-    with pytest.raises(OutputError, match=r"a\.csv is a folder"):
-        OutputFolder(tmp_path, "csv").writer("a", READING)
-    output = OutputFolder(tmp_path, "csv")
-    output.writer("b", READING)
-    with pytest.raises(OutputError, match=r"b\.csv is written already"):
-        output.writer("b", READING)
-    assert [path.name for path in tmp_path.iterdir()] == ["a.csv"]
-
-
-def test_an_unknown_format_is_refused_with_the_known_ones(tmp_path: Path) -> None:
-    with pytest.raises(OutputError, match="unknown format 'xml'; there are: parquet, csv, ndjson"):
-        OutputFolder(tmp_path / "out", "xml")
-    assert not (tmp_path / "out").exists()

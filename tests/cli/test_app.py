@@ -163,7 +163,7 @@ def test_a_truncated_gz_is_one_line_and_leaves_what_was_there_before(folder: Pat
     [
         (("backfill", "app:App", "--ticks", "no.csv", "--out", "out"), "no such file: no.csv"),
         (("backfill", "app:App", "--ticks", "t.csv", "--out", "app.py"), "app.py cannot be written: "),
-        (("backfill", "app:App", "--ticks", "t.csv", "--out", "out", "--format", "xls"), "unknown format 'xls'; there are: "),
+        (("backfill", "app:App", "--ticks", "t.csv", "--out", "out", "--format", "xls"), "unknown format 'xls'; choose one of "),
         (("backfill", "app:App", "--ticks", "t.csv", "--out", "out", "--gaps", "no"), "Invalid value for '--gaps'"),
         (("backfill", "app:App", "--ticks", "t.csv", "--out", "out", "--until", "soon"), "'soon' is not a point in time"),
         (("backfill", "app:App", "--ticks", "t.csv", "--out", "out", "--entity", "Men"), "App: 'Men' has no query"),

@@ -1,4 +1,4 @@
-"""Backfill: from a file (or frame) of events, taken as the whole story, to final bars of every timeframe."""
+"""Backfill: from files or frames that hold all events to the final bars of every timeframe of a query."""
 
 from __future__ import annotations
 
@@ -11,26 +11,32 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 
 from kandle.context.context import Context
-from kandle.errors import ModelError, TimeframeError, UnknownTimeframeError
+from kandle.errors import ModelError, TimeframeError, UnknownTimeframeError, unknown_name
 from kandle.model.entity import EntityModel
 from kandle.plan.plan import Plan, check_embedded, plan
+from kandle.query.clauses import choice_of
 from kandle.query.query import Gaps, Late, QueryModel
 from kandle.time.clock import SystemClock
-from kandle.time.timeframe import Timeframe, parse_instant, to_instant
+from kandle.time.timeframe import Timeframe, from_instant, parse_instant, to_instant
 
 if TYPE_CHECKING:
     # What makes bars is loaded when some are made: programs that only declare contexts start sooner.
     from kandle.backfill.readers import TickSource
-    from kandle.backfill.writers import Sink
+    from kandle.backfill.sinks import Sink
     from kandle.engine.bars import Finals
     from kandle.engine.pipeline import Pipeline, Processed
 
 
 @dataclass(slots=True)
 class TimeframeSummary:
-    """Bars of one timeframe: how many, how many of them fill gaps, how many the input does not cover whole.
+    """Counts of the bars of one timeframe.
 
-    `incomplete` counts bars whether they were left out (`complete_only`) or not.
+    Attributes:
+        timeframe: Name of the timeframe, such as `1m`.
+        bars: Number of bars.
+        gaps: How many of them fill gaps.
+        incomplete: How many buckets the input does not cover whole, whether their bars were left out or not.
+        path: The file that holds the bars, if they went to files.
     """
 
     timeframe: str
@@ -40,6 +46,13 @@ class TimeframeSummary:
     path: str | None = None
 
     def add(self, bars: int, gaps: int, incomplete: int) -> None:
+        """Add counts.
+
+        Args:
+            bars: Number of bars.
+            gaps: How many of them fill gaps.
+            incomplete: How many buckets the input does not cover whole.
+        """
         self.bars += bars
         self.gaps += gaps
         self.incomplete += incomplete
@@ -47,7 +60,18 @@ class TimeframeSummary:
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """Counts of events read and left out, and of bars made; seconds are wall time."""
+    """Counts of a backfill.
+
+    Attributes:
+        source: Name of the input.
+        seconds: Wall time that the backfill took.
+        ticks_read: Number of events read.
+        late: How many of them came after their bucket was final.
+        filtered: How many of them `where` left out.
+        outside_sessions: How many of them were in no session of the schedule.
+        outside_range: How many of them were before `start` or not before `until`.
+        timeframes: Counts of bars by timeframe.
+    """
 
     source: str
     seconds: float
@@ -60,10 +84,15 @@ class Summary:
 
     @property
     def ticks_per_second(self) -> float:
+        """Events read per second of wall time."""
         return self.ticks_read / self.seconds if self.seconds > 0 else 0.0
 
     def to_dict(self) -> dict[str, Any]:
-        """The summary as plain values, as `--json` prints it."""
+        """Return the summary as plain values, as `kandle backfill --json` prints it.
+
+        Returns:
+            The attributes by name, and `ticks_per_second`.
+        """
         return asdict(self) | {"ticks_per_second": round(self.ticks_per_second)}
 
 
@@ -75,8 +104,8 @@ Progress = Callable[[int, int], None]
 class Backfill(Mapping[str | Timeframe, pl.DataFrame]):
     """The result of a backfill: final bars by timeframe, and a summary.
 
-    `bars["1m"]` and `bars[Period.minutes(1)]` are the frame of that timeframe. Where the bars went to files there are no
-    frames; the summary names the files.
+    `bars["1m"]` and `bars[Period.minutes(1)]` are the frame of that timeframe. Where the bars went to files
+    there are no frames; the summary names the files.
 
     Attributes:
         summary: Counts of events and bars.
@@ -116,17 +145,18 @@ class Backfill(Mapping[str | Timeframe, pl.DataFrame]):
 
 @dataclass(frozen=True, slots=True)
 class Coverage:
-    """What the input covers, `[start, until)` in microseconds; None: from its first, to its last event."""
+    """The time that the input covers, in microseconds; None stands for its first or last event."""
 
     start: int | None = None
     until: int | None = None
 
     def __post_init__(self) -> None:
         if self.start is not None and self.until is not None and self.until <= self.start:
-            raise TimeframeError("the input cannot end before it begins: `until` must be after `from`")
+            start, until = from_instant(self.start), from_instant(self.until)
+            raise TimeframeError(f"the input cannot end before it begins: until ({until}) must be after start ({start})")
 
 
-def backfill(  # noqa: PLR0913, each is an option of its own
+def backfill(  # noqa: PLR0913, every parameter is an option of its own
     context: type[Context],
     entity: type | str | None = None,
     *,
@@ -140,19 +170,44 @@ def backfill(  # noqa: PLR0913, each is an option of its own
     complete_only: bool = False,
     progress: Progress | None = None,
 ) -> Backfill:
-    """Final bars of every timeframe that the entity's query declares, from all the events there are.
+    """Make the final bars of every timeframe of a query from all the events there are.
 
-    `ticks` is a path, a list of paths or a glob (CSV, NDJSON, Parquet, Arrow; also .gz of the first two), a Polars frame or
-    lazy frame, or anything that streams Arrow. Events may come in any order within the grace; later ones are counted.
-    `schedule` holds the rows of the query's schedule, in any of the same forms or as a list of its objects. With `out` the
-    bars go to files `<topic>_<timeframe>_final.<format>` in that folder, which appear together at the end, else into frames.
+    The end of the input closes every bucket that has begun. Events may come in any order within the grace of
+    the query; later ones are counted and left out.
 
-    The end of the input closes every bucket that has begun. `start` and `until` say what it covers when that is more than
-    first to last event (events outside are left out and counted); `complete_only` leaves out buckets that it does not cover
-    to their end.
+    Args:
+        context: The context class that declares the query.
+        entity: The entity of the bars, or its name; may be left out if the context has one query with a
+            window.
+        ticks: The events: a path, a list of paths or a glob (CSV, NDJSON, Parquet, Arrow; also .gz of the
+            first two), a Polars frame or lazy frame, anything that streams Arrow, or a list of objects.
+        schedule: The rows of the query's schedule, in any of these forms; needed if the query is based on
+            one.
+        out: A folder for files `<topic>_<timeframe>_final.<format>`, which appear together at the end;
+            without it the bars are kept in frames.
+        format: Format of the files: `parquet`, `csv` or `ndjson`.
+        gaps: What a bucket without events gives, instead of what the query says.
+        start: The time from which the input covers everything, aware or as text in ISO 8601; events before it
+            are left out. Without it the first event counts.
+        until: The time up to which the input covers everything, exclusive; gaps are filled up to it, and
+            later events are left out. Without it the last event counts.
+        complete_only: Leave out bars of buckets that the input does not cover whole.
+        progress: Function that is called after every batch with the events and the bytes read so far.
+
+    Returns:
+        The frames by timeframe (none if they went to files), and a summary.
+
+    Raises:
+        ModelError: If the context has no such query, or a schedule is missing or not wanted.
+        InputError: If a file or object cannot be read.
+        DataError: If a value does not fit its field; names input, row and column.
+        OutputError: If the folder cannot be written.
+
+    Example:
+        `kandle.backfill(Market, Bar, ticks="ticks/*.parquet")["1m"]`
     """
     from kandle.backfill.readers import open_ticks
-    from kandle.backfill.writers import FolderSink, MemorySink
+    from kandle.backfill.sinks import FolderSink, MemorySink
     from kandle.engine.compiled import session_calendar
     from kandle.engine.pipeline import Pipeline
 
@@ -163,12 +218,12 @@ def backfill(  # noqa: PLR0913, each is an option of its own
             f"schedule rows were given, but {query.target.name} is not based on a schedule; add .based_on(...) to it"
         )
     coverage = Coverage(_instant(start), _instant(until))
-    the_plan = plan(query)
+    bar_plan = plan(query)
     calendar = None if query.schedule is None else session_calendar(query, _schedule_rows(query, schedule), is_whole=True)
     source = open_ticks(ticks, query.source)
-    sink: Sink = MemorySink(query, the_plan) if out is None else FolderSink(query, the_plan, Path(out), format)
+    sink: Sink = MemorySink(query, bar_plan) if out is None else FolderSink(query, bar_plan, Path(out), format)
     with sink:
-        return _Run(the_plan, Pipeline(the_plan, calendar), sink, coverage, complete_only).run(source, progress)
+        return _Run(bar_plan, Pipeline(bar_plan, calendar), sink, coverage, complete_only).run(source, progress)
 
 
 def _instant(value: Instant | None) -> int | None:
@@ -189,9 +244,9 @@ def _query(context: type[Context], entity: type | str | None, gaps: Gaps | str |
     if name is None and len(queries) == 1:
         name = next(iter(queries))
     if name not in queries:
-        said = "which entity is meant is not said" if name is None else f"{name!r} has no query with a window over time"
-        raise ModelError(f"{context.__name__}: {said}; entities that have: {', '.join(queries) or 'none'}")
-    return queries[name] if gaps is None else replace(queries[name], gaps=Gaps(gaps))
+        message = f"{name!r} has no query with a window" if name else "which bars to make is not clear; name their entity"
+        raise ModelError(unknown_name(f"{context.__name__}: {message}", name or "", list(queries)))
+    return queries[name] if gaps is None else replace(queries[name], gaps=choice_of("gaps", Gaps, gaps))
 
 
 def _schedule_rows(query: QueryModel, schedule: Any) -> Iterable[pl.DataFrame]:
@@ -210,23 +265,23 @@ def _schedule_rows(query: QueryModel, schedule: Any) -> Iterable[pl.DataFrame]:
 class _Run:
     """One backfill from its first batch to its summary."""
 
-    def __init__(self, the_plan: Plan, pipeline: Pipeline, sink: Sink, coverage: Coverage, complete_only: bool) -> None:
+    def __init__(self, plan: Plan, pipeline: Pipeline, sink: Sink, coverage: Coverage, complete_only: bool) -> None:
         from kandle.time.watermark import Watermark
 
-        self._plan = the_plan
+        self._plan = plan
         self._pipeline = pipeline
         self._sink = sink
         self._coverage = coverage
         self._complete_only = complete_only
         self._watermark = Watermark()
         self._counts = {"ticks_read": 0, "late": 0, "filtered": 0, "outside_sessions": 0, "outside_range": 0}
-        self._timeframes = {bar.name: TimeframeSummary(bar.name) for bar in the_plan.emitted}
+        self._timeframes = {bar.name: TimeframeSummary(bar.name) for bar in plan.emitted}
 
     def run(self, source: TickSource, progress: Progress | None) -> Backfill:
         clock = SystemClock()
         began = clock.now()
         for batch in source.batches():
-            self._take(batch.frame)
+            self._process(batch.frame)
             if progress is not None:
                 progress(self._counts["ticks_read"], batch.bytes_read)
         self._finish()
@@ -237,15 +292,15 @@ class _Run:
         summary = Summary(source.name, seconds, timeframes=list(self._timeframes.values()), **self._counts)
         return Backfill(summary, self._sink.frames, self._sink.late_events)
 
-    def _take(self, events: pl.DataFrame) -> None:
+    def _process(self, events: pl.DataFrame) -> None:
         self._counts["ticks_read"] += events.height
-        inside = self._restricted(events)
+        inside = self._covered(events)
         self._counts["outside_range"] += events.height - inside.height
         processed = self._pipeline.process(inside, self._watermark)
         self._count(processed)
         self._put(self._pipeline.advance(self._watermark.value))
 
-    def _restricted(self, events: pl.DataFrame) -> pl.DataFrame:
+    def _covered(self, events: pl.DataFrame) -> pl.DataFrame:
         time = self._pipeline.event_time
         if self._coverage.start is not None:
             events = events.filter(time >= self._coverage.start)
@@ -267,8 +322,8 @@ class _Run:
         elif self._pipeline.has_events:
             self._put(self._pipeline.finish(self._pipeline.newest + 1))
 
-    def _put(self, every: Iterable[Finals]) -> None:
-        for finals in every:
+    def _put(self, batches: Iterable[Finals]) -> None:
+        for finals in batches:
             incomplete = self._incomplete(finals)
             bars, gaps = finals.bars, finals.gaps
             if self._complete_only:
@@ -277,12 +332,21 @@ class _Run:
             self._sink.put(finals.plan, bars)
 
     def _incomplete(self, finals: Finals) -> pl.Series:
-        """Bars of buckets that end after the input does, or begin before it where `start` says when that is."""
+        """Return which bars are of buckets that end after the input, or begin before a stated start."""
         covered = self._coverage.until if self._coverage.until is not None else self._pipeline.newest + 1
         after = finals.complete > covered
         return after if self._coverage.start is None else after | (finals.starts < self._coverage.start)
 
 
 def source_entity(context: type[Context], entity: type | str | None = None) -> EntityModel:
-    """The entity whose events a backfill of this context reads."""
+    """Return the entity whose events a backfill of a context reads.
+
+    Args:
+        context: The context class that declares the query.
+        entity: The entity of the bars, or its name; may be left out if the context has one query with a
+            window.
+
+    Returns:
+        The model of the source entity.
+    """
     return _query(context, entity, None).source

@@ -21,12 +21,12 @@ LARGEST_WHOLE_STREAM = 256 * 1024 * 1024
 
 
 def parquet_frames(path: Path, entity: EntityModel, rows: int) -> Frames:
-    """Frames of at most `rows` rows in the file's order, each with an estimate of the bytes read so far."""
+    """Yield frames of at most `rows` rows of a Parquet file, each with about the bytes read so far."""
     yield from _scanned(path, "a Parquet file", lambda: pl.scan_parquet(path, glob=False), entity, rows)
 
 
 def arrow_file_frames(path: Path, entity: EntityModel, rows: int) -> Frames:
-    """The same of an Arrow IPC file."""
+    """Yield frames of at most `rows` rows of an Arrow IPC file, each with the bytes read so far."""
     yield from _scanned(path, "an Arrow IPC file", lambda: pl.scan_ipc(path), entity, rows)
 
 
@@ -44,7 +44,7 @@ def _scanned(path: Path, kind: str, scan: Callable[[], pl.LazyFrame], entity: En
 
 
 def lazy_frames(lazy: pl.LazyFrame, entity: EntityModel, rows: int, source: str, wrong: str) -> Iterator[pl.DataFrame]:
-    """The result of a lazy frame, streamed in frames of at most `rows` rows."""
+    """Yield the result of a lazy frame, streamed in frames of at most `rows` rows."""
     with _as_input_error(wrong):
         names = lazy.collect_schema().names()
     needed = source_columns(entity, names, source).values()
@@ -59,7 +59,7 @@ def lazy_frames(lazy: pl.LazyFrame, entity: EntityModel, rows: int, source: str,
 
 
 def arrow_object_frames(stream: Any, entity: EntityModel, rows: int) -> Iterator[pl.DataFrame]:
-    """An object that streams Arrow (`__arrow_c_stream__`), taken batch by batch."""
+    """Yield the batches of an object that streams Arrow (`__arrow_c_stream__`)."""
     with _as_input_error("the Arrow stream cannot be read"):
         lazy = pl.scan_arrow_c_stream(stream)
     yield from lazy_frames(lazy, entity, rows, "", "the Arrow stream cannot be read")
@@ -68,7 +68,8 @@ def arrow_object_frames(stream: Any, entity: EntityModel, rows: int) -> Iterator
 def arrow_stream_frames(path: Path, entity: EntityModel, rows: int) -> Frames:
     """Return the record batches of an Arrow IPC stream file, one after the other.
 
-    pyarrow reads one batch at a time. Polars can only read the whole file, so it stands in for pyarrow while the file is small.
+    pyarrow reads one batch at a time. Polars can only read the whole file, so it stands in for pyarrow while
+    the file is small.
 
     Args:
         path: The file.
@@ -124,7 +125,7 @@ _LIBRARY_ERRORS = (
 
 @contextmanager
 def _as_input_error(wrong: str) -> Iterator[None]:
-    """Errors of the reading library as one line that says what was read."""
+    """Raise errors of the reading library as one line that names the input."""
     try:
         yield
     except _LIBRARY_ERRORS as error:

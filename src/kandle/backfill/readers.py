@@ -33,8 +33,11 @@ TEXT_READERS: dict[str, Callable[[Path, EntityModel], Frames]] = {
     ".ndjson": ndjson_frames,
     ".jsonl": ndjson_frames,
 }
+"""By ending of the file name; files of text may be packed (`.csv.gz`)."""
+
 PHYSICAL_READERS = (ndjson_frames,)
-"""Readers that give physical frames."""
+"""Readers whose frames have the physical types of the entity already."""
+
 COLUMNAR_READERS: dict[str, Callable[[Path, EntityModel, int], Frames]] = {
     ".parquet": parquet_frames,
     ".arrow": arrow_file_frames,
@@ -57,7 +60,8 @@ class TickBatch:
 class Input:
     """One file or object: its name for messages, its size where it is known, and its frames.
 
-    `convert` makes physical frames of them; its arguments are the entity, a frame, and by name `first_row` and `source`.
+    `convert` makes physical frames of them; its arguments are the entity, a frame, and by name `first_row`
+    and `source`.
     """
 
     name: str
@@ -68,7 +72,7 @@ class Input:
 
 @dataclass(frozen=True, slots=True)
 class TickSource:
-    """The events of an entity, one input after the other."""
+    """The events of an entity, from one or several inputs in their order."""
 
     name: str
     entity: EntityModel
@@ -78,38 +82,38 @@ class TickSource:
     @property
     def total_bytes(self) -> int | None:
         """Size of all inputs together, None if one of them has no size."""
-        sizes = [each.size for each in self.inputs]
+        sizes = [source.size for source in self.inputs]
         return None if None in sizes else sum(size for size in sizes if size is not None)
 
     def batches(self) -> Iterator[TickBatch]:
-        """Physical frames of at most `batch_rows` rows; DataError and InputError name input, row and column."""
+        """Yield physical frames of at most `batch_rows` rows; errors name input, row and column."""
         rows_before = bytes_before = 0
-        for each in self.inputs:
+        for source in self.inputs:
             first_row = 1
-            for frame, bytes_read in each.frames(self.entity, self.batch_rows):
+            for frame, bytes_read in source.frames(self.entity, self.batch_rows):
                 # A frame without rows counts too: it shows whether the columns are right.
                 for part in frame.iter_slices(self.batch_rows) if frame.height else [frame]:
-                    physical = each.convert(self.entity, part, first_row=first_row, source=each.name)
+                    physical = source.convert(self.entity, part, first_row=first_row, source=source.name)
                     yield TickBatch(physical, rows_before, bytes_before + bytes_read)
                     first_row += part.height
                     rows_before += part.height
-            bytes_before += each.size or 0
+            bytes_before += source.size or 0
         if not rows_before:
             yield TickBatch(pl.DataFrame(schema=physical_schema(self.entity)), 0, bytes_before)
 
 
 def open_ticks(source: Any, entity: EntityModel, *, batch_rows: int = BATCH_ROWS) -> TickSource:
-    """The events in a path, list of paths, glob, Polars frame or lazy frame, Arrow stream, or list of objects."""
+    """Return the events in files, a Polars frame or lazy frame, an Arrow stream, or a list of objects."""
     if batch_rows < 1:
-        raise InputError(f"a batch of {batch_rows} rows; it needs one at least")
+        raise InputError(f"batch_rows = {batch_rows}; give 1 or more")
     inputs = tuple(_inputs(source, entity))
     name = inputs[0].name if len(inputs) == 1 else f"{len(inputs)} inputs from {inputs[0].name}"
     return TickSource(name, entity, inputs, batch_rows)
 
 
 def input_size(paths: Sequence[str | Path]) -> int:
-    """Bytes of all files that the paths and globs name; InputError for one that cannot be read."""
-    return sum(_file(path).size or 0 for each in paths for path in _paths(each))
+    """Return the bytes of all files that the paths and globs name; InputError for one that cannot be read."""
+    return sum(_file(path).size or 0 for pattern in paths for path in _paths(pattern))
 
 
 def _inputs(source: Any, entity: EntityModel) -> Iterator[Input]:
@@ -130,11 +134,11 @@ def _inputs(source: Any, entity: EntityModel) -> Iterator[Input]:
 
 
 def _several(source: Sequence[Any], entity: EntityModel) -> Iterator[Input]:
-    if all(isinstance(each, entity.cls) for each in source):
+    if all(isinstance(item, entity.cls) for item in source):
         yield Input(f"list of {entity.name}", None, lambda entity, rows: _without_size(_objects(source, entity, rows)))
         return
-    for each in source:
-        yield from _inputs(each, entity)
+    for item in source:
+        yield from _inputs(item, entity)
 
 
 def _lazy(source: pl.LazyFrame, entity: EntityModel, rows: int) -> Iterator[pl.DataFrame]:
@@ -151,17 +155,17 @@ def _without_size(frames: Iterator[pl.DataFrame]) -> Frames:
 
 
 def _paths(source: str | Path) -> list[Path]:
-    """The file of that name, or else all that the glob matches, in the order of their names."""
+    """Return the file of that name, or else all files that the glob matches, ordered by name."""
     path = Path(source)
     if path.exists() or not glob.has_magic(str(source)):
         return [path]
-    found = sorted(Path(name) for name in glob.glob(str(source), recursive=True))
-    if not found:
+    paths = sorted(Path(name) for name in glob.glob(str(source), recursive=True))
+    if not paths:
         raise InputError(f"no file matches {source}")
-    return found
+    return paths
 
 
-def _as_it_is(entity: EntityModel, frame: pl.DataFrame, *, first_row: int, source: str) -> pl.DataFrame:
+def _unchanged(entity: EntityModel, frame: pl.DataFrame, *, first_row: int, source: str) -> pl.DataFrame:
     return frame
 
 
@@ -175,11 +179,11 @@ def _file(path: Path) -> Input:
     inner = Path(path.stem).suffix.lower() if is_packed else suffix
     if inner in TEXT_READERS:
         read_text = TEXT_READERS[inner]
-        convert = _as_it_is if read_text in PHYSICAL_READERS else to_physical
+        convert = _unchanged if read_text in PHYSICAL_READERS else to_physical
         return Input(str(path), path.stat().st_size, lambda entity, rows: read_text(path, entity), convert)
     if inner in COLUMNAR_READERS and not is_packed:
         read = COLUMNAR_READERS[inner]
         return Input(str(path), path.stat().st_size, lambda entity, rows: read(path, entity, rows))
-    text = ", ".join(f"{each}, {each}.gz" for each in TEXT_READERS)
-    known = f"{text}, {', '.join(COLUMNAR_READERS)}"
-    raise InputError(f"{path}: the ending of the name says no known format; known are {known}")
+    text = ", ".join(f"{ending}, {ending}.gz" for ending in TEXT_READERS)
+    columnar = ", ".join(COLUMNAR_READERS)
+    raise InputError(f"{path}: the format is not known by the ending of the name; the name must end with {text}, {columnar}")

@@ -1,4 +1,7 @@
-"""CSV: frames of text columns, by a fast path for well-formed chunks and a careful one that names the row at fault."""
+"""Files of text: chunks of whole records, CSV rows and NDJSON lines, packed or not.
+
+A CSV chunk that is well-formed takes a fast path; any other takes a careful one that names the row at fault.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +33,7 @@ LONGEST_RECORD = 4
 
 
 class ByteFile:
-    """A file's bytes, unpacked if its name ends with .gz; what goes wrong is an InputError that names the file."""
+    """The bytes of a file, unpacked if its name ends with .gz; an InputError names the file."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -47,7 +50,7 @@ class ByteFile:
         return self._file.tell()
 
     def read(self, size: int) -> bytes:
-        """The next `size` unpacked bytes, or what is left."""
+        """Return the next `size` unpacked bytes, or what is left."""
         try:
             return self._stream.read(size)
         except EOFError as error:
@@ -68,7 +71,7 @@ class ByteFile:
 
 
 def record_chunks(file: ByteFile, source: str, *, has_quotes: bool, size: int = CHUNK_BYTES) -> Iterator[bytes]:
-    """The file's bytes, cut where a record ends, which with `has_quotes` is never inside of quotes."""
+    """Yield the file's bytes, cut where a record ends: with `has_quotes` never inside of quotes."""
     rest = b""
     while data := file.read(size):
         buffer = rest + data
@@ -83,7 +86,7 @@ def record_chunks(file: ByteFile, source: str, *, has_quotes: bool, size: int = 
 
 
 def last_record_end(buffer: bytes) -> int:
-    """Where the last whole record ends, in bytes from the start, which is outside of quotes; 0 if none ends."""
+    """Return where the last whole record ends, outside of quotes, in bytes from the start; 0 if none ends."""
     end = buffer.rfind(b"\n") + 1
     is_inside = buffer.count(b'"', 0, end) % 2 == 1
     while is_inside and end:
@@ -94,7 +97,7 @@ def last_record_end(buffer: bytes) -> int:
 
 
 def first_record_end(buffer: bytes) -> int:
-    """Where the first record ends, its line break included; the whole buffer if nothing follows it."""
+    """Return where the first record ends, with its line break; the whole length if nothing follows it."""
     end = buffer.find(b"\n") + 1
     while end and buffer.count(b'"', 0, end) % 2 == 1:
         end = buffer.find(b"\n", end) + 1
@@ -107,7 +110,7 @@ COLUMN = "column_{}"
 
 
 def csv_frames(path: Path, entity: EntityModel) -> Iterator[tuple[pl.DataFrame, int]]:
-    """Frames of the columns that the entity needs, as text, each with the bytes of the file read so far."""
+    """Yield frames of the columns that the entity needs, as text, each with the bytes read so far."""
     source = str(path)
     with ByteFile(path) as file:
         table: CsvTable | None = None
@@ -122,7 +125,7 @@ def csv_frames(path: Path, entity: EntityModel) -> Iterator[tuple[pl.DataFrame, 
 
 
 def header(source: str, line: bytes) -> list[str]:
-    """The names of the columns, as the first record of the file says them."""
+    """Return the names of the columns from the first record of the file."""
     try:
         text = line.removeprefix(codecs.BOM_UTF8).decode("utf-8")
     except UnicodeDecodeError as error:
@@ -148,7 +151,7 @@ class CsvTable:
         self._renamed = {COLUMN.format(names.index(name) + 1): name for name in needed}
 
     def parse(self, body: bytes) -> pl.DataFrame:
-        """Whole records as a frame of text; InputError names the first row that is malformed."""
+        """Return whole records as a frame of text; InputError names the first row that is malformed."""
         frame = self._fast(body)
         if frame is None:
             frame = self._careful(body)
@@ -156,7 +159,10 @@ class CsvTable:
         return frame.select(pl.col(position).alias(name) for position, name in self._renamed.items())
 
     def _fast(self, body: bytes) -> pl.DataFrame | None:
-        """The frame, if every row has as many fields as the header; the parser itself fills short rows up silently."""
+        """Return the frame if every row has as many fields as the header, else None.
+
+        The parser itself fills short rows up without an error.
+        """
         if not body:
             return pl.DataFrame(schema=self._schema)
         try:
@@ -169,12 +175,12 @@ class CsvTable:
                 empty_string_is_null=False,
             )
         except pl.exceptions.PolarsError:
-            # Which row it was, the careful way says.
+            # The careful way finds the row.
             return None
         return frame if separators(body) == frame.height * (self._width - 1) else None
 
     def _careful(self, body: bytes) -> pl.DataFrame:
-        """The same row by row; blank lines are passed over."""
+        """Parse row by row; blank lines are skipped."""
         rows: list[list[str]] = []
         try:
             for row in csv.reader(io.StringIO(self._decoded(body), newline=""), strict=True):
@@ -194,12 +200,12 @@ class CsvTable:
 
     def _check_width(self, row: list[str], before: int) -> None:
         if len(row) != self._width:
-            place = f"{self._source}, row {self._rows + before + 1}"
-            raise InputError(f"{place}: {len(row)} fields, but the first line names {self._width} columns")
+            number = self._rows + before + 1
+            raise InputError(f"{self._source}, row {number}: {len(row)} fields, but the first line names {self._width} columns")
 
 
 def separators(body: bytes) -> int:
-    """Commas outside of quotes."""
+    """Count the commas outside of quotes."""
     octets = np.frombuffer(body, np.uint8)
     commas = octets == COMMA
     if b'"' in body:
@@ -209,7 +215,7 @@ def separators(body: bytes) -> int:
 
 
 def ndjson_frames(path: Path, entity: EntityModel) -> Iterator[tuple[pl.DataFrame, int]]:
-    """Physical frames of the entity's fields, each with the bytes of the file read so far."""
+    """Yield physical frames of the entity's fields, each with the bytes read so far."""
     source = str(path)
     with ByteFile(path) as file:
         table = JsonLines(source, entity)

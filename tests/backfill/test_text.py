@@ -38,13 +38,13 @@ def test_chunks_end_at_records_and_make_up_the_file(
 ) -> None:
     path = tmp_path_factory.mktemp("chunks") / "x.csv"
     path.write_bytes(b"".join(rows) + tail)
-    found = chunks(path, size)
+    pieces = chunks(path, size)
     ends = {sum(map(len, rows[:count])) for count in range(len(rows) + 1)} | {path.stat().st_size}
     position = 0
-    for chunk in found:
+    for chunk in pieces:
         position += len(chunk)
         assert position in ends
-    assert b"".join(found) == path.read_bytes()
+    assert b"".join(pieces) == path.read_bytes()
 
 
 def test_a_quote_that_is_never_closed_does_not_fill_the_memory(tmp_path: Path) -> None:
