@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Annotated, Any
 
 import pytest
@@ -206,3 +207,11 @@ def test_the_schemas_that_are_printed_are_those_that_are_registered(
     assert any("_repartition" in subject for subject in printed) is has_copies
     assert any("_dlq" in subject for subject in printed)
     assert ("means_late-value" in printed) is (context is Copied)
+
+
+def test_where_ksqldb_aggregates_only_what_kandle_writes_is_printed(here: Here) -> None:
+    Path("kandle.toml").write_text('[engine]\nkind = "ksqldb"\n', encoding="utf-8")
+    (line,) = here.output("avro", f"{__name__}:Computed", "--json")
+    assert sorted({subject.rpartition("-")[0] for subject in json.loads(line)}) == [
+        *("hb_1m", "means_1m_final", "means_changelog", "means_dlq", "readings")
+    ]

@@ -23,6 +23,7 @@ from kandle.plan.query_topics import (
     heartbeat_names,
     intervals_name,
     ksqldb_contents_of,
+    ksqldb_topics,
     query_topics,
 )
 from kandle.plan.topics import entity_topic
@@ -165,3 +166,11 @@ def test_ksqldb_reads_session_intervals_as_plain_text() -> None:
     intervals = contents[intervals_name(entity_model(Hit))]
     assert (intervals.key_format, intervals.value_format, intervals.role) == ("KAFKA", "KAFKA", TopicRole.INTERVALS)
     assert contents["pages_1m_live"].windowed
+
+
+def test_of_a_context_on_ksqldb_each_table_has_the_partitions_that_are_known_of_it() -> None:
+    found = plan_of(minutes=(1, 5))
+    (declared,), (known,) = ksqldb_topics([found]), ksqldb_topics([found], {"pages_1m_live": 7})
+    assert (declared.partitions, known.partitions) == (1, 7)
+    assert known.specs == aggregated_topics(found, AggregatedTable(known.table.topic, {})).specs  # type: ignore[union-attr]
+    assert not known.is_repartitioned and "pages_1m_live" not in {spec.name for spec in known.specs}

@@ -29,7 +29,7 @@ from kandle.context.options import Options
 from kandle.errors import KandleError, ModelError
 from kandle.plan.explain import explain
 from kandle.plan.plan import plan
-from kandle.plan.query_topics import context_topics
+from kandle.plan.query_topics import context_topics, ksqldb_topics
 from kandle.query.query import Gaps
 
 FAILED = 2
@@ -126,7 +126,9 @@ def explain_command(context: ContextName = None) -> None:
     plans = [plan(query) for query in market.model().queries.values() if query.has_tumbling]
     if not plans:
         raise ModelError(f"{market.__name__} has no query with a window over time; give an entity one with to_query")
-    topics = context_topics(plans, prefix=Options.load().heartbeat.prefix)
+    options = Options.load()
+    topics_of = ksqldb_topics if options.engine.kind == "ksqldb" else context_topics
+    topics = topics_of(plans, prefix=options.heartbeat.prefix)
     typer.echo("\n\n".join(explain(query.plan, query) for query in topics))
 
 

@@ -15,7 +15,7 @@ from kandle.context.context import Context
 from kandle.context.options import Options
 from kandle.errors import ModelError
 from kandle.plan.plan import plan
-from kandle.plan.query_topics import context_topics
+from kandle.plan.query_topics import context_topics, ksqldb_topics
 from kandle.plan.topics import entity_topic
 from kandle.serde.codec import Formats, topic_schemas
 
@@ -54,8 +54,9 @@ def _schemas(market: type[Context]) -> Iterator[tuple[str, str]]:
     """Yield subject and schema of the keys and values of all topics that have Avro."""
     model = market.model()
     plans = [plan(query) for query in model.queries.values() if query.has_tumbling]
-    prefix = Options.load().heartbeat.prefix
-    topics = [topic for query in context_topics(plans, prefix=prefix) for topic in query.all]
+    options = Options.load()
+    topics_of = ksqldb_topics if options.engine.kind == "ksqldb" else context_topics
+    topics = [topic for query in topics_of(plans, prefix=options.heartbeat.prefix) for topic in query.all]
     known = {topic.spec.name for topic in topics} | {query_plan.query.target.topic for query_plan in plans}
     for entity in model.entities.values():
         if entity.topic not in known:
@@ -64,5 +65,8 @@ def _schemas(market: type[Context]) -> Iterator[tuple[str, str]]:
             yield from topic_schemas(spec.name, spec.columns, spec.keys, formats, entity).items()
     for topic in topics:
         spec, content = topic.spec, topic.content
-        formats = Formats(content.key_format, content.value_format, windowed=content.windowed)
+        if content.windowed:
+            # ksqlDB registers the schemas of its own tables.
+            continue
+        formats = Formats(content.key_format, content.value_format)
         yield from topic_schemas(spec.name, spec.columns, spec.keys, formats, content.entity).items()

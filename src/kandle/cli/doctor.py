@@ -29,6 +29,7 @@ from kandle.cli.log_checks import (
     folder_findings,
     group_findings,
     integrity_findings,
+    ksqldb_topics_of_queries,
     missing_of_before,
     newest_times,
     partition_findings,
@@ -196,7 +197,8 @@ def _groups(options: Options, market: Context) -> list[str]:
 
 def _query_topics(log: Log, options: Options, market: Context) -> list[QueryTopics]:
     retentions = Retentions(live=options.runtime.live_retention, heartbeats=options.heartbeat.retention)
-    return topics_of_queries(log, plans_in(market), retentions, options.heartbeat.prefix)
+    topics_of = ksqldb_topics_of_queries if options.engine.kind == "ksqldb" else topics_of_queries
+    return topics_of(log, plans_in(market), retentions, options.heartbeat.prefix)
 
 
 def _declared_topics(log: Log, options: Options, market: Context) -> list[TopicSpec]:

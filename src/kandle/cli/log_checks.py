@@ -17,7 +17,7 @@ from kandle.log.port import GroupState, Log
 from kandle.log.schema import differences, merged_columns
 from kandle.model.entity import EntityModel
 from kandle.plan.plan import HEARTBEATS, Plan
-from kandle.plan.query_topics import QueryTopics, Retentions, context_topics, read_entities
+from kandle.plan.query_topics import QueryTopics, Retentions, context_topics, ksqldb_topics, read_entities
 from kandle.plan.topics import TopicSpec, entity_topic
 from kandle.runtime.preparing import check_partitions, deleted_topics, source_partitions
 from kandle.time.clock import Clock
@@ -113,6 +113,14 @@ def topics_of_queries(log: Log, plans: Sequence[Plan], retentions: Retentions, p
     """Return the topics of each query whose source exists; until then their partitions are not known."""
     partitions = source_partitions(log, plans)
     return [topics for topics in context_topics(plans, partitions, prefix, retentions) if topics.source in partitions]
+
+
+def ksqldb_topics_of_queries(
+    log: Log, plans: Sequence[Plan], retentions: Retentions, prefix: str = HEARTBEATS
+) -> list[QueryTopics]:
+    """Return the topics of each query whose base bars ksqlDB aggregates, once ksqlDB has created the topic of its table."""
+    partitions = {spec.name: spec.partitions for spec in log.topics()}
+    return [topics for topics in ksqldb_topics(plans, partitions, prefix, retentions) if topics.events in partitions]
 
 
 def wanted_topics(entities: Sequence[EntityModel], plans: Sequence[Plan], topics: Sequence[QueryTopics]) -> Iterator[TopicSpec]:

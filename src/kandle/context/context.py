@@ -120,12 +120,13 @@ class Context:
             and its topics with their settings, as the options of file and environment have them.
         """
         from kandle.plan.explain import explain
-        from kandle.plan.query_topics import Retentions, context_topics
+        from kandle.plan.query_topics import Retentions, context_topics, ksqldb_topics
 
         options = _options()
         plans = list(_plans(cls.model()).values())
         retentions = Retentions(live=options.runtime.live_retention, heartbeats=options.heartbeat.retention)
-        topics = context_topics(plans, prefix=options.heartbeat.prefix, retentions=retentions)
+        topics_of = ksqldb_topics if options.engine.kind == "ksqldb" else context_topics
+        topics = topics_of(plans, prefix=options.heartbeat.prefix, retentions=retentions)
         text = "\n\n".join(explain(query.plan, query) for query in topics)
         return ExplanationText(text or f"{cls.__name__} has no query with a window over time; give an entity one with to_query")
 

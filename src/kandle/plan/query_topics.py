@@ -233,6 +233,35 @@ def context_topics(
     ]
 
 
+def ksqldb_topics(
+    plans: Sequence[Plan],
+    table_partitions: Mapping[str, int] | None = None,
+    prefix: str = HEARTBEATS,
+    retentions: Retentions = DEFAULT_RETENTIONS,
+) -> list[QueryTopics]:
+    """Return the topics of all queries of a context whose base bars ksqlDB aggregates, as far as the declarations tell.
+
+    The table of each query has further columns, which only the server knows; see `aggregated_topics`.
+
+    Args:
+        plans: The plans of the queries, in the order of their declaration.
+        table_partitions: By topic, the partitions that tables have; others have the declared number.
+        prefix: What the names of heartbeats' topics begin with.
+        retentions: How long derived records are kept.
+
+    Returns:
+        The topics of each query, in the order of the plans.
+    """
+    known = {} if table_partitions is None else table_partitions
+    topics = []
+    for plan, name in zip(plans, heartbeat_names(plans, prefix), strict=True):
+        query, table = plan.query, plan.base.live_topic
+        declared = query.target.partitions if query.target.partitions > 1 else query.source.partitions
+        spec = replace(entity_topic(query.target, table), partitions=known.get(table, declared), compacted=True)
+        topics.append(aggregated_topics(plan, AggregatedTable(spec, {}), name, retentions))
+    return topics
+
+
 def _assembled(
     plan: Plan,
     events: str,
