@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import kandle
-from kandle.query import functions as reference
+from kandle.query.functions import aggregates, conditions, numbers, results, texts, times
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -45,7 +45,10 @@ def test_functions_are_a_module_of_their_own() -> None:
     functions = importlib.import_module("kandle.functions")
     assert functions is kandle.functions
     public = {
-        name for name, value in vars(reference).items() if inspect.isfunction(value) and value.__module__ == reference.__name__
+        name
+        for module in (aggregates, conditions, numbers, results, texts, times)
+        for name, value in vars(module).items()
+        if inspect.isfunction(value) and value.__module__ == module.__name__
     }
     assert set(functions.__all__) == {name for name in public if not name.startswith("_")}
 

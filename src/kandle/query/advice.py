@@ -112,9 +112,9 @@ def failure_advice(error: Exception) -> str:
 
 
 def _public_functions(module: ModuleType) -> list[str]:
-    """Return the names of the functions that a module defines and does not hide."""
+    """Return the names that a module lists as public, or else the functions that it defines."""
     own = [name for name, value in vars(module).items() if getattr(value, "__module__", None) == module.__name__]
-    return [name for name in own if name[0].islower()]
+    return list(getattr(module, "__all__", [name for name in own if name[0].islower()]))
 
 
 _TIME_PARTS = ("year", "month", "day", "hour", "minute", "second")

@@ -18,7 +18,7 @@ from kandle.model.types import (
     StringType,
     TimestampType,
 )
-from kandle.query.functions import Descending
+from kandle.query.functions.results import Descending
 from kandle.query.nodes import AnyNode, Call, Column, aggregates, describe, walk
 from kandle.query.query import Hopping, Join, Order, Schedule, Tumbling
 from kandle.query.recording import Recorded, RecordingRow, node_of, record, record_expression

@@ -20,7 +20,7 @@ from kandle.model.types import (
     StringType,
     TimestampType,
 )
-from kandle.query.functions import NewTarget
+from kandle.query.functions.results import NewTarget
 from kandle.query.nodes import Aggregate, AnyNode, Call, Cast, Column, Constant, describe, walk
 from kandle.query.query import Projection
 from kandle.query.recording import Recorded, node_of

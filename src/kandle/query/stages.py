@@ -19,7 +19,7 @@ from kandle.errors import QueryError, unknown_name
 from kandle.model.entity import EntityModel, entity_model
 from kandle.query.clauses import choice_of, make_hopping, make_join, make_order, make_schedule, make_tumbling
 from kandle.query.draft import Draft
-from kandle.query.functions import NewTarget
+from kandle.query.functions.results import NewTarget
 from kandle.query.query import Gaps, Late, QueryModel
 from kandle.query.recording import Window, record, record_expression
 
