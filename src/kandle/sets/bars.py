@@ -197,10 +197,11 @@ class TimeBucket(EntitySet[T]):
 class BarSet(Generic[T]):
     """The bars that a query makes, in all its timeframes; called with a timeframe it gives the bars of that one.
 
-    class Market(Context):
-        bars: BarSet[Bar]
+    Example:
+        class Market(Context):
+            bars: BarSet[Bar]
 
-    market.bars("5m").to_polars()
+        market.bars("5m").to_polars()
     """
 
     _host: ContextHost
