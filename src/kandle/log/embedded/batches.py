@@ -231,9 +231,9 @@ class BatchTable:
     def update_first(self, row: PartitionRow) -> None:
         """Have a partition begin where its first batch does, inside the transaction that has deleted batches."""
         self._database.run(
-            "UPDATE partition SET first = coalesce((SELECT min(first) FROM batch WHERE topic = ?1 AND partition = ?2), next) "
-            "WHERE topic = ?1 AND number = ?2",
-            row,
+            "UPDATE partition SET first = coalesce((SELECT min(first) FROM batch WHERE topic = ? AND partition = ?), next) "
+            "WHERE topic = ? AND number = ?",
+            [*row, *row],
         )
 
 

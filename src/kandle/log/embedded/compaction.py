@@ -85,8 +85,8 @@ class Maintainer:
         oldest = self._clock.now() - spec.retention
         last = self._database.value(
             "SELECT max(last) FROM batch WHERE topic = ? AND partition = ? AND appended < ? AND last < "
-            "coalesce((SELECT min(last) FROM batch WHERE topic = ?1 AND partition = ?2 AND appended >= ?3), 9223372036854775807)",
-            [*row, oldest],
+            "coalesce((SELECT min(last) FROM batch WHERE topic = ? AND partition = ? AND appended >= ?), 9223372036854775807)",
+            [*row, oldest, *row, oldest],
         )
         return self._delete(row, last)
 
