@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
+import types
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -92,6 +93,32 @@ def test_a_blocking_call_in_a_loop_other_than_that_of_the_context_is_refused_too
                 site.pages.to_list()
 
         asyncio.run(story())
+
+
+def test_a_cell_of_a_notebook_may_block_although_its_loop_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "ipykernel", types.ModuleType("ipykernel"))
+
+    async def cell() -> list[Hit]:
+        with Site.open(**NO_QUERIES) as site:
+            site.hits.add(Hit("/", NOON))
+            return site.hits.to_list()
+
+    assert asyncio.run(cell()) == [Hit("/", NOON)]
+
+
+def test_a_message_of_automatic_commits_is_not_committed_by_hand() -> None:
+    with Site.open(**NO_QUERIES) as site:
+        site.hits.add_many([Hit("/", NOON) for _ in range(3)])
+        message = next(iter(site.hits.messages()))
+        with pytest.raises(StateError, match=r"committed by itself .* take them from `manual_commit"):
+            message.commit()
+        with site.hits.manual_commit() as messages:
+            first = next(iter(messages))
+            first.commit()
+        with pytest.raises(StateError, match="the messages are closed already; commit them inside of `with"):
+            first.commit()
+        with site.hits.manual_commit() as messages:
+            assert next(iter(messages)).offset == first.offset + 1
 
 
 def test_a_context_of_plain_with_can_be_awaited_in_another_loop() -> None:

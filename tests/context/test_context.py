@@ -133,7 +133,8 @@ def test_a_context_explains_itself_without_being_open() -> None:
     class Plain(Context):
         hits: EventSet[Hit]
 
-    assert Plain.explain() == "Plain has no query with a window over time; give an entity one with to_query"
+    with pytest.raises(ModelError, match="Plain has no query with a window over time; give an entity one with to_query"):
+        Plain.explain()
 
 
 def built(annotations: dict[str, Any], creating: Any = None, options: Options | None = None) -> Context:

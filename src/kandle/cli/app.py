@@ -25,11 +25,7 @@ from kandle.cli.output import console, progress_bar, show_summary
 from kandle.cli.run import run_command
 from kandle.cli.script import script_command
 from kandle.cli.topics import topics_app
-from kandle.context.options import Options
-from kandle.errors import KandleError, ModelError
-from kandle.plan.explain import explain
-from kandle.plan.plan import plan
-from kandle.plan.query_topics import context_topics, ksqldb_topics
+from kandle.errors import KandleError
 from kandle.query.query import Gaps
 
 FAILED = 2
@@ -122,14 +118,7 @@ def explain_command(context: ContextName = None) -> None:
 
     Example: kandle explain app:Market
     """
-    market = load_context(context)
-    plans = [plan(query) for query in market.model().queries.values() if query.has_tumbling]
-    if not plans:
-        raise ModelError(f"{market.__name__} has no query with a window over time; give an entity one with to_query")
-    options = Options.load()
-    topics_of = ksqldb_topics if options.engine.kind == "ksqldb" else context_topics
-    topics = topics_of(plans, prefix=options.heartbeat.prefix)
-    typer.echo("\n\n".join(explain(query.plan, query) for query in topics))
+    typer.echo(load_context(context).explain())
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -118,17 +118,21 @@ class Context:
         Returns:
             A text that shows itself: of each query with a window its timeframes with their grace, how each field rolls up,
             and its topics with their settings, as the options of file and environment have them.
+
+        Raises:
+            ModelError: The context has no query with a window.
         """
         from kandle.plan.explain import explain
         from kandle.plan.query_topics import Retentions, context_topics, ksqldb_topics
 
-        options = _options()
         plans = list(_plans(cls.model()).values())
+        if not plans:
+            raise ModelError(f"{cls.__name__} has no query with a window over time; give an entity one with to_query")
+        options = _options()
         retentions = Retentions(live=options.runtime.live_retention, heartbeats=options.heartbeat.retention)
         topics_of = ksqldb_topics if options.engine.kind == "ksqldb" else context_topics
         topics = topics_of(plans, prefix=options.heartbeat.prefix, retentions=retentions)
-        text = "\n\n".join(explain(query.plan, query) for query in topics)
-        return ExplanationText(text or f"{cls.__name__} has no query with a window over time; give an entity one with to_query")
+        return ExplanationText("\n\n".join(explain(query.plan, query) for query in topics))
 
     @property
     def options(self) -> Options:

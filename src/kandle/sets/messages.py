@@ -76,7 +76,7 @@ class Message(Generic[T]):
         All messages before it in its partition count as done too.
 
         Raises:
-            StateError: The message is not from `manual_commit()`.
+            StateError: The message is not from `manual_commit()`, or its messages are closed already.
         """
         await self._manual_stream.commit_position(TopicPartition(self.topic, self.partition), self.offset + 1)
 
@@ -100,6 +100,8 @@ class MessageStream(Generic[T]):
         self._delivered: dict[TopicPartition, int] = {}
         self._rejected: dict[TopicPartition, RejectedRecord] = {}
         self._is_closed = False
+        self._is_entered = False
+        """Whether `with` closes the stream, so that the end of a loop does not."""
         self._finishing = Lock()
 
     @property
@@ -116,8 +118,9 @@ class MessageStream(Generic[T]):
                     await self._fill_async()
                 yield self._take()
         finally:
-            with CancelScope(shield=True):
-                await self._close_if_open()
+            if not self._is_entered:
+                with CancelScope(shield=True):
+                    await self._close_if_open()
 
     def __iter__(self) -> Iterator[Message[T]]:
         self._check_blocking("for")
@@ -130,7 +133,8 @@ class MessageStream(Generic[T]):
                     self._fill()
                 yield self._take()
         finally:
-            self._close_blocking()
+            if not self._is_entered:
+                self._close_blocking()
 
     def _check_blocking(self, word: str) -> None:
         self._host.loop.check_blocking(f"{word}", f"async {word}")
@@ -213,8 +217,12 @@ class MessageStream(Generic[T]):
         Args:
             partition: The partition.
             following: The offset of the first record that is not done.
+
+        Raises:
+            StateError: The stream is closed.
         """
-        assert self._consumer is not None
+        if self._consumer is None or self._is_closed:
+            raise StateError("the messages are closed already; commit them inside of `with ...manual_commit() as messages:`")
         await to_thread.run_sync(self._consumer.commit, {partition: following})
 
     async def _finish(self) -> None:
@@ -244,6 +252,7 @@ class MessageStream(Generic[T]):
             self._close()
 
     async def __aenter__(self) -> Self:
+        self._is_entered = True
         return self
 
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
@@ -252,6 +261,7 @@ class MessageStream(Generic[T]):
 
     def __enter__(self) -> Self:
         self._check_blocking("with")
+        self._is_entered = True
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
