@@ -14,7 +14,7 @@ from kandle.ksql.statements import ColumnDefinition, Create, CreateAs, Select, S
 from kandle.ksql.types import BIGINT, TIMESTAMP, VARCHAR, decimal
 from kandle.ksqldb import results as answers
 from kandle.ksqldb.provision import differences, is_same_query
-from kandle.ksqldb.results import Description
+from kandle.ksqldb.results import SourceDescription
 
 DATA = Path(os.environ.get("KANDLE_SHARED_DATA", "../shared/data"))
 RECORDED = DATA / "ksqldb_rest.jsonl"
@@ -28,13 +28,13 @@ def exchange(name: str) -> tuple[str, dict[str, Any]]:
     return json.loads(found["request_body"])["ksql"], json.loads("".join(found["response_chunks"]))[0]
 
 
-def table() -> tuple[CreateAs, Description]:
+def table() -> tuple[CreateAs, SourceDescription]:
     names = ["broker", "symbol", "start", "open", "high", "low", "close", "volume"]
     items = tuple(SelectItem(f"`{name}`", name) for name in names)
     select = Select(items, "`RecTicks`", "TUMBLING (SIZE 1 MINUTES, RETENTION 7 DAYS, GRACE PERIOD 2 SECONDS)")
     properties = {"KAFKA_TOPIC": "rec_bars_1m_live", "KEY_FORMAT": "AVRO", "VALUE_FORMAT": "AVRO"}
     found = answers.result(exchange("describe")[1])
-    assert isinstance(found, Description)
+    assert isinstance(found, SourceDescription)
     return CreateAs("table", "RecLive", properties, select), found
 
 

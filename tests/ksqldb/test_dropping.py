@@ -9,7 +9,7 @@ import pytest
 
 from kandle.errors import KsqlError
 from kandle.ksqldb.client import KsqlClient
-from kandle.ksqldb.dropping import Topics, drop
+from kandle.ksqldb.dropping import TopicHandling, drop
 from tests.ksqldb.holding import Holding
 from tests.ksqldb.serving import Served
 from tests.ksqldb.talking import told
@@ -20,7 +20,7 @@ def held(**more: Any) -> Holding:
     return Holding(kinds, {"Union": ("Ticks",), "Bars": ("Union",)}, {"INSERTQUERY_7": ("Beats", "Union")}, **more)
 
 
-def dropped(holding: Holding, *names: str, topics: Topics = Topics.KEEP) -> list[str]:
+def dropped(holding: Holding, *names: str, topics: TopicHandling = TopicHandling.KEEP) -> list[str]:
     async def story(client: KsqlClient, served: Served) -> None:
         await drop(client, names, topics)
 
@@ -54,7 +54,7 @@ def test_nothing_is_done_while_something_else_is_made_from_it() -> None:
 
 
 def test_a_topic_that_several_share_is_deleted_with_the_last_of_them() -> None:
-    done = dropped(held(topics={"Others": "bars"}), "Bars", "Others", topics=Topics.DELETE)
+    done = dropped(held(topics={"Others": "bars"}), "Bars", "Others", topics=TopicHandling.DELETE)
     assert len(done) == 2
     assert "DELETE TOPIC" not in done[0] and done[1].endswith(" DELETE TOPIC;")
 
@@ -64,6 +64,6 @@ def test_a_topic_that_another_one_needs_is_not_deleted() -> None:
     with pytest.raises(
         KsqlError, match="topic bars of Bars cannot be deleted, since Others uses it as well; drop that too, or keep"
     ):
-        dropped(holding, "Bars", topics=Topics.DELETE)
+        dropped(holding, "Bars", topics=TopicHandling.DELETE)
     assert holding.done == []
     assert dropped(holding, "Bars") == ["DROP TABLE `Bars`;"]

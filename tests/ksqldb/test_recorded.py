@@ -13,7 +13,7 @@ from kandle.errors import KsqlError
 from kandle.ksql.types import decimal
 from kandle.ksqldb.client import KsqlClient
 from kandle.ksqldb.http import Repeat
-from kandle.ksqldb.results import Command, Notice, Queries, Sources
+from kandle.ksqldb.results import Command, Notice, QueryList, SourceList
 from kandle.ksqldb.rows import QueryRequest, Rows
 from tests.ksqldb.declarations import Bar, Tick
 from tests.ksqldb.recorded import EXCHANGES, FILE, MISSING, Exchange, Replay
@@ -317,7 +317,7 @@ def test_statements_that_show_have_results_of_their_own() -> None:
     found = {exchange.name: exchange for exchange in EXCHANGES}
 
     async def story(client: KsqlClient, served: Served) -> None:
-        assert isinstance((await executed(client, found["show streams"]))[0], Sources)
-        assert isinstance((await executed(client, found["show queries"]))[0], Queries)
+        assert isinstance((await executed(client, found["show streams"]))[0], SourceList)
+        assert isinstance((await executed(client, found["show queries"]))[0], QueryList)
 
     told(Replay(), story)

@@ -10,7 +10,7 @@ import pytest
 
 from kandle.errors import KsqlError, KsqlUnavailableError, StateError
 from kandle.ksqldb.client import KsqlClient
-from kandle.ksqldb.results import Command, Other, Source
+from kandle.ksqldb.results import Command, ListedSource, UnknownResult
 from kandle.ksqldb.settings import KsqlSettings
 from tests.ksqldb.serving import Asked, Reply, Served
 from tests.ksqldb.talking import always, told
@@ -113,7 +113,7 @@ def test_tables_are_shown_with_whether_they_are_windowed() -> None:
         return await client.tables()
 
     shown = told(always(replied([{"@type": "tables", "statementText": "SHOW TABLES;", "tables": [found]}])), story)
-    assert shown == (Source("Bars", "TABLE", "bars", "AVRO", "JSON", True),)
+    assert shown == (ListedSource("Bars", "TABLE", "bars", "AVRO", "JSON", True),)
 
 
 def test_a_refusal_is_not_asked_again() -> None:
@@ -144,7 +144,7 @@ def test_a_version_that_is_none_is_an_error(version: str) -> None:
     async def story(client: KsqlClient, served: Served) -> object:
         return (await client.info()).release
 
-    with pytest.raises(KsqlError, match=f"its version is '{version}', which is none"):
+    with pytest.raises(KsqlError, match=f"reports the version '{version}', which is no version of ksqlDB"):
         told(always(replied({"KsqlServerInfo": {**INFO["KsqlServerInfo"], "version": version}})), story)
     assert told(always(replied({"KsqlServerInfo": {**INFO["KsqlServerInfo"], "version": "0.29.0-rc1"}})), story) == (0, 29, 0)
 
@@ -161,14 +161,14 @@ def test_information_of_another_kind_of_server_is_an_error(content: object) -> N
 def test_an_answer_of_an_unknown_kind_is_kept_as_it_came() -> None:
     entity = {"@type": "topicDescription", "statementText": "PRINT;", "extra": 1}
     (found,), _ = told(always(replied([entity])), create)
-    assert found == Other("PRINT;", "topicDescription", entity)
+    assert found == UnknownResult("PRINT;", "topicDescription", entity)
 
 
 def test_an_answer_to_another_statement_is_an_error() -> None:
     async def story(client: KsqlClient, served: Served) -> object:
         return await client.queries()
 
-    with pytest.raises(KsqlError, match="where one Queries is due"):
+    with pytest.raises(KsqlError, match="where the result of this statement is due"):
         told(always(replied(STREAMS)), story)
 
 

@@ -17,7 +17,7 @@ from kandle.log.port import TopicPartition
 from kandle.plan.topics import TopicSpec
 
 if TYPE_CHECKING:
-    from kandle.ksqldb.results import Health, Query, ServerInfo
+    from kandle.ksqldb.results import RunningQuery, ServerHealth, ServerInfo
 
 RUNNING = "RUNNING"
 """State of a healthy query."""
@@ -136,14 +136,14 @@ def ksqldb_findings(options: Options, market: Context | None) -> Iterator[Findin
         yield from _ksqldb_query_findings(market, queries)
 
 
-async def _ask_ksqldb(options: Options) -> tuple[ServerInfo, Health, tuple[Query, ...]]:
+async def _ask_ksqldb(options: Options) -> tuple[ServerInfo, ServerHealth, tuple[RunningQuery, ...]]:
     # The HTTP client is an extra, so it is only loaded when a server is asked.
 
     async with ksql_client(options) as client:
         return await client.info(), await client.health(), await client.queries()
 
 
-def _ksqldb_query_findings(market: Context, queries: tuple[Query, ...]) -> Iterator[Finding]:
+def _ksqldb_query_findings(market: Context, queries: tuple[RunningQuery, ...]) -> Iterator[Finding]:
     by_topic = {topic: query for query in queries for topic in query.topics}
     for plan in plans_in(market):
         topic = plan.base.live_topic

@@ -20,16 +20,16 @@ from kandle.ksqldb.results import (
     ERROR,
     FINISHED,
     Command,
-    Description,
-    Explanation,
-    Health,
-    Host,
-    Queries,
-    Query,
+    ListedSource,
+    QueryDescription,
+    QueryList,
     Result,
+    RunningQuery,
+    ServerHealth,
+    ServerHost,
     ServerInfo,
-    Source,
-    Sources,
+    SourceDescription,
+    SourceList,
 )
 from kandle.ksqldb.rows import QueryRequest, Rows
 from kandle.ksqldb.settings import KsqlSettings
@@ -80,15 +80,15 @@ class KsqlClient:
         """Version and names of the server."""
         return await self._get("/info", "information about the server", answers.server_info)
 
-    async def cluster(self) -> tuple[Host, ...]:
+    async def cluster(self) -> tuple[ServerHost, ...]:
         """The servers of the cluster."""
         return await self._get("/clusterStatus", "status of the cluster", answers.hosts)
 
-    async def health(self) -> Health:
+    async def health(self) -> ServerHealth:
         """Whether the server and its parts are well; no error if they are not."""
         path, what = "/healthcheck", "health"
 
-        async def once() -> Health:
+        async def once() -> ServerHealth:
             answer = await self._http.ask("GET", path, None, what)
             content = self._http.failures.content(answer.body)
             # A server that is not well says so under another status.
@@ -143,25 +143,25 @@ class KsqlClient:
         path = f"/status/{quote(command.id, safe='/')}"
         return await self._get(path, f"status of {command.id}", lambda found: answers.command_status(command, found))
 
-    async def streams(self) -> tuple[Source, ...]:
+    async def streams(self) -> tuple[ListedSource, ...]:
         """All streams."""
-        return (await self._only("SHOW STREAMS;", Sources)).found
+        return (await self._only("SHOW STREAMS;", SourceList)).sources
 
-    async def tables(self) -> tuple[Source, ...]:
+    async def tables(self) -> tuple[ListedSource, ...]:
         """All tables."""
-        return (await self._only("SHOW TABLES;", Sources)).found
+        return (await self._only("SHOW TABLES;", SourceList)).sources
 
-    async def queries(self) -> tuple[Query, ...]:
+    async def queries(self) -> tuple[RunningQuery, ...]:
         """All queries that run."""
-        return (await self._only("SHOW QUERIES;", Queries)).found
+        return (await self._only("SHOW QUERIES;", QueryList)).queries
 
-    async def describe(self, name: str) -> Description:
+    async def describe(self, name: str) -> SourceDescription:
         """A stream or table in detail."""
-        return await self._only(f"DESCRIBE {source_name(name)} EXTENDED;", Description)
+        return await self._only(f"DESCRIBE {source_name(name)} EXTENDED;", SourceDescription)
 
-    async def explain(self, query: str) -> Explanation:
+    async def explain(self, query: str) -> QueryDescription:
         """A query in detail, by its id or its text."""
-        return await self._only(f"EXPLAIN {query.rstrip().removesuffix(';')};", Explanation)
+        return await self._only(f"EXPLAIN {query.rstrip().removesuffix(';')};", QueryDescription)
 
     async def terminate(self, query: str) -> None:
         """End a persistent query."""
@@ -214,7 +214,7 @@ class KsqlClient:
         what = f"statement {_shown(statement)}"
         found = await self._statements(statement, None, Repeat.ALWAYS, what)
         if len(found) != 1 or not isinstance(found[0], kind):
-            raise self._http.failures.nonsense(what, f"one {kind.__name__}", str(found).encode())
+            raise self._http.failures.nonsense(what, "the result of this statement", str(found).encode())
         return found[0]
 
     def _read(self, what: str, read: Callable[[Any], T], content: Any) -> T:

@@ -26,7 +26,7 @@ TOKENS = re.compile(r"\s*(`(?:[^`]|``)*`|\w+|[<>(),])")
 
 
 @dataclass(frozen=True, slots=True)
-class Column:
+class ResultColumn:
     """A column of a source or of an answer."""
 
     name: str
@@ -39,7 +39,7 @@ def type_of(text: str) -> KsqlType:
     return _Reader(text).only_type()
 
 
-def columns_of(text: str) -> tuple[Column, ...]:
+def columns_of(text: str) -> tuple[ResultColumn, ...]:
     """The columns of a text such as `` `a` STRING KEY, `b` BIGINT``."""
     return _Reader(text).only_columns()
 
@@ -74,12 +74,12 @@ class _Reader:
             raise self._bad()
         return found
 
-    def only_columns(self) -> tuple[Column, ...]:
-        found: list[Column] = []
+    def only_columns(self) -> tuple[ResultColumn, ...]:
+        found: list[ResultColumn] = []
         while self._at < len(self._tokens):
             if found:
                 self._take(",")
-            found.append(Column(self._name(), self._type(), self._taken("KEY")))
+            found.append(ResultColumn(self._name(), self._type(), self._taken("KEY")))
         return tuple(found)
 
     def _type(self) -> KsqlType:

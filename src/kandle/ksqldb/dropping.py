@@ -1,4 +1,9 @@
-"""Streams and tables are dropped after those that are made from them, and after the queries that use them have ended."""
+"""Dropping streams and tables of a ksqlDB: after those that are made from them, and after the queries that use them.
+
+events ---> prices ---> bars          drop(["prices", "bars"]):  TERMINATE the INSERT queries of both
+              ^                                                  DROP bars
+INSERT INTO prices ...                                           DROP prices
+"""
 
 from __future__ import annotations
 
@@ -10,44 +15,56 @@ from typing import Protocol
 
 from kandle.errors import KsqlError
 from kandle.ksql.types import source_name
-from kandle.ksqldb.results import Description, Query, Result, Source
+from kandle.ksqldb.results import ListedSource, Result, RunningQuery, SourceDescription
 
 
-class Ksql(Protocol):
-    """A server that carries out statements."""
+class StatementServer(Protocol):
+    """A server that executes statements; `KsqlClient` is one."""
 
     async def execute(self, statements: str, properties: Mapping[str, object] | None = None) -> Sequence[Result]:
-        """What each statement came to, once all are carried out."""
+        """Execute statements, and return the result of each once all are complete."""
 
-    async def streams(self) -> Sequence[Source]: ...
+    async def streams(self) -> Sequence[ListedSource]: ...
 
-    async def tables(self) -> Sequence[Source]: ...
+    async def tables(self) -> Sequence[ListedSource]: ...
 
-    async def queries(self) -> Sequence[Query]: ...
+    async def queries(self) -> Sequence[RunningQuery]: ...
 
-    async def describe(self, name: str) -> Description: ...
+    async def describe(self, name: str) -> SourceDescription: ...
 
     async def terminate(self, query: str) -> None: ...
 
 
-class Topics(Enum):
-    """What becomes of the topics."""
+class TopicHandling(Enum):
+    """Whether the topics of dropped streams and tables are deleted."""
 
     KEEP = "keep"
     DELETE = "delete"
 
 
 @dataclass(frozen=True, slots=True)
-class Dropping:
-    """Queries to end, and then statements to send, in this order."""
+class DropPlan:
+    """Queries to terminate, and then statements to execute, in this order."""
 
     queries: tuple[str, ...]
     statements: tuple[str, ...]
 
 
-async def drop(server: Ksql, names: Iterable[str], topics: Topics = Topics.KEEP) -> Dropping:
-    """Drop what there is of these streams and tables; KsqlError, and nothing done, if another one depends on them."""
-    plan = await dropping(server, names, topics)
+async def drop(server: StatementServer, names: Iterable[str], topics: TopicHandling = TopicHandling.KEEP) -> DropPlan:
+    """Drop streams and tables; names that do not exist are left out.
+
+    Args:
+        server: The server.
+        names: Names of streams and tables, in any order.
+        topics: Whether their topics are deleted.
+
+    Returns:
+        What was done.
+
+    Raises:
+        KsqlError: Another stream or table depends on them; nothing is done then.
+    """
+    plan = await plan_drop(server, names, topics)
     for query in plan.queries:
         await server.terminate(query)
     for statement in plan.statements:
@@ -55,44 +72,45 @@ async def drop(server: Ksql, names: Iterable[str], topics: Topics = Topics.KEEP)
     return plan
 
 
-async def dropping(server: Ksql, names: Iterable[str], topics: Topics = Topics.KEEP) -> Dropping:
-    """What dropping them takes."""
-    every = {source.name: source for source in (*await server.streams(), *await server.tables())}
-    found = {name: await server.describe(name) for name in dict.fromkeys(names) if name in every}
-    order = _order(found)
-    ended = dict.fromkeys(query.id for each in found.values() for query in (*each.readers, *each.writers) if _is_insert(query))
-    deleting = _deleting(order, every) if topics is Topics.DELETE else frozenset()
-    return Dropping(tuple(ended), tuple(_statement(every[name], name in deleting) for name in order))
+async def plan_drop(server: StatementServer, names: Iterable[str], topics: TopicHandling) -> DropPlan:
+    """Return what dropping streams and tables takes."""
+    listed = {source.name: source for source in (*await server.streams(), *await server.tables())}
+    descriptions = {name: await server.describe(name) for name in dict.fromkeys(names) if name in listed}
+    order = _order(descriptions)
+    queries = (query for source in descriptions.values() for query in (*source.readers, *source.writers))
+    inserts = dict.fromkeys(query.id for query in queries if _is_insert(query))
+    deleting = _deleting_topics(order, listed) if topics is TopicHandling.DELETE else frozenset()
+    return DropPlan(tuple(inserts), tuple(_statement(listed[name], name in deleting) for name in order))
 
 
-def _is_insert(query: Query) -> bool:
-    """Whether it is to be ended by itself; the query that a stream or table was made with ends with it."""
+def _is_insert(query: RunningQuery) -> bool:
+    """Return whether a query must be terminated; the query of CREATE .. AS SELECT ends with its stream or table."""
     return query.kind == "PERSISTENT" and query.text.lstrip()[:6].upper() == "INSERT"
 
 
-def _order(found: Mapping[str, Description]) -> list[str]:
-    after = {name: _dependents(each) for name, each in found.items()}
-    for name, others in after.items():
-        if foreign := sorted(others - found.keys()):
-            shown = ", ".join(foreign)
-            raise KsqlError(f"{name} cannot be dropped, since {shown} is made from it; drop that too: name it, or do it before")
-    return list(TopologicalSorter(after).static_order())
+def _order(descriptions: Mapping[str, SourceDescription]) -> list[str]:
+    """Return the names so that each follows all that depend on it."""
+    dependents = {name: _dependents(source) for name, source in descriptions.items()}
+    for name, others in dependents.items():
+        if foreign := sorted(others - descriptions.keys()):
+            raise KsqlError(f"{name} cannot be dropped, since {', '.join(foreign)} is made from it; drop that too, or first")
+    return list(TopologicalSorter(dependents).static_order())
 
 
-def _dependents(each: Description) -> set[str]:
-    made = {sink for query in each.readers if query.kind == "PERSISTENT" and not _is_insert(query) for sink in query.sinks}
-    return (made | set(each.constraints)) - {each.name}
+def _dependents(source: SourceDescription) -> set[str]:
+    readers = (query for query in source.readers if query.kind == "PERSISTENT" and not _is_insert(query))
+    return ({sink for query in readers for sink in query.sinks} | set(source.constraints)) - {source.name}
 
 
-def _deleting(order: Sequence[str], every: Mapping[str, Source]) -> frozenset[str]:
-    """Those that are dropped with their topic: of several with the same one the last."""
-    last = {every[name].topic: name for name in order}
-    for source in every.values():
+def _deleting_topics(order: Sequence[str], listed: Mapping[str, ListedSource]) -> frozenset[str]:
+    """Return the names that are dropped with their topic: of several with the same topic the last."""
+    last = {listed[name].topic: name for name in order}
+    for source in listed.values():
         if source.topic in last and source.name not in order:
             message = f"topic {source.topic} of {last[source.topic]} cannot be deleted, since {source.name} uses it as well"
             raise KsqlError(f"{message}; drop that too, or keep topics")
     return frozenset(last.values())
 
 
-def _statement(source: Source, is_deleting: bool) -> str:
+def _statement(source: ListedSource, is_deleting: bool) -> str:
     return f"DROP {source.kind} {source_name(source.name)}{' DELETE TOPIC' if is_deleting else ''};"

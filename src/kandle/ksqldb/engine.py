@@ -16,7 +16,7 @@ from kandle.ksqldb.intervals import Intervals
 from kandle.ksqldb.progress import Progress, QueryBarrier
 from kandle.ksqldb.provision import StatementLog, aggregated, provide
 from kandle.ksqldb.settings import KsqlSettings
-from kandle.ksqldb.watch import OnFailure, Watch, Watched
+from kandle.ksqldb.watch import OnFailure, QueryWatch, WatchedProgram
 from kandle.log.port import Log
 from kandle.plan.plan import Plan
 from kandle.plan.query_topics import QueryTopics, aggregated_topics, heartbeat_names
@@ -61,7 +61,7 @@ class KsqlQuery:
         if self.program.schedule is not None:
             self._schedule = ScheduleProvider(log, plan.query, clock)
             self._intervals = Intervals(log, plan.query, self.program.schedule)
-        self.watch = Watch(Watched(self.program, spec.properties, spec.on_failure), StatementLog(log), clock)
+        self.watch = QueryWatch(WatchedProgram(self.program, spec.properties, spec.on_failure), StatementLog(log), clock)
 
     def is_scheduled(self, *, refuses: bool) -> bool:
         """Have ksqlDB's sessions up to date; False if there are none yet, without which it would drop all events.
@@ -152,7 +152,9 @@ class KsqlRuntime:
                 found.append(aggregated_topics(query.plan, read, name, self._spec.retentions))
                 await query.watch.look(client, is_leader=False)
                 if query.watch.problem is not None:
-                    raise KsqlError(f"{query.watch.problem}; see what is wrong, then have it made anew: `kandle script --drop`")
+                    raise KsqlError(
+                        f"{query.watch.problem}; see what is wrong, then have it created again: `kandle script --drop`"
+                    )
         return found
 
     def _run(self) -> None:

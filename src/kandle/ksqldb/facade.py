@@ -8,9 +8,17 @@ from typing import Any, Generic, TypeVar
 from anyio import CancelScope
 
 from kandle.ksqldb.client import KsqlClient
-from kandle.ksqldb.dropping import Dropping, Topics, drop
+from kandle.ksqldb.dropping import DropPlan, TopicHandling, drop
 from kandle.ksqldb.inserts import RowSource
-from kandle.ksqldb.results import Description, Explanation, Health, Query, Result, ServerInfo, Source
+from kandle.ksqldb.results import (
+    ListedSource,
+    QueryDescription,
+    Result,
+    RunningQuery,
+    ServerHealth,
+    ServerInfo,
+    SourceDescription,
+)
 from kandle.ksqldb.rows import Rows
 from kandle.sets.blocking import awaited, blocking
 from kandle.sets.host import ContextHost
@@ -132,7 +140,7 @@ class Ksql:
     info = blocking(info_async)
 
     @awaited
-    async def health_async(self) -> Health:
+    async def health_async(self) -> ServerHealth:
         """Ask whether the server and its parts are healthy.
 
         Returns:
@@ -143,7 +151,7 @@ class Ksql:
     health = blocking(health_async)
 
     @awaited
-    async def streams_async(self) -> Sequence[Source]:
+    async def streams_async(self) -> Sequence[ListedSource]:
         """List the streams.
 
         Returns:
@@ -154,7 +162,7 @@ class Ksql:
     streams = blocking(streams_async)
 
     @awaited
-    async def tables_async(self) -> Sequence[Source]:
+    async def tables_async(self) -> Sequence[ListedSource]:
         """List the tables.
 
         Returns:
@@ -165,7 +173,7 @@ class Ksql:
     tables = blocking(tables_async)
 
     @awaited
-    async def queries_async(self) -> Sequence[Query]:
+    async def queries_async(self) -> Sequence[RunningQuery]:
         """List the running queries.
 
         Returns:
@@ -176,7 +184,7 @@ class Ksql:
     queries = blocking(queries_async)
 
     @awaited
-    async def describe_async(self, name: str) -> Description:
+    async def describe_async(self, name: str) -> SourceDescription:
         """Describe a stream or table in detail.
 
         Args:
@@ -193,7 +201,7 @@ class Ksql:
     describe = blocking(describe_async)
 
     @awaited
-    async def explain_async(self, query: str) -> Explanation:
+    async def explain_async(self, query: str) -> QueryDescription:
         """Describe a query in detail.
 
         Args:
@@ -218,7 +226,7 @@ class Ksql:
     terminate = blocking(terminate_async)
 
     @awaited
-    async def drop_async(self, names: Iterable[str], topics: Topics = Topics.KEEP) -> Dropping:
+    async def drop_async(self, names: Iterable[str], topics: TopicHandling = TopicHandling.KEEP) -> DropPlan:
         """Drop streams and tables after all that is made from them.
 
         Args:

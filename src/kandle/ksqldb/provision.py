@@ -12,8 +12,8 @@ from kandle.errors import KsqlError, KsqlUnavailableError
 from kandle.ksql.program import LiveTable, Program
 from kandle.ksql.statements import Create, CreateAs
 from kandle.ksql.types import KsqlType, column_type
-from kandle.ksqldb.dropping import Ksql
-from kandle.ksqldb.results import Description
+from kandle.ksqldb.dropping import StatementServer
+from kandle.ksqldb.results import SourceDescription
 from kandle.log.port import Log, TopicPartition
 from kandle.log.records import Records, Write
 from kandle.model.types import INTEGER, MAX_PRECISION, SIMPLE_TYPES, UUID, DataType, DecimalType
@@ -28,7 +28,7 @@ LEFT_OUT = ("(", ")", "AS", "INNER", "OUTER", ";")
 """What ksqlDB adds to a query, or takes away, when it writes down how it has understood it."""
 
 
-def differences(statement: Creating, found: Description) -> list[str]:
+def differences(statement: Creating, found: SourceDescription) -> list[str]:
     """In words, how a stream or table that is there differs from what the statement would create; nothing if it does not."""
     if found.kind != statement.kind.upper():
         return [f"it is a {found.kind.lower()}, not a {statement.kind}"]
@@ -36,7 +36,7 @@ def differences(statement: Creating, found: Description) -> list[str]:
     return [*_topic(statement, found), *_columns(statement, found), *declared, *_window(statement, found)]
 
 
-def _topic(statement: Creating, found: Description) -> Iterator[str]:
+def _topic(statement: Creating, found: SourceDescription) -> Iterator[str]:
     there = {
         "KAFKA_TOPIC": found.topic,
         "KEY_FORMAT": found.key_format,
@@ -49,7 +49,7 @@ def _topic(statement: Creating, found: Description) -> Iterator[str]:
             yield f"{name} is {has}, not {wanted}"
 
 
-def _columns(statement: Creating, found: Description) -> Iterator[str]:
+def _columns(statement: Creating, found: SourceDescription) -> Iterator[str]:
     there = {column.name: column for column in found.columns}
     wanted = _wanted(statement)
     for name, kind in wanted.items():
@@ -62,7 +62,7 @@ def _columns(statement: Creating, found: Description) -> Iterator[str]:
             yield f"column {name} is not declared"
 
 
-def _declared(statement: Create, found: Description) -> Iterator[str]:
+def _declared(statement: Create, found: SourceDescription) -> Iterator[str]:
     """What decides how records are read: the key, and the time."""
     wanted = [column.name for column in statement.columns if column.role.endswith("KEY")]
     there = [column.name for column in found.columns if column.is_key]
@@ -80,7 +80,7 @@ def _wanted(statement: Creating) -> dict[str, str | None]:
     return {item.name: None for item in statement.select.items}
 
 
-def _window(statement: Creating, found: Description) -> Iterator[str]:
+def _window(statement: Creating, found: SourceDescription) -> Iterator[str]:
     window = statement.select.window if isinstance(statement, CreateAs) else None
     wanted = None if window is None else window.split(" ", 1)[0]
     if (found.window or None) != wanted:
@@ -88,8 +88,9 @@ def _window(statement: Creating, found: Description) -> Iterator[str]:
 
 
 def is_same_query(one: str, other: str) -> bool:
-    """Whether two CREATE .. AS SELECT have the same query, one of them perhaps as ksqlDB writes it: names with their sources,
-    parentheses around everything, no AS.
+    """Return whether two CREATE .. AS SELECT have the same query.
+
+    One of them may be as ksqlDB writes it: names with their sources, parentheses around everything, no AS.
     """
     return _words(one) == _words(other)
 
@@ -106,7 +107,7 @@ def _words(statement: str) -> list[str]:
 _TYPES: dict[str, DataType] = {kind.ksql: kind for kind in SIMPLE_TYPES if kind != UUID} | {"INTEGER": INTEGER}
 
 
-def aggregated(query: QueryModel, table: LiveTable, found: Description) -> AggregatedTable:
+def aggregated(query: QueryModel, table: LiveTable, found: SourceDescription) -> AggregatedTable:
     """What tasks read of the table; KsqlError names a column that is missing or of another type."""
     types = {column.name: column.type for column in found.columns}
     fields = {each.name: each.type for each in query.target.fields}
@@ -181,7 +182,7 @@ def creating(programs: Iterable[Program]) -> list[Creating]:
 
 
 async def provide(
-    server: Ksql, statement_log: StatementLog, programs: Sequence[Program], properties: Mapping[str, object]
+    server: StatementServer, statement_log: StatementLog, programs: Sequence[Program], properties: Mapping[str, object]
 ) -> list[str]:
     """Create what is missing, and give the names of it; KsqlError, and nothing created, if something that is there differs."""
     statements = creating(programs)
@@ -199,7 +200,7 @@ async def provide(
     return [statement.creates.name for statement in missing]
 
 
-async def _create(server: Ksql, missing: Sequence[Creating], properties: Mapping[str, object]) -> None:
+async def _create(server: StatementServer, missing: Sequence[Creating], properties: Mapping[str, object]) -> None:
     """All in one request: the server looks at each of them before it carries out any."""
     try:
         await server.execute("\n".join(statement.text for statement in missing), properties)
@@ -213,11 +214,11 @@ async def _create(server: Ksql, missing: Sequence[Creating], properties: Mapping
         raise KsqlError(f"{error.message}; {so_far}\n{error.statement or ''}".rstrip(), error.code, error.statement) from error
 
 
-async def _names(server: Ksql) -> set[str]:
+async def _names(server: StatementServer) -> set[str]:
     return {source.name for source in (*await server.streams(), *await server.tables())}
 
 
-async def _check(server: Ksql, statement: Creating, known: str | None) -> None:
+async def _check(server: StatementServer, statement: Creating, known: str | None) -> None:
     """KsqlError if what is there is not what the statement would create."""
     name = statement.creates.name
     found = differences(statement, await server.describe(name))
@@ -226,7 +227,7 @@ async def _check(server: Ksql, statement: Creating, known: str | None) -> None:
     if found:
         raise KsqlError(
             f"{statement.kind} {name} of ksqlDB is not as declared: {'; '.join(found)}. ksqlDB cannot change it: drop it and "
-            "what is made from it (`kandle script --drop`), and it is made anew from the oldest events that are kept",
+            "what is made from it (`kandle script --drop`), and it is created again from the oldest events that are kept",
             statement=statement.text,
         )
 

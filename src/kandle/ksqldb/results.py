@@ -1,4 +1,7 @@
-"""What the server says of itself, its sources and its queries, and what statements come to."""
+"""Answers of a ksqlDB server as objects: about itself, its streams and tables, its queries, and the result of each statement.
+
+Each kind of answer has a class, and a function that reads it; `RESULTS` names that function by the `@type` of the answer.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from kandle.errors import KsqlError
-from kandle.ksqldb.columns import Column, type_in
+from kandle.ksqldb.columns import ResultColumn, type_in
 
 SourceKind = Literal["STREAM", "TABLE"]
 
@@ -16,13 +19,13 @@ SUCCESS, ERROR, TERMINATED = "SUCCESS", "ERROR", "TERMINATED"
 FINISHED = (SUCCESS, ERROR, TERMINATED)
 
 
-PROVEN = (7, 4)
-"""The release on which the statements of kandle were proven."""
+TESTED = (7, 4)
+"""The release with which the statements of kandle were tested."""
 
 
 @dataclass(frozen=True, slots=True)
 class ServerInfo:
-    """Who the server is; `service_id` is a part of the names of its topics and consumer groups."""
+    """Identity of a server; `service_id` is a part of the names of its topics and consumer groups."""
 
     version: str
     service_id: str
@@ -31,24 +34,24 @@ class ServerInfo:
 
     @property
     def release(self) -> tuple[int, ...]:
-        """The numbers of the version; KsqlError if it does not begin with any."""
-        found = re.match(r"v?(\d+(?:\.\d+)*)", self.version)
-        if found is None:
-            raise KsqlError(f"ksqlDB says that its version is {self.version!r}, which is none; check what stands under the url")
-        return tuple(map(int, found[1].split(".")))
+        """The numbers of the version; KsqlError if it does not begin with one."""
+        match = re.match(r"v?(\d+(?:\.\d+)*)", self.version)
+        if match is None:
+            raise KsqlError(f"the server reports the version {self.version!r}, which is no version of ksqlDB; check ksqldb.url")
+        return tuple(map(int, match[1].split(".")))
 
     @property
     def doubt(self) -> str | None:
-        """What is to be said of another release than that on which kandle's statements were proven."""
-        if self.release[: len(PROVEN)] == PROVEN:
+        """A warning if kandle was not tested with the server's release, else None."""
+        if self.release[: len(TESTED)] == TESTED:
             return None
-        proven = ".".join(map(str, PROVEN))
-        return f"ksqlDB is of version {self.version}; kandle was proven on {proven}: compare some finals with `kandle backfill`"
+        tested = ".".join(map(str, TESTED))
+        return f"ksqlDB has version {self.version}, kandle was tested with {tested}; compare some finals with `kandle backfill`"
 
 
 @dataclass(frozen=True, slots=True)
-class Health:
-    """Whether the server is well, and which of its parts are."""
+class ServerHealth:
+    """Whether a server and each of its parts are healthy."""
 
     is_healthy: bool
     state: str
@@ -56,8 +59,8 @@ class Health:
 
 
 @dataclass(frozen=True, slots=True)
-class Host:
-    """One server of a cluster; `updated` is when it was last heard of, in milliseconds since the epoch."""
+class ServerHost:
+    """One server of a cluster; `updated` is when it last sent its status, in milliseconds since the epoch."""
 
     name: str
     is_alive: bool
@@ -66,7 +69,7 @@ class Host:
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """A statement that changes something: whether it was carried out, and the query that it started."""
+    """Result of a statement that changes something: its status, and the query that it has started."""
 
     statement: str
     id: str
@@ -78,15 +81,15 @@ class Command:
 
 @dataclass(frozen=True, slots=True)
 class Notice:
-    """A statement that changed nothing, and why."""
+    """Result of a statement that has changed nothing, with the reason."""
 
     statement: str
     message: str
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
-    """A stream or table."""
+class ListedSource:
+    """A stream or table as SHOW STREAMS and SHOW TABLES list it."""
 
     name: str
     kind: SourceKind
@@ -97,16 +100,16 @@ class Source:
 
 
 @dataclass(frozen=True, slots=True)
-class Sources:
-    """The answer to SHOW STREAMS or SHOW TABLES."""
+class SourceList:
+    """Result of SHOW STREAMS or SHOW TABLES."""
 
     statement: str
-    found: tuple[Source, ...]
+    sources: tuple[ListedSource, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Query:
-    """A query that runs; `counts` says how many servers have it in which state."""
+class RunningQuery:
+    """A query that a server runs; `counts` is the number of servers by the state that the query has there."""
 
     id: str
     text: str
@@ -118,20 +121,20 @@ class Query:
 
 
 @dataclass(frozen=True, slots=True)
-class Queries:
-    """The answer to SHOW QUERIES."""
+class QueryList:
+    """Result of SHOW QUERIES."""
 
     statement: str
-    found: tuple[Query, ...]
+    queries: tuple[RunningQuery, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Description:
-    """A stream or table in detail; `constraints` are the sources that are made from it."""
+class SourceDescription:
+    """A stream or table in detail; `constraints` are the streams and tables that are made from it."""
 
     name: str
     kind: SourceKind
-    columns: tuple[Column, ...]
+    columns: tuple[ResultColumn, ...]
     topic: str
     key_format: str
     value_format: str
@@ -140,18 +143,18 @@ class Description:
     partitions: int
     replication: int
     statement: str
-    readers: tuple[Query, ...]
-    writers: tuple[Query, ...]
+    readers: tuple[RunningQuery, ...]
+    writers: tuple[RunningQuery, ...]
     constraints: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Explanation:
-    """A query in detail; `group` is the consumer group that reads its sources, `problems` what has gone wrong in it."""
+class QueryDescription:
+    """A query in detail; `group` is the consumer group that reads its sources, `problems` are its errors."""
 
     id: str
     text: str
-    columns: tuple[Column, ...]
+    columns: tuple[ResultColumn, ...]
     sources: tuple[str, ...]
     sinks: tuple[str, ...]
     topology: str
@@ -164,54 +167,57 @@ class Explanation:
 
 
 @dataclass(frozen=True, slots=True)
-class Other:
-    """An answer of a kind that has no class of its own, as it came."""
+class UnknownResult:
+    """A result of another kind, as it was received."""
 
     statement: str
     kind: str
     content: Mapping[str, Any] = field(repr=False)
 
 
-Result = Command | Notice | Sources | Queries | Description | Explanation | Other
+Result = Command | Notice | SourceList | QueryList | SourceDescription | QueryDescription | UnknownResult
 
 
 Json = Mapping[str, Any]
 
 LACKING = (KeyError, TypeError, ValueError, AttributeError)
-"""What the readers raise for an answer that lacks something."""
+"""What the functions of this module raise for an answer that lacks something."""
 
 
 def result(entity: Json) -> Result:
-    """What one statement came to."""
+    """Return the result of one statement."""
     kind = str(entity["@type"])
     read = RESULTS.get(kind)
-    return Other(str(entity.get("statementText", "")), kind, entity) if read is None else read(entity)
+    return UnknownResult(str(entity.get("statementText", "")), kind, entity) if read is None else read(entity)
 
 
 def server_info(content: Json) -> ServerInfo:
-    found = content["KsqlServerInfo"]
+    """Return the answer of `/info`."""
+    info = content["KsqlServerInfo"]
     return ServerInfo(
-        str(found["version"]), str(found["ksqlServiceId"]), str(found["kafkaClusterId"]), str(found.get("serverStatus", ""))
+        str(info["version"]), str(info["ksqlServiceId"]), str(info["kafkaClusterId"]), str(info.get("serverStatus", ""))
     )
 
 
-def health(content: Json) -> Health:
+def health(content: Json) -> ServerHealth:
+    """Return the answer of `/healthcheck`."""
     parts = {str(name): bool(part["isHealthy"]) for name, part in content.get("details", {}).items()}
-    return Health(bool(content["isHealthy"]), str(content.get("serverState", "")), parts)
+    return ServerHealth(bool(content["isHealthy"]), str(content.get("serverState", "")), parts)
 
 
-def hosts(content: Json) -> tuple[Host, ...]:
-    found = content["clusterStatus"].items()
-    return tuple(Host(str(name), bool(host["hostAlive"]), int(host["lastStatusUpdateMs"])) for name, host in found)
+def hosts(content: Json) -> tuple[ServerHost, ...]:
+    """Return the answer of `/clusterStatus`."""
+    statuses = content["clusterStatus"].items()
+    return tuple(ServerHost(str(name), bool(host["hostAlive"]), int(host["lastStatusUpdateMs"])) for name, host in statuses)
 
 
 def command_status(command: Command, status: Json) -> Command:
-    """The command with a status that was asked for later."""
+    """Return a command with a status that was asked for later."""
     return replace(command, status=str(status["status"]), message=str(status["message"]), query_id=status.get("queryId"))
 
 
 def _command(entity: Json) -> Command:
-    warnings = tuple(str(each.get("message", each)) for each in entity.get("warnings", ()))
+    warnings = tuple(str(warning.get("message", warning)) for warning in entity.get("warnings", ()))
     begun = Command(str(entity["statementText"]), str(entity["commandId"]), "", "", None, warnings)
     return command_status(begun, entity["commandStatus"])
 
@@ -220,80 +226,80 @@ def _notice(entity: Json) -> Notice:
     return Notice(str(entity["statementText"]), str(entity["message"]))
 
 
-def _sources(kind: SourceKind, member: str) -> Callable[[Json], Sources]:
-    def read(entity: Json) -> Sources:
-        return Sources(str(entity["statementText"]), tuple(_source(kind, each) for each in entity[member]))
+def _sources(kind: SourceKind, member: str) -> Callable[[Json], SourceList]:
+    def read(entity: Json) -> SourceList:
+        return SourceList(str(entity["statementText"]), tuple(_source(kind, source) for source in entity[member]))
 
     return read
 
 
-def _source(kind: SourceKind, found: Json) -> Source:
-    return Source(
-        str(found["name"]),
+def _source(kind: SourceKind, content: Json) -> ListedSource:
+    return ListedSource(
+        str(content["name"]),
         kind,
-        str(found["topic"]),
-        str(found["keyFormat"]),
-        str(found["valueFormat"]),
-        bool(found.get("isWindowed")),
+        str(content["topic"]),
+        str(content["keyFormat"]),
+        str(content["valueFormat"]),
+        bool(content.get("isWindowed")),
     )
 
 
-def _queries(entity: Json) -> Queries:
-    return Queries(str(entity["statementText"]), tuple(map(_query, entity["queries"])))
+def _queries(entity: Json) -> QueryList:
+    return QueryList(str(entity["statementText"]), tuple(map(_query, entity["queries"])))
 
 
-def _query(found: Json) -> Query:
-    return Query(
-        str(found["id"]),
-        str(found["queryString"]),
-        tuple(map(str, found["sinks"])),
-        tuple(map(str, found["sinkKafkaTopics"])),
-        str(found["queryType"]),
-        str(found["state"]),
-        dict(found["statusCount"]),
+def _query(content: Json) -> RunningQuery:
+    return RunningQuery(
+        str(content["id"]),
+        str(content["queryString"]),
+        tuple(map(str, content["sinks"])),
+        tuple(map(str, content["sinkKafkaTopics"])),
+        str(content["queryType"]),
+        str(content["state"]),
+        dict(content["statusCount"]),
     )
 
 
-def _columns(fields: list[Json]) -> tuple[Column, ...]:
+def _columns(fields: list[Json]) -> tuple[ResultColumn, ...]:
     # The keys of tables and streams are marked in the same way.
-    return tuple(Column(str(each["name"]), type_in(each["schema"]), each.get("type") == "KEY") for each in fields)
+    return tuple(ResultColumn(str(field["name"]), type_in(field["schema"]), field.get("type") == "KEY") for field in fields)
 
 
-def _description(entity: Json) -> Description:
-    found = entity["sourceDescription"]
-    return Description(
-        str(found["name"]),
-        found["type"],
-        _columns(found["fields"]),
-        str(found["topic"]),
-        str(found["keyFormat"]),
-        str(found["valueFormat"]),
-        found["windowType"],
-        str(found["timestamp"]),
-        int(found["partitions"]),
-        int(found["replication"]),
-        str(found["statement"]),
-        tuple(map(_query, found["readQueries"])),
-        tuple(map(_query, found["writeQueries"])),
-        tuple(map(str, found.get("sourceConstraints", ()))),
+def _description(entity: Json) -> SourceDescription:
+    content = entity["sourceDescription"]
+    return SourceDescription(
+        str(content["name"]),
+        content["type"],
+        _columns(content["fields"]),
+        str(content["topic"]),
+        str(content["keyFormat"]),
+        str(content["valueFormat"]),
+        content["windowType"],
+        str(content["timestamp"]),
+        int(content["partitions"]),
+        int(content["replication"]),
+        str(content["statement"]),
+        tuple(map(_query, content["readQueries"])),
+        tuple(map(_query, content["writeQueries"])),
+        tuple(map(str, content.get("sourceConstraints", ()))),
     )
 
 
-def _explanation(entity: Json) -> Explanation:
-    found = entity["queryDescription"]
-    return Explanation(
-        str(found["id"]),
-        str(found["statementText"]),
-        _columns(found["fields"]),
-        tuple(map(str, found["sources"])),
-        tuple(map(str, found["sinks"])),
-        str(found["topology"]),
-        str(found["executionPlan"]),
-        dict(found["overriddenProperties"]),
-        str(found.get("queryType", "")),
-        found.get("state"),
-        found.get("consumerGroupId"),
-        tuple(str(each.get("errorMessage", each)) for each in found.get("queryErrors", ())),
+def _explanation(entity: Json) -> QueryDescription:
+    content = entity["queryDescription"]
+    return QueryDescription(
+        str(content["id"]),
+        str(content["statementText"]),
+        _columns(content["fields"]),
+        tuple(map(str, content["sources"])),
+        tuple(map(str, content["sinks"])),
+        str(content["topology"]),
+        str(content["executionPlan"]),
+        dict(content["overriddenProperties"]),
+        str(content.get("queryType", "")),
+        content.get("state"),
+        content.get("consumerGroupId"),
+        tuple(str(error.get("errorMessage", error)) for error in content.get("queryErrors", ())),
     )
 
 

@@ -14,7 +14,7 @@ from anyio import CancelScope
 
 from kandle.errors import DataError, KsqlUnavailableError
 from kandle.ksql.types import BIGINT, INTEGER, KsqlType, column_type
-from kandle.ksqldb.columns import Column, columns_of, type_of, value_of
+from kandle.ksqldb.columns import ResultColumn, columns_of, type_of, value_of
 from kandle.ksqldb.http import OK, Documents, Http, Repeat, Stream, documents
 from kandle.ksqldb.results import LACKING
 from kandle.model.entity import MISSING, EntityModel, FieldModel, entity_model
@@ -27,7 +27,7 @@ WINDOW_BOUNDS = ("WINDOWSTART", "WINDOWEND")
 """Columns that `SELECT *` adds to those of a windowed table; no column that is declared can have these names."""
 
 
-def row_reader(entity: type | None, columns: Sequence[Column]) -> RowReader:
+def row_reader(entity: type | None, columns: Sequence[ResultColumn]) -> RowReader:
     """What makes objects, or dicts where there is no entity; DataError names columns and fields that do not fit."""
     if entity is None:
         names = [column.name for column in columns]
@@ -37,7 +37,7 @@ def row_reader(entity: type | None, columns: Sequence[Column]) -> RowReader:
     return _object_reader(entity_model(entity), columns)
 
 
-def _object_reader(entity: EntityModel, columns: Sequence[Column]) -> RowReader:
+def _object_reader(entity: EntityModel, columns: Sequence[ResultColumn]) -> RowReader:
     fields = _fields(entity, columns)
     plan = mapping(entity)
 
@@ -54,13 +54,13 @@ def _object_reader(entity: EntityModel, columns: Sequence[Column]) -> RowReader:
     return read
 
 
-def _values(columns: Sequence[Column], row: Sequence[Any]) -> list[Any]:
+def _values(columns: Sequence[ResultColumn], row: Sequence[Any]) -> list[Any]:
     if len(row) != len(columns):
         raise DataError(f"the row has {len(row)} values, but {len(columns)} columns were announced")
     return [_value(column, found) for column, found in zip(columns, row, strict=True)]
 
 
-def _value(column: Column, found: Any) -> Any:
+def _value(column: ResultColumn, found: Any) -> Any:
     try:
         return value_of(column.type, found)
     except (ValueError, OverflowError) as error:
@@ -76,7 +76,7 @@ def _restored(found: FieldModel, value: Any) -> Any:
         raise DataError(f"{found.name} = {value!r} is no UUID") from error
 
 
-def _fields(entity: EntityModel, columns: Sequence[Column]) -> list[FieldModel | None]:
+def _fields(entity: EntityModel, columns: Sequence[ResultColumn]) -> list[FieldModel | None]:
     """The field of each column; None for bounds of windows that the entity has no fields for."""
     found = [_field(entity, column, columns) for column in columns]
     taken = [field.name for field in found if field is not None]
@@ -90,7 +90,7 @@ def _fields(entity: EntityModel, columns: Sequence[Column]) -> list[FieldModel |
     return found
 
 
-def _field(entity: EntityModel, column: Column, columns: Sequence[Column]) -> FieldModel | None:
+def _field(entity: EntityModel, column: ResultColumn, columns: Sequence[ResultColumn]) -> FieldModel | None:
     field = _named(entity, column.name, {each.name for each in columns})
     if field is None:
         if column.name in WINDOW_BOUNDS:
@@ -146,11 +146,11 @@ class QueryRequest:
 
 
 @dataclass(frozen=True, slots=True)
-class Header:
+class QueryHeader:
     """What comes before the rows."""
 
     query_id: str | None
-    columns: tuple[Column, ...]
+    columns: tuple[ResultColumn, ...]
 
 
 class Rows(AsyncIterator[T], Generic[T]):
@@ -163,18 +163,18 @@ class Rows(AsyncIterator[T], Generic[T]):
         self._http, self._request, self._closed = http, request, closed
         self._stream: Stream | None = None
         self._documents: Documents | None = None
-        self._header: Header | None = None
+        self._header: QueryHeader | None = None
         self._read: RowReader | None = None
         self._waiting: deque[list[Any]] = deque()
         self._count = 0
         self._is_over = self._is_closed = self._is_reading = False
 
     @property
-    def header(self) -> Header | None:
+    def header(self) -> QueryHeader | None:
         """Columns and number of the query, once it has begun."""
         return self._header
 
-    async def begin(self) -> Header:
+    async def begin(self) -> QueryHeader:
         """Send the query and wait for its columns; DataError if the entity has no fields for them."""
         if self._header is None:
             repeat = Repeat.UNSENT if self._request.is_push else Repeat.ALWAYS
@@ -186,7 +186,7 @@ class Rows(AsyncIterator[T], Generic[T]):
                 raise
         return self._header
 
-    async def _begun(self) -> Header:
+    async def _begun(self) -> QueryHeader:
         """One attempt; what came of an earlier one is gone."""
         await self._let_go()
         self._documents, self._is_over = None, False
@@ -203,12 +203,12 @@ class Rows(AsyncIterator[T], Generic[T]):
         self._take(found[1:])
         return self._header_in(found[0])
 
-    def _header_in(self, found: Mapping[str, Any]) -> Header:
+    def _header_in(self, found: Mapping[str, Any]) -> QueryHeader:
         try:
             if "header" in found:
-                return Header(found["header"].get("queryId"), columns_of(found["header"]["schema"]))
+                return QueryHeader(found["header"].get("queryId"), columns_of(found["header"]["schema"]))
             pairs = zip(found["columnNames"], found["columnTypes"], strict=True)
-            return Header(found.get("queryId"), tuple(Column(str(name), type_of(kind)) for name, kind in pairs))
+            return QueryHeader(found.get("queryId"), tuple(ResultColumn(str(name), type_of(kind)) for name, kind in pairs))
         except LACKING as error:
             raise self._http.failures.nonsense(self._request.what, "a line with the columns", str(found).encode()) from error
 

@@ -203,7 +203,7 @@ def test_a_query_that_fails_is_made_anew_and_finals_stay_right(cluster: Cluster,
             assert context.health().queries[0].counters.recreated == 1
         same(ours, found.expected())
     assert f"query {before}, which fills {name}, is in state ERROR: Numeric field overflow" in caplog.text
-    assert "are dropped and made anew" in caplog.text
+    assert "are dropped and created again" in caplog.text
 
 
 def test_a_query_that_fails_ends_the_worker_where_that_is_asked_for(cluster: Cluster) -> None:
@@ -278,7 +278,7 @@ def test_a_server_of_no_known_version_is_named_before_anything_is_made(
         assert not [each for each in server.asked if each.startswith("CREATE")]
         server.version = "8.0.1"
         with found.opened():
-            assert "ksqlDB is of version 8.0.1; kandle was proven on 7.4" in caplog.text
+            assert "ksqlDB has version 8.0.1, kandle was tested with 7.4" in caplog.text
 
 
 def test_a_topic_of_other_columns_is_named_before_anything_is_made(cluster: Cluster) -> None:
