@@ -76,7 +76,7 @@ def test_a_statement_that_takes_too_long_is_given_up() -> None:
 )
 def test_a_statement_that_may_have_arrived_is_never_sent_twice(reply: Reply | None) -> None:
     async def story(client: KsqlClient, served: Served) -> list[str]:
-        with pytest.raises(KsqlUnavailableError, match="may be carried out or not, and is not sent again") as caught:
+        with pytest.raises(KsqlUnavailableError, match="may have been executed, so it is not sent again") as caught:
             await client.execute("INSERT INTO `a` VALUES (1);")
         assert caught.value.statement == "INSERT INTO `a` VALUES (1);"
         return served.paths

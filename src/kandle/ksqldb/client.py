@@ -46,9 +46,13 @@ SHOWN = 200
 
 
 class KsqlClient:
-    """One ksqlDB, while it is open by `async with`.
+    """A client of one ksqlDB, to be opened by `async with`.
 
-    Everything that goes wrong at the server is a KsqlError, and a KsqlUnavailableError if it may go well later.
+    Errors of the server are `KsqlError`, and `KsqlUnavailableError` if the same request may succeed later.
+
+    Args:
+        settings: Where the server is, and how it is reached.
+        clock: For pauses and time limits; the system's clock by default.
     """
 
     def __init__(self, settings: KsqlSettings, clock: Clock | None = None) -> None:
@@ -77,50 +81,60 @@ class KsqlClient:
         return self._opened
 
     async def info(self) -> ServerInfo:
-        """Version and names of the server."""
+        """Return version and names of the server."""
         return await self._get("/info", "information about the server", answers.server_info)
 
     async def cluster(self) -> tuple[ServerHost, ...]:
-        """The servers of the cluster."""
+        """Return the servers of the cluster."""
         return await self._get("/clusterStatus", "status of the cluster", answers.hosts)
 
     async def health(self) -> ServerHealth:
-        """Whether the server and its parts are well; no error if they are not."""
-        path, what = "/healthcheck", "health"
+        """Return whether the server and its parts are healthy; it is no error if they are not."""
+        path, label = "/healthcheck", "health"
 
         async def once() -> ServerHealth:
-            answer = await self._http.ask("GET", path, None, what)
+            answer = await self._http.ask("GET", path, None, label)
             content = self._http.failures.content(answer.body)
-            # A server that is not well says so under another status.
+            # A server that is not healthy answers with another status.
             if answer.status == OK or (isinstance(content, dict) and "isHealthy" in content):
-                return self._read(what, answers.health, content)
-            raise self._http.failures.refusal(what, answer.status, answer.body)
+                return self._read(label, answers.health, content)
+            raise self._http.failures.refusal(label, answer.status, answer.body)
 
         return await self._http.repeated(once, Repeat.ALWAYS)
 
     async def execute(self, statements: str, properties: Properties | None = None) -> tuple[Result, ...]:
-        """Have statements carried out, and wait until they are; what each came to, INSERT VALUES and SET nothing.
+        """Execute statements, and wait until they are complete.
 
-        The server checks all of them first: if one is bad, none is carried out. They are not sent again when it is unsure whether
-        they have arrived.
+        The server checks all of them first: if one is wrong, none is executed. They are not sent again when it is uncertain
+        whether they have arrived.
+
+        Args:
+            statements: One or more statements, each with its semicolon.
+            properties: Properties of the queries that they start.
+
+        Returns:
+            The result of each statement; INSERT VALUES and SET have none.
+
+        Raises:
+            KsqlError: The server refuses a statement.
         """
-        what = f"statement {_shown(statements)}"
+        label = f"statement {_shown(statements)}"
         try:
-            found = await self._statements(statements, properties, Repeat.UNSENT, what)
+            results = await self._statements(statements, properties, Repeat.UNSENT, label)
         except KsqlUnavailableError as error:
             if was_never_sent(error):
                 raise
-            message = f"{error.message}; it may be carried out or not, and is not sent again: look before you do"
+            message = f"{error.message}; it may have been executed, so it is not sent again: check that before you send it"
             raise KsqlUnavailableError(message, error.code, error.statement or statements) from error
-        return tuple([await self._finished(each) if isinstance(each, Command) else each for each in found])
+        return tuple([await self._finished(result) if isinstance(result, Command) else result for result in results])
 
-    async def _statements(self, statements: str, properties: Properties | None, repeat: Repeat, what: str) -> tuple[Result, ...]:
+    async def _statements(self, statements: str, properties: Properties | None, repeat: Repeat, label: str) -> tuple[Result, ...]:
         content = {"ksql": statements, "streamsProperties": self._properties(properties)}
-        found = await self._http.json("POST", STATEMENTS, content, what, repeat)
-        return self._read(what, lambda entities: tuple(map(answers.result, entities)), found)
+        answer = await self._http.json("POST", STATEMENTS, content, label, repeat)
+        return self._read(label, lambda entities: tuple(map(answers.result, entities)), answer)
 
     async def _finished(self, command: Command) -> Command:
-        """The command once it is carried out; KsqlError if that fails or takes too long."""
+        """Return a command once it is complete; KsqlError if it fails or takes too long."""
         deadline = self._clock.steady() + parse_duration(self._settings.patience)
         pause = FIRST_LOOK
         while command.status not in FINISHED:
@@ -136,37 +150,37 @@ class KsqlClient:
         return command
 
     async def status(self, command: str) -> Command:
-        """The status of a command, such as ``stream/`ticks`/create``."""
+        """Return the status of a command, such as ``stream/`ticks`/create``."""
         return await self._status(Command("", command, "", ""))
 
     async def _status(self, command: Command) -> Command:
         path = f"/status/{quote(command.id, safe='/')}"
-        return await self._get(path, f"status of {command.id}", lambda found: answers.command_status(command, found))
+        return await self._get(path, f"status of {command.id}", lambda status: answers.command_status(command, status))
 
     async def streams(self) -> tuple[ListedSource, ...]:
-        """All streams."""
+        """Return all streams."""
         return (await self._only("SHOW STREAMS;", SourceList)).sources
 
     async def tables(self) -> tuple[ListedSource, ...]:
-        """All tables."""
+        """Return all tables."""
         return (await self._only("SHOW TABLES;", SourceList)).sources
 
     async def queries(self) -> tuple[RunningQuery, ...]:
-        """All queries that run."""
+        """Return all queries that run."""
         return (await self._only("SHOW QUERIES;", QueryList)).queries
 
     async def describe(self, name: str) -> SourceDescription:
-        """A stream or table in detail."""
+        """Return a stream or table in detail."""
         return await self._only(f"DESCRIBE {source_name(name)} EXTENDED;", SourceDescription)
 
     async def explain(self, query: str) -> QueryDescription:
-        """A query in detail, by its id or its text."""
+        """Return a query in detail, by its id or its text."""
         return await self._only(f"EXPLAIN {query.rstrip().removesuffix(';')};", QueryDescription)
 
     async def terminate(self, query: str) -> None:
-        """End a persistent query."""
+        """Terminate a persistent query."""
         if not re.fullmatch(r"[\w-]+", query):
-            raise KsqlError(f"{query!r} is no id of a query; ids are those that queries() gives")
+            raise KsqlError(f"{query!r} is no id of a query; queries() returns the queries with their ids")
         await self.execute(f"TERMINATE {query};")
 
     @overload
@@ -176,7 +190,7 @@ class KsqlClient:
     def pull(self, entity: None, sql: str, properties: Properties | None = None) -> Rows[dict[str, Any]]: ...
 
     def pull(self, entity: type | None, sql: str, properties: Properties | None = None) -> Rows[Any]:
-        """The rows that there are, as objects of an entity or as dicts."""
+        """Return the current rows, as objects of an entity or as dictionaries."""
         return self._query(entity, sql, properties, is_push=False)
 
     @overload
@@ -186,43 +200,51 @@ class KsqlClient:
     def push(self, entity: None, sql: str, properties: Properties | None = None) -> Rows[dict[str, Any]]: ...
 
     def push(self, entity: type | None, sql: str, properties: Properties | None = None) -> Rows[Any]:
-        """Rows as they come to be, until the iterator is closed, which `async with client.push(...) as rows` does at its end."""
+        """Return rows as they are produced, until the iterator is closed, which `async with client.push(...) as rows` does."""
         return self._query(entity, sql, properties, is_push=True)
 
     def _query(self, entity: type | None, sql: str, properties: Properties | None, *, is_push: bool) -> Rows[Any]:
         body = json.dumps({"sql": sql, "properties": self._properties(properties)}, ensure_ascii=False).encode()
         request = QueryRequest(QUERIES, body, f"query {_shown(sql)}", entity, is_push)
-        made: Rows[Any] = Rows(self._http, request, self._rows.discard)
-        self._rows.add(made)
-        return made
+        rows: Rows[Any] = Rows(self._http, request, self._rows.discard)
+        self._rows.add(rows)
+        return rows
 
     async def insert(self, target: str, rows: RowSource) -> int:
-        """Write rows (objects of entities, or mappings by column) into a stream or table, and wait until all are acknowledged.
+        """Insert rows into a stream or table, and wait until all are acknowledged.
 
-        The first that is refused ends it with a KsqlError that says which; those before it are there.
+        Args:
+            target: Name of the stream or table.
+            rows: Objects of entities, or mappings by column.
+
+        Returns:
+            The number of rows.
+
+        Raises:
+            KsqlError: The server refuses a row, which the message names; the rows before it are inserted.
         """
         return await insert(self._http, target, rows)
 
     def _properties(self, properties: Properties | None) -> dict[str, object]:
         return {**self._settings.properties, **(properties or {})}
 
-    async def _get(self, path: str, what: str, read: Callable[[Any], T]) -> T:
-        return self._read(what, read, await self._http.json("GET", path, None, what, Repeat.ALWAYS))
+    async def _get(self, path: str, label: str, read: Callable[[Any], T]) -> T:
+        return self._read(label, read, await self._http.json("GET", path, None, label, Repeat.ALWAYS))
 
     async def _only(self, statement: str, kind: type[T]) -> T:
-        """The result of one statement that changes nothing."""
-        what = f"statement {_shown(statement)}"
-        found = await self._statements(statement, None, Repeat.ALWAYS, what)
-        if len(found) != 1 or not isinstance(found[0], kind):
-            raise self._http.failures.nonsense(what, "the result of this statement", str(found).encode())
-        return found[0]
+        """Return the result of one statement that changes nothing."""
+        label = f"statement {_shown(statement)}"
+        results = await self._statements(statement, None, Repeat.ALWAYS, label)
+        if len(results) != 1 or not isinstance(results[0], kind):
+            raise self._http.failures.nonsense(label, "the result of this statement", str(results).encode())
+        return results[0]
 
-    def _read(self, what: str, read: Callable[[Any], T], content: Any) -> T:
+    def _read(self, label: str, read: Callable[[Any], T], content: Any) -> T:
         try:
             return read(content)
         except answers.LACKING as error:
             raise self._http.failures.nonsense(
-                what, "what ksqlDB says there", json.dumps(content, default=str).encode()
+                label, "what ksqlDB says there", json.dumps(content, default=str).encode()
             ) from error
 
 

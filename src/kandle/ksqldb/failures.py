@@ -1,4 +1,4 @@
-"""What goes wrong between kandle and a ksqlDB, in words that say the way out."""
+"""Errors of the connection to a ksqlDB and of its answers, as errors of kandle with advice."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from kandle.ksqldb.settings import KsqlSettings
 HTTP2_ONLY = 40004
 UNKNOWN_COMMAND = 40400
 SHOWN = 300
-"""Characters of a text of the server's that a message shows."""
+"""Characters of a text of the server that a message shows."""
 
 NEVER_SENT = (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout)
 BROKEN = (httpx2.HTTPError, httpx2.InvalidURL, httpx2.StreamError, h2.exceptions.ProtocolError)
 UNREADY = (502, 503, 504)
 UNREADY_TEXTS = ("Could not write the statement", "Timeout while waiting for command topic consumer")
-"""A command runner that is busy says so as an error of the server's own."""
+"""Messages of a busy command runner, which it sends as errors of the server (HTTP 500)."""
 
 ADVICE = {
     401: "check user and password",
@@ -44,42 +44,42 @@ ADVICE_BY_CODE = {
 
 
 def was_never_sent(error: KsqlError) -> bool:
-    """Whether no connection was made, so that the server knows nothing of the request."""
+    """Return whether no connection was made, so that the server knows nothing of the request."""
     return isinstance(error.__cause__, NEVER_SENT)
 
 
 @dataclass(frozen=True, slots=True)
 class Failures:
-    """Errors of one server's as those of kandle."""
+    """Makes errors of kandle of those of one server."""
 
     settings: KsqlSettings
 
     @contextmanager
-    def translated(self, what: str) -> Iterator[None]:
-        """Errors of the connection as ours; `what` says what was asked."""
+    def translated(self, label: str) -> Iterator[None]:
+        """Raise KsqlUnavailableError for errors of the connection; `label` says what was asked for."""
         try:
             yield
         except NEVER_SENT as error:
-            said = f"cannot be reached: {_said(error)}; {_way_in(error)}"
-            raise KsqlUnavailableError(self._text(what, said)) from error
+            message = f"cannot be reached: {_cause(error)}; {_connection_advice(error)}"
+            raise KsqlUnavailableError(self._text(label, message)) from error
         except (httpx2.TimeoutException, TimeoutError) as error:
             message = f"gave no answer within {self.settings.timeout}; look at its log, or give it more with `timeout`"
-            raise KsqlUnavailableError(self._text(what, message)) from error
+            raise KsqlUnavailableError(self._text(label, message)) from error
         except BROKEN as error:
-            raise KsqlUnavailableError(self._text(what, f"broke the connection: {_said(error)}; {self._advice()}")) from error
+            raise KsqlUnavailableError(self._text(label, f"broke the connection: {_cause(error)}; {self._advice()}")) from error
 
-    def refusal(self, what: str, status: int, body: bytes) -> KsqlError:
-        """The error that an answer with a bad status is."""
+    def refusal(self, label: str, status: int, body: bytes) -> KsqlError:
+        """Return the error for an answer with a bad status."""
         said = self.content(body)
         if isinstance(said, dict) and "message" in said:
-            return self._refused(what, status, said)
+            return self._refused(label, status, said)
         if 300 <= status < 400:
             advice = "it sends elsewhere, which is not followed; give the url of ksqlDB itself"
         else:
             advice = ADVICE.get(status, "that is no answer of a ksqlDB; check the url and what stands in between")
-        return _kind(status, "")(self._text(what, f"answers with HTTP {status} and {_shown(body)}; {advice}"), status * 100)
+        return _kind(status, "")(self._text(label, f"answers with HTTP {status} and {_shown(body)}; {advice}"), status * 100)
 
-    def _refused(self, what: str, status: int, said: dict[str, Any]) -> KsqlError:
+    def _refused(self, label: str, status: int, said: dict[str, Any]) -> KsqlError:
         code, message = _number(said.get("error_code")), str(said["message"]).strip()
         text = f"refuses: {message} (code {code})" if code else f"refuses: {message}"
         advice = ADVICE_BY_CODE.get(code or 0) or (ADVICE.get(status) if status in (401, 403, 407, 429) else None)
@@ -87,30 +87,30 @@ class Failures:
         done = said.get("entities")
         text += f"; {len(done)} statements before it were carried out" if done else ""
         statement = said.get("statementText")
-        return _kind(status, message)(self._text(what, text), code, None if statement is None else self.safe(str(statement)))
+        return _kind(status, message)(self._text(label, text), code, None if statement is None else self.safe(str(statement)))
 
-    def error_row(self, what: str, said: dict[str, Any]) -> KsqlError:
-        """The error that stands where a row was due."""
-        return self._refused(what, 200, {"message": "no reason given", **said})
+    def error_row(self, label: str, said: dict[str, Any]) -> KsqlError:
+        """Return the error that the server has sent in the place of a row."""
+        return self._refused(label, 200, {"message": "no reason given", **said})
 
-    def nonsense(self, what: str, wanted: str, body: bytes) -> KsqlError:
-        """The error for an answer that is none."""
+    def nonsense(self, label: str, wanted: str, body: bytes) -> KsqlError:
+        """Return the error for an answer of another kind than expected."""
         advice = "check that the url is one of a ksqlDB and what stands in between"
-        return KsqlError(self._text(what, f"answers with {_shown(body)} where {wanted} is due; {advice}"))
+        return KsqlError(self._text(label, f"answers with {_shown(body)} where {wanted} is due; {advice}"))
 
-    def cut(self, what: str, count: int, said: str) -> KsqlUnavailableError:
-        """The error for an answer that ends too early."""
-        return KsqlUnavailableError(self._text(what, f"broke the answer off after {count} rows: {said}"))
+    def cut(self, label: str, count: int, said: str) -> KsqlUnavailableError:
+        """Return the error for an answer that ends too early."""
+        return KsqlUnavailableError(self._text(label, f"broke the answer off after {count} rows: {said}"))
 
     def content(self, body: bytes) -> Any:
-        """JSON with exact numbers; None for what is no JSON."""
+        """Return the content of a JSON text with exact numbers; None if it is not JSON."""
         try:
             return read_json(body)
         except ValueError:
             return None
 
     def safe(self, text: str) -> str:
-        """Text without the password, in the clear or as it is sent."""
+        """Return a text without the password, plain or as it is sent."""
         user, password = self.settings.user, self.settings.password
         secrets = [password, self.settings.tls.key_password]
         if user is not None and password is not None:
@@ -119,8 +119,8 @@ class Failures:
             text = text.replace(secret, "***")
         return text
 
-    def _text(self, what: str, said: str) -> str:
-        return self.safe(f"{self.settings.place}, {what}: {said}")
+    def _text(self, label: str, said: str) -> str:
+        return self.safe(f"{self.settings.place}, {label}: {said}")
 
     def _advice(self) -> str:
         advice = "look at its log, and whether the url has the right scheme, http or https, for its port"
@@ -130,15 +130,15 @@ class Failures:
 
 
 def read_json(text: str | bytes) -> Any:
-    """The value of a JSON text; numbers with a point are decimals, for floats would not be exact."""
+    """Return the value of a JSON text; numbers with a point are decimals, since floats would not be exact."""
     return json.loads(text, parse_float=Decimal)
 
 
-def _said(error: Exception) -> str:
+def _cause(error: Exception) -> str:
     return str(error) or type(error).__name__
 
 
-def _way_in(error: Exception) -> str:
+def _connection_advice(error: Exception) -> str:
     if isinstance(error.__context__, ssl.SSLError) or "SSL" in str(error):
         return "check whether it speaks https at that port, and the certificates in `tls`"
     return "check that it runs, its host and port"
