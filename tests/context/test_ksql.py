@@ -85,7 +85,7 @@ def test_before_the_context_is_open_there_is_none(tmp_path: Path) -> None:
 
 
 def test_a_wrong_url_is_named_and_a_password_is_not(tmp_path: Path) -> None:
-    with opened(tmp_path, "ksqldb:8088") as words, pytest.raises(OptionsError, match=r"'ksqldb:8088' is no url of a ksqlDB"):
+    with opened(tmp_path, "ksqldb:8088") as words, pytest.raises(OptionsError, match=r"is not a valid url of ksqlDB"):
         words.ksql.info()
     with pytest.raises(OptionsError) as caught:
         Words.open(ksqldb={"password": ["s3cret"]})

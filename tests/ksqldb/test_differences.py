@@ -13,7 +13,7 @@ import pytest
 from kandle.ksql.statements import ColumnDefinition, Create, CreateAs, Select, SelectItem
 from kandle.ksql.types import BIGINT, TIMESTAMP, VARCHAR, decimal
 from kandle.ksqldb import results as answers
-from kandle.ksqldb.provision import differences, is_same_query
+from kandle.ksqldb.comparison import differences, is_same_query
 from kandle.ksqldb.results import SourceDescription
 
 DATA = Path(os.environ.get("KANDLE_SHARED_DATA", "../shared/data"))

@@ -1,4 +1,4 @@
-"""Dropping: dependents first, queries ended, nothing that somebody else needs."""
+"""Dropping: dependents first, queries terminated, nothing that another stream or table needs."""
 
 from __future__ import annotations
 
@@ -46,9 +46,9 @@ def test_the_source_of_an_insert_is_dropped_without_its_target() -> None:
     assert dropped(held(), "Beats") == ["TERMINATE INSERTQUERY_7;", "DROP STREAM `Beats`;"]
 
 
-def test_nothing_is_done_while_something_else_is_made_from_it() -> None:
+def test_nothing_is_dropped_that_another_table_depends_on() -> None:
     holding = held()
-    with pytest.raises(KsqlError, match="Union cannot be dropped, since Bars is made from it; drop that too"):
+    with pytest.raises(KsqlError, match="Union cannot be dropped, since Bars depends on it; drop Bars too, or first"):
         dropped(holding, "Union", "Ticks")
     assert holding.done == []
 
@@ -59,10 +59,10 @@ def test_a_topic_that_several_share_is_deleted_with_the_last_of_them() -> None:
     assert "DELETE TOPIC" not in done[0] and done[1].endswith(" DELETE TOPIC;")
 
 
-def test_a_topic_that_another_one_needs_is_not_deleted() -> None:
+def test_a_topic_that_another_stream_uses_is_not_deleted() -> None:
     holding = held(topics={"Others": "bars"})
     with pytest.raises(
-        KsqlError, match="topic bars of Bars cannot be deleted, since Others uses it as well; drop that too, or keep"
+        KsqlError, match="topic bars of Bars cannot be deleted, since Others uses it too; drop Others too, or keep the topics"
     ):
         dropped(holding, "Bars", topics=TopicHandling.DELETE)
     assert holding.done == []

@@ -50,13 +50,13 @@ def error(status: int, code: int, message: str) -> Reply:
     ("reply", "kind", "code", "message"),
     [
         (error(401, 40100, "Unauthorized"), KsqlError, 40100, "Unauthorized .*check user and password"),
-        (error(403, 40300, "You are forbidden"), KsqlError, 40300, "forbidden .*the user may not do that"),
+        (error(403, 40300, "You are forbidden"), KsqlError, 40300, "forbidden .*the user lacks the rights for this"),
         (Reply(401, [HTML], "text/html"), KsqlError, 40100, "HTTP 401 and .*check user and password"),
-        (Reply(403, [], None), KsqlError, 40300, "HTTP 403 and nothing; the user may not do that"),
+        (Reply(403, [], None), KsqlError, 40300, "HTTP 403 and an empty body; the user lacks the rights for this"),
         (Reply(404, [HTML], "text/html"), KsqlError, 40400, "HTTP 404 and .*there is no ksqlDB under this url"),
-        (Reply(302, [], None), KsqlError, 30200, "it sends elsewhere"),
-        (Reply(407, [], None), KsqlError, 40700, "a proxy in between wants credentials"),
-        (Reply(418, [b"\xff"], None), KsqlError, 41800, "no answer of a ksqlDB; check the url"),
+        (Reply(302, [], None), KsqlError, 30200, "redirects are not followed"),
+        (Reply(407, [], None), KsqlError, 40700, "a proxy in between asks for credentials"),
+        (Reply(418, [b"\xff"], None), KsqlError, 41800, "this is not a response of ksqlDB; check the url"),
         (Reply(502, [HTML], "text/html"), KsqlUnavailableError, 50200, "HTTP 502"),
         (error(503, 50302, "Server initializing"), KsqlUnavailableError, 50302, "Server initializing"),
         (error(500, 50000, "An internal error"), KsqlError, 50000, "An internal error"),
@@ -68,8 +68,8 @@ def test_a_bad_status_is_an_error_that_says_what_to_do(story: Any, reply: Reply,
     assert type(caught.value) is kind and caught.value.code == code
 
 
-def test_a_body_that_is_no_json_is_shown() -> None:
-    with pytest.raises(KsqlError, match="answers with '<html><body>Sign in</body></html>' where JSON is due; check that the url"):
+def test_a_body_that_is_not_json_is_shown() -> None:
+    with pytest.raises(KsqlError, match="answers with '<html><body>Sign in</body></html>' instead of JSON; check that the url"):
         told(always(Reply(200, [HTML], "text/html")), look)
 
 
@@ -159,16 +159,16 @@ def test_the_environment_sends_no_request_elsewhere(story: Any, monkeypatch: pyt
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"url": "http://me:secret@host"}, "the url of ksqlDB holds a user"),
-        ({"url": "host:8088"}, "'host:8088' is no url of a ksqlDB"),
-        ({"url": "ftp://host"}, "is no url of a ksqlDB"),
+        ({"url": "http://me:secret@host"}, "the url of ksqlDB contains a user"),
+        ({"url": "host:8088"}, "'host:8088' is not a valid url of ksqlDB"),
+        ({"url": "ftp://host"}, "is not a valid url of ksqlDB"),
         ({"url": "http://host", "http": "3"}, "write one of 1.1, 2"),
-        ({"url": "http://host", "user": "me"}, "one of the two is missing"),
+        ({"url": "http://host", "user": "me"}, "`password` of ksqlDB is missing"),
         ({"url": "http://host", "attempts": 0}, "write 1 or more"),
         ({"url": "http://host", "timeout": "soon"}, "'soon' is not a duration"),
     ],
 )
-def test_settings_that_are_none_are_refused(settings: dict[str, Any], message: str) -> None:
+def test_invalid_settings_are_refused(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message) as caught:
         KsqlSettings(**settings)
     assert "secret" not in str(caught.value)

@@ -97,10 +97,12 @@ class Traced:
     source: Annotated[str | None, Header("source-id")] = None
 
 
-def test_headers_are_no_columns_that_can_be_inserted() -> None:
+def test_headers_cannot_be_inserted() -> None:
     _, (asked,) = inserted([Traced("a")])
     assert lines(asked)[1] == {"`name`": "a"}
-    with pytest.raises(DataError, match=r"Traced\.source is a header, which ksqlDB does not write; add the row to the topic"):
+    with pytest.raises(
+        DataError, match=r"Traced\.source is a header, which ksqlDB cannot insert; add the row to the topic instead"
+    ):
         inserted([Traced("a", "feed")])
 
 
@@ -170,7 +172,7 @@ def test_rows_that_were_not_acknowledged_are_named_and_not_sent_again(reply: Rep
         return reply
 
     timeout = "1s" if reply.then is Then.HANG else "10s"
-    with pytest.raises(KsqlUnavailableError, match="; rows 2 to 4 may be there or not, and are not sent again"):
+    with pytest.raises(KsqlUnavailableError, match="; rows 2 to 4 may have been inserted or not, and are not sent again"):
         inserted([{"n": number} for number in range(5)], server, timeout=timeout)
     assert len(asked) == 1
 
@@ -183,14 +185,14 @@ def test_rows_are_not_sent_again_when_the_server_is_not_available_after_they_wer
         asked.append(each)
         return reply
 
-    with pytest.raises(KsqlUnavailableError, match="rows 0 to 1 may be there or not"):
+    with pytest.raises(KsqlUnavailableError, match="rows 0 to 1 may have been inserted or not"):
         inserted([{"n": 0}, {"n": 1}], server)
     assert len(asked) == 1
 
 
 @pytest.mark.parametrize("body", [b"nonsense\n", b"{}\n", b"[]\n", b'{"seq":"x","status":"ok"}\n'])
-def test_an_acknowledgement_that_is_none_is_shown(body: bytes) -> None:
-    with pytest.raises(KsqlError, match="where an acknowledgement is due"):
+def test_an_invalid_acknowledgement_is_shown(body: bytes) -> None:
+    with pytest.raises(KsqlError, match="instead of an acknowledgement"):
         inserted([{"n": 0}], always(Reply(parts=[body])))
 
 
@@ -199,8 +201,8 @@ def test_an_acknowledgement_that_is_none_is_shown(body: bytes) -> None:
     [
         (NOON + timedelta(microseconds=1), "its TIMESTAMP has milliseconds"),
         (NOON.replace(tzinfo=None), "has no time zone"),
-        (float("nan"), "no number of JSON"),
-        (Decimal("NaN"), "no finite decimal"),
+        (float("nan"), "JSON has no such number"),
+        (Decimal("NaN"), "not a finite decimal"),
         (object(), "of type object, which cannot be inserted"),
     ],
 )

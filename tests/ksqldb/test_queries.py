@@ -78,13 +78,13 @@ def test_an_answer_that_is_cut_in_the_middle_of_a_row_gives_its_rows_and_then_an
 
 
 @BOTH
-def test_an_answer_that_ends_in_the_middle_of_a_row_is_an_error(http: str) -> None:
-    with pytest.raises(KsqlUnavailableError, match="broke the answer off after 1 rows"):
+def test_a_response_that_ends_in_the_middle_of_a_row_is_an_error(http: str) -> None:
+    with pytest.raises(KsqlUnavailableError, match="broke the response off after 1 rows"):
         told(always(rows(b'[1,"a"]\n[2,"b"')), pulled, http=http)
 
 
-def test_an_array_that_is_broken_off_is_an_error() -> None:
-    with pytest.raises(KsqlUnavailableError, match="the array is broken off"):
+def test_an_incomplete_array_is_an_error() -> None:
+    with pytest.raises(KsqlUnavailableError, match="the array is incomplete"):
         told(always(Reply(parts=[b"[" + HEADER.strip(), b',[1,"a"]'])), pulled)
 
 
@@ -110,10 +110,10 @@ def test_a_query_is_given_up_after_the_attempts(http: str) -> None:
 
 
 @BOTH
-def test_a_server_that_stops_answering_is_not_waited_for_for_ever(http: str) -> None:
+def test_waiting_for_a_server_that_stops_answering_ends(http: str) -> None:
     async def story(client: KsqlClient, served: Served) -> object:
         found = []
-        with pytest.raises(KsqlUnavailableError, match="gave no answer within 1s"):
+        with pytest.raises(KsqlUnavailableError, match="did not answer within 1s"):
             async for row in client.pull(None, "SELECT * FROM `t`;"):
                 found.append(row)
         await served.until_ended(0)
@@ -127,7 +127,7 @@ def test_a_push_query_waits_for_its_rows_without_limit_but_not_for_its_columns()
         return [row async for row in client.push(None, "SELECT * FROM `t` EMIT CHANGES;")]
 
     assert told(always(rows(b'[1,"a"]\n', silence=1.3)), story, timeout="1s") == [{"n": 1, "text": "a"}]
-    with pytest.raises(KsqlUnavailableError, match="gave no answer within 100ms"):
+    with pytest.raises(KsqlUnavailableError, match="did not answer within 100ms"):
         told(always(Reply(then=Then.HANG)), story, timeout="100ms", attempts=1)
 
 
@@ -170,7 +170,7 @@ def test_a_push_query_is_ended_at_the_server_when_its_iterator_is_closed(http: s
 @BOTH
 def test_a_push_query_whose_columns_do_not_fit_is_ended_at_the_server(http: str) -> None:
     async def story(client: KsqlClient, served: Served) -> object:
-        with pytest.raises(DataError, match=r"the query gives no columns for Tick.broker"):
+        with pytest.raises(DataError, match=r"the query returns no columns for Tick.broker"):
             await client.push(Tick, "SELECT `text` AS `symbol` FROM `t` EMIT CHANGES;").begin()
         await served.until_ended(0)
         return the_end_of(served, 0)
@@ -281,22 +281,25 @@ def test_marks_between_rows_are_no_rows() -> None:
 @pytest.mark.parametrize(
     ("body", "message"),
     [
-        (b"", "answers with nothing where a line with the columns is due"),
-        (b"[]", "where a line with the columns is due"),
-        (b'{"queryId":"q"}\n', "where a line with the columns is due"),
-        (b'{"columnNames":["a"],"columnTypes":["FLOAT"]}\n', "a type that kandle does not know: 'FLOAT'"),
-        (b"<html>busy</html>\n", "no JSON"),
-        (HEADER + b'{"what":1}\n', "where a row is due"),
-        (HEADER + b"7\n", "where a row is due"),
+        (b"", "answers with an empty body instead of a line with the columns"),
+        (b"[]", "instead of a line with the columns"),
+        (b'{"queryId":"q"}\n', "instead of a line with the columns"),
+        (b'{"columnNames":["a"],"columnTypes":["FLOAT"]}\n', "an unsupported type in 'FLOAT'"),
+        (b"<html>busy</html>\n", "invalid JSON"),
+        (HEADER + b'{"what":1}\n', "instead of a row"),
+        (HEADER + b"7\n", "instead of a row"),
         (b'{"@type":"statement_error","error_code":40001,"message":"No such thing"}\n', r"refuses: No such thing \(code 40001\)"),
     ],
 )
-def test_what_is_no_answer_to_a_query_is_shown(body: bytes, message: str) -> None:
+def test_an_invalid_response_to_a_query_is_shown(body: bytes, message: str) -> None:
     with pytest.raises(KsqlError, match=message):
         told(always(Reply(parts=[body])), pulled)
 
 
-@pytest.mark.parametrize(("row", "message"), [(b'["x","a"]\n', "column n = 'x' is no BIGINT"), (b"[1]\n", "has 1 values, but 2")])
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [(b'["x","a"]\n', "column n = 'x' is not a valid BIGINT"), (b"[1]\n", "has 1 values, but the result has 2")],
+)
 def test_a_row_that_does_not_fit_its_columns_is_named(row: bytes, message: str) -> None:
     with pytest.raises(DataError, match=f"query SELECT .*, row 1: .*{message}"):
         told(always(rows(b'[1,"a"]\n', row)), pulled)

@@ -62,7 +62,9 @@ def test_a_statement_that_fails_is_an_error(statuses: tuple[str, ...]) -> None:
 
 
 def test_a_statement_that_takes_too_long_is_given_up() -> None:
-    with pytest.raises(KsqlUnavailableError, match="stream/`A`/create is still EXECUTING after 100ms: the server goes on"):
+    with pytest.raises(
+        KsqlUnavailableError, match="stream/`A`/create is still EXECUTING after 100ms; the server continues with it"
+    ):
         told(carrying_out("EXECUTING"), create, patience="100ms")
 
 
@@ -76,7 +78,7 @@ def test_a_statement_that_takes_too_long_is_given_up() -> None:
 )
 def test_a_statement_that_may_have_arrived_is_never_sent_twice(reply: Reply | None) -> None:
     async def story(client: KsqlClient, served: Served) -> list[str]:
-        with pytest.raises(KsqlUnavailableError, match="may have been executed, so it is not sent again") as caught:
+        with pytest.raises(KsqlUnavailableError, match="may have been executed or not, and is not sent again") as caught:
             await client.execute("INSERT INTO `a` VALUES (1);")
         assert caught.value.statement == "INSERT INTO `a` VALUES (1);"
         return served.paths
@@ -140,11 +142,11 @@ def test_a_server_that_is_not_well_says_so_without_an_error() -> None:
 
 
 @pytest.mark.parametrize("version", ["", "latest"])
-def test_a_version_that_is_none_is_an_error(version: str) -> None:
+def test_an_invalid_version_is_an_error(version: str) -> None:
     async def story(client: KsqlClient, served: Served) -> object:
         return (await client.info()).release
 
-    with pytest.raises(KsqlError, match=f"reports the version '{version}', which is no version of ksqlDB"):
+    with pytest.raises(KsqlError, match=f"ksqlDB reports '{version}' as its version, which is not a number"):
         told(always(replied({"KsqlServerInfo": {**INFO["KsqlServerInfo"], "version": version}})), story)
     assert told(always(replied({"KsqlServerInfo": {**INFO["KsqlServerInfo"], "version": "0.29.0-rc1"}})), story) == (0, 29, 0)
 
@@ -154,7 +156,7 @@ def test_information_of_another_kind_of_server_is_an_error(content: object) -> N
     async def story(client: KsqlClient, served: Served) -> object:
         return await client.info()
 
-    with pytest.raises(KsqlError, match="where what ksqlDB says there is due; check that the url is one of a ksqlDB"):
+    with pytest.raises(KsqlError, match="instead of the expected JSON; check that the url is one of a ksqlDB"):
         told(always(replied(content)), story)
 
 
@@ -164,23 +166,23 @@ def test_an_answer_of_an_unknown_kind_is_kept_as_it_came() -> None:
     assert found == UnknownResult("PRINT;", "topicDescription", entity)
 
 
-def test_an_answer_to_another_statement_is_an_error() -> None:
+def test_the_result_of_another_statement_is_an_error() -> None:
     async def story(client: KsqlClient, served: Served) -> object:
         return await client.queries()
 
-    with pytest.raises(KsqlError, match="where the result of this statement is due"):
+    with pytest.raises(KsqlError, match="instead of the result of this statement"):
         told(always(replied(STREAMS)), story)
 
 
-def test_statements_that_were_carried_out_before_the_one_that_failed_are_counted() -> None:
-    with pytest.raises(KsqlError, match=r"refuses: no \(code 40001\); 1 statements before it were carried out"):
+def test_statements_that_were_executed_before_the_one_that_failed_are_counted() -> None:
+    with pytest.raises(KsqlError, match=r"refuses: no \(code 40001\); 1 statements before it were executed"):
         told(always(replied({"error_code": 40001, "message": "no", "entities": [command("SUCCESS")]}, 400)), create)
 
 
 @pytest.mark.parametrize("name", ["Q; DROP STREAM `a`", "", "a b"])
-def test_an_id_that_is_none_is_not_sent(name: str) -> None:
+def test_an_invalid_id_of_a_query_is_not_sent(name: str) -> None:
     async def story(client: KsqlClient, served: Served) -> list[str]:
-        with pytest.raises(KsqlError, match="is no id of a query"):
+        with pytest.raises(KsqlError, match="is not the id of a query; queries"):
             await client.terminate(name)
         return served.paths
 

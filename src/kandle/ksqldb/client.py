@@ -1,4 +1,4 @@
-"""A client of ksqlDB's REST interface."""
+"""A client of the REST interface of ksqlDB."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from urllib.parse import quote
 
 from kandle.errors import KsqlError, KsqlUnavailableError, StateError
 from kandle.ksql.types import source_name
-from kandle.ksqldb import results as answers
+from kandle.ksqldb import results
 from kandle.ksqldb.failures import was_never_sent
 from kandle.ksqldb.http import OK, Http, Repeat
 from kandle.ksqldb.inserts import RowSource, insert
@@ -40,19 +40,16 @@ T = TypeVar("T")
 Properties = Mapping[str, object]
 
 STATEMENTS, QUERIES = "/ksql", "/query-stream"
-FIRST_LOOK, LONGEST_LOOK = 100 * MILLISECOND, SECOND
+FIRST_PAUSE, LONGEST_PAUSE = 100 * MILLISECOND, SECOND
+"""Time between two questions for the status of a command."""
 SHOWN = 200
-"""Characters of a statement that messages show."""
+"""Number of characters of a statement that messages show."""
 
 
 class KsqlClient:
-    """A client of one ksqlDB, to be opened by `async with`.
+    """A client of one ksqlDB server, open inside of `async with`.
 
-    Errors of the server are `KsqlError`, and `KsqlUnavailableError` if the same request may succeed later.
-
-    Args:
-        settings: Where the server is, and how it is reached.
-        clock: For pauses and time limits; the system's clock by default.
+    Errors of the server are `KsqlError`; those that may pass are `KsqlUnavailableError`.
     """
 
     def __init__(self, settings: KsqlSettings, clock: Clock | None = None) -> None:
@@ -82,71 +79,74 @@ class KsqlClient:
 
     async def info(self) -> ServerInfo:
         """Return version and names of the server."""
-        return await self._get("/info", "information about the server", answers.server_info)
+        return await self._get("/info", "information about the server", results.server_info)
 
     async def cluster(self) -> tuple[ServerHost, ...]:
         """Return the servers of the cluster."""
-        return await self._get("/clusterStatus", "status of the cluster", answers.hosts)
+        return await self._get("/clusterStatus", "status of the cluster", results.hosts)
 
     async def health(self) -> ServerHealth:
-        """Return whether the server and its parts are healthy; it is no error if they are not."""
-        path, label = "/healthcheck", "health"
+        """Return whether the server and its parts are healthy; an unhealthy server is not an error."""
+        path, subject = "/healthcheck", "health"
 
         async def once() -> ServerHealth:
-            answer = await self._http.ask("GET", path, None, label)
+            answer = await self._http.ask("GET", path, None, subject)
             content = self._http.failures.content(answer.body)
-            # A server that is not healthy answers with another status.
+            # An unhealthy server answers with another status than 200.
             if answer.status == OK or (isinstance(content, dict) and "isHealthy" in content):
-                return self._read(label, answers.health, content)
-            raise self._http.failures.refusal(label, answer.status, answer.body)
+                return self._parse(subject, results.health, content)
+            raise self._http.failures.refusal(subject, answer.status, answer.body)
 
         return await self._http.repeated(once, Repeat.ALWAYS)
 
     async def execute(self, statements: str, properties: Properties | None = None) -> tuple[Result, ...]:
-        """Execute statements, and wait until they are complete.
+        """Execute statements, and return when the server has executed all.
 
-        The server checks all of them first: if one is wrong, none is executed. They are not sent again when it is uncertain
-        whether they have arrived.
+        The server checks all statements before it executes the first: if one is invalid, none is executed. Statements are
+        sent again only if no connection was made.
 
         Args:
-            statements: One or more statements, each with its semicolon.
-            properties: Properties of the queries that they start.
+            statements: One or more statements, each with a semicolon.
+            properties: Properties of ksqlDB for this request.
 
         Returns:
             The result of each statement; INSERT VALUES and SET have none.
 
         Raises:
-            KsqlError: The server refuses a statement.
+            KsqlError: The server refuses a statement, or fails to execute it.
+            KsqlUnavailableError: The server cannot be reached, or does not finish within `patience`.
         """
-        label = f"statement {_shown(statements)}"
+        subject = f"statement {_shortened(statements)}"
         try:
-            results = await self._statements(statements, properties, Repeat.UNSENT, label)
+            submitted = await self._submit(statements, properties, Repeat.UNSENT, subject)
         except KsqlUnavailableError as error:
             if was_never_sent(error):
                 raise
-            message = f"{error.message}; it may have been executed, so it is not sent again: check that before you send it"
+            message = f"{error.message}; it may have been executed or not, and is not sent again: check before you repeat it"
             raise KsqlUnavailableError(message, error.code, error.statement or statements) from error
-        return tuple([await self._finished(result) if isinstance(result, Command) else result for result in results])
+        return tuple([await self._finished(item) if isinstance(item, Command) else item for item in submitted])
 
-    async def _statements(self, statements: str, properties: Properties | None, repeat: Repeat, label: str) -> tuple[Result, ...]:
+    async def _submit(self, statements: str, properties: Properties | None, repeat: Repeat, subject: str) -> tuple[Result, ...]:
+        """Send statements and return their results, among them commands that are not finished."""
         content = {"ksql": statements, "streamsProperties": self._properties(properties)}
-        answer = await self._http.json("POST", STATEMENTS, content, label, repeat)
-        return self._read(label, lambda entities: tuple(map(answers.result, entities)), answer)
+        entities = await self._http.json("POST", STATEMENTS, content, subject, repeat)
+        return self._parse(subject, lambda items: tuple(map(results.result, items)), entities)
 
     async def _finished(self, command: Command) -> Command:
-        """Return a command once it is complete; KsqlError if it fails or takes too long."""
+        """Wait until a command is executed; raise KsqlError if it fails or takes too long."""
         deadline = self._clock.steady() + parse_duration(self._settings.patience)
-        pause = FIRST_LOOK
+        pause = FIRST_PAUSE
         while command.status not in FINISHED:
             if self._clock.steady() >= deadline:
-                message = f"{command.id} is still {command.status} after {self._settings.patience}: the server goes on with it"
-                raise KsqlUnavailableError(f"{self._settings.place}: {message}; look at /status", None, command.statement)
+                message = f"{command.id} is still {command.status} after {self._settings.patience}"
+                advice = "the server continues with it: ask again by `status`, or raise `patience`"
+                raise KsqlUnavailableError(f"{self._settings.label}: {message}; {advice}", None, command.statement)
             await self._clock.sleep_until(self._clock.now() + pause)
-            pause = min(2 * pause, LONGEST_LOOK)
+            pause = min(2 * pause, LONGEST_PAUSE)
             command = await self._status(command)
         if command.status == ERROR:
             message = self._http.failures.safe(command.message)
-            raise KsqlError(f"{self._settings.place}: {command.id} failed: {message}", None, command.statement)
+            raise KsqlError(f"{self._settings.label}: {command.id} failed: {message}", None, command.statement)
         return command
 
     async def status(self, command: str) -> Command:
@@ -155,32 +155,32 @@ class KsqlClient:
 
     async def _status(self, command: Command) -> Command:
         path = f"/status/{quote(command.id, safe='/')}"
-        return await self._get(path, f"status of {command.id}", lambda status: answers.command_status(command, status))
+        return await self._get(path, f"status of {command.id}", lambda content: results.command_status(command, content))
 
     async def streams(self) -> tuple[ListedSource, ...]:
-        """Return all streams."""
-        return (await self._only("SHOW STREAMS;", SourceList)).sources
+        """List the streams."""
+        return (await self._show("SHOW STREAMS;", SourceList)).sources
 
     async def tables(self) -> tuple[ListedSource, ...]:
-        """Return all tables."""
-        return (await self._only("SHOW TABLES;", SourceList)).sources
+        """List the tables."""
+        return (await self._show("SHOW TABLES;", SourceList)).sources
 
     async def queries(self) -> tuple[RunningQuery, ...]:
-        """Return all queries that run."""
-        return (await self._only("SHOW QUERIES;", QueryList)).queries
+        """List the running queries."""
+        return (await self._show("SHOW QUERIES;", QueryList)).queries
 
     async def describe(self, name: str) -> SourceDescription:
-        """Return a stream or table in detail."""
-        return await self._only(f"DESCRIBE {source_name(name)} EXTENDED;", SourceDescription)
+        """Describe a stream or table in detail."""
+        return await self._show(f"DESCRIBE {source_name(name)} EXTENDED;", SourceDescription)
 
     async def explain(self, query: str) -> QueryDescription:
-        """Return a query in detail, by its id or its text."""
-        return await self._only(f"EXPLAIN {query.rstrip().removesuffix(';')};", QueryDescription)
+        """Describe a query in detail, by its id or its text."""
+        return await self._show(f"EXPLAIN {query.rstrip().removesuffix(';')};", QueryDescription)
 
     async def terminate(self, query: str) -> None:
-        """Terminate a persistent query."""
+        """Terminate a persistent query by its id."""
         if not re.fullmatch(r"[\w-]+", query):
-            raise KsqlError(f"{query!r} is no id of a query; queries() returns the queries with their ids")
+            raise KsqlError(f"{query!r} is not the id of a query; queries() lists the ids")
         await self.execute(f"TERMINATE {query};")
 
     @overload
@@ -190,7 +190,7 @@ class KsqlClient:
     def pull(self, entity: None, sql: str, properties: Properties | None = None) -> Rows[dict[str, Any]]: ...
 
     def pull(self, entity: type | None, sql: str, properties: Properties | None = None) -> Rows[Any]:
-        """Return the current rows, as objects of an entity or as dictionaries."""
+        """Return the rows that exist now, as objects of an entity or, if it is None, as dicts."""
         return self._query(entity, sql, properties, is_push=False)
 
     @overload
@@ -200,54 +200,42 @@ class KsqlClient:
     def push(self, entity: None, sql: str, properties: Properties | None = None) -> Rows[dict[str, Any]]: ...
 
     def push(self, entity: type | None, sql: str, properties: Properties | None = None) -> Rows[Any]:
-        """Return rows as they are produced, until the iterator is closed, which `async with client.push(...) as rows` does."""
+        """Return rows as they change, until they are closed: write `async with client.push(...) as rows:`."""
         return self._query(entity, sql, properties, is_push=True)
 
     def _query(self, entity: type | None, sql: str, properties: Properties | None, *, is_push: bool) -> Rows[Any]:
         body = json.dumps({"sql": sql, "properties": self._properties(properties)}, ensure_ascii=False).encode()
-        request = QueryRequest(QUERIES, body, f"query {_shown(sql)}", entity, is_push)
+        request = QueryRequest(QUERIES, body, f"query {_shortened(sql)}", entity, is_push)
         rows: Rows[Any] = Rows(self._http, request, self._rows.discard)
         self._rows.add(rows)
         return rows
 
     async def insert(self, target: str, rows: RowSource) -> int:
-        """Insert rows into a stream or table, and wait until all are acknowledged.
-
-        Args:
-            target: Name of the stream or table.
-            rows: Objects of entities, or mappings by column.
-
-        Returns:
-            The number of rows.
-
-        Raises:
-            KsqlError: The server refuses a row, which the message names; the rows before it are inserted.
-        """
+        """Insert rows into a stream or table, see `kandle.ksqldb.inserts.insert`."""
         return await insert(self._http, target, rows)
 
     def _properties(self, properties: Properties | None) -> dict[str, object]:
         return {**self._settings.properties, **(properties or {})}
 
-    async def _get(self, path: str, label: str, read: Callable[[Any], T]) -> T:
-        return self._read(label, read, await self._http.json("GET", path, None, label, Repeat.ALWAYS))
+    async def _get(self, path: str, subject: str, parse: Callable[[Any], T]) -> T:
+        return self._parse(subject, parse, await self._http.json("GET", path, None, subject, Repeat.ALWAYS))
 
-    async def _only(self, statement: str, kind: type[T]) -> T:
-        """Return the result of one statement that changes nothing."""
-        label = f"statement {_shown(statement)}"
-        results = await self._statements(statement, None, Repeat.ALWAYS, label)
-        if len(results) != 1 or not isinstance(results[0], kind):
-            raise self._http.failures.nonsense(label, "the result of this statement", str(results).encode())
-        return results[0]
+    async def _show(self, statement: str, kind: type[T]) -> T:
+        """Return the result of one statement that only reads."""
+        subject = f"statement {_shortened(statement)}"
+        result = await self._submit(statement, None, Repeat.ALWAYS, subject)
+        if len(result) != 1 or not isinstance(result[0], kind):
+            raise self._http.failures.nonsense(subject, "the result of this statement", str(result).encode())
+        return result[0]
 
-    def _read(self, label: str, read: Callable[[Any], T], content: Any) -> T:
+    def _parse(self, subject: str, parse: Callable[[Any], T], content: Any) -> T:
         try:
-            return read(content)
-        except answers.LACKING as error:
-            raise self._http.failures.nonsense(
-                label, "what ksqlDB says there", json.dumps(content, default=str).encode()
-            ) from error
+            return parse(content)
+        except results.LACKING as error:
+            body = json.dumps(content, default=str).encode()
+            raise self._http.failures.nonsense(subject, "the expected JSON", body) from error
 
 
-def _shown(text: str) -> str:
+def _shortened(text: str) -> str:
     text = " ".join(text.split()).removesuffix(";")
     return text if len(text) <= SHOWN else f"{text[:SHOWN]}..."

@@ -1,8 +1,8 @@
-"""Dropping streams and tables of a ksqlDB: after those that are made from them, and after the queries that use them.
+"""Dropping of streams and tables: queries that insert into them end first, and dependents are dropped before them.
 
-events ---> prices ---> bars          drop(["prices", "bars"]):  TERMINATE the INSERT queries of both
-              ^                                                  DROP bars
-INSERT INTO prices ...                                           DROP prices
+events ---> prices ---> bars          drop(["prices", "bars"]):  TERMINATE the query of INSERT INTO prices
+^                                                  DROP TABLE bars
+INSERT INTO prices ...                                           DROP STREAM prices
 """
 
 from __future__ import annotations
@@ -19,24 +19,29 @@ from kandle.ksqldb.results import ListedSource, Result, RunningQuery, SourceDesc
 
 
 class StatementServer(Protocol):
-    """A server that executes statements; `KsqlClient` is one."""
+    """A server that executes statements."""
 
     async def execute(self, statements: str, properties: Mapping[str, object] | None = None) -> Sequence[Result]:
-        """Execute statements, and return the result of each once all are complete."""
+        """Execute statements and return their results."""
 
-    async def streams(self) -> Sequence[ListedSource]: ...
+    async def streams(self) -> Sequence[ListedSource]:
+        """List the streams."""
 
-    async def tables(self) -> Sequence[ListedSource]: ...
+    async def tables(self) -> Sequence[ListedSource]:
+        """List the tables."""
 
-    async def queries(self) -> Sequence[RunningQuery]: ...
+    async def queries(self) -> Sequence[RunningQuery]:
+        """List the running queries."""
 
-    async def describe(self, name: str) -> SourceDescription: ...
+    async def describe(self, name: str) -> SourceDescription:
+        """Describe a stream or table."""
 
-    async def terminate(self, query: str) -> None: ...
+    async def terminate(self, query: str) -> None:
+        """Terminate a persistent query."""
 
 
 class TopicHandling(Enum):
-    """Whether the topics of dropped streams and tables are deleted."""
+    """Whether the topics of dropped streams and tables are kept or deleted."""
 
     KEEP = "keep"
     DELETE = "delete"
@@ -44,27 +49,27 @@ class TopicHandling(Enum):
 
 @dataclass(frozen=True, slots=True)
 class DropPlan:
-    """Queries to terminate, and then statements to execute, in this order."""
+    """Ids of the queries to terminate, then the statements to execute, in this order."""
 
     queries: tuple[str, ...]
     statements: tuple[str, ...]
 
 
 async def drop(server: StatementServer, names: Iterable[str], topics: TopicHandling = TopicHandling.KEEP) -> DropPlan:
-    """Drop streams and tables; names that do not exist are left out.
+    """Drop streams and tables.
 
     Args:
         server: The server.
-        names: Names of streams and tables, in any order.
-        topics: Whether their topics are deleted.
+        names: Names of streams and tables; those that do not exist are ignored.
+        topics: Whether their topics are deleted too.
 
     Returns:
         What was done.
 
     Raises:
-        KsqlError: Another stream or table depends on them; nothing is done then.
+        KsqlError: Another stream or table depends on one of them, or uses its topic; nothing was dropped.
     """
-    plan = await plan_drop(server, names, topics)
+    plan = await drop_plan(server, names, topics)
     for query in plan.queries:
         await server.terminate(query)
     for statement in plan.statements:
@@ -72,45 +77,48 @@ async def drop(server: StatementServer, names: Iterable[str], topics: TopicHandl
     return plan
 
 
-async def plan_drop(server: StatementServer, names: Iterable[str], topics: TopicHandling) -> DropPlan:
-    """Return what dropping streams and tables takes."""
-    listed = {source.name: source for source in (*await server.streams(), *await server.tables())}
-    descriptions = {name: await server.describe(name) for name in dict.fromkeys(names) if name in listed}
-    order = _order(descriptions)
-    queries = (query for source in descriptions.values() for query in (*source.readers, *source.writers))
-    inserts = dict.fromkeys(query.id for query in queries if _is_insert(query))
-    deleting = _deleting_topics(order, listed) if topics is TopicHandling.DELETE else frozenset()
-    return DropPlan(tuple(inserts), tuple(_statement(listed[name], name in deleting) for name in order))
+async def drop_plan(server: StatementServer, names: Iterable[str], topics: TopicHandling = TopicHandling.KEEP) -> DropPlan:
+    """Return what `drop` would do."""
+    existing = {source.name: source for source in (*await server.streams(), *await server.tables())}
+    dropped = {name: await server.describe(name) for name in dict.fromkeys(names) if name in existing}
+    order = _order(dropped)
+    inserts = dict.fromkeys(
+        query.id for source in dropped.values() for query in (*source.readers, *source.writers) if _is_insert(query)
+    )
+    with_topic = _with_topic(order, existing) if topics is TopicHandling.DELETE else frozenset()
+    return DropPlan(tuple(inserts), tuple(_statement(existing[name], name in with_topic) for name in order))
 
 
 def _is_insert(query: RunningQuery) -> bool:
-    """Return whether a query must be terminated; the query of CREATE .. AS SELECT ends with its stream or table."""
+    """Return whether a query has to be terminated first; the query of a CREATE ... AS SELECT ends with its sink."""
     return query.kind == "PERSISTENT" and query.text.lstrip()[:6].upper() == "INSERT"
 
 
-def _order(descriptions: Mapping[str, SourceDescription]) -> list[str]:
-    """Return the names so that each follows all that depend on it."""
-    dependents = {name: _dependents(source) for name, source in descriptions.items()}
+def _order(dropped: Mapping[str, SourceDescription]) -> list[str]:
+    """Return the names with dependents before what they depend on."""
+    dependents = {name: _dependents(source) for name, source in dropped.items()}
     for name, others in dependents.items():
-        if foreign := sorted(others - descriptions.keys()):
-            raise KsqlError(f"{name} cannot be dropped, since {', '.join(foreign)} is made from it; drop that too, or first")
+        if foreign := sorted(others - dropped.keys()):
+            shown = ", ".join(foreign)
+            raise KsqlError(f"{name} cannot be dropped, since {shown} depends on it; drop {shown} too, or first")
     return list(TopologicalSorter(dependents).static_order())
 
 
 def _dependents(source: SourceDescription) -> set[str]:
-    readers = (query for query in source.readers if query.kind == "PERSISTENT" and not _is_insert(query))
-    return ({sink for query in readers for sink in query.sinks} | set(source.constraints)) - {source.name}
+    creating = [query for query in source.readers if query.kind == "PERSISTENT" and not _is_insert(query)]
+    sinks = {sink for query in creating for sink in query.sinks}
+    return (sinks | set(source.constraints)) - {source.name}
 
 
-def _deleting_topics(order: Sequence[str], listed: Mapping[str, ListedSource]) -> frozenset[str]:
-    """Return the names that are dropped with their topic: of several with the same topic the last."""
-    last = {listed[name].topic: name for name in order}
-    for source in listed.values():
+def _with_topic(order: Sequence[str], existing: Mapping[str, ListedSource]) -> frozenset[str]:
+    """Return the names that are dropped with their topic: the last of those that share it."""
+    last = {existing[name].topic: name for name in order}
+    for source in existing.values():
         if source.topic in last and source.name not in order:
-            message = f"topic {source.topic} of {last[source.topic]} cannot be deleted, since {source.name} uses it as well"
-            raise KsqlError(f"{message}; drop that too, or keep topics")
+            message = f"topic {source.topic} of {last[source.topic]} cannot be deleted, since {source.name} uses it too"
+            raise KsqlError(f"{message}; drop {source.name} too, or keep the topics")
     return frozenset(last.values())
 
 
-def _statement(source: ListedSource, is_deleting: bool) -> str:
-    return f"DROP {source.kind} {source_name(source.name)}{' DELETE TOPIC' if is_deleting else ''};"
+def _statement(source: ListedSource, deletes_topic: bool) -> str:
+    return f"DROP {source.kind} {source_name(source.name)}{' DELETE TOPIC' if deletes_topic else ''};"

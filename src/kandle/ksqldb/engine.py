@@ -1,4 +1,4 @@
-"""Queries whose base bars a ksqlDB aggregates: it is told what to do, then they run on its tables, and it is looked after."""
+"""Queries whose base bars ksqlDB aggregates: their persistent queries are created and supervised, and tasks read the tables."""
 
 from __future__ import annotations
 
@@ -9,18 +9,21 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from kandle.errors import KandleError, KsqlError, PlanError
-from kandle.ksql.program import Program, ScriptRole, WindowStore
+from kandle.ksql.program import LiveTable, Program, ScriptRole, WindowStore
 from kandle.ksql.script import script
+from kandle.ksql.types import KsqlType, column_type
 from kandle.ksqldb.client import KsqlClient
-from kandle.ksqldb.intervals import Intervals
+from kandle.ksqldb.intervals import IntervalWriter
 from kandle.ksqldb.progress import Progress, QueryBarrier
-from kandle.ksqldb.provision import StatementLog, aggregated, provide
+from kandle.ksqldb.provision import StatementLog, provide
+from kandle.ksqldb.results import SourceDescription
 from kandle.ksqldb.settings import KsqlSettings
 from kandle.ksqldb.watch import OnFailure, QueryWatch, WatchedProgram
 from kandle.log.port import Log
+from kandle.model.types import INTEGER, MAX_PRECISION, SIMPLE_TYPES, UUID, DataType, DecimalType
 from kandle.plan.plan import Plan
-from kandle.plan.query_topics import QueryTopics, aggregated_topics, heartbeat_names
-from kandle.plan.topics import intervals_topic
+from kandle.plan.query_topics import AggregatedTable, QueryTopics, aggregated_topics, heartbeat_names
+from kandle.plan.topics import TopicColumn, TopicSpec, intervals_topic
 from kandle.query.nodes import aggregates, describe
 from kandle.query.query import QueryModel
 from kandle.runtime.barrier import Barrier
@@ -34,39 +37,54 @@ from kandle.time.timeframe import DAY, SECOND
 
 logger = logging.getLogger("kandle")
 
+EXACTLY_ONCE = {"processing.guarantee": "exactly_once_v2"}
+"""Properties of all queries: without them, ksqlDB counts events twice after a crash, if it had not committed them."""
+
+# A UUID is a VARCHAR in ksqlDB, so only the declaration of a field makes a column a UUID.
+_TYPES: dict[str, DataType] = {kind.ksql: kind for kind in SIMPLE_TYPES if kind != UUID} | {"INTEGER": INTEGER}
+
 
 @dataclass(frozen=True, slots=True)
 class EngineSpec:
-    """Where ksqlDB is, with what its queries are made, how long their windows are kept, and how often they are looked at.
+    """Settings of the engine.
 
-    Durations in microseconds.
+    Attributes:
+        server: Address of the server.
+        properties: Properties of ksqlDB for the queries.
+        retention: How long windows are kept, in microseconds.
+        watch_interval: Time between two checks of the queries, in microseconds.
+        on_failure: Whether a failed query is created again, or stops its tasks.
     """
 
     server: KsqlSettings
     properties: Mapping[str, object]
     retention: int = 7 * DAY
-    every: int = 5 * SECOND
+    watch_interval: int = 5 * SECOND
     on_failure: OnFailure = "recreate"
 
 
 class KsqlQuery:
-    """One query: its program, its schedule as ksqlDB joins it, and the watch over its persistent queries."""
+    """One query: its program, the table of its schedule, and the watch over its persistent queries."""
 
     def __init__(self, log: Log, clock: Clock, plan: Plan, program: Program, spec: EngineSpec) -> None:
         self.plan, self.program = plan, program
         self._log = log
-        self._clock = clock
         self._schedule: ScheduleProvider | None = None
-        self._intervals: Intervals | None = None
+        self._intervals: IntervalWriter | None = None
         if self.program.schedule is not None:
             self._schedule = ScheduleProvider(log, plan.query, clock)
-            self._intervals = Intervals(log, plan.query, self.program.schedule)
-        self.watch = QueryWatch(WatchedProgram(self.program, spec.properties, spec.on_failure), StatementLog(log), clock)
+            self._intervals = IntervalWriter(log, plan.query, self.program.schedule)
+        watched = WatchedProgram(self.program, spec.properties, spec.on_failure)
+        self.watch = QueryWatch(watched, StatementLog(log), clock)
 
-    def is_scheduled(self, *, refuses: bool) -> bool:
-        """Have ksqlDB's sessions up to date; False if there are none yet, without which it would drop all events.
+    def update_schedule(self, *, refuses: bool) -> bool:
+        """Write changed sessions to the table that ksqlDB joins.
 
-        `refuses` has a topic of them that is kept otherwise than declared be an error.
+        Args:
+            refuses: Whether a topic of that table whose settings differ from the declared ones is an error.
+
+        Returns:
+            False if there are no sessions yet: without them, ksqlDB would drop all events.
         """
         if self._schedule is None:
             return True
@@ -81,35 +99,85 @@ class KsqlQuery:
 
 
 def _programs(plans: Sequence[Plan], engine: EngineSpec) -> list[Program]:
-    """The programs of all queries; an error by name for what ksqlDB, or a reader of its topics, cannot do."""
+    """Return the programs of all queries; raise PlanError for what ksqlDB, or a reader of its tables, cannot do."""
     queries = [plan.query for plan in plans]
     for query in queries:
-        _check_sets(query)
+        _check_aggregates(query)
     store = WindowStore.of(engine.retention)
     programs = script([], queries, ScriptRole.LIVE, store).programs
     return [programs[query.target.name] for query in queries]
 
 
-def _check_sets(query: QueryModel) -> None:
+def _check_aggregates(query: QueryModel) -> None:
     roots = [item.expression for item in query.projection] + ([query.having] if query.having is not None else [])
-    found = next((node for root in roots for node in aggregates(root) if node.function == "count_distinct"), None)
-    if found is not None:
+    counts = (node for root in roots for node in aggregates(root) if node.function == "count_distinct")
+    node = next(counts, None)
+    if node is not None:
         raise PlanError(
-            f"{query.target.name}: {describe(found)} needs all the values of a bucket, which kandle cannot read from a topic of "
+            f"{query.target.name}: {describe(node)} needs all values of a bucket, which kandle cannot read from a table of "
             "ksqlDB; leave it out, or choose [engine] kind = 'embedded'"
         )
 
 
+def aggregated_table(query: QueryModel, table: LiveTable, existing: SourceDescription) -> AggregatedTable:
+    """Return what tasks read of a table of ksqlDB.
+
+    Args:
+        query: The query.
+        table: The table as the program of the query creates it.
+        existing: The table on the server.
+
+    Returns:
+        The topic of the table, with its columns.
+
+    Raises:
+        KsqlError: A column is missing, or has another type than the field.
+    """
+    types = {column.name: column.type for column in existing.columns}
+    fields = {field.name: field.type for field in query.target.fields}
+    keys = (*table.keys, table.start)
+    values = dict.fromkeys(name for name in (*fields, *table.partials.values()) if name not in keys)
+    columns = [_column(table, name, types, fields.get(name), is_key=True) for name in keys]
+    columns += [_column(table, name, types, fields.get(name), is_key=False) for name in values]
+    partitions, replication = existing.partitions, existing.replication
+    spec = TopicSpec(existing.topic, tuple(columns), keys, partitions, replication, compacted=True, time=table.start)
+    return AggregatedTable(spec, table.partials)
+
+
+def _column(table: LiveTable, name: str, types: Mapping[str, KsqlType], field: DataType | None, *, is_key: bool) -> TopicColumn:
+    if name not in types:
+        raise KsqlError(f"table {table.name} of ksqlDB has no column {name}; it has {', '.join(types)}")
+    if field is not None and types[name] != column_type(field):
+        raise KsqlError(f"table {table.name} of ksqlDB: column {name} is {types[name]}, but the field is {field}")
+    kind = _type_of(table, name, types[name]) if field is None else field
+    # All columns of ksqlDB but the keys may be NULL.
+    return TopicColumn(name, str(kind), kind.physical, nullable=not is_key)
+
+
+def _type_of(table: LiveTable, name: str, kind: KsqlType) -> DataType:
+    if kind.is_decimal and kind.precision <= MAX_PRECISION:
+        return DecimalType(kind.precision, kind.scale)
+    if kind.name not in _TYPES:
+        raise KsqlError(f"table {table.name} of ksqlDB: column {name} is {kind}, which kandle cannot read from a topic")
+    return _TYPES[kind.name]
+
+
 class KsqlRuntime:
-    """What `Runtime` is for queries that kandle aggregates itself."""
+    """Runtime of queries that ksqlDB aggregates, with the methods of `Runtime`.
+
+    A thread of its own begins as soon as there are rows of the schedules, and then checks the persistent queries regularly:
+
+        start() --> schedules written? --> topics, streams, tables and queries created --> inner `Runtime` started
+                      |        ^                                                             |          ^
+                      +-- no --+ each second                                                 +- checks -+ each interval
+    """
 
     def __init__(
         self, log: Log, clock: Clock, plans: Sequence[Plan], spec: RuntimeSpec, engine: EngineSpec, progress: Progress
     ) -> None:
         self._log, self._clock, self._spec, self._engine, self._progress = log, clock, spec, engine, progress
-        self._queries = [
-            KsqlQuery(log, clock, plan, found, engine) for plan, found in zip(plans, _programs(plans, engine), strict=True)
-        ]
+        programs = _programs(plans, engine)
+        self._queries = [KsqlQuery(log, clock, plan, program, engine) for plan, program in zip(plans, programs, strict=True)]
         self._names = heartbeat_names(plans, spec.heartbeats)
         self._inner: Runtime | None = None
         self._stop = threading.Event()
@@ -117,58 +185,60 @@ class KsqlRuntime:
         self._problem: BaseException | None = None
 
     def start(self) -> None:
-        """Have ksqlDB do its part, and all queries run; without schedule rows that is tried again until there are some."""
+        """Create what is missing on the server and start all queries; without rows of a schedule, try again until there are."""
         self._begin()
         self._thread.start()
 
     def _begin(self) -> None:
-        waiting = [query.plan.query for query in self._queries if not query.is_scheduled(refuses=self._spec.refuses_differences)]
-        if waiting:
+        refuses = self._spec.refuses_differences
+        # All schedules are updated, even if the first has no rows yet.
+        is_scheduled = [query.update_schedule(refuses=refuses) for query in self._queries]
+        if not all(is_scheduled):
             return
-        topics = asyncio.run(self._provided())
+        topics = asyncio.run(self._provide())
         barriers: dict[str, Barrier] = {}
-        for query, found in zip(self._queries, topics, strict=True):
-            create_topics(self._log, found, refuses=self._spec.refuses_differences)
-            barriers[found.events] = QueryBarrier(self._progress, query.watch.hops, self._clock)
+        for query, query_topics in zip(self._queries, topics, strict=True):
+            create_topics(self._log, query_topics, refuses=refuses)
+            barriers[query_topics.events] = QueryBarrier(self._progress, query.watch.hops, self._clock)
         inner = Runtime(self._log, self._clock, topics, self._spec, barriers)
         inner.start()
         self._inner = inner
 
-    async def _provided(self) -> list[QueryTopics]:
-        """The topics of all queries, once ksqlDB has its streams, tables and queries."""
-        found = []
+    async def _provide(self) -> list[QueryTopics]:
+        """Create streams, tables and queries of ksqlDB, and return the topics of all queries."""
+        topics = []
         async with KsqlClient(self._engine.server, self._clock) as client:
             info = await client.info()
             logger.info("ksqlDB %s, service %s", info.version, info.service_id)
             if info.doubt is not None:
                 logger.warning("%s", info.doubt)
-            await provide(client, StatementLog(self._log), [query.program for query in self._queries], self._engine.properties)
+            programs = [query.program for query in self._queries]
+            await provide(client, StatementLog(self._log), programs, self._engine.properties)
             for query, name in zip(self._queries, self._names, strict=True):
                 table = query.program.live
                 assert table is not None
-                read = aggregated(query.plan.query, table, await client.describe(table.name))
-                # Its settings are ksqlDB's.
-                self._log.ensure(read.topic)
-                found.append(aggregated_topics(query.plan, read, name, self._spec.retentions))
-                await query.watch.look(client, is_leader=False)
+                aggregated = aggregated_table(query.plan.query, table, await client.describe(table.name))
+                # The topic exists with the settings of ksqlDB, so they are not compared.
+                self._log.ensure(aggregated.topic)
+                topics.append(aggregated_topics(query.plan, aggregated, name, self._spec.retentions))
+                await query.watch.check(client, is_leader=False)
                 if query.watch.problem is not None:
-                    raise KsqlError(
-                        f"{query.watch.problem}; see what is wrong, then have it created again: `kandle script --drop`"
-                    )
-        return found
+                    advice = "correct the cause, then drop and create the query again: `kandle script --drop`"
+                    raise KsqlError(f"{query.watch.problem}; {advice}")
+        return topics
 
     def _run(self) -> None:
-        """Begin as soon as it can; then look after what is there."""
-        while not self._stop.wait((SECOND if self._inner is None else self._engine.every) / SECOND):
+        """Begin as soon as possible, then check the queries regularly."""
+        while not self._stop.wait((SECOND if self._inner is None else self._engine.watch_interval) / SECOND):
             try:
                 if self._inner is None:
                     self._begin()
                 else:
-                    asyncio.run(self._look(self._inner.queries))
+                    asyncio.run(self._check(self._inner.queries))
             except KandleError as error:
-                self._said(error)
+                self._report(error)
 
-    def _said(self, error: KandleError) -> None:
+    def _report(self, error: KandleError) -> None:
         if str(error) != str(self._problem):
             logger.error("ksqlDB: %s", error)
         if self._inner is None:
@@ -177,24 +247,24 @@ class KsqlRuntime:
         for running in self._inner.queries:
             running.outside = str(error)
 
-    async def _look(self, runtimes: Sequence[QueryRuntime]) -> None:
+    async def _check(self, runtimes: Sequence[QueryRuntime]) -> None:
         async with KsqlClient(self._engine.server, self._clock) as client:
             for query, running in zip(self._queries, runtimes, strict=True):
                 is_leader = running.leadership.is_leader
                 if is_leader:
-                    query.is_scheduled(refuses=self._spec.refuses_differences)
-                await query.watch.look(client, is_leader=is_leader)
+                    query.update_schedule(refuses=self._spec.refuses_differences)
+                await query.watch.check(client, is_leader=is_leader)
                 running.outside, running.counters.recreated = query.watch.problem, query.watch.recreated
                 if query.watch.failure is not None:
                     running.fail(query.watch.failure)
 
     def settle(self) -> None:
-        """Work until nothing is left to be done: for those who drive it by hand."""
+        """Process everything that is there, for callers that drive the runtime by hand."""
         if self._inner is not None:
             self._inner.settle()
 
     def stop(self) -> None:
-        """Hand over at once; ksqlDB goes on."""
+        """Hand over the partitions and stop; the queries of ksqlDB continue."""
         self._stop.set()
         if self._thread.is_alive():
             self._thread.join()
@@ -203,20 +273,20 @@ class KsqlRuntime:
 
     @property
     def problem(self) -> BaseException | None:
-        """What has stopped a worker, if anything."""
+        """The error that has stopped a worker, or that keeps the runtime from beginning; None if there is none."""
         return self._problem if self._inner is None else self._inner.problem
 
     def health(self) -> Health:
-        """How it is doing; before it can begin, that it waits."""
+        """Return the health of all queries; before they begin, that they wait."""
         if self._inner is not None:
             return self._inner.health()
         return Health(self._spec.instance, tuple(self._waiting(query.plan) for query in self._queries))
 
     def _waiting(self, plan: Plan) -> QueryHealth:
-        name, problem = plan.query.target, self._problem
+        target, problem = plan.query.target, self._problem
         return QueryHealth(
-            query=name.name,
-            group=f"{self._spec.group}-{name.topic}",
+            query=target.name,
+            group=f"{self._spec.group}-{target.topic}",
             state=QueryState.WAITING_FOR_SCHEDULE if problem is None else QueryState.FAILED,
             is_leader=False,
             partitions=(),

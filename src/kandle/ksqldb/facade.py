@@ -1,4 +1,4 @@
-"""The ksqlDB of an open context, as its users see it: `market.ksql.pull(Bar, "SELECT ...")`."""
+"""The ksqlDB server of an open context, for users: `market.ksql.pull(Bar, "SELECT ...")`."""
 
 from __future__ import annotations
 
@@ -30,7 +30,8 @@ Properties = Mapping[str, object]
 class Ksql:
     """The ksqlDB server of a context: statements, queries and inserts. Connections are opened when they are needed.
 
-    Rows are objects of an entity, or dicts where None is given in its place. Errors of the server are `KsqlError`.
+    Rows are objects of an entity, or dicts if None is given instead of one. Errors of the server are `KsqlError`; those that
+    may pass, such as a server that cannot be reached, are `KsqlUnavailableError`.
     """
 
     def __init__(self, host: ContextHost, make: Callable[[], KsqlClient]) -> None:
@@ -43,7 +44,7 @@ class Ksql:
         return f"{self._host.label}.ksql"
 
     async def client(self) -> KsqlClient:
-        """Return the client behind this, open as long as the context is.
+        """Return the client, which is open as long as the context.
 
         Returns:
             The client.
@@ -80,7 +81,7 @@ class Ksql:
     pull = blocking(pull_async)
 
     def push(self, entity: type[T] | None, sql: str, properties: Properties | None = None) -> PushedRows[Any]:
-        """Run a push query, whose rows come as they change; it starts with the loop and ends with it.
+        """Return the rows of a push query as they change; the query starts and ends with the loop over them.
 
         Args:
             entity: The class of the rows' objects; None returns dicts by column.
@@ -104,7 +105,7 @@ class Ksql:
             The result of each statement.
 
         Raises:
-            KsqlError: The server refuses a statement; those before it are executed.
+            KsqlError: The server refuses a statement, and executes none; or it fails to execute one after others.
         """
         return await (await self.client()).execute(statements, properties)
 
@@ -122,7 +123,8 @@ class Ksql:
             The number of rows.
 
         Raises:
-            KsqlError: The server refuses a row.
+            DataError: A row cannot be inserted.
+            KsqlError: The server refuses a row; those before it are inserted.
         """
         return await (await self.client()).insert(target, rows)
 
@@ -130,7 +132,7 @@ class Ksql:
 
     @awaited
     async def info_async(self) -> ServerInfo:
-        """Ask for version and names of the server.
+        """Return version and names of the server.
 
         Returns:
             The version and the names.
@@ -141,7 +143,7 @@ class Ksql:
 
     @awaited
     async def health_async(self) -> ServerHealth:
-        """Ask whether the server and its parts are healthy.
+        """Return whether the server and its parts are healthy; an unhealthy server is not an error.
 
         Returns:
             The health of the server.
@@ -208,7 +210,10 @@ class Ksql:
             query: The id of a running query, or the text of a query.
 
         Returns:
-            Its statement, topics and execution plan.
+            Its statement, sources, sinks and execution plan.
+
+        Raises:
+            KsqlError: The query does not exist, or the text is not valid.
         """
         return await (await self.client()).explain(query)
 
@@ -219,7 +224,10 @@ class Ksql:
         """Terminate a persistent query.
 
         Args:
-            query: The id of the query.
+            query: The id of the query, see `queries`.
+
+        Raises:
+            KsqlError: The query does not exist.
         """
         await (await self.client()).terminate(query)
 
@@ -227,17 +235,17 @@ class Ksql:
 
     @awaited
     async def drop_async(self, names: Iterable[str], topics: TopicHandling = TopicHandling.KEEP) -> DropPlan:
-        """Drop streams and tables after all that is made from them.
+        """Drop streams and tables, dependents first, and terminate the queries that insert into them.
 
         Args:
-            names: The names of the streams and tables.
+            names: The names of the streams and tables; those that do not exist are ignored.
             topics: Whether their topics are deleted too.
 
         Returns:
             What was dropped.
 
         Raises:
-            KsqlError: Something else depends on one of them; nothing was dropped.
+            KsqlError: Another stream or table depends on one of them, or uses its topic; nothing was dropped.
         """
         return await drop(await self.client(), names, topics)
 
@@ -245,7 +253,7 @@ class Ksql:
 
 
 class PushedRows(Generic[T]):
-    """Rows of a push query, which begins with the loop and ends with it: for `async for`, and for `for`."""
+    """Rows of a push query, for `for` or `async for`; the query starts and ends with the loop."""
 
     def __init__(self, host: ContextHost, ksql: Ksql, begin: Callable[[KsqlClient], Rows[T]]) -> None:
         self._host, self._ksql, self._begin = host, ksql, begin
@@ -272,13 +280,13 @@ class PushedRows(Generic[T]):
             while (row := self._next()) is not None:
                 yield row[0]
         finally:
-            # A loop that was left unfinished when its context was closed has nothing to close any more.
+            # If the context was closed before the loop ended, it has closed the rows already.
             if self._host.is_open:
                 self._close()
 
     @awaited
     async def _next_async(self) -> tuple[T] | None:
-        """Return the next row in a tuple of its own; None at the end."""
+        """Return the next row in a tuple, so that it differs from the end, which is None."""
         if self._rows is None:
             self._rows = self._begin(await self._ksql.client())
         async for row in self._rows:

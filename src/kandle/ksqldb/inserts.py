@@ -1,4 +1,4 @@
-"""Rows into a stream or table, each of them acknowledged."""
+"""Inserts of rows into a stream or table, each of which the server acknowledges."""
 
 from __future__ import annotations
 
@@ -20,42 +20,62 @@ from kandle.model.mapping import mapping
 
 PATH = "/inserts-stream"
 REQUEST_BYTES = 32_000
-"""Below what HTTP/2 lets a client send unasked: a request that must wait for the server would not see its error."""
+"""Maximum size of a request.
+
+It is less than the initial flow-control window of HTTP/2 (65,535 bytes): a larger request would wait for the server to open
+the window, and would not see an error that the server sends instead.
+"""
 
 RowSource = Iterable[Any] | AsyncIterable[Any]
 
 
 @dataclass(slots=True)
-class Request:
-    """Rows that are sent together, and the number of the first."""
+class InsertRequest:
+    """Rows that are sent together; `first` is the number of the first."""
 
     first: int
     lines: list[bytes] = field(default_factory=list)
     size: int = 0
 
     def add(self, line: bytes) -> None:
+        """Add the line of a row."""
         self.lines.append(line)
         self.size += len(line)
 
     @property
     def end(self) -> int:
+        """The number of the row after the last."""
         return self.first + len(self.lines)
 
 
 async def insert(http: Http, target: str, rows: RowSource) -> int:
-    """Write objects of entities, or mappings by column, and give their number once all are acknowledged.
+    """Insert rows, and return when the server has acknowledged all.
 
-    Rows are gathered into requests, so those of a slow source wait for one another. The first error ends it and says which row,
-    counted from 0; rows before it are there. Nothing is sent twice.
+    Rows are collected into requests of at most `REQUEST_BYTES`, so rows of a slow source wait until a request is full. The
+    first error ends the insert; nothing is sent twice.
+
+    Args:
+        http: The connections to the server.
+        target: The name of the stream or table.
+        rows: Objects of entities, or mappings by column.
+
+    Returns:
+        The number of rows.
+
+    Raises:
+        DataError: A row cannot be inserted; those of earlier requests are inserted.
+        KsqlError: The server refuses a row, whose number the message gives, counted from 0; those before it are inserted.
+        KsqlUnavailableError: The server cannot be reached, or the connection broke; the message says which rows are
+            inserted for certain.
     """
-    what = f"insert into {target}"
+    subject = f"insert into {target}"
     head = json.dumps({"target": source_name(target)}, ensure_ascii=False).encode() + b"\n"
     count = 0
-    stream = http.stream(what)
+    stream = http.stream(subject)
     try:
         async with aclosing(_requests(rows)) as requests:
             async for request in requests:
-                await _Insertion(http, stream, what, request).run(head)
+                await _Insertion(http, stream, subject, request).run(head)
                 count = request.end
     finally:
         with CancelScope(shield=True):
@@ -63,20 +83,20 @@ async def insert(http: Http, target: str, rows: RowSource) -> int:
     return count
 
 
-async def _requests(rows: RowSource) -> AsyncGenerator[Request, None]:
-    request = Request(0)
-    async with aclosing(_each(rows)) as each:
-        async for row in each:
+async def _requests(rows: RowSource) -> AsyncGenerator[InsertRequest, None]:
+    request = InsertRequest(0)
+    async with aclosing(_iterate(rows)) as iterator:
+        async for row in iterator:
             line = _line(row, request.end)
             if request.lines and request.size + len(line) > REQUEST_BYTES:
                 yield request
-                request = Request(request.end)
+                request = InsertRequest(request.end)
             request.add(line)
     if request.lines:
         yield request
 
 
-async def _each(rows: RowSource) -> AsyncGenerator[Any, None]:
+async def _iterate(rows: RowSource) -> AsyncGenerator[Any, None]:
     if isinstance(rows, AsyncIterable):
         async for row in rows:
             yield row
@@ -86,7 +106,7 @@ async def _each(rows: RowSource) -> AsyncGenerator[Any, None]:
 
 
 def _line(row: Any, number: int) -> bytes:
-    """The row as it is sent: names in backticks, for the server would raise them to upper case."""
+    """Return the line of a row; names are quoted, since the server converts others to upper case."""
     try:
         values = {quoted(name): json_of(value) for name, value in _values(row).items()}
     except DataError as error:
@@ -99,17 +119,18 @@ def _values(row: Any) -> Mapping[str, Any]:
         return row
     entity = entity_model(type(row))
     values = mapping(entity).values(row)
-    for found in entity.headers:
-        if values.pop(found.name) is not None:
-            raise DataError(f"{entity.name}.{found.name} is a header, which ksqlDB does not write; add the row to the topic")
+    for header in entity.headers:
+        if values.pop(header.name) is not None:
+            label = f"{entity.name}.{header.name}"
+            raise DataError(f"{label} is a header, which ksqlDB cannot insert; add the row to the topic instead")
     return values
 
 
 class _Insertion:
-    """One request with its acknowledgements."""
+    """One request and its acknowledgements."""
 
-    def __init__(self, http: Http, stream: Stream, what: str, request: Request) -> None:
-        self._http, self._stream, self._what, self._request = http, stream, what, request
+    def __init__(self, http: Http, stream: Stream, subject: str, request: InsertRequest) -> None:
+        self._http, self._stream, self._subject, self._request = http, stream, subject, request
         self._acknowledged: set[int] = set()
 
     async def run(self, head: bytes) -> None:
@@ -120,30 +141,32 @@ class _Insertion:
         except KsqlUnavailableError as error:
             if was_never_sent(error):
                 raise
-            raise self._unsure(error.message, error.code) from error
+            raise self._uncertain(error.message, error.code) from error
 
     async def _read(self) -> None:
         lines = Lines()
         while (part := await self._stream.part()) is not None:
             self._take(lines, part)
         if len(self._acknowledged) < len(self._request.lines):
-            raise self._http.failures.cut(self._what, len(self._acknowledged), "the answer ends too early")
+            raise self._http.failures.cut(self._subject, len(self._acknowledged), "acknowledgements are missing")
 
     def _take(self, lines: Lines, part: bytes) -> None:
         try:
-            for said in lines.feed(part):
-                if said["status"] != "ok":
-                    raise self._refused(said)
-                self._acknowledged.add(int(said["seq"]))
+            for content in lines.feed(part):
+                if content["status"] != "ok":
+                    raise self._refused(content)
+                self._acknowledged.add(int(content["seq"]))
         except (ValueError, KeyError, TypeError) as error:
-            raise self._http.failures.nonsense(self._what, "an acknowledgement", part) from error
+            raise self._http.failures.nonsense(self._subject, "an acknowledgement", part) from error
 
-    def _refused(self, said: Mapping[str, Any]) -> KsqlError:
-        row = self._request.first + int(said["seq"])
-        return self._http.failures.error_row(f"{self._what}, row {row}", dict(said))
+    def _refused(self, content: Mapping[str, Any]) -> KsqlError:
+        row = self._request.first + int(content["seq"])
+        return self._http.failures.error_row(f"{self._subject}, row {row}", dict(content))
 
-    def _unsure(self, message: str, code: int | None) -> KsqlUnavailableError:
+    def _uncertain(self, message: str, code: int | None) -> KsqlUnavailableError:
+        """Return the error for a connection that broke before all rows were acknowledged."""
         first, end = self._request.first, self._request.end
-        known = [number for number in range(end - first) if number not in self._acknowledged]
-        begin = first + (known[0] if known else 0)
-        return KsqlUnavailableError(f"{message}; rows {begin} to {end - 1} may be there or not, and are not sent again", code)
+        pending = [number for number in range(end - first) if number not in self._acknowledged]
+        begin = first + (pending[0] if pending else 0)
+        rows = f"rows {begin} to {end - 1} may have been inserted or not"
+        return KsqlUnavailableError(f"{message}; {rows}, and are not sent again", code)

@@ -1,4 +1,4 @@
-"""Sessions as ksqlDB joins events with them: one row per key, with all intervals in which it is open."""
+"""The table by which ksqlDB joins events with sessions: one row per key, with all intervals in which it is open."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ ID, ROW = "id", "row"
 ROWS_AT_ONCE = 100_000
 
 
-class Intervals:
-    """Keeps the table of a query's schedule up to date; only what has changed is written."""
+class IntervalWriter:
+    """Writer of the table of a query's schedule; only changed rows are written."""
 
     def __init__(self, log: Log, query: QueryModel, table: ScheduleTable) -> None:
         self._log = log
@@ -33,7 +33,7 @@ class Intervals:
         self._written: dict[str, str] | None = None
 
     def write(self, calendar: SessionCalendar) -> int:
-        """Write the rows of a calendar; gives the number of those that have changed."""
+        """Write the rows of a calendar, and return the number of changed rows."""
         if self._written is None:
             self._written = self._read()
         wanted = self._rows(calendar)
@@ -59,29 +59,29 @@ class Intervals:
     def _append(self, changed: Mapping[str, str | None]) -> None:
         frame = pl.DataFrame({ID: list(changed), ROW: list(changed.values())}, schema={ID: pl.String, ROW: pl.String})
         numbers = pl.Series(partition_numbers(frame.select(ID), self._table.partitions))
-        gone = frame[ROW].is_null()
-        records = Records(frame, tombstones=gone if gone.any() else None)
-        chosen = numbers.unique(maintain_order=True)
-        self._log.append([Write(self._table.topic, number, records.filter(numbers == number)) for number in chosen])
+        deleted = frame[ROW].is_null()
+        records = Records(frame, tombstones=deleted if deleted.any() else None)
+        partitions = numbers.unique(maintain_order=True)
+        self._log.append([Write(self._table.topic, number, records.filter(numbers == number)) for number in partitions])
 
     def _read(self) -> dict[str, str]:
-        """What the topic has."""
-        found: dict[str, str | None] = {}
-        for partition in range(self._table.partitions):
-            place = TopicPartition(self._table.topic, partition)
-            offset = self._log.first(place)
-            while batches := self._log.read(place, offset, ROWS_AT_ONCE):
+        """Return the rows of the topic by key."""
+        rows: dict[str, str | None] = {}
+        for number in range(self._table.partitions):
+            partition = TopicPartition(self._table.topic, number)
+            offset = self._log.first(partition)
+            while batches := self._log.read(partition, offset, ROWS_AT_ONCE):
                 for batch in batches:
-                    found |= dict(batch.records.frame.select(ID, ROW).iter_rows())
+                    rows |= dict(batch.records.frame.select(ID, ROW).iter_rows())
                 offset = batches[-1].next_offset
-        return {key: row for key, row in found.items() if row is not None}
+        return {key: row for key, row in rows.items() if row is not None}
 
 
 def _row(calendar: SessionCalendar, group: int) -> str:
-    """The value of the keys of a group.
+    """Return the row of the keys of a group, as JSON.
 
-    `since` is the time of the record, for ksqlDB takes records of several topics in the order of their times: a row must be there
-    before the first event of its first session.
+    `since` becomes the time of the record. ksqlDB processes records of several topics in the order of their times, so the row
+    gets the start of the first session: it is then joined with the first event of that session.
     """
     sessions = calendar.sessions(group)
     opens, closes = calendar.opens[sessions] // MILLISECOND, calendar.closes[sessions] // MILLISECOND

@@ -1,13 +1,13 @@
-"""How far the persistent queries of a ksqlDB have come: the barrier of heartbeats where ksqlDB aggregates.
+"""Positions of the persistent queries of ksqlDB: the barrier of heartbeats where ksqlDB aggregates.
 
-A query commits a position only after what it has made of the records before it is in the log. So it is enough to compare
-committed positions with ends. A query may bring records to other partitions through an inner topic of its own, and one query
-may read what another has made, so this is done stage by stage, and each stage takes its target only when the one before is
-reached:
+A query commits a position only after its output for the records before that position is in the log. So it is enough to
+compare committed positions with the ends of topics. A query may move records to other partitions through an internal topic,
+and a query may read the output of another query. So this is done in stages, and each stage reads its target only when the
+one before is reached:
 
     stage 1   source, as committed by query A     target: the end of the source now
-    stage 2   inner topic of A                    target: its end now, with all that stage 1 has brought there
-    stage 3   what A has made, as committed by B  target: its end now
+    stage 2   internal topic of A                 target: its end now, which includes the output of stage 1
+    stage 3   output of A, as committed by B      target: its end now
     ...
 """
 
@@ -23,25 +23,25 @@ from kandle.time.clock import Clock
 from kandle.time.timeframe import MILLISECOND
 
 ASKED_EVERY = 20 * MILLISECOND
-"""The least time between two questions to the brokers, in microseconds."""
+"""Minimum time between two requests to the brokers, in microseconds."""
 
 
 class Progress(Protocol):
-    """How far consumer groups of other programs have come, in topics that are theirs."""
+    """Positions of consumer groups of other programs."""
 
     def bounds(self, topics: Collection[str]) -> Mapping[TopicPartition, tuple[int, int]]:
-        """Return first and next offset of each partition, open transactions included."""
+        """Return the first and the next offset of each partition, including open transactions."""
 
-    def committed(self, group: str, places: Collection[TopicPartition]) -> Mapping[TopicPartition, int]:
-        """Return the group's next offset of those partitions that it has committed one of."""
+    def committed(self, group: str, partitions: Collection[TopicPartition]) -> Mapping[TopicPartition, int]:
+        """Return the committed offsets of a group; partitions without one are left out."""
 
     def inner_topics(self, group: str) -> list[str]:
-        """Return the topics in which a query of Kafka Streams brings records to the partitions of other keys."""
+        """Return the internal topics in which a query of Kafka Streams repartitions records by another key."""
 
 
 @dataclass(frozen=True, slots=True)
 class Hop:
-    """A persistent query of ksqlDB: its consumer group, and the topics that it reads."""
+    """A persistent query of ksqlDB, with its consumer group and the topics that it reads."""
 
     group: str
     sources: tuple[str, ...]
@@ -49,7 +49,7 @@ class Hop:
 
 @dataclass(frozen=True, slots=True)
 class _Stage:
-    """Topics that a query must have read up to their ends; after the first stage of a query follow its inner topics."""
+    """Topics that a query has to read up to their ends; the first stage of a query is followed by its internal topics."""
 
     group: str
     topics: Sequence[str]
@@ -57,12 +57,13 @@ class _Stage:
 
 
 class QueryBarrier:
-    """Says whether queries of ksqlDB have made what the tasks read of all that was in the source.
+    """Barrier that is reached when queries of ksqlDB have processed all records that were in the source at its start.
 
     Args:
-        progress: Where positions and ends are asked for.
-        hops: Returns the queries in the order in which one feeds the other; None while they are created again.
-        clock: Says when the brokers may be asked again.
+        progress: Positions of consumer groups and ends of topics.
+        hops: Returns the queries in the order in which the output of one is read by the next; None while they are
+            created again.
+        clock: The clock that limits requests to the brokers.
     """
 
     def __init__(self, progress: Progress, hops: Callable[[], Sequence[Hop] | None], clock: Clock) -> None:
@@ -75,7 +76,7 @@ class QueryBarrier:
         self._asked: int | None = None
 
     def start(self) -> None:
-        """Begin with the first query; the end of the source is taken as the target with the first question."""
+        """Begin with the first query; the first call of `is_reached` reads the end of the source."""
         self._begin(self._hops())
 
     def _begin(self, hops: Sequence[Hop] | None) -> None:
@@ -84,9 +85,9 @@ class QueryBarrier:
         self._targets = None
 
     def is_reached(self) -> bool:
-        """Return whether everything has come through all queries.
+        """Return whether all queries have processed the records.
 
-        Queries that were created again since the start have to catch up first, so the wait begins anew with them.
+        Queries that were created again since the start have to catch up first, so the barrier starts again with them.
         """
         hops = self._hops()
         if hops != self._begun:
@@ -97,7 +98,7 @@ class QueryBarrier:
             if not self._is_passed(self._stages[0]):
                 return False
             stage = self._stages[0]
-            # One inner topic may feed another, so all of them are waited for as often as there are any.
+            # Internal topics may feed each other in any order, so all of them are checked as often as there are topics.
             inner = self._progress.inner_topics(stage.group) if stage.is_first else []
             self._stages.popleft()
             self._stages.extendleft(_Stage(stage.group, inner, False) for _ in inner)
@@ -112,8 +113,8 @@ class QueryBarrier:
             return False
         self._asked = now
         committed = self._progress.committed(stage.group, self._targets)
-        is_passed = all(max(committed.get(place, 0), first) >= end for place, (first, end) in self._targets.items())
+        is_passed = all(max(committed.get(partition, 0), first) >= end for partition, (first, end) in self._targets.items())
         if is_passed:
-            # The next stage may be asked for at once.
+            # The next stage may be checked at once.
             self._asked = None
         return is_passed

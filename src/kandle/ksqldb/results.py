@@ -1,6 +1,6 @@
-"""Answers of a ksqlDB server as objects: about itself, its streams and tables, its queries, and the result of each statement.
+"""Responses of the server as objects: its state, its streams, tables and queries, and the results of statements.
 
-Each kind of answer has a class, and a function that reads it; `RESULTS` names that function by the `@type` of the answer.
+The functions read the JSON of the server, and raise one of `LACKING` where it lacks a member.
 """
 
 from __future__ import annotations
@@ -18,14 +18,13 @@ SourceKind = Literal["STREAM", "TABLE"]
 SUCCESS, ERROR, TERMINATED = "SUCCESS", "ERROR", "TERMINATED"
 FINISHED = (SUCCESS, ERROR, TERMINATED)
 
-
-TESTED = (7, 4)
-"""The release with which the statements of kandle were tested."""
+TESTED_RELEASE = (7, 4)
+"""The release with which the statements of kandle are tested."""
 
 
 @dataclass(frozen=True, slots=True)
 class ServerInfo:
-    """Identity of a server; `service_id` is a part of the names of its topics and consumer groups."""
+    """Version and names of the server; `service_id` is part of the names of its topics and consumer groups."""
 
     version: str
     service_id: str
@@ -34,24 +33,27 @@ class ServerInfo:
 
     @property
     def release(self) -> tuple[int, ...]:
-        """The numbers of the version; KsqlError if it does not begin with one."""
-        match = re.match(r"v?(\d+(?:\.\d+)*)", self.version)
-        if match is None:
-            raise KsqlError(f"the server reports the version {self.version!r}, which is no version of ksqlDB; check ksqldb.url")
-        return tuple(map(int, match[1].split(".")))
+        """The numbers of the version; raises KsqlError if it does not start with a number."""
+        numbers = re.match(r"v?(\d+(?:\.\d+)*)", self.version)
+        if numbers is None:
+            raise KsqlError(f"ksqlDB reports {self.version!r} as its version, which is not a number; check the url")
+        return tuple(map(int, numbers[1].split(".")))
 
     @property
     def doubt(self) -> str | None:
-        """A warning if kandle was not tested with the server's release, else None."""
-        if self.release[: len(TESTED)] == TESTED:
+        """A warning if kandle is not tested with this release; otherwise None."""
+        if self.release[: len(TESTED_RELEASE)] == TESTED_RELEASE:
             return None
-        tested = ".".join(map(str, TESTED))
-        return f"ksqlDB has version {self.version}, kandle was tested with {tested}; compare some finals with `kandle backfill`"
+        tested = ".".join(map(str, TESTED_RELEASE))
+        return (
+            f"the version of ksqlDB is {self.version}, but kandle is tested with {tested}: "
+            "compare some final bars with those of `kandle backfill`"
+        )
 
 
 @dataclass(frozen=True, slots=True)
 class ServerHealth:
-    """Whether a server and each of its parts are healthy."""
+    """Whether the server and each of its parts are healthy."""
 
     is_healthy: bool
     state: str
@@ -60,7 +62,7 @@ class ServerHealth:
 
 @dataclass(frozen=True, slots=True)
 class ServerHost:
-    """One server of a cluster; `updated` is when it last sent its status, in milliseconds since the epoch."""
+    """One server of a cluster; `updated` is the time of its last heartbeat, in milliseconds since the epoch."""
 
     name: str
     is_alive: bool
@@ -69,7 +71,7 @@ class ServerHost:
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """Result of a statement that changes something: its status, and the query that it has started."""
+    """The execution of a statement that changes something; `query_id` is the query that it has started."""
 
     statement: str
     id: str
@@ -81,7 +83,7 @@ class Command:
 
 @dataclass(frozen=True, slots=True)
 class Notice:
-    """Result of a statement that has changed nothing, with the reason."""
+    """The result of a statement that has changed nothing, with the reason."""
 
     statement: str
     message: str
@@ -101,7 +103,7 @@ class ListedSource:
 
 @dataclass(frozen=True, slots=True)
 class SourceList:
-    """Result of SHOW STREAMS or SHOW TABLES."""
+    """The result of SHOW STREAMS or SHOW TABLES."""
 
     statement: str
     sources: tuple[ListedSource, ...]
@@ -109,7 +111,7 @@ class SourceList:
 
 @dataclass(frozen=True, slots=True)
 class RunningQuery:
-    """A query that a server runs; `counts` is the number of servers by the state that the query has there."""
+    """A persistent or push query as SHOW QUERIES lists it; `counts` is the number of servers by its state there."""
 
     id: str
     text: str
@@ -122,7 +124,7 @@ class RunningQuery:
 
 @dataclass(frozen=True, slots=True)
 class QueryList:
-    """Result of SHOW QUERIES."""
+    """The result of SHOW QUERIES."""
 
     statement: str
     queries: tuple[RunningQuery, ...]
@@ -130,7 +132,10 @@ class QueryList:
 
 @dataclass(frozen=True, slots=True)
 class SourceDescription:
-    """A stream or table in detail; `constraints` are the streams and tables that are made from it."""
+    """The result of DESCRIBE: a stream or table in detail.
+
+    `readers` and `writers` are the queries that use it, `constraints` the streams and tables that are created from it.
+    """
 
     name: str
     kind: SourceKind
@@ -150,7 +155,10 @@ class SourceDescription:
 
 @dataclass(frozen=True, slots=True)
 class QueryDescription:
-    """A query in detail; `group` is the consumer group that reads its sources, `problems` are its errors."""
+    """The result of EXPLAIN: a query in detail.
+
+    `group` is the consumer group that reads its sources, `problems` are the errors that have occurred in it.
+    """
 
     id: str
     text: str
@@ -168,7 +176,7 @@ class QueryDescription:
 
 @dataclass(frozen=True, slots=True)
 class UnknownResult:
-    """A result of another kind, as it was received."""
+    """The JSON of a result that has no class of its own."""
 
     statement: str
     kind: str
@@ -177,22 +185,21 @@ class UnknownResult:
 
 Result = Command | Notice | SourceList | QueryList | SourceDescription | QueryDescription | UnknownResult
 
-
 Json = Mapping[str, Any]
 
 LACKING = (KeyError, TypeError, ValueError, AttributeError)
-"""What the functions of this module raise for an answer that lacks something."""
+"""Exceptions of the functions below for JSON that lacks a member."""
 
 
 def result(entity: Json) -> Result:
-    """Return the result of one statement."""
+    """Read the result of one statement."""
     kind = str(entity["@type"])
     read = RESULTS.get(kind)
     return UnknownResult(str(entity.get("statementText", "")), kind, entity) if read is None else read(entity)
 
 
 def server_info(content: Json) -> ServerInfo:
-    """Return the answer of `/info`."""
+    """Read the response of /info."""
     info = content["KsqlServerInfo"]
     return ServerInfo(
         str(info["version"]), str(info["ksqlServiceId"]), str(info["kafkaClusterId"]), str(info.get("serverStatus", ""))
@@ -200,19 +207,19 @@ def server_info(content: Json) -> ServerInfo:
 
 
 def health(content: Json) -> ServerHealth:
-    """Return the answer of `/healthcheck`."""
+    """Read the response of /healthcheck."""
     parts = {str(name): bool(part["isHealthy"]) for name, part in content.get("details", {}).items()}
     return ServerHealth(bool(content["isHealthy"]), str(content.get("serverState", "")), parts)
 
 
 def hosts(content: Json) -> tuple[ServerHost, ...]:
-    """Return the answer of `/clusterStatus`."""
-    statuses = content["clusterStatus"].items()
-    return tuple(ServerHost(str(name), bool(host["hostAlive"]), int(host["lastStatusUpdateMs"])) for name, host in statuses)
+    """Read the response of /clusterStatus."""
+    members = content["clusterStatus"].items()
+    return tuple(ServerHost(str(name), bool(host["hostAlive"]), int(host["lastStatusUpdateMs"])) for name, host in members)
 
 
 def command_status(command: Command, status: Json) -> Command:
-    """Return a command with a status that was asked for later."""
+    """Return the command with the status of a later response of /status."""
     return replace(command, status=str(status["status"]), message=str(status["message"]), query_id=status.get("queryId"))
 
 

@@ -1,4 +1,4 @@
-"""Rows of a query as they come."""
+"""Rows of a query, one by one while they arrive, as objects of an entity or as dicts."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any, Generic, Self, TypeVar
 
 from anyio import CancelScope
 
-from kandle.errors import DataError, KsqlUnavailableError
+from kandle.errors import DataError, KsqlError, KsqlUnavailableError
 from kandle.ksql.types import BIGINT, INTEGER, KsqlType, column_type
 from kandle.ksqldb.columns import ResultColumn, columns_of, type_of, value_of
 from kandle.ksqldb.http import OK, Documents, Http, Repeat, Stream, documents
@@ -24,15 +24,26 @@ from kandle.model.types import UuidType
 RowReader = Callable[[Sequence[Any]], Any]
 
 WINDOW_BOUNDS = ("WINDOWSTART", "WINDOWEND")
-"""Columns that `SELECT *` adds to those of a windowed table; no column that is declared can have these names."""
+"""Columns that `SELECT *` adds to those of a windowed table; declared columns cannot have these names."""
 
 
 def row_reader(entity: type | None, columns: Sequence[ResultColumn]) -> RowReader:
-    """What makes objects, or dicts where there is no entity; DataError names columns and fields that do not fit."""
+    """Return a function that converts rows.
+
+    Args:
+        entity: The class of the objects; None returns dicts by column.
+        columns: The columns of the result.
+
+    Returns:
+        A function from the values of a row to an object.
+
+    Raises:
+        DataError: Columns and fields do not fit; the message names them.
+    """
     if entity is None:
         names = [column.name for column in columns]
         if doubles := sorted({name for name in names if names.count(name) > 1}):
-            raise DataError(f"the query gives more than one column {', '.join(doubles)}; name them apart with AS")
+            raise DataError(f"the query returns more than one column {', '.join(doubles)}; rename them with AS")
         return lambda row: dict(zip(names, _values(columns, row), strict=True))
     return _object_reader(entity_model(entity), columns)
 
@@ -43,86 +54,88 @@ def _object_reader(entity: EntityModel, columns: Sequence[ResultColumn]) -> RowR
 
     def read(row: Sequence[Any]) -> Any:
         values = {
-            found.name: _restored(found, value)
-            for found, value in zip(fields, _values(columns, row), strict=True)
-            if found is not None
+            field.name: _restored(field, value)
+            for field, value in zip(fields, _values(columns, row), strict=True)
+            if field is not None
         }
-        made = plan.populate(values)
-        plan.values(made)
-        return made
+        result = plan.populate(values)
+        # Reading the values back checks them against the types of the fields.
+        plan.values(result)
+        return result
 
     return read
 
 
 def _values(columns: Sequence[ResultColumn], row: Sequence[Any]) -> list[Any]:
     if len(row) != len(columns):
-        raise DataError(f"the row has {len(row)} values, but {len(columns)} columns were announced")
-    return [_value(column, found) for column, found in zip(columns, row, strict=True)]
+        raise DataError(f"the row has {len(row)} values, but the result has {len(columns)} columns")
+    return [_value(column, value) for column, value in zip(columns, row, strict=True)]
 
 
-def _value(column: ResultColumn, found: Any) -> Any:
+def _value(column: ResultColumn, value: Any) -> Any:
     try:
-        return value_of(column.type, found)
+        return value_of(column.type, value)
     except (ValueError, OverflowError) as error:
-        raise DataError(f"column {column.name} = {found!r} is no {column.type} that kandle can hold") from error
+        raise DataError(f"column {column.name} = {value!r} is not a valid {column.type}") from error
 
 
-def _restored(found: FieldModel, value: Any) -> Any:
-    if value is None or not isinstance(found.type, UuidType):
+def _restored(field: FieldModel, value: Any) -> Any:
+    if value is None or not isinstance(field.type, UuidType):
         return value
     try:
         return uuid.UUID(value)
     except ValueError as error:
-        raise DataError(f"{found.name} = {value!r} is no UUID") from error
+        raise DataError(f"{field.name} = {value!r} is not a valid UUID") from error
 
 
 def _fields(entity: EntityModel, columns: Sequence[ResultColumn]) -> list[FieldModel | None]:
-    """The field of each column; None for bounds of windows that the entity has no fields for."""
-    found = [_field(entity, column, columns) for column in columns]
-    taken = [field.name for field in found if field is not None]
-    missing = [field.name for field in entity.fields if field.name not in taken and field.default is MISSING]
+    """Return the field of each column; None for window bounds that the entity has no fields for."""
+    fields = [_field(entity, column, columns) for column in columns]
+    names = [field.name for field in fields if field is not None]
+    missing = [field.name for field in entity.fields if field.name not in names and field.default is MISSING]
     if missing:
         given = ", ".join(column.name for column in columns)
-        raise DataError(f"the query gives no columns for {_of(entity, missing)}; it gives {given}: SELECT them, or use AS")
-    doubles = sorted({name for name in taken if taken.count(name) > 1})
+        fix = "add them to SELECT, or rename columns with AS"
+        raise DataError(f"the query returns no columns for {_qualified(entity, missing)}; it returns {given}: {fix}")
+    doubles = sorted({name for name in names if names.count(name) > 1})
     if doubles:
-        raise DataError(f"the query gives more than one column for {_of(entity, doubles)}; name them apart with AS")
-    return found
+        raise DataError(f"the query returns more than one column for {_qualified(entity, doubles)}; rename them with AS")
+    return fields
 
 
 def _field(entity: EntityModel, column: ResultColumn, columns: Sequence[ResultColumn]) -> FieldModel | None:
-    field = _named(entity, column.name, {each.name for each in columns})
+    field = _field_named(entity, column.name, {other.name for other in columns})
     if field is None:
         if column.name in WINDOW_BOUNDS:
             return None
-        valid = ", ".join(each.name for each in entity.fields)
-        raise DataError(
-            f"column {column.name} of the query has no field in {entity.name}, which has {valid}; leave it out or use AS"
-        )
+        valid = ", ".join(field.name for field in entity.fields)
+        fix = "leave it out, or rename it with AS"
+        raise DataError(f"column {column.name} of the query has no field in {entity.name}, which has {valid}; {fix}")
     wanted = column_type(field.type)
     if not _fits(column.type, wanted):
-        message = f"column {column.name} is {column.type}, which {entity.name}.{field.name} ({field.type}) does not take"
+        message = f"column {column.name} is {column.type}, which does not fit {entity.name}.{field.name} ({field.type})"
         raise DataError(f"{message}; CAST it to {wanted}")
     return field
 
 
 def _fits(given: KsqlType, wanted: KsqlType) -> bool:
-    """Whether a field takes the column; decimals of every precision, since each value is checked."""
+    """Return whether a field accepts a column; decimals of any precision fit, since each value is checked."""
     return given == wanted or (given.is_decimal and wanted.is_decimal) or (given, wanted) == (INTEGER, BIGINT)
 
 
-def _named(entity: EntityModel, name: str, others: set[str]) -> FieldModel | None:
-    """The field of that name, else the only one with it in other letters that no other column names exactly."""
-    names = {each: field for field in entity.fields for each in (field.name, *field.aliases)}
-    if name in names:
-        return names[name]
-    close = {field.name: field for each, field in names.items() if each.lower() == name.lower() and each not in others}
+def _field_named(entity: EntityModel, name: str, columns: set[str]) -> FieldModel | None:
+    """Return the field of a name; otherwise the only one with this name in other case that no column names exactly."""
+    fields = {alias: field for field in entity.fields for alias in (field.name, *field.aliases)}
+    if name in fields:
+        return fields[name]
+    close = {field.name: field for alias, field in fields.items() if alias.lower() == name.lower() and alias not in columns}
     if len(close) > 1:
-        raise DataError(f"column {name} of the query may be any of {_of(entity, sorted(close))}; name one of them with AS")
+        candidates = _qualified(entity, sorted(close))
+        raise DataError(f"column {name} of the query may be any of {candidates}; rename it with AS")
     return next(iter(close.values()), None)
 
 
-def _of(entity: EntityModel, names: Sequence[str]) -> str:
+def _qualified(entity: EntityModel, names: Sequence[str]) -> str:
     return ", ".join(f"{entity.name}.{name}" for name in names)
 
 
@@ -131,89 +144,95 @@ T = TypeVar("T")
 CLOSE = "/close-query"
 UNKNOWN_QUERY = "No query with id"
 MARKS = ("finalMessage", "continuationToken", "consistencyToken")
-"""Objects between rows that are no rows, and say nothing that matters here."""
+"""Members of objects between rows that carry no data."""
 
 
 @dataclass(frozen=True, slots=True)
 class QueryRequest:
-    """What is asked, and what the rows become; a push query goes on until it is closed."""
+    """A query and the class of its rows' objects; a push query runs until it is closed.
+
+    `subject` is the name of the query in messages.
+    """
 
     path: str
     body: bytes
-    what: str
+    subject: str
     entity: type | None = None
     is_push: bool = False
 
 
 @dataclass(frozen=True, slots=True)
-class QueryHeader:
-    """What comes before the rows."""
+class RowsHeader:
+    """The id and the columns of a query, which precede its rows."""
 
     query_id: str | None
     columns: tuple[ResultColumn, ...]
 
 
 class Rows(AsyncIterator[T], Generic[T]):
-    """Rows of a query; to be closed where they are not read to their end, for which `async with` is.
+    """Rows of a query, for one task.
 
-    For one task. Nothing is sent before the first row is asked for, or `begin` called.
+    Nothing is sent before the first row is requested or `begin` is called. Rows that are not read to their end are closed
+    by `aclose`, or by `async with`.
     """
 
-    def __init__(self, http: Http, request: QueryRequest, closed: Callable[[Rows[Any]], None]) -> None:
-        self._http, self._request, self._closed = http, request, closed
+    def __init__(self, http: Http, request: QueryRequest, on_close: Callable[[Rows[Any]], None]) -> None:
+        self._http, self._request, self._on_close = http, request, on_close
         self._stream: Stream | None = None
         self._documents: Documents | None = None
-        self._header: QueryHeader | None = None
+        self._header: RowsHeader | None = None
         self._read: RowReader | None = None
         self._waiting: deque[list[Any]] = deque()
         self._count = 0
         self._is_over = self._is_closed = self._is_reading = False
 
     @property
-    def header(self) -> QueryHeader | None:
-        """Columns and number of the query, once it has begun."""
+    def header(self) -> RowsHeader | None:
+        """The id and the columns of the query; None before it has begun."""
         return self._header
 
-    async def begin(self) -> QueryHeader:
-        """Send the query and wait for its columns; DataError if the entity has no fields for them."""
+    async def begin(self) -> RowsHeader:
+        """Send the query and wait for its columns; raise DataError if the entity has no fields for them."""
         if self._header is None:
             repeat = Repeat.UNSENT if self._request.is_push else Repeat.ALWAYS
             try:
-                self._header = await self._http.repeated(self._begun, repeat)
+                self._header = await self._http.repeated(self._open, repeat)
                 self._read = row_reader(self._request.entity, self._header.columns)
             except BaseException:
                 await self.aclose()
                 raise
         return self._header
 
-    async def _begun(self) -> QueryHeader:
-        """One attempt; what came of an earlier one is gone."""
-        await self._let_go()
+    async def _open(self) -> RowsHeader:
+        """Send the query once, without what is left of an earlier attempt."""
+        await self._close_stream()
         self._documents, self._is_over = None, False
         self._waiting.clear()
-        self._stream = self._http.stream(self._request.what)
+        self._stream = self._http.stream(self._request.subject)
         await self._stream.open(self._request.path, self._request.body)
-        while not (found := await self._more()) and not self._is_over:
+        while not (values := await self._more()) and not self._is_over:
             pass
-        if not found or not isinstance(found[0], dict):
-            raise self._http.failures.nonsense(
-                self._request.what, "a line with the columns", str(found[:1]).encode() if found else b""
-            )
-        self._raise_error(found[0])
-        self._take(found[1:])
-        return self._header_in(found[0])
+        if not values or not isinstance(values[0], dict):
+            raise self._no_header(str(values[:1]) if values else "")
+        self._raise_error(values[0])
+        self._take(values[1:])
+        return self._parse_header(values[0])
 
-    def _header_in(self, found: Mapping[str, Any]) -> QueryHeader:
+    def _parse_header(self, content: Mapping[str, Any]) -> RowsHeader:
         try:
-            if "header" in found:
-                return QueryHeader(found["header"].get("queryId"), columns_of(found["header"]["schema"]))
-            pairs = zip(found["columnNames"], found["columnTypes"], strict=True)
-            return QueryHeader(found.get("queryId"), tuple(ResultColumn(str(name), type_of(kind)) for name, kind in pairs))
+            if "header" in content:
+                return RowsHeader(content["header"].get("queryId"), columns_of(content["header"]["schema"]))
+            pairs = zip(content["columnNames"], content["columnTypes"], strict=True)
+            columns = tuple(ResultColumn(str(name), type_of(kind)) for name, kind in pairs)
+            return RowsHeader(content.get("queryId"), columns)
         except LACKING as error:
-            raise self._http.failures.nonsense(self._request.what, "a line with the columns", str(found).encode()) from error
+            raise self._no_header(str(content)) from error
+
+    def _no_header(self, text: str) -> KsqlError:
+        return self._http.failures.nonsense(self._request.subject, "a line with the columns", text.encode())
 
     async def _more(self) -> list[Any]:
-        """What the next part completes."""
+        """Wait for the next part of the response and return the values that it completes."""
         assert self._stream is not None
         part = await self._stream.part(is_patient=self._request.is_push and self._header is not None)
         try:
@@ -224,21 +243,23 @@ class Rows(AsyncIterator[T], Generic[T]):
                 self._documents = documents(part)
             return self._documents.feed(part)
         except ValueError as error:
-            raise self._http.failures.cut(self._request.what, self._count + len(self._waiting), f"no JSON: {error}") from error
+            count = self._count + len(self._waiting)
+            raise self._http.failures.cut(self._request.subject, count, f"invalid JSON: {error}") from error
 
-    def _take(self, found: list[Any]) -> None:
-        for each in found:
-            row = each["row"]["columns"] if isinstance(each, dict) and "row" in each else each
+    def _take(self, values: list[Any]) -> None:
+        for value in values:
+            row = value["row"]["columns"] if isinstance(value, dict) and "row" in value else value
             if isinstance(row, list):
                 self._waiting.append(row)
             elif not isinstance(row, dict) or not any(mark in row for mark in MARKS):
                 self._raise_error(row)
-                raise self._http.failures.nonsense(self._request.what, "a row", str(row).encode())
+                raise self._http.failures.nonsense(self._request.subject, "a row", str(row).encode())
 
-    def _raise_error(self, found: Any) -> None:
-        said = found.get("errorMessage", found) if isinstance(found, dict) else found
-        if isinstance(said, dict) and ("error_code" in said or str(said.get("@type", "")).endswith("error")):
-            raise self._http.failures.error_row(self._request.what, said)
+    def _raise_error(self, value: Any) -> None:
+        """Raise KsqlError if a value is an error of the server."""
+        content = value.get("errorMessage", value) if isinstance(value, dict) else value
+        if isinstance(content, dict) and ("error_code" in content or str(content.get("@type", "")).endswith("error")):
+            raise self._http.failures.error_row(self._request.subject, content)
 
     async def __anext__(self) -> T:
         if self._is_closed:
@@ -256,7 +277,7 @@ class Rows(AsyncIterator[T], Generic[T]):
             self._take(await self._next_part())
         except KsqlUnavailableError:
             if self._is_closed:
-                # Somebody else has closed it in the meantime.
+                # `aclose` was called by another task while this one was waiting.
                 raise StopAsyncIteration from None
             await self._abandon()
             raise
@@ -274,15 +295,15 @@ class Rows(AsyncIterator[T], Generic[T]):
     async def _next(self) -> T:
         assert self._read is not None
         try:
-            made: T = self._read(self._waiting.popleft())
+            result: T = self._read(self._waiting.popleft())
         except DataError as error:
             await self.aclose()
-            raise DataError(f"{self._request.what}, row {self._count}: {error}") from error
+            raise DataError(f"{self._request.subject}, row {self._count}: {error}") from error
         self._count += 1
-        return made
+        return result
 
     async def aclose(self) -> None:
-        """Let go of the query: one that would go on is ended at the server."""
+        """Close the connection, and end a push query at the server."""
         if self._is_closed:
             return
         is_running = self._request.is_push and self._header is not None and not self._is_over and not self._is_reading
@@ -294,25 +315,28 @@ class Rows(AsyncIterator[T], Generic[T]):
                 await self._abandon()
 
     async def _end_query(self) -> None:
-        """With HTTP/2 by request; with HTTP/1.1, whose connection is busy, the end of the connection ends the query as well."""
+        """Request the end of the query by HTTP/2.
+
+        With HTTP/1.1 the connection is busy with the rows; the query ends when the connection is closed.
+        """
         assert self._stream is not None and self._header is not None
         if not self._stream.is_http2:
             return
-        what = f"end of query {self._header.query_id}"
-        # Where the connection is gone, the server has ended the query with it.
+        subject = f"end of query {self._header.query_id}"
+        # If the connection is broken, the server has ended the query already.
         with suppress(KsqlUnavailableError):
-            answer = await self._stream.ask(CLOSE, {"queryId": self._header.query_id}, what)
+            answer = await self._stream.ask(CLOSE, {"queryId": self._header.query_id}, subject)
             if answer.status != OK and UNKNOWN_QUERY.encode() not in answer.body:
-                raise self._http.failures.refusal(what, answer.status, answer.body)
+                raise self._http.failures.refusal(subject, answer.status, answer.body)
 
     async def _abandon(self) -> None:
         self._is_closed = True
         self._waiting.clear()
-        self._closed(self)
+        self._on_close(self)
         with CancelScope(shield=True):
-            await self._let_go()
+            await self._close_stream()
 
-    async def _let_go(self) -> None:
+    async def _close_stream(self) -> None:
         if self._stream is not None:
             await self._stream.aclose()
 

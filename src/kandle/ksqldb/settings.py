@@ -1,4 +1,4 @@
-"""Where a ksqlDB is and how it is talked to."""
+"""Settings of a client of ksqlDB: address, credentials, certificates and timeouts."""
 
 from __future__ import annotations
 
@@ -18,9 +18,14 @@ VERSIONS: tuple[Version, ...] = ("1.1", "2")
 
 @dataclass(frozen=True, slots=True)
 class TlsSettings:
-    """Certificates of `https`: `ca` is a file of authorities, in place of those of the system.
+    """Certificates for `https`.
 
-    `certificate` and `key` are files for servers that ask who their clients are. `verify=False` trusts every server.
+    Attributes:
+        ca: A file of certificate authorities, used instead of those of the system.
+        certificate: The certificate of the client, for servers that ask for one.
+        key: The private key of that certificate.
+        key_password: The password of the key.
+        verify: Whether the certificate of the server is checked; False trusts every server.
     """
 
     ca: Path | None = None
@@ -30,28 +35,36 @@ class TlsSettings:
     verify: bool = True
 
     def context(self) -> ssl.SSLContext:
-        """A context with these certificates; OptionsError names a file that is none."""
+        """Return an SSL context with these certificates; raise OptionsError for a file that cannot be used."""
         try:
-            made = ssl.create_default_context(cafile=self.ca)
+            context = ssl.create_default_context(cafile=self.ca)
             if self.certificate is not None:
-                made.load_cert_chain(self.certificate, self.key, self.key_password or "")
+                context.load_cert_chain(self.certificate, self.key, self.key_password or "")
         except OSError as error:
-            files = ", ".join(str(each) for each in (self.ca, self.certificate, self.key) if each is not None)
+            files = ", ".join(str(file) for file in (self.ca, self.certificate, self.key) if file is not None)
             raise OptionsError(f"the certificates for ksqlDB cannot be used ({files}): {error}") from error
         if not self.verify:
-            made.check_hostname = False
-            made.verify_mode = ssl.CERT_NONE
-        return made
+            context.check_hostname = False
+            context.verify_mode = ssl.CERT_NONE
+        return context
 
 
 @dataclass(frozen=True, slots=True)
 class KsqlSettings:
-    """Where the server is, who asks, and how long to wait.
+    """Address of the server, credentials and timeouts.
 
-    `http` is the version of queries and inserts; the rest is always asked by HTTP/1.1. Version 2, which inserts of rows need, is
-    spoken at once to `http://`, and agreed on with `https://`.
-    `timeout` is for one answer, or for the next part of a long one; `patience` for the server to carry a statement out.
-    What may be asked twice is, up to `attempts` times. `properties` go with every statement and query (`auto.offset.reset`, ...).
+    Attributes:
+        url: The URL of the server, such as `http://localhost:8088`.
+        user: The user name for basic authentication.
+        password: The password for basic authentication.
+        tls: Certificates for `https`.
+        http: The HTTP version for queries and inserts; all other requests use HTTP/1.1. Inserts need version 2.
+            With `http://` it is used without negotiation, with `https://` it is negotiated.
+        connect_timeout: How long to wait for a connection, such as "5s".
+        timeout: How long to wait for a response, or for the next part of a streamed response.
+        patience: How long to wait until the server has executed a statement.
+        attempts: How often a request that may be repeated is sent at most.
+        properties: Properties of ksqlDB for all statements and queries, such as `{"auto.offset.reset": "earliest"}`.
     """
 
     url: str
@@ -68,29 +81,31 @@ class KsqlSettings:
     def __post_init__(self) -> None:
         parts = urlsplit(self.url)
         if "@" in parts.netloc:
-            # The text is not shown, for it holds a password.
-            raise OptionsError("the url of ksqlDB holds a user; give `user` and `password` for themselves")
+            # The URL is not shown, since it contains a password.
+            raise OptionsError("the url of ksqlDB contains a user; pass `user` and `password` as settings of their own")
         if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise OptionsError(f"{self.url!r} is no url of a ksqlDB; write http://host:8088 or https://host:8088")
+            raise OptionsError(f"{self.url!r} is not a valid url of ksqlDB; write http://host:8088 or https://host:8088")
         if self.http not in VERSIONS:
-            raise OptionsError(f"http={self.http!r} is no version for ksqlDB; write one of {', '.join(VERSIONS)}")
+            raise OptionsError(f"http={self.http!r} is not a valid HTTP version; write one of {', '.join(VERSIONS)}")
         if (self.user is None) != (self.password is None):
-            raise OptionsError("ksqlDB takes a user and a password, or neither; one of the two is missing")
+            missing = "user" if self.user is None else "password"
+            raise OptionsError(f"`{missing}` of ksqlDB is missing; give both a user and a password, or neither")
         if self.attempts < 1:
-            raise OptionsError(f"attempts={self.attempts} of ksqlDB: write 1 or more")
+            raise OptionsError(f"attempts={self.attempts} of ksqlDB is too small; write 1 or more")
         for text in (self.connect_timeout, self.timeout, self.patience):
             parse_duration(text)
 
     @property
     def is_secure(self) -> bool:
+        """Whether connections are encrypted."""
         return urlsplit(self.url).scheme == "https"
 
     @property
-    def place(self) -> str:
-        """How messages name the server."""
+    def label(self) -> str:
+        """The name of the server in messages."""
         return f"ksqlDB at {self.url}"
 
 
 def seconds(duration: str) -> float:
-    """A duration as libraries of the network take it."""
+    """Return a duration such as "30s" in seconds."""
     return parse_duration(duration) / SECOND

@@ -1,4 +1,4 @@
-"""The queries of a program while they run: their state, and how one that has failed is created again."""
+"""Supervision of the persistent queries of a program: their state, and a new start for those that have failed."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from kandle.ksql.program import Program
 from kandle.ksql.statements import CreateAs
 from kandle.ksqldb.dropping import StatementServer, drop
 from kandle.ksqldb.progress import Hop
-from kandle.ksqldb.provision import StatementLog, creating, provide
-from kandle.ksqldb.results import QueryDescription, RunningQuery
+from kandle.ksqldb.provision import StatementLog, create_statements, provide
+from kandle.ksqldb.results import TESTED_RELEASE, QueryDescription, RunningQuery
 from kandle.time.clock import Clock
 from kandle.time.timeframe import MINUTE
 
@@ -21,7 +21,7 @@ logger = logging.getLogger("kandle")
 
 RUNNING, FAILED = "RUNNING", "ERROR"
 FIRST_PAUSE, LONGEST_PAUSE = MINUTE, 30 * MINUTE
-"""Pause between two attempts to create a failed query again, in microseconds; it doubles with each attempt."""
+"""Time between creating a query again and the next attempt; it doubles with each attempt."""
 
 OnFailure = Literal["recreate", "stop"]
 
@@ -29,39 +29,44 @@ OnFailure = Literal["recreate", "stop"]
 class QueryServer(StatementServer, Protocol):
     """A server that also describes single queries."""
 
-    async def explain(self, query: str) -> QueryDescription: ...
+    async def explain(self, query: str) -> QueryDescription:
+        """Describe a query."""
 
 
 @dataclass(frozen=True, slots=True)
 class WatchedProgram:
-    """A program whose queries are watched.
-
-    Args:
-        program: The program.
-        properties: The properties that its queries are created with.
-        on_failure: Whether a failed query is created again, or stops the watch.
-    """
+    """A program, the properties of its queries, and the reaction to a failed query."""
 
     program: Program
     properties: Mapping[str, object]
     on_failure: OnFailure = "recreate"
 
     @property
-    def filled(self) -> list[str]:
-        """The streams and tables that queries fill, in the order in which one feeds the other."""
-        return [statement.creates.name for statement in creating([self.program]) if isinstance(statement, CreateAs)]
+    def sinks(self) -> list[str]:
+        """The names of what queries write, in the order in which one reads the other."""
+        return [item.creates.name for item in create_statements([self.program]) if isinstance(item, CreateAs)]
 
 
 class QueryWatch:
-    """Watches the queries of one program; only the leader creates failed ones again.
+    """Supervisor of the queries of one program.
 
-    A windowed table cannot be changed, so one whose query has failed is dropped, with all that is made from it, and created again
-    from the oldest events that are kept. Rows of buckets that are final already are late then, and change nothing.
+    The definition of a windowed table cannot be changed. So if its query has failed, the table is dropped and created again
+    from the oldest events that are kept. Rows of buckets that are final already are late and change nothing. Only the leader
+    of the query does so:
+
+        RUNNING --> ERROR --> the leader drops the table and its dependents, and creates them --> RUNNING
+                          --> with on_failure = "stop": `failure` is set, and the tasks stop
+        RUNNING --> any other state (paused, unresponsive): reported as `problem`, nothing is done
+
+    Attributes:
+        problem: What is wrong with the queries; None if all run.
+        failure: The error that stops the tasks; None if there is none.
+        recreated: How often queries were created again.
     """
 
     def __init__(self, watched: WatchedProgram, statement_log: StatementLog, clock: Clock) -> None:
         self._watched = watched
-        self._statements = statement_log
+        self._statement_log = statement_log
         self._clock = clock
         self._ids: tuple[str, ...] = ()
         self._not_before = 0
@@ -72,63 +77,63 @@ class QueryWatch:
         self.recreated = 0
 
     def hops(self) -> Sequence[Hop] | None:
-        """Return the queries as they were seen last, in the order of the data; None while they are created again."""
+        """Return the queries of the last check in the order in which one reads the other; None while they are recreated."""
         return self._hops
 
-    async def look(self, server: QueryServer, *, is_leader: bool) -> None:
-        """Look at the state of all queries, and handle those that do not run.
-
-        Args:
-            server: The server.
-            is_leader: Whether this process may create queries again.
-        """
+    async def check(self, server: QueryServer, *, is_leader: bool) -> None:
+        """Check the states of the queries; if this is the leader, create failed queries again."""
         queries = {sink: query for query in await server.queries() if query.kind == "PERSISTENT" for sink in query.sinks}
-        stopped = [name for name in self._watched.filled if name not in queries or queries[name].state != RUNNING]
-        if stopped:
-            await self._handle_stopped(server, stopped, queries, is_leader=is_leader)
+        sinks = self._watched.sinks
+        unhealthy = [name for name in sinks if name not in queries or queries[name].state != RUNNING]
+        if unhealthy:
+            await self._handle(server, unhealthy, queries, is_leader=is_leader)
             return
         self.problem = None
-        ids = tuple(queries[name].id for name in self._watched.filled)
+        ids = tuple(queries[name].id for name in sinks)
         if ids != self._ids or self._hops is None:
             self._hops, self._ids = tuple([await _hop(server, query) for query in ids]), ids
 
-    async def _handle_stopped(
-        self, server: QueryServer, stopped: Sequence[str], queries: Mapping[str, RunningQuery], *, is_leader: bool
+    async def _handle(
+        self, server: QueryServer, unhealthy: Sequence[str], queries: Mapping[str, RunningQuery], *, is_leader: bool
     ) -> None:
-        problem = "; ".join([await _problem(server, name, queries.get(name)) for name in stopped])
+        problem = "; ".join([await _problem(server, name, queries.get(name)) for name in unhealthy])
         if problem != self.problem:
             logger.error("ksqlDB: %s", problem)
         self.problem = problem
-        # A query that is paused, or whose server does not answer, continues when that is over.
-        failed = [name for name in stopped if name not in queries or queries[name].state == FAILED]
+        # A paused query, or one whose server does not answer, continues without help.
+        failed = [name for name in unhealthy if name not in queries or queries[name].state == FAILED]
         if failed and self._watched.on_failure == "stop":
-            self.failure = KsqlError(f'{problem}; no query is created again, since ksqldb.on_failure = "stop"')
+            self.failure = KsqlError(f'{problem}; it is not created again, since ksqldb.on_failure = "stop"')
         elif failed and is_leader and self._clock.steady() >= self._not_before:
             await self._recreate(server, failed)
 
     async def _recreate(self, server: QueryServer, failed: Sequence[str]) -> None:
-        """Drop what has failed with all that is made from it, and create it again."""
-        filled = self._watched.filled
-        dropped = filled[min(filled.index(name) for name in failed) :]
+        """Drop what has failed with everything that is created from it, and create it again."""
+        sinks = self._watched.sinks
+        dropped = sinks[min(sinks.index(name) for name in failed) :]
         self._not_before, self._pause = self._clock.steady() + self._pause, min(2 * self._pause, LONGEST_PAUSE)
         self._hops = None
-        logger.warning("ksqlDB: %s are dropped and created again, from the oldest events that are kept", ", ".join(dropped))
+        logger.warning("ksqlDB: dropping %s and creating them again, from the oldest events that are kept", ", ".join(dropped))
         await drop(server, reversed(dropped))
-        await provide(server, self._statements, [self._watched.program], self._watched.properties)
+        await provide(server, self._statement_log, [self._watched.program], self._watched.properties)
         self.recreated += 1
 
 
 async def _problem(server: QueryServer, name: str, query: RunningQuery | None) -> str:
-    """Return what is wrong with the query that fills a stream or table."""
+    """Return a sentence about a query that does not run, with the errors that the server reports."""
     if query is None:
-        return f"no query fills {name}"
-    problems = (await server.explain(query.id)).problems
-    return f"query {query.id}, which fills {name}, is in state {query.state}: {'; '.join(problems) or 'no reason is given'}"
+        return f"no query writes {name}"
+    explanation = await server.explain(query.id)
+    reasons = "; ".join(explanation.problems) or "the server gives no reason"
+    return f"query {query.id}, which writes {name}, is in state {query.state}: {reasons}"
 
 
 async def _hop(server: QueryServer, query: str) -> Hop:
-    description = await server.explain(query)
-    if description.group is None:
-        raise KsqlError(f"ksqlDB does not report the consumer group of query {query}, so its progress cannot be known")
-    topics = [(await server.describe(source)).topic for source in description.sources]
-    return Hop(description.group, tuple(topics))
+    explanation = await server.explain(query)
+    if explanation.group is None:
+        raise KsqlError(
+            f"ksqlDB does not report the consumer group of query {query}, so its position is unknown; use a release that "
+            f"kandle is tested with ({'.'.join(map(str, TESTED_RELEASE))})"
+        )
+    topics = [(await server.describe(source)).topic for source in explanation.sources]
+    return Hop(explanation.group, tuple(topics))

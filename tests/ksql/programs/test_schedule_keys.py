@@ -17,7 +17,7 @@ from kandle import functions as f
 from kandle.engine.compiled import session_calendar
 from kandle.ksql.program import ScriptRole
 from kandle.ksql.script import script
-from kandle.ksqldb.intervals import ROW, Intervals
+from kandle.ksqldb.intervals import ROW, IntervalWriter
 from kandle.log.embedded.log import EmbeddedLog
 from kandle.log.port import TopicPartition
 from kandle.model.entity import entity_model
@@ -106,11 +106,11 @@ def test_an_event_finds_the_sessions_of_its_key(tmp_path: Path) -> None:
     assert table is not None
     with closing(EmbeddedLog(tmp_path)) as log:
         log.ensure(intervals_topic(table.topic, table.partitions, 1))
-        assert Intervals(log, query, table).write(calendar) == 1
+        assert IntervalWriter(log, query, table).write(calendar) == 1
         (batch,) = log.read(TopicPartition(table.topic, 0), 0, 10)
         ((text, row),) = batch.records.frame.select("id", ROW).iter_rows()
         # A second write writes nothing.
-        assert Intervals(log, query, table).write(calendar) == 0
+        assert IntervalWriter(log, query, table).write(calendar) == 0
     bounds = json.loads(row)["intervals"][0]
     intervals = {name: from_instant(at * MILLISECOND) for name, at in bounds.items()}
     event = {**key, "number": str(key["number"]), "time": OPEN, "size": 3}

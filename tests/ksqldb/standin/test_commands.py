@@ -73,10 +73,8 @@ def test_doctor_looks_at_the_server(server: StandIn, cluster: Cluster, monkeypat
     monkeypatch.setenv("KANDLE_ENGINE__KIND", "ksqldb")
     assert f"version 7.4.0 at {server.url}" in printed("doctor", "--log", "kafka")
     server.version = "8.1.0"
-    assert "ksqlDB has version 8.1.0, kandle was tested with 7.4" in printed("doctor", "--log", "kafka")
+    assert "the version of ksqlDB is 8.1.0, but kandle is tested with 7.4" in printed("doctor", "--log", "kafka")
     server.version = "nightly"
-    assert "the server reports the version 'nightly', which is no version of ksqlDB" in printed(
-        "doctor", "--log", "kafka", code=1
-    )
+    assert "ksqlDB reports 'nightly' as its version, which is not a number" in printed("doctor", "--log", "kafka", code=1)
     monkeypatch.setenv("KANDLE_KSQLDB__URL", "http://127.0.0.1:1")
     assert "problem  ksqldb" in printed("doctor", "--log", "kafka", code=1)
