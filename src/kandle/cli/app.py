@@ -33,14 +33,6 @@ INTERRUPTED = 130
 
 app = typer.Typer(name="kandle", add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 
-app.command("run")(run_command)
-app.command("bars")(bars_command)
-app.add_typer(topics_app, name="topics")
-app.command("doctor")(doctor_command)
-app.command("demo")(demo_command)
-app.command("script")(script_command)
-app.command("avro")(avro_command)
-
 
 def _version(is_asked: bool) -> None:
     if is_asked:
@@ -55,7 +47,6 @@ def _root(
     """Turn event streams into time bars."""
 
 
-@app.command("backfill")
 def backfill_command(  # noqa: PLR0913 - each is an option of the command
     ticks: Annotated[list[str], typer.Option("--ticks", metavar="PATH...", help="Files or glob patterns, read in this order.")],
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder for the bars: one file per timeframe.")],
@@ -110,7 +101,6 @@ def _split_arguments(context: str | None, paths: list[str]) -> tuple[str | None,
     return context, paths
 
 
-@app.command("explain")
 def explain_command(context: ContextName = None) -> None:
     """Print what is made from what.
 
@@ -119,6 +109,17 @@ def explain_command(context: ContextName = None) -> None:
     Example: kandle explain app:Market
     """
     typer.echo(load_context(context).explain())
+
+
+app.command("demo")(demo_command)
+app.command("backfill")(backfill_command)
+app.command("run")(run_command)
+app.command("bars")(bars_command)
+app.add_typer(topics_app, name="topics")
+app.command("explain")(explain_command)
+app.command("script")(script_command)
+app.command("avro")(avro_command)
+app.command("doctor")(doctor_command)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -140,12 +140,10 @@ KINDS = ("embedded", "kafka")
 ConfigFile = Annotated[
     Path | None, typer.Option("--config", metavar="FILE", help=f"Configuration file [default: {DEFAULT_FILE}].")
 ]
-DataFolder = Annotated[
-    Path | None, typer.Option("--data", metavar="DIR", help="Folder of the log [default: of the configuration].")
-]
+DataFolder = Annotated[Path | None, typer.Option("--data", metavar="DIR", help="Folder of the log [default: as configured].")]
 LogChoice = Annotated[
     str | None,
-    typer.Option("--log", metavar="LOG", help="embedded, kafka, or kafka://HOST:PORT [default: of the configuration]."),
+    typer.Option("--log", metavar="LOG", help="embedded, kafka, or kafka://HOST:PORT [default: as configured]."),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, one object per line.")]
 

@@ -40,7 +40,7 @@ def script_command(  # noqa: PLR0913 - each is an option of the command
         typer.Option(
             "--retention",
             metavar="TIME",
-            help="How long windows are kept; more than the longest silence [default: 7d; with --diff: of ksqldb.retention].",
+            help="How long windows are kept; more than the longest silence [default: 7d; with --diff: ksqldb.retention].",
         ),
     ] = None,
     grace: Annotated[
