@@ -10,8 +10,8 @@ from uuid import UUID
 
 import pytest
 
-import kandle
-from kandle import Key, Timestamp
+import kandle.testing
+from kandle import Context, EventSet, Key, Timestamp
 from kandle.errors import DataError
 from kandle.model.entity import entity_model
 from kandle.sets.keys import bar_key_fields, key_values, physical_key
@@ -51,6 +51,19 @@ def test_the_start_of_a_bar_is_the_last_part_of_its_key() -> None:
     assert [field.name for field in fields] == ["symbol", "size", "start"]
     at = datetime(2024, 3, 8, 14, 30, tzinfo=UTC)
     assert key_values(bars, fields, ["A", 1, "2024-03-08T14:30Z"]) == {"symbol": "A", "size": 1, "start": at}
+
+
+class Keys(Context):
+    keyed: EventSet[Keyed]
+
+
+def test_the_key_of_a_message_has_the_values_of_its_object() -> None:
+    key = ("x", 7, True, date(2024, 3, 8), Decimal("1.50"), IDENTITY, datetime(2024, 3, 8, 14, 30, tzinfo=UTC))
+    with kandle.testing.context(Keys, start="2024-03-08T14:30Z") as keys:
+        keys.keyed.add(Keyed(*key))
+        message = next(iter(keys.keyed.messages()))
+    assert message.key == key
+    assert [type(part) for part in message.key] == [type(part) for part in key]
 
 
 def test_values_of_storage_are_physical() -> None:

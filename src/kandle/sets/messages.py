@@ -10,11 +10,13 @@ from types import TracebackType
 from typing import Any, Generic, Self, TypeVar
 
 import numpy as np
+import polars as pl
 from anyio import CancelScope, Lock, to_thread
 
 from kandle.errors import DataError, StateError
 from kandle.log.port import Consumer, GroupSpec, TopicPartition
 from kandle.log.records import Batch, RejectedRecord, header_rows
+from kandle.model.columns import to_logical
 from kandle.model.entity import EntityModel
 from kandle.model.mapping import mapping
 from kandle.sets.blocking import awaited, blocking
@@ -187,7 +189,7 @@ class MessageStream(Generic[T]):
         frame = records.frame.select(names)
         alive = frame if records.tombstones is None else frame.filter(~records.tombstones)
         values = iter(self._mapping.from_frame(alive))
-        keys = frame.select([field.name for field in self._entity.keys]).rows() if self._entity.keys else [()] * len(batch)
+        keys = self._keys(frame)
         rows = zip(header_rows(records), keys, batch.offsets.tolist(), batch.timestamps.tolist(), tombstones, strict=True)
         return [
             Message(
@@ -203,6 +205,15 @@ class MessageStream(Generic[T]):
             )
             for headers, key, offset, time, is_tombstone in rows
         ]
+
+    def _keys(self, frame: pl.DataFrame) -> list[tuple[Any, ...]]:
+        """Return the key parts of each row as values of their Python types, also of tombstones."""
+        fields = self._entity.keys
+        if not fields:
+            return [()] * frame.height
+        rows = to_logical(self._entity, frame).select([field.name for field in fields]).rows()
+        convert = [field.type.to_python for field in fields]
+        return [tuple(to_python(part) for to_python, part in zip(convert, row, strict=True)) for row in rows]
 
     async def _commit_delivered(self) -> None:
         if self._delivered and self._consumer is not None:
