@@ -95,7 +95,8 @@ class QueryRuntime:
         )
         self._standby: Standby | None = None
         self.worker = self._worker()
-        self._heartbeats = _HeartbeatThread(log.connect(), self._runner, barrier)
+        own_log = log.connect()
+        self._heartbeats = _HeartbeatThread(own_log, self._runner(own_log, barrier))
         self._threads: list[threading.Thread] = []
         self.outside: str | None = None
         """What is wrong with the programs that bring events, in words."""
@@ -216,9 +217,9 @@ class QueryRuntime:
 class _HeartbeatThread:
     """The runner of heartbeats, with a log connection, a thread and an event loop of its own."""
 
-    def __init__(self, log: Log, make_runner: Callable[[Log, Barrier | None], HeartbeatRunner], barrier: Barrier | None) -> None:
+    def __init__(self, log: Log, runner: HeartbeatRunner) -> None:
         self._log = log
-        self.runner = make_runner(log, barrier)
+        self.runner = runner
         self._loop: asyncio.AbstractEventLoop | None = None
         self._task: asyncio.Task[None] | None = None
         self._thread: threading.Thread | None = None
