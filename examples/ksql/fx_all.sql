@@ -13,15 +13,15 @@ CREATE STREAM IF NOT EXISTS `quotes` (
   `ask` DECIMAL(18,5)
 ) WITH (KAFKA_TOPIC='quotes', PARTITIONS=1, KEY_FORMAT='AVRO', VALUE_FORMAT='AVRO', TIMESTAMP='`time`');
 
--- Heartbeats close the bars: rows of topic quotes that have broker, symbol, time, and NULL in all other columns, so the
--- schema of its values must allow NULL. There is one for each key and bucket of 1s, at the end of the bucket + 2 SECONDS
--- or later. A bucket is a bar only if an event or a heartbeat fell into it.
--- Limits: a bar closes when a later row of the same partition comes, and a bar of a larger timeframe one bar of its source
--- later still. A silence longer than 7 DAYS loses the bar before it. Late events are dropped, but after a restart they are
--- taken until a newer row comes. Partitions that are read unevenly after an absence make events late.
--- In _final a bar without events has NULL, its sums and counts 0. In _filled the last values are carried on.
+-- Heartbeats close the bars: rows of topic quotes with values for broker, symbol, time and NULL in all other columns, so
+-- the schema of its values must allow NULL. Each key needs one for each bucket of 1s, at the end of the bucket + 2 SECONDS
+-- or later. A bucket becomes a bar only if it contains an event or a heartbeat.
+-- Limits: a bar closes when a later row of the same partition arrives, and a bar of a larger timeframe when one more bar
+-- of its source has closed. A silence longer than 7 DAYS loses the bar before it. Late events are dropped, except after a
+-- restart until a newer row arrives. If partitions are read at different speeds after a pause, events can become late.
+-- In _final, a bar without events has NULL, and 0 for sums and counts. In _filled, it carries the last values.
 
--- Finals of 1s.
+-- Final bars of 1s.
 CREATE TABLE IF NOT EXISTS `quote_bars_1s_final` WITH (KAFKA_TOPIC='quote_bars_1s_final', KEY_FORMAT='AVRO', VALUE_FORMAT='AVRO') AS
 SELECT
   `broker`,
@@ -42,7 +42,7 @@ WINDOW TUMBLING (SIZE 1 SECONDS, RETENTION 7 DAYS, GRACE PERIOD 2 SECONDS)
 GROUP BY `broker`, `symbol`
 EMIT FINAL;
 
--- Rows of quote_bars_1s_final, at their start.
+-- Rows of quote_bars_1s_final, with the start of the bucket as their time.
 CREATE STREAM IF NOT EXISTS `quote_bars_1s_final_declared` (
   `broker_value` VARCHAR,
   `symbol_value` VARCHAR,
@@ -57,7 +57,7 @@ CREATE STREAM IF NOT EXISTS `quote_bars_1s_final_declared` (
   `ask_close` DECIMAL(18,5)
 ) WITH (KAFKA_TOPIC='quote_bars_1s_final', VALUE_FORMAT='AVRO', TIMESTAMP='`bucket_start`');
 
--- Bars of 1s, one change each, with the last values carried on where nothing happened.
+-- Final bars of 1s. Each is written once, and bars without events carry the last values.
 CREATE TABLE IF NOT EXISTS `quote_bars_1s_filled` WITH (KAFKA_TOPIC='quote_bars_1s_filled', KEY_FORMAT='AVRO', VALUE_FORMAT='AVRO') AS
 SELECT
   `broker_value` AS `broker`,
@@ -76,7 +76,7 @@ GROUP BY `broker_value`, `symbol_value`
 HAVING LATEST_BY_OFFSET(`bid_close`) IS NOT NULL
 EMIT CHANGES;
 
--- Finals of 1m.
+-- Final bars of 1m.
 CREATE TABLE IF NOT EXISTS `quote_bars_1m_final` WITH (KAFKA_TOPIC='quote_bars_1m_final', KEY_FORMAT='AVRO', VALUE_FORMAT='AVRO') AS
 SELECT
   `broker_value` AS `broker`,
@@ -97,7 +97,7 @@ WINDOW TUMBLING (SIZE 1 MINUTES, RETENTION 7 DAYS, GRACE PERIOD 0 SECONDS)
 GROUP BY `broker_value`, `symbol_value`
 EMIT FINAL;
 
--- Rows of quote_bars_1m_final, at their start.
+-- Rows of quote_bars_1m_final, with the start of the bucket as their time.
 CREATE STREAM IF NOT EXISTS `quote_bars_1m_final_declared` (
   `broker_copy` VARCHAR,
   `symbol_copy` VARCHAR,
@@ -112,7 +112,7 @@ CREATE STREAM IF NOT EXISTS `quote_bars_1m_final_declared` (
   `ask_close` DECIMAL(18,5)
 ) WITH (KAFKA_TOPIC='quote_bars_1m_final', VALUE_FORMAT='AVRO', TIMESTAMP='`bucket_start`');
 
--- Bars of 1m, one change each, with the last values carried on where nothing happened.
+-- Final bars of 1m. Each is written once, and bars without events carry the last values.
 CREATE TABLE IF NOT EXISTS `quote_bars_1m_filled` WITH (KAFKA_TOPIC='quote_bars_1m_filled', KEY_FORMAT='AVRO', VALUE_FORMAT='AVRO') AS
 SELECT
   `broker_copy` AS `broker`,
@@ -131,7 +131,7 @@ GROUP BY `broker_copy`, `symbol_copy`
 HAVING LATEST_BY_OFFSET(`bid_close`) IS NOT NULL
 EMIT CHANGES;
 
--- Finals of 5m.
+-- Final bars of 5m.
 CREATE TABLE IF NOT EXISTS `quote_bars_5m_final` WITH (KAFKA_TOPIC='quote_bars_5m_final', KEY_FORMAT='AVRO', VALUE_FORMAT='AVRO') AS
 SELECT
   `broker_copy` AS `broker`,
@@ -152,7 +152,7 @@ WINDOW TUMBLING (SIZE 5 MINUTES, RETENTION 7 DAYS, GRACE PERIOD 0 SECONDS)
 GROUP BY `broker_copy`, `symbol_copy`
 EMIT FINAL;
 
--- Rows of quote_bars_5m_final, at their start.
+-- Rows of quote_bars_5m_final, with the start of the bucket as their time.
 CREATE STREAM IF NOT EXISTS `quote_bars_5m_final_declared` (
   `broker_value` VARCHAR,
   `symbol_value` VARCHAR,
@@ -167,7 +167,7 @@ CREATE STREAM IF NOT EXISTS `quote_bars_5m_final_declared` (
   `ask_close` DECIMAL(18,5)
 ) WITH (KAFKA_TOPIC='quote_bars_5m_final', VALUE_FORMAT='AVRO', TIMESTAMP='`bucket_start`');
 
--- Bars of 5m, one change each, with the last values carried on where nothing happened.
+-- Final bars of 5m. Each is written once, and bars without events carry the last values.
 CREATE TABLE IF NOT EXISTS `quote_bars_5m_filled` WITH (KAFKA_TOPIC='quote_bars_5m_filled', KEY_FORMAT='AVRO', VALUE_FORMAT='AVRO') AS
 SELECT
   `broker_value` AS `broker`,
@@ -186,7 +186,7 @@ GROUP BY `broker_value`, `symbol_value`
 HAVING LATEST_BY_OFFSET(`bid_close`) IS NOT NULL
 EMIT CHANGES;
 
--- Finals of 1h.
+-- Final bars of 1h.
 CREATE TABLE IF NOT EXISTS `quote_bars_1h_final` WITH (KAFKA_TOPIC='quote_bars_1h_final', KEY_FORMAT='AVRO', VALUE_FORMAT='AVRO') AS
 SELECT
   `broker_copy` AS `broker`,
@@ -207,7 +207,7 @@ WINDOW TUMBLING (SIZE 1 HOURS, RETENTION 7 DAYS, GRACE PERIOD 0 SECONDS)
 GROUP BY `broker_copy`, `symbol_copy`
 EMIT FINAL;
 
--- Rows of quote_bars_1h_final, at their start.
+-- Rows of quote_bars_1h_final, with the start of the bucket as their time.
 CREATE STREAM IF NOT EXISTS `quote_bars_1h_final_declared` (
   `broker_value` VARCHAR,
   `symbol_value` VARCHAR,
@@ -222,7 +222,7 @@ CREATE STREAM IF NOT EXISTS `quote_bars_1h_final_declared` (
   `ask_close` DECIMAL(18,5)
 ) WITH (KAFKA_TOPIC='quote_bars_1h_final', VALUE_FORMAT='AVRO', TIMESTAMP='`bucket_start`');
 
--- Bars of 1h, one change each, with the last values carried on where nothing happened.
+-- Final bars of 1h. Each is written once, and bars without events carry the last values.
 CREATE TABLE IF NOT EXISTS `quote_bars_1h_filled` WITH (KAFKA_TOPIC='quote_bars_1h_filled', KEY_FORMAT='AVRO', VALUE_FORMAT='AVRO') AS
 SELECT
   `broker_value` AS `broker`,
@@ -241,7 +241,7 @@ GROUP BY `broker_value`, `symbol_value`
 HAVING LATEST_BY_OFFSET(`bid_close`) IS NOT NULL
 EMIT CHANGES;
 
--- Finals of 1d.
+-- Final bars of 1d.
 CREATE TABLE IF NOT EXISTS `quote_bars_1d_final` WITH (KAFKA_TOPIC='quote_bars_1d_final', KEY_FORMAT='AVRO', VALUE_FORMAT='AVRO') AS
 SELECT
   `broker_value` AS `broker`,
@@ -262,7 +262,7 @@ WINDOW TUMBLING (SIZE 1 DAYS, RETENTION 7 DAYS, GRACE PERIOD 0 SECONDS)
 GROUP BY `broker_value`, `symbol_value`
 EMIT FINAL;
 
--- Rows of quote_bars_1d_final, at their start.
+-- Rows of quote_bars_1d_final, with the start of the bucket as their time.
 CREATE STREAM IF NOT EXISTS `quote_bars_1d_final_declared` (
   `broker_copy` VARCHAR,
   `symbol_copy` VARCHAR,
@@ -277,7 +277,7 @@ CREATE STREAM IF NOT EXISTS `quote_bars_1d_final_declared` (
   `ask_close` DECIMAL(18,5)
 ) WITH (KAFKA_TOPIC='quote_bars_1d_final', VALUE_FORMAT='AVRO', TIMESTAMP='`bucket_start`');
 
--- Bars of 1d, one change each, with the last values carried on where nothing happened.
+-- Final bars of 1d. Each is written once, and bars without events carry the last values.
 CREATE TABLE IF NOT EXISTS `quote_bars_1d_filled` WITH (KAFKA_TOPIC='quote_bars_1d_filled', KEY_FORMAT='AVRO', VALUE_FORMAT='AVRO') AS
 SELECT
   `broker_copy` AS `broker`,

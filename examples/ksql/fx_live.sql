@@ -12,10 +12,10 @@ CREATE STREAM IF NOT EXISTS `quotes` (
   `ask` DECIMAL(18,5)
 ) WITH (KAFKA_TOPIC='quotes', PARTITIONS=1, KEY_FORMAT='AVRO', VALUE_FORMAT='AVRO', TIMESTAMP='`time`');
 
--- What is late, gaps and finals are judged by kandle: windows here take late events for days.
--- Bars of 1m, 5m, 1h, 1d are made by kandle from those of 1s.
+-- kandle decides which events are late, fills gaps and writes final bars, so the windows here accept late events for days.
+-- kandle makes bars of 1m, 5m, 1h, 1d from those of 1s.
 
--- QuoteBar of 1s while they are open, with what kandle needs to close and roll up.
+-- Open QuoteBar of 1s, with the partial aggregates that kandle needs to close and roll up.
 CREATE TABLE IF NOT EXISTS `quote_bars_1s_live` WITH (KAFKA_TOPIC='quote_bars_1s_live', KEY_FORMAT='AVRO', VALUE_FORMAT='AVRO') AS
 SELECT
   FROM_UNIXTIME(WINDOWSTART) AS `bucket_start`,

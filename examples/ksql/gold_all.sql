@@ -12,15 +12,15 @@ CREATE STREAM IF NOT EXISTS `gold_trades` (
   `size` BIGINT
 ) WITH (KAFKA_TOPIC='gold_trades', PARTITIONS=1, KEY_FORMAT='AVRO', VALUE_FORMAT='AVRO', TIMESTAMP='`time`');
 
--- Heartbeats close the bars: rows of topic gold_trades that have symbol, time, and NULL in all other columns, so the
--- schema of its values must allow NULL. There is one for each key and bucket of 1m, at the end of the bucket + 2 SECONDS
--- or later. A bucket is a bar only if an event or a heartbeat fell into it.
--- Limits: a bar closes when a later row of the same partition comes, and a bar of a larger timeframe one bar of its source
--- later still. A silence longer than 7 DAYS loses the bar before it. Late events are dropped, but after a restart they are
--- taken until a newer row comes. Partitions that are read unevenly after an absence make events late.
--- In _final a bar without events has NULL, its sums and counts 0. In _filled the last values are carried on.
+-- Heartbeats close the bars: rows of topic gold_trades with values for symbol, time and NULL in all other columns, so the
+-- schema of its values must allow NULL. Each key needs one for each bucket of 1m, at the end of the bucket + 2 SECONDS or
+-- later. A bucket becomes a bar only if it contains an event or a heartbeat.
+-- Limits: a bar closes when a later row of the same partition arrives, and a bar of a larger timeframe when one more bar
+-- of its source has closed. A silence longer than 7 DAYS loses the bar before it. Late events are dropped, except after a
+-- restart until a newer row arrives. If partitions are read at different speeds after a pause, events can become late.
+-- In _final, a bar without events has NULL, and 0 for sums and counts. In _filled, it carries the last values.
 
--- Finals of 1m.
+-- Final bars of 1m.
 CREATE TABLE IF NOT EXISTS `gold_bars_1m_final` WITH (KAFKA_TOPIC='gold_bars_1m_final', KEY_FORMAT='AVRO', VALUE_FORMAT='AVRO') AS
 SELECT
   `symbol`,
@@ -36,7 +36,7 @@ WINDOW TUMBLING (SIZE 1 MINUTES, RETENTION 7 DAYS, GRACE PERIOD 2 SECONDS)
 GROUP BY `symbol`
 EMIT FINAL;
 
--- Rows of gold_bars_1m_final, at their start.
+-- Rows of gold_bars_1m_final, with the start of the bucket as their time.
 CREATE STREAM IF NOT EXISTS `gold_bars_1m_final_declared` (
   `symbol_value` VARCHAR,
   `bucket_start` TIMESTAMP,
@@ -47,7 +47,7 @@ CREATE STREAM IF NOT EXISTS `gold_bars_1m_final_declared` (
   `volume` BIGINT
 ) WITH (KAFKA_TOPIC='gold_bars_1m_final', VALUE_FORMAT='AVRO', TIMESTAMP='`bucket_start`');
 
--- Bars of 1m, one change each, with the last values carried on where nothing happened.
+-- Final bars of 1m. Each is written once, and bars without events carry the last values.
 CREATE TABLE IF NOT EXISTS `gold_bars_1m_filled` WITH (KAFKA_TOPIC='gold_bars_1m_filled', KEY_FORMAT='AVRO', VALUE_FORMAT='AVRO') AS
 SELECT
   `symbol_value` AS `symbol`,
@@ -62,7 +62,7 @@ GROUP BY `symbol_value`
 HAVING LATEST_BY_OFFSET(`close`) IS NOT NULL
 EMIT CHANGES;
 
--- Finals of 5m.
+-- Final bars of 5m.
 CREATE TABLE IF NOT EXISTS `gold_bars_5m_final` WITH (KAFKA_TOPIC='gold_bars_5m_final', KEY_FORMAT='AVRO', VALUE_FORMAT='AVRO') AS
 SELECT
   `symbol_value` AS `symbol`,
@@ -78,7 +78,7 @@ WINDOW TUMBLING (SIZE 5 MINUTES, RETENTION 7 DAYS, GRACE PERIOD 0 SECONDS)
 GROUP BY `symbol_value`
 EMIT FINAL;
 
--- Rows of gold_bars_5m_final, at their start.
+-- Rows of gold_bars_5m_final, with the start of the bucket as their time.
 CREATE STREAM IF NOT EXISTS `gold_bars_5m_final_declared` (
   `symbol_copy` VARCHAR,
   `bucket_start` TIMESTAMP,
@@ -89,7 +89,7 @@ CREATE STREAM IF NOT EXISTS `gold_bars_5m_final_declared` (
   `volume` BIGINT
 ) WITH (KAFKA_TOPIC='gold_bars_5m_final', VALUE_FORMAT='AVRO', TIMESTAMP='`bucket_start`');
 
--- Bars of 5m, one change each, with the last values carried on where nothing happened.
+-- Final bars of 5m. Each is written once, and bars without events carry the last values.
 CREATE TABLE IF NOT EXISTS `gold_bars_5m_filled` WITH (KAFKA_TOPIC='gold_bars_5m_filled', KEY_FORMAT='AVRO', VALUE_FORMAT='AVRO') AS
 SELECT
   `symbol_copy` AS `symbol`,
@@ -104,7 +104,7 @@ GROUP BY `symbol_copy`
 HAVING LATEST_BY_OFFSET(`close`) IS NOT NULL
 EMIT CHANGES;
 
--- Finals of 1h.
+-- Final bars of 1h.
 CREATE TABLE IF NOT EXISTS `gold_bars_1h_final` WITH (KAFKA_TOPIC='gold_bars_1h_final', KEY_FORMAT='AVRO', VALUE_FORMAT='AVRO') AS
 SELECT
   `symbol_value` AS `symbol`,
@@ -120,7 +120,7 @@ WINDOW TUMBLING (SIZE 1 HOURS, RETENTION 7 DAYS, GRACE PERIOD 0 SECONDS)
 GROUP BY `symbol_value`
 EMIT FINAL;
 
--- Rows of gold_bars_1h_final, at their start.
+-- Rows of gold_bars_1h_final, with the start of the bucket as their time.
 CREATE STREAM IF NOT EXISTS `gold_bars_1h_final_declared` (
   `symbol_copy` VARCHAR,
   `bucket_start` TIMESTAMP,
@@ -131,7 +131,7 @@ CREATE STREAM IF NOT EXISTS `gold_bars_1h_final_declared` (
   `volume` BIGINT
 ) WITH (KAFKA_TOPIC='gold_bars_1h_final', VALUE_FORMAT='AVRO', TIMESTAMP='`bucket_start`');
 
--- Bars of 1h, one change each, with the last values carried on where nothing happened.
+-- Final bars of 1h. Each is written once, and bars without events carry the last values.
 CREATE TABLE IF NOT EXISTS `gold_bars_1h_filled` WITH (KAFKA_TOPIC='gold_bars_1h_filled', KEY_FORMAT='AVRO', VALUE_FORMAT='AVRO') AS
 SELECT
   `symbol_copy` AS `symbol`,
@@ -146,7 +146,7 @@ GROUP BY `symbol_copy`
 HAVING LATEST_BY_OFFSET(`close`) IS NOT NULL
 EMIT CHANGES;
 
--- Finals of 1d.
+-- Final bars of 1d.
 CREATE TABLE IF NOT EXISTS `gold_bars_1d_final` WITH (KAFKA_TOPIC='gold_bars_1d_final', KEY_FORMAT='AVRO', VALUE_FORMAT='AVRO') AS
 SELECT
   `symbol_copy` AS `symbol`,
@@ -162,7 +162,7 @@ WINDOW TUMBLING (SIZE 1 DAYS, RETENTION 7 DAYS, GRACE PERIOD 0 SECONDS)
 GROUP BY `symbol_copy`
 EMIT FINAL;
 
--- Rows of gold_bars_1d_final, at their start.
+-- Rows of gold_bars_1d_final, with the start of the bucket as their time.
 CREATE STREAM IF NOT EXISTS `gold_bars_1d_final_declared` (
   `symbol_value` VARCHAR,
   `bucket_start` TIMESTAMP,
@@ -173,7 +173,7 @@ CREATE STREAM IF NOT EXISTS `gold_bars_1d_final_declared` (
   `volume` BIGINT
 ) WITH (KAFKA_TOPIC='gold_bars_1d_final', VALUE_FORMAT='AVRO', TIMESTAMP='`bucket_start`');
 
--- Bars of 1d, one change each, with the last values carried on where nothing happened.
+-- Final bars of 1d. Each is written once, and bars without events carry the last values.
 CREATE TABLE IF NOT EXISTS `gold_bars_1d_filled` WITH (KAFKA_TOPIC='gold_bars_1d_filled', KEY_FORMAT='AVRO', VALUE_FORMAT='AVRO') AS
 SELECT
   `symbol_value` AS `symbol`,

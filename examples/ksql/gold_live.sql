@@ -11,10 +11,10 @@ CREATE STREAM IF NOT EXISTS `gold_trades` (
   `size` BIGINT
 ) WITH (KAFKA_TOPIC='gold_trades', PARTITIONS=1, KEY_FORMAT='AVRO', VALUE_FORMAT='AVRO', TIMESTAMP='`time`');
 
--- What is late, gaps and finals are judged by kandle: windows here take late events for days.
--- Bars of 5m, 1h, 1d are made by kandle from those of 1m.
+-- kandle decides which events are late, fills gaps and writes final bars, so the windows here accept late events for days.
+-- kandle makes bars of 5m, 1h, 1d from those of 1m.
 
--- TradeBar of 1m while they are open, with what kandle needs to close and roll up.
+-- Open TradeBar of 1m, with the partial aggregates that kandle needs to close and roll up.
 CREATE TABLE IF NOT EXISTS `gold_bars_1m_live` WITH (KAFKA_TOPIC='gold_bars_1m_live', KEY_FORMAT='AVRO', VALUE_FORMAT='AVRO') AS
 SELECT
   FROM_UNIXTIME(WINDOWSTART) AS `bucket_start`,

@@ -158,7 +158,7 @@ class _ProgramOfAll:
         name = name_of_topic(bar.final_topic)
         properties = target_properties(self._query, bar.final_topic, len(self._columns.keys))
         properties |= retention_property(self._query.target)
-        statement = CreateAs("table", name, properties, select, comment=f"Finals of {bar.name}")
+        statement = CreateAs("table", name, properties, select, comment=f"Final bars of {bar.name}")
         columns = {item.name: item.type for item in select.items if item.type is not None and item.name not in self._columns.keys}
         return statement, FinalsTable(name, bar.final_topic, columns, self._copies(depth), column_names, depth)
 
@@ -190,7 +190,7 @@ class _ProgramOfAll:
         size = bucket_size(self._plan, bar, ScriptRole.ALL)
         select = filling.select(table, self._columns.keys, self._start, self._partials, size)
         properties = target_properties(self._query, topic, len(self._columns.keys))
-        comment = f"Bars of {bar.name}, one change each, with the last values carried on where nothing happened"
+        comment = f"Final bars of {bar.name}. Each is written once, and bars without events carry the last values"
         return CreateAs("table", name_of_topic(topic), properties, select, comment=comment)
 
     def _notes(self) -> Iterator[str]:
@@ -199,23 +199,23 @@ class _ProgramOfAll:
         source = query.source
         fields = ", ".join(dict.fromkeys([*(key.name for key in source.keys), *heartbeat_fields(query)]))
         yield (
-            f"Heartbeats close the bars: rows of topic {source.topic} that have {fields}, and NULL in all other columns, so "
-            "the schema of its values must allow NULL. There is one for each key and bucket of "
-            f"{first.name}, at the end of the bucket + {duration(first.grace)} or later. A bucket is a bar only if an event or a "
-            "heartbeat fell into it."
+            f"Heartbeats close the bars: rows of topic {source.topic} with values for {fields} and NULL in all other columns, "
+            f"so the schema of its values must allow NULL. Each key needs one for each bucket of {first.name}, at the end of "
+            f"the bucket + {duration(first.grace)} or later. A bucket becomes a bar only if it contains an event or a "
+            "heartbeat."
         )
         yield (
-            "Limits: a bar closes when a later row of the same partition comes, and a bar of a larger timeframe one bar of its "
-            f"source later still. A silence longer than {duration(self._store.retention)} loses the bar before it. Late events "
-            "are dropped, but after a restart they are taken until a newer row comes. Partitions that are read unevenly after an "
-            "absence make events late."
+            "Limits: a bar closes when a later row of the same partition arrives, and a bar of a larger timeframe when one "
+            f"more bar of its source has closed. A silence longer than {duration(self._store.retention)} loses the bar "
+            "before it. Late events are dropped, except after a restart until a newer row arrives. If partitions are read "
+            "at different speeds after a pause, events can become late."
         )
         if self._filling is not None:
-            yield "In _final a bar without events has NULL, its sums and counts 0. In _filled the last values are carried on."
+            yield "In _final, a bar without events has NULL, and 0 for sums and counts. In _filled, it carries the last values."
         elif query.gaps is Gaps.SKIP and len(plan.emitted) > 1:
-            yield "A bar of a larger timeframe closes when the next bar of its source with events does (gaps=skip)."
+            yield "A bar of a larger timeframe closes when the next bar of its source that has events closes (gaps=skip)."
         elif query.gaps is Gaps.NULL:
-            yield "A key that has heartbeats has bars before its first event too (gaps=null)."
+            yield "A key with heartbeats also has bars before its first event (gaps=null)."
 
 
 def _check(plan: Plan) -> None:

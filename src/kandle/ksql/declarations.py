@@ -99,7 +99,7 @@ def _time_zone_warning(properties: Mapping[str, str | int]) -> str:
     pattern = properties.get("TIMESTAMP_FORMAT")
     if pattern is None or has_offset(str(pattern)):
         return ""
-    return ", whose times ksqlDB takes for local ones of its computer: that must have the time zone UTC"
+    return ", whose times ksqlDB reads in the time zone of its server, which must be UTC"
 
 
 def is_record_time(entity: EntityModel, field: FieldModel) -> bool:

@@ -75,7 +75,7 @@ def query_events(query: QueryModel, heartbeat: AnyNode | None = None) -> QueryEv
         keys = tuple(rows.scope.columns[key].text for key in query.group_by)
         return QueryEvents(replace(rows, keys=keys), where)
     keys_of_source = tuple(SelectItem(quoted(key.name), key.name) for key in query.source.keys)
-    comment = "The parts of the group key as columns, at the time of the query"
+    comment = "Events with the parts of the group key as columns, and the time of the query as their time"
     return QueryEvents(derived_stream(query, rows, StreamStep("prepared", comment, keys_of_source, where=where)))
 
 
@@ -104,7 +104,7 @@ def _joined_stream(query: QueryModel, rows: FromClause, heartbeat: AnyNode | Non
     assert query.join is not None
     joined, key = joined_rows(query, query.join, rows)
     where = _counted_or_heartbeat(_where(query, joined.scope), None, _heartbeat_condition(heartbeat, joined.scope))
-    comment = f"{query.source.name} beside {query.join.entity.name}"
+    comment = f"{query.source.name} joined with {query.join.entity.name}"
     step = StreamStep("joined", comment, (key,), where=where, formats=_key_format(query, key))
     return derived_stream(query, joined, step)
 
@@ -128,7 +128,7 @@ def _session_stream(query: QueryModel, rows: FromClause, heartbeat: AnyNode | No
     heartbeats = _heartbeat_condition(heartbeat, rows.scope)
     where = _counted_or_heartbeat(_where(query, rows.scope) if is_declared else None, sessions.inside, heartbeats)
     inside = () if heartbeats is None else (SelectItem(f"CASE WHEN {sessions.inside} THEN 1 END", INSIDE),)
-    comment = "Events inside of the sessions of their key"
+    comment = "Events within the sessions of their key"
     step = StreamStep("in_session", comment, (sessions.key,), inside, where)
     return QueryEvents(derived_stream(query, sessions.rows, step), schedule=sessions.schedule)
 

@@ -205,7 +205,7 @@ class _OtherSide:
         topic = f"{query.target.topic}_{entity.topic}_by_key"
         properties = stream_properties(topic, entity)
         select = Select(tuple(items), self.name)
-        comment = f"The join key of {entity.name} as one column"
+        comment = f"{entity.name} with its join key in one column"
         self.statements = (CreateAs("stream", name_of_topic(topic), properties, select, comment=comment),)
         self.name = source_name(name_of_topic(topic))
         self.scope = TermScope(terms)

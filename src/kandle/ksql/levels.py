@@ -56,7 +56,9 @@ class FinalsTable:
         """
         columns = tuple(ColumnDefinition(name, kind) for name, kind in self.columns.items())
         properties = {"KAFKA_TOPIC": self.topic, "VALUE_FORMAT": value_format, "TIMESTAMP": quoted(start)}
-        return Create("stream", self.stream, columns, properties, comment=f"Rows of {self.name}, at their start")
+        return Create(
+            "stream", self.stream, columns, properties, comment=f"Rows of {self.name}, with the start of the bucket as their time"
+        )
 
 
 class LazyColumns(Mapping[str, Term]):

@@ -50,7 +50,7 @@ def live_program(plan: Plan, store: WindowStore) -> Program:
     bar = target_columns(query, rows, scope)
     partials = {column.name: column.collect for column in partial_columns(query, scope)}
     for name, origin in partial_origins(query, scope).items():
-        kept = replace(partials[name], text=f"what {origin} keeps")
+        kept = replace(partials[name], text=f"the partial aggregate of {origin}")
         check_type(query.target, kept, "value", query.target.value_format)
     further, column_names = with_partials(bar.items, partials)
     table = CreateAs(
@@ -58,7 +58,7 @@ def live_program(plan: Plan, store: WindowStore) -> Program:
         name_of_topic(base.live_topic),
         target_properties(query, base.live_topic, len(bar.keys)),
         Select((*bar.items, *further), rows.text, window, events.where, group_by=rows.keys),
-        comment=f"{query.target.name} of {base.name} while they are open, with what kandle needs to close and roll up",
+        comment=f"Open {query.target.name} of {base.name}, with the partial aggregates that kandle needs to close and roll up",
     )
     return Program(
         (*rows.statements, table),
@@ -78,11 +78,13 @@ def _open_window(plan: Plan, store: WindowStore) -> str:
 
 def _notes(plan: Plan) -> Iterator[str]:
     query = plan.query
-    yield "What is late, gaps and finals are judged by kandle: windows here take late events for days."
+    yield (
+        "kandle decides which events are late, fills gaps and writes final bars, so the windows here accept late events for days."
+    )
     if query.having is not None:
-        yield "The condition of having is applied by kandle to finals, since bars that it drops still count in the roll-up."
+        yield "kandle applies the condition of having to final bars, since bars that it drops still count in the roll-up."
     if query.order_by:
-        yield "Bars of a bucket are ordered, and counted off, by kandle."
+        yield "kandle orders and limits the bars of a bucket."
     rolled_up = [bar.name for bar in plan.emitted if bar.source is not None]
     if rolled_up:
-        yield f"Bars of {', '.join(rolled_up)} are made by kandle from those of {plan.base.name}."
+        yield f"kandle makes bars of {', '.join(rolled_up)} from those of {plan.base.name}."

@@ -47,7 +47,7 @@ def _table_by_key(query: QueryModel, events: QueryEvents) -> CreateAs:
     select = Select(columns.items, rows.text, where=events.where, group_by=rows.keys, having=having)
     topic = query.target.topic
     properties = target_properties(query, topic, len(columns.keys))
-    return CreateAs("table", name_of_topic(topic), properties, select, comment=f"{query.target.name} by key")
+    return CreateAs("table", name_of_topic(topic), properties, select, comment=f"{query.target.name}: one row per group key")
 
 
 def _scope(query: QueryModel, scope: TermScope) -> TermScope:
@@ -90,7 +90,7 @@ def _row_by_row(query: QueryModel, events: QueryEvents) -> CreateAs:
         )
     partition_by = [] if keys == current or kind == "table" else (keys or ["NULL"])
     select = Select(tuple(items), rows.text, where=events.where, partition_by=partition_by)
-    comment = f"{target.name} of each {query.source.name}"
+    comment = f"{target.name}: one row for each row of {query.source.name}"
     return CreateAs(kind, name_of_topic(target.topic), _row_properties(query), select, comment=comment)
 
 

@@ -108,8 +108,9 @@ def _session_table(query: QueryModel) -> tuple[Create, ScheduleTable]:
         ColumnDefinition("intervals", INTERVALS),
     )
     comment = (
-        f"Sessions of {entity.name} by key, written by kandle: the parts of the key with | between them (in all but the last % "
-        "is %25 and | is %7C), all sessions, and since when there are some, for ksqlDB takes records in the order of their times"
+        f"Sessions of {entity.name} by key, written by kandle. The id is the parts of the key, separated by | (in all but the "
+        "last, % is written as %25 and | as %7C). The time of a row is the start of its first session, since ksqlDB processes "
+        "records in the order of their times"
     )
     statement = Create("table", name_of_topic(topic), columns, properties, comment=comment)
     return statement, ScheduleTable(statement.name, topic, partitions)

@@ -354,8 +354,8 @@ QUERIES: list[tuple[str, type, Callable[[Query], Any], str]] = [
         lambda q: lots(q.from_(Trade)).select(
             lambda t, w: LineLots(symbol=t.symbol, start=w.start, buyers=f.count_distinct(t.buyer))
         ),
-        "LineLots: value_format = 'DELIMITED' has no lists and maps, but what f.count_distinct(Trade.buyer) keeps is "
-        "ARRAY<VARCHAR>; choose AVRO or JSON",
+        "LineLots: value_format = 'DELIMITED' has no lists and maps, but the partial aggregate of f.count_distinct(Trade.buyer) "
+        "is ARRAY<VARCHAR>; choose AVRO or JSON",
     ),
     (
         "headers of bars",

@@ -40,7 +40,7 @@ def test_an_order_is_refused_in_role_all_and_left_to_kandle_in_role_live() -> No
     message = "query of LotBar on ksqlDB: order_by: ksqlDB neither orders nor limits the rows of its streams and tables"
     with pytest.raises(QueryError, match=message):
         query_program(query, ScriptRole.ALL)
-    assert "Bars of a bucket are ordered, and counted off, by kandle." in query_program(query).notes
+    assert "kandle orders and limits the bars of a bucket." in query_program(query).notes
 
 
 def test_having_with_roll_up_and_without_filling_is_refused_in_role_all() -> None:
@@ -54,7 +54,7 @@ def test_having_with_roll_up_and_without_filling_is_refused_in_role_all() -> Non
             .select(lot)
         ),
     )
-    assert "The condition of having is applied by kandle" in " ".join(query_program(query).notes)
+    assert "kandle applies the condition of having" in " ".join(query_program(query).notes)
     with pytest.raises(QueryError, match=r'having: bars that it drops still count in the roll-up.*use role "live"'):
         query_program(query, ScriptRole.ALL)
 

@@ -4,7 +4,7 @@
 
 @heartbeats_close_the
 
--- The parts of the group key as columns, at the time of the query.
+-- Events with the parts of the group key as columns, and the time of the query as their time.
 CREATE STREAM IF NOT EXISTS `lots_prepared` WITH (KAFKA_TOPIC='lots_prepared', VALUE_FORMAT='AVRO') AS
 SELECT
   `symbol`,
@@ -16,7 +16,7 @@ FROM `trades`
 WHERE (`price` > 0) OR (`price` IS NULL)
 EMIT CHANGES;
 
--- Finals of 1m.
+-- Final bars of 1m.
 CREATE TABLE IF NOT EXISTS `lots_1m_final` WITH (KAFKA_TOPIC='lots_1m_final', KEY_FORMAT='AVRO', VALUE_FORMAT='AVRO') AS
 SELECT
   `_k0` AS `symbol`,
@@ -38,7 +38,7 @@ EMIT FINAL;
 
 @lots_5m_final_declared
 
--- Bars of 5m, one change each, with the last values carried on where nothing happened.
+-- Final bars of 5m. Each is written once, and bars without events carry the last values.
 CREATE TABLE IF NOT EXISTS `lots_5m_filled` WITH (KAFKA_TOPIC='lots_5m_filled', KEY_FORMAT='AVRO', VALUE_FORMAT='AVRO') AS
 SELECT
   `symbol_copy` AS `symbol`,

@@ -2,9 +2,9 @@
 
 @trades
 
-@what_is_late_2
+@kandle_decides_which_2
 
--- The parts of the group key as columns, at the time of the query.
+-- Events with the parts of the group key as columns, and the time of the query as their time.
 CREATE STREAM IF NOT EXISTS `lots_prepared` WITH (KAFKA_TOPIC='lots_prepared', VALUE_FORMAT='AVRO') AS
 SELECT
   `symbol`,
@@ -16,7 +16,7 @@ FROM `trades`
 WHERE `price` > 0
 EMIT CHANGES;
 
--- LotBar of 1m while they are open, with what kandle needs to close and roll up.
+-- Open LotBar of 1m, with the partial aggregates that kandle needs to close and roll up.
 CREATE TABLE IF NOT EXISTS `lots_1m_live` WITH (KAFKA_TOPIC='lots_1m_live', KEY_FORMAT='AVRO', VALUE_FORMAT='AVRO') AS
 SELECT
   `_k0` AS `symbol`,

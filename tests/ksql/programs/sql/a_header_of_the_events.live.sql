@@ -8,9 +8,9 @@ CREATE STREAM IF NOT EXISTS `traced` (
   `source` BYTES HEADER('source-id')
 ) WITH (KAFKA_TOPIC='traced', PARTITIONS=1, KEY_FORMAT='AVRO', VALUE_FORMAT='AVRO', TIMESTAMP='`time`');
 
-@what_is_late_2
+@kandle_decides_which_2
 
--- TracedBar of 1m while they are open, with what kandle needs to close and roll up.
+-- Open TracedBar of 1m, with the partial aggregates that kandle needs to close and roll up.
 CREATE TABLE IF NOT EXISTS `traced_bars_1m_live` WITH (KAFKA_TOPIC='traced_bars_1m_live', KEY_FORMAT='AVRO', VALUE_FORMAT='AVRO') AS
 SELECT
   `name`,

@@ -3,7 +3,7 @@
 @trades
 
 
--- LargeTrade of each Trade.
+-- LargeTrade: one row for each row of Trade.
 CREATE STREAM IF NOT EXISTS `large_trades` WITH (KAFKA_TOPIC='large_trades', KEY_FORMAT='AVRO', VALUE_FORMAT='AVRO') AS
 SELECT
   `symbol`,

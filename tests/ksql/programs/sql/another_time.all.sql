@@ -2,15 +2,15 @@
 
 @trades
 
--- Heartbeats close the bars: rows of topic trades that have symbol, time, seen, and NULL in all other columns, so the
--- schema of its values must allow NULL. There is one for each key and bucket of 1m, at the end of the bucket + 0 SECONDS
--- or later. A bucket is a bar only if an event or a heartbeat fell into it.
--- Limits: a bar closes when a later row of the same partition comes, and a bar of a larger timeframe one bar of its source
--- later still. A silence longer than 7 DAYS loses the bar before it. Late events are dropped, but after a restart they are
--- taken until a newer row comes. Partitions that are read unevenly after an absence make events late.
--- In _final a bar without events has NULL, its sums and counts 0. In _filled the last values are carried on.
+-- Heartbeats close the bars: rows of topic trades with values for symbol, time, seen and NULL in all other columns, so the
+-- schema of its values must allow NULL. Each key needs one for each bucket of 1m, at the end of the bucket + 0 SECONDS or
+-- later. A bucket becomes a bar only if it contains an event or a heartbeat.
+-- Limits: a bar closes when a later row of the same partition arrives, and a bar of a larger timeframe when one more bar
+-- of its source has closed. A silence longer than 7 DAYS loses the bar before it. Late events are dropped, except after a
+-- restart until a newer row arrives. If partitions are read at different speeds after a pause, events can become late.
+-- In _final, a bar without events has NULL, and 0 for sums and counts. In _filled, it carries the last values.
 
--- The parts of the group key as columns, at the time of the query.
+-- Events with the parts of the group key as columns, and the time of the query as their time.
 CREATE STREAM IF NOT EXISTS `lots_prepared` WITH (KAFKA_TOPIC='lots_prepared', VALUE_FORMAT='AVRO', TIMESTAMP='`_time`') AS
 SELECT
   `symbol`,
@@ -22,7 +22,7 @@ SELECT
 FROM `trades`
 EMIT CHANGES;
 
--- Finals of 1m.
+-- Final bars of 1m.
 CREATE TABLE IF NOT EXISTS `lots_1m_final` WITH (KAFKA_TOPIC='lots_1m_final', KEY_FORMAT='AVRO', VALUE_FORMAT='AVRO') AS
 SELECT
   `symbol`,

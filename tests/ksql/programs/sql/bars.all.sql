@@ -2,15 +2,15 @@
 
 @ticks
 
--- Heartbeats close the bars: rows of topic ticks that have broker, symbol, time, and NULL in all other columns, so the
--- schema of its values must allow NULL. There is one for each key and bucket of 1m, at the end of the bucket + 5 SECONDS
--- or later. A bucket is a bar only if an event or a heartbeat fell into it.
--- Limits: a bar closes when a later row of the same partition comes, and a bar of a larger timeframe one bar of its source
--- later still. A silence longer than 7 DAYS loses the bar before it. Late events are dropped, but after a restart they are
--- taken until a newer row comes. Partitions that are read unevenly after an absence make events late.
--- In _final a bar without events has NULL, its sums and counts 0. In _filled the last values are carried on.
+-- Heartbeats close the bars: rows of topic ticks with values for broker, symbol, time and NULL in all other columns, so
+-- the schema of its values must allow NULL. Each key needs one for each bucket of 1m, at the end of the bucket + 5 SECONDS
+-- or later. A bucket becomes a bar only if it contains an event or a heartbeat.
+-- Limits: a bar closes when a later row of the same partition arrives, and a bar of a larger timeframe when one more bar
+-- of its source has closed. A silence longer than 7 DAYS loses the bar before it. Late events are dropped, except after a
+-- restart until a newer row arrives. If partitions are read at different speeds after a pause, events can become late.
+-- In _final, a bar without events has NULL, and 0 for sums and counts. In _filled, it carries the last values.
 
--- Finals of 1m.
+-- Final bars of 1m.
 CREATE TABLE IF NOT EXISTS `bars_1m_final` WITH (KAFKA_TOPIC='bars_1m_final', KEY_FORMAT='AVRO', VALUE_FORMAT='AVRO') AS
 SELECT
   `broker`,
@@ -28,7 +28,7 @@ WINDOW TUMBLING (SIZE 1 MINUTES, RETENTION 7 DAYS, GRACE PERIOD 5 SECONDS)
 GROUP BY `broker`, `symbol`
 EMIT FINAL;
 
--- Rows of bars_1m_final, at their start.
+-- Rows of bars_1m_final, with the start of the bucket as their time.
 CREATE STREAM IF NOT EXISTS `bars_1m_final_declared` (
   `broker_value` VARCHAR,
   `symbol_value` VARCHAR,
@@ -40,7 +40,7 @@ CREATE STREAM IF NOT EXISTS `bars_1m_final_declared` (
   `volume` BIGINT
 ) WITH (KAFKA_TOPIC='bars_1m_final', VALUE_FORMAT='AVRO', TIMESTAMP='`start`');
 
--- Bars of 1m, one change each, with the last values carried on where nothing happened.
+-- Final bars of 1m. Each is written once, and bars without events carry the last values.
 CREATE TABLE IF NOT EXISTS `bars_1m_filled` WITH (KAFKA_TOPIC='bars_1m_filled', KEY_FORMAT='AVRO', VALUE_FORMAT='AVRO') AS
 SELECT
   `broker_value` AS `broker`,
@@ -56,7 +56,7 @@ GROUP BY `broker_value`, `symbol_value`
 HAVING LATEST_BY_OFFSET(`close`) IS NOT NULL
 EMIT CHANGES;
 
--- Finals of 5m.
+-- Final bars of 5m.
 CREATE TABLE IF NOT EXISTS `bars_5m_final` WITH (KAFKA_TOPIC='bars_5m_final', KEY_FORMAT='AVRO', VALUE_FORMAT='AVRO') AS
 SELECT
   `broker_value` AS `broker`,
@@ -74,7 +74,7 @@ WINDOW TUMBLING (SIZE 5 MINUTES, RETENTION 7 DAYS, GRACE PERIOD 0 SECONDS)
 GROUP BY `broker_value`, `symbol_value`
 EMIT FINAL;
 
--- Rows of bars_5m_final, at their start.
+-- Rows of bars_5m_final, with the start of the bucket as their time.
 CREATE STREAM IF NOT EXISTS `bars_5m_final_declared` (
   `broker_copy` VARCHAR,
   `symbol_copy` VARCHAR,
@@ -86,7 +86,7 @@ CREATE STREAM IF NOT EXISTS `bars_5m_final_declared` (
   `volume` BIGINT
 ) WITH (KAFKA_TOPIC='bars_5m_final', VALUE_FORMAT='AVRO', TIMESTAMP='`start`');
 
--- Bars of 5m, one change each, with the last values carried on where nothing happened.
+-- Final bars of 5m. Each is written once, and bars without events carry the last values.
 CREATE TABLE IF NOT EXISTS `bars_5m_filled` WITH (KAFKA_TOPIC='bars_5m_filled', KEY_FORMAT='AVRO', VALUE_FORMAT='AVRO') AS
 SELECT
   `broker_copy` AS `broker`,

@@ -2,9 +2,9 @@
 
 @ticks
 
-@what_is_late_2
+@kandle_decides_which_2
 
--- Bar of 1m while they are open, with what kandle needs to close and roll up.
+-- Open Bar of 1m, with the partial aggregates that kandle needs to close and roll up.
 CREATE TABLE IF NOT EXISTS `bars_1m_live` WITH (KAFKA_TOPIC='bars_1m_live', KEY_FORMAT='AVRO', VALUE_FORMAT='AVRO') AS
 SELECT
   `broker`,

@@ -6,9 +6,9 @@
 
 @sessions_by_key
 
-@what_is_late_2
+@kandle_decides_which_2
 
--- Events inside of the sessions of their key.
+-- Events within the sessions of their key.
 CREATE STREAM IF NOT EXISTS `bars_in_session` WITH (KAFKA_TOPIC='bars_in_session', VALUE_FORMAT='AVRO') AS
 SELECT
   `s`.`id` AS `id`,
@@ -22,7 +22,7 @@ FROM `ticks` `t`
 WHERE (`t`.`bid` > 0) AND (ARRAY_LENGTH(FILTER(`s`.`intervals`, i => (i->`open` <= `t`.`time`) AND (`t`.`time` < i->`close`))) > 0)
 EMIT CHANGES;
 
--- Bar of 1m while they are open, with what kandle needs to close and roll up.
+-- Open Bar of 1m, with the partial aggregates that kandle needs to close and roll up.
 CREATE TABLE IF NOT EXISTS `bars_1m_live` WITH (KAFKA_TOPIC='bars_1m_live', KEY_FORMAT='AVRO', VALUE_FORMAT='AVRO') AS
 SELECT
   `broker`,

@@ -4,7 +4,7 @@
 
 @heartbeats_close_the
 
--- Finals of 1m.
+-- Final bars of 1m.
 CREATE TABLE IF NOT EXISTS `spans_1m_final` WITH (KAFKA_TOPIC='spans_1m_final', KEY_FORMAT='AVRO', VALUE_FORMAT='AVRO') AS
 SELECT
   `symbol`,
@@ -22,7 +22,7 @@ WINDOW TUMBLING (SIZE 1 MINUTES, RETENTION 7 DAYS, GRACE PERIOD 0 SECONDS)
 GROUP BY `symbol`
 EMIT FINAL;
 
--- Rows of spans_1m_final, at their start.
+-- Rows of spans_1m_final, with the start of the bucket as their time.
 CREATE STREAM IF NOT EXISTS `spans_1m_final_declared` (
   `symbol_value` VARCHAR,
   `start` TIMESTAMP,
@@ -35,7 +35,7 @@ CREATE STREAM IF NOT EXISTS `spans_1m_final_declared` (
   `_last_a0` DECIMAL(18,6)
 ) WITH (KAFKA_TOPIC='spans_1m_final', VALUE_FORMAT='AVRO', TIMESTAMP='`start`');
 
--- Bars of 1m, one change each, with the last values carried on where nothing happened.
+-- Final bars of 1m. Each is written once, and bars without events carry the last values.
 CREATE TABLE IF NOT EXISTS `spans_1m_filled` WITH (KAFKA_TOPIC='spans_1m_filled', KEY_FORMAT='AVRO', VALUE_FORMAT='AVRO') AS
 SELECT
   `symbol_value` AS `symbol`,
@@ -49,7 +49,7 @@ GROUP BY `symbol_value`
 HAVING LATEST_BY_OFFSET(`_last_a0`) IS NOT NULL
 EMIT CHANGES;
 
--- Finals of 3m.
+-- Final bars of 3m.
 CREATE TABLE IF NOT EXISTS `spans_3m_final` WITH (KAFKA_TOPIC='spans_3m_final', KEY_FORMAT='AVRO', VALUE_FORMAT='AVRO') AS
 SELECT
   `symbol_value` AS `symbol`,
@@ -67,7 +67,7 @@ WINDOW TUMBLING (SIZE 3 MINUTES, RETENTION 7 DAYS, GRACE PERIOD 0 SECONDS)
 GROUP BY `symbol_value`
 EMIT FINAL;
 
--- Rows of spans_3m_final, at their start.
+-- Rows of spans_3m_final, with the start of the bucket as their time.
 CREATE STREAM IF NOT EXISTS `spans_3m_final_declared` (
   `symbol_copy` VARCHAR,
   `start` TIMESTAMP,
@@ -80,7 +80,7 @@ CREATE STREAM IF NOT EXISTS `spans_3m_final_declared` (
   `_last_a0` DECIMAL(18,6)
 ) WITH (KAFKA_TOPIC='spans_3m_final', VALUE_FORMAT='AVRO', TIMESTAMP='`start`');
 
--- Bars of 3m, one change each, with the last values carried on where nothing happened.
+-- Final bars of 3m. Each is written once, and bars without events carry the last values.
 CREATE TABLE IF NOT EXISTS `spans_3m_filled` WITH (KAFKA_TOPIC='spans_3m_filled', KEY_FORMAT='AVRO', VALUE_FORMAT='AVRO') AS
 SELECT
   `symbol_copy` AS `symbol`,

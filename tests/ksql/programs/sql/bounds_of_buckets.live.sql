@@ -2,10 +2,10 @@
 
 @trades
 
--- What is late, gaps and finals are judged by kandle: windows here take late events for days.
--- Bars of 3m are made by kandle from those of 1m.
+-- kandle decides which events are late, fills gaps and writes final bars, so the windows here accept late events for days.
+-- kandle makes bars of 3m from those of 1m.
 
--- Spans of 1m while they are open, with what kandle needs to close and roll up.
+-- Open Spans of 1m, with the partial aggregates that kandle needs to close and roll up.
 CREATE TABLE IF NOT EXISTS `spans_1m_live` WITH (KAFKA_TOPIC='spans_1m_live', KEY_FORMAT='AVRO', VALUE_FORMAT='AVRO') AS
 SELECT
   `symbol`,

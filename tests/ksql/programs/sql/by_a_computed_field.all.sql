@@ -8,15 +8,15 @@ CREATE TABLE IF NOT EXISTS `holidays` (
   `name` VARCHAR
 ) WITH (KAFKA_TOPIC='holidays', PARTITIONS=1, KEY_FORMAT='AVRO', VALUE_FORMAT='AVRO');
 
--- Heartbeats close the bars: rows of topic readings that have at, and NULL in all other columns, so the schema of its
--- values must allow NULL. There is one for each key and bucket of 1m, at the end of the bucket + 0 SECONDS or later. A
--- bucket is a bar only if an event or a heartbeat fell into it.
--- Limits: a bar closes when a later row of the same partition comes, and a bar of a larger timeframe one bar of its source
--- later still. A silence longer than 7 DAYS loses the bar before it. Late events are dropped, but after a restart they are
--- taken until a newer row comes. Partitions that are read unevenly after an absence make events late.
--- In _final a bar without events has NULL, its sums and counts 0. In _filled the last values are carried on.
+-- Heartbeats close the bars: rows of topic readings with values for at and NULL in all other columns, so the schema of its
+-- values must allow NULL. Each key needs one for each bucket of 1m, at the end of the bucket + 0 SECONDS or later. A
+-- bucket becomes a bar only if it contains an event or a heartbeat.
+-- Limits: a bar closes when a later row of the same partition arrives, and a bar of a larger timeframe when one more bar
+-- of its source has closed. A silence longer than 7 DAYS loses the bar before it. Late events are dropped, except after a
+-- restart until a newer row arrives. If partitions are read at different speeds after a pause, events can become late.
+-- In _final, a bar without events has NULL, and 0 for sums and counts. In _filled, it carries the last values.
 
--- Reading beside Holiday.
+-- Reading joined with Holiday.
 CREATE STREAM IF NOT EXISTS `sensor_peaks_joined` WITH (KAFKA_TOPIC='sensor_peaks_joined', VALUE_FORMAT='AVRO', KEY_FORMAT='JSON') AS
 SELECT
   `o`.`on` AS `on`,
@@ -28,7 +28,7 @@ FROM `readings` `t`
   JOIN `holidays` `o` ON CAST(`t`.`at` AS DATE) = `o`.`on`
 EMIT CHANGES;
 
--- Finals of 1m.
+-- Final bars of 1m.
 CREATE TABLE IF NOT EXISTS `sensor_peaks_1m_final` WITH (KAFKA_TOPIC='sensor_peaks_1m_final', KEY_FORMAT='AVRO', VALUE_FORMAT='AVRO') AS
 SELECT
   `name` AS `sensor`,
@@ -41,7 +41,7 @@ WINDOW TUMBLING (SIZE 1 MINUTES, RETENTION 7 DAYS, GRACE PERIOD 0 SECONDS)
 GROUP BY `name`
 EMIT FINAL;
 
--- Rows of sensor_peaks_1m_final, at their start.
+-- Rows of sensor_peaks_1m_final, with the start of the bucket as their time.
 CREATE STREAM IF NOT EXISTS `sensor_peaks_1m_final_declared` (
   `sensor_value` VARCHAR,
   `start` TIMESTAMP,
@@ -49,7 +49,7 @@ CREATE STREAM IF NOT EXISTS `sensor_peaks_1m_final_declared` (
   `_last_a0` DOUBLE
 ) WITH (KAFKA_TOPIC='sensor_peaks_1m_final', VALUE_FORMAT='AVRO', TIMESTAMP='`start`');
 
--- Bars of 1m, one change each, with the last values carried on where nothing happened.
+-- Final bars of 1m. Each is written once, and bars without events carry the last values.
 CREATE TABLE IF NOT EXISTS `sensor_peaks_1m_filled` WITH (KAFKA_TOPIC='sensor_peaks_1m_filled', KEY_FORMAT='AVRO', VALUE_FORMAT='AVRO') AS
 SELECT
   `sensor_value` AS `sensor`,

@@ -8,9 +8,9 @@ CREATE TABLE IF NOT EXISTS `holidays` (
   `name` VARCHAR
 ) WITH (KAFKA_TOPIC='holidays', PARTITIONS=1, KEY_FORMAT='AVRO', VALUE_FORMAT='AVRO');
 
-@what_is_late
+@kandle_decides_which
 
--- Reading beside Holiday.
+-- Reading joined with Holiday.
 CREATE STREAM IF NOT EXISTS `sensor_peaks_joined` WITH (KAFKA_TOPIC='sensor_peaks_joined', VALUE_FORMAT='AVRO', KEY_FORMAT='JSON') AS
 SELECT
   `o`.`on` AS `on`,
@@ -21,7 +21,7 @@ FROM `readings` `t`
   JOIN `holidays` `o` ON CAST(`t`.`at` AS DATE) = `o`.`on`
 EMIT CHANGES;
 
--- SensorPeak of 1m while they are open, with what kandle needs to close and roll up.
+-- Open SensorPeak of 1m, with the partial aggregates that kandle needs to close and roll up.
 CREATE TABLE IF NOT EXISTS `sensor_peaks_1m_live` WITH (KAFKA_TOPIC='sensor_peaks_1m_live', KEY_FORMAT='AVRO', VALUE_FORMAT='AVRO') AS
 SELECT
   `name` AS `sensor`,

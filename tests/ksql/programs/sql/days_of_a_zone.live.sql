@@ -2,10 +2,10 @@
 
 @trades
 
--- What is late, gaps and finals are judged by kandle: windows here take late events for days.
--- Bars of 1d are made by kandle from those of 1h.
+-- kandle decides which events are late, fills gaps and writes final bars, so the windows here accept late events for days.
+-- kandle makes bars of 1d from those of 1h.
 
--- LotBar of 1h while they are open, with what kandle needs to close and roll up.
+-- Open LotBar of 1h, with the partial aggregates that kandle needs to close and roll up.
 CREATE TABLE IF NOT EXISTS `lots_1h_live` WITH (KAFKA_TOPIC='lots_1h_live', KEY_FORMAT='AVRO', VALUE_FORMAT='AVRO') AS
 SELECT
   `symbol`,

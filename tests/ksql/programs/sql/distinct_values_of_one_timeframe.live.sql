@@ -2,9 +2,9 @@
 
 @trades
 
-@what_is_late
+@kandle_decides_which
 
--- Sums of 1m while they are open, with what kandle needs to close and roll up.
+-- Open Sums of 1m, with the partial aggregates that kandle needs to close and roll up.
 CREATE TABLE IF NOT EXISTS `sums_1m_live` WITH (KAFKA_TOPIC='sums_1m_live', KEY_FORMAT='AVRO', VALUE_FORMAT='AVRO') AS
 SELECT
   `symbol`,

@@ -4,7 +4,7 @@
 
 @heartbeats_close_the
 
--- Finals of 1m.
+-- Final bars of 1m.
 CREATE TABLE IF NOT EXISTS `ends_1m_final` WITH (KAFKA_TOPIC='ends_1m_final', KEY_FORMAT='AVRO', VALUE_FORMAT='AVRO') AS
 SELECT
   `symbol`,
@@ -25,7 +25,7 @@ WINDOW TUMBLING (SIZE 1 MINUTES, RETENTION 7 DAYS, GRACE PERIOD 0 SECONDS)
 GROUP BY `symbol`
 EMIT FINAL;
 
--- Rows of ends_1m_final, at their start.
+-- Rows of ends_1m_final, with the start of the bucket as their time.
 CREATE STREAM IF NOT EXISTS `ends_1m_final_declared` (
   `symbol_value` VARCHAR,
   `start` TIMESTAMP,
@@ -41,7 +41,7 @@ CREATE STREAM IF NOT EXISTS `ends_1m_final_declared` (
   `_count` BIGINT
 ) WITH (KAFKA_TOPIC='ends_1m_final', VALUE_FORMAT='AVRO', TIMESTAMP='`start`');
 
--- Bars of 1m, one change each, with the last values carried on where nothing happened.
+-- Final bars of 1m. Each is written once, and bars without events carry the last values.
 CREATE TABLE IF NOT EXISTS `ends_1m_filled` WITH (KAFKA_TOPIC='ends_1m_filled', KEY_FORMAT='AVRO', VALUE_FORMAT='AVRO') AS
 SELECT
   `symbol_value` AS `symbol`,
@@ -57,7 +57,7 @@ GROUP BY `symbol_value`
 HAVING LATEST_BY_OFFSET(`_last_a1`) IS NOT NULL
 EMIT CHANGES;
 
--- Finals of 5m.
+-- Final bars of 5m.
 CREATE TABLE IF NOT EXISTS `ends_5m_final` WITH (KAFKA_TOPIC='ends_5m_final', KEY_FORMAT='AVRO', VALUE_FORMAT='AVRO') AS
 SELECT
   `symbol_value` AS `symbol`,
@@ -78,7 +78,7 @@ WINDOW TUMBLING (SIZE 5 MINUTES, RETENTION 7 DAYS, GRACE PERIOD 0 SECONDS)
 GROUP BY `symbol_value`
 EMIT FINAL;
 
--- Rows of ends_5m_final, at their start.
+-- Rows of ends_5m_final, with the start of the bucket as their time.
 CREATE STREAM IF NOT EXISTS `ends_5m_final_declared` (
   `symbol_copy` VARCHAR,
   `start` TIMESTAMP,
@@ -94,7 +94,7 @@ CREATE STREAM IF NOT EXISTS `ends_5m_final_declared` (
   `_count` BIGINT
 ) WITH (KAFKA_TOPIC='ends_5m_final', VALUE_FORMAT='AVRO', TIMESTAMP='`start`');
 
--- Bars of 5m, one change each, with the last values carried on where nothing happened.
+-- Final bars of 5m. Each is written once, and bars without events carry the last values.
 CREATE TABLE IF NOT EXISTS `ends_5m_filled` WITH (KAFKA_TOPIC='ends_5m_filled', KEY_FORMAT='AVRO', VALUE_FORMAT='AVRO') AS
 SELECT
   `symbol_copy` AS `symbol`,

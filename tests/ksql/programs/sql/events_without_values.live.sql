@@ -7,9 +7,9 @@ CREATE STREAM IF NOT EXISTS `pings` (
   `note` VARCHAR
 ) WITH (KAFKA_TOPIC='pings', PARTITIONS=1, KEY_FORMAT='AVRO', VALUE_FORMAT='AVRO', TIMESTAMP='`time`');
 
-@what_is_late
+@kandle_decides_which
 
--- PingBar of 1m while they are open, with what kandle needs to close and roll up.
+-- Open PingBar of 1m, with the partial aggregates that kandle needs to close and roll up.
 CREATE TABLE IF NOT EXISTS `ping_bars_1m_live` WITH (KAFKA_TOPIC='ping_bars_1m_live', KEY_FORMAT='AVRO', VALUE_FORMAT='AVRO') AS
 SELECT
   `host`,

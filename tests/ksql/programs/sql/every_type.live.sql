@@ -27,9 +27,9 @@ CREATE STREAM IF NOT EXISTS `everything` (
   `maybe_tags` MAP<VARCHAR, VARCHAR>
 ) WITH (KAFKA_TOPIC='everything', PARTITIONS=1, KEY_FORMAT='JSON', VALUE_FORMAT='JSON', TIMESTAMP='`time`');
 
-@what_is_late
+@kandle_decides_which
 
--- EverythingBar of 1m while they are open, with what kandle needs to close and roll up.
+-- Open EverythingBar of 1m, with the partial aggregates that kandle needs to close and roll up.
 CREATE TABLE IF NOT EXISTS `everything_bars_1m_live` WITH (KAFKA_TOPIC='everything_bars_1m_live', KEY_FORMAT='JSON', VALUE_FORMAT='JSON') AS
 SELECT
   `key`,

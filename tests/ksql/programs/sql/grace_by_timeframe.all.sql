@@ -2,15 +2,15 @@
 
 @trades
 
--- Heartbeats close the bars: rows of topic trades that have symbol, time, and NULL in all other columns, so the schema of
--- its values must allow NULL. There is one for each key and bucket of 1m, at the end of the bucket + 1500 MILLISECONDS or
--- later. A bucket is a bar only if an event or a heartbeat fell into it.
--- Limits: a bar closes when a later row of the same partition comes, and a bar of a larger timeframe one bar of its source
--- later still. A silence longer than 7 DAYS loses the bar before it. Late events are dropped, but after a restart they are
--- taken until a newer row comes. Partitions that are read unevenly after an absence make events late.
--- In _final a bar without events has NULL, its sums and counts 0. In _filled the last values are carried on.
+-- Heartbeats close the bars: rows of topic trades with values for symbol, time and NULL in all other columns, so the
+-- schema of its values must allow NULL. Each key needs one for each bucket of 1m, at the end of the bucket + 1500
+-- MILLISECONDS or later. A bucket becomes a bar only if it contains an event or a heartbeat.
+-- Limits: a bar closes when a later row of the same partition arrives, and a bar of a larger timeframe when one more bar
+-- of its source has closed. A silence longer than 7 DAYS loses the bar before it. Late events are dropped, except after a
+-- restart until a newer row arrives. If partitions are read at different speeds after a pause, events can become late.
+-- In _final, a bar without events has NULL, and 0 for sums and counts. In _filled, it carries the last values.
 
--- Finals of 1m.
+-- Final bars of 1m.
 CREATE TABLE IF NOT EXISTS `lots_1m_final` WITH (KAFKA_TOPIC='lots_1m_final', KEY_FORMAT='AVRO', VALUE_FORMAT='AVRO') AS
 SELECT
   `symbol`,
@@ -28,7 +28,7 @@ EMIT FINAL;
 
 @lots_1m_filled
 
--- Finals of 1h.
+-- Final bars of 1h.
 CREATE TABLE IF NOT EXISTS `lots_1h_final` WITH (KAFKA_TOPIC='lots_1h_final', KEY_FORMAT='AVRO', VALUE_FORMAT='AVRO') AS
 SELECT
   `symbol_value` AS `symbol`,
@@ -42,7 +42,7 @@ WINDOW TUMBLING (SIZE 1 HOURS, RETENTION 7 DAYS, GRACE PERIOD 58500 MILLISECONDS
 GROUP BY `symbol_value`
 EMIT FINAL;
 
--- Rows of lots_1h_final, at their start.
+-- Rows of lots_1h_final, with the start of the bucket as their time.
 CREATE STREAM IF NOT EXISTS `lots_1h_final_declared` (
   `symbol_copy` VARCHAR,
   `start` TIMESTAMP,
@@ -51,7 +51,7 @@ CREATE STREAM IF NOT EXISTS `lots_1h_final_declared` (
   `_last_a1` DECIMAL(18,6)
 ) WITH (KAFKA_TOPIC='lots_1h_final', VALUE_FORMAT='AVRO', TIMESTAMP='`start`');
 
--- Bars of 1h, one change each, with the last values carried on where nothing happened.
+-- Final bars of 1h. Each is written once, and bars without events carry the last values.
 CREATE TABLE IF NOT EXISTS `lots_1h_filled` WITH (KAFKA_TOPIC='lots_1h_filled', KEY_FORMAT='AVRO', VALUE_FORMAT='AVRO') AS
 SELECT
   `symbol_copy` AS `symbol`,

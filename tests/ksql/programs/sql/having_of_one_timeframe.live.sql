@@ -2,10 +2,10 @@
 
 @trades
 
--- What is late, gaps and finals are judged by kandle: windows here take late events for days.
--- The condition of having is applied by kandle to finals, since bars that it drops still count in the roll-up.
+-- kandle decides which events are late, fills gaps and writes final bars, so the windows here accept late events for days.
+-- kandle applies the condition of having to final bars, since bars that it drops still count in the roll-up.
 
--- LotBar of 1m while they are open, with what kandle needs to close and roll up.
+-- Open LotBar of 1m, with the partial aggregates that kandle needs to close and roll up.
 CREATE TABLE IF NOT EXISTS `lots_1m_live` WITH (KAFKA_TOPIC='lots_1m_live', KEY_FORMAT='AVRO', VALUE_FORMAT='AVRO') AS
 SELECT
   `symbol`,

@@ -4,7 +4,7 @@
 
 @heartbeats_close_the
 
--- Finals of 1m.
+-- Final bars of 1m.
 CREATE TABLE IF NOT EXISTS `lots_1m_final` WITH (KAFKA_TOPIC='lots_1m_final', KEY_FORMAT='AVRO', VALUE_FORMAT='AVRO') AS
 SELECT
   `symbol`,
@@ -20,7 +20,7 @@ EMIT FINAL;
 
 @lots_1m_final_declared
 
--- Bars of 1m, one change each, with the last values carried on where nothing happened.
+-- Final bars of 1m. Each is written once, and bars without events carry the last values.
 CREATE TABLE IF NOT EXISTS `lots_1m_filled` WITH (KAFKA_TOPIC='lots_1m_filled', KEY_FORMAT='AVRO', VALUE_FORMAT='AVRO') AS
 SELECT
   `symbol_value` AS `symbol`,
@@ -36,7 +36,7 @@ EMIT CHANGES;
 
 @lots_5m_final_declared
 
--- Bars of 5m, one change each, with the last values carried on where nothing happened.
+-- Final bars of 5m. Each is written once, and bars without events carry the last values.
 CREATE TABLE IF NOT EXISTS `lots_5m_filled` WITH (KAFKA_TOPIC='lots_5m_filled', KEY_FORMAT='AVRO', VALUE_FORMAT='AVRO') AS
 SELECT
   `symbol_copy` AS `symbol`,

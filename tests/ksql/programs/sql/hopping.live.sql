@@ -2,7 +2,7 @@
 
 @trades
 
--- What is late, gaps and finals are judged by kandle: windows here take late events for days.
--- Bars of 5m_every_1m are made by kandle from those of 1m.
+-- kandle decides which events are late, fills gaps and writes final bars, so the windows here accept late events for days.
+-- kandle makes bars of 5m_every_1m from those of 1m.
 
 @lots_1m_live

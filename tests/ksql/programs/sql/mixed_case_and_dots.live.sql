@@ -7,9 +7,9 @@ CREATE STREAM IF NOT EXISTS `Market_Ticks_v2` (
   `lastPrice` DECIMAL(18,6)
 ) WITH (KAFKA_TOPIC='Market.Ticks-v2', PARTITIONS=1, KEY_FORMAT='AVRO', VALUE_FORMAT='AVRO', TIMESTAMP='`eventTime`');
 
-@what_is_late_2
+@kandle_decides_which_2
 
--- MixedCaseBar of 1m while they are open, with what kandle needs to close and roll up.
+-- Open MixedCaseBar of 1m, with the partial aggregates that kandle needs to close and roll up.
 CREATE TABLE IF NOT EXISTS `Market_Bars_1m_live` WITH (KAFKA_TOPIC='Market.Bars_1m_live', KEY_FORMAT='AVRO', VALUE_FORMAT='AVRO') AS
 SELECT
   `SYMBOL`,

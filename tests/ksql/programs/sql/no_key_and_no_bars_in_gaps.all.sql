@@ -2,14 +2,14 @@
 
 @readings
 
--- Heartbeats close the bars: rows of topic readings that have at, and NULL in all other columns, so the schema of its
--- values must allow NULL. There is one for each key and bucket of 1m, at the end of the bucket + 0 SECONDS or later. A
--- bucket is a bar only if an event or a heartbeat fell into it.
--- Limits: a bar closes when a later row of the same partition comes, and a bar of a larger timeframe one bar of its source
--- later still. A silence longer than 7 DAYS loses the bar before it. Late events are dropped, but after a restart they are
--- taken until a newer row comes. Partitions that are read unevenly after an absence make events late.
+-- Heartbeats close the bars: rows of topic readings with values for at and NULL in all other columns, so the schema of its
+-- values must allow NULL. Each key needs one for each bucket of 1m, at the end of the bucket + 0 SECONDS or later. A
+-- bucket becomes a bar only if it contains an event or a heartbeat.
+-- Limits: a bar closes when a later row of the same partition arrives, and a bar of a larger timeframe when one more bar
+-- of its source has closed. A silence longer than 7 DAYS loses the bar before it. Late events are dropped, except after a
+-- restart until a newer row arrives. If partitions are read at different speeds after a pause, events can become late.
 
--- The parts of the group key as columns, at the time of the query.
+-- Events with the parts of the group key as columns, and the time of the query as their time.
 CREATE STREAM IF NOT EXISTS `peaks_prepared` WITH (KAFKA_TOPIC='peaks_prepared', VALUE_FORMAT='AVRO') AS
 SELECT
   `at`,
@@ -19,7 +19,7 @@ SELECT
 FROM `readings`
 EMIT CHANGES;
 
--- Finals of 1m.
+-- Final bars of 1m.
 CREATE TABLE IF NOT EXISTS `peaks_1m_final` WITH (KAFKA_TOPIC='peaks_1m_final', KEY_FORMAT='AVRO', VALUE_FORMAT='AVRO') AS
 SELECT
   `_k0`,

@@ -2,9 +2,9 @@
 
 @readings
 
-@what_is_late
+@kandle_decides_which
 
--- The parts of the group key as columns, at the time of the query.
+-- Events with the parts of the group key as columns, and the time of the query as their time.
 CREATE STREAM IF NOT EXISTS `peaks_prepared` WITH (KAFKA_TOPIC='peaks_prepared', VALUE_FORMAT='AVRO') AS
 SELECT
   `at`,
@@ -13,7 +13,7 @@ SELECT
 FROM `readings`
 EMIT CHANGES;
 
--- Peak of 1m while they are open, with what kandle needs to close and roll up.
+-- Open Peak of 1m, with the partial aggregates that kandle needs to close and roll up.
 CREATE TABLE IF NOT EXISTS `peaks_1m_live` WITH (KAFKA_TOPIC='peaks_1m_live', KEY_FORMAT='AVRO', VALUE_FORMAT='AVRO') AS
 SELECT
   `_k0`,

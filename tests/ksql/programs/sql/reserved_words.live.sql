@@ -9,9 +9,9 @@ CREATE STREAM IF NOT EXISTS `reserved` (
   `values` VARCHAR
 ) WITH (KAFKA_TOPIC='reserved', PARTITIONS=1, KEY_FORMAT='AVRO', VALUE_FORMAT='AVRO', TIMESTAMP='`timestamp`');
 
-@what_is_late_2
+@kandle_decides_which_2
 
--- ReservedBar of 1m while they are open, with what kandle needs to close and roll up.
+-- Open ReservedBar of 1m, with the partial aggregates that kandle needs to close and roll up.
 CREATE TABLE IF NOT EXISTS `reserved_bars_1m_live` WITH (KAFKA_TOPIC='reserved_bars_1m_live', KEY_FORMAT='AVRO', VALUE_FORMAT='AVRO') AS
 SELECT
   `select`,

@@ -5,7 +5,7 @@
 @instruments
 
 
--- Trade beside Instrument.
+-- Trade joined with Instrument.
 CREATE STREAM IF NOT EXISTS `enriched_joined` WITH (KAFKA_TOPIC='enriched_joined', VALUE_FORMAT='AVRO') AS
 SELECT
   `t`.`symbol` AS `symbol`,
@@ -17,7 +17,7 @@ FROM `trades` `t`
   LEFT JOIN `instruments` `o` ON `t`.`symbol` = `o`.`code`
 EMIT CHANGES;
 
--- Enriched of each Trade.
+-- Enriched: one row for each row of Trade.
 CREATE STREAM IF NOT EXISTS `enriched` WITH (KAFKA_TOPIC='enriched', KEY_FORMAT='AVRO', VALUE_FORMAT='AVRO', TIMESTAMP='`time`') AS
 SELECT
   `symbol`,

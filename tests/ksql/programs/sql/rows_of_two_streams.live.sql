@@ -5,7 +5,7 @@
 @quotes
 
 
--- The join key of Quote as one column.
+-- Quote with its join key in one column.
 CREATE STREAM IF NOT EXISTS `pairs_quotes_by_key` WITH (KAFKA_TOPIC='pairs_quotes_by_key', VALUE_FORMAT='AVRO') AS
 SELECT
   `symbol`,
@@ -16,7 +16,7 @@ SELECT
 FROM `quotes`
 EMIT CHANGES;
 
--- Trade beside Quote.
+-- Trade joined with Quote.
 CREATE STREAM IF NOT EXISTS `pairs_joined` WITH (KAFKA_TOPIC='pairs_joined', VALUE_FORMAT='AVRO') AS
 SELECT
   `o`.`_id` AS `_id`,
@@ -29,7 +29,7 @@ FROM `trades` `t`
   JOIN `pairs_quotes_by_key` `o` WITHIN 500 MILLISECONDS GRACE PERIOD 1 DAYS ON REPLACE(REPLACE(`t`.`symbol`, '%', '%25'), '|', '%7C') + '|' + CAST(`t`.`price` AS VARCHAR) = `o`.`_id`
 EMIT CHANGES;
 
--- Pair of each Trade.
+-- Pair: one row for each row of Trade.
 CREATE STREAM IF NOT EXISTS `pairs` WITH (KAFKA_TOPIC='pairs', KEY_FORMAT='AVRO', VALUE_FORMAT='AVRO', TIMESTAMP='`time`') AS
 SELECT
   `symbol`,

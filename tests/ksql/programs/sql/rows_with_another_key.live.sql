@@ -3,7 +3,7 @@
 @trades
 
 
--- ByBuyer of each Trade.
+-- ByBuyer: one row for each row of Trade.
 CREATE STREAM IF NOT EXISTS `by_buyer` WITH (KAFKA_TOPIC='by_buyer', KEY_FORMAT='AVRO', VALUE_FORMAT='AVRO', RETENTION_MS=43200000, TIMESTAMP='`time`') AS
 SELECT
   COALESCE(`buyer`, 'nobody') AS `buyer`,

@@ -3,7 +3,7 @@
 @trades
 
 
--- Copy of each Trade.
+-- Copy: one row for each row of Trade.
 CREATE STREAM IF NOT EXISTS `copies` WITH (KAFKA_TOPIC='copies', VALUE_FORMAT='AVRO') AS
 SELECT
   `symbol`,

@@ -2,10 +2,10 @@
 
 @trades
 
--- What is late, gaps and finals are judged by kandle: windows here take late events for days.
--- Bars of 15s, 1m, 1h, 1d are made by kandle from those of 1s.
+-- kandle decides which events are late, fills gaps and writes final bars, so the windows here accept late events for days.
+-- kandle makes bars of 15s, 1m, 1h, 1d from those of 1s.
 
--- LotBar of 1s while they are open, with what kandle needs to close and roll up.
+-- Open LotBar of 1s, with the partial aggregates that kandle needs to close and roll up.
 CREATE TABLE IF NOT EXISTS `lots_1s_live` WITH (KAFKA_TOPIC='lots_1s_live', KEY_FORMAT='AVRO', VALUE_FORMAT='AVRO') AS
 SELECT
   `symbol`,

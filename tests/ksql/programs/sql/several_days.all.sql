@@ -2,15 +2,15 @@
 
 @trades
 
--- Heartbeats close the bars: rows of topic trades that have symbol, time, and NULL in all other columns, so the schema of
--- its values must allow NULL. There is one for each key and bucket of 10d, at the end of the bucket + 0 SECONDS or later.
--- A bucket is a bar only if an event or a heartbeat fell into it.
--- Limits: a bar closes when a later row of the same partition comes, and a bar of a larger timeframe one bar of its source
--- later still. A silence longer than 7 DAYS loses the bar before it. Late events are dropped, but after a restart they are
--- taken until a newer row comes. Partitions that are read unevenly after an absence make events late.
--- In _final a bar without events has NULL, its sums and counts 0. In _filled the last values are carried on.
+-- Heartbeats close the bars: rows of topic trades with values for symbol, time and NULL in all other columns, so the
+-- schema of its values must allow NULL. Each key needs one for each bucket of 10d, at the end of the bucket + 0 SECONDS or
+-- later. A bucket becomes a bar only if it contains an event or a heartbeat.
+-- Limits: a bar closes when a later row of the same partition arrives, and a bar of a larger timeframe when one more bar
+-- of its source has closed. A silence longer than 7 DAYS loses the bar before it. Late events are dropped, except after a
+-- restart until a newer row arrives. If partitions are read at different speeds after a pause, events can become late.
+-- In _final, a bar without events has NULL, and 0 for sums and counts. In _filled, it carries the last values.
 
--- Finals of 10d.
+-- Final bars of 10d.
 CREATE TABLE IF NOT EXISTS `lots_10d_final` WITH (KAFKA_TOPIC='lots_10d_final', KEY_FORMAT='AVRO', VALUE_FORMAT='AVRO') AS
 SELECT
   `symbol`,
@@ -24,7 +24,7 @@ WINDOW TUMBLING (SIZE 10 DAYS, RETENTION 20 DAYS, GRACE PERIOD 0 SECONDS)
 GROUP BY `symbol`
 EMIT FINAL;
 
--- Rows of lots_10d_final, at their start.
+-- Rows of lots_10d_final, with the start of the bucket as their time.
 CREATE STREAM IF NOT EXISTS `lots_10d_final_declared` (
   `symbol_value` VARCHAR,
   `start` TIMESTAMP,
@@ -33,7 +33,7 @@ CREATE STREAM IF NOT EXISTS `lots_10d_final_declared` (
   `_last_a1` DECIMAL(18,6)
 ) WITH (KAFKA_TOPIC='lots_10d_final', VALUE_FORMAT='AVRO', TIMESTAMP='`start`');
 
--- Bars of 10d, one change each, with the last values carried on where nothing happened.
+-- Final bars of 10d. Each is written once, and bars without events carry the last values.
 CREATE TABLE IF NOT EXISTS `lots_10d_filled` WITH (KAFKA_TOPIC='lots_10d_filled', KEY_FORMAT='AVRO', VALUE_FORMAT='AVRO') AS
 SELECT
   `symbol_value` AS `symbol`,

@@ -2,9 +2,9 @@
 
 @trades
 
-@what_is_late
+@kandle_decides_which
 
--- LotBar of 10d while they are open, with what kandle needs to close and roll up.
+-- Open LotBar of 10d, with the partial aggregates that kandle needs to close and roll up.
 CREATE TABLE IF NOT EXISTS `lots_10d_live` WITH (KAFKA_TOPIC='lots_10d_live', KEY_FORMAT='AVRO', VALUE_FORMAT='AVRO') AS
 SELECT
   `symbol`,

@@ -1,11 +1,11 @@
 @heartbeats_close_the
--- Heartbeats close the bars: rows of topic trades that have symbol, time, and NULL in all other columns, so the schema of
--- its values must allow NULL. There is one for each key and bucket of 1m, at the end of the bucket + 0 SECONDS or later. A
--- bucket is a bar only if an event or a heartbeat fell into it.
--- Limits: a bar closes when a later row of the same partition comes, and a bar of a larger timeframe one bar of its source
--- later still. A silence longer than 7 DAYS loses the bar before it. Late events are dropped, but after a restart they are
--- taken until a newer row comes. Partitions that are read unevenly after an absence make events late.
--- In _final a bar without events has NULL, its sums and counts 0. In _filled the last values are carried on.
+-- Heartbeats close the bars: rows of topic trades with values for symbol, time and NULL in all other columns, so the
+-- schema of its values must allow NULL. Each key needs one for each bucket of 1m, at the end of the bucket + 0 SECONDS or
+-- later. A bucket becomes a bar only if it contains an event or a heartbeat.
+-- Limits: a bar closes when a later row of the same partition arrives, and a bar of a larger timeframe when one more bar
+-- of its source has closed. A silence longer than 7 DAYS loses the bar before it. Late events are dropped, except after a
+-- restart until a newer row arrives. If partitions are read at different speeds after a pause, events can become late.
+-- In _final, a bar without events has NULL, and 0 for sums and counts. In _filled, it carries the last values.
 
 @instruments
 -- Instrument: topic instruments.
@@ -16,8 +16,15 @@ CREATE TABLE IF NOT EXISTS `instruments` (
   `name` VARCHAR
 ) WITH (KAFKA_TOPIC='instruments', PARTITIONS=1, KEY_FORMAT='AVRO', VALUE_FORMAT='AVRO');
 
+@kandle_decides_which
+-- kandle decides which events are late, fills gaps and writes final bars, so the windows here accept late events for days.
+
+@kandle_decides_which_2
+-- kandle decides which events are late, fills gaps and writes final bars, so the windows here accept late events for days.
+-- kandle makes bars of 5m from those of 1m.
+
 @line_bars_1m_filled
--- Bars of 1m, one change each, with the last values carried on where nothing happened.
+-- Final bars of 1m. Each is written once, and bars without events carry the last values.
 CREATE TABLE IF NOT EXISTS `line_bars_1m_filled` WITH (KAFKA_TOPIC='line_bars_1m_filled', KEY_FORMAT='KAFKA', VALUE_FORMAT='JSON') AS
 SELECT
   `code_value` AS `code`,
@@ -29,7 +36,7 @@ HAVING LATEST_BY_OFFSET(`price`) IS NOT NULL
 EMIT CHANGES;
 
 @line_bars_1m_final_declared
--- Rows of line_bars_1m_final, at their start.
+-- Rows of line_bars_1m_final, with the start of the bucket as their time.
 CREATE STREAM IF NOT EXISTS `line_bars_1m_final_declared` (
   `code_value` VARCHAR,
   `start` TIMESTAMP,
@@ -37,7 +44,7 @@ CREATE STREAM IF NOT EXISTS `line_bars_1m_final_declared` (
 ) WITH (KAFKA_TOPIC='line_bars_1m_final', VALUE_FORMAT='JSON', TIMESTAMP='`start`');
 
 @lots_1m_filled
--- Bars of 1m, one change each, with the last values carried on where nothing happened.
+-- Final bars of 1m. Each is written once, and bars without events carry the last values.
 CREATE TABLE IF NOT EXISTS `lots_1m_filled` WITH (KAFKA_TOPIC='lots_1m_filled', KEY_FORMAT='AVRO', VALUE_FORMAT='AVRO') AS
 SELECT
   `symbol_value` AS `symbol`,
@@ -50,7 +57,7 @@ HAVING LATEST_BY_OFFSET(`_last_a1`) IS NOT NULL
 EMIT CHANGES;
 
 @lots_1m_final_declared
--- Rows of lots_1m_final, at their start.
+-- Rows of lots_1m_final, with the start of the bucket as their time.
 CREATE STREAM IF NOT EXISTS `lots_1m_final_declared` (
   `symbol_value` VARCHAR,
   `start` TIMESTAMP,
@@ -60,7 +67,7 @@ CREATE STREAM IF NOT EXISTS `lots_1m_final_declared` (
 ) WITH (KAFKA_TOPIC='lots_1m_final', VALUE_FORMAT='AVRO', TIMESTAMP='`start`');
 
 @lots_1m_live
--- LotBar of 1m while they are open, with what kandle needs to close and roll up.
+-- Open LotBar of 1m, with the partial aggregates that kandle needs to close and roll up.
 CREATE TABLE IF NOT EXISTS `lots_1m_live` WITH (KAFKA_TOPIC='lots_1m_live', KEY_FORMAT='AVRO', VALUE_FORMAT='AVRO') AS
 SELECT
   `symbol`,
@@ -76,7 +83,7 @@ GROUP BY `symbol`
 EMIT CHANGES;
 
 @lots_5m_final
--- Finals of 5m.
+-- Final bars of 5m.
 CREATE TABLE IF NOT EXISTS `lots_5m_final` WITH (KAFKA_TOPIC='lots_5m_final', KEY_FORMAT='AVRO', VALUE_FORMAT='AVRO') AS
 SELECT
   `symbol_value` AS `symbol`,
@@ -91,7 +98,7 @@ GROUP BY `symbol_value`
 EMIT FINAL;
 
 @lots_5m_final_declared
--- Rows of lots_5m_final, at their start.
+-- Rows of lots_5m_final, with the start of the bucket as their time.
 CREATE STREAM IF NOT EXISTS `lots_5m_final_declared` (
   `symbol_copy` VARCHAR,
   `start` TIMESTAMP,
@@ -128,8 +135,9 @@ CREATE TABLE IF NOT EXISTS `sessions` (
 ) WITH (KAFKA_TOPIC='sessions', PARTITIONS=1, KEY_FORMAT='AVRO', VALUE_FORMAT='AVRO');
 
 @sessions_by_key
--- Sessions of Session by key, written by kandle: the parts of the key with | between them (in all but the last % is %25
--- and | is %7C), all sessions, and since when there are some, for ksqlDB takes records in the order of their times.
+-- Sessions of Session by key, written by kandle. The id is the parts of the key, separated by | (in all but the last, % is
+-- written as %25 and | as %7C). The time of a row is the start of its first session, since ksqlDB processes records in the
+-- order of their times.
 CREATE TABLE IF NOT EXISTS `sessions_by_key` (
   `id` VARCHAR PRIMARY KEY,
   `since` TIMESTAMP,
@@ -171,10 +179,3 @@ CREATE STREAM IF NOT EXISTS `trades` (
   `seen` TIMESTAMP,
   `fine` DECIMAL(30,12)
 ) WITH (KAFKA_TOPIC='trades', PARTITIONS=1, KEY_FORMAT='AVRO', VALUE_FORMAT='AVRO', TIMESTAMP='`time`');
-
-@what_is_late
--- What is late, gaps and finals are judged by kandle: windows here take late events for days.
-
-@what_is_late_2
--- What is late, gaps and finals are judged by kandle: windows here take late events for days.
--- Bars of 5m are made by kandle from those of 1m.

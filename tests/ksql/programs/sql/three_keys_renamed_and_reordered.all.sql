@@ -9,15 +9,15 @@ CREATE STREAM IF NOT EXISTS `orders` (
   `placed` TIMESTAMP
 ) WITH (KAFKA_TOPIC='orders', PARTITIONS=3, REPLICAS=2, RETENTION_MS=2592000000, KEY_FORMAT='AVRO', VALUE_FORMAT='AVRO', TIMESTAMP='`placed`');
 
--- Heartbeats close the bars: rows of topic orders that have venue, desk, code, placed, and NULL in all other columns, so
--- the schema of its values must allow NULL. There is one for each key and bucket of 1m, at the end of the bucket + 0
--- SECONDS or later. A bucket is a bar only if an event or a heartbeat fell into it.
--- Limits: a bar closes when a later row of the same partition comes, and a bar of a larger timeframe one bar of its source
--- later still. A silence longer than 7 DAYS loses the bar before it. Late events are dropped, but after a restart they are
--- taken until a newer row comes. Partitions that are read unevenly after an absence make events late.
--- In _final a bar without events has NULL, its sums and counts 0. In _filled the last values are carried on.
+-- Heartbeats close the bars: rows of topic orders with values for venue, desk, code, placed and NULL in all other columns,
+-- so the schema of its values must allow NULL. Each key needs one for each bucket of 1m, at the end of the bucket + 0
+-- SECONDS or later. A bucket becomes a bar only if it contains an event or a heartbeat.
+-- Limits: a bar closes when a later row of the same partition arrives, and a bar of a larger timeframe when one more bar
+-- of its source has closed. A silence longer than 7 DAYS loses the bar before it. Late events are dropped, except after a
+-- restart until a newer row arrives. If partitions are read at different speeds after a pause, events can become late.
+-- In _final, a bar without events has NULL, and 0 for sums and counts. In _filled, it carries the last values.
 
--- Finals of 1m.
+-- Final bars of 1m.
 CREATE TABLE IF NOT EXISTS `order_bars_1m_final` WITH (KAFKA_TOPIC='order_bars_1m_final', KEY_FORMAT='AVRO', VALUE_FORMAT='AVRO', PARTITIONS=6, REPLICAS=2, RETENTION_MS=31536000000) AS
 SELECT
   `venue` AS `where`,
@@ -34,7 +34,7 @@ WINDOW TUMBLING (SIZE 1 MINUTES, RETENTION 7 DAYS, GRACE PERIOD 0 SECONDS)
 GROUP BY `venue`, `desk`, `code`
 EMIT FINAL;
 
--- Rows of order_bars_1m_final, at their start.
+-- Rows of order_bars_1m_final, with the start of the bucket as their time.
 CREATE STREAM IF NOT EXISTS `order_bars_1m_final_declared` (
   `where_value` VARCHAR,
   `who_value` BIGINT,
@@ -44,7 +44,7 @@ CREATE STREAM IF NOT EXISTS `order_bars_1m_final_declared` (
   `_count_a0` BIGINT
 ) WITH (KAFKA_TOPIC='order_bars_1m_final', VALUE_FORMAT='AVRO', TIMESTAMP='`bucket`');
 
--- Bars of 1m, one change each, with the last values carried on where nothing happened.
+-- Final bars of 1m. Each is written once, and bars without events carry the last values.
 CREATE TABLE IF NOT EXISTS `order_bars_1m_filled` WITH (KAFKA_TOPIC='order_bars_1m_filled', KEY_FORMAT='AVRO', VALUE_FORMAT='AVRO', PARTITIONS=6, REPLICAS=2) AS
 SELECT
   `where_value` AS `where`,
@@ -57,7 +57,7 @@ GROUP BY `where_value`, `who_value`, `what_value`
 HAVING SUM(`_count_a0`) > 0
 EMIT CHANGES;
 
--- Finals of 5m.
+-- Final bars of 5m.
 CREATE TABLE IF NOT EXISTS `order_bars_5m_final` WITH (KAFKA_TOPIC='order_bars_5m_final', KEY_FORMAT='AVRO', VALUE_FORMAT='AVRO', PARTITIONS=6, REPLICAS=2, RETENTION_MS=31536000000) AS
 SELECT
   `where_value` AS `where`,
@@ -74,7 +74,7 @@ WINDOW TUMBLING (SIZE 5 MINUTES, RETENTION 7 DAYS, GRACE PERIOD 0 SECONDS)
 GROUP BY `where_value`, `who_value`, `what_value`
 EMIT FINAL;
 
--- Rows of order_bars_5m_final, at their start.
+-- Rows of order_bars_5m_final, with the start of the bucket as their time.
 CREATE STREAM IF NOT EXISTS `order_bars_5m_final_declared` (
   `where_copy` VARCHAR,
   `who_copy` BIGINT,
@@ -84,7 +84,7 @@ CREATE STREAM IF NOT EXISTS `order_bars_5m_final_declared` (
   `_count_a0` BIGINT
 ) WITH (KAFKA_TOPIC='order_bars_5m_final', VALUE_FORMAT='AVRO', TIMESTAMP='`bucket`');
 
--- Bars of 5m, one change each, with the last values carried on where nothing happened.
+-- Final bars of 5m. Each is written once, and bars without events carry the last values.
 CREATE TABLE IF NOT EXISTS `order_bars_5m_filled` WITH (KAFKA_TOPIC='order_bars_5m_filled', KEY_FORMAT='AVRO', VALUE_FORMAT='AVRO', PARTITIONS=6, REPLICAS=2) AS
 SELECT
   `where_copy` AS `where`,

@@ -9,9 +9,9 @@ CREATE STREAM IF NOT EXISTS `orders` (
   `placed` TIMESTAMP
 ) WITH (KAFKA_TOPIC='orders', PARTITIONS=3, REPLICAS=2, RETENTION_MS=2592000000, KEY_FORMAT='AVRO', VALUE_FORMAT='AVRO', TIMESTAMP='`placed`');
 
-@what_is_late_2
+@kandle_decides_which_2
 
--- OrderBar of 1m while they are open, with what kandle needs to close and roll up.
+-- Open OrderBar of 1m, with the partial aggregates that kandle needs to close and roll up.
 CREATE TABLE IF NOT EXISTS `order_bars_1m_live` WITH (KAFKA_TOPIC='order_bars_1m_live', KEY_FORMAT='AVRO', VALUE_FORMAT='AVRO', PARTITIONS=6, REPLICAS=2) AS
 SELECT
   FROM_UNIXTIME(WINDOWSTART) AS `bucket`,

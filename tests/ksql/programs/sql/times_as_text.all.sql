@@ -1,21 +1,21 @@
 @settings_2
 
--- Line: topic lines, whose times ksqlDB takes for local ones of its computer: that must have the time zone UTC.
+-- Line: topic lines, whose times ksqlDB reads in the time zone of its server, which must be UTC.
 CREATE STREAM IF NOT EXISTS `lines` (
   `code` VARCHAR KEY,
   `time` VARCHAR,
   `price` DECIMAL(9,2)
 ) WITH (KAFKA_TOPIC='lines', PARTITIONS=1, KEY_FORMAT='KAFKA', VALUE_FORMAT='DELIMITED', TIMESTAMP='`time`', TIMESTAMP_FORMAT='dd.MM.yyyy HH:mm:ss');
 
--- Heartbeats close the bars: rows of topic lines that have code, time, and NULL in all other columns, so the schema of its
--- values must allow NULL. There is one for each key and bucket of 1m, at the end of the bucket + 0 SECONDS or later. A
--- bucket is a bar only if an event or a heartbeat fell into it.
--- Limits: a bar closes when a later row of the same partition comes, and a bar of a larger timeframe one bar of its source
--- later still. A silence longer than 7 DAYS loses the bar before it. Late events are dropped, but after a restart they are
--- taken until a newer row comes. Partitions that are read unevenly after an absence make events late.
--- In _final a bar without events has NULL, its sums and counts 0. In _filled the last values are carried on.
+-- Heartbeats close the bars: rows of topic lines with values for code, time and NULL in all other columns, so the schema
+-- of its values must allow NULL. Each key needs one for each bucket of 1m, at the end of the bucket + 0 SECONDS or later.
+-- A bucket becomes a bar only if it contains an event or a heartbeat.
+-- Limits: a bar closes when a later row of the same partition arrives, and a bar of a larger timeframe when one more bar
+-- of its source has closed. A silence longer than 7 DAYS loses the bar before it. Late events are dropped, except after a
+-- restart until a newer row arrives. If partitions are read at different speeds after a pause, events can become late.
+-- In _final, a bar without events has NULL, and 0 for sums and counts. In _filled, it carries the last values.
 
--- Finals of 1m.
+-- Final bars of 1m.
 CREATE TABLE IF NOT EXISTS `line_bars_1m_final` WITH (KAFKA_TOPIC='line_bars_1m_final', KEY_FORMAT='KAFKA', VALUE_FORMAT='JSON') AS
 SELECT
   `code`,
@@ -31,7 +31,7 @@ EMIT FINAL;
 
 @line_bars_1m_filled
 
--- Finals of 5m.
+-- Final bars of 5m.
 CREATE TABLE IF NOT EXISTS `line_bars_5m_final` WITH (KAFKA_TOPIC='line_bars_5m_final', KEY_FORMAT='KAFKA', VALUE_FORMAT='JSON') AS
 SELECT
   `code_value` AS `code`,
@@ -43,14 +43,14 @@ WINDOW TUMBLING (SIZE 5 MINUTES, RETENTION 7 DAYS, GRACE PERIOD 0 SECONDS)
 GROUP BY `code_value`
 EMIT FINAL;
 
--- Rows of line_bars_5m_final, at their start.
+-- Rows of line_bars_5m_final, with the start of the bucket as their time.
 CREATE STREAM IF NOT EXISTS `line_bars_5m_final_declared` (
   `code_copy` VARCHAR,
   `start` TIMESTAMP,
   `price` DECIMAL(9,2)
 ) WITH (KAFKA_TOPIC='line_bars_5m_final', VALUE_FORMAT='JSON', TIMESTAMP='`start`');
 
--- Bars of 5m, one change each, with the last values carried on where nothing happened.
+-- Final bars of 5m. Each is written once, and bars without events carry the last values.
 CREATE TABLE IF NOT EXISTS `line_bars_5m_filled` WITH (KAFKA_TOPIC='line_bars_5m_filled', KEY_FORMAT='KAFKA', VALUE_FORMAT='JSON') AS
 SELECT
   `code_copy` AS `code`,

@@ -1,15 +1,15 @@
 @settings
 
--- Line: topic lines, whose times ksqlDB takes for local ones of its computer: that must have the time zone UTC.
+-- Line: topic lines, whose times ksqlDB reads in the time zone of its server, which must be UTC.
 CREATE STREAM IF NOT EXISTS `lines` (
   `code` VARCHAR KEY,
   `time` VARCHAR,
   `price` DECIMAL(9,2)
 ) WITH (KAFKA_TOPIC='lines', PARTITIONS=1, KEY_FORMAT='KAFKA', VALUE_FORMAT='DELIMITED', TIMESTAMP='`time`', TIMESTAMP_FORMAT='dd.MM.yyyy HH:mm:ss');
 
-@what_is_late_2
+@kandle_decides_which_2
 
--- LineBar of 1m while they are open, with what kandle needs to close and roll up.
+-- Open LineBar of 1m, with the partial aggregates that kandle needs to close and roll up.
 CREATE TABLE IF NOT EXISTS `line_bars_1m_live` WITH (KAFKA_TOPIC='line_bars_1m_live', KEY_FORMAT='KAFKA', VALUE_FORMAT='JSON') AS
 SELECT
   `code`,

@@ -1,6 +1,6 @@
 @settings
 
--- Stamped: topic stamped, whose times ksqlDB takes for local ones of its computer: that must have the time zone UTC.
+-- Stamped: topic stamped, whose times ksqlDB reads in the time zone of its server, which must be UTC.
 CREATE STREAM IF NOT EXISTS `stamped` (
   `code` VARCHAR KEY,
   `time` VARCHAR,
@@ -8,9 +8,9 @@ CREATE STREAM IF NOT EXISTS `stamped` (
   `price` DECIMAL(9,2)
 ) WITH (KAFKA_TOPIC='stamped', PARTITIONS=1, KEY_FORMAT='AVRO', VALUE_FORMAT='JSON', TIMESTAMP='`time`', TIMESTAMP_FORMAT='yyyy-MM-dd''T''HH:mm:ss.SSS''Z''');
 
-@what_is_late_2
+@kandle_decides_which_2
 
--- StampedBar of 1m while they are open, with what kandle needs to close and roll up.
+-- Open StampedBar of 1m, with the partial aggregates that kandle needs to close and roll up.
 CREATE TABLE IF NOT EXISTS `stamped_bars_1m_live` WITH (KAFKA_TOPIC='stamped_bars_1m_live', KEY_FORMAT='AVRO', VALUE_FORMAT='JSON') AS
 SELECT
   `code`,

@@ -7,9 +7,9 @@ CREATE STREAM IF NOT EXISTS `seconds` (
   `price` DECIMAL(9,2)
 ) WITH (KAFKA_TOPIC='seconds', PARTITIONS=1, KEY_FORMAT='AVRO', VALUE_FORMAT='JSON');
 
-@what_is_late
+@kandle_decides_which
 
--- The parts of the group key as columns, at the time of the query.
+-- Events with the parts of the group key as columns, and the time of the query as their time.
 CREATE STREAM IF NOT EXISTS `line_bars_prepared` WITH (KAFKA_TOPIC='line_bars_prepared', VALUE_FORMAT='JSON', TIMESTAMP='`time`') AS
 SELECT
   `code`,
@@ -18,7 +18,7 @@ SELECT
 FROM `seconds`
 EMIT CHANGES;
 
--- LineBar of 1m while they are open, with what kandle needs to close and roll up.
+-- Open LineBar of 1m, with the partial aggregates that kandle needs to close and roll up.
 CREATE TABLE IF NOT EXISTS `line_bars_1m_live` WITH (KAFKA_TOPIC='line_bars_1m_live', KEY_FORMAT='KAFKA', VALUE_FORMAT='JSON') AS
 SELECT
   `code`,

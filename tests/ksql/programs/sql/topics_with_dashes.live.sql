@@ -8,9 +8,9 @@ CREATE STREAM IF NOT EXISTS `t_2_probes_raw` (
   `value` DECIMAL(9,2)
 ) WITH (KAFKA_TOPIC='2-probes.raw', PARTITIONS=2, KEY_FORMAT='AVRO', VALUE_FORMAT='JSON', TIMESTAMP='`taken`', TIMESTAMP_FORMAT='yyyy-MM-dd''T''HH:mm:ss.SSSxx');
 
-@what_is_late_2
+@kandle_decides_which_2
 
--- ProbeBar of 1m while they are open, with what kandle needs to close and roll up.
+-- Open ProbeBar of 1m, with the partial aggregates that kandle needs to close and roll up.
 CREATE TABLE IF NOT EXISTS `probe_bars_1m_live` WITH (KAFKA_TOPIC='probe-bars_1m_live', KEY_FORMAT='AVRO', VALUE_FORMAT='AVRO') AS
 SELECT
   `plant`,

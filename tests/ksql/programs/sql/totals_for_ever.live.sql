@@ -3,7 +3,7 @@
 @trades
 
 
--- Total by key.
+-- Total: one row per group key.
 CREATE TABLE IF NOT EXISTS `totals` WITH (KAFKA_TOPIC='totals', KEY_FORMAT='AVRO', VALUE_FORMAT='AVRO') AS
 SELECT
   `symbol`,

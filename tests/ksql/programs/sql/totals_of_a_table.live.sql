@@ -3,7 +3,7 @@
 @instruments
 
 
--- The parts of the group key as columns, at the time of the query.
+-- Events with the parts of the group key as columns, and the time of the query as their time.
 CREATE TABLE IF NOT EXISTS `lots_by_name_prepared` WITH (KAFKA_TOPIC='lots_by_name_prepared', VALUE_FORMAT='AVRO') AS
 SELECT
   `code`,
@@ -13,7 +13,7 @@ SELECT
 FROM `instruments`
 EMIT CHANGES;
 
--- LotsByName by key.
+-- LotsByName: one row per group key.
 CREATE TABLE IF NOT EXISTS `lots_by_name` WITH (KAFKA_TOPIC='lots_by_name', KEY_FORMAT='AVRO', VALUE_FORMAT='AVRO') AS
 SELECT
   `_k0` AS `name`,

@@ -6,10 +6,10 @@
 
 @sessions_by_key
 
--- What is late, gaps and finals are judged by kandle: windows here take late events for days.
--- Bars of 1h, 1d, 1wk, 1mo are made by kandle from those of 1m.
+-- kandle decides which events are late, fills gaps and writes final bars, so the windows here accept late events for days.
+-- kandle makes bars of 1h, 1d, 1wk, 1mo from those of 1m.
 
--- Events inside of the sessions of their key.
+-- Events within the sessions of their key.
 CREATE STREAM IF NOT EXISTS `bars_in_session` WITH (KAFKA_TOPIC='bars_in_session', VALUE_FORMAT='AVRO') AS
 SELECT
   `s`.`id` AS `id`,
@@ -23,7 +23,7 @@ FROM `ticks` `t`
 WHERE ARRAY_LENGTH(FILTER(`s`.`intervals`, i => (i->`open` <= `t`.`time`) AND (`t`.`time` < i->`close`))) > 0
 EMIT CHANGES;
 
--- Bar of 1m while they are open, with what kandle needs to close and roll up.
+-- Open Bar of 1m, with the partial aggregates that kandle needs to close and roll up.
 CREATE TABLE IF NOT EXISTS `bars_1m_live` WITH (KAFKA_TOPIC='bars_1m_live', KEY_FORMAT='AVRO', VALUE_FORMAT='AVRO') AS
 SELECT
   `broker`,

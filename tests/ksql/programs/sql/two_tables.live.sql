@@ -9,7 +9,7 @@ CREATE TABLE IF NOT EXISTS `factors` (
 ) WITH (KAFKA_TOPIC='factors', PARTITIONS=1, KEY_FORMAT='AVRO', VALUE_FORMAT='AVRO');
 
 
--- Instrument beside Factor.
+-- Instrument joined with Factor.
 CREATE TABLE IF NOT EXISTS `weighted_joined` WITH (KAFKA_TOPIC='weighted_joined', VALUE_FORMAT='AVRO') AS
 SELECT
   `t`.`code` AS `code`,
@@ -20,7 +20,7 @@ FROM `instruments` `t`
 WHERE `o`.`factor` > 0
 EMIT CHANGES;
 
--- Weighted of each Instrument.
+-- Weighted: one row for each row of Instrument.
 CREATE TABLE IF NOT EXISTS `weighted` WITH (KAFKA_TOPIC='weighted', KEY_FORMAT='AVRO', VALUE_FORMAT='AVRO') AS
 SELECT
   `code`,

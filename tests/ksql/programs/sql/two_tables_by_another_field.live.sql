@@ -14,7 +14,7 @@ CREATE TABLE IF NOT EXISTS `factors` (
 ) WITH (KAFKA_TOPIC='factors', PARTITIONS=1, KEY_FORMAT='AVRO', VALUE_FORMAT='AVRO');
 
 
--- Fund beside Factor.
+-- Fund joined with Factor.
 CREATE TABLE IF NOT EXISTS `fund_weights_joined` WITH (KAFKA_TOPIC='fund_weights_joined', VALUE_FORMAT='AVRO') AS
 SELECT
   `t`.`fund` AS `fund`,
@@ -25,7 +25,7 @@ FROM `funds` `t`
   LEFT JOIN `factors` `o` ON `t`.`market` = `o`.`code`
 EMIT CHANGES;
 
--- FundWeight of each Fund.
+-- FundWeight: one row for each row of Fund.
 CREATE TABLE IF NOT EXISTS `fund_weights` WITH (KAFKA_TOPIC='fund_weights', KEY_FORMAT='AVRO', VALUE_FORMAT='AVRO') AS
 SELECT
   `fund`,

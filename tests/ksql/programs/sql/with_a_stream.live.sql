@@ -4,9 +4,9 @@
 
 @quotes
 
-@what_is_late_2
+@kandle_decides_which_2
 
--- Trade beside Quote.
+-- Trade joined with Quote.
 CREATE STREAM IF NOT EXISTS `lots_joined` WITH (KAFKA_TOPIC='lots_joined', VALUE_FORMAT='AVRO', TIMESTAMP='`time`') AS
 SELECT
   `t`.`symbol` AS `symbol`,
@@ -20,7 +20,7 @@ FROM `trades` `t`
 WHERE `t`.`price` >= `o`.`price`
 EMIT CHANGES;
 
--- LotBar of 1m while they are open, with what kandle needs to close and roll up.
+-- Open LotBar of 1m, with the partial aggregates that kandle needs to close and roll up.
 CREATE TABLE IF NOT EXISTS `lots_1m_live` WITH (KAFKA_TOPIC='lots_1m_live', KEY_FORMAT='AVRO', VALUE_FORMAT='AVRO') AS
 SELECT
   `quote_symbol` AS `symbol`,

@@ -13,9 +13,9 @@ CREATE STREAM IF NOT EXISTS `broker_quotes` (
 
 @sessions_by_key
 
-@what_is_late
+@kandle_decides_which
 
--- The join key of BrokerQuote as one column.
+-- BrokerQuote with its join key in one column.
 CREATE STREAM IF NOT EXISTS `bars_broker_quotes_by_key` WITH (KAFKA_TOPIC='bars_broker_quotes_by_key', VALUE_FORMAT='AVRO') AS
 SELECT
   `symbol`,
@@ -24,7 +24,7 @@ SELECT
 FROM `broker_quotes`
 EMIT CHANGES;
 
--- Tick beside BrokerQuote.
+-- Tick joined with BrokerQuote.
 CREATE STREAM IF NOT EXISTS `bars_joined` WITH (KAFKA_TOPIC='bars_joined', VALUE_FORMAT='AVRO', TIMESTAMP='`time`') AS
 SELECT
   `o`.`_id` AS `_id`,
@@ -38,7 +38,7 @@ FROM `ticks` `t`
   JOIN `bars_broker_quotes_by_key` `o` WITHIN 5 SECONDS GRACE PERIOD 1 DAYS ON `t`.`symbol` = `o`.`_id`
 EMIT CHANGES;
 
--- Events inside of the sessions of their key.
+-- Events within the sessions of their key.
 CREATE STREAM IF NOT EXISTS `bars_in_session` WITH (KAFKA_TOPIC='bars_in_session', VALUE_FORMAT='AVRO') AS
 SELECT
   `s`.`id` AS `id`,
@@ -53,7 +53,7 @@ FROM `bars_joined` `t`
 WHERE ARRAY_LENGTH(FILTER(`s`.`intervals`, i => (i->`open` <= `t`.`time`) AND (`t`.`time` < i->`close`))) > 0
 EMIT CHANGES;
 
--- Bar of 1m while they are open, with what kandle needs to close and roll up.
+-- Open Bar of 1m, with the partial aggregates that kandle needs to close and roll up.
 CREATE TABLE IF NOT EXISTS `bars_1m_live` WITH (KAFKA_TOPIC='bars_1m_live', KEY_FORMAT='AVRO', VALUE_FORMAT='AVRO') AS
 SELECT
   `broker`,

@@ -4,9 +4,9 @@
 
 @quotes
 
-@what_is_late
+@kandle_decides_which
 
--- Trade beside Quote.
+-- Trade joined with Quote.
 CREATE STREAM IF NOT EXISTS `lots_joined` WITH (KAFKA_TOPIC='lots_joined', VALUE_FORMAT='AVRO', TIMESTAMP='`time`') AS
 SELECT
   `t`.`symbol` AS `symbol`,
@@ -17,7 +17,7 @@ FROM `trades` `t`
   LEFT JOIN `quotes` `o` WITHIN 1 MINUTES GRACE PERIOD 10 SECONDS ON `t`.`symbol` = `o`.`symbol`
 EMIT CHANGES;
 
--- LotBar of 1m while they are open, with what kandle needs to close and roll up.
+-- Open LotBar of 1m, with the partial aggregates that kandle needs to close and roll up.
 CREATE TABLE IF NOT EXISTS `lots_1m_live` WITH (KAFKA_TOPIC='lots_1m_live', KEY_FORMAT='AVRO', VALUE_FORMAT='AVRO') AS
 SELECT
   `symbol`,

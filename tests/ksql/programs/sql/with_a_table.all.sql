@@ -6,7 +6,7 @@
 
 @heartbeats_close_the
 
--- Trade beside Instrument.
+-- Trade joined with Instrument.
 CREATE STREAM IF NOT EXISTS `lots_joined` WITH (KAFKA_TOPIC='lots_joined', VALUE_FORMAT='AVRO') AS
 SELECT
   `t`.`symbol` AS `symbol`,
@@ -18,7 +18,7 @@ FROM `trades` `t`
 WHERE ((`t`.`size` >= `o`.`lot`) AND (`o`.`time` <= `t`.`time`)) OR (`t`.`price` IS NULL)
 EMIT CHANGES;
 
--- Finals of 1m.
+-- Final bars of 1m.
 CREATE TABLE IF NOT EXISTS `lots_1m_final` WITH (KAFKA_TOPIC='lots_1m_final', KEY_FORMAT='AVRO', VALUE_FORMAT='AVRO') AS
 SELECT
   `symbol`,
@@ -40,7 +40,7 @@ EMIT FINAL;
 
 @lots_5m_final_declared
 
--- Bars of 5m, one change each, with the last values carried on where nothing happened.
+-- Final bars of 5m. Each is written once, and bars without events carry the last values.
 CREATE TABLE IF NOT EXISTS `lots_5m_filled` WITH (KAFKA_TOPIC='lots_5m_filled', KEY_FORMAT='AVRO', VALUE_FORMAT='AVRO') AS
 SELECT
   `symbol_copy` AS `symbol`,

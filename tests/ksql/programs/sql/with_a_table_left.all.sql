@@ -6,7 +6,7 @@
 
 @heartbeats_close_the
 
--- Trade beside Instrument.
+-- Trade joined with Instrument.
 CREATE STREAM IF NOT EXISTS `lots_joined` WITH (KAFKA_TOPIC='lots_joined', VALUE_FORMAT='AVRO') AS
 SELECT
   `t`.`symbol` AS `symbol`,
@@ -18,7 +18,7 @@ FROM `trades` `t`
   LEFT JOIN `instruments` `o` ON `t`.`symbol` = `o`.`code`
 EMIT CHANGES;
 
--- Finals of 1m.
+-- Final bars of 1m.
 CREATE TABLE IF NOT EXISTS `lots_1m_final` WITH (KAFKA_TOPIC='lots_1m_final', KEY_FORMAT='AVRO', VALUE_FORMAT='AVRO') AS
 SELECT
   `symbol`,

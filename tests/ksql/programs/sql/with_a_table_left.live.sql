@@ -4,9 +4,9 @@
 
 @instruments
 
-@what_is_late
+@kandle_decides_which
 
--- Trade beside Instrument.
+-- Trade joined with Instrument.
 CREATE STREAM IF NOT EXISTS `lots_joined` WITH (KAFKA_TOPIC='lots_joined', VALUE_FORMAT='AVRO') AS
 SELECT
   `t`.`symbol` AS `symbol`,
@@ -18,7 +18,7 @@ FROM `trades` `t`
   LEFT JOIN `instruments` `o` ON `t`.`symbol` = `o`.`code`
 EMIT CHANGES;
 
--- LotBar of 1m while they are open, with what kandle needs to close and roll up.
+-- Open LotBar of 1m, with the partial aggregates that kandle needs to close and roll up.
 CREATE TABLE IF NOT EXISTS `lots_1m_live` WITH (KAFKA_TOPIC='lots_1m_live', KEY_FORMAT='AVRO', VALUE_FORMAT='AVRO') AS
 SELECT
   `symbol`,
