@@ -11,7 +11,7 @@ from types import ModuleType
 import pytest
 
 # `kandle.plan` is a function, too, so packages are asked for by name.
-PACKAGES = [import_module("kandle.runtime"), import_module("kandle.plan")]
+PACKAGES = [import_module(f"kandle.{name}") for name in ("runtime", "store", "log.embedded", "plan", "time")]
 
 
 def drawn(package: ModuleType) -> list[str]:

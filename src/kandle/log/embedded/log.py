@@ -2,10 +2,6 @@
 
 A row per appended batch holds an Arrow IPC stream; one SQL transaction is the atomic commit of records and offsets. Everything
 of a log is in one file, so that a power loss can only take away the newest transactions as a whole.
-
-    log ---- consumer ---- membership --+
-         --- compaction ----------------+-- connection --- batches --- catalog ---+
-         --- repair --------------------+              --- notification ----------+--- database
 """
 
 from __future__ import annotations
