@@ -38,7 +38,7 @@ def table() -> tuple[CreateAs, SourceDescription]:
     return CreateAs("table", "RecLive", properties, select), found
 
 
-def test_a_query_that_the_server_has_written_down_in_its_own_way_is_the_same() -> None:
+def test_a_query_as_the_server_formats_it_is_the_same() -> None:
     asked, answer = exchange("live bars ctas")
     assert is_same_query(asked, answer["statementText"])
 
@@ -46,13 +46,13 @@ def test_a_query_that_the_server_has_written_down_in_its_own_way_is_the_same() -
 @pytest.mark.parametrize(
     ("old", "new"), [("MAX(`bid`)", "MIN(`bid`)"), ("GRACE PERIOD 2", "GRACE PERIOD 3"), ("0 -", "1 -"), ("`high`", "`High`")]
 )
-def test_another_query_is_not(old: str, new: str) -> None:
+def test_another_query_is_different(old: str, new: str) -> None:
     asked, answer = exchange("live bars ctas")
     assert old in asked
     assert not is_same_query(asked.replace(old, new), answer["statementText"])
 
 
-def test_what_is_as_declared_has_no_differences() -> None:
+def test_a_table_as_declared_has_no_differences() -> None:
     assert differences(*table()) == []
 
 

@@ -37,7 +37,7 @@ def test_dependents_are_dropped_first_whatever_the_order_of_the_names(names: tup
     assert holding.kinds == {"Others": "STREAM"}
 
 
-def test_what_is_not_there_is_passed_over() -> None:
+def test_names_that_do_not_exist_are_ignored() -> None:
     assert dropped(held(), "Nope", "Bars", "Bars") == ["DROP TABLE `Bars`;"]
     assert dropped(held()) == []
 

@@ -74,7 +74,7 @@ def test_a_body_that_is_not_json_is_shown() -> None:
 
 
 @pytest.mark.parametrize("story", [look, pull, push_in])
-def test_a_server_that_is_not_there_is_unavailable(story: Any) -> None:
+def test_a_server_that_cannot_be_reached_is_unavailable(story: Any) -> None:
     async def tell() -> None:
         async with serving(always(None)) as served:
             url = served.url
@@ -123,6 +123,13 @@ def test_inserts_by_http_1_say_that_they_need_http_2() -> None:
     with pytest.raises(KsqlError, match=r"inserts of rows need HTTP/2: set http='2'") as caught:
         told(server, push_in, http="1.1")
     assert caught.value.code == 40004
+
+
+def test_inserts_by_http_2_that_a_proxy_turns_into_http_1_name_the_proxy() -> None:
+    reply = error(400, 40004, "This endpoint is only available when using HTTP2")
+    with pytest.raises(KsqlError, match=r"a proxy in between speaks HTTP/1\.1 only: give the url of ksqlDB itself$") as caught:
+        told(always(reply), push_in)
+    assert "set http='2'" not in str(caught.value)
 
 
 @pytest.mark.parametrize("story", [look, pull, push_in])
@@ -223,7 +230,7 @@ def by_tls(
     return asyncio.run(tell())
 
 
-def test_the_version_is_agreed_on_by_tls(certificate: tuple[Path, Path]) -> None:
+def test_the_http_version_is_negotiated_by_tls(certificate: tuple[Path, Path]) -> None:
     trusted = TlsSettings(ca=certificate[0])
     assert by_tls(certificate, trusted, ["h2", "http/1.1"]) == "2"
     assert by_tls(certificate, trusted, ["http/1.1"]) == "1.1"
@@ -239,7 +246,7 @@ def test_certificates_are_checked_on_both_sides(certificate: tuple[Path, Path]) 
         by_tls(certificate, TlsSettings(ca=certificate[0]), ["h2"], asks_for_one=True)
 
 
-def test_a_file_of_certificates_that_is_none_is_named(tmp_path: Path) -> None:
+def test_an_invalid_file_of_certificates_is_named(tmp_path: Path) -> None:
     async def tell() -> None:
         async with KsqlClient(KsqlSettings("https://host", tls=TlsSettings(ca=tmp_path / "none.pem"))):
             pass
@@ -249,7 +256,7 @@ def test_a_file_of_certificates_that_is_none_is_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("story", [look, pull])
-def test_the_wrong_scheme_is_told(story: Any, certificate: tuple[Path, Path]) -> None:
+def test_the_wrong_scheme_is_named(story: Any, certificate: tuple[Path, Path]) -> None:
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.load_cert_chain(*certificate)
 

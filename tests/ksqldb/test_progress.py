@@ -51,7 +51,7 @@ class Waiting:
         return [f"{(each.start - t('14:00')) // 60_000_000}" for each in self.gate.passed([beat(start) for start in starts])]
 
 
-def test_the_source_is_waited_for_and_then_what_is_under_way_inside_of_the_query() -> None:
+def test_the_barrier_waits_for_the_source_then_for_internal_topics() -> None:
     cluster = Cluster({"ticks": 10, INNER: 3}, {"ticks": 9, INNER: 3})
     waiting = Waiting(cluster, Hop(GROUP, ("ticks",)))
     assert waiting.passed("14:29") == []
@@ -62,7 +62,7 @@ def test_the_source_is_waited_for_and_then_what_is_under_way_inside_of_the_query
     assert waiting.passed("14:29") == ["29"]
 
 
-def test_what_comes_into_the_source_later_is_not_waited_for() -> None:
+def test_later_records_of_the_source_do_not_delay_the_barrier() -> None:
     cluster = Cluster({"ticks": 10}, {"ticks": 9})
     waiting = Waiting(cluster, Hop(GROUP, ("ticks",)))
     assert waiting.passed("14:29") == []
@@ -82,7 +82,7 @@ def test_heartbeats_that_fall_due_meanwhile_do_not_hold_up_those_before_them() -
     assert waiting.passed("14:30") == ["30"]
 
 
-def test_queries_that_follow_each_other_are_waited_for_one_after_the_other() -> None:
+def test_the_barrier_waits_for_consecutive_queries_in_order() -> None:
     first, second = "first", "second"
     cluster = Cluster({"ticks": 5, "ticks_in_session": 4}, {"ticks": 4, "ticks_in_session": 4})
     waiting = Waiting(cluster, Hop(first, ("ticks",)), Hop(second, ("ticks_in_session",)))
@@ -93,7 +93,7 @@ def test_queries_that_follow_each_other_are_waited_for_one_after_the_other() -> 
     assert waiting.passed("14:29") == ["29"]
 
 
-def test_a_query_that_is_made_anew_has_to_catch_up_first() -> None:
+def test_a_query_that_is_created_again_has_to_catch_up_first() -> None:
     cluster = Cluster({"ticks": 10}, {"ticks": 9})
     waiting = Waiting(cluster, Hop("old", ("ticks",)))
     assert waiting.passed("14:29") == []
@@ -105,7 +105,7 @@ def test_a_query_that_is_made_anew_has_to_catch_up_first() -> None:
     assert waiting.passed("14:29") == ["29"]
 
 
-def test_records_that_retention_has_taken_away_are_not_waited_for() -> None:
+def test_records_that_retention_removed_do_not_delay_the_barrier() -> None:
     class Emptied(Cluster):
         def bounds(self, topics: Collection[str]) -> Mapping[TopicPartition, tuple[int, int]]:
             return {TopicPartition(topic, 0): (10, 10) for topic in topics}
@@ -113,7 +113,7 @@ def test_records_that_retention_has_taken_away_are_not_waited_for() -> None:
     assert Waiting(Emptied(), Hop(GROUP, ("ticks",))).passed("14:29") == ["29"]
 
 
-def test_a_question_that_failed_is_no_answer() -> None:
+def test_a_failed_request_does_not_reach_the_barrier() -> None:
     cluster = Cluster({"ticks": 10}, {"ticks": 9}, is_down=True)
     waiting = Waiting(cluster, Hop(GROUP, ("ticks",)))
     for _ in range(2):
@@ -125,7 +125,7 @@ def test_a_question_that_failed_is_no_answer() -> None:
     assert waiting.passed("14:29") == ["29"]
 
 
-def test_brokers_are_not_asked_all_the_time() -> None:
+def test_requests_to_brokers_are_limited() -> None:
     cluster = Cluster({"ticks": 10}, {"ticks": 9})
     waiting = Waiting(cluster, Hop(GROUP, ("ticks",)))
     assert waiting.passed("14:29") == []

@@ -219,7 +219,7 @@ def test_a_push_query_is_ended_at_the_server_when_its_task_is_cancelled(http: st
 
 
 @BOTH
-def test_who_waits_for_rows_while_the_client_is_closed_sees_their_end(http: str) -> None:
+def test_a_task_that_waits_for_rows_sees_their_end_when_the_client_is_closed(http: str) -> None:
     async def story(client: KsqlClient, served: Served) -> object:
         first = asyncio.Event()
         seen = []
@@ -274,7 +274,7 @@ def test_an_error_between_rows_ends_them() -> None:
         told(always(rows(b'[1,"a"]\n', said)), pulled)
 
 
-def test_marks_between_rows_are_no_rows() -> None:
+def test_marks_between_rows_are_skipped() -> None:
     assert told(always(rows(b'{"continuationToken":"x"}\n', b'\n[1,"a"]\n')), pulled) == [{"n": 1, "text": "a"}]
 
 

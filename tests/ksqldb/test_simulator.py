@@ -237,6 +237,6 @@ def test_what_the_server_refuses_beyond_the_recordings(text: str) -> None:
 @pytest.mark.parametrize(
     "text", ["FILTER(x => x > 1, `a`)", "PI(() => 1)", "1 +", "`i` NOT 1", "SUM(DISTINCT `i`)", "`a`[1", "#"]
 )
-def test_what_is_no_ksql_is_a_syntax_error(text: str) -> None:
+def test_invalid_ksql_is_a_syntax_error(text: str) -> None:
     with pytest.raises(KsqlSyntaxError, match="line 1:"):
         type_of(text, COLUMNS)

@@ -47,7 +47,7 @@ async def create(client: KsqlClient, served: Served) -> tuple[Any, list[str]]:
     return await client.execute("CREATE STREAM ...;"), served.paths
 
 
-def test_a_statement_is_waited_for_until_it_is_carried_out() -> None:
+def test_execute_returns_when_the_statement_is_executed() -> None:
     (found,), paths = told(carrying_out("EXECUTING", "QUEUED", "EXECUTING", "SUCCESS"), create)
     assert found == Command("CREATE STREAM ...;", "stream/`A`/create", "SUCCESS", "now SUCCESS", "CSAS_A_1", ("beware",))
     assert paths == ["/ksql"] + ["/status/stream/%60A%60/create"] * 3
@@ -61,7 +61,7 @@ def test_a_statement_that_fails_is_an_error(statuses: tuple[str, ...]) -> None:
     assert not isinstance(caught.value, KsqlUnavailableError)
 
 
-def test_a_statement_that_takes_too_long_is_given_up() -> None:
+def test_waiting_for_a_slow_statement_ends_after_patience() -> None:
     with pytest.raises(
         KsqlUnavailableError, match="stream/`A`/create is still EXECUTING after 100ms; the server continues with it"
     ):
@@ -95,7 +95,7 @@ INFO = {"KsqlServerInfo": {"version": "7.4.0", "kafkaClusterId": "k", "ksqlServi
 STREAMS = [{"@type": "streams", "statementText": "SHOW STREAMS;", "streams": []}]
 
 
-def test_what_only_reads_is_asked_again() -> None:
+def test_requests_that_only_read_are_repeated() -> None:
     async def story(client: KsqlClient, served: Served) -> object:
         return (await client.info()).version, served.paths
 
@@ -118,7 +118,7 @@ def test_tables_are_shown_with_whether_they_are_windowed() -> None:
     assert shown == (ListedSource("Bars", "TABLE", "bars", "AVRO", "JSON", True),)
 
 
-def test_a_refusal_is_not_asked_again() -> None:
+def test_a_refused_request_is_not_repeated() -> None:
     async def story(client: KsqlClient, served: Served) -> list[str]:
         with pytest.raises(KsqlError):
             await client.streams()
@@ -127,7 +127,7 @@ def test_a_refusal_is_not_asked_again() -> None:
     assert told(always(replied({"error_code": 40001, "message": "no"}, 400)), story) == ["/ksql"]
 
 
-def test_a_server_that_is_not_well_says_so_without_an_error() -> None:
+def test_an_unhealthy_server_is_not_an_error() -> None:
     ill = {
         "isHealthy": False,
         "details": {"kafka": {"isHealthy": False}, "metastore": {"isHealthy": True}},
@@ -160,7 +160,7 @@ def test_information_of_another_kind_of_server_is_an_error(content: object) -> N
         told(always(replied(content)), story)
 
 
-def test_an_answer_of_an_unknown_kind_is_kept_as_it_came() -> None:
+def test_a_result_of_an_unknown_kind_is_kept_as_received() -> None:
     entity = {"@type": "topicDescription", "statementText": "PRINT;", "extra": 1}
     (found,), _ = told(always(replied([entity])), create)
     assert found == UnknownResult("PRINT;", "topicDescription", entity)
