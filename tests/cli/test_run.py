@@ -22,6 +22,7 @@ from kandle.time.clock import SystemClock
 from kandle.time.timeframe import SECOND, from_instant
 from tests.cli.commands import Here, Processes, failure, run
 from tests.processes import RunningProcess
+from tests.waiting import wait_for
 
 MARKET = "kandle.cli.demo:Market"
 CLOCK = SystemClock()
@@ -97,8 +98,12 @@ def test_bars_are_printed_and_followed(running: Running, here: Here, processes: 
 
 def test_doctor_finds_nothing_wrong_while_it_runs(running: Running, here: Here) -> None:
     folder = running.folder
-    lines = here.output("doctor", MARKET, "--data", str(folder))
-    assert {line.split()[0] for line in lines} == {"ok"}
+
+    def findings() -> list[str]:
+        _, output, _ = here.run("doctor", MARKET, "--data", str(folder))
+        return output.splitlines()
+
+    lines = wait_for(findings, lambda lines: {line.split()[0] for line in lines} == {"ok"}, "only findings that are ok")
     assert any("group market-bars: members one, 4 partitions, lag " in line for line in lines)
     assert "is in use; stop all processes" in here.failure("doctor", "--repair", "--data", str(folder))
 
@@ -127,8 +132,12 @@ def test_a_key_without_bars_is_said_beside_the_output(running: Running, here: He
     assert here.run("bars", MARKET, "Bar", "1s", "NOBODY", "--json", "--data", str(running.folder)) == (0, "", "")
 
 
-def test_a_signal_hands_over_and_ends_it_well(running: Running) -> None:
+def test_a_signal_hands_over_and_ends_it_well(running: Running, here: Here) -> None:
     folder, command = running.folder, running.process
+    # The process has something to report, whichever tests ran before this one.
+    add(folder, ("C", coming_second(), "1"))
+    bars = ("bars", MARKET, "Bar", "1s", "C", "--data", str(folder), "--json")
+    wait_for(lambda: here.run(*bars)[1], expected="a bar of C", check=command.check)
     command.send(signal.SIGTERM)
     _, errors = command.ended()
     events = [json.loads(line) for line in errors.splitlines()]
