@@ -1,4 +1,4 @@
-# Everything runs in a virtual environment of its own (.venv), made on first use from exact, hashed versions, and made anew
+# Everything runs in a virtual environment (.venv) that is created on first use from exact, hashed versions, and created again
 # when PYTHON names another version: `make test PYTHON=python3.13`.
 
 PYTHON ?= python3
@@ -12,22 +12,22 @@ SECONDS ?= 600
 .PHONY: help setup demo kafka test lint format soak bench bench-kafka lock clean
 
 help:
-	@echo "make demo    a process makes ticks, another makes bars of them; watch both, and see all finals checked"
-	@echo "make kafka   an Apache Kafka at 127.0.0.1:9092 until Ctrl-C, with its data in kafka-data (needs Java and Maven)"
-	@echo "make test    lint, types, import contracts and all tests"
-	@echo "make lint    ruff, mypy and the import contracts only"
-	@echo "make soak    the long runs: processes killed at random for a minute, a paused worker, brokers gone, endurance"
-	@echo "make format  let ruff order imports and lay out the code"
-	@echo "make bench   ticks per second beside plain Polars and DuckDB; the log; delays; ten minutes of memory (SECONDS=60: one)"
-	@echo "make bench-kafka  from ticks in Kafka to finals in Kafka beside Flink SQL and Quix Streams; delays (needs Java and Maven)"
-	@echo "              each takes PYTHON=python3.12 to run with another Python than python3"
-	@echo "make lock    renew constraints.txt from pyproject.toml"
-	@echo "make clean   remove the virtual environment and what tools left behind"
+	@echo "make demo         20 seconds of live and final bars from random ticks, checked at the end"
+	@echo "make kafka        a local Apache Kafka at 127.0.0.1:9092 until Ctrl-C; data in kafka-data (needs Java and Maven)"
+	@echo "make test         lint, types, import contracts and all tests"
+	@echo "make lint         ruff, mypy and import contracts only"
+	@echo "make soak         long runs: killed processes, paused workers, dead brokers, endurance"
+	@echo "make format       sort imports and format the code"
+	@echo "make bench        ticks per second beside Polars and DuckDB; the log; delays; memory for ten minutes (SECONDS=60: one)"
+	@echo "make bench-kafka  Kafka to finals in Kafka beside Flink SQL and Quix Streams; delays (needs Java and Maven)"
+	@echo "make lock         update constraints.txt from pyproject.toml"
+	@echo "make clean        remove the virtual environment and caches"
+	@echo "All take PYTHON=python3.12 to use another Python than python3."
 
 setup: $(STAMP)
 
 $(STAMP): constraints.txt pyproject.toml
-	@test -n "$(VERSION)" || { echo "make: '$(PYTHON)' is no Python that runs here; give another with PYTHON=python3.12" >&2; exit 1; }
+	@test -n "$(VERSION)" || { echo "make: '$(PYTHON)' does not run here; name another Python with PYTHON=python3.12" >&2; exit 1; }
 	$(PYTHON) -m venv --clear $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
