@@ -26,7 +26,8 @@ def free_ports(count: int) -> list[int]:
     with ExitStack() as stack:
         while len(ports) < count:
             held = stack.enter_context(socket.socket())
-            port = random.choice(CHOICE)
+            # The random numbers of the system: tests may seed those of Python, and then all would choose the same ports.
+            port = random.SystemRandom().choice(CHOICE)
             try:
                 _hold(held, port)
             except PortInUseError:
