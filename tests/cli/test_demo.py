@@ -24,14 +24,14 @@ NOON = datetime(2024, 3, 8, 12, tzinfo=UTC)
 
 def processes_of(folder: Path) -> list[int]:
     """Processes whose command line names the folder."""
-    found = []
-    for each in Path("/proc").glob("[0-9]*/cmdline"):
+    numbers = []
+    for file in Path("/proc").glob("[0-9]*/cmdline"):
         try:
-            if str(folder).encode() in each.read_bytes():
-                found.append(int(each.parent.name))
+            if str(folder).encode() in file.read_bytes():
+                numbers.append(int(file.parent.name))
         except OSError:
             continue
-    return [number for number in found if number != os.getpid()]
+    return [number for number in numbers if number != os.getpid()]
 
 
 def test_the_demo_proves_that_all_is_right_and_leaves_no_process(tmp_path: Path) -> None:
@@ -85,9 +85,9 @@ def test_a_process_that_dies_is_one_line_and_the_others_are_stopped(tmp_path: Pa
 def seen() -> DemoState:
     """A live bar, a final and a gap."""
     row = {"symbol": "A", "start": NOON, **dict.fromkeys(("open", "high", "low", "close"), Decimal("1.50")), "ticks": 3}
-    found = DemoState(ticks=3, live={("5s", "A"): row, ("1s", "A"): row})
-    found._take_finals("1s", iter([row, row | {"ticks": 0}]))
-    return found
+    state = DemoState(ticks=3, live={("5s", "A"): row, ("1s", "A"): row})
+    state._take_finals("1s", iter([row, row | {"ticks": 0}]))
+    return state
 
 
 def shown(target: Console, elapsed: int) -> str:
@@ -118,9 +118,9 @@ def test_on_a_terminal_there_are_tables_that_fit_80_columns_and_24_lines() -> No
 
 def test_finals_are_waited_for_from_each_symbols_first_tick_on() -> None:
     noon = to_instant(NOON)
-    found = DemoState(first={"A": noon, "B": noon + 6 * SECOND}, ends={("5s", "A"): noon})
-    assert found.has_finals("5s", 5 * SECOND, noon + 9 * SECOND)
-    assert not found.has_finals("5s", 5 * SECOND, noon + 10 * SECOND)
+    state = DemoState(first={"A": noon, "B": noon + 6 * SECOND}, ends={("5s", "A"): noon})
+    assert state.has_finals("5s", 5 * SECOND, noon + 9 * SECOND)
+    assert not state.has_finals("5s", 5 * SECOND, noon + 10 * SECOND)
     assert DemoState().has_finals("5s", 5 * SECOND, noon)
 
 

@@ -85,8 +85,8 @@ def test_what_is_missing_doubled_or_different_is_counted() -> None:
 def test_each_timeframe_is_checked_against_the_one_before_it() -> None:
     until = START + 15 * SECOND
     finals = {Period.seconds(size): bars_of_ticks(FEW, size * SECOND, until) for size in (1, 5, 15)}
-    found = check_finals(FEW, finals, until)
-    assert [(each.timeframe, each.expected, each.gaps, each.is_right) for each in found] == [
+    results = check_finals(FEW, finals, until)
+    assert [(result.timeframe, result.expected, result.gaps, result.is_right) for result in results] == [
         ("1s", 26, 23, True),
         ("5s", 6, 4, True),
         ("15s", 2, 0, True),

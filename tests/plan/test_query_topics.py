@@ -55,9 +55,9 @@ def plan_of(group: Any = lambda h: h.page, **window: Any) -> Plan:
     return plan(build(entity_model(Page), lambda q: selected))
 
 
-def with_source(found: Plan, **settings: Any) -> Plan:
+def with_source(query_plan: Plan, **settings: Any) -> Plan:
     """The plan over a source with other settings."""
-    return replace(found, query=replace(found.query, source=replace(found.query.source, **settings)))
+    return replace(query_plan, query=replace(query_plan.query, source=replace(query_plan.query.source, **settings)))
 
 
 def test_a_source_that_is_keyed_as_the_query_groups_is_read_itself() -> None:
@@ -69,7 +69,7 @@ def test_a_source_that_is_keyed_as_the_query_groups_is_read_itself() -> None:
 
 
 @pytest.mark.parametrize(
-    ("found", "partitions", "is_repartitioned"),
+    ("query_plan", "partitions", "is_repartitioned"),
     [
         (plan_of(), 1, False),
         (plan_of(lambda h: f.upper(h.page)), 1, False),
@@ -79,25 +79,27 @@ def test_a_source_that_is_keyed_as_the_query_groups_is_read_itself() -> None:
     ],
 )
 def test_a_source_is_copied_where_events_of_a_key_are_in_several_partitions(
-    found: Plan, partitions: int, is_repartitioned: bool
+    query_plan: Plan, partitions: int, is_repartitioned: bool
 ) -> None:
-    topics = query_topics(found, source_partitions=partitions)
+    topics = query_topics(query_plan, source_partitions=partitions)
     assert topics.is_repartitioned is is_repartitioned
     assert ("pages_repartition" in {spec.name for spec in topics.specs}) is is_repartitioned
     assert topics.events == ("pages_repartition" if is_repartitioned else "hits")
 
 
 def test_bars_with_partitions_of_their_own_have_the_source_copied() -> None:
-    found = plan_of()
-    wider = replace(found, query=replace(found.query, target=replace(found.query.target, partitions=4, replication=3)))
+    query_plan = plan_of()
+    wider = replace(
+        query_plan, query=replace(query_plan.query, target=replace(query_plan.query.target, partitions=4, replication=3))
+    )
     topics = query_topics(wider, source_partitions=2)
     assert (topics.partitions, topics.is_repartitioned) == (4, True)
     assert {(spec.partitions, spec.replication) for spec in topics.specs} == {(4, 3)}
 
 
 def test_settings_are_those_of_the_role() -> None:
-    found = with_source(plan_of(late=Late.TOPIC, days=1, grace="2s"), partitioner="other")
-    topics = query_topics(found, 2, retentions=Retentions(live=HOUR, heartbeats=DAY, repartition=2 * DAY))
+    query_plan = with_source(plan_of(late=Late.TOPIC, days=1, grace="2s"), partitioner="other")
+    topics = query_topics(query_plan, 2, retentions=Retentions(live=HOUR, heartbeats=DAY, repartition=2 * DAY))
     kept = {topic.spec.name: (topic.spec.retention, topic.spec.compacted) for topic in topics.created}
     assert kept == {
         "pages_1m_live": (HOUR, True),
@@ -146,22 +148,22 @@ def test_heartbeats_of_queries_that_share_a_base_have_topics_of_their_own() -> N
 
 
 def test_where_ksqldb_aggregates_its_table_is_read_and_not_created() -> None:
-    found = plan_of(minutes=(1, 5))
-    spec = replace(entity_topic(found.query.target, "pages_1m_live"), partitions=4)
-    topics = aggregated_topics(found, AggregatedTable(spec, {}))
+    query_plan = plan_of(minutes=(1, 5))
+    spec = replace(entity_topic(query_plan.query.target, "pages_1m_live"), partitions=4)
+    topics = aggregated_topics(query_plan, AggregatedTable(spec, {}))
     assert (topics.events, topics.read, topics.late) == ("pages_1m_live", ("pages_1m_live", "hb_1m"), None)
     assert [created.name for created in topics.specs] == [
         *("pages_1m_final", "pages_5m_live", "pages_5m_final"),
         *("hb_1m", "pages_changelog"),
     ]
-    assert [topics.is_written_live(bar) for bar in found.bars] == [False, True]
+    assert [topics.is_written_live(bar) for bar in query_plan.bars] == [False, True]
     assert topics.inputs[-1].content.windowed
 
 
 def test_ksqldb_reads_session_intervals_as_plain_text() -> None:
-    found = plan_of()
-    column = found.query.window.time  # type: ignore[union-attr]
-    scheduled = replace(found, query=replace(found.query, schedule=Schedule(entity_model(Hit), column, column, column)))
+    query_plan = plan_of()
+    column = query_plan.query.window.time  # type: ignore[union-attr]
+    scheduled = replace(query_plan, query=replace(query_plan.query, schedule=Schedule(entity_model(Hit), column, column, column)))
     contents = ksqldb_contents_of(scheduled)
     intervals = contents[intervals_name(entity_model(Hit))]
     assert (intervals.key_format, intervals.value_format, intervals.role) == ("KAFKA", "KAFKA", TopicRole.INTERVALS)
@@ -169,8 +171,8 @@ def test_ksqldb_reads_session_intervals_as_plain_text() -> None:
 
 
 def test_of_a_context_on_ksqldb_each_table_has_the_partitions_that_are_known_of_it() -> None:
-    found = plan_of(minutes=(1, 5))
-    (declared,), (known,) = ksqldb_topics([found]), ksqldb_topics([found], {"pages_1m_live": 7})
+    query_plan = plan_of(minutes=(1, 5))
+    (declared,), (known,) = ksqldb_topics([query_plan]), ksqldb_topics([query_plan], {"pages_1m_live": 7})
     assert (declared.partitions, known.partitions) == (1, 7)
-    assert known.specs == aggregated_topics(found, AggregatedTable(known.table.topic, {})).specs  # type: ignore[union-attr]
+    assert known.specs == aggregated_topics(query_plan, AggregatedTable(known.table.topic, {})).specs  # type: ignore[union-attr]
     assert not known.is_repartitioned and "pages_1m_live" not in {spec.name for spec in known.specs}
