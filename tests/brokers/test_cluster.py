@@ -217,3 +217,11 @@ def test_only_the_main_thread_may_start_a_broker() -> None:
     thread.start()
     thread.join()
     assert "start it from the main thread" in str(errors[0])
+
+
+def test_ports_that_were_taken_since_they_were_chosen_are_chosen_again() -> None:
+    cluster = Cluster()
+    taken = cluster.ports
+    with socket.create_server(("127.0.0.1", taken[0])), cluster:
+        assert set(cluster.ports).isdisjoint(taken)
+        create_topic(cluster.client_properties())

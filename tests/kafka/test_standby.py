@@ -53,13 +53,14 @@ def check_handover(options: dict[str, Any]) -> None:
             two.ticks.add_many(ticks(1))
             wait_until(lambda: counted(two) == KEYS, "the first finals")
             wait_until(lambda: is_shared(one, two), "following each other")
-            left = health(one).partitions
-            before = health(two).counters.warm
+            before = health(two).counters
         wait_until(lambda: list(health(two).partitions) == ALL, "taking over")
         two.ticks.add_many(ticks(2))
         wait_until(lambda: counted(two) >= 2 * KEYS, "the finals after that")
         assert counted(two) == 2 * KEYS
-        assert health(two).counters.warm - before == len(left)
+        # On a busy machine partitions can move more than once; each of them has to be ready whenever it is taken over.
+        after = health(two).counters
+        assert after.warm - before.warm == after.restored - before.restored > 0
         wait_until(lambda: health(two).standby == (), "letting go of what is its own")
 
 

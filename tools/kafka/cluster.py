@@ -7,6 +7,8 @@ with Cluster(brokers=3) as cluster:
 
 from __future__ import annotations
 
+import errno
+import os
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,7 +17,7 @@ from types import TracebackType
 from typing import Self
 
 from tools.kafka.broker import Broker, wait_for_brokers
-from tools.kafka.errors import SettingsError
+from tools.kafka.errors import PortInUseError, SettingsError, StartError
 from tools.kafka.libraries import HERE, java, libraries
 from tools.kafka.ports import HOST, check_free, free_ports
 from tools.kafka.properties import ADMIN, COMMON, Node, copies, place, security, sessions, to_text
@@ -30,6 +32,10 @@ FAST = ("-Xms1g", "-Xmx1g")
 ADMIN_PASSWORD = "admin-secret"
 SIZES = (1, 3)
 PORTS = range(1, 65_536)
+PORT_CHOICES = 3
+"""How often ports are chosen again before a start is given up."""
+ADDRESS_IN_USE = os.strerror(errno.EADDRINUSE)
+"""What Java says as well, on the systems that this tool runs on."""
 
 
 @dataclass(kw_only=True)
@@ -51,12 +57,14 @@ class Cluster:
     jvm: Sequence[str] = SMALL
     _temporary: tempfile.TemporaryDirectory[str] | None = field(default=None, init=False, repr=False)
     _brokers: list[Broker] = field(default_factory=list, init=False, repr=False)
+    _chooses_ports: bool = field(default=False, init=False, repr=False)
 
     def __post_init__(self) -> None:
         if self.brokers not in SIZES:
             raise SettingsError(f"a cluster cannot have {self.brokers} brokers; take 1 or 3")
         if self.users and not self.secured:
             raise SettingsError("users have no effect without passwords; set secured=True as well")
+        self._chooses_ports = not self.ports
         self.ports = tuple(self.ports) or tuple(free_ports(self.brokers))
         if len(set(self.ports)) != self.brokers:
             raise SettingsError(f"{self.brokers} brokers need as many different ports, not {list(self.ports)}")
@@ -79,7 +87,20 @@ class Cluster:
         return self._brokers[number - 1]
 
     def start(self) -> None:
-        """Start all brokers that do not run, and wait until each of them answers and knows all others."""
+        """Start all brokers that do not run, and wait until each of them answers and knows all others.
+
+        A port that was free when it was chosen can be in use a moment later: brokers that nobody knows yet then get other ones.
+        """
+        for _ in range(PORT_CHOICES if self._chooses_ports and not self._brokers else 0):
+            try:
+                return self._start()
+            except (PortInUseError, StartError) as error:
+                if ADDRESS_IN_USE not in str(error):
+                    raise
+            self._brokers, self.ports = [], tuple(free_ports(self.brokers))
+        self._start()
+
+    def _start(self) -> None:
         try:
             self._brokers = self._brokers or self._prepared()
             for broker in self._brokers:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import copy
 import logging
 import threading
 from collections.abc import Callable, Collection
@@ -208,7 +209,7 @@ class QueryRuntime:
             open_buckets=sum(task.open_buckets for task in tasks),
             schedule_sessions=None if calendar is None else len(calendar.opens),
             problem=None if problem is None else str(problem),
-            counters=self.counters,
+            counters=copy.deepcopy(self.counters),
             standby=() if self._standby is None else self._standby.partitions,
             client=self.worker.statistics,
         )

@@ -123,6 +123,7 @@ class _Life:
         self._groups: dict[str, Any] = {}
         self._held: list[TopicPartition] = []
         self._assigned_at = math.inf
+        self._is_over = False
 
     def run(self, stop: threading.Event, length: float) -> None:
         """Work until it is stopped, or dies: after so many times the length of the first life, from the first assignment on."""
@@ -141,10 +142,14 @@ class _Life:
                     break
                 self._commit()
                 committed = time.monotonic()
+        self._is_over = True
         self._producer.abort_transaction()
         self._consumer.close()
 
     def _assigned(self, consumer: Consumer, places: list[TopicPartition]) -> None:
+        if self._is_over:
+            # A consumer that closes can still be given its first partitions, and answers no more questions.
+            return
         consumer.assign(places)
         self._restore()
         self._assigned_at = min(self._assigned_at, time.monotonic())
