@@ -88,7 +88,7 @@ def worker(brokers: str) -> Iterator[int]:
 def wait_for_heartbeats(log: Log) -> None:
     """Wait until the worker works."""
     until = time.monotonic() + PATIENCE
-    while not log.ends("hb_1s")[0]:
+    while not log.ends("bars_hb_1s")[0]:
         assert time.monotonic() < until, f"no heartbeats within {PATIENCE} s"
         time.sleep(0.1)
 

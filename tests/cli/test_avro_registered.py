@@ -213,5 +213,5 @@ def test_where_ksqldb_aggregates_only_what_kandle_writes_is_printed(here: Here) 
     Path("kandle.toml").write_text('[engine]\nkind = "ksqldb"\n', encoding="utf-8")
     (line,) = here.output("avro", f"{__name__}:Computed", "--json")
     assert sorted({subject.rpartition("-")[0] for subject in json.loads(line)}) == [
-        *("hb_1m", "means_1m_final", "means_changelog", "means_dlq", "readings")
+        *("means_1m_final", "means_changelog", "means_dlq", "means_hb_1m", "readings")
     ]

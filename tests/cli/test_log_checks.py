@@ -123,7 +123,7 @@ def test_the_topics_of_a_model_are_those_of_its_entities_and_queries(log: Embedd
     entities, plans = entities_in(market), plans_in(market)
     names = [spec.name for spec in wanted_topics(entities, plans, topics_of_queries(log, plans, Retentions()))]
     assert names[:2] == ["readings", "shifts"]
-    assert {"means_1m_live", "means_1m_final", "means_5m_live", "means_5m_final", "hb_1m"} <= set(names)
+    assert {"means_1m_live", "means_1m_final", "means_5m_live", "means_5m_final", "means_hb_1m"} <= set(names)
     assert "means" not in names
     with_nothing = EmbeddedLog(tmp_path / "other")
     specs = wanted_topics(entities, plans, topics_of_queries(with_nothing, plans, Retentions()))

@@ -104,7 +104,7 @@ def test_doctor_finds_nothing_wrong_while_it_runs(running: Running, here: Here) 
         return output.splitlines()
 
     lines = wait_for(findings, lambda lines: {line.split()[0] for line in lines} == {"ok"}, "only findings that are ok")
-    assert any("group market-bars: members one, 4 partitions, lag " in line for line in lines)
+    assert any("group kandle-bars: members market-one, 4 partitions, lag " in line for line in lines)
     assert "is in use; stop all processes" in here.failure("doctor", "--repair", "--data", str(folder))
 
 
@@ -143,7 +143,7 @@ def test_a_signal_hands_over_and_ends_it_well(running: Running, here: Here) -> N
     events = [json.loads(line) for line in errors.splitlines()]
     assert [event["level"] for event in events] == ["info"] * len(events)
     kinds = [event["event"].split()[0] for event in events]
-    assert [kind for kind, _ in groupby(kinds)] == ["assigned", "one", "Bar:", "revoked"]
+    assert [kind for kind, _ in groupby(kinds)] == ["assigned", "market-one", "Bar:", "revoked"]
     log = EmbeddedLog(folder)
     (group,) = log.groups()
     assert set(group.owners.values()) == {None}
@@ -160,7 +160,7 @@ def test_without_a_terminal_or_json_it_is_plain_text(tmp_path: Path, processes: 
     assert lines[0] == f"kandle.cli.demo_market:Market runs as two, data in {tmp_path / 'kandle-data'}\n"
     assert lines[1:3] == ["Bar <- Tick\n", "  1s   bars_1s_live, bars_1s_final\n"]
     assert lines[5] == "Press Ctrl-C to stop\n"
-    assert "info    assigned to two: " in errors
+    assert "info    assigned to market-two: " in errors
     assert "\x1b" not in "".join(lines) + output + errors
 
 
@@ -217,7 +217,7 @@ def test_what_was_done_is_told_when_there_is_something_new(caplog: pytest.LogCap
 
     def health(**counted: int) -> Health:
         counters = Counters(timeframes=frames, **counted)
-        query = QueryHealth("Bar", "market-bars", QueryState.RUNNING, True, (0,), 7, 2, 0, 1, None, None, counters)
+        query = QueryHealth("Bar", "kandle-bars", QueryState.RUNNING, True, (0,), 7, 2, 0, 1, None, None, counters)
         return Health("one", (query,))
 
     report = ProgressReport()

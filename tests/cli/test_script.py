@@ -138,7 +138,7 @@ def test_avro_schemas_are_those_of_all_topics(here: Here, folder: Path) -> None:
         *("readings-key", "readings-value"),
         *("means_1m_live-key", "means_1m_live-value", "means_1m_final-key", "means_1m_final-value"),
         *("means_5m_live-key", "means_5m_live-value", "means_5m_final-key", "means_5m_final-value"),
-        *("hb_1m-key", "hb_1m-value"),
+        *("means_hb_1m-key", "means_hb_1m-value"),
         "means_changelog-value",
         *("means_dlq-key", "means_dlq-value"),
     ]

@@ -127,7 +127,7 @@ def test_wrong_arguments_are_told_what_to_write() -> None:
 def test_a_context_explains_itself_without_being_open() -> None:
     text = repr(Site.explain())
     assert text.startswith("Page <- Hit (topic hits)\n")
-    for topic in ("hits", "counts_1m_final", "counts_5m_live", "hb_1m", "counts_changelog"):
+    for topic in ("hits", "counts_1m_final", "counts_5m_live", "counts_hb_1m", "counts_changelog"):
         assert f" {topic} " in text
 
     class Plain(Context):

@@ -41,7 +41,7 @@ class Application:
     @property
     def group(self) -> str:
         """The group of the workers."""
-        return f"{self.context.__name__.lower()}-{self.name}_sums"
+        return f"kandle-{self.name}_sums"
 
     def one(self, number: int, code: str = "a", note: str = "", ahead: int = 0) -> Any:
         """Return a tick of now, or of so many seconds later."""

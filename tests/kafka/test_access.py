@@ -63,10 +63,10 @@ class Guarded:
 
     def grant_all(self, app: Application) -> None:
         """Grant what a worker needs according to the documentation."""
-        for name in ("_kandle_", app.name, "hb_"):
+        for name in ("_kandle_", app.name):
             self.change(TOPIC, name, READ, WRITE, CREATE, DESCRIBE, CONFIGS)
-        self.change(GROUP, f"app{app.name}", READ, DESCRIBE)
-        self.change(TRANSACTIONAL, f"app{app.name}", WRITE, DESCRIBE)
+        self.change(GROUP, f"kandle-{app.name}", READ, DESCRIBE)
+        self.change(TRANSACTIONAL, f"kandle-{app.name}", WRITE, DESCRIBE)
 
 
 @pytest.fixture(scope="module")
@@ -133,8 +133,8 @@ def test_a_certificate_that_is_not_there_or_of_nobody_known_is_named(guarded: Gu
         (TOPIC, "{}_ticks", DESCRIBE, ("topic {}_ticks", "Describe")),
         (TOPIC, "{}_sums", WRITE, ("{}_sums", "Write")),
         (TOPIC, "{}_sums", CREATE, ("topic {}_sums", "Create")),
-        (TRANSACTIONAL, "app{}", WRITE, ("transactional id app{}-{}_sums", "Write")),
-        (GROUP, "app{}", READ, ("group app{}-{}_sums", "Read")),
+        (TRANSACTIONAL, "kandle-{}", WRITE, ("transactional id kandle-{}_sums", "Write")),
+        (GROUP, "kandle-{}", READ, ("group kandle-{}_sums", "Read")),
     ],
     ids=["read", "describe", "write", "create", "transaction", "group"],
 )
@@ -186,11 +186,12 @@ class Secret(Shop):
 
 def test_doctor_names_every_right_that_is_missing_and_no_command_shows_the_password(guarded: Guarded, tmp_path: Path) -> None:
     shop = Secret(tmp_path, guarded)
-    for name in ("_kandle_", shop.name, "hb_"):
+    for name in ("_kandle_", shop.name):
         guarded.change(TOPIC, name, READ, WRITE, CREATE, DESCRIBE, CONFIGS)
-    group = f"app-{shop.name}_sums"
+    group = f"kandle-{shop.name}_sums"
     guarded.change(GROUP, "app-", READ, DESCRIBE)
-    guarded.change(TRANSACTIONAL, "app-", WRITE, DESCRIBE)
+    guarded.change(GROUP, "kandle-", READ, DESCRIBE)
+    guarded.change(TRANSACTIONAL, "kandle-", WRITE, DESCRIBE)
     shop.work()
     said = shop.run("doctor", "app:App")
     assert "this user may read and write the topics" in said and "this user may join the groups and write transactions" in said

@@ -22,7 +22,7 @@ from tests.kafka.summing import Application, settings, summed, wait_until
 from tests.waiting import LIMIT
 from tools.kafka.cluster import Cluster
 
-LATER = {"ticks": 101, "sums_1s_final": 110, "hb_1s": 111}
+LATER = {"ticks": 101, "sums_1s_final": 110, "sums_hb_1s": 111}
 """By the topic that is deleted what the ticks that were kept sum up to, and those finals that were not deleted."""
 
 
@@ -40,8 +40,7 @@ def watchful(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def options(cluster: Cluster, app: Application) -> dict[str, Any]:
-    kafka = settings(cluster.bootstrap, patience="5s", transaction="5s")
-    return kafka | {"heartbeat": {"prefix": f"{app.name}_hb"}}
+    return settings(cluster.bootstrap, patience="5s", transaction="5s")
 
 
 def deleted(cluster: Cluster, topic: str) -> AdminClient:

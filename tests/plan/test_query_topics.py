@@ -15,12 +15,12 @@ from kandle.model.entity import entity_model
 from kandle.plan.plan import Plan, plan
 from kandle.plan.query_topics import (
     AggregatedTable,
+    HeartbeatSettings,
     Retentions,
     TopicRole,
     aggregated_topics,
     contents_of,
     context_topics,
-    heartbeat_names,
     intervals_name,
     ksqldb_contents_of,
     ksqldb_topics,
@@ -63,8 +63,8 @@ def with_source(query_plan: Plan, **settings: Any) -> Plan:
 def test_a_source_that_is_keyed_as_the_query_groups_is_read_itself() -> None:
     topics = query_topics(plan_of(), source_partitions=3)
     assert (topics.events, topics.partitions, topics.is_repartitioned) == ("hits", 3, False)
-    assert topics.read == ("hits", "hb_1m")
-    assert [spec.name for spec in topics.specs] == ["pages_1m_live", "pages_1m_final", "hb_1m", "pages_changelog"]
+    assert topics.read == ("hits", "pages_hb_1m")
+    assert [spec.name for spec in topics.specs] == ["pages_1m_live", "pages_1m_final", "pages_hb_1m", "pages_changelog"]
     assert {spec.partitions for spec in topics.specs} == {3}
 
 
@@ -99,7 +99,7 @@ def test_bars_with_partitions_of_their_own_have_the_source_copied() -> None:
 
 def test_settings_are_those_of_the_role() -> None:
     query_plan = with_source(plan_of(late=Late.TOPIC, days=1, grace="2s"), partitioner="other")
-    topics = query_topics(query_plan, 2, retentions=Retentions(live=HOUR, heartbeats=DAY, repartition=2 * DAY))
+    topics = query_topics(query_plan, 2, HeartbeatSettings(retention=DAY), Retentions(live=HOUR, repartition=2 * DAY))
     kept = {topic.spec.name: (topic.spec.retention, topic.spec.compacted) for topic in topics.created}
     assert kept == {
         "pages_1m_live": (HOUR, True),
@@ -107,7 +107,7 @@ def test_settings_are_those_of_the_role() -> None:
         # Two of its buckets, and the grace: the live bar of a quiet key may be as old as its bucket.
         "pages_1d_live": (2 * DAY + 2_000_000, True),
         "pages_1d_final": (None, False),
-        "hb_1m": (DAY, True),
+        "pages_hb_1m": (DAY, True),
         "pages_changelog": (None, False),
         "pages_repartition": (2 * DAY, False),
         "pages_late": (3 * DAY, False),
@@ -138,23 +138,42 @@ def test_what_a_query_reads_has_the_partitions_that_its_source_has() -> None:
     ]
 
 
-def test_heartbeats_of_queries_that_share_a_base_have_topics_of_their_own() -> None:
+def test_each_query_has_a_topic_of_its_own_for_its_heartbeats_and_options_name_it() -> None:
     first = plan_of()
-    second = replace(first, query=replace(first.query, target=replace(first.query.target, topic="sites")))
-    third = plan_of(minutes=5)
-    assert heartbeat_names([first, second, third]) == ["hb_1m", "sites_hb_1m", "hb_5m"]
-    topics = context_topics([first, second], {"hits": 2}, prefix="beats")
-    assert [(each.heartbeats, each.partitions) for each in topics] == [("beats_1m", 2), ("sites_beats_1m", 2)]
+    second = replace(first, query=replace(first.query, target=replace(first.query.target, topic="sites", replication=3)))
+    topics = context_topics([first, second, plan_of(minutes=5)], {"hits": 2})
+    assert [(query.heartbeats, query.partitions) for query in topics] == [
+        ("pages_hb_1m", 2),
+        ("sites_hb_1m", 2),
+        ("pages_hb_5m", 2),
+    ]
+    named = context_topics([first, second], {"hits": 2}, HeartbeatSettings("beats.{bars}", DAY, 2))
+    specs = [spec for query in named for spec in query.specs if spec.name == query.heartbeats]
+    assert [(spec.name, spec.retention, spec.replication) for spec in specs] == [("beats.pages", DAY, 2), ("beats.sites", DAY, 2)]
+    usual = next(spec for spec in topics[1].specs if spec.name == "sites_hb_1m")
+    assert usual.replication == 3
+
+
+def test_heartbeats_go_elsewhere_if_their_topic_has_other_partitions() -> None:
+    (topics,) = context_topics([plan_of()], {"hits": 2, "pages_hb_1m": 3})
+    assert (topics.heartbeats, topics.read) == ("pages_hb_1m_2", ("hits", "pages_hb_1m_2"))
+    assert {spec.name: spec.partitions for spec in topics.specs}["pages_hb_1m_2"] == 2
+    # Where they went once they stay, also after the wrong topic is gone.
+    assert context_topics([plan_of()], {"hits": 2, "pages_hb_1m_2": 2})[0].heartbeats == "pages_hb_1m_2"
+
+
+def test_the_group_of_a_query_depends_on_the_topic_of_its_bars_only() -> None:
+    assert query_topics(plan_of()).group == query_topics(plan_of(minutes=5, days=1)).group == "kandle-pages"
 
 
 def test_where_ksqldb_aggregates_its_table_is_read_and_not_created() -> None:
     query_plan = plan_of(minutes=(1, 5))
     spec = replace(entity_topic(query_plan.query.target, "pages_1m_live"), partitions=4)
     topics = aggregated_topics(query_plan, AggregatedTable(spec, {}))
-    assert (topics.events, topics.read, topics.late) == ("pages_1m_live", ("pages_1m_live", "hb_1m"), None)
+    assert (topics.events, topics.read, topics.late) == ("pages_1m_live", ("pages_1m_live", "pages_hb_1m"), None)
     assert [created.name for created in topics.specs] == [
         *("pages_1m_final", "pages_5m_live", "pages_5m_final"),
-        *("hb_1m", "pages_changelog"),
+        *("pages_hb_1m", "pages_changelog"),
     ]
     assert [topics.is_written_live(bar) for bar in query_plan.bars] == [False, True]
     assert topics.inputs[-1].content.windowed

@@ -47,7 +47,7 @@ class Breaking(EmbeddedLog):
 
 
 def positions(parts: Parts) -> dict[str, dict[int, int]]:
-    return {topic: parts.log.committed(GROUP, topic) for topic in ("ticks", "hb_1m")}
+    return {topic: parts.log.committed(GROUP, topic) for topic in ("ticks", "bars_hb_1m")}
 
 
 @pytest.mark.parametrize("breaks_after", [0, 1, 2, 3])
@@ -69,7 +69,7 @@ def test_finals_live_bars_state_and_positions_are_kept_together_or_not_at_all(br
     log.breaks_after = None
     Process(parts).settle()
     assert found(parts) == [("A", 30, 2)]
-    assert positions(parts) == {"ticks": {0: 3}, "hb_1m": {0: 1}}
+    assert positions(parts) == {"ticks": {0: 3}, "bars_hb_1m": {0: 1}}
     assert log.ends("bars_changelog")[0] > before[0]["bars_changelog"][0]
 
 

@@ -17,8 +17,8 @@ from tests.runtime.building import Parts, beat, parts_of, read, t, tick
 def sent(parts: Parts, *beats: tuple[str, int], events: str = "ticks") -> list[Batch]:
     """Append heartbeats of minutes with the positions of events at which they stand, and return all that were appended."""
     for start, position in beats:
-        parts.log.append([Write("hb_1m", 0, heartbeat_records([beat(start)], position, events))])
-    return read(parts.log, "hb_1m")
+        parts.log.append([Write("bars_hb_1m", 0, heartbeat_records([beat(start)], position, events))])
+    return read(parts.log, "bars_hb_1m")
 
 
 def shown(portions: Sequence[Portion]) -> list[tuple[list[int], int | None]]:

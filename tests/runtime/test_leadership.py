@@ -8,25 +8,25 @@ from kandle.time.timeframe import SECOND
 from tests.runtime.building import GROUP, Member, Parts
 from tests.runtime.declarations import bars_market
 
-HEARTBEATS = TopicPartition("hb_1m", 0)
-OTHERS = [TopicPartition("hb_1m", 1), TopicPartition("ticks", 0), TopicPartition("bars_repartition", 0)]
+HEARTBEATS = TopicPartition("bars_hb_1m", 0)
+OTHERS = [TopicPartition("bars_hb_1m", 1), TopicPartition("ticks", 0), TopicPartition("bars_repartition", 0)]
 
 
 def test_nobody_leads_before_an_assignment() -> None:
-    leadership = Leadership(GROUP, "hb_1m")
+    leadership = Leadership(GROUP, "bars_hb_1m")
     assert not leadership.is_leader
     assert leadership.fence is None
 
 
 def test_partition_0_of_the_heartbeat_topic_makes_a_leader_with_the_epoch_of_its_ownership() -> None:
-    leadership = Leadership(GROUP, "hb_1m")
+    leadership = Leadership(GROUP, "bars_hb_1m")
     leadership.assigned([*OTHERS, HEARTBEATS], dict.fromkeys(OTHERS, 3) | {HEARTBEATS: 7})
     assert leadership.is_leader
     assert leadership.fence == Fence(GROUP, HEARTBEATS, 7)
 
 
 def test_no_other_partition_raises_or_lowers_the_flag() -> None:
-    leadership = Leadership(GROUP, "hb_1m")
+    leadership = Leadership(GROUP, "bars_hb_1m")
     leadership.assigned(OTHERS, dict.fromkeys(OTHERS, 1))
     assert not leadership.is_leader
     leadership.assigned([HEARTBEATS], {HEARTBEATS: 1})
@@ -37,7 +37,7 @@ def test_no_other_partition_raises_or_lowers_the_flag() -> None:
 
 
 def test_a_revocation_lowers_the_flag_at_once_and_a_new_assignment_has_its_own_epoch() -> None:
-    leadership = Leadership(GROUP, "hb_1m")
+    leadership = Leadership(GROUP, "bars_hb_1m")
     leadership.assigned([HEARTBEATS], {HEARTBEATS: 1})
     leadership.revoked([HEARTBEATS])
     assert not leadership.is_leader

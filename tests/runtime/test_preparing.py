@@ -14,9 +14,9 @@ from kandle.log.port import TopicPartition
 from kandle.plan.query_topics import Retentions
 from kandle.runtime.preparing import prepare_topics
 from kandle.time.clock import ManualClock
-from tests.runtime.building import Parts, Process, parts_of, read, t, tick
+from tests.runtime.building import FINALS, Parts, Process, parts_of, read, t, tick
 
-TWO = {"bars_1m_final", "bars_1m_live", "bars_changelog", "hb_1m"}
+TWO = {"bars_1m_final", "bars_1m_live", "bars_changelog", "bars_hb_1m"}
 
 
 def dropped(parts: Parts, topic: str) -> None:
@@ -31,15 +31,14 @@ def dropped(parts: Parts, topic: str) -> None:
         log.catalog.invalidate()
 
 
-@pytest.mark.parametrize("topic", sorted(TWO))
+@pytest.mark.parametrize("topic", sorted(TWO - {"bars_hb_1m"}))
 def test_a_topic_of_other_partitions_is_refused_by_name_and_nothing_is_made(topic: str) -> None:
     parts = parts_of(partitions=2)
     assert {spec.name for spec in parts.topics.specs} == TWO
     fresh = EmbeddedLog(None, ManualClock(t("14:30")))
     fresh.ensure(parts.log.topic("ticks"))
     fresh.ensure(replace(parts.log.topic(topic), partitions=3))
-    way = r'\[heartbeat\] prefix = "' if topic == "hb_1m" else "give Bar another topic"
-    with pytest.raises(SchemaError, match=rf"topic {topic} has 3 partitions, but ticks, .* has 2; .*{way}"):
+    with pytest.raises(SchemaError, match=rf"topic {topic} has 3 partitions, but ticks, .* has 2; .*give Bar another topic"):
         prepare_topics(fresh, [parts.plan], Retentions())
     assert {spec.name for spec in fresh.topics()} == {"ticks", topic}
 
@@ -48,19 +47,24 @@ def test_doctor_calls_other_partitions_a_problem() -> None:
     parts = parts_of(partitions=2)
     fresh = EmbeddedLog(None, ManualClock(t("14:30")))
     fresh.ensure(parts.log.topic("ticks"))
-    fresh.ensure(replace(parts.log.topic("hb_1m"), partitions=3))
-    (found,) = partition_findings(fresh, topics_of_queries(fresh, [parts.plan], Retentions()))
-    assert found.level == "problem" and found.message.startswith("topic hb_1m has 3 partitions, but ticks, ")
-    assert list(partition_findings(fresh, topics_of_queries(fresh, [parts.plan], Retentions(), "beats"))) == []
+    fresh.ensure(replace(parts.log.topic(FINALS), partitions=3))
+    (finding,) = partition_findings(fresh, topics_of_queries(fresh, [parts.plan], Retentions()))
+    assert finding.level == "problem" and finding.message.startswith(f"topic {FINALS} has 3 partitions, but ticks, ")
 
 
-def test_heartbeats_of_another_prefix_are_beside_those_that_do_not_fit() -> None:
+def test_heartbeats_whose_topic_does_not_fit_go_into_another_one(caplog: pytest.LogCaptureFixture) -> None:
     parts = parts_of(partitions=2)
     fresh = EmbeddedLog(None, ManualClock(t("14:30")))
     fresh.ensure(parts.log.topic("ticks"))
-    fresh.ensure(replace(parts.log.topic("hb_1m"), partitions=3))
-    (topics,) = prepare_topics(fresh, [parts.plan], Retentions(), "beats")
-    assert (topics.heartbeats, fresh.topic("beats_1m").partitions) == ("beats_1m", 2)
+    fresh.ensure(replace(parts.log.topic("bars_hb_1m"), partitions=3))
+    (topics,) = prepare_topics(fresh, [parts.plan], Retentions())
+    assert (topics.heartbeats, fresh.topic("bars_hb_1m_2").partitions) == ("bars_hb_1m_2", 2)
+    said = "the heartbeats of Bar are in topic bars_hb_1m_2, since bars_hb_1m has 3 partitions, and Bar needs 2"
+    assert f"{said}; option heartbeat.topic gives them another name" in caplog.messages
+    (finding,) = [one for one in partition_findings(fresh, [topics]) if one.level != "ok"]
+    assert (finding.level, finding.message) == ("warning", said)
+    # All processes choose the same one, and the next start too.
+    assert prepare_topics(fresh, [parts.plan], Retentions()) == [topics]
 
 
 def test_other_settings_that_differ_are_told_and_left(caplog: pytest.LogCaptureFixture) -> None:
@@ -101,7 +105,7 @@ def test_state_that_is_gone_is_not_taken_for_none() -> None:
     parts.add(tick("14:30:10"))
     Process(parts).settle()
     parts.log.truncate(TopicPartition("bars_changelog", 0), parts.log.ends("bars_changelog")[0])
-    with pytest.raises(StateError, match=r"topic bars_changelog, partition 0 is empty, .* ticks up to 1.*consumer\.group"):
+    with pytest.raises(StateError, match=r"topic bars_changelog, partition 0 is empty, .* ticks up to 1.*another topic"):
         Process(parts).worker.step()
 
 
@@ -134,7 +138,7 @@ def test_a_changelog_that_was_made_again_under_a_worker_is_told_at_its_next_comm
 DELETED = {
     "bars_1m_final": "final 1m bars so far",
     "bars_1m_live": "live 1m bars, until they change again",
-    "hb_1m": "heartbeats that were not read yet",
+    "bars_hb_1m": "heartbeats that were not read yet",
     "ticks": "events of Tick that were not read yet",
 }
 

@@ -33,7 +33,7 @@ def test_a_heartbeat_goes_to_every_partition_with_the_position_of_the_events_the
 
 def test_the_heartbeat_topic_has_the_partitions_of_the_events_and_is_compacted_by_bucket_and_grace() -> None:
     parts = parts_of(partitions=3)
-    spec = parts.log.topic("hb_1m")
+    spec = parts.log.topic("bars_hb_1m")
     assert (spec.partitions, spec.compacted, spec.keys) == (3, True, ("start", "grace"))
 
 

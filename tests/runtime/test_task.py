@@ -116,7 +116,7 @@ def test_heartbeats_of_other_events_in_the_same_topic_are_passed_over() -> None:
     parts.add(tick("14:30:10"))
     parts.clock.jump(t("14:33"))
     other = heartbeat_records([beat("14:31")], 1_000_000, "ticks_of_others")
-    parts.log.append([Write("hb_1m", 0, other)])
+    parts.log.append([Write("bars_hb_1m", 0, other)])
     member = Member(parts).poll()
     assert member.sender.last is None
     member.send(beat("14:30"))
@@ -155,7 +155,7 @@ def test_an_event_behind_a_heartbeat_that_is_heard_of_later_is_late() -> None:
     position = parts.log.ends("ticks")[0]
     parts.add(tick("14:30:30"))
     process.settle()
-    parts.log.append([Write("hb_1m", 0, heartbeat_records([beat("14:30")], position, "ticks"))])
+    parts.log.append([Write("bars_hb_1m", 0, heartbeat_records([beat("14:30")], position, "ticks"))])
     process.settle()
     assert found(parts) == [("A", 30, 2)]
     assert parts.counters.late == 1

@@ -13,6 +13,7 @@ from kandle.log.embedded.log import EmbeddedLog
 from kandle.log.port import Log, TopicPartition
 from kandle.log.records import Batch, header_rows
 from kandle.plan.plan import BarPlan, Plan
+from kandle.plan.query_topics import DEFAULT_HEARTBEATS
 from kandle.time.timeframe import SECOND
 from tests.soak.declaration import GRACE
 from tests.soak.processes import Processes
@@ -169,7 +170,7 @@ def _outcome(log: Log, every: Processes, until: int) -> Outcome:
     numbers: list[int] = []
     count_late = in_time = wrong_beats = 0
     for partition in range(log.topic("ticks").partitions):
-        ticks, beats = read(log, "ticks", partition), read(log, of.heartbeat_topic, partition)
+        ticks, beats = read(log, "ticks", partition), read(log, DEFAULT_HEARTBEATS.name(of), partition)
         wrong_beats += _wrong_beats(beats)
         if not ticks:
             continue
@@ -226,9 +227,9 @@ def _kept(numbers: list[int], book: Iterable[str]) -> tuple[int, int]:
 
 def is_settled(log: Log, of: Plan, group: str, until: int) -> bool:
     """Whether all buckets up to an instant, with their grace, are closed and committed in all partitions."""
-    committed = log.committed(group, of.heartbeat_topic)
+    committed = log.committed(group, DEFAULT_HEARTBEATS.name(of))
     for partition in range(log.topic("ticks").partitions):
-        beats = read(log, of.heartbeat_topic, partition)
+        beats = read(log, DEFAULT_HEARTBEATS.name(of), partition)
         applied = [
             int(batch.records.frame["instant"].to_physical()[row])
             for batch in beats[-8:]

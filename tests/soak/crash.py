@@ -34,7 +34,7 @@ START = datetime(2024, 3, 8, 14, 30, tzinfo=UTC)
 
 Except on a cluster, where brokers would take old records away by their own clock."""
 
-GROUP = "short-bars"
+GROUP = "kandle-bars"
 LONGEST = 15 * SECOND
 LEASE = 2 * SECOND
 

@@ -19,7 +19,7 @@ from tests.soak.declaration import PARTITIONS
 from tests.soak.processes import Process, Processes, end_in_order_when_told, owns, processes
 from tests.waiting import wait_until
 
-GROUP = "long-bars"
+GROUP = "kandle-bars"
 OPTIONS = {
     "topics": {"ticks": {"retention": "20s"}, "bars": {"retention": "20s"}},
     "runtime": {"live_retention": "20s"},

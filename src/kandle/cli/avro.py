@@ -56,7 +56,7 @@ def _schemas(market: type[Context]) -> Iterator[tuple[str, str]]:
     plans = [plan(query) for query in model.queries.values() if query.has_tumbling]
     options = Options.load()
     topics_of = ksqldb_topics if options.engine.kind == "ksqldb" else context_topics
-    topics = [topic for query in topics_of(plans, prefix=options.heartbeat.prefix) for topic in query.all]
+    topics = [topic for query in topics_of(plans, heartbeats=options.heartbeat.settings) for topic in query.all]
     known = {topic.spec.name for topic in topics} | {query_plan.query.target.topic for query_plan in plans}
     for entity in model.entities.values():
         if entity.topic not in known:

@@ -33,6 +33,7 @@ from kandle.context.sections import LogOptions
 from kandle.errors import OptionsError, StateError, UnknownTopicError
 from kandle.log.port import Log
 from kandle.plan.plan import Plan
+from kandle.plan.query_topics import DEFAULT_HEARTBEATS
 from kandle.time.clock import Clock, ScaledClock, SystemClock
 from kandle.time.timeframe import MILLISECOND, SECOND
 
@@ -209,7 +210,7 @@ class _Demo:
         try:
             until, is_complete = self._watch(log, seed, duration)
             ticks = all_records(log, self._plan.query.source.topic)
-            heartbeats = all_records(log, self._plan.heartbeat_topic)
+            heartbeats = all_records(log, DEFAULT_HEARTBEATS.name(self._plan))
             finals = {bar.timeframe: all_records(log, bar.final_topic) for bar in self._plan.emitted}
         finally:
             log.close()

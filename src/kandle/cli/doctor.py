@@ -45,7 +45,7 @@ from kandle.context.options import DEFAULT_FILE, Options
 from kandle.errors import KandleError
 from kandle.log.port import Log
 from kandle.model.entity import snake_case
-from kandle.plan.query_topics import QueryTopics, Retentions
+from kandle.plan.query_topics import QueryTopics, Retentions, query_group
 from kandle.plan.topics import TopicSpec
 
 PROBLEM_CODE = 1
@@ -156,9 +156,10 @@ def _cluster_findings(log: Log, options: Options, market: Context) -> Iterator[F
     names = {spec.name for spec in declared}
     yield from _topics_findings(log, options, market, declared)
     yield from server_checks.topic_access_findings(options, declared)
-    yield from server_checks.group_access_findings(options, _groups(options, market))
+    yield from server_checks.group_access_findings(options, _groups(market))
     yield from schedule_findings(log, plans_in(market))
-    yield from group_findings(log, f"{_group_prefix(options, market)}-")
+    readers = options.consumer.group or snake_case(type(market).__name__)
+    yield from group_findings(log, f"{readers}-", _groups(market))
     existing = [spec for spec in log.topics() if spec.name in names]
     yield from clock_findings(clock_of(options), server_checks.times_of_topics(options, existing))
 
@@ -186,19 +187,15 @@ def _log_findings(options: Options, market: Context | None) -> Iterator[Finding]
         log.close()
 
 
-def _group_prefix(options: Options, market: Context) -> str:
-    return options.consumer.group or snake_case(type(market).__name__)
-
-
-def _groups(options: Options, market: Context) -> list[str]:
+def _groups(market: Context) -> list[str]:
     """Return the names of the consumer groups of all queries."""
-    return [f"{_group_prefix(options, market)}-{plan.query.target.topic}" for plan in plans_in(market)]
+    return [query_group(plan) for plan in plans_in(market)]
 
 
 def _query_topics(log: Log, options: Options, market: Context) -> list[QueryTopics]:
-    retentions = Retentions(live=options.runtime.live_retention, heartbeats=options.heartbeat.retention)
+    retentions = Retentions(live=options.runtime.live_retention)
     topics_of = ksqldb_topics_of_queries if options.engine.kind == "ksqldb" else topics_of_queries
-    return topics_of(log, plans_in(market), retentions, options.heartbeat.prefix)
+    return topics_of(log, plans_in(market), retentions, options.heartbeat.settings)
 
 
 def _declared_topics(log: Log, options: Options, market: Context) -> list[TopicSpec]:
@@ -210,4 +207,4 @@ def _topics_findings(log: Log, options: Options, market: Context, declared: Sequ
     yield from topic_findings(log, declared, missing_of_before(log, plans_in(market), topics))
     if options.engine.kind == "embedded":
         # With ksqlDB, the server decides the number of partitions.
-        yield from partition_findings(log, topics)
+        yield from partition_findings(log, topics, options.heartbeat.settings)

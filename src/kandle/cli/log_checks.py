@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from kandle.cli.contexts import has_log
@@ -16,10 +16,18 @@ from kandle.errors import SchemaError
 from kandle.log.port import GroupState, Log
 from kandle.log.schema import differences, merged_columns
 from kandle.model.entity import EntityModel
-from kandle.plan.plan import HEARTBEATS, Plan
-from kandle.plan.query_topics import QueryTopics, Retentions, context_topics, ksqldb_topics, read_entities
+from kandle.plan.plan import Plan
+from kandle.plan.query_topics import (
+    DEFAULT_HEARTBEATS,
+    HeartbeatSettings,
+    QueryTopics,
+    Retentions,
+    context_topics,
+    ksqldb_topics,
+    read_entities,
+)
 from kandle.plan.topics import TopicSpec, entity_topic
-from kandle.runtime.preparing import check_partitions, deleted_topics, source_partitions
+from kandle.runtime.preparing import check_partitions, deleted_topics, other_heartbeats, topic_partitions
 from kandle.time.clock import Clock
 from kandle.time.timeframe import SECOND
 
@@ -109,18 +117,20 @@ def missing_of_before(log: Log, plans: Sequence[Plan], topics: Sequence[QueryTop
     return messages
 
 
-def topics_of_queries(log: Log, plans: Sequence[Plan], retentions: Retentions, prefix: str = HEARTBEATS) -> list[QueryTopics]:
+def topics_of_queries(
+    log: Log, plans: Sequence[Plan], retentions: Retentions, heartbeats: HeartbeatSettings = DEFAULT_HEARTBEATS
+) -> list[QueryTopics]:
     """Return the topics of each query whose source exists; until then their partitions are not known."""
-    partitions = source_partitions(log, plans)
-    return [topics for topics in context_topics(plans, partitions, prefix, retentions) if topics.source in partitions]
+    partitions = topic_partitions(log)
+    return [topics for topics in context_topics(plans, partitions, heartbeats, retentions) if topics.source in partitions]
 
 
 def ksqldb_topics_of_queries(
-    log: Log, plans: Sequence[Plan], retentions: Retentions, prefix: str = HEARTBEATS
+    log: Log, plans: Sequence[Plan], retentions: Retentions, heartbeats: HeartbeatSettings = DEFAULT_HEARTBEATS
 ) -> list[QueryTopics]:
     """Return the topics of each query whose base bars ksqlDB aggregates, once ksqlDB has created the topic of its table."""
-    partitions = {spec.name: spec.partitions for spec in log.topics()}
-    return [topics for topics in ksqldb_topics(plans, partitions, prefix, retentions) if topics.events in partitions]
+    partitions = topic_partitions(log)
+    return [topics for topics in ksqldb_topics(plans, partitions, heartbeats, retentions) if topics.events in partitions]
 
 
 def wanted_topics(entities: Sequence[EntityModel], plans: Sequence[Plan], topics: Sequence[QueryTopics]) -> Iterator[TopicSpec]:
@@ -131,10 +141,15 @@ def wanted_topics(entities: Sequence[EntityModel], plans: Sequence[Plan], topics
         yield from query.specs
 
 
-def partition_findings(log: Log, topics: Sequence[QueryTopics]) -> Iterator[Finding]:
+def partition_findings(
+    log: Log, topics: Sequence[QueryTopics], heartbeats: HeartbeatSettings = DEFAULT_HEARTBEATS
+) -> Iterator[Finding]:
     """Check that the topics of each query have the number of partitions that its tasks need."""
     existing = {spec.name: spec for spec in log.topics()}
     for query in topics:
+        reason = other_heartbeats(query, heartbeats.name(query.plan), topic_partitions(log))
+        if reason is not None:
+            yield warning("topics", reason, "give them another name with the option heartbeat.topic, or let them be there")
         for spec in query.specs:
             try:
                 check_partitions(query, existing.get(spec.name, spec).partitions, spec)
@@ -152,12 +167,13 @@ def _differences(existing: TopicSpec, wanted: TopicSpec) -> Iterator[Finding]:
         yield warning("topics", f"{difference}; kandle does not change it", "declare it as it is, or use another topic")
 
 
-def group_findings(log: Log, prefix: str = "") -> Iterator[Finding]:
-    """Check that the groups whose names start with `prefix` have members and little lag."""
-    states = log.groups(prefix)
+def group_findings(log: Log, prefix: str = "", groups: Collection[str] = ()) -> Iterator[Finding]:
+    """Check that the groups whose names start with `prefix`, and those of some names, have members and little lag."""
+    states = {state.group: state for start in (prefix, *groups) for state in log.groups(start)}
+    states = {name: state for name, state in states.items() if name.startswith(prefix) or name in groups}
     if not states:
         yield fine("groups", "no consumer groups")
-    for state in states:
+    for state in states.values():
         yield _group(log, state)
 
 

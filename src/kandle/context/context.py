@@ -129,9 +129,9 @@ class Context:
         if not plans:
             raise ModelError(f"{cls.__name__} has no query with a window over time; give an entity one with to_query")
         options = _options()
-        retentions = Retentions(live=options.runtime.live_retention, heartbeats=options.heartbeat.retention)
+        retentions = Retentions(live=options.runtime.live_retention)
         topics_of = ksqldb_topics if options.engine.kind == "ksqldb" else context_topics
-        topics = topics_of(plans, prefix=options.heartbeat.prefix, retentions=retentions)
+        topics = topics_of(plans, heartbeats=options.heartbeat.settings, retentions=retentions)
         return ExplanationText("\n\n".join(explain(query.plan, query) for query in topics))
 
     @property

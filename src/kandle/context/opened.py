@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import socket
 from collections.abc import Iterable, Sequence
@@ -34,8 +35,9 @@ class Opened:
         self._options = options
         self._model = model
         self._plans = plans
-        self._name = snake_case(name)
-        self.instance = options.runtime.instance or f"{socket.gethostname()}-{os.getpid()}"
+        self._service = options.consumer.group or snake_case(name)
+        self._own_name = None if options.runtime.instance else _take_name()
+        self.instance = options.runtime.instance or str(self._own_name)
         self._check_engine()
         self.clock = self._open_clock()
         self.log = self._open_log()
@@ -68,7 +70,7 @@ class Opened:
         if self._options.access == "read_only":
             # A reader creates nothing; a topic that does not exist is an error when it is read.
             return
-        spec = _runtime_spec(self._options, self._name, self.instance)
+        spec = _runtime_spec(self._options, self._service, self.instance)
         is_running = bool(plans) and _runs(self._options)
         targets = {plan.query.target.cls for plan in plans}
         if self._options.engine.kind == "ksqldb":
@@ -115,7 +117,7 @@ class Opened:
         """Return the settings of a new consumer; each loop of each process is a member of the topic's group."""
         self._members += 1
         options = self._options.consumer
-        group = f"{options.group or self._name}-{topic}"
+        group = f"{self._service}-{topic}"
         return ReaderSettings(group, f"{self.instance}-{self._members}", options.reset, options.batch_rows)
 
     def settle(self) -> None:
@@ -126,6 +128,21 @@ class Opened:
         if self._runtime is not None:
             self._runtime.stop()
         self.log.close()
+        if self._own_name is not None:
+            _NAMES.discard(self._own_name)
+
+
+_NAMES: set[str] = set()
+"""Names of the contexts that are open in this process and that were given none."""
+
+
+def _take_name() -> str:
+    """Return a name of host and process number that no other open context of this process has."""
+    usual = f"{socket.gethostname()}-{os.getpid()}"
+    names = itertools.chain([usual], (f"{usual}-{number}" for number in itertools.count(2)))
+    name = next(name for name in names if name not in _NAMES)
+    _NAMES.add(name)
+    return name
 
 
 def _runs(options: Options) -> bool:
@@ -142,23 +159,23 @@ def clock_of(options: ClockOptions) -> Clock:
     return ScaledClock(to_instant(options.start), to_instant(options.since), options.speed)
 
 
-def _runtime_spec(options: Options, group: str, instance: str) -> RuntimeSpec:
+def _runtime_spec(options: Options, service: str, instance: str) -> RuntimeSpec:
     runtime, heartbeat, state = options.runtime, options.heartbeat, options.state
     return RuntimeSpec(
         instance=instance,
-        group=options.consumer.group or group,
+        service=service,
         pace=Pace(runtime.commit_interval, runtime.round_interval, runtime.batch_rows),
         lease=runtime.lease,
         refuses_differences=options.log.differences == "refuse",
-        retentions=Retentions(live=runtime.live_retention, heartbeats=heartbeat.retention),
-        heartbeats=heartbeat.prefix,
+        retentions=Retentions(live=runtime.live_retention),
+        heartbeats=heartbeat.settings,
         backfill=heartbeat.backfill,
         jitter=heartbeat.jitter,
         refresh_at=options.schedule.refresh_at,
         schedule_retry=options.schedule.retry,
         expiry=_expiry(options.universe.expire_after),
         universe=options.universe.keys,
-        open_store=store_opener(options, instance),
+        open_store=store_opener(options, f"{service}-{instance}"),
         standby=state.standby,
     )
 

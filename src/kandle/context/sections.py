@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import datetime, time
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -9,7 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PlainValidator, model_validator
 
 from kandle.model.markers import FormatName, PartitionerName
-from kandle.plan.plan import HEARTBEATS
+from kandle.plan.query_topics import HeartbeatSettings
 from kandle.runtime.planner import check_backfill
 from kandle.serde.compatibility import Compatibility
 from kandle.time.timeframe import DAY, HOUR, MINUTE, SECOND, parse_duration
@@ -147,20 +148,42 @@ class RuntimeOptions(Section):
     live_retention: Duration = HOUR
 
 
+def _checked_heartbeat_topic(template: str) -> str:
+    fields = ("{bars}", "{prefix}", "{base}")
+    rest = template
+    for name in fields:
+        rest = rest.replace(name, "")
+    if re.fullmatch(r"[A-Za-z0-9._-]*", rest) is None:
+        raise ValueError(f"valid are letters, digits, '.', '_', '-' and the fields {', '.join(fields)}")
+    if fields[0] not in template:
+        raise ValueError("it needs the field {bars}, since each query has a topic of its own for its heartbeats")
+    return template
+
+
 class HeartbeatOptions(Section):
     """The heartbeats that close buckets.
 
     Attributes:
-        prefix: The beginning of the names of their topics, which queries with as many partitions may share.
+        topic: The name of a query's topic of heartbeats; `{bars}` stands for the topic of the bars, `{base}` for the base
+            timeframe and `{prefix}` for the next option.
+        prefix: What stands before the base timeframe in the usual name.
+        retention: How long they are kept.
+        replication: The number of copies on a cluster; by default that of the bars.
         backfill: How far back heartbeats are sent after a start, at most 2m.
         jitter: How much later than due they are sent at most.
-        retention: How long they are kept.
     """
 
-    prefix: str = Field(default=HEARTBEATS, pattern=r"^[A-Za-z0-9._-]+$", max_length=200)
+    topic: Annotated[str, AfterValidator(_checked_heartbeat_topic)] = Field(default="{bars}_{prefix}_{base}", max_length=200)
+    prefix: str = Field(default="hb", pattern=r"^[A-Za-z0-9._-]+$", max_length=200)
+    retention: Duration = 7 * DAY
+    replication: int | None = Field(default=None, ge=1)
     backfill: Annotated[Duration, AfterValidator(check_backfill)] = MINUTE
     jitter: Duration = Field(default=5_000, ge=0)
-    retention: Duration = 7 * DAY
+
+    @property
+    def settings(self) -> HeartbeatSettings:
+        """Names and settings of the topics."""
+        return HeartbeatSettings(self.topic.replace("{prefix}", self.prefix), self.retention, self.replication)
 
 
 class ScheduleOptions(Section):

@@ -22,13 +22,13 @@ from kandle.ksqldb.watch import OnFailure, QueryWatch, WatchedProgram
 from kandle.log.port import Log
 from kandle.model.types import INTEGER, MAX_PRECISION, SIMPLE_TYPES, UUID, DataType, DecimalType
 from kandle.plan.plan import Plan
-from kandle.plan.query_topics import AggregatedTable, QueryTopics, aggregated_topics, heartbeat_names
+from kandle.plan.query_topics import AggregatedTable, QueryTopics, aggregated_topics, query_group, with_fitting_heartbeats
 from kandle.plan.topics import TopicColumn, TopicSpec, intervals_topic
 from kandle.query.nodes import aggregates, describe
 from kandle.query.query import QueryModel
 from kandle.runtime.barrier import Barrier
 from kandle.runtime.counters import Counters, Health, QueryHealth, QueryState
-from kandle.runtime.preparing import create_topics, ensure_topic
+from kandle.runtime.preparing import create_topics, ensure_topic, topic_partitions, warn_of_other_heartbeats
 from kandle.runtime.query_runtime import QueryRuntime, RuntimeSpec
 from kandle.runtime.runtime import Runtime
 from kandle.runtime.schedule import ScheduleProvider
@@ -178,7 +178,6 @@ class KsqlRuntime:
         self._log, self._clock, self._spec, self._engine, self._progress = log, clock, spec, engine, progress
         programs = _programs(plans, engine)
         self._queries = [KsqlQuery(log, clock, plan, program, engine) for plan, program in zip(plans, programs, strict=True)]
-        self._names = heartbeat_names(plans, spec.heartbeats)
         self._inner: Runtime | None = None
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="kandle-ksqldb", daemon=True)
@@ -214,13 +213,16 @@ class KsqlRuntime:
                 logger.warning("%s", info.doubt)
             programs = [query.program for query in self._queries]
             await provide(client, StatementLog(self._log), programs, self._engine.properties)
-            for query, name in zip(self._queries, self._names, strict=True):
+            partitions = topic_partitions(self._log)
+            for query in self._queries:
                 table = query.program.live
                 assert table is not None
                 aggregated = aggregated_table(query.plan.query, table, await client.describe(table.name))
                 # The topic exists with the settings of ksqlDB, so they are not compared.
                 self._log.ensure(aggregated.topic)
-                topics.append(aggregated_topics(query.plan, aggregated, name, self._spec.retentions))
+                declared = aggregated_topics(query.plan, aggregated, self._spec.heartbeats, self._spec.retentions)
+                topics.append(with_fitting_heartbeats(declared, partitions))
+                warn_of_other_heartbeats(topics[-1], declared.heartbeats, partitions)
                 await query.watch.check(client, is_leader=False)
                 if query.watch.problem is not None:
                     advice = "correct the cause, then drop and create the query again: `kandle script --drop`"
@@ -286,7 +288,7 @@ class KsqlRuntime:
         target, problem = plan.query.target, self._problem
         return QueryHealth(
             query=target.name,
-            group=f"{self._spec.group}-{target.topic}",
+            group=query_group(plan),
             state=QueryState.WAITING_FOR_SCHEDULE if problem is None else QueryState.FAILED,
             is_leader=False,
             partitions=(),

@@ -13,9 +13,6 @@ from kandle.query.query import Hopping, QueryModel, Tumbling
 from kandle.time.timeframe import SECOND, Timeframe, Unit, duration_text
 from kandle.time.zones import zone_offsets_divide
 
-HEARTBEATS = "hb"
-"""What the names of heartbeats' topics begin with."""
-
 
 class BarRole(Enum):
     """What the bars of a timeframe are made from."""
@@ -72,15 +69,6 @@ class Plan:
     def emitted(self) -> tuple[BarPlan, ...]:
         """The timeframes whose bars are written, finest first."""
         return tuple(bar for bar in self.bars if bar.is_emitted)
-
-    @property
-    def heartbeat_topic(self) -> str:
-        """The usual name of the topic of heartbeats, the records that say that a base bucket is over."""
-        return self.heartbeats_of(HEARTBEATS)
-
-    def heartbeats_of(self, prefix: str) -> str:
-        """Return the name of the heartbeats' topic with another prefix than the usual one."""
-        return f"{prefix}_{self.base.timeframe}"
 
 
 def plan(query: QueryModel) -> Plan:

@@ -12,7 +12,7 @@ from enum import Enum
 
 from kandle.model.entity import EntityModel
 from kandle.model.markers import FormatName
-from kandle.plan.plan import HEARTBEATS, BarPlan, Plan
+from kandle.plan.plan import BarPlan, Plan
 from kandle.plan.topics import TopicSpec, changelog_topic, dead_letter_topic, entity_topic, heartbeat_topic
 from kandle.query.nodes import Column
 from kandle.query.query import Late
@@ -76,11 +76,32 @@ class Retentions:
     """How long derived records are kept, in microseconds; live bars at least for two of their buckets."""
 
     live: int = HOUR
-    heartbeats: int = 7 * DAY
     repartition: int = 7 * DAY
 
 
 DEFAULT_RETENTIONS = Retentions()
+
+
+@dataclass(frozen=True, slots=True)
+class HeartbeatSettings:
+    """The topic of a query's heartbeats.
+
+    Attributes:
+        topic: Its name, in which `{bars}` stands for the topic of the bars and `{base}` for the base timeframe.
+        retention: How long heartbeats are kept, in microseconds.
+        replication: Its replication; None takes that of the bars.
+    """
+
+    topic: str = "{bars}_hb_{base}"
+    retention: int = 7 * DAY
+    replication: int | None = None
+
+    def name(self, plan: Plan) -> str:
+        """Return the name of the topic for a query."""
+        return self.topic.format(bars=plan.query.target.topic, base=plan.base.timeframe)
+
+
+DEFAULT_HEARTBEATS = HeartbeatSettings()
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +122,11 @@ class QueryTopics:
     created: tuple[QueryTopic, ...]
     dead_letters: QueryTopic
     table: AggregatedTable | None = None
+
+    @property
+    def group(self) -> str:
+        """The consumer group of the query; also the start of its transactional ids."""
+        return query_group(self.plan)
 
     @property
     def source(self) -> str:
@@ -152,7 +178,7 @@ class QueryTopics:
 def query_topics(
     plan: Plan,
     source_partitions: int | None = None,
-    heartbeats: str | None = None,
+    heartbeats: HeartbeatSettings = DEFAULT_HEARTBEATS,
     retentions: Retentions = DEFAULT_RETENTIONS,
 ) -> QueryTopics:
     """Return the topics of a query that kandle aggregates itself.
@@ -160,7 +186,7 @@ def query_topics(
     Args:
         plan: The plan of the query.
         source_partitions: The partitions that the source's topic has; None takes the declared number.
-        heartbeats: The name of the heartbeats' topic; None takes the usual one (`hb_1m`). See `heartbeat_names`.
+        heartbeats: The name and the settings of the heartbeats' topic.
         retentions: How long derived records are kept.
 
     Returns:
@@ -177,14 +203,14 @@ def query_topics(
     copies = [replace(copy, name=events, retention=retentions.repartition)] if is_repartitioned else []
     copies += [replace(copy, name=late_name(plan))] if query.late is Late.TOPIC else []
     bars = [spec for bar in plan.emitted for spec in _bar_topics(plan, bar, partitions, retentions)]
-    beats = heartbeat_topic(heartbeats or plan.heartbeat_topic, partitions, copy.replication, retentions.heartbeats)
+    beats = _heartbeat_topic(plan, partitions, heartbeats)
     return _assembled(plan, events, beats, [*bars, *copies], contents_of(plan), source_partitions)
 
 
 def aggregated_topics(
     plan: Plan,
     table: AggregatedTable,
-    heartbeats: str | None = None,
+    heartbeats: HeartbeatSettings = DEFAULT_HEARTBEATS,
     retentions: Retentions = DEFAULT_RETENTIONS,
 ) -> QueryTopics:
     """Return the topics of a query whose base bars ksqlDB aggregates.
@@ -192,7 +218,7 @@ def aggregated_topics(
     Args:
         plan: The plan of the query.
         table: What ksqlDB aggregates; its topic is the server's to create.
-        heartbeats: The name of the heartbeats' topic; None takes the usual one.
+        heartbeats: The name and the settings of the heartbeats' topic.
         retentions: How long derived records are kept.
 
     Returns:
@@ -201,8 +227,7 @@ def aggregated_topics(
     partitions = table.topic.partitions
     specs = [spec for bar in plan.emitted for spec in _bar_topics(plan, bar, partitions, retentions)]
     bars = [spec for spec in specs if spec.name != table.topic.name]
-    replication = plan.query.target.replication
-    beats = heartbeat_topic(heartbeats or plan.heartbeat_topic, partitions, replication, retentions.heartbeats)
+    beats = _heartbeat_topic(plan, partitions, heartbeats)
     contents = contents_of(plan) | ksqldb_contents_of(plan)
     topics = _assembled(plan, table.topic.name, beats, bars, contents)
     inputs = (*topics.inputs, QueryTopic(table.topic, contents[plan.base.live_topic]))
@@ -211,32 +236,30 @@ def aggregated_topics(
 
 def context_topics(
     plans: Sequence[Plan],
-    source_partitions: Mapping[str, int] | None = None,
-    prefix: str = HEARTBEATS,
+    partitions: Mapping[str, int] | None = None,
+    heartbeats: HeartbeatSettings = DEFAULT_HEARTBEATS,
     retentions: Retentions = DEFAULT_RETENTIONS,
 ) -> list[QueryTopics]:
     """Return the topics of all queries of a context.
 
     Args:
         plans: The plans of the queries, in the order of their declaration.
-        source_partitions: By topic, the partitions that sources have; others have the declared number.
-        prefix: What the names of heartbeats' topics begin with.
+        partitions: The number of partitions of each topic that exists; sources that do not have the declared number.
+        heartbeats: The names and the settings of the heartbeats' topics.
         retentions: How long derived records are kept.
 
     Returns:
         The topics of each query, in the order of the plans.
     """
-    known = {} if source_partitions is None else source_partitions
-    return [
-        query_topics(plan, known.get(plan.query.source.topic), name, retentions)
-        for plan, name in zip(plans, heartbeat_names(plans, prefix), strict=True)
-    ]
+    known = {} if partitions is None else partitions
+    topics = [query_topics(plan, known.get(plan.query.source.topic), heartbeats, retentions) for plan in plans]
+    return [with_fitting_heartbeats(query, known) for query in topics]
 
 
 def ksqldb_topics(
     plans: Sequence[Plan],
-    table_partitions: Mapping[str, int] | None = None,
-    prefix: str = HEARTBEATS,
+    partitions: Mapping[str, int] | None = None,
+    heartbeats: HeartbeatSettings = DEFAULT_HEARTBEATS,
     retentions: Retentions = DEFAULT_RETENTIONS,
 ) -> list[QueryTopics]:
     """Return the topics of all queries of a context whose base bars ksqlDB aggregates, as far as the declarations tell.
@@ -245,21 +268,42 @@ def ksqldb_topics(
 
     Args:
         plans: The plans of the queries, in the order of their declaration.
-        table_partitions: By topic, the partitions that tables have; others have the declared number.
-        prefix: What the names of heartbeats' topics begin with.
+        partitions: The number of partitions of each topic that exists; tables that do not have the declared number.
+        heartbeats: The names and the settings of the heartbeats' topics.
         retentions: How long derived records are kept.
 
     Returns:
         The topics of each query, in the order of the plans.
     """
-    known = {} if table_partitions is None else table_partitions
+    known = {} if partitions is None else partitions
     topics = []
-    for plan, name in zip(plans, heartbeat_names(plans, prefix), strict=True):
+    for plan in plans:
         query, table = plan.query, plan.base.live_topic
         declared = query.target.partitions if query.target.partitions > 1 else query.source.partitions
         spec = replace(entity_topic(query.target, table), partitions=known.get(table, declared), compacted=True)
-        topics.append(aggregated_topics(plan, AggregatedTable(spec, {}), name, retentions))
+        query_topics = aggregated_topics(plan, AggregatedTable(spec, {}), heartbeats, retentions)
+        topics.append(with_fitting_heartbeats(query_topics, known))
     return topics
+
+
+def with_fitting_heartbeats(topics: QueryTopics, partitions: Mapping[str, int]) -> QueryTopics:
+    """Return the topics of a query, with another topic for heartbeats if the usual one has not the partitions of the query.
+
+    Its name then ends with the number of partitions, so that all processes choose the same one.
+
+    Args:
+        topics: The topics as they are declared.
+        partitions: The number of partitions of each topic that exists.
+    """
+    other = f"{topics.heartbeats}_{topics.partitions}"
+    is_usual = partitions.get(topics.heartbeats, topics.partitions) == topics.partitions
+    if is_usual and other not in partitions:
+        return topics
+    created = tuple(
+        replace(topic, spec=replace(topic.spec, name=other)) if topic.spec.name == topics.heartbeats else topic
+        for topic in topics.created
+    )
+    return replace(topics, heartbeats=other, created=created)
 
 
 def _assembled(
@@ -290,7 +334,7 @@ def _assembled(
 
 
 HEARTBEAT_CONTENT = TopicContent(TopicRole.HEARTBEATS, "heartbeats")
-"""The content of a heartbeats' topic, whose name depends on the other queries of a context."""
+"""The content of a heartbeats' topic, whose name depends on the options."""
 
 
 def contents_of(plan: Plan) -> dict[str, TopicContent]:
@@ -338,6 +382,11 @@ def read_entities(plan: Plan) -> list[EntityModel]:
     return [plan.query.source, *([] if schedule is None else [schedule.entity])]
 
 
+def query_group(plan: Plan) -> str:
+    """Return the name of the consumer group of a query, which depends on the topic of its bars only."""
+    return f"kandle-{plan.query.target.topic}"
+
+
 def changelog_name(plan: Plan) -> str:
     """Return the name of the topic of a query's state."""
     return f"{plan.query.target.topic}_changelog"
@@ -363,24 +412,17 @@ def intervals_name(schedule: EntityModel) -> str:
     return f"{schedule.topic}_by_key"
 
 
-def heartbeat_names(plans: Sequence[Plan], prefix: str = HEARTBEATS) -> list[str]:
-    """Return the names of the heartbeats' topics of queries that run together.
-
-    The first query with a base has the usual name, `hb_1m`; the names of others begin with the topic of their bars.
-    """
-    names: list[str] = []
-    for plan in plans:
-        usual = plan.heartbeats_of(prefix)
-        names.append(usual if usual not in names else f"{plan.query.target.topic}_{usual}")
-    return names
-
-
 def is_keyed_by_group(plan: Plan) -> bool:
     """Return whether all events of a group key have the same key in the source, so that they are in one partition."""
     query = plan.query
     grouped = {node.name for node in query.group_by if isinstance(node, Column)}
     keys = [part.name for part in query.source.keys]
     return bool(keys) and grouped.issuperset(keys)
+
+
+def _heartbeat_topic(plan: Plan, partitions: int, settings: HeartbeatSettings) -> TopicSpec:
+    replication = plan.query.target.replication if settings.replication is None else settings.replication
+    return heartbeat_topic(settings.name(plan), partitions, replication, settings.retention)
 
 
 def _bar_topics(plan: Plan, bar: BarPlan, partitions: int, retentions: Retentions) -> tuple[TopicSpec, TopicSpec]:

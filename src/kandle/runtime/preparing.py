@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from kandle.errors import SchemaError
 from kandle.log.port import Log
-from kandle.plan.plan import HEARTBEATS, Plan
+from kandle.plan.plan import Plan
 from kandle.plan.query_topics import (
+    DEFAULT_HEARTBEATS,
     HEARTBEAT_CONTENT,
+    HeartbeatSettings,
     QueryTopics,
     Retentions,
     TopicRole,
@@ -65,7 +67,12 @@ def deleted_topics(log: Log, plan: Plan, wanted: Iterable[str], existing: Collec
 
 
 def prepare_topics(
-    log: Log, plans: Sequence[Plan], retentions: Retentions, heartbeats: str = HEARTBEATS, *, refuses: bool = False
+    log: Log,
+    plans: Sequence[Plan],
+    retentions: Retentions,
+    heartbeats: HeartbeatSettings = DEFAULT_HEARTBEATS,
+    *,
+    refuses: bool = False,
 ) -> list[QueryTopics]:
     """Create the missing topics of queries.
 
@@ -73,7 +80,7 @@ def prepare_topics(
         log: The log to create them in.
         plans: The plans of all queries of a context.
         retentions: How long derived records are kept.
-        heartbeats: What the names of heartbeats' topics begin with.
+        heartbeats: The names and the settings of the heartbeats' topics.
         refuses: Whether a topic with other settings than declared is an error; otherwise it is logged and left as it is.
 
     Returns:
@@ -87,17 +94,36 @@ def prepare_topics(
         warn_of_deleted(log, plan, [entity.topic for entity in read_entities(plan)], existing)
         for entity in read_entities(plan):
             ensure_topic(log, entity_topic(entity), refuses=refuses)
-    prepared = context_topics(plans, source_partitions(log, plans), heartbeats, retentions)
+    partitions = topic_partitions(log)
+    prepared = context_topics(plans, partitions, heartbeats, retentions)
     for topics in prepared:
+        warn_of_other_heartbeats(topics, heartbeats.name(topics.plan), partitions)
         create_topics(log, topics, refuses=refuses)
     return prepared
 
 
-def source_partitions(log: Log, plans: Sequence[Plan]) -> dict[str, int]:
-    """Return the number of partitions of each source that exists, by topic."""
-    existing = {spec.name: spec.partitions for spec in log.topics()}
-    sources = dict.fromkeys(plan.query.source.topic for plan in plans)
-    return {name: existing[name] for name in sources if name in existing}
+def topic_partitions(log: Log) -> dict[str, int]:
+    """Return the number of partitions of each topic that exists."""
+    return {spec.name: spec.partitions for spec in log.topics()}
+
+
+def other_heartbeats(topics: QueryTopics, usual: str, partitions: Mapping[str, int]) -> str | None:
+    """Return in words why the heartbeats of a query are not in their usual topic; None if they are."""
+    if topics.heartbeats == usual:
+        return None
+    name = topics.plan.query.target.name
+    number = partitions.get(usual)
+    reason = (
+        f"{usual} was deleted" if number is None else f"{usual} has {number} partitions, and {name} needs {topics.partitions}"
+    )
+    return f"the heartbeats of {name} are in topic {topics.heartbeats}, since {reason}"
+
+
+def warn_of_other_heartbeats(topics: QueryTopics, usual: str, partitions: Mapping[str, int]) -> None:
+    """Log a warning if the heartbeats of a query are not in their usual topic."""
+    reason = other_heartbeats(topics, usual, partitions)
+    if reason is not None:
+        logger.warning("%s; option heartbeat.topic gives them another name", reason)
 
 
 def warn_of_deleted(log: Log, plan: Plan, wanted: Iterable[str], existing: Collection[str]) -> None:
@@ -136,13 +162,10 @@ def check_partitions(topics: QueryTopics, partitions: int, wanted: TopicSpec) ->
     if partitions == wanted.partitions:
         return
     name = topics.plan.query.target.name
-    if wanted.name == topics.heartbeats:
-        way = 'give the heartbeats of this context their own topics: [heartbeat] prefix = "..."'
-    else:
-        way = f"give {name} another topic, or start again with topics of {wanted.partitions} partitions"
     raise SchemaError(
         f"topic {wanted.name} has {partitions} partitions, but {topics.events}, from which {name} is computed, has "
-        f"{wanted.partitions}; all topics of a query need the same number; {way}"
+        f"{wanted.partitions}; all topics of a query need the same number; give {name} another topic, or start again with "
+        f"topics of {wanted.partitions} partitions"
     )
 
 

@@ -12,8 +12,7 @@ from dataclasses import dataclass, field
 from datetime import time
 
 from kandle.log.port import GroupSpec, Log
-from kandle.plan.plan import HEARTBEATS
-from kandle.plan.query_topics import QueryTopics, Retentions
+from kandle.plan.query_topics import HeartbeatSettings, QueryTopics, Retentions
 from kandle.runtime.barrier import Barrier
 from kandle.runtime.committing import Pace
 from kandle.runtime.counters import Counters, QueryHealth, QueryState, TimeframeCounters
@@ -36,19 +35,18 @@ EXPIRY_WITHOUT_SCHEDULE = 7 * DAY
 class RuntimeSpec:
     """How queries run; durations are in microseconds.
 
-    `instance` names the process in its groups, and `group` begins the names of these. `expiry` is how long a key may be silent
+    `instance` is the name of the process, and `service` that of what it belongs to. `expiry` is how long a key may be silent
     before it gets no more gap bars: 0 is for ever, -1 is for ever with a schedule and seven days without one.
     """
 
     instance: str
-    group: str
+    service: str
     pace: Pace = field(default_factory=Pace)
     lease: int = 5 * SECOND
     retentions: Retentions = field(default_factory=Retentions)
     refuses_differences: bool = False
     """Whether a topic with other settings than declared is an error."""
-    heartbeats: str = HEARTBEATS
-    """What the names of heartbeats' topics begin with."""
+    heartbeats: HeartbeatSettings = field(default_factory=HeartbeatSettings)
     backfill: int = MINUTE
     """How far back heartbeats are made up after a start."""
     jitter: int = 5 * MILLISECOND
@@ -64,6 +62,11 @@ class RuntimeSpec:
     """Opens the store that keeps a local copy of a changelog, by its name; None reads the state from the log only."""
     standby: bool = False
     """Whether the state of partitions that other processes own is kept ready here."""
+
+    @property
+    def member(self) -> str:
+        """The name of the process in the groups of queries, which processes of other services share."""
+        return f"{self.service}-{self.instance}"
 
 
 class QueryRuntime:
@@ -81,7 +84,7 @@ class QueryRuntime:
         plan = topics.plan
         self._spec = spec
         self.topics = topics
-        self.group = f"{spec.group}-{plan.query.target.topic}"
+        self.group = topics.group
         self.counters = Counters(timeframes={bar.name: TimeframeCounters() for bar in plan.emitted})
         self.leadership = Leadership(self.group, topics.heartbeats)
         self._active = ActiveKeys(plan, spec.universe)
@@ -118,7 +121,7 @@ class QueryRuntime:
 
     def _worker(self) -> Worker:
         context = self._context
-        group = GroupSpec(self.group, self.topics.read, self._spec.instance, lease=self._spec.lease)
+        group = GroupSpec(self.group, self.topics.read, self._spec.member, lease=self._spec.lease)
         if not self._spec.standby:
             return Worker(context, group, self.leadership, self._spec.pace)
         log = context.log.connect()

@@ -164,8 +164,8 @@ def state_is_gone(topics: QueryTopics, reason: str) -> StateError:
     name = topics.plan.query.target.name
     return StateError(
         f"the state of {name} is gone: topic {topics.changelog}, {reason}; was it deleted or created again? Open buckets cannot "
-        f"go on without it. Restore the topic, or start anew: with another consumer.group and another topic for {name}, or "
-        f"delete the topics of {name} and the group"
+        f"go on without it. Restore the topic, or start anew: with another topic for {name}, or delete the topics of {name} and "
+        f"the group {topics.group}"
     )
 
 

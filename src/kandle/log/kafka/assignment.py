@@ -244,8 +244,8 @@ def check_positions(
             raise LogError(
                 f"topic {partition.topic}, partition {partition.partition}, ends at {end}, but group {group} has read it up to "
                 f"{positions[partition]}: the topic was deleted and created again. Results of the old topic cannot be continued "
-                "with the new one; start again with another consumer.group and other topics for the results, or delete those "
-                "topics and the group"
+                "with the new one; start again with other topics for the results (a reader: with another consumer.group), or "
+                "delete those topics and the group"
             )
 
 
