@@ -139,9 +139,7 @@ class Parts:
         return Worker(context or self.context(), spec, leadership, Pace(**({"commit_interval": 1} | pace)))
 
     def planner(self, backfill: int = MINUTE) -> HeartbeatPlanner:
-        return HeartbeatPlanner(
-            self.plan.base.timeframe, {bar.grace for bar in self.plan.bars}, zone=self.plan.zone, backfill=backfill
-        )
+        return HeartbeatPlanner(self.plan.closing_spec, {bar.grace for bar in self.plan.bars}, backfill=backfill)
 
     def beats(self) -> list[dict[str, Any]]:
         """All heartbeats, of all partitions, in whole microseconds."""

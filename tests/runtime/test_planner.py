@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from datetime import datetime
+from zoneinfo import ZoneInfo
 
 import pytest
 from hypothesis import given, settings
@@ -11,6 +13,7 @@ from hypothesis import strategies as st
 
 from kandle.errors import OptionsError
 from kandle.runtime.planner import DueHeartbeat, HeartbeatPlanner, check_backfill
+from kandle.time.closings import ClosingSpec
 from kandle.time.sessions import SessionCalendar
 from kandle.time.timeframe import DAY, HOUR, MINUTE, SECOND, Timeframe, from_instant, parse_instant
 from tests.time.schedules import Row, calendar_of, row, schedules
@@ -29,7 +32,8 @@ def planner(
     sessions: SessionCalendar | None = None,
     zone: str = "UTC",
 ) -> HeartbeatPlanner:
-    return HeartbeatPlanner(Timeframe.parse(base), graces, backfill=backfill, calendar=lambda: sessions, zone=zone)
+    spec = ClosingSpec(Timeframe.parse(base), zone=zone)
+    return HeartbeatPlanner(spec, graces, backfill=backfill, calendar=lambda: sessions)
 
 
 def starts(beats: Sequence[DueHeartbeat]) -> list[str]:
@@ -106,7 +110,7 @@ def test_after_a_start_heartbeats_are_made_up_within_the_backfill(backfill: int,
 
 
 def test_the_usual_backfill_is_one_minute() -> None:
-    seconds = HeartbeatPlanner(Timeframe.parse("1s"), [0]).due(t("14:30:00"), None)
+    seconds = HeartbeatPlanner(ClosingSpec(Timeframe.parse("1s")), [0]).due(t("14:30:00"), None)
     assert len(seconds) == 60
     assert (starts(seconds)[0], starts(seconds)[-1]) == ("14:29:00", "14:29:59")
 
@@ -200,6 +204,28 @@ def test_days_of_a_zone_are_due_at_its_midnights(now: str, start: int) -> None:
     [beat] = of.due(instant, instant - 1)
     assert (beat.instant, beat.instant - beat.start) == (instant, start * HOUR)
     assert of.due(instant - 1, instant - 10 * MINUTE) == []
+
+
+def test_compaction_keeps_a_close_and_the_midnight_after_it() -> None:
+    """Start and grace are the key of a heartbeat: two heartbeats of one day must not replace each other."""
+    rows = [row(f"2024-03-{day}T14:30", f"2024-03-{day}T21:00", f"2024-03-{day}") for day in ("07", "08", "11")]
+    spec = ClosingSpec(Timeframe.parse("1d"), zone="America/New_York", by_trading_day=True)
+    of = HeartbeatPlanner(spec, [0], calendar=lambda: calendar_of(rows))
+    last, found = t("2024-03-07T06:00"), list[DueHeartbeat]()
+    for now in range(last, t("2024-03-12T06:00"), HOUR):
+        found += of.due(now, last)
+        last = max([last, *(beat.instant for beat in found)])
+    instants = [from_instant(beat.instant).strftime("%d %H:%M") for beat in found]
+    assert instants == ["07 21:00", "08 05:00", "08 21:00", "09 05:00", "10 05:00", "11 04:00", "12 04:00"]
+    assert len({(beat.start, beat.grace) for beat in found}) == len(found)
+
+
+@pytest.mark.parametrize("zone", ["Asia/Kolkata", "Asia/Kathmandu", "Australia/Adelaide", "America/St_Johns", "Pacific/Chatham"])
+def test_a_base_of_days_is_due_at_every_midnight_of_its_zone_also_outside_of_sessions(zone: str) -> None:
+    of = planner("1d", sessions=calendar_of([row("2024-11-21T04:00", "2024-11-21T07:30")]), zone=zone)
+    midnight = int(datetime(2024, 12, 24, tzinfo=ZoneInfo(zone)).timestamp()) * SECOND
+    assert [beat.instant for beat in of.due(midnight, midnight - HOUR)] == [midnight]
+    assert of.due(midnight - 1, midnight - HOUR) == []
 
 
 def test_a_session_without_schedule_rows_has_only_the_hourly_heartbeat() -> None:

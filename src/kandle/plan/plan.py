@@ -10,6 +10,7 @@ from math import gcd
 from kandle.errors import ModelError, PlanError
 from kandle.model.entity import bar_topic
 from kandle.query.query import Hopping, QueryModel, Tumbling
+from kandle.time.closings import ClosingSpec
 from kandle.time.timeframe import SECOND, Timeframe, Unit, duration_text
 from kandle.time.zones import zone_offsets_divide
 
@@ -69,6 +70,13 @@ class Plan:
     def emitted(self) -> tuple[BarPlan, ...]:
         """The timeframes whose bars are written, finest first."""
         return tuple(bar for bar in self.bars if bar.is_emitted)
+
+    @property
+    def closing_spec(self) -> ClosingSpec:
+        """What `time.closings` needs to know of the timeframes."""
+        others = tuple(bar.timeframe for bar in self.bars[1:] if bar.advance is None)
+        windows = tuple(bar.timeframe for bar in self.bars if bar.advance is not None)
+        return ClosingSpec(self.base.timeframe, others, windows, self.zone, self.by_trading_day)
 
 
 def plan(query: QueryModel) -> Plan:

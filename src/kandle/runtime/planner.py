@@ -1,4 +1,4 @@
-"""Which heartbeats are due: one for each grace of every base bucket that is over and in a session."""
+"""Which heartbeats are due: one for each grace at every instant at which buckets can be complete."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ import numpy as np
 from kandle.errors import OptionsError
 from kandle.time.arrays import IntArray
 from kandle.time.buckets import buckets
+from kandle.time.closings import Closings, ClosingSpec, closings
 from kandle.time.sessions import SessionCalendar
-from kandle.time.timeframe import HOUR, MINUTE, Timeframe, duration_text
+from kandle.time.timeframe import HOUR, MINUTE, duration_text
 
 LONGEST_BACKFILL = 2 * MINUTE
 """The longest backfill that is accepted, in microseconds."""
@@ -33,7 +34,7 @@ def check_backfill(backfill: int) -> int:
 
 @dataclass(frozen=True, slots=True, order=True)
 class DueHeartbeat:
-    """A base bucket that is over at `instant` = its end + `grace` (microseconds)."""
+    """Buckets that are complete at `instant` - `grace` are over (microseconds); `start` and `grace` are its key."""
 
     instant: int
     start: int
@@ -43,32 +44,38 @@ class DueHeartbeat:
 class HeartbeatPlanner:
     """Lists the heartbeats that are due and not sent yet.
 
-    A heartbeat says that its bucket and everything before it are over, so after a pause the newest ones are enough, however
-    long nobody sent any. Outside of sessions there is one heartbeat an hour, for buckets whose end the schedule does not show,
-    such as its last day.
+    A heartbeat says that everything before its instant is over, so after a pause the newest ones are enough, however long
+    nobody sent any.
 
     Args:
-        base: The base timeframe, whose buckets are reported.
+        spec: The timeframes of the query.
         graces: The graces of all timeframes, in microseconds.
-        zone: The time zone of days, weeks and months.
         backfill: How far back heartbeats are made up after a start, in microseconds.
         calendar: Returns the newest calendar; None where there is no schedule.
     """
 
     def __init__(
         self,
-        base: Timeframe,
+        spec: ClosingSpec,
         graces: Collection[int],
         *,
-        zone: str = "UTC",
         backfill: int = MINUTE,
         calendar: Callable[[], SessionCalendar | None] = lambda: None,
     ) -> None:
-        self._buckets = buckets(base, zone)
-        self._nominal = base.nominal
+        self._spec = spec
+        self._nominal = spec.base.nominal
+        self._grid = buckets(spec.base, spec.zone)
         self._graces = sorted(set(graces))
         self._backfill = check_backfill(backfill)
         self._calendar = calendar
+        self._known: tuple[SessionCalendar | None, Closings] | None = None
+
+    @property
+    def _closings(self) -> Closings:
+        calendar = self._calendar()
+        if self._known is None or self._known[0] is not calendar:
+            self._known = (calendar, closings(self._spec, calendar))
+        return self._known[1]
 
     def due(self, now: int, last: int | None) -> list[DueHeartbeat]:
         """Return the heartbeats with `last < instant <= now`, ascending: those within the backfill, or else the newest one."""
@@ -89,32 +96,24 @@ class HeartbeatPlanner:
 
     def next(self, now: int) -> int:
         """Return the next instant at which a heartbeat can become due."""
-        return min(self._next_end(now - grace) + grace for grace in self._graces)
-
-    def _next_end(self, instant: int) -> int:
-        return int(self._buckets.next(np.array([instant]))[0])
+        return min(self._closings.next(now - grace) + grace for grace in self._graces)
 
     def _between(self, after: int, until: int) -> list[DueHeartbeat]:
         """Return the heartbeats with `after < instant <= until`."""
-        last_start = until - self._graces[0]
-        starts = self._buckets.range(after - self._graces[-1] - 2 * self._nominal, last_start + 1)
-        starts = starts[self._in_session(starts)]
-        ends = self._buckets.next(starts)
+        ends = self._closings.between(after - self._graces[-1], until - self._graces[0])
         beats = [
             DueHeartbeat(int(end) + grace, int(start), grace)
-            for start, end in zip(starts, ends, strict=True)
+            for start, end in zip(self._starts(ends), ends, strict=True)
             for grace in self._graces
             if after < end + grace <= until
         ]
         return sorted(beats)
 
-    def _in_session(self, starts: IntArray) -> np.ndarray:
-        """Return whether a session overlaps each bucket, or ended so recently that some grace still runs."""
-        calendar = self._calendar()
-        if calendar is None or not len(starts):
-            return np.ones(len(starts), np.bool_)
-        ends = self._buckets.next(starts)
-        longest = self._graces[-1]
-        on_the_hour = ends % HOUR == 0
-        is_due: np.ndarray = on_the_hour | calendar.is_any_open(starts - longest, ends)
-        return is_due
+    def _starts(self, ends: IntArray) -> IntArray:
+        """Return a start for each end: that of its bucket, or else one that no other heartbeat has.
+
+        Start and grace are the key of a heartbeat in its compacted topic. The last close of a trading date and the midnight
+        after it lie in one bucket of a day, and compaction must keep both: events may stand between them.
+        """
+        starts = self._grid.floor(ends - 1)
+        return np.where(self._grid.next(starts) == ends, starts, ends - self._nominal)

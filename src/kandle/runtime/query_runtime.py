@@ -131,9 +131,8 @@ class QueryRuntime:
     def _runner(self, log: Log, barrier: Barrier | None) -> HeartbeatRunner:
         plan, schedule = self.topics.plan, self._context.schedule
         planner = HeartbeatPlanner(
-            plan.base.timeframe,
+            plan.closing_spec,
             {bar.grace for bar in plan.bars},
-            zone=plan.zone,
             backfill=self._spec.backfill,
             calendar=lambda: None if schedule is None else schedule.calendar,
         )

@@ -2,6 +2,7 @@
 
 Each file imports only files below it:
 
+    closings.py   when buckets of any key can be complete
     slots.py      which buckets a schedule expects, and when they are complete
     sessions.py   when each key is open
     buckets.py    which bucket of a timeframe holds an instant

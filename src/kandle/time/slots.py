@@ -178,6 +178,11 @@ class TradingDaySlots:
         followed[:-1] |= self._groups[1:] == self._groups[:-1]
         return np.where(followed, rounded, np.maximum(rounded, midnight))
 
+    @property
+    def completions(self) -> IntArray:
+        """When each bucket of each group is complete, and the midnight that ends its last date, should the schedule change."""
+        return np.concatenate([self._completes, self._midnight_after(self._starts)])
+
     def _midnight_after(self, starts: IntArray) -> IntArray:
         """Return when the last date of each bucket is over in the zone."""
         return local_midnights(self._dates.next(starts), self._zone)
