@@ -219,7 +219,7 @@ def test_an_explanation_lists_the_topics_with_their_settings() -> None:
         "  writes     pages_late       2 partitions, replication 1  kept for ever       AVRO  late events of Hit",
         "  writes     pages_hb_1m      2 partitions, replication 1  kept 7d, compacted  AVRO  heartbeats",
         "  writes     pages_changelog  2 partitions, replication 1  kept for ever       AVRO  state of Page",
-        "  on demand  pages_dlq        2 partitions, replication 1  kept for ever       AVRO  records of Hit that cannot be read",
+        "  on demand  pages_dlq        2 partitions, replication 1  kept for ever       AVRO  what Page cannot be made of",
     ]
 
 

@@ -42,7 +42,8 @@ def _torn(batch: Batch) -> Batch:
 
 
 def letters(parts: Parts, topic: str = "bars_dlq") -> list[tuple[Any, ...]]:
-    return [tuple(row.values()) for row in rows(parts.log, topic)]
+    """The first columns of all dead letters: where they came from, what is wrong, their bytes."""
+    return [tuple(row.values())[:6] for row in rows(parts.log, topic)]
 
 
 def test_records_that_cannot_be_read_are_dead_letters_and_the_others_count(caplog: pytest.LogCaptureFixture) -> None:

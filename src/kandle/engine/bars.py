@@ -2,67 +2,67 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from decimal import Decimal
-from typing import Any, NoReturn
+from typing import Any
 
 import numpy as np
 import polars as pl
 
 from kandle.engine.aggregates import FIRST_TIME, Partial
-from kandle.engine.compiled import COMPLETE, GAP, CompiledQuery
-from kandle.engine.expressions import END, OPENED
+from kandle.engine.compiled import COMPLETE, CONDITION, GAP, CompiledQuery
+from kandle.engine.expressions import END, OPENED, ExpressionError
+from kandle.engine.failures import FailedBar, Failures, instant_text, named_rows, split, value_text
 from kandle.engine.operator import BarOperator
 from kandle.engine.state import KEY, START, KeyTable, merge_partials
 from kandle.errors import DataError
 from kandle.model.entity import EntityModel, FieldModel
-from kandle.model.types import EXACT, DecimalType, StringType
+from kandle.model.types import TIMESTAMP, DecimalType, IntegerType, StringType
 from kandle.plan.plan import BarPlan
+from kandle.query.nodes import WindowBound, describe, walk
 
 
-def check_fit(entity: EntityModel, bars: pl.DataFrame) -> None:
-    """Raise DataError for the first value that is too large, too long or missing.
+@dataclass(frozen=True, slots=True)
+class Misfit:
+    """Bars whose value of one field is too large, too long or missing."""
 
-    The message names entity, field, value and the key of the bar.
-    """
-    if bars.is_empty():
-        return
-    for field in entity.fields:
-        if not field.nullable and bars[field.name].null_count():
-            _refuse(entity, field, "is NULL, but the field is not Optional", bars.filter(pl.col(field.name).is_null()))
-        if isinstance(field.type, DecimalType):
-            _check_digits(entity, field, bars)
-        if isinstance(field.type, StringType) and field.type.max_length is not None:
-            too_long = bars[field.name].str.len_chars() > field.type.max_length
-            if too_long.any():
-                _refuse(entity, field, f"is longer than {field.type.max_length} characters", bars.filter(too_long))
+    field: FieldModel
+    why: str
+    rows: pl.Series
+    """Whether each bar is one of them."""
 
 
-def _check_digits(entity: EntityModel, field: FieldModel, bars: pl.DataFrame) -> None:
-    assert isinstance(field.type, DecimalType)
-    values = bars[field.name]
-    # Two extremes are field faster than each value is compared, and almost always that is all.
+def misfits(entity: EntityModel, bars: pl.DataFrame) -> list[Misfit]:
+    """Return what does not fit the fields of an entity; nothing almost always, at the cost of a few extremes."""
+    found = (_misfit(field, bars[field.name]) for field in entity.fields)
+    return [] if bars.is_empty() else [misfit for misfit in found if misfit is not None]
+
+
+def _misfit(field: FieldModel, values: pl.Series) -> Misfit | None:
+    if not field.nullable and values.null_count():
+        return Misfit(field, "is NULL, but the field is not Optional", values.is_null())
+    if isinstance(field.type, StringType):
+        limit = field.type.max_length
+        too_long = None if limit is None else values.str.len_chars() > limit
+        if too_long is not None and too_long.any():
+            return Misfit(field, f"is longer than {limit} characters", too_long.fill_null(value=False))
+        return None
+    # Integers have the bounds of their column.
+    bounds = None if isinstance(field.type, IntegerType) else field.type.bounds
+    return None if bounds is None else _outside(field, values.to_physical(), bounds)
+
+
+def _outside(field: FieldModel, values: pl.Series, bounds: tuple[int, int]) -> Misfit | None:
+    # Two extremes are found faster than each value is compared, and almost always that is all.
     extremes: tuple[Any, Any] = values.min(), values.max()
     low, high = extremes
-    least, greatest = field.type.bounds
+    least, greatest = bounds
     if low is None or (least <= low and high <= greatest):
-        return
-    limit = pl.lit(greatest, dtype=pl.Int128)
-    _refuse(entity, field, f"does not fit {field.type}", bars.filter(pl.col(field.name).cast(pl.Int128).abs() > limit))
-
-
-def _refuse(entity: EntityModel, field: FieldModel, why: str, bad: pl.DataFrame) -> NoReturn:
-    raise DataError(_message(entity, field, why, bad.head(1)))
-
-
-def _message(entity: EntityModel, field: FieldModel, why: str, bar: pl.DataFrame) -> str:
-    value = bar[field.name][0]
-    if isinstance(field.type, DecimalType) and value is not None:
-        value = f"{Decimal(value).scaleb(-field.type.scale, EXACT):f}"
-    keys = {key.name: bar[key.name][0] for key in entity.keys}
-    where = ", ".join(f"{name}={key}" for name, key in keys.items())
-    return f"{entity.name}.{field.name} = {value} {why}" + (f" (bar {where})" if where else "")
+        return None
+    wide = values.cast(pl.Int128)
+    rows = ((wide < least) | (wide > greatest)).fill_null(value=False)
+    why = f"does not fit {field.type}" if isinstance(field.type, DecimalType) else "is outside of the years 1 to 9999"
+    return Misfit(field, why, rows)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,31 +81,89 @@ class Finals:
 
 
 class BarMaker:
-    """Maker of bars from rows whose keys are numbers of a `KeyTable`."""
+    """Maker of bars from rows whose keys are numbers of a `KeyTable`.
 
-    def __init__(self, query: CompiledQuery, keys: KeyTable) -> None:
+    Args:
+        query: The query.
+        keys: The keys.
+        failures: Takes the final bars that do not fit their entity; None makes the first of them an error.
+    """
+
+    def __init__(self, query: CompiledQuery, keys: KeyTable, failures: Failures | None = None) -> None:
         self._query = query
         self._keys = keys
+        self._failures = failures
         self._fields = [field.name for field in query.query.target.fields]
+        self._names = FailureNames(query)
 
     def finals(self, plan: BarPlan, rows: pl.DataFrame) -> Finals:
-        """Return the bars of closed buckets."""
-        bars = self._bars(rows)
+        """Return the bars of closed buckets, without those that do not fit their entity.
+
+        Raises:
+            DataError: A bar does not fit, and there is nothing that takes it.
+        """
+        bars, failed = self._bars(plan, rows)
         gaps = bars[GAP] if GAP in bars.columns else pl.Series(GAP, np.zeros(bars.height, np.bool_))
+        if failed and self._failures is not None:
+            self._failures.bars += failed
         return Finals(plan, bars.select(self._fields), gaps, bars[OPENED], bars[COMPLETE])
 
-    def live(self, rows: pl.DataFrame) -> pl.DataFrame:
-        """Return the bars of open buckets, as they are now."""
-        return self._bars(rows).select(self._fields)
+    def live(self, plan: BarPlan, rows: pl.DataFrame) -> tuple[pl.DataFrame, list[FailedBar]]:
+        """Return the bars of open buckets as they are now, and those that do not fit their entity now."""
+        bars, failed = self._bars(plan, rows)
+        return bars.select(self._fields), failed
 
-    def _bars(self, rows: pl.DataFrame) -> pl.DataFrame:
+    def bar_keys(self, bars: Sequence[FailedBar]) -> pl.DataFrame | None:
+        """Return the key columns of bars that were left out; None if the bars of the query have no key."""
+        model = self._query.query
+        if not model.target.keys:
+            return None
+        columns = dict(zip(model.group_by, self._query.key_names, strict=False))
+        keys = self._key_columns(pl.Series([bar.number for bar in bars], dtype=pl.Int64))
+        starts = pl.Series(OPENED, [bar.start for bar in bars], dtype=pl.Int64)
+        filled = {item.field: item.expression for item in model.projection}
+        return keys.with_columns(starts.cast(TIMESTAMP.physical)).select(
+            pl.col(columns.get(filled[key.name], OPENED)).alias(key.name) for key in model.target.keys
+        )
+
+    def _key_columns(self, numbers: pl.Series) -> pl.DataFrame:
         assert self._keys.frame is not None
+        return self._keys.frame[numbers.to_numpy()].drop(KEY)
+
+    def _bars(self, plan: BarPlan, rows: pl.DataFrame) -> tuple[pl.DataFrame, list[FailedBar]]:
         ranks = pl.Series("_rank", self._keys.ranks[rows[KEY].to_numpy()])
         rows = rows.sort([pl.col(COMPLETE), pl.col(START), pl.lit(ranks)])
-        keys = self._keys.frame[rows[KEY].to_numpy()].drop(KEY)
-        bars = self._query.bars(rows.hstack(keys))
-        check_fit(self._query.query.target, bars)
-        return self._ranked(bars)
+        rows = rows.hstack(self._key_columns(rows[KEY]))
+        bars, failed = self._computed(plan, rows)
+        bars, unfitting = self._fitting(plan, bars)
+        if self._failures is None and (failed or unfitting):
+            raise DataError((failed or unfitting)[0].reason)
+        return self._ranked(bars), failed + unfitting
+
+    def _computed(self, plan: BarPlan, rows: pl.DataFrame) -> tuple[pl.DataFrame, list[FailedBar]]:
+        """Return the bars of the rows that can be computed, and the others."""
+        try:
+            return self._query.bars(rows), []
+        except ExpressionError:
+            parts, failures = split(rows, self._query.bars)
+        bars = pl.concat(parts) if parts else self._query.bars(rows.clear())
+        failed = rows[[failure.row for failure in failures]].select(KEY, OPENED, *self._query.key_names)
+        errors = (failure.error for failure in failures)
+        return bars, [self._names.of_row(plan, row, error) for row, error in zip(named_rows(failed), errors, strict=True)]
+
+    def _fitting(self, plan: BarPlan, bars: pl.DataFrame) -> tuple[pl.DataFrame, list[FailedBar]]:
+        """Return the bars that fit their entity, and the others, each by the first field that does not fit."""
+        failed: list[FailedBar] = []
+        while found := misfits(self._query.query.target, bars):
+            misfit = found[0]
+            bad = bars.filter(misfit.rows)
+            rows = named_rows(bad.select(KEY, OPENED).hstack(self._key_columns(bad[KEY])))
+            values = bad[misfit.field.name].to_physical().to_list()
+            for row, value in zip(rows, values, strict=True):
+                text = value_text(value, misfit.field.type)
+                failed.append(self._names.of_value(plan, row, misfit.field, text, misfit.why))
+            bars = bars.filter(~misfit.rows)
+        return bars, failed
 
     def _ranked(self, bars: pl.DataFrame) -> pl.DataFrame:
         query = self._query.query
@@ -117,6 +175,44 @@ class BarMaker:
         return ordered if query.limit is None else ordered.group_by(START, maintain_order=True).head(query.limit)
 
 
+class FailureNames:
+    """Names of what a bar that does not fit is: its key, start and timeframe, and the field that cannot be filled."""
+
+    def __init__(self, query: CompiledQuery) -> None:
+        self._query = query
+        model = query.query
+        filled = {item.expression: item.field for item in model.projection}
+        self._keys = [
+            (name, filled.get(node, describe(node)), node.type)
+            for name, node in zip(query.key_names, model.group_by, strict=False)
+        ]
+        self._start = filled[WindowBound("start")]
+
+    def of_row(self, plan: BarPlan, row: Mapping[str, Any], error: ExpressionError) -> FailedBar:
+        """Return the bar of a row that cannot be computed."""
+        model = self._query.query
+        node = self._query.bar_nodes.get(error.name)
+        if node is None:
+            field = "having" if error.name in ("", CONDITION) else error.name
+        else:
+            field = next((item.field for item in model.projection if node in walk(item.expression)), "having")
+        if error.value is not None and any(item.expression == node for item in model.projection):
+            return self.of_value(
+                plan, row, model.target.field(field), error.value, f"does not fit {model.target.field(field).type}"
+            )
+        return self._bar(plan, row, field, error.value, f"{error} ({model.target.name}.{field}, ")
+
+    def of_value(self, plan: BarPlan, row: Mapping[str, Any], field: FieldModel, value: str | None, why: str) -> FailedBar:
+        """Return a bar, one of whose values does not fit its field."""
+        return self._bar(plan, row, field.name, value, f"{self._query.query.target.name}.{field.name} = {value} {why} (")
+
+    def _bar(self, plan: BarPlan, row: Mapping[str, Any], field: str, value: str | None, before: str) -> FailedBar:
+        key = {shown: value_text(row[name], kind) or "" for name, shown, kind in self._keys}
+        start = int(row[OPENED])
+        where = ", ".join(f"{name}={text}" for name, text in {**key, self._start: instant_text(start)}.items())
+        return FailedBar(plan.name, row[KEY], key, start, field, value, f"{before}bar {where}, {plan.name})")
+
+
 class LiveBars:
     """The base buckets that got events, and the live bars of these and of the buckets above them."""
 
@@ -125,6 +221,8 @@ class LiveBars:
         self._keys = keys
         self._partials = partials
         self._touched: list[pl.DataFrame] = []
+        self.left_out: list[FailedBar] = []
+        """The bars that the last call of `changes` has left out, since they do not fit their entity now."""
 
     @property
     def has_changes(self) -> bool:
@@ -142,6 +240,7 @@ class LiveBars:
 
     def changes(self, operators: Sequence[BarOperator]) -> list[tuple[BarPlan, pl.DataFrame]]:
         """Return the bars of open buckets that got events since the last call, by timeframe, finest first."""
+        self.left_out = []
         if not self._touched:
             return []
         touched = pl.concat(self._touched)
@@ -173,4 +272,7 @@ class LiveBars:
         groups, starts = self._keys.groups[rows[KEY].to_numpy()], rows[START].to_numpy()
         ends = operator.slots.end(groups, starts)
         opened = operator.slots.opened(groups, starts)
-        return self._maker.live(rows.with_columns(pl.Series(END, ends), pl.Series(COMPLETE, ends), pl.Series(OPENED, opened)))
+        columns = (pl.Series(END, ends), pl.Series(COMPLETE, ends), pl.Series(OPENED, opened))
+        bars, left_out = self._maker.live(operator.plan, rows.with_columns(columns))
+        self.left_out += left_out
+        return bars

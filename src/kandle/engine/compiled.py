@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 import numpy as np
 import polars as pl
 
-from kandle.engine.aggregates import AGGREGATES, TIMES, Accumulator, Argument, Partial, last_partials
-from kandle.engine.expressions import OPENED, Scope, compile_expression, evaluate
-from kandle.engine.state import START
+from kandle.engine.aggregates import AGGREGATES, TIME, TIMES, Accumulator, Argument, Partial, last_partials
+from kandle.engine.expressions import OPENED, ExpressionError, Scope, compile_expression, evaluate
+from kandle.engine.state import KEY, START
 from kandle.query.nodes import Aggregate, AnyNode, Branch, Call, Case, Constant, Node, aggregates, describe
 from kandle.query.query import Gaps, QueryModel
 from kandle.query.signatures import call
@@ -18,6 +18,9 @@ from kandle.time.sessions import SessionCalendar, SessionRows
 
 GAP = "_gap"
 """Column that says whether a bucket has no events and its bar fills a gap."""
+
+CONDITION = "_condition"
+"""Column with whether `where` keeps an event, or `having` a bar."""
 
 COMPLETE = "_complete"
 """Column with the time at which a bucket can be over at the earliest, without grace."""
@@ -61,7 +64,7 @@ class CompiledQuery:
         assert query.window is not None
         self.query = query
         self.time = compile_expression(query.window.time).cast(pl.Int64)
-        self.where = None if query.where is None else compile_expression(query.where)
+        self.where = None if query.where is None else compile_expression(query.where).alias(CONDITION)
         # Without a group key all events are of one key, whose only part is a constant.
         keys = [compile_expression(key) for key in query.group_by] or [pl.lit(0, dtype=pl.Int64)]
         self.keys = [key.alias(f"_k{position}") for position, key in enumerate(keys)]
@@ -70,16 +73,24 @@ class CompiledQuery:
         self._accumulators = {node: self._accumulator(node) for node in self._aggregates()}
         self.carried = self._carried()
         self.partials = tuple(self._distinct_partials())
-        self.labels = self._labels()
+        self.event_nodes = self._event_nodes()
+        """What is computed of each event, by the column that holds it."""
+        self.event_labels = {name: describe(node) for name, node in self.event_nodes.items()}
+        self.time_error = ExpressionError(f"{describe(query.window.time)} is outside of the years 2 to 9998", TIME)
+        """What is wrong with an event whose time no bucket can hold."""
+        self.bar_nodes: dict[str, AnyNode] = {f"_v{position}": node for position, node in enumerate(self._accumulators)}
+        """The aggregates of a bar, by the column that holds their value."""
+        fields = {item.field: f"{query.target.name}.{item.field}" for item in query.projection}
+        self._bar_labels = fields | {name: describe(node) for name, node in self.bar_nodes.items()}
+        if query.having is not None:
+            self._bar_labels[CONDITION] = describe(query.having)
 
-    def _labels(self) -> dict[str, str]:
-        """Return what each computed column holds, for messages."""
-        target = self.query.target.name
-        named = {argument.column: node for node, argument in self._arguments.columns.items()}
-        named |= dict(zip(self.key_names, self.query.group_by, strict=False))
-        named |= {f"_v{position}": node for position, node in enumerate(self._accumulators)}
-        fields = {item.field: f"{target}.{item.field}" for item in self.query.projection}
-        return fields | {name: describe(node) for name, node in named.items()}
+    def _event_nodes(self) -> dict[str, AnyNode]:
+        assert self.query.window is not None
+        nodes: dict[str, AnyNode] = {argument.column: node for node, argument in self._arguments.columns.items()}
+        nodes |= dict(zip(self.key_names, self.query.group_by, strict=False))
+        nodes[TIME] = self.query.window.time
+        return nodes if self.query.where is None else nodes | {CONDITION: self.query.where}
 
     def _aggregates(self) -> Iterator[Aggregate]:
         roots: list[AnyNode] = [projection.expression for projection in self.query.projection]
@@ -124,16 +135,17 @@ class CompiledQuery:
         values = self._with_values(rows)
         scope = self._scope()
         if self.query.having is not None:
-            values = values.filter(evaluate(values, [compile_expression(self.query.having, scope)]).to_series())
+            condition = compile_expression(self.query.having, scope).alias(CONDITION)
+            values = values.filter(evaluate(values, [condition], self._bar_labels).to_series())
         fields = [compile_expression(item.expression, scope).alias(item.field) for item in self.query.projection]
-        bucket = [name for name in (GAP, COMPLETE, START, OPENED) if name in values.columns]
-        return evaluate(values, fields, self.labels).hstack(values.select(bucket))
+        bucket = [name for name in (GAP, COMPLETE, START, OPENED, KEY) if name in values.columns]
+        return evaluate(values, fields, self._bar_labels).hstack(values.select(bucket))
 
     def _with_values(self, rows: pl.DataFrame) -> pl.DataFrame:
         gaps = GAP in rows.columns
         accumulators = enumerate(self._accumulators.values())
         columns = [self._value(accumulator, gaps).alias(f"_v{position}") for position, accumulator in accumulators]
-        return rows.hstack(evaluate(rows, columns, self.labels)) if columns else rows
+        return rows.hstack(evaluate(rows, columns, self._bar_labels)) if columns else rows
 
     def _value(self, accumulator: Accumulator, gaps: bool) -> pl.Expr:
         if not gaps:

@@ -48,25 +48,59 @@ def _is_constant(node: Node) -> bool:
     return all(_is_constant(child) for child in node.children) if node.children else isinstance(node, Constant)
 
 
+FAILURES = (
+    DataError,
+    ArithmeticError,
+    pl.exceptions.InvalidOperationError,
+    pl.exceptions.ComputeError,
+    pl.exceptions.OutOfBoundsError,
+    pl.exceptions.PanicException,
+)
+"""What an expression raises whose values cannot be computed; any other error is one of the program."""
+
+
+class ExpressionError(DataError):
+    """An expression that cannot be computed for some row.
+
+    Attributes:
+        name: The name of the column that the expression fills; empty if it cannot be told.
+        value: The value that does not fit, as text, where the message of the engine has it.
+    """
+
+    def __init__(self, message: str, name: str = "", value: str | None = None) -> None:
+        super().__init__(message)
+        self.name, self.value = name, value
+
+
 def evaluate(frame: pl.DataFrame, expressions: list[pl.Expr], labels: Mapping[str, str] | None = None) -> pl.DataFrame:
-    """Select expressions of a frame; a value that does not fit its type is a DataError.
+    """Select expressions of a frame.
 
     Args:
         frame: The frame to select from.
         expressions: The expressions, each with a name.
         labels: What an expression of some name computes, for messages: `{"_a0": "f.cast(Tick.size, int)"}`.
+
+    Raises:
+        ExpressionError: A value cannot be computed; the message names the expression and, where known, the value.
     """
     try:
         return frame.select(expressions)
-    except KandleError as error:
-        raise type(error)(str(error).split("\n", 1)[0]) from None
-    except pl.exceptions.InvalidOperationError as error:
-        failure = _FAILED_CONVERSION.match(str(error))
-        if failure is None:
-            raise
-        label = (labels or {}).get(_failing(frame, expressions), "a computed value")
-        kind = _TYPE_NAMES.get(failure["type"], failure["type"])
-        raise DataError(f"{label} does not fit its type: {failure['values']} cannot become {kind}") from error
+    except FAILURES as error:
+        raise _expression_error(error, _failing(frame, expressions), labels or {}) from error
+
+
+def _expression_error(error: BaseException, name: str, labels: Mapping[str, str]) -> ExpressionError:
+    # Polars adds lines that show its own expressions.
+    text = str(error).split("\n", 1)[0]
+    if isinstance(error, KandleError):
+        return ExpressionError(text, name)
+    label = labels.get(name, "a computed value")
+    failure = _FAILED_CONVERSION.match(str(error))
+    if failure is None:
+        return ExpressionError(f"{label} cannot be computed: {text}", name)
+    kind = _TYPE_NAMES.get(failure["type"], failure["type"])
+    value = failure["values"]
+    return ExpressionError(f"{label} does not fit its type: {value} cannot become {kind}", name, value.strip('"'))
 
 
 _FAILED_CONVERSION = re.compile(r"conversion from `.*` to `(?P<type>.*)` failed in column .* values?: \[(?P<values>.*)\]")
@@ -79,7 +113,7 @@ def _failing(frame: pl.DataFrame, expressions: list[pl.Expr]) -> str:
     for expression in expressions:
         try:
             frame.select(expression)
-        except pl.exceptions.PolarsError:
+        except FAILURES:
             return expression.meta.output_name(raise_if_undetermined=False) or ""
     return ""
 

@@ -6,8 +6,10 @@ finals however they are split into batches; state can be taken out and put back 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -15,7 +17,7 @@ import polars as pl
 from kandle.engine.aggregates import FIRST_TIME, LAST_TIME, OFFSET, TIME
 from kandle.engine.bars import BarMaker, Finals, LiveBars
 from kandle.engine.compiled import GAP, CompiledQuery
-from kandle.engine.expressions import evaluate
+from kandle.engine.failures import FailedBar, Failures, RowFailure, evaluate_rows, failed_events
 from kandle.engine.operator import UNSEEN, BarOperator, Cut, bar_slots
 from kandle.engine.state import KEY, START, ChangeJournal, KeyTable, merge_partials
 from kandle.errors import DataError, PlanError
@@ -24,7 +26,7 @@ from kandle.query.query import Gaps
 from kandle.time.arrays import IntArray
 from kandle.time.sessions import SessionCalendar
 from kandle.time.slots import check_trading_days
-from kandle.time.timeframe import from_instant
+from kandle.time.timeframe import from_instant, to_instant
 from kandle.time.watermark import Watermark
 
 LARGEST_SILENCE = 1_000_000_000
@@ -114,6 +116,9 @@ class Admission:
         return over
 
 
+FIRST_TIME_OF_ALL, END_OF_TIMES = to_instant(datetime(2, 1, 1, tzinfo=UTC)), to_instant(datetime(9999, 1, 1, tzinfo=UTC))
+"""The bounds of event times: a year less than datetimes can hold, since buckets begin before them and end after them."""
+
 FAR = np.iinfo(np.int64).max
 """The instant of the last closing once all input has ended."""
 
@@ -127,15 +132,38 @@ class Processed:
     outside_sessions: int
 
 
+@dataclass(frozen=True, slots=True)
+class ComputedEvents:
+    """The events of a batch that `where` keeps and that can be computed.
+
+    `prepared` holds what was computed of each of `events`, and `rows` their numbers in the batch; `where` has left out
+    `filtered` others.
+    """
+
+    events: pl.DataFrame
+    prepared: pl.DataFrame
+    rows: IntArray
+    filtered: int
+
+
+def possible_times(times: pl.Series) -> np.ndarray | None:
+    """Return which event times are in the years 2 to 9998, whose buckets datetimes can hold; None if all are."""
+    extremes: tuple[Any, Any] = times.min(), times.max()
+    low, high = extremes
+    if not times.null_count() and (low is None or (low >= FIRST_TIME_OF_ALL and high < END_OF_TIMES)):
+        return None
+    possible: np.ndarray = times.is_between(FIRST_TIME_OF_ALL, END_OF_TIMES, closed="left").fill_null(value=False).to_numpy()
+    return possible
+
+
 class Pipeline:
     """The open buckets of every timeframe of a plan, for all keys of one partition.
 
     With a journal every change of the state is noted there, so that `replay` on an older state gives the same
-    state.
-
-    With a journal all that changes the state is written down there, so that `replay` on an older state gives
-    the same again. With `expiry` a key without events for longer than that (microseconds) gets no more gap
-    bars until it has events again.
+    state. With `expiry` a key without events for longer than that (microseconds) gets no more gap bars until
+    it has events again. With `failures` an event that cannot be computed, and a bar that does not fit its
+    entity, is left out and given to them; without, it is an error. What is kept of a bucket is wider than
+    the fields of a bar, so the longer timeframes of a bar that was left out have all of its events.
     """
 
     def __init__(
@@ -145,6 +173,7 @@ class Pipeline:
         *,
         journal: ChangeJournal | None = None,
         expiry: int | None = None,
+        failures: Failures | None = None,
     ) -> None:
         if (plan.query.schedule is None) != (calendar is None):
             raise PlanError(_calendar_mismatch(plan))
@@ -156,7 +185,8 @@ class Pipeline:
         self._operators = [BarOperator(bar, bar_slots(plan, bar, calendar), self._query, expiry) for bar in plan.bars]
         self._admission = Admission(self._operators[0], calendar)
         self._steps = ClosingSteps(plan, self._operators[0], self._keys)
-        self._maker = BarMaker(self._query, self._keys)
+        self._failures = failures
+        self._maker = BarMaker(self._query, self._keys, failures)
         self._live = LiveBars(self._maker, self._keys, self._query.partials)
         self._closed = UNSEEN
         self._newest = UNSEEN
@@ -178,26 +208,24 @@ class Pipeline:
         """Event time of a source event in microseconds."""
         return self._query.time
 
-    def _apply_where(self, events: pl.DataFrame, ceilings: IntArray | None) -> tuple[pl.DataFrame, IntArray | None]:
-        if self._query.where is None:
-            return events, ceilings
-        mask = evaluate(events, [self._query.where]).to_series()
-        passing = events.filter(mask)
-        return passing, None if ceilings is None else ceilings[mask.fill_null(False).to_numpy()]
-
     def process(self, events: pl.DataFrame, watermark: Watermark | None = None, ceilings: IntArray | None = None) -> Processed:
         """Take in a batch of source events (physical columns) in the order of the log.
 
         An event is late if its bucket was closed by `advance`; with a watermark also if its bucket, with
         grace, was over by the times of the events before it. Late events change nothing. Events that `where`
-        drops do not move the watermark, and none moves it beyond its ceiling (microseconds, one for each
-        event), so that a time that is too far ahead does no harm.
+        drops, and those that cannot be computed, do not move the watermark, and none moves it beyond its
+        ceiling (microseconds, one for each event), so that a time that is too far ahead does no harm.
+
+        Raises:
+            DataError: An event cannot be computed, and there is nothing that takes it.
         """
-        passing, ceilings = self._apply_where(events, ceilings)
-        filtered = events.height - passing.height
+        computed = self._compute(events)
+        filtered, passing, prepared = computed.filtered, computed.events, computed.prepared
         if passing.is_empty():
             return Processed(passing, filtered, 0)
-        prepared = self._prepare(passing)
+        if ceilings is not None:
+            ceilings = ceilings[computed.rows]
+        prepared = self._numbered(prepared)
         groups = self._keys.groups[prepared[KEY].to_numpy()]
         times = prepared[TIME].to_numpy()
         inside = self._admission.inside(groups, times)
@@ -211,13 +239,45 @@ class Pipeline:
         none_late = passing.clear() if not late.any() else passing.filter(pl.Series(late))
         return Processed(none_late, filtered, int(len(inside) - inside.sum()))
 
-    def _prepare(self, passing: pl.DataFrame) -> pl.DataFrame:
-        """Return event time, key number, arguments of the aggregates and, where needed, offset of each event."""
-        columns = [self._query.time.alias(TIME), *self._query.keys, *self._query.arguments]
-        prepared = evaluate(passing, columns, self._query.labels)
+    def _compute(self, events: pl.DataFrame) -> ComputedEvents:
+        """Compute event time, key and arguments of the events that `where` keeps, and take out those that fail."""
+        query, rows = self._query, np.arange(events.height)
+        failures: list[RowFailure] = []
+        passing = events
+        if query.where is not None:
+            kept = evaluate_rows(events, [query.where], query.event_labels)
+            failures += kept.failures
+            mask = kept.frame.to_series().fill_null(value=False)
+            rows = kept.rows(events.height)[mask.to_numpy()]
+            passing = events[rows] if failures else events.filter(mask)
+        filtered = events.height - len(failures) - len(rows)
+        columns = [query.time.alias(TIME), *query.keys, *query.arguments]
+        evaluated = evaluate_rows(passing, columns, query.event_labels)
+        prepared, good = evaluated.frame, evaluated.rows(passing.height)
+        failures += [RowFailure(int(rows[failure.row]), failure.error) for failure in evaluated.failures]
+        possible = possible_times(prepared[TIME])
+        if possible is not None:
+            failures += [RowFailure(int(rows[good[row]]), query.time_error) for row in np.flatnonzero(~possible)]
+            prepared, good = prepared.filter(pl.Series(possible)), good[possible]
+        if failures:
+            self._leave_out(events, failures)
+        if len(good) < passing.height:
+            passing, rows = passing[good], rows[good]
+        return ComputedEvents(passing, prepared, rows, filtered)
+
+    def _leave_out(self, events: pl.DataFrame, failures: Sequence[RowFailure]) -> None:
+        """Give events that cannot be computed to whoever takes them; the first is an error if nobody does."""
+        ordered = sorted(failures, key=lambda failure: failure.row)
+        failed = failed_events(self._query, events, ordered)
+        if self._failures is None:
+            raise DataError(failed[0].reason)
+        self._failures.events += failed
+
+    def _numbered(self, prepared: pl.DataFrame) -> pl.DataFrame:
+        """Return computed events with the numbers of their keys and, where needed, of themselves."""
         numbers = self._keys.numbers(prepared.select(self._query.key_names))
         if self._query.needs_offset:
-            end = self._offset + passing.height
+            end = self._offset + prepared.height
             prepared = prepared.with_columns(pl.int_range(self._offset, end, dtype=pl.Int64).alias(OFFSET))
             self._offset = end
         return prepared.drop(self._query.key_names).with_columns(numbers)
@@ -328,6 +388,15 @@ class Pipeline:
     def changes(self) -> list[tuple[BarPlan, pl.DataFrame]]:
         """Return live bars of open buckets that got events since the last call, by timeframe, finest first."""
         return self._live.changes(self._operators)
+
+    def bar_keys(self, bars: Sequence[FailedBar]) -> pl.DataFrame | None:
+        """Return the key columns of bars that were left out; None if the bars of the query have no key."""
+        return self._maker.bar_keys(bars)
+
+    @property
+    def left_out(self) -> list[FailedBar]:
+        """The live bars that the last call of `changes` has left out, since they do not fit their entity now."""
+        return self._live.left_out
 
     def touch(self) -> None:
         """Let `changes` return all open buckets once more."""

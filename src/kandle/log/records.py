@@ -62,12 +62,23 @@ class Records:
 
 @dataclass(frozen=True, slots=True)
 class RejectedRecord:
-    """A record that cannot be read as a row of its topic: its raw bytes, and the reason."""
+    """A record that cannot be read as a row of its topic.
+
+    Attributes:
+        offset: Its offset.
+        key: The bytes of its key.
+        value: The bytes of its value.
+        reason: Why it cannot be read.
+        timestamp: When it was appended, in microseconds of the log's clock; None if that is not known.
+        headers: Its headers, each with the entries `name` and `value`.
+    """
 
     offset: int
     key: bytes | None
     value: bytes | None
     reason: str
+    timestamp: int | None = None
+    headers: Sequence[Mapping[str, str]] = ()
 
 
 @dataclass(frozen=True, slots=True)

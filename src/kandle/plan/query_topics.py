@@ -349,7 +349,7 @@ def contents_of(plan: Plan) -> dict[str, TopicContent]:
         repartition_name(plan): _entity_content(TopicRole.REPARTITION, f"events of {source.name} by group key", source),
         late_name(plan): _entity_content(TopicRole.LATE, f"late events of {source.name}", source),
         changelog_name(plan): TopicContent(TopicRole.CHANGELOG, f"state of {target.name}"),
-        dead_letter_name(plan): TopicContent(TopicRole.DEAD_LETTERS, f"records of {source.name} that cannot be read"),
+        dead_letter_name(plan): TopicContent(TopicRole.DEAD_LETTERS, f"what {target.name} cannot be made of"),
     }
     if query.schedule is not None:
         schedule = query.schedule.entity
@@ -403,7 +403,7 @@ def late_name(plan: Plan) -> str:
 
 
 def dead_letter_name(plan: Plan) -> str:
-    """Return the name of the topic of records that cannot be read."""
+    """Return the name of the topic of what a query cannot use: records, events and bars."""
     return f"{plan.query.target.topic}_dlq"
 
 

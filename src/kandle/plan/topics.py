@@ -121,7 +121,10 @@ def changelog_topic(name: str, partitions: int, replication: int = 1) -> TopicSp
 
 
 def dead_letter_topic(name: str, partitions: int, replication: int) -> TopicSpec:
-    """Return the topic of dead letters, which are kept for ever: where a record was, what is wrong, and its bytes."""
+    """Return the topic of dead letters, which are kept for ever: where a record was, what is wrong, and its bytes.
+
+    `kandle.runtime.dead_letters` says what the columns hold for records, events and bars.
+    """
     columns = (
         TopicColumn("topic", "string", pl.String()),
         TopicColumn("partition", "int", pl.Int64()),
@@ -129,6 +132,13 @@ def dead_letter_topic(name: str, partitions: int, replication: int) -> TopicSpec
         TopicColumn("error", "string", pl.String()),
         TopicColumn("key", "bytes", pl.Binary(), nullable=True),
         TopicColumn("payload", "bytes", pl.Binary(), nullable=True),
+        TopicColumn("time", "timestamp", INSTANT, nullable=True),
+        TopicColumn("kind", "string", pl.String(), nullable=True),
+        TopicColumn("entity", "string", pl.String(), nullable=True),
+        TopicColumn("field", "string", pl.String(), nullable=True),
+        TopicColumn("value", "string", pl.String(), nullable=True),
+        TopicColumn("timeframe", "string", pl.String(), nullable=True),
+        TopicColumn("start", "timestamp", INSTANT, nullable=True),
     )
     return TopicSpec(name, columns, ("topic", "partition", "offset"), partitions, replication)
 

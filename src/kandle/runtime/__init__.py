@@ -12,6 +12,7 @@ Each file imports only files below it:
     repartition.py    one partition of a source that is copied by group key
     standby.py        the state of other processes' partitions, kept ready
     output.py         the rows that wait for the next commit
+    dead_letters.py   what a partition cannot use, and where it came from
     state.py          the state of a task, its changelog, and what a task works with
     input.py          in which order a task processes what it reads
     reading.py        how records come into the pipeline

@@ -24,13 +24,15 @@ class QueryState(Enum):
 class TimeframeCounters:
     """Counters of one timeframe of a query in one process, since it started.
 
-    `gaps` are those finals that fill a gap. `newest` is the instant at which the newest final was complete, and `delay` how
-    long after that, and its grace, it was committed; both in microseconds, None before the first final.
+    `gaps` are those finals that fill a gap. `failed` bars do not fit their entity: they have no final, but a dead letter.
+    `newest` is the instant at which the newest final was complete, and `delay` how long after that, and its grace, it was
+    committed; both in microseconds, None before the first final.
     """
 
     finals: int = 0
     gaps: int = 0
     live: int = 0
+    failed: int = 0
     newest: int | None = None
     delay: int | None = None
 
@@ -40,13 +42,16 @@ class Counters:
     """Counters of one query in one process, since it started.
 
     `events` were processed; of these, `filtered` ones were left out by `where`, and `outside_sessions` ones by the schedule;
-    `late` ones came after their final. `rejected` records could not be read and are dead letters. `repartitioned` events were
+    `late` ones came after their final. `dead_letters` were written: `rejected` records could not be read, `failed` events could
+    not be computed, and the others are bars that do not fit (see the timeframes). `repartitioned` events were
     copied by group key. The state of `restored` partitions was taken over, of which `warm` ones were ready in a standby.
     `fenced` commits were refused because another process owned the partitions. `recreated` queries of ksqlDB had failed.
     """
 
     events: int = 0
+    dead_letters: int = 0
     rejected: int = 0
+    failed: int = 0
     filtered: int = 0
     outside_sessions: int = 0
     late: int = 0

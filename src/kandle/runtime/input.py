@@ -19,7 +19,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 import polars as pl
 
-from kandle.engine.expressions import evaluate
+from kandle.engine.failures import evaluate_rows
+from kandle.engine.pipeline import possible_times
 from kandle.log.records import Batch
 from kandle.plan.plan import Plan
 from kandle.runtime.heartbeats import own_heartbeats
@@ -172,9 +173,16 @@ class HeldEvents:
         now = self._clock.now()
         if not len(batch) or self._heard >= now:
             return False
-        times = evaluate(batch.records.frame, [self._event_time.alias("time")])["time"].drop_nulls().to_numpy()
+        times = self._times(batch)
         ends = self._buckets.next(times) + self._grace
         return bool(((ends <= now) & (ends > self._heard)).any()) and not self._is_held_long(now)
+
+    def _times(self, batch: Batch) -> np.ndarray:
+        """Return the event times of a batch that can be computed."""
+        frame = batch.records.frame
+        times = evaluate_rows(frame, [self._event_time.alias("time")], {}).frame["time"]
+        possible = possible_times(times)
+        return times.to_numpy() if possible is None else times.filter(pl.Series(possible)).to_numpy()
 
     def _is_held_long(self, now: int) -> bool:
         """Return whether the wait was long enough; what is over by now is not waited for again."""

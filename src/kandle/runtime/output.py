@@ -1,25 +1,20 @@
-"""What a task writes with its next commit: final, live and late rows, and records that cannot be read."""
+"""What a task writes with its next commit: final, live and late rows, and dead letters."""
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterable, Iterator, Sequence
 
 import polars as pl
 
 from kandle.engine.bars import Finals
+from kandle.engine.failures import FailedBar, Failures
 from kandle.engine.pipeline import Pipeline, Processed
 from kandle.log.port import TopicPartition
-from kandle.log.records import HEADERS, Batch, Records, RejectedRecord, Write
+from kandle.log.records import HEADERS, Batch, Records, Write
+from kandle.runtime.dead_letters import DeadLetters, bar_letter, event_letters
 from kandle.runtime.state import TaskContext
-from kandle.time.timeframe import MINUTE
-
-logger = logging.getLogger("kandle")
 
 GAP_HEADER = [{"name": "gap", "value": "true"}]
-
-REPORT_INTERVAL = MINUTE
-"""The least time between two log lines about dead letters, in microseconds."""
 
 
 class TaskOutput:
@@ -38,6 +33,7 @@ class TaskOutput:
         self._partition = partition
         self._finals: list[Finals] = []
         self._late: list[pl.DataFrame] = []
+        self._failed: list[FailedBar] = []
         self._dead = DeadLetters(context, TopicPartition(context.topics.events, partition))
         self.events = 0
         """Events processed since the last commit."""
@@ -67,6 +63,20 @@ class TaskOutput:
         self._dead.take(batches)
         return bool(self._dead)
 
+    def add_failures(self, failures: Failures, batches: Sequence[Batch], position: int) -> None:
+        """Have events that cannot be computed and bars that do not fit written as dead letters.
+
+        Args:
+            failures: What the pipeline has left out.
+            batches: The batches of which the events are.
+            position: The next offset of the events, before which those of the bars stand.
+        """
+        query = self._topics.plan.query
+        self._dead.add(*event_letters(query.source, batches, failures.take_events()))
+        bars = failures.take_bars()
+        self._dead.add(*(bar_letter(query.target, bar, position) for bar in bars))
+        self._failed += bars
+
     def writes(self, pipeline: Pipeline, *, live: bool) -> list[Write]:
         """Return the writes of the next commit, finals first.
 
@@ -75,7 +85,17 @@ class TaskOutput:
             live: Whether live bars leave with this commit; otherwise they wait for the next one, so that finals leave sooner.
         """
         live_writes = self._live_writes(pipeline) if live else ()
-        return [*self._final_writes(), *live_writes, *self._late_writes(), *self._dead.writes()]
+        removals = self._removals(pipeline, self._failed)
+        return [*self._final_writes(), *removals, *live_writes, *self._late_writes(), *self._dead.writes()]
+
+    def _removals(self, pipeline: Pipeline, bars: Sequence[FailedBar]) -> Iterator[Write]:
+        """Yield tombstones for the live bars of buckets whose bars do not fit: an earlier value that did is none of them."""
+        for plan in self._topics.plan.emitted:
+            failed = [bar for bar in bars if bar.timeframe == plan.name]
+            keys = pipeline.bar_keys(failed) if failed and self._topics.is_written_live(plan) else None
+            if keys is not None:
+                tombstones = pl.Series("tombstones", [True] * keys.height)
+                yield Write(plan.live_topic, self._partition, Records(keys, tombstones=tombstones))
 
     def _final_writes(self) -> Iterator[Write]:
         for bar in self._topics.plan.emitted:
@@ -93,6 +113,7 @@ class TaskOutput:
             if self._topics.is_written_live(bar):
                 yield Write(bar.live_topic, self._partition, Records(frame))
             self._counters.timeframes[bar.name].live += frame.height
+        yield from self._removals(pipeline, pipeline.left_out)
 
     def _late_writes(self) -> Iterator[Write]:
         if self._late and self._topics.late is not None:
@@ -108,7 +129,7 @@ class TaskOutput:
             newest = int(finals.complete.max())  # type: ignore[arg-type]
             counters.newest = newest if counters.newest is None else max(counters.newest, newest)
             counters.delay = now - newest - finals.plan.grace
-        self._finals, self._late, self.events = [], [], 0
+        self._finals, self._late, self._failed, self.events = [], [], [], 0
         self._dead.committed()
 
 
@@ -118,58 +139,3 @@ def _gap_headers(gaps: pl.Series) -> pl.Series | None:
         return None
     header = pl.lit(pl.Series([GAP_HEADER], dtype=HEADERS)).first()
     return pl.select(pl.when(pl.lit(gaps)).then(header).otherwise(None).alias("headers"))["headers"]
-
-
-class DeadLetters:
-    """Records of one partition that cannot be read; they are written as they are, in the commit that goes past them.
-
-    Args:
-        context: What the tasks of the query work with.
-        source: The partition that they come from.
-    """
-
-    def __init__(self, context: TaskContext, source: TopicPartition) -> None:
-        self._log, self._clock, self._counters = context.log, context.clock, context.counters
-        self._spec = context.topics.dead_letters.spec
-        self._source = source
-        self._waiting: list[RejectedRecord] = []
-        self._first: RejectedRecord | None = None
-        self._unreported = 0
-        self._reported_at: int | None = None
-
-    def __bool__(self) -> bool:
-        return bool(self._waiting)
-
-    def take(self, batches: Sequence[Batch]) -> None:
-        """Have the unreadable records of these batches written with the next commit."""
-        for batch in batches:
-            self._waiting += batch.rejects
-
-    def writes(self) -> list[Write]:
-        """Return the dead letters; their topic is created with the first."""
-        if not self._waiting:
-            return []
-        self._log.ensure(self._spec)
-        rows = [(*self._source, record.offset, record.reason, record.key, record.value) for record in self._waiting]
-        frame = pl.DataFrame(rows, schema=self._spec.schema, orient="row")
-        return [Write(self._spec.name, self._source.partition % self._spec.partitions, Records(frame))]
-
-    def committed(self) -> None:
-        """Note that they are written, and report once a minute all that have come since the last report."""
-        self._counters.rejected += len(self._waiting)
-        if self._waiting and self._unreported == 0:
-            self._first = self._waiting[0]
-        self._unreported += len(self._waiting)
-        self._waiting = []
-        now = self._clock.steady()
-        if self._unreported and (self._reported_at is None or not 0 <= now - self._reported_at < REPORT_INTERVAL):
-            self._report()
-            self._reported_at, self._unreported = now, 0
-
-    def _report(self) -> None:
-        assert self._first is not None
-        logger.warning(
-            "%d records of %s, partition %d, cannot be read and are in topic %s; the first, at offset %d: %s",
-            self._unreported, self._source.topic, self._source.partition, self._spec.name,
-            self._first.offset, self._first.reason,
-        )  # fmt: skip

@@ -11,15 +11,16 @@ partition is kept; events of different source partitions come in the order in wh
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import polars as pl
 
 from kandle.engine.compiled import CompiledQuery
-from kandle.engine.expressions import evaluate
+from kandle.engine.failures import RowFailure, evaluate_rows, failed_events
 from kandle.log.port import TopicPartition
 from kandle.log.records import Batch, Records, Write
-from kandle.runtime.output import DeadLetters
+from kandle.runtime.dead_letters import DeadLetters, event_letters
 from kandle.runtime.state import TaskContext
 from kandle.serde.keys import partition_numbers
 
@@ -55,16 +56,26 @@ class Repartitioner:
             self._counters.repartitioned += len(batch)
 
     def _split(self, batch: Batch) -> list[Write]:
-        """Return the records of a batch by partition of their group key."""
+        """Return the records of a batch by partition of their group key; leave out those whose key cannot be computed."""
         records = batch.records
         if self._topics.plan.query.group_by:
-            numbers = partition_numbers(evaluate(records.frame, self._query.keys), self._topics.partitions)
+            keys = evaluate_rows(records.frame, self._query.keys, self._query.event_labels)
+            if keys.failures:
+                self._leave_out(batch, keys.failures)
+                records = records.filter(pl.Series(np.isin(np.arange(len(batch)), keys.rows(len(batch)))))
+            numbers = partition_numbers(keys.frame, self._topics.partitions)
         else:
             # All events are of one key.
             numbers = np.zeros(len(records), np.int64)
         return [
             Write(self._topics.events, int(number), records.filter(pl.Series(numbers == number))) for number in np.unique(numbers)
         ]
+
+    def _leave_out(self, batch: Batch, failures: Sequence[RowFailure]) -> None:
+        failed = failed_events(self._query, batch.records.frame, failures)
+        # The records were numbered with tombstones.
+        whole = replace(batch, records=replace(batch.records, tombstones=None))
+        self._dead.add(*event_letters(self._topics.plan.query.source, [whole], failed))
 
     def positions(self) -> dict[TopicPartition, int]:
         """Return the next offset, to be committed."""

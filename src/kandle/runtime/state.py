@@ -22,6 +22,7 @@ from dataclasses import dataclass
 import polars as pl
 
 from kandle.engine.compiled import CompiledQuery
+from kandle.engine.failures import Failures
 from kandle.engine.pipeline import Pipeline
 from kandle.engine.state import ChangeJournal, StateChange
 from kandle.errors import StateError
@@ -177,6 +178,8 @@ class Replica:
         self._plan = context.topics.plan
         self.changelog = Changelog(context.log, TopicPartition(context.topics.changelog, partition), context.store)
         self.journal = ChangeJournal()
+        self.failures = Failures()
+        """What the pipeline has left out."""
         self.watermark = Watermark()
         self.has_state = False
         self.is_current = True
@@ -219,6 +222,8 @@ class Replica:
             replay_change(self.pipeline, change)
             self._take_numbers(change)
         self.journal.clear()
+        # They were dead letters of the commits that are replayed.
+        self.failures.clear()
 
     def _begin(self, snapshot: Frames | None) -> Pipeline:
         """Return a new pipeline, with the schedule rows that it had when the snapshot was written."""
@@ -227,7 +232,7 @@ class Replica:
         if snapshot is not None and schedule is not None:
             calendar = schedule.calendar_at(schedule_positions(snapshot)) or newest
         self.is_current = calendar is newest
-        return Pipeline(self._plan, calendar, journal=self.journal, expiry=self._context.expiry)
+        return Pipeline(self._plan, calendar, journal=self.journal, expiry=self._context.expiry, failures=self.failures)
 
     def _check_plan(self, snapshot: Frames) -> None:
         """Raise StateError for the state of another declaration: it cannot be continued."""

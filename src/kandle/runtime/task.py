@@ -50,6 +50,7 @@ class Task:
         self._output = TaskOutput(context, partition)
         version = context.schedule.version if context.schedule is not None and replica.is_current else ()
         self._recorder = StateRecorder(replica, topics, version)
+        self._failures = replica.failures
         self._is_dirty = False
         context.counters.restored += replica.has_state
 
@@ -103,6 +104,7 @@ class Task:
             self._process(portion.batches)
             if portion.heartbeat is not None:
                 self._output.add_finals(self._pipeline.advance(portion.heartbeat.instant))
+                self._output.add_failures(self._failures, (), portion.heartbeat.position)
                 self._context.counters.heartbeats_applied += 1
                 self._is_dirty = True
         self._is_dirty |= self._output.add_rejects(released)
@@ -114,6 +116,7 @@ class Task:
         self._placement.check(self._pipeline.keys)
         self._output.add_processed(processed, sum(len(batch) for batch in batches))
         self._output.add_finals(self._pipeline.advance(self._watermark.value))
+        self._output.add_failures(self._failures, batches, batches[-1].next_offset)
         self._is_dirty = True
 
     def _adopt_schedule(self) -> None:

@@ -109,7 +109,7 @@ def batch_of(
     decoded = decoder.decode(keys, values)
     rejects: tuple[RejectedRecord, ...] = ()
     if decoded.rejects:
-        rejects = tuple(RejectedRecord(messages[at].offset(), keys[at], values[at], reason) for at, reason in decoded.rejects)
+        rejects = tuple(_reject(messages[at], reason, now) for at, reason in decoded.rejects)
         rejected = {at for at, _ in decoded.rejects}
         end = end if end is not None else messages[-1].offset() + 1
         messages = [message for at, message in enumerate(messages) if at not in rejected]
@@ -125,8 +125,19 @@ def batch_of(
 def _header_column(headers: Sequence[list[tuple[str, bytes | None]] | None]) -> pl.Series | None:
     if not any(headers):
         return None
-    rows = [[{"name": name, "value": (value or b"").decode(errors="replace")} for name, value in row or ()] for row in headers]
-    return pl.Series("headers", rows, dtype=HEADERS)
+    return pl.Series("headers", list(map(_header_texts, headers)), dtype=HEADERS)
+
+
+def _header_texts(headers: Sequence[tuple[str, bytes | None]] | None) -> list[dict[str, str]]:
+    return [{"name": name, "value": (value or b"").decode(errors="replace")} for name, value in headers or ()]
+
+
+def _reject(message: Any, reason: str, now: int) -> RejectedRecord:
+    """Return a message that cannot be read."""
+    milliseconds = message.timestamp()[1]
+    timestamp = now if milliseconds < 0 else min(milliseconds * MILLISECOND, now)
+    headers = _header_texts(message.headers())
+    return RejectedRecord(message.offset(), message.key(), message.value(), reason, timestamp, headers)
 
 
 class PartitionReader:

@@ -1,0 +1,208 @@
+"""Rows that cannot be computed: found after a frame has failed, so that all others go on.
+
+A frame is computed as a whole. Only if that fails it is halved, and its halves again, until the rows that fail stand alone:
+
+    frame   a b c d e f g h ✗        every expression looks at one row at a time,
+    halves  a b c d ✓  e f g h ✗     so a row fails or not whatever stands beside it,
+    halves             e f ✗  g h ✓  and the result does not depend on how the input came in batches
+    rows               e ✓ f ✗
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import date
+from decimal import Decimal
+from typing import Any, TypeVar
+
+import numpy as np
+import polars as pl
+
+from kandle.engine.compiled import CompiledQuery
+from kandle.engine.expressions import FAILURES, ExpressionError, evaluate
+from kandle.model.types import (
+    DAY_BOUNDS,
+    EPOCH_ORDINAL,
+    EXACT,
+    INSTANT_BOUNDS,
+    DataType,
+    DateType,
+    DecimalType,
+    TimestampType,
+)
+from kandle.query.nodes import Column, walk
+from kandle.time.arrays import IntArray
+from kandle.time.timeframe import SECOND, from_instant
+
+T = TypeVar("T")
+
+FEW = 16
+"""A frame of at most so many rows that fails is computed row by row."""
+
+
+@dataclass(frozen=True, slots=True)
+class RowFailure:
+    """A row of a frame that cannot be computed."""
+
+    row: int
+    error: ExpressionError
+
+
+@dataclass(frozen=True, slots=True)
+class FailedEvent:
+    """An event that cannot be computed.
+
+    Attributes:
+        row: Number of the event in its batch.
+        field: The fields of the source that the failing expression reads, as text.
+        value: Their values, as text.
+        reason: What is wrong, as a sentence.
+    """
+
+    row: int
+    field: str
+    value: str | None
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class FailedBar:
+    """A bar that does not fit its entity.
+
+    Attributes:
+        timeframe: Name of the timeframe.
+        number: Number of the key in the pipeline's table of keys.
+        key: The parts of the group key as text, by the names of the bar's fields.
+        start: Start of the bucket, in microseconds.
+        field: The field of the bar that cannot be filled.
+        value: The value that does not fit, as text, where it is known.
+        reason: What is wrong, as a sentence that names entity, field, key, start and timeframe.
+    """
+
+    timeframe: str
+    number: int
+    key: Mapping[str, str]
+    start: int
+    field: str
+    value: str | None
+    reason: str
+
+
+@dataclass(slots=True)
+class Failures:
+    """Collector of the events and bars that a pipeline leaves out; without one the first of them is an error."""
+
+    events: list[FailedEvent] = field(default_factory=list)
+    bars: list[FailedBar] = field(default_factory=list)
+
+    def take_events(self) -> list[FailedEvent]:
+        """Return the events that have failed since the last call."""
+        events, self.events = self.events, []
+        return events
+
+    def take_bars(self) -> list[FailedBar]:
+        """Return the bars that have failed since the last call."""
+        bars, self.bars = self.bars, []
+        return bars
+
+    def clear(self) -> None:
+        """Forget all of them."""
+        self.events, self.bars = [], []
+
+
+def split(frame: pl.DataFrame, compute: Callable[[pl.DataFrame], T], begin: int = 0) -> tuple[list[T], list[RowFailure]]:
+    """Compute a frame that has failed as a whole in parts.
+
+    Args:
+        frame: The frame.
+        compute: Computes some rows; raises ExpressionError if one of them fails.
+        begin: The number of the frame's first row.
+
+    Returns:
+        The results of the rows that can be computed, in their order, and the others.
+    """
+    size = 1 if frame.height <= FEW else -(-frame.height // 2)
+    results: list[T] = []
+    failures: list[RowFailure] = []
+    for offset in range(0, frame.height, size):
+        part = frame.slice(offset, size)
+        try:
+            results.append(compute(part))
+        except ExpressionError as error:
+            if part.height == 1:
+                failures.append(RowFailure(begin + offset, error))
+                continue
+            parts, failed = split(part, compute, begin + offset)
+            results += parts
+            failures += failed
+    return results, failures
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluated:
+    """The expressions of those rows of a frame that can be computed, and the others."""
+
+    frame: pl.DataFrame
+    failures: Sequence[RowFailure] = ()
+
+    def rows(self, height: int) -> IntArray:
+        """Return the numbers of the rows that can be computed, of as many as the frame had."""
+        return np.delete(np.arange(height), [failure.row for failure in self.failures])
+
+
+def evaluate_rows(frame: pl.DataFrame, expressions: list[pl.Expr], labels: Mapping[str, str]) -> Evaluated:
+    """Select expressions of a frame, without the rows for which one of them fails.
+
+    Args:
+        frame: The frame to select from.
+        expressions: The expressions, each with a name, which look at one row at a time.
+        labels: What an expression of some name computes, for messages.
+    """
+    try:
+        return Evaluated(frame.select(expressions))
+    except FAILURES:
+        parts, failures = split(frame, lambda part: evaluate(part, expressions, labels))
+    return Evaluated(pl.concat(parts) if parts else evaluate(frame.clear(), expressions, labels), failures)
+
+
+def failed_events(query: CompiledQuery, events: pl.DataFrame, failures: Sequence[RowFailure]) -> list[FailedEvent]:
+    """Return events that cannot be computed, named by the fields that the failing expressions read."""
+    source = {part.name: part.type for part in query.query.source.fields}
+    failed = []
+    for failure, row in zip(failures, named_rows(events[[failure.row for failure in failures]]), strict=True):
+        node = query.event_nodes.get(failure.error.name)
+        names = [] if node is None else [part.name for part in walk(node) if isinstance(part, Column) and part.name in source]
+        read = {name: value_text(row[name], source[name]) for name in names}
+        values = ", ".join("NULL" if text is None else text for text in read.values())
+        reason = str(failure.error)
+        if read:
+            shown = ", ".join(f"{query.query.source.name}.{name} = {text}" for name, text in read.items())
+            reason = f"{reason} ({shown})"
+        failed.append(FailedEvent(failure.row, ", ".join(read), values if read else None, reason))
+    return failed
+
+
+def named_rows(frame: pl.DataFrame) -> list[dict[str, Any]]:
+    """Return rows as physical values by name: an instant beyond the years of datetimes is a number here, too."""
+    return frame.select(pl.all().to_physical()).rows(named=True)
+
+
+def value_text(value: Any, kind: DataType) -> str | None:
+    """Return a physical value as text for messages; None for NULL."""
+    if value is None:
+        return None
+    if isinstance(kind, DecimalType):
+        return f"{Decimal(value).scaleb(-kind.scale, EXACT):f}"
+    if isinstance(kind, TimestampType):
+        return instant_text(value)
+    if isinstance(kind, DateType):
+        is_date = DAY_BOUNDS[0] <= value <= DAY_BOUNDS[1]
+        return str(date.fromordinal(EPOCH_ORDINAL + value)) if is_date else f"{value} days since 1970"
+    return str(value)
+
+
+def instant_text(instant: int) -> str:
+    """Return an instant in microseconds as text for messages, also one that no datetime can hold."""
+    is_datetime = INSTANT_BOUNDS[0] <= instant <= INSTANT_BOUNDS[1]
+    return str(from_instant(instant)) if is_datetime else f"{instant / SECOND:.0f} seconds since 1970"
