@@ -10,7 +10,7 @@ import numpy as np
 import polars as pl
 
 from kandle.engine.aggregates import FIRST_TIME, Partial
-from kandle.engine.compiled import COMPLETE, CONDITION, GAP, CompiledQuery
+from kandle.engine.compiled import COMPLETE, GAP, CompiledQuery
 from kandle.engine.expressions import END, OPENED, ExpressionError
 from kandle.engine.failures import FailedBar, Failures, instant_text, named_rows, split, value_text
 from kandle.engine.operator import BarOperator
@@ -193,14 +193,17 @@ class FailureNames:
         model = self._query.query
         node = self._query.bar_nodes.get(error.name)
         if node is None:
-            field = "having" if error.name in ("", CONDITION) else error.name
+            item = next((item for item in model.projection if item.field == error.name), None)
+            # A value that is converted to the type of its field is named by the field.
+            is_value = item is not None and str(error).startswith(f"{describe(item.expression)} = ")
         else:
-            field = next((item.field for item in model.projection if node in walk(item.expression)), "having")
-        if error.value is not None and any(item.expression == node for item in model.projection):
-            return self.of_value(
-                plan, row, model.target.field(field), error.value, f"does not fit {model.target.field(field).type}"
-            )
-        return self._bar(plan, row, field, error.value, f"{error} ({model.target.name}.{field}, ")
+            item = next((item for item in model.projection if node in walk(item.expression)), None)
+            is_value = item is not None and item.expression == node
+        if item is not None and is_value and error.value is not None:
+            field = model.target.field(item.field)
+            return self.of_value(plan, row, field, error.value, f"does not fit {field.type}")
+        name = "having" if item is None else item.field
+        return self._bar(plan, row, name, error.value, f"{error} ({model.target.name}.{name}, ")
 
     def of_value(self, plan: BarPlan, row: Mapping[str, Any], field: FieldModel, value: str | None, why: str) -> FailedBar:
         """Return a bar, one of whose values does not fit its field."""

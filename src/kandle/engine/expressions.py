@@ -93,7 +93,8 @@ def _expression_error(error: BaseException, name: str, labels: Mapping[str, str]
     # Polars adds lines that show its own expressions.
     text = str(error).split("\n", 1)[0]
     if isinstance(error, KandleError):
-        return ExpressionError(text, name)
+        digits = _TOO_MANY_DIGITS.search(text)
+        return ExpressionError(text, name, None if digits is None else digits["value"])
     label = labels.get(name, "a computed value")
     failure = _FAILED_CONVERSION.match(str(error))
     if failure is None:
@@ -104,6 +105,7 @@ def _expression_error(error: BaseException, name: str, labels: Mapping[str, str]
 
 
 _FAILED_CONVERSION = re.compile(r"conversion from `.*` to `(?P<type>.*)` failed in column .* values?: \[(?P<values>.*)\]")
+_TOO_MANY_DIGITS = re.compile(r" = (?P<value>-?[0-9.]+) does not fit Decimal\([0-9, ]+\)$")
 _TYPE_NAMES = {"i64": "an int of 64 bits", "f64": "a float", "i128": "a Decimal of 38 digits"}
 """Names of Polars types in messages."""
 

@@ -129,7 +129,8 @@ class BarReader:
         Returns:
             Rows with physical columns.
         """
-        return self._rows(self._bar.final_topic, key, span).drop(OFFSET).sort(self._order)
+        finals = self._rows(self._bar.final_topic, key, span)
+        return finals.filter(~pl.col(IS_TOMBSTONE)).drop(OFFSET, IS_TOMBSTONE).sort(self._order)
 
     def finals_and_live(self, key: Mapping[str, Any], span: Span) -> pl.DataFrame:
         """Return final bars, and the bars of open buckets as they are now, ordered by key and start.
@@ -143,7 +144,8 @@ class BarReader:
         """
         finals = self.finals(key, span)
         live = self._rows(self._bar.live_topic, key, self._open_span(finals, span))
-        newest = live.sort(OFFSET).unique(self._order, keep="last").drop(OFFSET)
+        # A tombstone says that the bar does not fit its entity any more.
+        newest = live.sort(OFFSET).unique(self._order, keep="last").filter(~pl.col(IS_TOMBSTONE)).drop(OFFSET, IS_TOMBSTONE)
         return pl.concat([finals, newest.join(finals, on=self._order, how="anti")]).sort(self._order)
 
     def _open_span(self, finals: pl.DataFrame, span: Span) -> Span:
@@ -156,15 +158,15 @@ class BarReader:
     def _rows(self, topic: str, key: Mapping[str, Any], span: Span) -> pl.DataFrame:
         time = pl.col(self._time).to_physical()
         # Topics that others fill may have more columns.
-        columns = [*(field.name for field in self._entity.fields), OFFSET]
+        columns = [*(field.name for field in self._entity.fields), OFFSET, IS_TOMBSTONE]
         frames = [
-            with_key(frame, key).filter((time >= span[0]) & (time < span[1]) & ~pl.col(IS_TOMBSTONE)).select(columns)
+            with_key(frame, key).filter((time >= span[0]) & (time < span[1])).select(columns)
             for frame in rows(self._log, topic, span)
         ]
         if frames:
             return pl.concat(frames)
         schema = {field.name: field.type.physical for field in self._entity.fields}
-        return pl.DataFrame(schema=schema | {OFFSET: pl.Int64})
+        return pl.DataFrame(schema=schema | {OFFSET: pl.Int64, IS_TOMBSTONE: pl.Boolean})
 
 
 def span_of(start: Instant | None, end: Instant | None) -> Span:
