@@ -34,8 +34,8 @@ class Misfit:
 
 def misfits(entity: EntityModel, bars: pl.DataFrame) -> list[Misfit]:
     """Return what does not fit the fields of an entity; nothing almost always, at the cost of a few extremes."""
-    found = (_misfit(field, bars[field.name]) for field in entity.fields)
-    return [] if bars.is_empty() else [misfit for misfit in found if misfit is not None]
+    by_field = (_misfit(field, bars[field.name]) for field in entity.fields)
+    return [] if bars.is_empty() else [misfit for misfit in by_field if misfit is not None]
 
 
 def _misfit(field: FieldModel, values: pl.Series) -> Misfit | None:
@@ -154,8 +154,8 @@ class BarMaker:
     def _fitting(self, plan: BarPlan, bars: pl.DataFrame) -> tuple[pl.DataFrame, list[FailedBar]]:
         """Return the bars that fit their entity, and the others, each by the first field that does not fit."""
         failed: list[FailedBar] = []
-        while found := misfits(self._query.query.target, bars):
-            misfit = found[0]
+        while unfitting := misfits(self._query.query.target, bars):
+            misfit = unfitting[0]
             bad = bars.filter(misfit.rows)
             rows = named_rows(bad.select(KEY, OPENED).hstack(self._key_columns(bad[KEY])))
             values = bad[misfit.field.name].to_physical().to_list()

@@ -225,9 +225,8 @@ class DeadLetters:
 
     def _row(self, letter: DeadLetter) -> tuple[Any, ...]:
         """Return a dead letter in the order of the columns of its topic."""
-        place = (*self._source, letter.offset, letter.error, letter.key, letter.payload)
-        wrong = (letter.entity, letter.field, letter.value, letter.timeframe, letter.start)
-        return (*place, letter.time, letter.kind.value, *wrong)
+        record = (*self._source, letter.offset, letter.error, letter.key, letter.payload, letter.time, letter.kind.value)
+        return (*record, letter.entity, letter.field, letter.value, letter.timeframe, letter.start)
 
     def committed(self) -> None:
         """Note that they are written: count them, and log them once a minute."""
