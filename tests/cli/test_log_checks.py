@@ -1,6 +1,7 @@
 import os
 from collections.abc import Iterable
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 
 import polars as pl
@@ -130,12 +131,20 @@ def test_the_topics_of_a_model_are_those_of_its_entities_and_queries(log: Embedd
     assert [spec.name for spec in specs] == ["readings", "shifts"]
 
 
-def test_a_schedule_without_rows_is_a_problem(log: EmbeddedLog) -> None:
+def test_a_schedule_without_rows_is_a_problem_and_so_is_each_key_whose_rows_are_wrong(
+    log: EmbeddedLog, clock: ManualClock
+) -> None:
     plans = plans_in(Meters(Options()))
     nothing = [("problem", "topic shifts has no rows, so Mean has no sessions")]
-    assert said(schedule_findings(log, plans)) == nothing
+    assert said(schedule_findings(log, plans, clock)) == nothing
     log.ensure(entity_topic(entity_model(Shift)))
-    assert said(schedule_findings(log, plans)) == nothing
-    rows = pl.DataFrame({"meter": ["m1"], "begins": [NOON], "ends": [NOON]}, schema=log.topic("shifts").schema)
+    assert said(schedule_findings(log, plans, clock)) == nothing
+    rows = pl.DataFrame(
+        {"meter": ["m1", "m2"], "begins": [NOON, NOON], "ends": [NOON, NOON + timedelta(hours=1)]},
+        schema=log.topic("shifts").schema,
+    )
     log.append([Write("shifts", 0, Records(rows))])
-    assert said(schedule_findings(log, plans)) == [("ok", "1 rows in topic shifts for Mean")]
+    summary, (level, message) = said(schedule_findings(log, plans, clock))
+    assert summary == ("ok", "2 rows in topic shifts for Mean")
+    assert level == "problem"
+    assert "of key ('m1',) closes before or when it opens (partition 0, offset 0 of topic shifts)" in message

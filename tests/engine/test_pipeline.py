@@ -14,8 +14,8 @@ import kandle
 from kandle import Gaps, Key, MaxLength, Precision, Timestamp
 from kandle import functions as f
 from kandle.engine.bars import Finals
-from kandle.engine.compiled import session_calendar
 from kandle.engine.pipeline import Pipeline
+from kandle.engine.schedules import session_calendar
 from kandle.errors import DataError, PlanError
 from kandle.model.entity import entity_model
 from kandle.model.mapping import mapping

@@ -21,8 +21,8 @@ from hypothesis import strategies as st
 import kandle
 from kandle import Gaps
 from kandle.engine.bars import Finals
-from kandle.engine.compiled import session_calendar
 from kandle.engine.pipeline import Pipeline
+from kandle.engine.schedules import session_calendar
 from kandle.model.columns import to_logical
 from kandle.model.entity import entity_model
 from kandle.model.mapping import mapping

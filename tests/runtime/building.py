@@ -125,7 +125,7 @@ class Parts:
         self.log.append([Write(topic, partition, Records(frame_of(objects)))])
 
     def provider(self, **settings: Any) -> ScheduleProvider:
-        return ScheduleProvider(self.log, self.plan.query, self.clock, **settings)
+        return ScheduleProvider(self.log, self.plan, self.clock, **settings)
 
     def context(
         self, schedule: ScheduleProvider | None = None, store: Store | None = None, expiry: int | None = None

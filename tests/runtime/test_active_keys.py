@@ -13,8 +13,8 @@ import kandle.testing
 from kandle import Context
 from kandle.errors import OptionsError
 from kandle.plan.plan import plan
+from kandle.runtime.active_keys import ActiveKeys, key_names
 from kandle.runtime.counters import QueryHealth
-from kandle.runtime.schedule import ActiveKeys
 from tests.runtime.building import at, hours, tick
 from tests.runtime.declarations import Bar, bars_market
 from tests.time.schedules import calendar_of, row
@@ -34,6 +34,35 @@ def test_silent_are_those_that_are_configured_or_scheduled_and_were_not_seen() -
     calendar = calendar_of([row("2024-03-08T14:30", "2024-03-08T21:00", key=key) for key in ("S", "T")])
     assert of.silent({"A", "S"}, calendar) == {"X", "T"}
     assert ActiveKeys(PLAN).silent(set(), None) == set()
+
+
+def test_unscheduled_are_those_that_are_configured_or_were_seen_and_have_no_sessions() -> None:
+    of = ActiveKeys(PLAN, [("A",), ("S",)])
+    calendar = calendar_of([row("2024-03-08T14:30", "2024-03-08T21:00", key=key) for key in ("S", "T")])
+    assert of.unscheduled({"B", "T"}, calendar) == {"A", "B"}
+    assert of.unscheduled({"B"}, None) == set()
+    assert key_names({"B\0x", "A\0y", "C\0z"}, 2) == ("A, y", "B, x")
+
+
+def test_keys_without_sessions_are_named_once_and_hold_nobody_up(caplog: pytest.LogCaptureFixture) -> None:
+    """
+    A  listed, has sessions        B  listed, has none        C  not listed, has events and no sessions
+    """
+
+    async def story(market: Any) -> None:
+        await market.hours.add_async(hours("14:30", "21:00"))
+        await market.ticks.add_many_async([tick("14:30:10"), tick("14:30:10", symbol="C")])
+        for _ in range(5):
+            await market.clock.advance_async("1m")
+        assert health(market).unscheduled_keys == ("B", "C")
+        assert [bar.symbol for bar in await market.finals_async(Bar, "1m")] == ["A"] * 5
+        await market.hours.add_async(hours("14:30", "21:00", "C"))
+        await market.clock.advance_async("1m")
+        assert health(market).unscheduled_keys == ("B",)
+
+    run(bars_market(minutes=1, scheduled=True), story, universe={"keys": [["A"], ["B"]]})
+    named = [record.message for record in caplog.records if "no sessions" in record.message]
+    assert named == ["Bar: no sessions in topic hours for the keys B; C"]
 
 
 def test_a_configured_key_with_too_many_or_too_few_parts_is_refused_by_name() -> None:

@@ -9,6 +9,7 @@ import pytest
 
 import kandle.testing
 from kandle import Context
+from kandle.log.port import TopicPartition
 from kandle.runtime.counters import QueryState
 from tests.runtime.building import Parts, at, bars, hours, t, tick
 from tests.runtime.declarations import Bar, bars_market
@@ -202,3 +203,81 @@ def test_old_rows_that_are_taken_away_do_not_take_their_days_out_of_the_running_
             assert [(bar.open, bar.close, bar.ticks) for bar in await market.finals_async(Bar, "1wk")] == [(4, 8, 5)]
 
     asyncio.run(cleaned_up())
+
+
+def test_a_key_that_goes_on_with_the_sessions_that_it_had_does_so_after_a_restart() -> None:
+    """
+    hours   14:30-14:35 | wrong row, and the right one is removed by retention
+    ticks   30             | restart | 32             36 closes all before it
+    """
+    parts = parts_of()
+    parts.clock.jump(t("14:30"))
+    parts.add(hours("14:30", "14:35"), hours("14:30", "14:33", "B"))
+    first = parts.worker(context=parts.context(parts.provider()))
+    parts.add(tick("14:30:10", 5), tick("14:30:10", 5, "B"))
+    first.step()
+    parts.add(hours("14:35", "14:30"))
+    parts.clock.jump(t("14:31"))
+    first.step()
+    first.flush()
+    parts.log.truncate(TopicPartition("hours", 0), 2)
+    second = parts.worker(context=parts.context(parts.provider()))
+    parts.clock.jump(t("14:36"))
+    parts.add(tick("14:32:10", 7), tick("14:36:00", 7))
+    second.step()
+    # Nobody sends heartbeats here, so the ticks are held for a second.
+    parts.clock.jump(t("14:36:02"))
+    second.step()
+    second.flush()
+    assert [(bar.start.minute, bar.ticks) for bar in bars(parts.log, "bars_1m_final") if bar.symbol == "A"] == [
+        (30, 1),
+        (31, 0),
+        (32, 1),
+        (33, 0),
+        (34, 0),
+    ]
+
+
+def test_a_wrong_row_stops_nobody_else_and_its_own_key_begins_when_it_is_corrected() -> None:
+    """
+    A  14:30-14:40                         from the start
+    B  14:40-14:30 (wrong)    at 14:33: 14:30-14:40
+    """
+
+    async def corrected() -> None:
+        async with story(ASIDE, "14:30") as market:
+            await market.hours.add_many_async([hours("14:30", "14:40"), hours("14:40", "14:30", "B")])
+            for minute in range(30, 39):
+                await market.ticks.add_many_async([tick(f"14:{minute}:10"), tick(f"14:{minute}:20", symbol="B")])
+                if minute == 33:
+                    assert "of key ('B',) closes before or when it opens" in str(market.health().queries[0].problem)
+                    await market.hours.add_async(hours("14:30", "14:40", "B"))
+                await market.clock.advance_async("1m")
+            await market.clock.advance_async("5m")
+            health = market.health().queries[0]
+            assert (health.problem, health.counters.outside_sessions, health.counters.late) == (None, 3, 0)
+            finals = await market.finals_async(Bar, "1m")
+            ticks = {symbol: [(bar.start.minute, bar.ticks) for bar in finals if bar.symbol == symbol] for symbol in "AB"}
+            assert ticks["A"] == [*((minute, 1) for minute in range(30, 39)), (39, 0)]
+            assert ticks["B"] == [*((minute, 1) for minute in range(33, 39)), (39, 0)]
+
+    asyncio.run(corrected())
+
+
+def test_the_removal_of_the_last_row_is_obeyed() -> None:
+    async def removed() -> None:
+        async with story(ASIDE, "14:30") as market:
+            await market.hours.add_async(hours("14:30", "21:00"))
+            await market.ticks.add_async(tick("14:30:10"))
+            await market.clock.advance_async("2m")
+            await market.hours.remove_async(["A", at("14:30").date()])
+            await market.clock.advance_async("1m")
+            await market.ticks.add_async(tick("14:33:00"))
+            # Without sessions no heartbeat comes, for which the tick is held once.
+            await market.clock.advance_async("9m")
+            await market.clock.advance_async("1m")
+            health = market.health().queries[0]
+            assert [bar.start.minute for bar in await market.finals_async(Bar, "1m")] == [30, 31]
+            assert (health.state, health.schedule_sessions, health.counters.outside_sessions) == (QueryState.RUNNING, 0, 1)
+
+    asyncio.run(removed())

@@ -108,7 +108,8 @@ def test_bad_keys_and_values_are_rejected_and_all_others_kept(formats: Formats, 
     alive = pl.Series([state == "g" for state in kept], dtype=pl.Boolean)
     assert_frame_equal(back.frame.filter(alive), good.filter(alive))
     assert (back.tombstones is None) == ("t" not in kept)
-    for reject in back.rejects:
+    for reject, key in zip(back.rejects, back.reject_keys, strict=True):
+        assert key == (None if states[reject.at] in "kbn" else ticks(len(states)).select("code", "venue").row(reject.at))
         assert ("ticks-key: " in reject.reason) == (states[reject.at] in "kbn")
         assert ("ticks-value: " in reject.reason) == (states[reject.at] in "vb")
 

@@ -208,8 +208,8 @@ def backfill(  # noqa: PLR0913, every parameter is an option of its own
     """
     from kandle.backfill.readers import open_ticks
     from kandle.backfill.sinks import FolderSink, MemorySink
-    from kandle.engine.compiled import session_calendar
     from kandle.engine.pipeline import Pipeline
+    from kandle.engine.schedules import session_calendar
 
     query = _query(context, entity, gaps)
     check_embedded(query)

@@ -157,7 +157,7 @@ def _cluster_findings(log: Log, options: Options, market: Context) -> Iterator[F
     yield from _topics_findings(log, options, market, declared)
     yield from server_checks.topic_access_findings(options, declared)
     yield from server_checks.group_access_findings(options, _groups(market))
-    yield from schedule_findings(log, plans_in(market))
+    yield from schedule_findings(log, plans_in(market), clock_of(options))
     readers = options.consumer.group or snake_case(type(market).__name__)
     yield from group_findings(log, f"{readers}-", _groups(market))
     existing = [spec for spec in log.topics() if spec.name in names]
@@ -177,7 +177,7 @@ def _log_findings(options: Options, market: Context | None) -> Iterator[Finding]
         yield from integrity
         if market is not None:
             yield from _topics_findings(log, options, market, _declared_topics(log, options, market))
-            yield from schedule_findings(log, plans_in(market))
+            yield from schedule_findings(log, plans_in(market), clock)
         yield from group_findings(log)
         if all(finding.level == "ok" for finding in integrity):
             yield from clock_findings(clock, newest_times(log, log.topics()))

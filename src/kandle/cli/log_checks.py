@@ -28,6 +28,7 @@ from kandle.plan.query_topics import (
 )
 from kandle.plan.topics import TopicSpec, entity_topic
 from kandle.runtime.preparing import check_partitions, deleted_topics, other_heartbeats, topic_partitions
+from kandle.runtime.schedule import ScheduleProvider
 from kandle.time.clock import Clock
 from kandle.time.timeframe import SECOND
 
@@ -200,18 +201,20 @@ def _lag(log: Log, state: GroupState) -> int:
     return sum(max(0, ranges[item][1] - max(state.positions.get(item, 0), ranges[item][0])) for item in partitions)
 
 
-def schedule_findings(log: Log, plans: Sequence[Plan]) -> Iterator[Finding]:
-    """Check that queries with a schedule have sessions."""
+def schedule_findings(log: Log, plans: Sequence[Plan], clock: Clock) -> Iterator[Finding]:
+    """Check that queries with a schedule have sessions, and that the rows of all keys are right."""
     existing = {spec.name for spec in log.topics()}
-    for query in (plan.query for plan in plans):
-        if query.schedule is None:
+    for plan in plans:
+        if plan.query.schedule is None:
             continue
-        topic = query.schedule.entity.topic
+        name, topic = plan.query.target.name, plan.query.schedule.entity.topic
         rows = sum(state.rows for state in log.partitions(topic)) if topic in existing else 0
-        if rows:
-            yield fine("schedule", f"{rows:,} rows in topic {topic} for {query.target.name}")
-        else:
-            yield problem("schedule", f"topic {topic} has no rows, so {query.target.name} has no sessions", "add its rows")
+        if not rows:
+            yield problem("schedule", f"topic {topic} has no rows, so {name} has no sessions", "add its rows")
+            continue
+        yield fine("schedule", f"{rows:,} rows in topic {topic} for {name}")
+        for fault in ScheduleProvider(log, plan, clock).check():
+            yield problem("schedule", f"{name}: {fault}", "write the row again, or remove it")
 
 
 def newest_times(log: Log, topics: Iterable[TopicSpec]) -> dict[str, int]:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
-import numpy as np
 import polars as pl
 
 from kandle.engine.aggregates import AGGREGATES, TIME, TIMES, Accumulator, Argument, Partial, last_partials
@@ -14,7 +13,6 @@ from kandle.engine.state import KEY, START
 from kandle.query.nodes import Aggregate, AnyNode, Branch, Call, Case, Constant, Node, aggregates, describe
 from kandle.query.query import Gaps, QueryModel
 from kandle.query.signatures import call
-from kandle.time.sessions import SessionCalendar, SessionRows
 
 GAP = "_gap"
 """Column that says whether a bucket has no events and its bar fills a gap."""
@@ -158,36 +156,3 @@ class CompiledQuery:
         columns: dict[Node, str] = dict(zip(self.query.group_by, self.key_names, strict=False))
         columns |= {node: f"_v{position}" for position, node in enumerate(self._accumulators)}
         return Scope(columns)
-
-
-def session_calendar(query: QueryModel, frames: Iterable[pl.DataFrame], *, is_whole: bool = False) -> SessionCalendar:
-    """Return the calendar of a query's schedule.
-
-    Args:
-        query: A query with a schedule.
-        frames: Physical frames of the schedule's entity.
-        is_whole: Whether no more rows will come.
-    """
-    schedule = query.schedule
-    assert schedule is not None
-    names = [key.name for key in schedule.entity.keys[: len(query.group_by)]]
-    columns = [
-        compile_expression(schedule.open).cast(pl.Int64).alias("_open"),
-        compile_expression(schedule.close).cast(pl.Int64).alias("_close"),
-    ]
-    if schedule.day is not None:
-        columns.append(compile_expression(schedule.day).cast(pl.Int32).alias("_day"))
-    rows = pl.concat([frame.select(names).hstack(evaluate(frame, columns)) for frame in frames])
-    distinct = rows.select(names).unique(maintain_order=True).with_row_index("_key")
-    numbers = rows.join(distinct, on=names, how="left", maintain_order="left")["_key"].cast(pl.Int64)
-    days = rows["_day"].to_numpy() if schedule.day is not None else None
-    return SessionCalendar(
-        SessionRows(
-            keys=distinct.select(names).rows(),
-            key_ids=numbers.to_numpy().astype(np.int64),
-            opens=rows["_open"].to_numpy(),
-            closes=rows["_close"].to_numpy(),
-            days=days,
-        ),
-        is_whole=is_whole,
-    )

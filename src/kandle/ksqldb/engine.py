@@ -72,7 +72,7 @@ class KsqlQuery:
         self._schedule: ScheduleProvider | None = None
         self._intervals: IntervalWriter | None = None
         if self.program.schedule is not None:
-            self._schedule = ScheduleProvider(log, plan.query, clock)
+            self._schedule = ScheduleProvider(log, plan, clock)
             self._intervals = IntervalWriter(log, plan.query, self.program.schedule)
         watched = WatchedProgram(self.program, spec.properties, spec.on_failure)
         self.watch = QueryWatch(watched, StatementLog(log), clock)

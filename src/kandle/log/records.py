@@ -10,7 +10,7 @@ from __future__ import annotations
 import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import polars as pl
 
@@ -71,6 +71,7 @@ class RejectedRecord:
         reason: Why it cannot be read.
         timestamp: When it was appended, in microseconds of the log's clock; None if that is not known.
         headers: Its headers, each with the entries `name` and `value`.
+        key_values: The values of the key columns, where the key can be read.
     """
 
     offset: int
@@ -79,6 +80,7 @@ class RejectedRecord:
     reason: str
     timestamp: int | None = None
     headers: Sequence[Mapping[str, str]] = ()
+    key_values: tuple[Any, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,6 +20,7 @@ Each file imports only files below it:
     barrier.py        when heartbeats have to wait for events that are on their way
     planner.py        which heartbeats are due
     preparing.py      topics are created before anything runs, and deleted ones reported
-    schedule.py       schedules from their topic; the keys that should have events
+    schedule.py       schedules from their topic, judged key by key
+    active_keys.py    the keys that should have events
     counters.py       counters and health, as plain objects
 """

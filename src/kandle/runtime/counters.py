@@ -71,7 +71,8 @@ class QueryHealth:
     """The state of one query in one process.
 
     `lag` counts events of the owned `partitions` that are not processed yet. `silent_keys` are configured or scheduled, but
-    have had no event in the owned partitions. `schedule_sessions` is None without a schedule. `problem` says in words what is
+    have had no event in the owned partitions. `schedule_sessions` is None without a schedule. `unscheduled_keys` names the first
+    hundred keys that had events or are configured, but have no sessions in the schedule. `problem` says in words what is
     wrong. `standby` are partitions of other processes whose state is kept ready here. `client` are figures of the client
     library of Kafka, by name.
     """
@@ -90,6 +91,7 @@ class QueryHealth:
     counters: Counters
     standby: tuple[int, ...] = ()
     client: Mapping[str, int] = field(default_factory=dict)
+    unscheduled_keys: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +120,7 @@ class Health:
             query["state"] = query["state"].value
             query["partitions"] = list(query["partitions"])
             query["standby"] = list(query["standby"])
+            query["unscheduled_keys"] = list(query["unscheduled_keys"])
             for counters in query["counters"]["timeframes"].values():
                 newest = counters["newest"]
                 counters["newest"] = None if newest is None else from_instant(newest).isoformat()

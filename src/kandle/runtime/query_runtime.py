@@ -13,12 +13,13 @@ from datetime import time
 
 from kandle.log.port import GroupSpec, Log
 from kandle.plan.query_topics import HeartbeatSettings, QueryTopics, Retentions
+from kandle.runtime.active_keys import ActiveKeys, key_names
 from kandle.runtime.barrier import Barrier
 from kandle.runtime.committing import Pace
 from kandle.runtime.counters import Counters, QueryHealth, QueryState, TimeframeCounters
 from kandle.runtime.heartbeats import HeartbeatRunner, HeartbeatSender, Leadership
 from kandle.runtime.planner import HeartbeatPlanner
-from kandle.runtime.schedule import ActiveKeys, ScheduleProvider
+from kandle.runtime.schedule import ScheduleProvider
 from kandle.runtime.standby import Standby
 from kandle.runtime.state import TaskContext
 from kandle.runtime.worker import Worker
@@ -29,6 +30,12 @@ from kandle.time.timeframe import DAY, MILLISECOND, MINUTE, SECOND
 logger = logging.getLogger("kandle")
 
 EXPIRY_WITHOUT_SCHEDULE = 7 * DAY
+
+MOST_NAMED_KEYS = 100
+"""How many keys without sessions the health of a query names."""
+
+MOST_LOGGED_KEYS = 10
+"""How many of them a line of the log names."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +95,7 @@ class QueryRuntime:
         self.counters = Counters(timeframes={bar.name: TimeframeCounters() for bar in plan.emitted})
         self.leadership = Leadership(self.group, topics.heartbeats)
         self._active = ActiveKeys(plan, spec.universe)
+        self._logged_keys: frozenset[str] = frozenset()
         self._context = TaskContext(
             log=log,
             clock=clock,
@@ -108,10 +116,10 @@ class QueryRuntime:
         """Which topics are gone, in words."""
 
     def _schedule(self, log: Log, clock: Clock) -> ScheduleProvider | None:
-        query, spec = self.topics.plan.query, self._spec
-        if query.schedule is None:
+        plan, spec = self.topics.plan, self._spec
+        if plan.query.schedule is None:
             return None
-        return ScheduleProvider(log, query, clock, refresh_at=spec.refresh_at, retry=spec.schedule_retry)
+        return ScheduleProvider(log, plan, clock, refresh_at=spec.refresh_at, retry=spec.schedule_retry)
 
     def _expiry(self) -> int | None:
         expiry = self._spec.expiry
@@ -182,6 +190,23 @@ class QueryRuntime:
         if missing is not None and missing != self.missing:
             logger.error("%s", missing)
         self.missing = missing
+        self._log_unscheduled_keys()
+
+    def _log_unscheduled_keys(self) -> None:
+        """Log each key without sessions once, when it is new: its events are outside of sessions."""
+        schedule = self._context.schedule
+        if schedule is None:
+            return
+        observed = self._active.observed(task.keys for task in list(self.worker.tasks.values()))
+        keys = frozenset(self._active.unscheduled(observed, schedule.calendar))
+        if fresh := keys - self._logged_keys:
+            names = "; ".join(key_names(fresh, MOST_LOGGED_KEYS))
+            more = f" and {len(fresh) - MOST_LOGGED_KEYS} more" if len(fresh) > MOST_LOGGED_KEYS else ""
+            topic = schedule.topic
+            logger.warning(
+                "%s: no sessions in topic %s for the keys %s%s", self.topics.plan.query.target.name, topic, names, more
+            )
+        self._logged_keys = keys
 
     def settle(self) -> bool:
         """Do what is due now, in the caller's thread; return False if there was nothing."""
@@ -189,6 +214,7 @@ class QueryRuntime:
         self._heartbeats.runner.beat()
         is_moved = self.worker.step()
         self.worker.flush()
+        self._log_unscheduled_keys()
         # A new leader has heartbeats to send.
         return is_moved or self.counters.heartbeats_sent != sent or self.leadership.is_leader != was_leader
 
@@ -214,6 +240,7 @@ class QueryRuntime:
             counters=copy.deepcopy(self.counters),
             standby=() if self._standby is None else self._standby.partitions,
             client=self.worker.statistics,
+            unscheduled_keys=key_names(self._active.unscheduled(observed, calendar), MOST_NAMED_KEYS),
         )
 
 

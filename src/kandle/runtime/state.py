@@ -32,7 +32,7 @@ from kandle.plan.plan import Plan
 from kandle.plan.query_topics import QueryTopics
 from kandle.query.nodes import describe
 from kandle.runtime.counters import Counters
-from kandle.runtime.schedule import ScheduleProvider
+from kandle.runtime.schedule import ScheduleProvider, ScheduleVersion
 from kandle.store.changelog import CHANGE, SNAPSHOT, Changelog, PlacedEntry, RestoredState
 from kandle.store.port import Store
 from kandle.time.clock import Clock
@@ -42,6 +42,7 @@ Frames = Mapping[str, pl.DataFrame]
 
 NUMBERS = "_numbers"
 SCHEDULE = "_schedule"
+KEPT_SESSIONS = "_kept_sessions"
 STEPS = "_steps"
 PARTIALS = "_partials"
 KEYS = "_keys"
@@ -89,20 +90,26 @@ def fingerprint_of(frames: Frames) -> str:
     return str(frames[PLAN]["fingerprint"][0])
 
 
-def snapshot_frames(pipeline: Pipeline, marks: Mapping[str, int], schedule: Mapping[int, int]) -> dict[str, pl.DataFrame]:
+def snapshot_frames(pipeline: Pipeline, marks: Mapping[str, int], schedule: ScheduleVersion | None) -> dict[str, pl.DataFrame]:
     """Return the whole state as named frames.
 
     Args:
         pipeline: The pipeline of the task.
         marks: Numbers of the task beside those of the pipeline, by name.
-        schedule: By partition of the schedule's topic, the next offset of the rows that the calendar holds.
+        schedule: The version of the schedule that the pipeline has; None without a schedule.
     """
-    positions = {"partition": list(schedule), "position": list(schedule.values())}
-    return pipeline.snapshot() | {
-        NUMBERS: pl.DataFrame({**pipeline.numbers(), **marks}),
-        SCHEDULE: pl.DataFrame(positions, schema={"partition": pl.Int64, "position": pl.Int64}),
-        PLAN: pl.DataFrame({"fingerprint": [fingerprint(pipeline.plan)]}),
-    }
+    next_offsets = {} if schedule is None else schedule.positions
+    positions = {"partition": list(next_offsets), "position": list(next_offsets.values())}
+    kept = {} if schedule is None or schedule.kept is None else {KEPT_SESSIONS: schedule.kept}
+    return (
+        pipeline.snapshot()
+        | kept
+        | {
+            NUMBERS: pl.DataFrame({**pipeline.numbers(), **marks}),
+            SCHEDULE: pl.DataFrame(positions, schema={"partition": pl.Int64, "position": pl.Int64}),
+            PLAN: pl.DataFrame({"fingerprint": [fingerprint(pipeline.plan)]}),
+        }
+    )
 
 
 def schedule_positions(frames: Frames) -> dict[int, int]:
@@ -173,6 +180,9 @@ def state_is_gone(topics: QueryTopics, reason: str) -> StateError:
 class Replica:
     """A pipeline with all that was committed; `follow` brings it up to date with what others commit since."""
 
+    _kept: pl.DataFrame | None = None
+    """Sessions that its calendar holds although the rows of their keys were wrong."""
+
     def __init__(self, context: TaskContext, partition: int) -> None:
         self._context = context
         self._plan = context.topics.plan
@@ -209,6 +219,8 @@ class Replica:
             False if the changelog does not continue what is known: then only a new replica helps.
         """
         self._context, self.is_current = context, False
+        if context.schedule is not None and self._kept is not None:
+            context.schedule.keep(self._kept)
         self.changelog.log = context.log
         return self.follow(list(self.changelog.beyond())) and self.changelog.is_whole
 
@@ -230,7 +242,10 @@ class Replica:
         schedule = self._context.schedule
         calendar = newest = None if schedule is None else schedule.calendar
         if snapshot is not None and schedule is not None:
-            calendar = schedule.calendar_at(schedule_positions(snapshot)) or newest
+            self._kept = snapshot.get(KEPT_SESSIONS)
+            if self._kept is not None:
+                schedule.keep(self._kept)
+            calendar = schedule.calendar_at(schedule_positions(snapshot), self._kept) or newest
         self.is_current = calendar is newest
         return Pipeline(self._plan, calendar, journal=self.journal, expiry=self._context.expiry, failures=self.failures)
 
@@ -255,14 +270,14 @@ class StateRecorder:
     snapshot instead.
     """
 
-    def __init__(self, replica: Replica, topics: QueryTopics, schedule_version: tuple[tuple[int, int], ...]) -> None:
+    def __init__(self, replica: Replica, topics: QueryTopics, schedule: ScheduleVersion | None = None) -> None:
         self._replica = replica
         self._topics = topics
         self._known_keys = self._key_count
         self._snapshot_size = 0
         self._changes_size = 0
         self._numbers: dict[str, int] = {}
-        self._schedule_version = schedule_version
+        self._schedule = schedule
         self._is_snapshot_due = False
 
     @property
@@ -271,13 +286,13 @@ class StateRecorder:
         return 0 if keys is None else keys.height
 
     @property
-    def schedule_version(self) -> tuple[tuple[int, int], ...]:
-        """The schedule rows to which the recorded state belongs; none if they are not the newest."""
-        return self._schedule_version
+    def schedule(self) -> ScheduleVersion | None:
+        """The schedule rows to which the recorded state belongs; None if they are not the newest."""
+        return self._schedule
 
-    def replace_schedule(self, version: tuple[tuple[int, int], ...]) -> None:
+    def replace_schedule(self, version: ScheduleVersion) -> None:
         """Have the next commit write a snapshot: the changes on record belong to older schedule rows."""
-        self._schedule_version = version
+        self._schedule = version
         self._is_snapshot_due = True
 
     def writes(self) -> list[Write]:
@@ -294,7 +309,7 @@ class StateRecorder:
         self._numbers = numbers
         is_grown = self._changes_size > max(LEAST_CHANGES, 2 * self._snapshot_size)
         if self._snapshot_size == 0 or self._is_snapshot_due or is_grown:
-            frames = snapshot_frames(pipeline, marks, dict(self._schedule_version))
+            frames = snapshot_frames(pipeline, marks, self._schedule)
             self._snapshot_size = changelog.record(SNAPSHOT, frames)
             self._changes_size = 0
             self._is_snapshot_due = False

@@ -48,7 +48,7 @@ class Task:
         self._placement = KeyPlacement(topics, partition)
         self._placement.skip(pipeline.keys)
         self._output = TaskOutput(context, partition)
-        version = context.schedule.version if context.schedule is not None and replica.is_current else ()
+        version = context.schedule.version if context.schedule is not None and replica.is_current else None
         self._recorder = StateRecorder(replica, topics, version)
         self._failures = replica.failures
         self._is_dirty = False
@@ -121,11 +121,11 @@ class Task:
 
     def _adopt_schedule(self) -> None:
         """Go on with newer schedule rows, if there are any."""
-        schedule = self._context.schedule
-        if schedule is None or schedule.calendar is None or schedule.version == self._recorder.schedule_version:
+        version = None if self._context.schedule is None else self._context.schedule.version
+        if version is None or version is self._recorder.schedule:
             return
-        self._pipeline.replace_calendar(schedule.calendar)
-        self._recorder.replace_schedule(schedule.version)
+        self._pipeline.replace_calendar(version.calendar)
+        self._recorder.replace_schedule(version)
         self._is_dirty = True
 
     def positions(self) -> dict[TopicPartition, int]:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import polars as pl
@@ -84,7 +84,10 @@ class TopicCodec:
         columns = {column.name: column for part in parts for column in _rows(part, len(values), kept)}
         for name in self.headers:
             columns[name] = pl.Series(name, [None], dtype=pl.String).new_from_index(0, len(kept))
-        return Decoded(pl.DataFrame([columns[name] for name in self._columns]), _merged(rejects), _marks(gone[kept]))
+        merged = _merged(rejects)
+        reject_keys = () if self._key is None else tuple(_key_values(parts[0], len(keys), merged))
+        frame = pl.DataFrame([columns[name] for name in self._columns])
+        return Decoded(frame, merged, _marks(gone[kept]), reject_keys)
 
     def _alive(self, values: Messages, gone: BoolArray) -> Decoded:
         """Return what the values say that are there, NULL for tombstones."""
@@ -96,6 +99,14 @@ class TopicCodec:
         rows[good] = np.arange(len(good))
         rows = np.delete(rows, [reject.at for reject in rejects])
         return Decoded(_gathered(part.frame, rows), rejects)
+
+
+def _key_values(keys: Decoded, count: int, rejects: Sequence[Reject]) -> Iterator[tuple[Any, ...] | None]:
+    """Yield the key of each rejected message as values of the key columns; None where the key cannot be read itself."""
+    readable = kept_positions(count, keys.rejects) if rejects else np.empty(0, np.int64)
+    for reject in rejects:
+        row = int(np.searchsorted(readable, reject.at))
+        yield keys.frame.row(row) if row < len(readable) and readable[row] == reject.at else None
 
 
 def _rows(part: Decoded, count: int, kept: IntArray) -> list[pl.Series]:

@@ -155,11 +155,14 @@ class Decoded:
         frame: Physical rows of the messages that can be read, in their order.
         rejects: The other messages.
         tombstones: For each row whether its value is None (then its value columns are NULL); None where no row is one.
+        reject_keys: For each reject the values of the key columns, or None if the key cannot be read; empty where messages
+            are not read together with their keys.
     """
 
     frame: pl.DataFrame
     rejects: tuple[Reject, ...] = ()
     tombstones: pl.Series | None = None
+    reject_keys: tuple[tuple[Any, ...] | None, ...] = ()
 
 
 class Format(Protocol):

@@ -58,8 +58,9 @@ class SessionCalendar:
 
     def __init__(self, rows: SessionRows, *, is_whole: bool = False) -> None:
         self.is_whole = is_whole
-        ordered = _ordered(rows)
-        _check(ordered)
+        ordered, _ = _ordered(rows)
+        for contradiction in _contradictions(ordered):
+            raise ScheduleError(contradiction.reason)
         self.has_days = rows.days is not None
         self._group_of, self._names, chosen = _grouped(ordered)
         self.opens = ordered.opens[chosen.rows]
@@ -94,6 +95,22 @@ class SessionCalendar:
     def sessions(self, group: int) -> slice:
         """Return which rows of the columns are a group's; none for group -1."""
         return slice(0, 0) if group < 0 else slice(int(self.bounds[group]), int(self.bounds[group + 1]))
+
+    def rows_of(self, keys: Collection[Key]) -> SessionRows:
+        """Return the sessions of some keys, of those that have any."""
+        known = [key for key in keys if key in self._group_of]
+        rows = [np.arange(len(self.opens))[self.sessions(self._group_of[key])] for key in known]
+        places = np.concatenate([np.empty(0, np.int64), *rows]).astype(np.int64)
+        key_ids = np.repeat(np.arange(len(known)), [len(places_of_key) for places_of_key in rows])
+        days = self.days[places] if self.has_days else None
+        return SessionRows(known, key_ids, self.opens[places], self.closes[places], days)
+
+    def has_same_sessions(self, other: SessionCalendar) -> bool:
+        """Return whether all keys have the same sessions as in another calendar."""
+        names = ("opens", "closes", "days", "group")
+        return self._group_of == other._group_of and all(
+            np.array_equal(getattr(self, name), getattr(other, name)) for name in names
+        )
 
     def is_in_session(self, key: Key, instant: int) -> bool:
         """Return whether a key is in session: the open counts, the close does not."""
@@ -162,8 +179,32 @@ class _GroupRows:
     sizes: IntArray
 
 
-def _ordered(rows: SessionRows) -> SessionRows:
-    """Return rows by key and open, without identical ones."""
+@dataclass(frozen=True, slots=True)
+class Contradiction:
+    """Why the rows of a key cannot be used: `rows` are the positions of those at fault."""
+
+    key: Key
+    rows: tuple[int, ...]
+    reason: str
+
+
+def contradictions(rows: SessionRows) -> list[Contradiction]:
+    """Return what is wrong with the rows of each key, at most one contradiction for a key.
+
+    Args:
+        rows: The rows of a schedule, in any order; identical rows count once.
+
+    Returns:
+        The contradictions with positions in `rows`.
+    """
+    ordered, places = _ordered(rows)
+    return [
+        Contradiction(each.key, tuple(int(places[row]) for row in each.rows), each.reason) for each in _contradictions(ordered)
+    ]
+
+
+def _ordered(rows: SessionRows) -> tuple[SessionRows, IntArray]:
+    """Return rows by key and open, without identical ones, and the position that each had."""
     days = np.zeros(len(rows.opens), np.int64) if rows.days is None else np.asarray(rows.days, np.int64)
     columns = np.stack([np.asarray(column, np.int64) for column in (rows.key_ids, rows.opens, rows.closes, days)])
     order = np.lexsort(columns[::-1])
@@ -171,29 +212,48 @@ def _ordered(rows: SessionRows) -> SessionRows:
     fresh = np.ones(columns.shape[1], np.bool_)
     fresh[1:] = (columns[:, 1:] != columns[:, :-1]).any(axis=0)
     key_ids, opens, closes, days = columns[:, fresh]
-    return SessionRows(rows.keys, key_ids, opens, closes, days)
+    return SessionRows(rows.keys, key_ids, opens, closes, days), order[fresh]
 
 
-def _check(rows: SessionRows) -> None:
-    """Raise ScheduleError for the first rows that contradict each other."""
+def _contradictions(rows: SessionRows) -> list[Contradiction]:
+    """Return the first contradiction of each key among ordered rows, in the order of the keys' numbers."""
     assert rows.days is not None
-    empty = np.flatnonzero(rows.closes <= rows.opens)
-    if len(empty):
-        raise ScheduleError(f"{_described(rows, empty[0])} closes before or when it opens")
     same = rows.key_ids[1:] == rows.key_ids[:-1]
-    overlap = np.flatnonzero(same & (rows.opens[1:] < rows.closes[:-1]))
-    if len(overlap):
-        at = overlap[0]
-        raise ScheduleError(f"{_described(rows, at)} overlaps {_described(rows, at + 1)}; sessions of a key must not overlap")
-    backwards = np.flatnonzero(same & (rows.days[1:] < rows.days[:-1]))
-    if len(backwards):
-        at = backwards[0]
-        raise ScheduleError(f"{_described(rows, at + 1)} opens after {_described(rows, at)} but has an earlier trading date")
+    kinds = (
+        (np.flatnonzero(rows.closes <= rows.opens), _closes_early),
+        (np.flatnonzero(same & (rows.opens[1:] < rows.closes[:-1])), _overlaps),
+        (np.flatnonzero(same & (rows.days[1:] < rows.days[:-1])), _goes_back),
+    )
+    by_key: dict[int, Contradiction] = {}
+    for positions, contradiction_at in kinds:
+        numbers, first = np.unique(rows.key_ids[positions], return_index=True)
+        for number, at in zip(numbers.tolist(), positions[first].tolist(), strict=True):
+            if number not in by_key:
+                by_key[number] = contradiction_at(rows, at)
+    return [by_key[number] for number in sorted(by_key)]
+
+
+def _closes_early(rows: SessionRows, at: int) -> Contradiction:
+    return Contradiction(_key_of(rows, at), (at,), f"{_described(rows, at)} closes before or when it opens")
+
+
+def _overlaps(rows: SessionRows, at: int) -> Contradiction:
+    reason = f"{_described(rows, at)} overlaps {_described(rows, at + 1)}; sessions of a key must not overlap"
+    return Contradiction(_key_of(rows, at), (at, at + 1), reason)
+
+
+def _goes_back(rows: SessionRows, at: int) -> Contradiction:
+    reason = f"{_described(rows, at + 1)} opens after {_described(rows, at)} but has an earlier trading date"
+    return Contradiction(_key_of(rows, at), (at, at + 1), reason)
+
+
+def _key_of(rows: SessionRows, at: int) -> Key:
+    return tuple(rows.keys[int(rows.key_ids[at])])
 
 
 def _described(rows: SessionRows, at: int) -> str:
     opens, closes = from_instant(int(rows.opens[at])), from_instant(int(rows.closes[at]))
-    return f"session {opens.isoformat()} .. {closes.isoformat()} of key {tuple(rows.keys[int(rows.key_ids[at])])}"
+    return f"session {opens.isoformat()} .. {closes.isoformat()} of key {_key_of(rows, at)}"
 
 
 def _grouped(rows: SessionRows) -> tuple[dict[Key, int], list[Key], _GroupRows]:

@@ -296,23 +296,42 @@ def check_trading_days(calendar: SessionCalendar, base: Timeframe, zone: str = "
     Raises:
         ScheduleError: Two sessions share a bucket; the message names a timeframe that separates all sessions.
     """
+    for _, reason in shared_buckets(calendar, base, zone):
+        raise ScheduleError(reason)
+
+
+def shared_buckets(calendar: SessionCalendar, base: Timeframe, zone: str = "UTC") -> list[tuple[int, str]]:
+    """Return the groups of a calendar that have sessions of two trading dates in one base bucket, each with the reason.
+
+    Args:
+        calendar: The sessions.
+        base: The finest timeframe of the query.
+        zone: Name of the time zone in which days begin.
+
+    Returns:
+        Groups with texts that name the sessions, and a timeframe that separates all sessions.
+    """
     if not base.is_fixed or len(calendar.opens) < 2:
-        return
+        return []
     same_group = calendar.group[1:] == calendar.group[:-1]
     other_day = calendar.days[1:] != calendar.days[:-1]
     neighbours = np.flatnonzero(same_group & other_day)
     closes, opens = calendar.closes[neighbours], calendar.opens[neighbours + 1]
     shared = np.flatnonzero(~_are_separated(closes, opens, base, zone))
     if not len(shared):
-        return
-    first = int(shared[0])
-    close, open_ = from_instant(int(closes[first])), from_instant(int(opens[first]))
+        return []
     finer = [timeframe for timeframe in FINER if timeframe < base and _are_separated(closes, opens, timeframe, zone).all()]
     advice = f"declare a finer timeframe, for example {max(finer)}" if finer else "correct one of them"
-    raise ScheduleError(
-        f"key {calendar.name(int(calendar.group[neighbours[first]]))}: the session that closes at {close.isoformat()} and the "
-        f"one that opens at {open_.isoformat()} have different trading dates but share a bucket of {base}; {advice}"
-    )
+    groups, first = np.unique(calendar.group[neighbours[shared]], return_index=True)
+    reasons = []
+    for group, at in zip(groups.tolist(), shared[first].tolist(), strict=True):
+        close, open_ = from_instant(int(closes[at])), from_instant(int(opens[at]))
+        reason = (
+            f"key {calendar.name(group)}: the session that closes at {close.isoformat()} and the one that opens at "
+            f"{open_.isoformat()} have different trading dates but share a bucket of {base}; {advice}"
+        )
+        reasons.append((group, reason))
+    return reasons
 
 
 FINER = tuple(map(Timeframe.parse, ("1s", "5s", "15s", "30s", "1m", "5m", "15m", "30m", "1h")))

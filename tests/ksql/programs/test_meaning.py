@@ -12,8 +12,8 @@ import polars as pl
 import pytest
 
 from kandle import Gaps
-from kandle.engine.compiled import session_calendar
 from kandle.engine.pipeline import Pipeline
+from kandle.engine.schedules import session_calendar
 from kandle.ksql.heartbeats import heartbeat_fields
 from kandle.ksql.joins import key_text
 from kandle.ksql.program import ScriptRole

@@ -14,7 +14,7 @@ from uuid import UUID
 import kandle
 from kandle import Key, Precision, Timestamp
 from kandle import functions as f
-from kandle.engine.compiled import session_calendar
+from kandle.engine.schedules import session_calendar
 from kandle.ksql.program import ScriptRole
 from kandle.ksql.script import script
 from kandle.ksqldb.intervals import ROW, IntervalWriter

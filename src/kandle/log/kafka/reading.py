@@ -109,7 +109,10 @@ def batch_of(
     decoded = decoder.decode(keys, values)
     rejects: tuple[RejectedRecord, ...] = ()
     if decoded.rejects:
-        rejects = tuple(_reject(messages[at], reason, now) for at, reason in decoded.rejects)
+        key_values = decoded.reject_keys or [None] * len(decoded.rejects)
+        rejects = tuple(
+            _reject(messages[at], reason, now, key_row) for (at, reason), key_row in zip(decoded.rejects, key_values, strict=True)
+        )
         rejected = {at for at, _ in decoded.rejects}
         end = end if end is not None else messages[-1].offset() + 1
         messages = [message for at, message in enumerate(messages) if at not in rejected]
@@ -132,12 +135,12 @@ def _header_texts(headers: Sequence[tuple[str, bytes | None]] | None) -> list[di
     return [{"name": name, "value": (value or b"").decode(errors="replace")} for name, value in headers or ()]
 
 
-def _reject(message: Any, reason: str, now: int) -> RejectedRecord:
-    """Return a message that cannot be read."""
+def _reject(message: Any, reason: str, now: int, key_values: tuple[Any, ...] | None) -> RejectedRecord:
+    """Return a message that cannot be read, with the values of its key columns if its key can be."""
     milliseconds = message.timestamp()[1]
     timestamp = now if milliseconds < 0 else min(milliseconds * MILLISECOND, now)
     headers = _header_texts(message.headers())
-    return RejectedRecord(message.offset(), message.key(), message.value(), reason, timestamp, headers)
+    return RejectedRecord(message.offset(), message.key(), message.value(), reason, timestamp, headers, key_values)
 
 
 class PartitionReader:
