@@ -122,9 +122,9 @@ class _Table:
 
     def note_contradictions(self) -> None:
         """Note sessions that close before they open, overlap, or go back in their trading dates."""
-        sessions, places = self.right_rows()
+        sessions, positions = self.right_rows()
         for contradiction in contradictions(sessions):
-            rows = tuple(int(places[row]) for row in contradiction.rows)
+            rows = tuple(int(positions[row]) for row in contradiction.rows)
             self.faults[int(self.key_ids[rows[0]])] = ScheduleFault(contradiction.key, rows, contradiction.reason)
 
     def note_shared_buckets(self, base: Timeframe) -> None:
@@ -143,10 +143,10 @@ class _Table:
 
     def right_rows(self) -> tuple[SessionRows, IntArray]:
         """Return the sessions of the keys without faults, with their positions."""
-        places = np.flatnonzero(~np.isin(self.key_ids, list(self.faults)))
-        columns = {name: self.times[name].fill_null(0).to_numpy()[places].astype(np.int64) for name in self.times.columns}
-        rows = SessionRows(self.keys, self.key_ids[places], columns[OPEN], columns[CLOSE], columns.get(TRADING_DAY))
-        return rows, places
+        positions = np.flatnonzero(~np.isin(self.key_ids, list(self.faults)))
+        columns = {name: self.times[name].fill_null(0).to_numpy()[positions].astype(np.int64) for name in self.times.columns}
+        rows = SessionRows(self.keys, self.key_ids[positions], columns[OPEN], columns[CLOSE], columns.get(TRADING_DAY))
+        return rows, positions
 
 
 def _expressions(schedule: Schedule) -> dict[str, AnyNode]:

@@ -238,9 +238,9 @@ class ScheduleProvider:
         return newest.filter(~pl.col(GONE))
 
     def _fault_text(self, fault: ScheduleFault, rows: pl.DataFrame) -> str:
-        places = [f"partition {rows[PARTITION][row]}, offset {rows[OFFSET][row]}" for row in fault.rows[:2]]
-        place = f"{' and '.join(places)} of topic {self.topic}"
-        return f"{fault.reason} ({place}); until that is corrected the key has only the sessions that it had before"
+        records = [f"partition {rows[PARTITION][row]}, offset {rows[OFFSET][row]}" for row in fault.rows[:2]]
+        source = f"{' and '.join(records)} of topic {self.topic}"
+        return f"{fault.reason} ({source}); until that is corrected the key has only the sessions that it had before"
 
     def _illegible_texts(self) -> tuple[str, ...]:
         """Return a text for each record whose key cannot be read, so that it can stop no key."""

@@ -100,10 +100,10 @@ class SessionCalendar:
         """Return the sessions of some keys, of those that have any."""
         known = [key for key in keys if key in self._group_of]
         rows = [np.arange(len(self.opens))[self.sessions(self._group_of[key])] for key in known]
-        places = np.concatenate([np.empty(0, np.int64), *rows]).astype(np.int64)
-        key_ids = np.repeat(np.arange(len(known)), [len(places_of_key) for places_of_key in rows])
-        days = self.days[places] if self.has_days else None
-        return SessionRows(known, key_ids, self.opens[places], self.closes[places], days)
+        positions = np.concatenate([np.empty(0, np.int64), *rows]).astype(np.int64)
+        key_ids = np.repeat(np.arange(len(known)), np.array([len(session_rows) for session_rows in rows], np.int64))
+        days = self.days[positions] if self.has_days else None
+        return SessionRows(known, key_ids, self.opens[positions], self.closes[positions], days)
 
     def has_same_sessions(self, other: SessionCalendar) -> bool:
         """Return whether all keys have the same sessions as in another calendar."""
@@ -197,9 +197,10 @@ def contradictions(rows: SessionRows) -> list[Contradiction]:
     Returns:
         The contradictions with positions in `rows`.
     """
-    ordered, places = _ordered(rows)
+    ordered, positions = _ordered(rows)
     return [
-        Contradiction(each.key, tuple(int(places[row]) for row in each.rows), each.reason) for each in _contradictions(ordered)
+        Contradiction(contradiction.key, tuple(int(positions[row]) for row in contradiction.rows), contradiction.reason)
+        for contradiction in _contradictions(ordered)
     ]
 
 
