@@ -222,7 +222,7 @@ def test_a_record_that_cannot_be_read_is_wrong_for_the_key_that_it_names() -> No
     """
     parts = parts_of()
     frame = frame_of([hours("14:30", "21:00"), hours("09:00", "11:30", "B")])
-    torn = RejectedRecord(2, b"A", b"torn", "it is cut off", tuple(frame.select("symbol", "day").row(0)))
+    torn = RejectedRecord(2, b"A", b"torn", "it is cut off", key_values=tuple(frame.select("symbol", "day").row(0)))
     nameless = RejectedRecord(3, b"torn", b"torn", "its key is cut off")
     provider = parts.provider()
     provider._take(Batch("hours", 0, np.arange(2), np.zeros(2, np.int64), Records(frame), 4, (torn, nameless)))
