@@ -11,13 +11,16 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
+import polars as pl
 import pytest
 
 from kandle.cli.demo_market import Market, Tick
 from kandle.cli.run import ProgressReport
 from kandle.context.options import Options
 from kandle.log.embedded.log import EmbeddedLog
+from kandle.log.records import Records, Write
 from kandle.runtime.counters import Counters, Health, QueryHealth, QueryState, TimeframeCounters
+from kandle.serde.keys import partition_numbers
 from kandle.time.clock import SystemClock
 from kandle.time.timeframe import SECOND, from_instant
 from tests.cli.commands import Here, Processes, failure, run
@@ -188,14 +191,94 @@ class Sums(Context):
 """
 
 
-def test_an_error_of_the_worker_ends_it_with_one_line(tmp_path: Path, processes: Processes) -> None:
+def test_a_bar_that_does_not_fit_is_told_and_the_others_go_on(tmp_path: Path, processes: Processes) -> None:
     (tmp_path / "app.py").write_text(SUMS)
+    (tmp_path / "kandle.toml").write_text('validation = "relaxed"')
     command = processes.start(tmp_path, "run", "app:Sums", "--data", "data")
     command.next_line()
     start = coming_second()
-    add(tmp_path / "data", ("A", start, "60.00"), ("A", start, "60.00"))
+    add(tmp_path / "data", ("A", start, "60.00"), ("A", start, "60.00"), ("B", start, "60.00"))
+    log = EmbeddedLog(tmp_path / "data")
+    wait_for(lambda: sum(log.ends("sums_1s_final")) >= 2, expected="finals of B")
+    log.close()
+    command.send(signal.SIGINT)
+    _, errors = command.ended()
+    assert "bars of ticks, partition 0, do not fit and are named in topic sums_dlq" in errors
+    assert f"Sum.total = 120.00 does not fit Decimal(4, 2) (bar symbol=A, start={start}, 1s)" in errors
+
+
+TWO = """
+import kandle
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Annotated
+from kandle import Context, EventSet, Key, Timestamp, functions as f
+
+def events(topic):
+    @kandle.stream(topic, partitions=2)
+    @dataclass
+    class Event:
+        key: Annotated[str, Key(0)]
+        time: Annotated[datetime, Timestamp()]
+    return Event
+
+@kandle.stream("counts_a", partitions=2)
+@dataclass
+class CountA:
+    key: Annotated[str, Key(0)]
+    start: Annotated[datetime, Timestamp(), Key(1)]
+    events: int
+
+@kandle.stream("counts_b", partitions=2)
+@dataclass
+class CountB:
+    key: Annotated[str, Key(0)]
+    start: Annotated[datetime, Timestamp(), Key(1)]
+    events: int
+
+A, B = events("a"), events("b")
+
+class Two(Context):
+    a: EventSet[A]
+    b: EventSet[B]
+    counts_a: EventSet[CountA]
+    counts_b: EventSet[CountB]
+
+    def on_model_creating(self, model):
+        for source, target in ((A, CountA), (B, CountB)):
+            model.entity(target).to_query(
+                lambda q, source=source, target=target: q.from_(source)
+                .tumbling(lambda t: t.time, seconds=1)
+                .group_by(lambda t: t.key)
+                .select(lambda t, w: target(key=t.key, start=w.start, events=f.count()))
+            )
+"""
+
+
+def append_event(log: EmbeddedLog, topic: str, partition: int) -> None:
+    """Append an event of key "x", which belongs to one of two partitions."""
+    frame = pl.DataFrame({"key": ["x"], "time": [coming_second()]}, schema=log.topic(topic).schema)
+    log.append([Write(topic, partition, Records(frame))])
+
+
+def test_when_a_query_fails_the_others_go_on_and_the_exit_code_tells_at_the_end(tmp_path: Path, processes: Processes) -> None:
+    (tmp_path / "app.py").write_text(TWO)
+    command = processes.start(tmp_path, "run", "app:Two", "--data", "data")
+    command.next_line()
+    log = EmbeddedLog(tmp_path / "data")
+    for partition in (0, 1):
+        # One of them is the wrong one.
+        append_event(log, "a", partition)
+    while "has failed; 1 of 2 queries go on" not in (line := command.next_error()):
+        assert line
+    assert "CountA has failed" in line
+    right = int(partition_numbers(pl.DataFrame({"key": ["x"]}), 2)[0])
+    append_event(log, "b", right)
+    wait_for(lambda: sum(log.ends("counts_b_1s_final")) >= 1, expected="finals of the other query")
+    log.close()
+    command.send(signal.SIGINT)
     _, errors = command.ended(2)
-    assert errors.splitlines()[-1].startswith("kandle: error: a worker has failed: ")
+    assert errors.splitlines()[-1].startswith("kandle: error: a worker has failed: CountA: topic a: the key x is in partition ")
     assert "Traceback" not in errors
 
 

@@ -56,18 +56,20 @@ class Meters(Context):
 
     def on_model_creating(self, model: kandle.ModelBuilder) -> None:
         model.entity(Sum).to_query(
-            lambda q: q.from_(Reading)
-            .where(lambda r: f.cast(r.code, int) < 50)
-            .tumbling(lambda r: r.time, minutes=(1, 5))
-            .group_by(lambda r: r.meter)
-            .select(
-                lambda r, w: Sum(
-                    meter=r.meter,
-                    start=w.start,
-                    amount=f.sum(r.amount),
-                    count=f.sum(r.count),
-                    codes=f.sum(f.cast(f.concat(r.code, "0"), int)),
-                    readings=f.count(),
+            lambda q: (
+                q.from_(Reading)
+                .where(lambda r: f.cast(r.code, int) < 50)
+                .tumbling(lambda r: r.time, minutes=(1, 5))
+                .group_by(lambda r: r.meter)
+                .select(
+                    lambda r, w: Sum(
+                        meter=r.meter,
+                        start=w.start,
+                        amount=f.sum(r.amount),
+                        count=f.sum(r.count),
+                        codes=f.sum(f.cast(f.concat(r.code, "0"), int)),
+                        readings=f.count(),
+                    )
                 )
             )
         )
@@ -79,10 +81,12 @@ class Codes(Context):
 
     def on_model_creating(self, model: kandle.ModelBuilder) -> None:
         model.entity(ByCode).to_query(
-            lambda q: q.from_(Reading)
-            .tumbling(lambda r: r.time, minutes=1)
-            .group_by(lambda r: f.cast(r.code, int))
-            .select(lambda r, w: ByCode(code=f.cast(r.code, int), start=w.start, readings=f.count()))
+            lambda q: (
+                q.from_(Reading)
+                .tumbling(lambda r: r.time, minutes=1)
+                .group_by(lambda r: f.cast(r.code, int))
+                .select(lambda r, w: ByCode(code=f.cast(r.code, int), start=w.start, readings=f.count()))
+            )
         )
 
 
@@ -99,7 +103,7 @@ Expected = tuple[set[tuple[Any, ...]], set[tuple[Any, ...]]]
 
 
 def expected_of(readings: Iterable[Reading], until: int) -> Expected:
-    """Return finals as (timeframe, meter, start, amount, count, codes, readings), and letters as (timeframe, meter, start, field).
+    """Return finals as (timeframe, meter, start, amount, count, codes, readings), and letters as `bar_letters` does.
 
     Each meter has buckets from its first reading that counts up to `until`.
     """
@@ -121,7 +125,7 @@ def expected_of(readings: Iterable[Reading], until: int) -> Expected:
                 ]
                 begin = from_instant(start)
                 if wrong:
-                    letters.add((name, meter, begin, wrong[0] if wrong[0] != "codes" else "codes"))
+                    letters.add((name, meter, begin, wrong[0]))
                 else:
                     finals.add((name, meter, begin, Decimal(amount), count, codes, len(inside)))
     return finals, letters

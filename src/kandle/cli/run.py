@@ -144,7 +144,7 @@ def run_command(
             "give an entity a query with .tumbling(...)"
         )
     log_to_standard_error(as_json=as_json)
-    asyncio.run(_serve(market, _Announcement(market, plans, as_json=as_json)))
+    asyncio.run(_serve(market, _Announcement(market, plans, as_json=as_json), len(plans)))
 
 
 class _Announcement:
@@ -210,7 +210,7 @@ def _progress_of(query: QueryHealth) -> str:
         for count, reason in (
             (counters.late, "late"),
             (counters.outside_sessions, "outside sessions"),
-            (counters.rejected, "unreadable"),
+            (counters.dead_letters, "dead letters"),
         )
         if count
     ]
@@ -218,20 +218,24 @@ def _progress_of(query: QueryHealth) -> str:
     return f"{query.query}: {events}; {finals:,} finals, {gaps:,} of them gaps; lag {query.lag:,}"
 
 
-async def _serve(market: Context, announcement: _Announcement) -> None:
-    """Run until a signal arrives or a worker fails; leaving the context hands its partitions over."""
+async def _serve(market: Context, announcement: _Announcement, queries: int) -> None:
+    """Run until a signal arrives or all workers have failed; leaving the context hands its partitions over."""
     with stop_signals() as stopped:
         async with market:
             announcement.show(market.health().instance)
             clock = state_of(market).clock
             report, due = ProgressReport(), clock.steady() + REPORT_INTERVAL
-            while not stopped.is_set():
-                _check(market)
+            failed: dict[str, BaseException] = {}
+            while not stopped.is_set() and len(failed) < queries:
                 await _wait(stopped)
+                _note_failures(market, failed, queries)
                 if clock.steady() >= due:
                     report.log(market.health())
                     due += REPORT_INTERVAL
+            _note_failures(market, failed, queries)
             report.log(market.health())
+    if failed:
+        raise StateError(f"a worker has failed: {'; '.join(f'{name}: {error}' for name, error in failed.items())}")
 
 
 async def _wait(stopped: asyncio.Event) -> None:
@@ -241,7 +245,9 @@ async def _wait(stopped: asyncio.Event) -> None:
         return
 
 
-def _check(market: Context) -> None:
-    """Raise StateError if a worker has failed; one that waits, for example for disk space, goes on by itself."""
-    if market.problem is not None:
-        raise StateError(f"a worker has failed: {market.problem}") from market.problem
+def _note_failures(market: Context, failed: dict[str, BaseException], queries: int) -> None:
+    """Add the errors of queries that have failed, and log what goes on; one that waits, for a disk say, goes on by itself."""
+    problems = state_of(market).opened.problems
+    for name in problems.keys() - failed.keys():
+        logger.error("%s has failed; %d of %d queries go on", name, queries - len(problems), queries)
+    failed |= problems

@@ -213,7 +213,7 @@ class Context:
     @property
     def problem(self) -> BaseException | None:
         """The error that has stopped a query of this process; None as long as all run."""
-        return self._host.opened.problem
+        return next(iter(self._host.opened.problems.values()), None)
 
     def _open(self) -> Opened:
         from kandle.context.opened import Opened

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 import socket
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from kandle.context.adapters import log_file, log_of, store_opener
 from kandle.context.model import Model
@@ -105,9 +105,9 @@ class Opened:
         runtime.start()
 
     @property
-    def problem(self) -> BaseException | None:
-        """The error that has stopped a query; None as long as all run."""
-        return None if self._runtime is None else self._runtime.problem
+    def problems(self) -> Mapping[str, BaseException]:
+        """The errors that have stopped queries, by the name of what each makes."""
+        return {} if self._runtime is None else self._runtime.problems
 
     def health(self) -> Health:
         """Return the state of the queries of this process."""

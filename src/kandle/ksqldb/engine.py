@@ -274,9 +274,11 @@ class KsqlRuntime:
             self._inner.stop()
 
     @property
-    def problem(self) -> BaseException | None:
-        """The error that has stopped a worker, or that keeps the runtime from beginning; None if there is none."""
-        return self._problem if self._inner is None else self._inner.problem
+    def problems(self) -> Mapping[str, BaseException]:
+        """The errors that have stopped queries, or that keep all from beginning, by the name of what each makes."""
+        if self._inner is not None:
+            return self._inner.problems
+        return {} if self._problem is None else {query.plan.query.target.name: self._problem for query in self._queries}
 
     def health(self) -> Health:
         """Return the health of all queries; before they begin, that they wait."""

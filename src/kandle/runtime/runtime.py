@@ -37,8 +37,8 @@ class ContextRuntime(Protocol):
         """Work in the caller's thread until nothing is left to be done; for tests."""
 
     @property
-    def problem(self) -> BaseException | None:
-        """The error that has stopped a query, if any."""
+    def problems(self) -> Mapping[str, BaseException]:
+        """The errors that have stopped queries, by the name of what each makes."""
 
     def health(self) -> Health:
         """Return how all queries are doing."""
@@ -116,9 +116,13 @@ class Runtime:
                 pass
 
     @property
-    def problem(self) -> BaseException | None:
-        """The error that has stopped a query, if any."""
-        return next((query.worker.problem for query in self.queries if query.worker.state is QueryState.FAILED), None)
+    def problems(self) -> Mapping[str, BaseException]:
+        """The errors that have stopped queries, by the name of what each makes."""
+        return {
+            query.topics.plan.query.target.name: query.worker.problem
+            for query in self.queries
+            if query.worker.state is QueryState.FAILED and query.worker.problem is not None
+        }
 
     def health(self) -> Health:
         """Return how all queries are doing."""
