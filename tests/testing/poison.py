@@ -115,7 +115,8 @@ def expected_of(readings: Iterable[Reading], until: int) -> Expected:
             first = min(to_instant(reading.time) // length * length for reading in own)
             for start in range(first, until // length * length, length):
                 inside = [reading for reading in own if start <= to_instant(reading.time) < start + length]
-                amount, count = sum(r.amount for r in inside), sum(r.count for r in inside)
+                amount = sum((r.amount for r in inside), Decimal(0))
+                count = sum(r.count for r in inside)
                 codes = sum(int(r.code) * 10 for r in inside)
                 wrong = [
                     *(["count"] if not -BOUND <= count < BOUND else []),
@@ -127,7 +128,7 @@ def expected_of(readings: Iterable[Reading], until: int) -> Expected:
                 if wrong:
                     letters.add((name, meter, begin, wrong[0]))
                 else:
-                    finals.add((name, meter, begin, Decimal(amount), count, codes, len(inside)))
+                    finals.add((name, meter, begin, amount, count, codes, len(inside)))
     return finals, letters
 
 

@@ -12,7 +12,7 @@ import polars as pl
 from kandle.engine.aggregates import FIRST_TIME, Partial
 from kandle.engine.compiled import COMPLETE, GAP, CompiledQuery
 from kandle.engine.expressions import END, OPENED, ExpressionError
-from kandle.engine.failures import FailedBar, Failures, instant_text, named_rows, split, value_text
+from kandle.engine.failures import FailedBar, FailureCollector, instant_text, named_rows, split, value_text
 from kandle.engine.operator import BarOperator
 from kandle.engine.state import KEY, START, KeyTable, merge_partials
 from kandle.errors import DataError
@@ -89,7 +89,7 @@ class BarMaker:
         failures: Takes the final bars that do not fit their entity; None makes the first of them an error.
     """
 
-    def __init__(self, query: CompiledQuery, keys: KeyTable, failures: Failures | None = None) -> None:
+    def __init__(self, query: CompiledQuery, keys: KeyTable, failures: FailureCollector | None = None) -> None:
         self._query = query
         self._keys = keys
         self._failures = failures

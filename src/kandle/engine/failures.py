@@ -90,7 +90,7 @@ class FailedBar:
 
 
 @dataclass(slots=True)
-class Failures:
+class FailureCollector:
     """Collector of the events and bars that a pipeline leaves out; without one the first of them is an error."""
 
     events: list[FailedEvent] = field(default_factory=list)

@@ -17,7 +17,7 @@ import polars as pl
 from kandle.engine.aggregates import FIRST_TIME, LAST_TIME, OFFSET, TIME
 from kandle.engine.bars import BarMaker, Finals, LiveBars
 from kandle.engine.compiled import GAP, CompiledQuery
-from kandle.engine.failures import FailedBar, Failures, RowFailure, evaluate_rows, failed_events
+from kandle.engine.failures import FailedBar, FailureCollector, RowFailure, evaluate_rows, failed_events
 from kandle.engine.operator import UNSEEN, BarOperator, Cut, bar_slots
 from kandle.engine.state import KEY, START, ChangeJournal, KeyTable, merge_partials
 from kandle.errors import DataError, PlanError
@@ -173,7 +173,7 @@ class Pipeline:
         *,
         journal: ChangeJournal | None = None,
         expiry: int | None = None,
-        failures: Failures | None = None,
+        failures: FailureCollector | None = None,
     ) -> None:
         if (plan.query.schedule is None) != (calendar is None):
             raise PlanError(_calendar_mismatch(plan))

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 import polars as pl
 
 from kandle.engine.bars import Finals
-from kandle.engine.failures import FailedBar, Failures
+from kandle.engine.failures import FailedBar, FailureCollector
 from kandle.engine.pipeline import Pipeline, Processed
 from kandle.log.port import TopicPartition
 from kandle.log.records import HEADERS, Batch, Records, Write
@@ -63,7 +63,7 @@ class TaskOutput:
         self._dead.take(batches)
         return bool(self._dead)
 
-    def add_failures(self, failures: Failures, batches: Sequence[Batch], position: int) -> None:
+    def add_failures(self, failures: FailureCollector, batches: Sequence[Batch], position: int) -> None:
         """Have events that cannot be computed and bars that do not fit written as dead letters.
 
         Args:

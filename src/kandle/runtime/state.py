@@ -22,7 +22,7 @@ from dataclasses import dataclass
 import polars as pl
 
 from kandle.engine.compiled import CompiledQuery
-from kandle.engine.failures import Failures
+from kandle.engine.failures import FailureCollector
 from kandle.engine.pipeline import Pipeline
 from kandle.engine.state import ChangeJournal, StateChange
 from kandle.errors import StateError
@@ -188,7 +188,7 @@ class Replica:
         self._plan = context.topics.plan
         self.changelog = Changelog(context.log, TopicPartition(context.topics.changelog, partition), context.store)
         self.journal = ChangeJournal()
-        self.failures = Failures()
+        self.failures = FailureCollector()
         """What the pipeline has left out."""
         self.watermark = Watermark()
         self.has_state = False
