@@ -9,7 +9,8 @@ import pytest
 from kandle.engine.compiled import CompiledQuery
 from kandle.log.records import Batch, Write
 from kandle.runtime.heartbeats import heartbeat_records
-from kandle.runtime.input import LONGEST_HOLD, HeldEvents, Portion, TaskInput
+from kandle.runtime.input import LONGEST_FLIGHT, HeldEvents, Portion, TaskInput
+from kandle.time.closings import closings
 from kandle.time.timeframe import MINUTE
 from tests.runtime.building import Parts, beat, parts_of, read, t, tick
 
@@ -81,7 +82,15 @@ def test_heartbeats_of_other_events_are_passed_over() -> None:
 
 
 def held_events(parts: Parts, heard: str) -> HeldEvents:
-    return HeldEvents(parts.plan, CompiledQuery(parts.plan.query).time, parts.clock, t(heard))
+    held = HeldEvents(
+        parts.plan,
+        CompiledQuery(parts.plan.query).time,
+        parts.clock,
+        lambda: closings(parts.plan.closing_spec),
+        lambda: parts.log.ends(parts.topics.heartbeats)[0],
+    )
+    held.hear(t(heard))
+    return held
 
 
 def test_an_event_whose_bucket_is_over_by_the_clock_waits_for_the_heartbeat_that_says_so() -> None:
@@ -102,14 +111,43 @@ def test_an_event_of_the_open_bucket_is_not_held() -> None:
     assert [len(batch) for batch in held.release(read(parts.log, "ticks"))] == [3, 2]
 
 
-@pytest.mark.parametrize("waited", [LONGEST_HOLD - 1, LONGEST_HOLD])
-def test_events_are_not_held_for_longer_than_a_heartbeat_is_on_its_way(waited: int) -> None:
+@pytest.mark.parametrize("waited", [LONGEST_FLIGHT - 1, LONGEST_FLIGHT])
+def test_events_are_not_held_where_nobody_sends_heartbeats(waited: int) -> None:
     parts = five_ticks()
     parts.clock.jump(t("14:31"))
     held = held_events(parts, "14:30")
     assert held.release(read(parts.log, "ticks")) == []
     parts.clock.jump(t("14:31") + waited)
-    assert bool(held.release([])) is (waited == LONGEST_HOLD)
+    assert bool(held.release([])) is (waited == LONGEST_FLIGHT)
+
+
+def test_a_busy_machine_that_reads_heartbeats_a_minute_late_holds_events_until_then() -> None:
+    """
+    14:31:00    events 0 to 4 are read and held, since the bucket of 30 is over
+    14:31:01    its heartbeat stands in its topic, but is not read yet: they are held on
+    14:32:00    it is read: events 0 to 2 were before it
+    """
+    parts = five_ticks()
+    parts.clock.jump(t("14:31"))
+    given = TaskInput("ticks", held_events(parts, "14:30"))
+    assert given.release(read(parts.log, "ticks"), []) == []
+    beats = sent(parts, ("14:30", 3))
+    for moment in ("14:31:00.5", "14:31:01", "14:31:30", "14:32"):
+        parts.clock.jump(t(moment))
+        assert given.release([], []) == []
+    assert shown(list(given.portions(given.release([], beats)))) == [([0, 1, 2], 3), ([3, 4], None)]
+
+
+def test_the_wait_of_a_task_that_starts_behind_older_heartbeats_ends() -> None:
+    """The topic has a heartbeat that the group has read before, so no batch will ever say how far it is read."""
+    parts = five_ticks()
+    sent(parts, ("14:29", 0))
+    parts.clock.jump(t("14:31"))
+    given = TaskInput("ticks", held_events(parts, "14:30"))
+    given.start_at(0, 1)
+    assert given.release(read(parts.log, "ticks"), []) == []
+    parts.clock.jump(t("14:31:01"))
+    assert [len(batch) for batch in given.release([], [])] == [3, 2]
 
 
 def test_events_that_come_while_others_are_held_keep_their_order() -> None:

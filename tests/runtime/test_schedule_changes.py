@@ -144,10 +144,10 @@ def test_a_restored_task_goes_on_with_the_schedule_that_it_had_and_then_with_the
     parts.add(tick("14:36:10", 7))
     second = parts.worker(context=parts.context(parts.provider()))
     second.step()
-    parts.add(tick("2024-03-09T14:30", 8))
     parts.clock.jump(t("2024-03-09T14:30"))
+    parts.add(tick("2024-03-09T14:30", 8))
     second.step()
-    # It was closed under the older rows up to 14:36; the newer ones end the session a minute after.
+    # The newer rows end the session at 14:37.
     assert [bar.start.minute for bar in bars(parts.log, "bars_1m_final")] == [30, 31, 32, 33, 34, 35, 36]
     assert [(bar.start.minute, bar.ticks) for bar in bars(parts.log, "bars_5m_final")] == [(30, 2), (35, 1)]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import polars as pl
+import pytest
 
 from kandle import Late
 from kandle.log.records import Records, Write
@@ -179,18 +180,53 @@ def test_the_times_of_events_close_buckets_without_any_heartbeat() -> None:
     assert parts.counters.late == 1
 
 
-def test_an_event_from_the_future_closes_nothing_that_is_not_over_by_the_clock() -> None:
-    """Its time counts up to that of its append only: a source with a wrong clock must not make the others late."""
+def test_an_event_from_the_future_closes_nothing() -> None:
+    """
+    appended at    14:30:30                          14:31:30
+    times          14:30:10   2034 (a wrong clock)   14:30:20
+    """
     parts = parts_of("14:30:30")
     process = Process(parts)
-    parts.add(tick("14:30:10"), tick("2034-01-01T00:00", symbol="B"), tick("14:30:20"))
+    parts.add(tick("14:30:10"), tick("2034-01-01T00:00", symbol="B"))
+    parts.clock.jump(t("14:31:30"))
+    parts.add(tick("14:30:20"))
+    process.settle()
+    parts.clock.jump(t("14:31:31"))
     process.settle()
     assert found(parts) == []
-    assert parts.counters.late == 0
-    parts.clock.jump(t("14:31"))
     process.beat()
     process.settle()
     assert found(parts) == [("A", 30, 2)]
+    assert parts.counters.late == 0
+
+
+def test_a_fast_clock_takes_nothing_from_the_others_while_nobody_was_there() -> None:
+    """
+    appended at    12:30:30   12:31:30 (a clock that is an hour fast)   12:32:30  12:33:30      14:30 the worker starts
+    times          12:30:30   13:31:30                                  12:32:30  12:33:30
+    """
+    parts = parts_of("12:30:30")
+    for minute, symbol, time in [(30, "A", "12:30:30"), (31, "B", "13:31:30"), (32, "A", "12:32:30"), (33, "A", "12:33:30")]:
+        parts.clock.jump(t(f"12:{minute}:30"))
+        parts.add(tick(time, symbol=symbol))
+    parts.clock.jump(t("14:30"))
+    process = Process(parts).settle()
+    process.beat()
+    process.settle()
+    assert [bar for bar in found(parts) if bar[2]] == [("A", 30, 1), ("A", 32, 1), ("A", 33, 1), ("B", 31, 1)]
+    assert parts.counters.late == 0
+
+
+@pytest.mark.parametrize("wrong", ["2034-01-01T00:00", "2024-03-08T12:30:10"])
+def test_one_wrong_time_in_a_history_that_is_added_takes_nothing_from_the_others(wrong: str) -> None:
+    """A file of yesterday is added today, and one of its events says today, or 2034."""
+    parts = parts_of("2024-03-08T14:30")
+    parts.add(*(tick(time) for time in ("2024-03-07T14:30:10", wrong, "2024-03-07T14:31:10", "2024-03-07T14:32:10")))
+    process = Process(parts).settle()
+    process.beat()
+    process.settle()
+    assert [minute for _, minute, ticks in found(parts) if ticks][:3] == [30, 31, 32]
+    assert parts.counters.late == 0
 
 
 def test_tombstones_among_events_are_no_events() -> None:

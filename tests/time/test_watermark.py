@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kandle.time.watermark import BEFORE_ALL, Watermark
+from kandle.time.watermark import BEFORE_ALL, LONGEST_DELAY, Watermark, proven_times
 
 instants = st.lists(st.integers(-5, 20), max_size=30)
 
@@ -36,3 +36,12 @@ def test_the_times_of_the_events_are_not_changed() -> None:
     times = np.array([3, 1, 2])
     Watermark(2).observe(times)
     assert times.tolist() == [3, 1, 2]
+
+
+def test_an_event_proves_its_time_only_if_it_was_appended_then_or_soon_after() -> None:
+    """
+    time           10   10   10 (future)   10                     10 (history)
+    appended       10   11    9            10 + longest delay     one later        not known
+    """
+    appended = np.array([10, 11, 9, 10 + LONGEST_DELAY, 11 + LONGEST_DELAY, BEFORE_ALL])
+    assert proven_times(np.full(6, 10), appended).tolist() == [10, 10, BEFORE_ALL, 10, BEFORE_ALL, BEFORE_ALL]

@@ -27,7 +27,7 @@ from kandle.time.arrays import IntArray
 from kandle.time.sessions import SessionCalendar
 from kandle.time.slots import check_trading_days
 from kandle.time.timeframe import from_instant, to_instant
-from kandle.time.watermark import Watermark
+from kandle.time.watermark import Watermark, proven_times
 
 LARGEST_SILENCE = 1_000_000_000
 """A silence of more base bars than this is not filled: a single wrong time would fill a disk."""
@@ -208,13 +208,13 @@ class Pipeline:
         """Event time of a source event in microseconds."""
         return self._query.time
 
-    def process(self, events: pl.DataFrame, watermark: Watermark | None = None, ceilings: IntArray | None = None) -> Processed:
+    def process(self, events: pl.DataFrame, watermark: Watermark | None = None, appended: IntArray | None = None) -> Processed:
         """Take in a batch of source events (physical columns) in the order of the log.
 
         An event is late if its bucket was closed by `advance`; with a watermark also if its bucket, with
         grace, was over by the times of the events before it. Late events change nothing. Events that `where`
-        drops, and those that cannot be computed, do not move the watermark, and none moves it beyond its
-        ceiling (microseconds, one for each event), so that a time that is too far ahead does no harm.
+        drops, and those that cannot be computed, do not move the watermark. Given when each event was appended
+        (microseconds), only those move it whose time was right then, see `proven_times`.
 
         Raises:
             DataError: An event cannot be computed, and there is nothing that takes it.
@@ -223,15 +223,15 @@ class Pipeline:
         filtered, passing, prepared = computed.filtered, computed.events, computed.prepared
         if passing.is_empty():
             return Processed(passing, filtered, 0)
-        if ceilings is not None:
-            ceilings = ceilings[computed.rows]
+        if appended is not None:
+            appended = appended[computed.rows]
         prepared = self._numbered(prepared)
         groups = self._keys.groups[prepared[KEY].to_numpy()]
         times = prepared[TIME].to_numpy()
         inside = self._admission.inside(groups, times)
         known = np.full(passing.height, self._closed)
         if watermark is not None:
-            known = np.maximum(known, watermark.observe(times if ceilings is None else np.minimum(times, ceilings)))
+            known = np.maximum(known, watermark.observe(times if appended is None else proven_times(times, appended)))
         late = self._admission.late(groups, times, inside, known)
         taken = inside & ~late
         self._newest = max(self._newest, int(prepared[TIME].max()))  # type: ignore[arg-type]
@@ -401,6 +401,12 @@ class Pipeline:
     def touch(self) -> None:
         """Let `changes` return all open buckets once more."""
         self._live.touch_all(self._operators[0])
+
+    @property
+    def open_base_rows(self) -> int:
+        """Number of open base buckets, of all keys."""
+        rows = self._operators[0].buffer.rows()
+        return 0 if rows is None else rows.height
 
     @property
     def open_rows(self) -> int:

@@ -91,11 +91,13 @@ class Batch:
         topic: Name of the topic.
         partition: Number of the partition.
         offsets: Offset of each record, ascending; compaction leaves gaps.
-        timestamps: When each record was appended, in microseconds of the log's clock.
+        timestamps: When each record was appended, in microseconds of the log's clock; if not `has_append_times`, what
+            its producer says.
         records: The records.
         end: The next offset to read, where it is known that there is nothing between the last record and it.
             A batch without records says only this.
         rejects: Records that stood among the others, but cannot be read.
+        has_append_times: Whether `timestamps` are of the log's clock.
     """
 
     topic: str
@@ -105,6 +107,7 @@ class Batch:
     records: Records
     end: int | None = None
     rejects: tuple[RejectedRecord, ...] = ()
+    has_append_times: bool = True
 
     def __len__(self) -> int:
         return len(self.records)
@@ -118,7 +121,8 @@ class Batch:
         """Return `length` records from the record number `offset` on, or all if `length` is None."""
         end = None if length is None else offset + length
         rows = self.records.slice(offset, length)
-        return Batch(self.topic, self.partition, self.offsets[offset:end], self.timestamps[offset:end], rows)
+        offsets, timestamps = self.offsets[offset:end], self.timestamps[offset:end]
+        return Batch(self.topic, self.partition, offsets, timestamps, rows, has_append_times=self.has_append_times)
 
 
 @dataclass(frozen=True, slots=True)

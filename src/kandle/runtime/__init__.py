@@ -14,6 +14,7 @@ Each file imports only files below it:
     output.py         the rows that wait for the next commit
     dead_letters.py   what a partition cannot use, and where it came from
     state.py          the state of a task, its changelog, and what a task works with
+    backlog.py        how buckets close in a long backlog without heartbeats
     input.py          in which order a task processes what it reads
     reading.py        how records come into the pipeline
     heartbeats.py     who sends heartbeats, when, and with which positions

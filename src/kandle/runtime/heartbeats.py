@@ -113,6 +113,11 @@ class HeartbeatSender:
         self._gate = HeartbeatGate(default_barrier(log, topics, group) if barrier is None else barrier)
 
     @property
+    def is_leader(self) -> bool:
+        """Whether this process sends at all."""
+        return self._leadership.is_leader
+
+    @property
     def last(self) -> int | None:
         """The newest instant that any process has sent, as the topic says; read again with each new leadership."""
         fence = self._leadership.fence
@@ -211,6 +216,8 @@ RETRY = 5 * MILLISECOND
 """How soon heartbeats that could not be sent are tried again, in microseconds."""
 
 LONGEST_SLEEP = 60 * SECOND
+LONGEST_SLEEP_OF_FOLLOWER = SECOND
+"""How soon a new leader begins: what became due while nobody led is waiting."""
 
 
 class HeartbeatRunner:
@@ -244,6 +251,8 @@ class HeartbeatRunner:
 
     def beat(self) -> bool:
         """Send what is due now; return False if that has to be tried again soon."""
+        if not self._sender.is_leader:
+            return True
         now = self._clock.now()
         try:
             is_sent = self._sender.send(self._planner.due(now, self._sender.last))
@@ -260,4 +269,5 @@ class HeartbeatRunner:
         if not is_sent:
             return now + RETRY
         # After the clock was set back, the next instant may be far away.
-        return min(self._planner.next(now), now + LONGEST_SLEEP) + round(random.uniform(0, self._jitter))
+        longest = LONGEST_SLEEP if self._sender.is_leader else LONGEST_SLEEP_OF_FOLLOWER
+        return min(self._planner.next(now), now + longest) + round(random.uniform(0, self._jitter))

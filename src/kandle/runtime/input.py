@@ -13,7 +13,7 @@ not reached yet waits for the events before it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -24,9 +24,11 @@ from kandle.engine.pipeline import possible_times
 from kandle.log.records import Batch
 from kandle.plan.plan import Plan
 from kandle.runtime.heartbeats import own_heartbeats
-from kandle.time.buckets import buckets
+from kandle.time.arrays import IntArray
 from kandle.time.clock import Clock
+from kandle.time.closings import Closings
 from kandle.time.timeframe import SECOND
+from kandle.time.watermark import BEFORE_ALL
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +53,7 @@ class TaskInput:
 
     Args:
         events: The topic of the events; heartbeats of other queries in the same topic are passed over.
-        held: Holds events back for the heartbeats before them; None where events prove nothing of time.
+        held: Holds events back for the heartbeats before them; None where their order does not matter.
     """
 
     def __init__(self, events: str, held: HeldEvents | None) -> None:
@@ -63,10 +65,18 @@ class TaskInput:
         self.heartbeat_position = 0
         """The next heartbeat to be applied, as the group commits it."""
 
+    def start_at(self, events: int, heartbeats: int) -> None:
+        """Set the positions from which the group reads."""
+        self.event_position, self.heartbeat_position = events, heartbeats
+        if self._held is not None:
+            self._held.read_to = heartbeats
+
     def release(self, events: Sequence[Batch], heartbeats: Sequence[Batch]) -> list[Batch]:
         """Add what was read, and return the batches of events that may be processed now, in the order of the log."""
         for batch in heartbeats:
             self._read(batch)
+            if self._held is not None:
+                self._held.read_to = batch.next_offset
         return list(events) if self._held is None else self._held.release(events)
 
     def _read(self, batch: Batch) -> None:
@@ -125,8 +135,15 @@ def _from(batches: Sequence[Batch], position: int) -> list[Batch]:
     return parts
 
 
-LONGEST_HOLD = SECOND
-"""A heartbeat is not on its way for longer. None comes where nobody leads, or outside of sessions."""
+def event_times(batch: Batch, event_time: pl.Expr) -> IntArray:
+    """Return the event times of a batch that can be computed, in microseconds."""
+    times = evaluate_rows(batch.records.frame, [event_time.alias("time")], {}).frame["time"]
+    possible = possible_times(times)
+    return times.to_numpy() if possible is None else times.filter(pl.Series(possible)).to_numpy()
+
+
+LONGEST_FLIGHT = SECOND
+"""A heartbeat is in the log so soon after its position was asked for."""
 
 
 class HeldEvents:
@@ -139,57 +156,88 @@ class HeldEvents:
         events       6: 14:30:59.990    7: 14:30:59.995     both are read, and their bucket is over by the clock: held
         heartbeats   30 is over, position 7                 read a moment later: event 6 counts, event 7 is late
 
+    None comes where nobody leads. A heartbeat with a position before a held event was decided before that event was read, so it
+    is in its topic a second later at most. The event is therefore held until that topic has been read as far as it went then,
+    however long that takes a busy machine; it counts if no heartbeat says otherwise.
+
     Args:
         plan: The plan of the query.
         event_time: The time of an event in microseconds.
         clock: The clock by which buckets are over.
-        heard: The instant up to which buckets are known to be over.
+        closings: Returns when buckets are over, without grace.
+        heartbeats_end: Returns the next offset of the partition of heartbeats, open transactions included.
     """
 
-    def __init__(self, plan: Plan, event_time: pl.Expr, clock: Clock, heard: int) -> None:
-        self._buckets = buckets(plan.base.timeframe, plan.zone)
+    def __init__(
+        self,
+        plan: Plan,
+        event_time: pl.Expr,
+        clock: Clock,
+        closings: Callable[[], Closings],
+        heartbeats_end: Callable[[], int],
+    ) -> None:
         self._grace = plan.base.grace
         self._event_time = event_time
         self._clock = clock
-        self._heard = heard
+        self._closings = closings
+        self._heartbeats_end = heartbeats_end
+        self._known = BEFORE_ALL
         self._held: list[Batch] = []
-        self._since: int | None = None
+        self._wait: _Wait | None = None
+        self.read_to = 0
+        """The next heartbeat to be read."""
 
     def hear(self, instant: int) -> None:
-        """Note that a heartbeat was read: buckets are known to be over up to this instant."""
-        self._heard = max(self._heard, instant)
+        """Note that a heartbeat was read: it is known which events of buckets that are over by this instant are late."""
+        self._known = max(self._known, instant)
 
     def release(self, batches: Sequence[Batch]) -> list[Batch]:
-        """Return those of the held and the new batches, in their order, that may be processed; hold the others."""
+        """Return those of the held and the new batches, in their order, that may be processed; hold the others.
+
+        Raises:
+            UnavailableError: The log cannot be asked for the end of the heartbeats now.
+        """
         waiting = [*self._held, *batches]
         count = next((at for at, batch in enumerate(waiting) if self._is_early(batch)), len(waiting))
         self._held = waiting[count:]
         if not self._held:
-            self._since = None
+            self._wait = None
         return waiting[:count]
 
     def _is_early(self, batch: Batch) -> bool:
         """Return whether the bucket of some event is over by the clock, but no heartbeat has said so yet."""
         now = self._clock.now()
-        if not len(batch) or self._heard >= now:
+        if not len(batch) or self._known >= now:
             return False
-        times = self._times(batch)
-        ends = self._buckets.next(times) + self._grace
-        return bool(((ends <= now) & (ends > self._heard)).any()) and not self._is_held_long(now)
+        # An event is before the end of its bucket, so that most need no closer look.
+        times = event_times(batch, self._event_time)
+        suspects = times[times + self._grace < now]
+        ends = self._closings().ends(suspects)
+        over = ends[ends <= now - self._grace]
+        return bool((over + self._grace > self._known).any()) and not self._has_waited(now)
 
-    def _times(self, batch: Batch) -> np.ndarray:
-        """Return the event times of a batch that can be computed."""
-        frame = batch.records.frame
-        times = evaluate_rows(frame, [self._event_time.alias("time")], {}).frame["time"]
-        possible = possible_times(times)
-        return times.to_numpy() if possible is None else times.filter(pl.Series(possible)).to_numpy()
-
-    def _is_held_long(self, now: int) -> bool:
-        """Return whether the wait was long enough; what is over by now is not waited for again."""
+    def _has_waited(self, now: int) -> bool:
+        """Return whether all heartbeats were read that may stand before the held events."""
         steady = self._clock.steady()
-        if self._since is None:
-            self._since = steady
-        if 0 <= steady - self._since < LONGEST_HOLD:
+        if self._wait is None:
+            self._wait = _Wait(steady, now)
+        wait = self._wait
+        if wait.end is None:
+            if 0 <= steady - wait.since < LONGEST_FLIGHT:
+                return False
+            wait.end = self._heartbeats_end()
+        if self.read_to < wait.end:
             return False
-        self._heard = now
+        # What was over when the wait began is not waited for again.
+        self.hear(wait.over)
+        self._wait = None
         return True
+
+
+@dataclass(slots=True)
+class _Wait:
+    """A wait for heartbeats: since when (steady time), of what is over by which instant, and up to which offset."""
+
+    since: int
+    over: int
+    end: int | None = None

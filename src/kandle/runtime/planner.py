@@ -10,7 +10,7 @@ import numpy as np
 from kandle.errors import OptionsError
 from kandle.time.arrays import IntArray
 from kandle.time.buckets import buckets
-from kandle.time.closings import Closings, ClosingSpec, closings
+from kandle.time.closings import ClosingSpec, NewestClosings
 from kandle.time.sessions import SessionCalendar
 from kandle.time.timeframe import HOUR, MINUTE, duration_text
 
@@ -62,20 +62,11 @@ class HeartbeatPlanner:
         backfill: int = MINUTE,
         calendar: Callable[[], SessionCalendar | None] = lambda: None,
     ) -> None:
-        self._spec = spec
+        self._closings = NewestClosings(spec, calendar)
         self._nominal = spec.base.nominal
         self._grid = buckets(spec.base, spec.zone)
         self._graces = sorted(set(graces))
         self._backfill = check_backfill(backfill)
-        self._calendar = calendar
-        self._known: tuple[SessionCalendar | None, Closings] | None = None
-
-    @property
-    def _closings(self) -> Closings:
-        calendar = self._calendar()
-        if self._known is None or self._known[0] is not calendar:
-            self._known = (calendar, closings(self._spec, calendar))
-        return self._known[1]
 
     def due(self, now: int, last: int | None) -> list[DueHeartbeat]:
         """Return the heartbeats with `last < instant <= now`, ascending: those within the backfill, or else the newest one."""
@@ -96,11 +87,11 @@ class HeartbeatPlanner:
 
     def next(self, now: int) -> int:
         """Return the next instant at which a heartbeat can become due."""
-        return min(self._closings.next(now - grace) + grace for grace in self._graces)
+        return min(self._closings().next(now - grace) + grace for grace in self._graces)
 
     def _between(self, after: int, until: int) -> list[DueHeartbeat]:
         """Return the heartbeats with `after < instant <= until`."""
-        ends = self._closings.between(after - self._graces[-1], until - self._graces[0])
+        ends = self._closings().between(after - self._graces[-1], until - self._graces[0])
         beats = [
             DueHeartbeat(int(end) + grace, int(start), grace)
             for start, end in zip(self._starts(ends), ends, strict=True)

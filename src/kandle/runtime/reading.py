@@ -18,7 +18,7 @@ from kandle.query.nodes import Column
 from kandle.query.query import QueryModel, over_one_row
 from kandle.serde.keys import partition_numbers
 from kandle.time.timeframe import MILLISECOND
-from kandle.time.watermark import Watermark
+from kandle.time.watermark import BEFORE_ALL, Watermark
 
 
 class RecordReader(Protocol):
@@ -38,12 +38,16 @@ class RecordReader(Protocol):
 
 
 class EventReader:
-    """Reads events from the topic of the source."""
+    """Reads events from the topic of the source.
+
+    Where the log knows when they were appended, events that were appended soon after their time prove that it has passed. A
+    producer's own timestamp proves nothing, since its clock may be wrong.
+    """
 
     def take(self, pipeline: Pipeline, watermark: Watermark, batches: Sequence[Batch]) -> Processed:
         """Process events."""
-        frame, times = _events(batches)
-        return pipeline.process(frame, watermark, times)
+        frame, appended = _events(batches)
+        return pipeline.process(frame, watermark, appended)
 
 
 class CopiedEventReader:
@@ -61,9 +65,9 @@ class CopiedEventReader:
 
 
 def _events(batches: Sequence[Batch]) -> tuple[pl.DataFrame, np.ndarray]:
-    """Return the rows, and when each was appended; tombstones of a stream are no events."""
+    """Return the rows, and when each was appended, `BEFORE_ALL` if that is not known; tombstones of a stream are no events."""
     frame = pl.concat([batch.records.frame for batch in batches])
-    times = np.concatenate([batch.timestamps for batch in batches])
+    times = np.concatenate([batch.timestamps if batch.has_append_times else np.full(len(batch), BEFORE_ALL) for batch in batches])
     tombstones = [batch.records.tombstones for batch in batches]
     if all(mask is None for mask in tombstones):
         return frame, times

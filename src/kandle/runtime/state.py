@@ -31,11 +31,13 @@ from kandle.log.records import Write
 from kandle.plan.plan import Plan
 from kandle.plan.query_topics import QueryTopics
 from kandle.query.nodes import describe
+from kandle.runtime.backlog import BacklogWindow
 from kandle.runtime.counters import Counters
 from kandle.runtime.schedule import ScheduleProvider, ScheduleVersion
 from kandle.store.changelog import CHANGE, SNAPSHOT, Changelog, PlacedEntry, RestoredState
 from kandle.store.port import Store
 from kandle.time.clock import Clock
+from kandle.time.sessions import SessionCalendar
 from kandle.time.watermark import Watermark
 
 Frames = Mapping[str, pl.DataFrame]
@@ -69,6 +71,11 @@ class TaskContext:
     schedule: ScheduleProvider | None = None
     store: Store | None = None
     expiry: int | None = None
+
+    @property
+    def calendar(self) -> SessionCalendar | None:
+        """The newest calendar; None where there is no schedule."""
+        return None if self.schedule is None else self.schedule.calendar
 
 
 def fingerprint(plan: Plan) -> str:
@@ -190,11 +197,12 @@ class Replica:
         self.journal = ChangeJournal()
         self.failures = FailureCollector()
         """What the pipeline has left out."""
-        self.watermark = Watermark()
         self.has_state = False
         self.is_current = True
         """Whether its calendar is the newest one, rather than that of its snapshot."""
         self.pipeline = self._begin(None)
+        self.watermark = Watermark()
+        self.backlog = BacklogWindow(self.pipeline.event_time)
         restored = self.changelog.restore()
         if restored.changes and restored.snapshot is None:
             raise state_is_gone(context.topics, f"partition {partition} begins with a change, without the snapshot before it")
@@ -260,7 +268,9 @@ class Replica:
 
     def _take_numbers(self, frames: Frames) -> None:
         self.has_state = True
-        self.watermark = Watermark(numbers_of(frames)["watermark"])
+        numbers = numbers_of(frames)
+        self.watermark = Watermark(numbers["watermark"])
+        self.backlog.restore(numbers)
 
 
 class StateRecorder:
@@ -302,7 +312,7 @@ class StateRecorder:
 
     def _record(self) -> None:
         pipeline, changelog = self._replica.pipeline, self._replica.changelog
-        marks = {"watermark": self._replica.watermark.value}
+        marks = {"watermark": self._replica.watermark.value} | self._replica.backlog.snapshot()
         numbers = pipeline.numbers() | marks
         if not self._replica.journal and numbers == self._numbers and not self._is_snapshot_due:
             return

@@ -16,10 +16,12 @@ import polars as pl
 
 from kandle.log.port import TopicPartition
 from kandle.log.records import Batch, Write
+from kandle.runtime.backlog import MOST_OPEN
 from kandle.runtime.input import HeldEvents, TaskInput
 from kandle.runtime.output import TaskOutput
 from kandle.runtime.reading import KeyPlacement, record_reader
 from kandle.runtime.state import Replica, StateRecorder, TaskContext
+from kandle.time.closings import NewestClosings
 
 
 class Task:
@@ -38,11 +40,11 @@ class Task:
         self.events = TopicPartition(topics.events, partition)
         self.heartbeats = TopicPartition(topics.heartbeats, partition)
         self._pipeline, self._watermark = pipeline, replica.watermark
+        # Copies of several partitions mix old events with new ones, and rows of ksqlDB have no order at all.
+        self._backlog = replica.backlog if topics.events == topics.source else None
         # The live bars of the last commit may not have been written.
         pipeline.touch()
-        held = None
-        if topics.table is None:
-            held = HeldEvents(topics.plan, pipeline.event_time, context.clock, pipeline.numbers()["closed"])
+        held = None if topics.table is not None else self._held_events()
         self._input = TaskInput(topics.events, held)
         self._reader = record_reader(topics)
         self._placement = KeyPlacement(topics, partition)
@@ -54,9 +56,21 @@ class Task:
         self._is_dirty = False
         context.counters.restored += replica.has_state
 
+    def _held_events(self) -> HeldEvents:
+        context, beats = self._context, self.heartbeats
+        held = HeldEvents(
+            context.topics.plan,
+            self._pipeline.event_time,
+            context.clock,
+            NewestClosings(context.topics.plan.closing_spec, lambda: context.calendar),
+            lambda: context.log.ends(beats.topic)[beats.partition],
+        )
+        held.hear(self._pipeline.numbers()["closed"])
+        return held
+
     def start_at(self, events: int, heartbeats: int) -> None:
         """Set the positions from which the group reads."""
-        self._input.event_position, self._input.heartbeat_position = events, heartbeats
+        self._input.start_at(events, heartbeats)
 
     @property
     def keys(self) -> pl.DataFrame | None:
@@ -110,14 +124,18 @@ class Task:
         self._is_dirty |= self._output.add_rejects(released)
 
     def _process(self, batches: Sequence[Batch]) -> None:
-        if not batches:
-            return
-        processed = self._reader.take(self._pipeline, self._watermark, batches)
-        self._placement.check(self._pipeline.keys)
-        self._output.add_processed(processed, sum(len(batch) for batch in batches))
-        self._output.add_finals(self._pipeline.advance(self._watermark.value))
-        self._output.add_failures(self._failures, batches, batches[-1].next_offset)
-        self._is_dirty = True
+        pieces = [(batches, None)] if self._backlog is None else self._backlog.pieces(batches)
+        for piece, instant in pieces:
+            if not piece:
+                continue
+            processed = self._reader.take(self._pipeline, self._watermark, piece)
+            self._placement.check(self._pipeline.keys)
+            self._output.add_processed(processed, sum(len(batch) for batch in piece))
+            self._output.add_finals(self._pipeline.advance(self._watermark.value))
+            if instant is not None and self._pipeline.open_base_rows > MOST_OPEN:
+                self._output.add_finals(self._pipeline.advance(instant))
+            self._output.add_failures(self._failures, piece, piece[-1].next_offset)
+            self._is_dirty = True
 
     def _adopt_schedule(self) -> None:
         """Go on with newer schedule rows, if there are any."""

@@ -9,7 +9,7 @@ trading date
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -66,6 +66,27 @@ def closings(spec: ClosingSpec, calendar: SessionCalendar | None = None) -> Clos
     """
     grid = buckets(spec.base, spec.zone)
     return GridClosings(grid) if calendar is None else SessionClosings(spec, grid, calendar)
+
+
+class NewestClosings:
+    """The closings of the newest schedule.
+
+    Args:
+        spec: The timeframes.
+        calendar: Returns the newest calendar; None where there is no schedule.
+    """
+
+    def __init__(self, spec: ClosingSpec, calendar: Callable[[], SessionCalendar | None]) -> None:
+        self._spec = spec
+        self._calendar = calendar
+        self._known: tuple[SessionCalendar | None, Closings] | None = None
+
+    def __call__(self) -> Closings:
+        """Return the closings of the calendar as it is now."""
+        calendar = self._calendar()
+        if self._known is None or self._known[0] is not calendar:
+            self._known = (calendar, closings(self._spec, calendar))
+        return self._known[1]
 
 
 class GridClosings:

@@ -5,9 +5,31 @@ from __future__ import annotations
 import numpy as np
 
 from kandle.time.arrays import IntArray
+from kandle.time.timeframe import MINUTE
 
 BEFORE_ALL = int(np.iinfo(np.int64).min)
 """The watermark before any event."""
+
+
+LONGEST_DELAY = MINUTE
+"""How long after its time an event may be appended and still prove that the time has passed."""
+
+
+def proven_times(times: IntArray, appended: IntArray) -> IntArray:
+    """Return which instant each event proves to have passed: its own time, if it was appended then or soon after.
+
+    An event from the future has a wrong clock, and proves nothing. Events that are much older than their append are history that
+    somebody adds: one wrong time among them, however far ahead, must not make all others late.
+
+    Args:
+        times: Event times.
+        appended: When each event was appended by the clock of the log; `BEFORE_ALL` where the log does not say.
+
+    Returns:
+        Microseconds since the epoch, `BEFORE_ALL` for events that prove nothing.
+    """
+    is_proof = (times <= appended) & (appended - times <= LONGEST_DELAY)
+    return np.where(is_proof, times, BEFORE_ALL)
 
 
 class Watermark:

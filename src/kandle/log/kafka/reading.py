@@ -32,7 +32,7 @@ from typing import Any, Protocol
 
 import numpy as np
 import polars as pl
-from confluent_kafka import Consumer, KafkaError
+from confluent_kafka import TIMESTAMP_LOG_APPEND_TIME, Consumer, KafkaError
 from confluent_kafka import TopicPartition as ClientPartition
 
 from kandle.errors import ReplacedError, StorageError, UnavailableError
@@ -102,7 +102,7 @@ def batch_of(
         decoder: Reads the records of the topic; messages that it cannot read become rejects of the batch.
         partition: Where the messages come from.
         messages: Messages of the library, in the order of their offsets.
-        now: The time in microseconds. A producer's timestamp that lies after it is not believed.
+        now: The time in microseconds. A producer's timestamp that lies after it is not believed; a broker's is.
         end: The next offset to read, if it is not the one after the last message.
     """
     keys, values = [message.key() for message in messages], [message.value() for message in messages]
@@ -118,11 +118,14 @@ def batch_of(
         messages = [message for at, message in enumerate(messages) if at not in rejected]
     # Lists are faster than generators here.
     offsets = np.array([message.offset() for message in messages], np.int64)
-    timestamps = np.array([message.timestamp()[1] for message in messages], np.int64) * MILLISECOND
-    timestamps = np.where(timestamps < 0, now, np.minimum(timestamps, now))
+    stamps = [message.timestamp() for message in messages]
+    timestamps = np.array([time for _, time in stamps], np.int64) * MILLISECOND
+    has_append_times = all(kind == TIMESTAMP_LOG_APPEND_TIME for kind, _ in stamps)
+    if not has_append_times:
+        timestamps = np.where(timestamps < 0, now, np.minimum(timestamps, now))
     headers = _header_column([message.headers() for message in messages])
     records = with_columns(Records(decoded.frame, headers, decoded.tombstones), decoder.headers)
-    return Batch(partition.topic, partition.partition, offsets, timestamps, records, end, rejects)
+    return Batch(partition.topic, partition.partition, offsets, timestamps, records, end, rejects, has_append_times)
 
 
 def _header_column(headers: Sequence[list[tuple[str, bytes | None]] | None]) -> pl.Series | None:
