@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
+import numpy as np
 import polars as pl
 
 from kandle.errors import DataError
@@ -117,12 +118,25 @@ class Batch:
         """The next offset to read."""
         return int(self.offsets[-1]) + 1 if self.end is None else self.end
 
+    @property
+    def memory(self) -> int:
+        """About how many bytes the rows take in memory."""
+        return int(self.records.frame.estimated_size())
+
     def slice(self, offset: int, length: int | None = None) -> Batch:
-        """Return `length` records from the record number `offset` on, or all if `length` is None."""
-        end = None if length is None else offset + length
-        rows = self.records.slice(offset, length)
-        offsets, timestamps = self.offsets[offset:end], self.timestamps[offset:end]
-        return Batch(self.topic, self.partition, offsets, timestamps, rows, has_append_times=self.has_append_times)
+        """Return `length` records from the record number `offset` on, or all if `length` is None.
+
+        Rejects go with the record that follows them, and those behind the last record with the rest of the batch.
+        """
+        stop = len(self) if length is None else min(offset + length, len(self))
+        after = int(self.offsets[offset - 1]) if offset else -1
+        is_rest = stop == len(self)
+        last = None if is_rest else int(self.offsets[stop - 1]) if stop else -1
+        rejects = tuple(reject for reject in self.rejects if reject.offset > after and (last is None or reject.offset < last))
+        rows = self.records.slice(offset, stop - offset)
+        end = self.end if is_rest else None
+        offsets, timestamps = self.offsets[offset:stop], self.timestamps[offset:stop]
+        return replace(self, offsets=offsets, timestamps=timestamps, records=rows, end=end, rejects=rejects)
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,6 +165,29 @@ def header_rows(records: Records) -> list[dict[str, str]]:
     if records.headers is None:
         return [{} for _ in range(len(records))]
     return [{header["name"]: header["value"] for header in row or ()} for row in records.headers.to_list()]
+
+
+HeaderList = Sequence[tuple[str, str]]
+
+
+def header_lists(headers: pl.Series) -> list[HeaderList | None]:
+    """Return the headers of each record as pairs of name and value, or None; equal ones share a list.
+
+    Args:
+        headers: A column of type `HEADERS`.
+    """
+    counts = headers.list.len().fill_null(0)
+    if (counts > 1).any():
+        return [[(header["name"], header["value"]) for header in row] if row else None for row in headers.to_list()]
+    # None or one each, as of bars that fill gaps: a table of the different ones, and its row for each record.
+    single = headers.list.first().struct.unnest()
+    different = single.unique(maintain_order=True).with_row_index("row")
+    rows = single.join(different, on=["name", "value"], how="left", nulls_equal=True, maintain_order="left")["row"]
+    table = np.empty(different.height, np.object_)
+    for row, name, value in different.rows():
+        table[row] = None if name is None else [(name, value)]
+    shared: list[HeaderList | None] = table[rows.to_numpy()].tolist()
+    return shared
 
 
 COMPRESSED_ROWS = 500

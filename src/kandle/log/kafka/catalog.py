@@ -22,7 +22,7 @@ from kandle.log.kafka.connections import Clients
 from kandle.log.kafka.producer import Appender, EncodedWrite
 from kandle.log.kafka.reading import NO_HEADERS, PartitionReader, RecordCodec
 from kandle.log.port import TopicPartition
-from kandle.log.records import Write, header_rows
+from kandle.log.records import Write, header_lists
 from kandle.log.schema import check_records, decode_spec, encode_spec, with_headers
 from kandle.model.entity import EntityModel
 from kandle.plan.topics import TopicSpec
@@ -239,7 +239,7 @@ class TopicCodecs:
         codec = self.codec(write.topic)
         records = with_headers(write.records, codec.headers)
         keys, values = codec.encode(records.frame, records.tombstones)
-        headers = None if records.headers is None else [list(row.items()) for row in header_rows(records)]
+        headers = None if records.headers is None else header_lists(records.headers)
         encoded = EncodedWrite(write.topic, write.partition, keys, values, headers)
         encoded.check_size(self._max_record_bytes)
         return encoded
