@@ -120,6 +120,9 @@ class GroupSpec:
             before.
         reset: Where to begin in a partition for which the group has committed nothing.
         lease: Microseconds without a sign of life after which a member counts as dead.
+        stall: Microseconds for which a member may work between two polls and still counts as alive: a thread
+            of its own gives the sign of life meanwhile. 0 leaves this to the log: on Kafka it is what
+            `max.poll.interval.ms` says, and in the embedded log only polls are signs of life.
     """
 
     group: str
@@ -127,6 +130,7 @@ class GroupSpec:
     member: str
     reset: Literal["earliest", "latest"] = "earliest"
     lease: int = 5_000_000
+    stall: int = 0
 
 
 class Consumer(Protocol):
@@ -147,7 +151,8 @@ class Consumer(Protocol):
 
         Args:
             timeout: Longest wait for the first record, in microseconds.
-            max_rows: About the number of records to return of each partition.
+            max_rows: About the number of records to return of each topic. Logs return fewer if they are large;
+                which partitions come first changes from call to call.
 
         Returns:
             Batches in the order of the group's topics; those of one partition follow each other.

@@ -21,9 +21,12 @@ from kandle.model.entity import EntityModel
 from kandle.model.mapping import mapping
 from kandle.sets.blocking import awaited, blocking
 from kandle.sets.host import ContextHost
-from kandle.time.timeframe import MILLISECOND, from_instant
+from kandle.time.timeframe import MILLISECOND, MINUTE, from_instant
 
 T = TypeVar("T")
+
+STALL = 5 * MINUTE
+"""Microseconds for which a program may handle messages before its partitions go to other members, on any log."""
 
 PATIENCE = 200 * MILLISECOND
 """Microseconds that one poll for records may take, and so how long a cancellation may."""
@@ -155,7 +158,7 @@ class MessageStream(Generic[T]):
         if self._consumer is None:
             self._host.closers.add(self._finish)
             reader = self._host.reader(self._topic)
-            spec = GroupSpec(reader.group, (self._topic,), reader.member, reader.reset)
+            spec = GroupSpec(reader.group, (self._topic,), reader.member, reader.reset, stall=STALL)
             self._consumer = await to_thread.run_sync(self._host.log.consumer, spec)
             self._rows = reader.batch_rows
         await self._commit_delivered()

@@ -6,6 +6,7 @@ Each file imports only files below it:
     repair.py        damage is found, and what is sound is saved
     compaction.py    retention deletes old batches, compaction all but the newest record of each key
     consumer.py      a consumer polls, and commits positions together with records
+    keeping.py       a lease is renewed while its owner works
     membership.py    which partitions a member of a group owns: leases and epochs
     connection.py    the parts of one connection
     notification.py  readers are told of commits, by named pipes or by asking the database

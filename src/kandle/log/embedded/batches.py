@@ -170,8 +170,18 @@ class BatchTable:
             ],
         )
 
-    def read(self, partition: TopicPartition, offset: int, max_rows: int, span: tuple[int, int] | None = None) -> list[Batch]:
-        """Return records from an offset on, about `max_rows`; with `span` those that may lie in `[start, end)`."""
+    def read(
+        self,
+        partition: TopicPartition,
+        offset: int,
+        max_rows: int,
+        span: tuple[int, int] | None = None,
+        most_bytes: int | None = None,
+    ) -> list[Batch]:
+        """Return records from an offset on, about `max_rows`, or fewer if they take more than `most_bytes` in memory.
+
+        With `span` they are those that may lie in `[start, end)`.
+        """
         number, spec = self._catalog.known(partition.topic)
         row = PartitionRow(number, partition.partition)
         statement = f"SELECT {COLUMNS} FROM batch WHERE topic = ? AND partition = ? AND last >= ?"
@@ -180,7 +190,7 @@ class BatchTable:
             statement += " AND (low IS NULL OR (low < ? AND high >= ?))"
             values += [span[1], span[0]]
         batches: list[Batch] = []
-        count = 0
+        count = size = 0
         # Few batches at first, since one may be enough, then more.
         limit = 4
         while count < max_rows:
@@ -188,12 +198,15 @@ class BatchTable:
             for fields in chunk:
                 batches.append(_from_offset(decode_batch(spec, row, StoredBatch(*fields)), offset))
                 count += len(batches[-1])
-                if count >= max_rows:
+                size += batches[-1].memory if most_bytes is not None else 0
+                if count >= max_rows or (most_bytes is not None and size >= most_bytes):
                     return batches
             if len(chunk) < limit:
                 return batches
             values[2] = int(batches[-1].offsets[-1]) + 1
             limit = min(MOST_BATCHES, 4 * len(batches))
+            if most_bytes is not None:
+                limit = min(limit, max(1, (most_bytes - size) * len(batches) // max(1, size)))
         return batches
 
     def partitions(self, topic: str) -> list[PartitionState]:

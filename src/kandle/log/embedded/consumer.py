@@ -6,10 +6,14 @@ from collections.abc import Collection, Mapping, Sequence
 
 from kandle.errors import ReplacedError
 from kandle.log.embedded.connection import Connection
+from kandle.log.embedded.keeping import LeaseKeeper
 from kandle.log.embedded.membership import RENEWALS, GroupMember
 from kandle.log.embedded.notification import LONGEST_WAIT
 from kandle.log.port import GroupSpec, Listener, TopicPartition
 from kandle.log.records import Batch, Write
+
+MAX_POLL_BYTES = 64 << 20
+"""With so many bytes of records in memory a poll returns."""
 
 
 class EmbeddedConsumer:
@@ -27,10 +31,12 @@ class EmbeddedConsumer:
         self._notifier = connection.notifier
         self._clock = connection.clock
         self._membership = GroupMember(connection, spec)
+        self._keeper = LeaseKeeper(self._membership, spec, connection.clock)
         self._spec = spec
         self._listener = listener
         self._positions: dict[TopicPartition, int] = {}
         self._paused: set[TopicPartition] = set()
+        self._last_read: dict[str, int] = {}
         self._is_closed = False
         self._is_woken = False
         # It exists before the first look for records, so that none can come unnoticed.
@@ -49,6 +55,7 @@ class EmbeddedConsumer:
         # A clock that is moved by hand does not move while this waits.
         waited = 0
         while True:
+            self._keeper.note_life()
             if not self._is_closed and self._membership.is_due():
                 self._renew()
             batches = self._read(max_rows)
@@ -98,14 +105,27 @@ class EmbeddedConsumer:
     def _read(self, max_rows: int) -> list[Batch]:
         """Read topics in the order of the group's spec, so that records of a later topic are at least as new."""
         batches: list[Batch] = []
-        owned = sorted(self._membership.owned)
         for topic in self._spec.topics:
-            for partition in (partition for partition in owned if partition.topic == topic and partition not in self._paused):
-                read = self._batches.read(partition, self._position(partition), max_rows)
-                if read:
-                    self._positions[partition] = read[-1].next_offset
-                    batches += read
+            rows, size = max_rows, MAX_POLL_BYTES
+            for partition in self._in_turn(topic):
+                read = self._batches.read(partition, self._position(partition), rows, most_bytes=size)
+                if not read:
+                    continue
+                self._positions[partition] = read[-1].next_offset
+                self._last_read[topic] = partition.partition
+                batches += read
+                rows -= sum(len(batch) for batch in read)
+                size -= sum(batch.memory for batch in read)
+                if rows <= 0 or size <= 0:
+                    break
         return batches
+
+    def _in_turn(self, topic: str) -> list[TopicPartition]:
+        """Return the partitions to be read of a topic; those behind the last one that was read come first."""
+        owned = sorted(self._membership.owned)
+        readable = [partition for partition in owned if partition.topic == topic and partition not in self._paused]
+        last = self._last_read.get(topic, -1)
+        return sorted(readable, key=lambda partition: (partition.partition <= last, partition.partition))
 
     def _position(self, partition: TopicPartition) -> int:
         """Return where to read on: where the group has committed, else where its spec says."""
@@ -131,6 +151,7 @@ class EmbeddedConsumer:
         return {partition: positions[partition] for partition in partitions if partition in positions}
 
     def commit(self, offsets: Mapping[TopicPartition, int], writes: Sequence[Write] = ()) -> list[int]:
+        self._keeper.note_life()
         prepared = self._batches.prepare(writes)
         with self._database.transaction():
             for partition, offset in offsets.items():
@@ -149,7 +170,10 @@ class EmbeddedConsumer:
         if self._is_closed:
             return
         self._is_closed = True
-        self._give_up(list(self._membership.owned))
+        try:
+            self._give_up(list(self._membership.owned))
+        finally:
+            self._keeper.close()
         self._membership.leave()
         self._notifier.notify_all()
         self._notifier.remove_waiter(self._waiter)

@@ -106,6 +106,18 @@ class GroupMember:
         surplus = tuple(partition for partition in self.owned if partition not in share)
         return Renewal(lost, surplus, taken, generation != before)
 
+    def extend(self) -> None:
+        """Renew the lease, and nothing else; any thread may call this.
+
+        A member that others have removed, or whose name another process has by now, stays so.
+        """
+        with self._database.transaction():
+            # Only now, as in `renew`.
+            self._database.run(
+                "UPDATE member SET expires = ? WHERE name = ? AND member = ? AND session = ?",
+                [self._clock.steady() + self._spec.lease, self._spec.group, self._spec.member, self._session],
+            )
+
     def give_up(self, partitions: Iterable[TopicPartition]) -> None:
         """Free partitions for their new owners."""
         with self._database.transaction():

@@ -55,6 +55,12 @@ MAX_READ_ROWS = 100_000
 MAX_POLL_ROWS = 50_000
 """Records of one poll: with more, the first have left the processor's caches when they are decoded."""
 
+MAX_POLL_BYTES = 32 << 20
+"""With so many bytes of values a poll returns."""
+
+ROWS_PER_CALL = 10_000
+"""Most records of one call of the library; after each the bytes are counted."""
+
 TEMPORARY = {KafkaError._ALL_BROKERS_DOWN, KafkaError._TRANSPORT, KafkaError._TIMED_OUT, KafkaError._MAX_POLL_EXCEEDED}
 """Errors in place of a record that the library retries, beside those that say so themselves."""
 
@@ -281,7 +287,7 @@ class Fetcher:
                 # One message ends the wait; the others that are there come along.
                 messages = self._client.consume(1, timeout / SECOND)
                 if messages:
-                    messages += self._client.consume(min(max_rows, MAX_POLL_ROWS), 0)
+                    self._add_waiting(messages, min(max_rows, MAX_POLL_ROWS))
             positions = dict(self._assignment.positions)
             self._rebalancing.raise_error()
             return self._batches(self._without_moved(messages))
@@ -291,6 +297,18 @@ class Fetcher:
         except BaseException:
             self._read_again(messages, positions)
             raise
+
+    def _add_waiting(self, messages: list[Any], most: int) -> None:
+        """Add messages that the library has ready, at most so many; what was added before an error stays in the list."""
+        size = 0
+        while most > 0 and size < MAX_POLL_BYTES:
+            wanted = min(most, ROWS_PER_CALL)
+            ready = self._client.consume(wanted, 0)
+            messages += ready
+            if len(ready) < wanted:
+                break
+            most -= wanted
+            size += sum(map(len, ready))
 
     def _without_moved(self, messages: list[Any]) -> list[Any]:
         """Return the messages of partitions that have not moved, and have the others come again."""

@@ -115,13 +115,18 @@ class KafkaSettings:
             # Positions are set explicitly; one that the brokers do not have any more must be reported.
             "auto.offset.reset": "error",
             "fetch.wait.max.ms": 100,
+            # For each partition; the default of 64 MiB would be a gigabyte for sixteen of them.
+            "queued.max.messages.kbytes": 16_384,
         }
+        if spec.stall:
+            # The library's own thread keeps the session alive meanwhile; rebalances wait no longer for a stuck member either.
+            own["max.poll.interval.ms"] = max(spec.stall, self._session(spec)) // MILLISECOND
         settings = self.for_reader(spec.member) | own | dict(self.consumer)
         if self.protocol == "consumer":
             # A static member that leaves, and its successor too, would have to wait for the end of its
             # session here.
             return settings | {"group.protocol": "consumer"}
-        session = self.session if self.session is not None else max(spec.lease, MIN_SESSION)
+        session = self._session(spec)
         classic = {
             "group.instance.id": spec.member,
             "partition.assignment.strategy": "cooperative-sticky",
@@ -129,6 +134,13 @@ class KafkaSettings:
             "heartbeat.interval.ms": min(max(session // MILLISECOND // 12, 50), MAX_HEARTBEAT),
         }
         return classic | settings
+
+    def _session(self, spec: GroupSpec) -> int:
+        """Return how long a member may be silent, in microseconds."""
+        configured = {**self.properties, **self.consumer}.get("session.timeout.ms")
+        if configured is not None:
+            return int(configured) * MILLISECOND
+        return self.session if self.session is not None else max(spec.lease, MIN_SESSION)
 
     def for_appender(self, name: str) -> dict[str, Any]:
         """Return the settings of a producer whose retries neither double nor reorder records."""
