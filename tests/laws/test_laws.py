@@ -23,10 +23,12 @@ from kandle import Gaps
 from kandle.engine.bars import Finals
 from kandle.engine.pipeline import Pipeline
 from kandle.engine.schedules import session_calendar
+from kandle.engine.state import ChangeJournal
 from kandle.model.columns import to_logical
 from kandle.model.entity import entity_model
 from kandle.model.mapping import mapping
-from kandle.plan.plan import plan
+from kandle.plan.plan import Plan, plan
+from kandle.time.timeframe import to_instant
 from kandle.time.watermark import Watermark
 from tests.laws.declarations import RESULTS, Declared, declared
 from tests.laws.reference import Event, Session, bars, shuffled_within
@@ -304,3 +306,78 @@ def test_by_trading_date_every_expected_bucket_has_exactly_one_final(events: lis
         expected = [day for day, each in spans.items() if own[0][1] <= day and each[0][0] <= newest]
         assert [row[1] for row in days] == [spans[day][0][0] for day in expected]
         assert [row[7] for row in days] == [sum(1 for _, other in own if other == day) for day in expected]
+
+
+MOST_AT_ONCE = st.integers(1, 12)
+
+
+def closed_in_parts(pipeline: Pipeline, data: st.DataObject) -> list[Finals]:
+    """Finals of a closing that is cut anywhere, between buckets and between keys."""
+    found: list[Finals] = []
+    while pipeline.is_closing:
+        found += pipeline.close_some(data.draw(MOST_AT_ONCE))
+    return found
+
+
+@pytest.mark.parametrize("of", [PLAIN, SKIPPING, GRACEFUL, SCHEDULED], ids=["filled", "skipped", "grace", "schedule"])
+@settings(max_examples=12)
+@given(
+    events_between(datetime(2024, 3, 8, tzinfo=UTC), 5, 20),
+    sessions_of(datetime(2024, 3, 8, tzinfo=UTC), 2),
+    st.data(),
+)
+def test_however_a_closing_is_cut_the_finals_are_the_same(
+    of: Declared, events: list[Event], sessions: list[Session], data: st.DataObject
+) -> None:
+    until = max(event.at for event in events) + timedelta(hours=1)
+    known = sessions if of is SCHEDULED else None
+    whole, parts = pipeline_of(of, known), pipeline_of(of, known)
+    expected: list[Finals] = []
+    found: list[Finals] = []
+    for batch in split(events, data.draw(st.lists(st.integers(0, 40), max_size=3))):
+        for pipeline in (whole, parts):
+            pipeline.process(frame_of(of, batch))
+            pipeline.aim(to_instant(max(event.at for event in batch)) if batch else pipeline.target)
+        expected += whole.advance(whole.target)
+        found += closed_in_parts(parts, data)
+    parts.aim(to_instant(until))
+    expected += whole.advance(to_instant(until))
+    found += closed_in_parts(parts, data)
+    bars_of = {name: by_key(rows) for name, rows in gathered(of, expected).items()}
+    assert {name: by_key(rows) for name, rows in gathered(of, found).items()} == bars_of
+
+
+@settings(max_examples=12)
+@given(events_between(datetime(2024, 3, 8, 22, tzinfo=UTC), 2, 20), st.data())
+def test_a_state_in_the_middle_of_a_closing_goes_on_by_snapshot_and_by_journal(events: list[Event], data: st.DataObject) -> None:
+    """```
+    closing    part 1 | part 2 | part 3 | part 4
+                      ^ snapshot
+                               ^ changes since then: another pipeline goes on from here
+    ```"""
+    query = plan(PLAIN.context.model().queries[PLAIN.bar])
+    journal = ChangeJournal()
+    first = Pipeline(query, journal=journal)
+    first.process(frame_of(PLAIN, events))
+    until = to_instant(datetime(2024, 3, 9, 1, tzinfo=UTC))
+    expected = gathered(PLAIN, list(resumed(first, query).advance(until)))
+    first.aim(until)
+    found: list[Finals] = []
+    for _ in range(data.draw(st.integers(0, 8))):
+        found += first.close_some(data.draw(MOST_AT_ONCE)) if first.is_closing else []
+    second = resumed(first, query)
+    journal.clear()
+    for _ in range(data.draw(st.integers(0, 8))):
+        found += first.close_some(data.draw(MOST_AT_ONCE)) if first.is_closing else []
+    second.replay(journal, None, first.numbers())
+    found += closed_in_parts(second, data)
+    assert {name: by_key(rows) for name, rows in gathered(PLAIN, found).items()} == {
+        name: by_key(rows) for name, rows in expected.items()
+    }
+
+
+def resumed(pipeline: Pipeline, query: Plan) -> Pipeline:
+    """A pipeline with the state of another."""
+    other = Pipeline(query)
+    other.restore({name: through_a_file(frame) for name, frame in pipeline.snapshot().items()})
+    return other

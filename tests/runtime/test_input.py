@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
+import polars as pl
 import pytest
 
 from kandle.engine.compiled import CompiledQuery
-from kandle.log.records import Batch, Write
+from kandle.log.records import Batch, Records, RejectedRecord, Write
 from kandle.runtime.heartbeats import heartbeat_records
 from kandle.runtime.input import LONGEST_FLIGHT, HeldEvents, Portion, TaskInput
 from kandle.time.closings import closings
@@ -40,6 +42,17 @@ def five_ticks() -> Parts:
     return parts
 
 
+def portions(given: TaskInput, most: int = 1_000) -> list[tuple[list[int], int | None]]:
+    """Take out all portions, of at most so many events."""
+    taken = []
+    while given.has_next:
+        portion = given.next(most)
+        assert portion is not None
+        taken.append(portion)
+    assert given.next(most) is None
+    return shown(taken)
+
+
 def test_events_are_cut_at_the_positions_of_heartbeats() -> None:
     """
     offsets      0  1  2  | 3 |  4
@@ -47,38 +60,74 @@ def test_events_are_cut_at_the_positions_of_heartbeats() -> None:
     """
     parts = five_ticks()
     given = TaskInput("ticks", None)
-    released = given.release(read(parts.log, "ticks"), sent(parts, ("14:30", 3), ("14:31", 4)))
-    assert shown(list(given.portions(released))) == [([0, 1, 2], 3), ([3], 4), ([4], None)]
+    given.add(read(parts.log, "ticks"), sent(parts, ("14:30", 3), ("14:31", 4)))
+    assert portions(given) == [([0, 1, 2], 3), ([3], 4), ([4], None)]
     assert (given.event_position, given.heartbeat_position) == (5, 2)
+
+
+def test_positions_follow_each_portion_so_that_a_commit_may_come_after_any_of_them() -> None:
+    """
+    offsets      0  1 | 2  | 3 |  4
+    heartbeats             30  31
+    """
+    parts = five_ticks()
+    given = TaskInput("ticks", None)
+    given.add(read(parts.log, "ticks"), sent(parts, ("14:30", 3), ("14:31", 4)))
+    positions = []
+    while (portion := given.next(2)) is not None:
+        positions.append((given.event_position, given.heartbeat_position, given.waiting_rows))
+        assert all(len(batch) <= 2 for batch in portion.batches)
+    assert positions == [(2, 0, 3), (3, 1, 2), (4, 2, 1), (5, 2, 0)]
 
 
 def test_a_heartbeat_waits_for_the_events_before_it() -> None:
     parts = five_ticks()
     first, second = read(parts.log, "ticks")
     given = TaskInput("ticks", None)
-    released = given.release([first], sent(parts, ("14:30", 5)))
-    assert shown(list(given.portions(released))) == [([0, 1, 2], None)]
-    assert (given.event_position, given.heartbeat_position) == (3, 0)
-    released = given.release([second], [])
-    assert shown(list(given.portions(released))) == [([3, 4], 5), ([], None)]
-    assert (given.event_position, given.heartbeat_position) == (5, 1)
+    given.add([first], sent(parts, ("14:30", 5)))
+    assert portions(given) == [([0, 1, 2], None)]
+    assert (given.event_position, given.heartbeat_position, given.waiting_heartbeats) == (3, 0, 1)
+    given.add([second], [])
+    assert portions(given) == [([3, 4], 5)]
+    assert (given.event_position, given.heartbeat_position, given.waiting_heartbeats) == (5, 1, 0)
 
 
 def test_of_heartbeats_at_one_position_the_newest_instant_serves_for_all() -> None:
     parts = five_ticks()
     given = TaskInput("ticks", None)
-    released = given.release(read(parts.log, "ticks"), sent(parts, ("14:32", 5), ("14:31", 5)))
-    (portion, rest) = given.portions(released)
-    assert portion.heartbeat is not None
-    assert (portion.heartbeat.instant, rest.heartbeat) == (t("14:33"), None)
+    given.add(read(parts.log, "ticks"), sent(parts, ("14:32", 5), ("14:31", 5)))
+    portion = given.next(1_000)
+    assert portion is not None and portion.heartbeat is not None
+    assert portion.heartbeat.instant == t("14:33")
+    assert not given.has_next
     assert given.heartbeat_position == 2
 
 
 def test_heartbeats_of_other_events_are_passed_over() -> None:
     parts = five_ticks()
     given = TaskInput("ticks", None)
-    released = given.release(read(parts.log, "ticks"), sent(parts, ("14:30", 3), events="ticks_of_others"))
-    assert shown(list(given.portions(released))) == [([0, 1, 2, 3, 4], None)]
+    given.add(read(parts.log, "ticks"), sent(parts, ("14:30", 3), events="ticks_of_others"))
+    assert portions(given) == [([0, 1, 2, 3, 4], None)]
+
+
+def test_records_that_cannot_be_read_go_with_the_part_of_the_batch_in_which_they_stand() -> None:
+    """
+    offsets      0   1   x2  3   4   x5
+    portions     [0  1]  [x2 3]  [4  x5]
+    """
+    (first, second) = read(five_ticks().log, "ticks")
+    rejects = tuple(RejectedRecord(offset, b"", b"", "damaged") for offset in (2, 5))
+    records = Records(pl.concat([first.records.frame[:2], second.records.frame]))
+    batch = Batch("ticks", 0, np.array([0, 1, 3, 4]), np.zeros(4, np.int64), records, 6, rejects)
+    given = TaskInput("ticks", None)
+    given.add([batch], [])
+    seen = []
+    for most in (2, 1, 1):
+        portion = given.next(most)
+        assert portion is not None
+        offsets = [reject.offset for part in portion.batches for reject in part.rejects]
+        seen.append((offsets, given.event_position))
+    assert seen == [([], 2), ([2], 4), ([5], 6)]
 
 
 def held_events(parts: Parts, heard: str) -> HeldEvents:
@@ -101,8 +150,11 @@ def test_an_event_whose_bucket_is_over_by_the_clock_waits_for_the_heartbeat_that
     parts = five_ticks()
     parts.clock.jump(t("14:31"))
     given = TaskInput("ticks", held_events(parts, "14:30"))
-    assert given.release(read(parts.log, "ticks"), []) == []
-    assert [len(batch) for batch in given.release([], sent(parts, ("14:30", 3)))] == [3, 2]
+    given.add(read(parts.log, "ticks"), [])
+    assert not given.has_next
+    assert given.waiting_rows == 5
+    given.add([], sent(parts, ("14:30", 3)))
+    assert portions(given) == [([0, 1, 2], 3), ([3, 4], None)]
 
 
 def test_an_event_of_the_open_bucket_is_not_held() -> None:

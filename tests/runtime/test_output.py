@@ -60,9 +60,14 @@ def test_the_delay_is_counted_from_the_end_of_the_bucket_and_its_grace() -> None
     assert (parts.counters.timeframes["1m"].newest, parts.counters.timeframes["1m"].delay) == (t("14:31"), 3_000_000)
 
 
-def test_events_are_counted_until_they_are_committed() -> None:
+def test_work_is_counted_when_it_is_committed_and_not_before() -> None:
     parts = parts_of()
-    _, output = processed(parts, "14:30:10", "14:30:20")
-    assert (output.events, parts.counters.events) == (2, 2)
+    pipeline, output = processed(parts, "14:30:10", "14:30:20")
+    output.count("heartbeats_applied", 1)
+    output.writes(pipeline, live=True)
+    counters = parts.counters
+    assert (output.events, counters.events, counters.heartbeats_applied, counters.timeframes["1m"].live) == (2, 0, 0, 0)
     output.committed()
-    assert (output.events, parts.counters.events) == (0, 2)
+    assert (output.events, counters.events, counters.heartbeats_applied, counters.timeframes["1m"].live) == (0, 2, 1, 1)
+    output.committed()
+    assert (counters.events, counters.timeframes["1m"].live) == (2, 1)

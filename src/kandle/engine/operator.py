@@ -20,13 +20,26 @@ from kandle.time.slots import HoppingSlots, Slots, slots
 UNSEEN = np.iinfo(np.int64).min
 """Position of a key that has no closed bucket yet."""
 
+FOREVER = np.iinfo(np.int64).max
+"""An instant that never comes."""
+
 
 @dataclass(frozen=True, slots=True)
 class Cut:
-    """The buckets that are over: they start before `before` and, with `due`, are past their grace by then."""
+    """The buckets that are over: they start before `before` and, with `due`, are past their grace by then.
+
+    Only those of keys with numbers in `[first, until)` are closed; None is all keys from `first` on.
+    """
 
     before: int
     due: int | None = None
+    first: int = 0
+    until: int | None = None
+
+    def concerns(self, numbers: IntArray) -> np.ndarray:
+        """Return which keys it closes."""
+        concerned: np.ndarray = numbers >= self.first
+        return concerned if self.until is None else concerned & (numbers < self.until)
 
 
 def bar_slots(plan: Plan, bar: BarPlan, calendar: SessionCalendar | None) -> Slots | HoppingSlots:
@@ -107,7 +120,8 @@ class BarOperator:
         rows = self.buffer.rows()
         if rows is None:
             return None
-        over = self._over(keys.groups[rows[KEY].to_numpy()], rows[START].to_numpy(), cut)
+        numbers = rows[KEY].to_numpy()
+        over = self._over(keys.groups[numbers], rows[START].to_numpy(), cut) & cut.concerns(numbers)
         if not over.any():
             return None
         mask = pl.Series(over)
@@ -117,7 +131,7 @@ class BarOperator:
     def _fill_gaps(self, ready: pl.DataFrame | None, keys: KeyTable, cut: Cut) -> pl.DataFrame | None:
         """Return a row for every expected bucket of every key that has begun, in the order of key and time."""
         self._begin(ready, len(keys))
-        number, start = self._expected(keys, cut)
+        number, start = self._expected(keys, cut, None if ready is None else ready[KEY].to_numpy())
         known = ready if ready is not None else self._no_rows
         if known is None:
             return None
@@ -161,22 +175,98 @@ class BarOperator:
         fresh = self._positions[numbers] == UNSEEN
         self._positions[numbers[fresh]] = first[START].to_numpy()[fresh] - 1
 
-    def _expected(self, keys: KeyTable, cut: Cut) -> tuple[IntArray, IntArray]:
+    def _expected(self, keys: KeyTable, cut: Cut, ready: IntArray | None) -> tuple[IntArray, IntArray]:
         begun = np.flatnonzero(self._positions != UNSEEN)
+        begun = begun[cut.concerns(begun)]
+        expired = self._expired(begun)
+        if ready is not None:
+            expired &= ~np.isin(begun, ready)
         groups = keys.groups[begun]
-        expected = [self._expected_of(int(group), begun[groups == group], cut) for group in np.unique(groups)]
+        expected = []
+        for group in np.unique(groups):
+            of_group = groups == group
+            starts = self._expected_of(int(group), int(self._positions[begun[of_group]].min()), cut)
+            self._skip_expired(begun[of_group & expired], starts)
+            expected.append(self._grid(begun[of_group & ~expired], starts))
         if not expected:
             return np.empty(0, np.int64), np.empty(0, np.int64)
         return np.concatenate([number for number, _ in expected]), np.concatenate([start for _, start in expected])
 
-    def _expected_of(self, group: int, numbers: IntArray, cut: Cut) -> tuple[IntArray, IntArray]:
-        positions = self._positions[numbers]
-        starts = self.slots.expected(group, int(positions.min()), cut.before)
-        starts = starts[self._over(np.full(len(starts), group), starts, cut)]
-        first = np.searchsorted(starts, positions, side="right")
+    def _expected_of(self, group: int, after: int, cut: Cut) -> IntArray:
+        starts = self.slots.expected(group, after, cut.before)
+        over: IntArray = starts[self._over(np.full(len(starts), group), starts, cut)]
+        return over
+
+    def _expired(self, numbers: IntArray) -> np.ndarray:
+        """Return which keys have had no event for so long that no more gaps are filled."""
+        if self._expiry is None:
+            return np.zeros(len(numbers), np.bool_)
+        expired: np.ndarray = self._positions[numbers] - self._expiry > self._seen[numbers]
+        return expired
+
+    def _skip_expired(self, numbers: IntArray, starts: IntArray) -> None:
+        """Go past the buckets of expired keys, without rows that would be left out afterwards."""
+        if len(starts):
+            self._positions[numbers] = np.maximum(self._positions[numbers], starts[-1])
+
+    def _grid(self, numbers: IntArray, starts: IntArray) -> tuple[IntArray, IntArray]:
+        """Return number and start of each bucket of these keys that is not closed yet."""
+        first = np.searchsorted(starts, self._positions[numbers], side="right")
         counts = len(starts) - first
         offsets = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
         return np.repeat(numbers, counts), starts[np.repeat(first, counts) + offsets]
+
+    @property
+    def filled_keys(self) -> int:
+        """Number of keys whose gaps are filled now."""
+        return len(self._filled_keys()) if self._fills else 0
+
+    def _filled_keys(self) -> IntArray:
+        begun: IntArray = np.flatnonzero(self._positions != UNSEEN)
+        filled: IntArray = begun[~self._expired(begun)]
+        rows = self.buffer.rows()
+        # An open bucket makes its key one whose gaps are filled, once it is closed.
+        if rows is None:
+            return filled
+        involved: IntArray = np.union1d(filled, rows[KEY].to_numpy())
+        return involved
+
+    def expects(self, keys: KeyTable, after: int, before: int) -> bool:
+        """Return whether any bucket of a key that has begun is expected between two instants."""
+        return any(len(self.slots.expected(group, after, before)) for group in self._groups(keys))
+
+    def expected_buckets(self, keys: KeyTable, after: int, before: int) -> int:
+        """Return how many buckets are expected between two instants, of all keys whose gaps are filled."""
+        counts = self._groups(keys)
+        return sum(count * len(self.slots.expected(group, after, before)) for group, count in counts.items())
+
+    def _groups(self, keys: KeyTable) -> dict[int, int]:
+        """Return the number of keys, whose gaps are filled, in each group of the schedule."""
+        groups, counts = np.unique(keys.groups[self._filled_keys()], return_counts=True)
+        return dict(zip(groups.tolist(), counts.tolist(), strict=True))
+
+    def open_after(self, keys: KeyTable, instant: int) -> int:
+        """Return how many open buckets are not over by an instant."""
+        due = self._due(keys)
+        return 0 if due is None else int((due > instant).sum())
+
+    def _due(self, keys: KeyTable) -> IntArray | None:
+        """Return when each open bucket is over, with grace; None if none is open."""
+        rows = self.buffer.rows()
+        if rows is None:
+            return None
+        return self.complete(keys.groups[rows[KEY].to_numpy()], rows[START].to_numpy()) + self.plan.grace
+
+    def end_of_open(self, keys: KeyTable, most: int) -> int:
+        """Return an instant by which at most so many open buckets are over, if not more of them are over at once."""
+        due = self._due(keys)
+        if due is None or len(due) <= most:
+            return FOREVER
+        last, following = np.partition(due, [most - 1, most])[most - 1 : most + 1]
+        if last < following:
+            return int(last)
+        before = due[due < last]
+        return int(before.max()) if len(before) else int(last)
 
     def _add_carried(self, rows: pl.DataFrame) -> pl.DataFrame:
         """Add the latest value of each argument up to each bucket's end, and remember it for later closings."""

@@ -19,7 +19,7 @@ from kandle.engine.bars import BarMaker, Finals, LiveBars
 from kandle.engine.compiled import GAP, CompiledQuery
 from kandle.engine.failures import FailedBar, FailureCollector, RowFailure, evaluate_rows, failed_events
 from kandle.engine.operator import UNSEEN, BarOperator, Cut, bar_slots
-from kandle.engine.state import KEY, START, ChangeJournal, KeyTable, merge_partials
+from kandle.engine.state import KEY, START, ChangeJournal, KeyTable, StateChange, merge_partials
 from kandle.errors import DataError, PlanError
 from kandle.plan.plan import BarPlan, Plan
 from kandle.query.query import Gaps
@@ -33,17 +33,31 @@ LARGEST_SILENCE = 1_000_000_000
 """A silence of more base bars than this is not filled: a single wrong time would fill a disk."""
 
 ROWS_AT_ONCE = 1_000_000
-"""About how many base bars are closed in one step, so that a long silence does not fill memory with gap bars."""
+"""About how many bars `advance` and `finish` close in one step, so that a long silence does not fill memory with gap bars."""
+
+
+@dataclass(frozen=True, slots=True)
+class ClosingStep:
+    """A step of a closing: up to which instant (microseconds), and how many keys at once; None for all of them."""
+
+    instant: int
+    keys_at_once: int | None = None
 
 
 class ClosingSteps:
-    """The steps from one closing to the next, for all keys of a table; instants are in microseconds."""
+    """Cuts the way from one closing to the next into steps of bounded size; instants are in microseconds.
+
+    Where the steps are cut makes no difference to the finals: a parent is made only from finals below it, and a bucket is over
+    at the same instant in whichever step that lies.
+    """
 
     def __init__(self, plan: Plan, base: BarOperator, keys: KeyTable) -> None:
         self._plan = plan
         self._base = base
         self._keys = keys
         self._bounds = _bounds(plan)
+        self._length = _length(plan.base)
+        self._bars_per_bucket = sum(self._length / _length(bar) for bar in plan.bars)
 
     def crosses(self, closed: int, instant: int) -> bool:
         """Return whether a bucket can have ended, with some grace, between the last closing and an instant."""
@@ -52,26 +66,69 @@ class ClosingSteps:
         size, graces = self._bounds
         return any((instant - grace) // size != (closed - grace) // size for grace in graces)
 
-    def up_to(self, instant: int) -> Iterator[int]:
-        """Yield instants up to `instant`, so close that no step closes much more than ROWS_AT_ONCE bars.
+    def next(self, closed: int, instant: int, most: int) -> ClosingStep:
+        """Return the next step from the last closing towards an instant.
 
-        DataError if so many bars were to be filled that the time of some event must be wrong.
+        Args:
+            closed: The instant up to which buckets are closed.
+            instant: The instant up to which they are to be closed.
+            most: About how many bars to close, of all timeframes.
         """
-        start = self._base.oldest
-        if self._plan.query.gaps is not Gaps.SKIP and start is not None:
-            self._check_silence(start, instant)
-            length = max(1, ROWS_AT_ONCE // max(1, len(self._keys))) * self._base.plan.timeframe.nominal
-            yield from range(start + length, instant, length)
-        yield instant
+        timeframes = len(self._plan.bars)
+        keys_at_once = max(1, most // timeframes)
+        # After a change of the schedule a bucket may be over earlier than the last closing.
+        end = min(instant, max(closed, self._base.end_of_open(self._keys, keys_at_once)))
+        filled = self._base.filled_keys
+        if filled:
+            begin = max(closed, self._base.oldest or closed)
+            count = max(1, int((most / filled - timeframes) / self._bars_per_bucket))
+            end = min(end, self._over_silence(begin, begin + count * self._length, instant))
+        is_large = min(len(self._keys), max(filled, self._base.open_rows)) > keys_at_once
+        return ClosingStep(end, keys_at_once if is_large else None)
 
-    def _check_silence(self, start: int, instant: int) -> None:
+    def _over_silence(self, begin: int, end: int, instant: int) -> int:
+        """Return a later end where no bucket is expected up to it, so that nights and weekends are not walked through."""
+        if self._plan.query.schedule is None:
+            return end
+        reach = end
+        while reach < instant and not self._base.expects(self._keys, begin - self._slack, reach):
+            end, reach = reach, begin + 2 * (reach - begin)
+        return end
+
+    @property
+    def _slack(self) -> int:
+        """How long before the last closing a bucket may begin that is closed by a later one."""
+        return 2 * self._length + self._plan.base.grace
+
+    def check_silence(self, instant: int) -> None:
+        """Raise DataError if so many bars were to be filled that the time of some event must be wrong."""
+        start = self._base.oldest
+        if self._plan.query.gaps is Gaps.SKIP or self._plan.query.schedule is not None or start is None:
+            return
         bars = (instant - start) // self._base.plan.timeframe.nominal * len(self._keys)
-        if self._plan.query.schedule is None and bars > LARGEST_SILENCE:
+        if bars > LARGEST_SILENCE:
             span = f"{from_instant(start).isoformat()} and {from_instant(instant).isoformat()}"
             raise DataError(
                 f"between {span} {bars:,} bars of {self._plan.base.name} would have to be filled; is the time of an event wrong? "
                 "Leave it out with where, or choose gaps=Gaps.SKIP, or give a schedule"
             )
+
+    def bars_between(self, closed: int, instant: int) -> int:
+        """Return about how many bars of all written timeframes are closed from one instant to another."""
+        begin = max(closed, self._base.oldest or closed)
+        if begin >= instant or not self._base.filled_keys:
+            return self._base.open_rows
+        delay = self._length + self._plan.base.grace
+        if self._plan.query.schedule is None:
+            buckets = self._base.filled_keys * ((instant - begin) // self._length)
+        else:
+            buckets = self._base.expected_buckets(self._keys, begin - delay, instant - delay)
+        return round(buckets * sum(self._length / _length(bar) for bar in self._plan.emitted))
+
+
+def _length(bar: BarPlan) -> int:
+    """Return how far the starts of a timeframe's buckets are apart, in microseconds."""
+    return (bar.timeframe if bar.advance is None else bar.advance).nominal
 
 
 def _bounds(plan: Plan) -> tuple[int, set[int]] | None:
@@ -121,6 +178,20 @@ FIRST_TIME_OF_ALL, END_OF_TIMES = to_instant(datetime(2, 1, 1, tzinfo=UTC)), to_
 
 FAR = np.iinfo(np.int64).max
 """The instant of the last closing once all input has ended."""
+
+
+@dataclass(frozen=True, slots=True)
+class KeySlice:
+    """A closing in which not all keys have taken part yet: those with numbers below `until` have, up to `instant`."""
+
+    instant: int = UNSEEN
+    first: int = 0
+    until: int = 0
+
+    @property
+    def is_begun(self) -> bool:
+        """Whether some keys are closed up to the instant and others are not."""
+        return self.until > 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,6 +260,10 @@ class Pipeline:
         self._maker = BarMaker(self._query, self._keys, failures)
         self._live = LiveBars(self._maker, self._keys, self._query.partials)
         self._closed = UNSEEN
+        self._target = UNSEEN
+        self._slice = KeySlice()
+        self.closed_rows = 0
+        """Bars of all timeframes that were closed here, also by `replay`; says what the next replay would cost."""
         self._newest = UNSEEN
         self._offset = 0
         self._journal = journal
@@ -229,7 +304,7 @@ class Pipeline:
         groups = self._keys.groups[prepared[KEY].to_numpy()]
         times = prepared[TIME].to_numpy()
         inside = self._admission.inside(groups, times)
-        known = np.full(passing.height, self._closed)
+        known = np.full(passing.height, self._target)
         if watermark is not None:
             known = np.maximum(known, watermark.observe(times if appended is None else proven_times(times, appended)))
         late = self._admission.late(groups, times, inside, known)
@@ -314,7 +389,7 @@ class Pipeline:
         newest = partials.unique([KEY, START], keep="last", maintain_order=True)
         groups = self._keys.groups[newest[KEY].to_numpy()]
         inside = self._admission.inside(groups, newest[FIRST_TIME].to_numpy())
-        late = inside & self._admission.over(groups, newest[START].to_numpy(), self._closed)
+        late = inside & self._admission.over(groups, newest[START].to_numpy(), self._target)
         taken = newest.filter(pl.Series(inside & ~late)).select(KEY, START, pl.exclude(KEY, START))
         if taken.height:
             self._operators[0].buffer.put(taken)
@@ -326,31 +401,101 @@ class Pipeline:
 
     def advance(self, instant: int) -> Iterator[Finals]:
         """Close every bucket that is complete, with grace, by an instant; yield finals in the order of time."""
-        if instant <= self._closed or not self._steps.crosses(self._closed, instant):
-            return
+        self.aim(instant)
+        while self.is_closing:
+            yield from self.close_some(ROWS_AT_ONCE)
+
+    def aim(self, instant: int) -> None:
+        """Have `close_some` close every bucket that is complete, with grace, by an instant.
+
+        Events that come from now on are late for these buckets, as if they were closed already.
+
+        Raises:
+            DataError: So many bars were to be filled that the time of some event must be wrong.
+        """
+        if instant > self._target and self._steps.crosses(self._target, instant):
+            self._steps.check_silence(instant)
+            self._target = instant
+
+    @property
+    def is_closing(self) -> bool:
+        """Whether buckets are to be closed that are not closed yet."""
+        return self._closed < self._target
+
+    @property
+    def closed(self) -> int:
+        """The instant up to which all buckets are closed, in microseconds; `UNSEEN` before the first closing."""
+        return self._closed
+
+    @property
+    def target(self) -> int:
+        """The instant up to which buckets are to be closed, in microseconds."""
+        return self._target
+
+    @property
+    def bars_left(self) -> int:
+        """About how many bars are to be closed up to the target."""
+        return self._steps.bars_between(self._closed, self._target) if self.is_closing else 0
+
+    def close_some(self, most: int) -> list[Finals]:
+        """Close a part of what is to be closed; however it is cut, the finals are the same.
+
+        Args:
+            most: About how many bars to close, of all timeframes.
+
+        Returns:
+            The finals of this part.
+        """
+        if self._slice.is_begun:
+            step = ClosingStep(self._slice.instant, max(1, most // len(self._operators)))
+        else:
+            step = self._steps.next(self._closed, self._target, most)
+        if step.keys_at_once is None or self._query.query.limit is not None:
+            # A ranking needs all keys of a bucket at once.
+            return list(self._closed_up_to(step.instant))
+        until = self._slice.until + step.keys_at_once
+        return list(self._closed_slice(KeySlice(step.instant, self._slice.until, until)))
+
+    def _closed_up_to(self, instant: int) -> Iterator[Finals]:
+        """Close the buckets of all keys up to an instant."""
+        yield from self._close(Cut(instant, instant))
+        self._closed, self._target = instant, max(self._target, instant)
         if self._journal is not None:
-            self._journal.note_closing(instant)
-        for step in self._steps.up_to(instant):
-            yield from self._close(Cut(step, step))
-        self._closed = instant
+            self._journal.note_closing(StateChange(closed=instant))
+
+    def _closed_slice(self, part: KeySlice) -> Iterator[Finals]:
+        """Close the buckets of some keys up to an instant; the last of them complete the closing."""
+        yield from self._close(Cut(part.instant, part.instant, part.first, part.until))
+        self._slice = part
+        if part.until >= len(self._keys):
+            self._slice, self._closed = KeySlice(), part.instant
+        if self._journal is not None:
+            self._journal.note_closing(StateChange(closed=part.instant, first=part.first, until=part.until))
 
     def finish(self, before: int) -> Iterator[Finals]:
         """Close every bucket that starts before an instant, complete or not: all input has ended."""
-        for step in self._steps.up_to(before):
-            yield from self._close(Cut(step, step))
+        self._steps.check_silence(before)
+        self._target = max(self._target, before)
+        while self.is_closing:
+            yield from self.close_some(ROWS_AT_ONCE)
         yield from self._close(Cut(before))
-        self._closed = FAR
+        self._closed = self._target = FAR
 
     def _close(self, cut: Cut) -> Iterator[Finals]:
-        for operator in self._operators:
-            rows = operator.close(self._keys, cut)
-            if rows is None:
-                continue
-            self._roll_up(operator, rows)
-            if operator.plan.is_emitted:
-                finals = self._maker.finals(operator.plan, rows)
+        for plan, rows in self._closed_rows(cut):
+            if plan.is_emitted:
+                finals = self._maker.finals(plan, rows)
                 if finals.bars.height:
                     yield finals
+
+    def _closed_rows(self, cut: Cut) -> Iterator[tuple[BarPlan, pl.DataFrame]]:
+        """Close buckets, give them to the timeframes above, and yield their rows."""
+        for operator in self._operators:
+            rows = operator.close(self._keys, cut)
+            if rows is not None:
+                self.closed_rows += rows.height
+                self._roll_up(operator, rows)
+                yield operator.plan, rows
 
     def _roll_up(self, operator: BarOperator, rows: pl.DataFrame) -> None:
         """Give bars with events to the timeframes that are made from them; a gap adds nothing."""
@@ -404,9 +549,8 @@ class Pipeline:
 
     @property
     def open_base_rows(self) -> int:
-        """Number of open base buckets, of all keys."""
-        rows = self._operators[0].buffer.rows()
-        return 0 if rows is None else rows.height
+        """Number of base buckets, of all keys, that stay open: those that are to be closed do not count any more."""
+        return self._operators[0].open_after(self._keys, self._target)
 
     @property
     def open_rows(self) -> int:
@@ -415,7 +559,15 @@ class Pipeline:
 
     def numbers(self) -> dict[str, int]:
         """Return the numbers of the state that are not columns."""
-        return {"closed": self._closed, "newest": self._newest, "offset": self._offset, "ordered_until": self._ordered_until}
+        return {
+            "closed": self._closed,
+            "target": self._target,
+            "slice_instant": self._slice.instant,
+            "slice_until": self._slice.until,
+            "newest": self._newest,
+            "offset": self._offset,
+            "ordered_until": self._ordered_until,
+        }
 
     def replay(self, journal: ChangeJournal, keys: pl.DataFrame | None, numbers: dict[str, int]) -> None:
         """Apply the changes that another pipeline noted in its journal; its bars are not returned again."""
@@ -426,14 +578,26 @@ class Pipeline:
                 self._operators[0].buffer.put(change.partials)
             elif change.partials is not None:
                 self._operators[0].buffer.append(change.partials, in_order=change.in_order)
-            else:
-                for _ in self.advance(change.closed):
-                    pass
+            elif change.until is not None:
+                self._replay_closing(Cut(change.closed, change.closed, change.first, change.until))
+            elif change.closed > self._closed:
+                self._target = change.closed
+                while self.is_closing:
+                    self._closed = self._steps.next(self._closed, self._target, ROWS_AT_ONCE).instant
+                    self._replay_closing(Cut(self._closed, self._closed))
         self._set_numbers(numbers)
+
+    def _replay_closing(self, cut: Cut) -> None:
+        """Close buckets without making their bars, which were committed already."""
+        for _ in self._closed_rows(cut):
+            pass
 
     def _set_numbers(self, numbers: dict[str, int]) -> None:
         self._closed, self._newest = numbers["closed"], numbers["newest"]
         self._offset, self._ordered_until = numbers["offset"], numbers["ordered_until"]
+        # States of older versions were only written between two closings.
+        self._target = numbers.get("target", self._closed)
+        self._slice = KeySlice(numbers.get("slice_instant", UNSEEN), 0, numbers.get("slice_until", 0))
 
     def snapshot(self) -> dict[str, pl.DataFrame]:
         """Return the whole state as named frames, for `restore` on a new pipeline of the same plan."""

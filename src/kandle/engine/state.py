@@ -135,13 +135,21 @@ def merge_partials(frame: pl.DataFrame, partials: Sequence[Partial], *, in_order
 class StateChange:
     """Either partials that were added to the base timeframe, or an instant up to which buckets were closed.
 
-    `replaces` says that the partials replace those of the same buckets instead of being merged with them.
+    `replaces` says that the partials replace those of the same buckets instead of being merged with them. `first` and `until`
+    say that only keys with numbers in `[first, until)` were closed; `until` is None where all were.
     """
 
     partials: pl.DataFrame | None = None
     in_order: bool = True
     closed: int = 0
     replaces: bool = False
+    first: int = 0
+    until: int | None = None
+
+    @property
+    def closes_all_keys(self) -> bool:
+        """Whether buckets of all keys were closed."""
+        return self.partials is None and self.until is None
 
 
 @dataclass(slots=True)
@@ -158,9 +166,11 @@ class ChangeJournal:
         """Note that partials replaced those of the same buckets."""
         self.changes.append(StateChange(frame, replaces=True))
 
-    def note_closing(self, instant: int) -> None:
-        """Note that buckets were closed up to an instant."""
-        self.changes.append(StateChange(closed=instant))
+    def note_closing(self, change: StateChange) -> None:
+        """Note that buckets were closed up to an instant; of several closings of all keys the last serves for all."""
+        if self.changes and self.changes[-1].closes_all_keys and change.closes_all_keys:
+            self.changes.pop()
+        self.changes.append(change)
 
     def clear(self) -> None:
         """Forget all changes, since they are committed."""

@@ -7,11 +7,12 @@ Each file imports only files below it:
     worker.py         one round after the other: poll, process, commit
     committing.py     when to commit, and what happens when that fails
     membership.py     which partitions are owned, and what happens when they move
+    progress.py       how far a worker that was away has come
     tasks.py          the tasks of the owned partitions, started and committed together
     task.py           one partition: events and heartbeats in, bars out
     repartition.py    one partition of a source that is copied by group key
     standby.py        the state of other processes' partitions, kept ready
-    output.py         the rows that wait for the next commit
+    output.py         what waits for the next commit: rows, and what to count
     dead_letters.py   what a partition cannot use, and where it came from
     state.py          the state of a task, its changelog, and what a task works with
     backlog.py        how buckets close in a long backlog without heartbeats

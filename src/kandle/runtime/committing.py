@@ -21,14 +21,11 @@ from dataclasses import dataclass
 from kandle.errors import FencedError, UnavailableError
 from kandle.runtime.membership import Membership
 from kandle.runtime.state import TaskContext
-from kandle.runtime.tasks import Tasks
+from kandle.runtime.tasks import EVENTS_PER_COMMIT, Tasks
 from kandle.time.clock import Clock
 from kandle.time.timeframe import MILLISECOND, MINUTE, SECOND
 
 logger = logging.getLogger("kandle")
-
-EVENTS_PER_COMMIT = 1_000_000
-"""More events than this are not kept uncommitted, however short a time it took to process them."""
 
 SETTLED = 10 * SECOND
 """A failure sooner than this after the last one, in microseconds, belongs to the same outage, even if something was written."""
@@ -39,7 +36,7 @@ LONGEST_SILENCE = 10 * MINUTE
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """How a worker divides its time: microseconds, and events per partition and round.
+    """How a worker divides its time: microseconds, and events per round.
 
     Live bars leave with every commit, so `commit_interval` is also the rate of live bars; finals never wait for it.
     `round_interval` lets events gather a little, so that a trickle does not cost a round each. `idle` is how long a round
@@ -48,7 +45,7 @@ class Pace:
 
     commit_interval: int = 100 * MILLISECOND
     round_interval: int = 5 * MILLISECOND
-    batch_rows: int = 200_000
+    batch_rows: int = 100_000
     idle: int = SECOND
 
 

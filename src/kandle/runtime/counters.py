@@ -39,7 +39,7 @@ class TimeframeCounters:
 
 @dataclass(slots=True)
 class Counters:
-    """Counters of one query in one process, since it started.
+    """Counters of one query in one process, since it started; what was rolled back does not count.
 
     `events` were processed; of these, `filtered` ones were left out by `where`, and `outside_sessions` ones by the schedule;
     `late` ones came after their final. `dead_letters` were written: `rejected` records could not be read, `failed` events could
@@ -65,16 +65,24 @@ class Counters:
     recreated: int = 0
     timeframes: dict[str, TimeframeCounters] = field(default_factory=dict)
 
+    def add(self, counts: Mapping[str, int], live: Mapping[str, int]) -> None:
+        """Add what a commit has done: numbers by the name of their counter, and live bars by timeframe."""
+        for name, number in counts.items():
+            setattr(self, name, getattr(self, name) + number)
+        for name, number in live.items():
+            self.timeframes[name].live += number
+
 
 @dataclass(frozen=True, slots=True)
 class QueryHealth:
     """The state of one query in one process.
 
-    `lag` counts events of the owned `partitions` that are not processed yet. `silent_keys` are configured or scheduled, but
-    have had no event in the owned partitions. `schedule_sessions` is None without a schedule. `unscheduled_keys` names the first
-    hundred keys that had events or are configured, but have no sessions in the schedule. `problem` says in words what is
-    wrong. `standby` are partitions of other processes whose state is kept ready here. `client` are figures of the client
-    library of Kafka, by name.
+    `lag` counts what is left to be done in the owned `partitions`: events that are not processed or not copied by group key
+    yet, and heartbeats that are not fully applied. `catching_up` says in words how far a long catching-up has come.
+    `silent_keys` are configured or scheduled, but have had no event in the owned partitions. `schedule_sessions` is None
+    without a schedule. `unscheduled_keys` names the first hundred keys that had events or are configured, but have no sessions
+    in the schedule. `problem` says in words what is wrong. `standby` are partitions of other processes whose state is kept
+    ready here. `client` are figures of the client library of Kafka, by name.
     """
 
     query: str
@@ -92,6 +100,7 @@ class QueryHealth:
     standby: tuple[int, ...] = ()
     client: Mapping[str, int] = field(default_factory=dict)
     unscheduled_keys: tuple[str, ...] = ()
+    catching_up: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

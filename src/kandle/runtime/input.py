@@ -13,7 +13,8 @@ not reached yet waits for the events before it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -42,7 +43,7 @@ class ReadHeartbeat:
 
 @dataclass(frozen=True, slots=True)
 class Portion:
-    """Events up to a heartbeat, or up to the end of what was read."""
+    """Events up to a heartbeat, or as many as were asked for."""
 
     batches: Sequence[Batch]
     heartbeat: ReadHeartbeat | None = None
@@ -59,25 +60,46 @@ class TaskInput:
     def __init__(self, events: str, held: HeldEvents | None) -> None:
         self._events = events
         self._held = held
-        self._beats: list[ReadHeartbeat] = []
+        self._released: deque[Batch] = deque()
+        self._beats: deque[ReadHeartbeat] = deque()
+        self._end = 0
+        self._released_rows = 0
         self.event_position = 0
         """The next event to be processed, as the group commits it."""
         self.heartbeat_position = 0
         """The next heartbeat to be applied, as the group commits it."""
+        self.heartbeats_read = 0
+        """The next heartbeat to be read."""
 
     def start_at(self, events: int, heartbeats: int) -> None:
         """Set the positions from which the group reads."""
-        self.event_position, self.heartbeat_position = events, heartbeats
-        if self._held is not None:
-            self._held.read_to = heartbeats
+        self.event_position = self._end = events
+        self.heartbeat_position = heartbeats
+        self._note_read(heartbeats)
 
-    def release(self, events: Sequence[Batch], heartbeats: Sequence[Batch]) -> list[Batch]:
-        """Add what was read, and return the batches of events that may be processed now, in the order of the log."""
+    @property
+    def waiting_rows(self) -> int:
+        """Number of events that were read and are not processed yet."""
+        return self._released_rows + (0 if self._held is None else self._held.rows)
+
+    @property
+    def waiting_heartbeats(self) -> int:
+        """Number of heartbeats that were read and are not applied yet."""
+        return len(self._beats)
+
+    @property
+    def has_next(self) -> bool:
+        """Whether `next` has something to return."""
+        return bool(self._released) or self._due() is not None
+
+    def add(self, events: Sequence[Batch], heartbeats: Sequence[Batch]) -> None:
+        """Add what was read; both may be empty, since what was held may be released with time."""
         for batch in heartbeats:
             self._read(batch)
-            if self._held is not None:
-                self._held.read_to = batch.next_offset
-        return list(events) if self._held is None else self._held.release(events)
+        for batch in events if self._held is None else self._held.release(events):
+            self._released.append(batch)
+            self._released_rows += len(batch)
+            self._end = batch.next_offset
 
     def _read(self, batch: Batch) -> None:
         frame = batch.records.frame
@@ -90,49 +112,60 @@ class TaskInput:
         )
         fresh = [ReadHeartbeat(offset, instant, position) for offset, instant, position, is_own in rows if is_own]
         self._beats += fresh
+        self._note_read(batch.next_offset)
         if fresh and self._held is not None:
             self._held.hear(max(beat.instant for beat in fresh))
 
-    def portions(self, released: Sequence[Batch]) -> Iterator[Portion]:
-        """Yield released batches, cut at the heartbeats that stand between them; positions move on with each portion."""
-        batches = [batch for batch in released if len(batch)]
-        end = released[-1].next_offset if released else self.event_position
-        for beat in self._due(end):
-            yield Portion(_before(batches, beat.position), beat)
-            batches = _from(batches, beat.position)
-            self.heartbeat_position = beat.offset + 1
-        yield Portion(batches)
-        self.event_position = end
+    def _note_read(self, position: int) -> None:
+        self.heartbeats_read = position
+        if self._held is not None:
+            self._held.read_to = position
 
-    def _due(self, end: int) -> list[ReadHeartbeat]:
-        """Take out the heartbeats whose events are all before `end`; of several at one position the last serves for all."""
-        due: list[ReadHeartbeat] = []
-        while self._beats and self._beats[0].position <= end:
-            beat = self._beats.pop(0)
-            if due and due[-1].position == beat.position:
-                beat = replace(beat, instant=max(due.pop().instant, beat.instant))
-            due.append(beat)
-        return due
+    def next(self, most: int) -> Portion | None:
+        """Take out the next events, at most so many; positions move behind them.
+
+        A heartbeat that stands behind them comes with them; of several at one position the last serves for all.
+
+        Returns:
+            The portion; None if nothing is left but heartbeats whose events are not read yet.
+        """
+        beat = self._due()
+        batches = self._taken(None if beat is None else beat.position, most)
+        if beat is None or (self._released and _count_before(self._released[0], beat.position)):
+            return Portion(batches) if batches else None
+        instant = beat.instant
+        while self._beats and self._beats[0].position == beat.position:
+            beat = self._beats.popleft()
+            instant = max(instant, beat.instant)
+        self.heartbeat_position = beat.offset + 1
+        return Portion(batches, replace(beat, instant=instant))
+
+    def _due(self) -> ReadHeartbeat | None:
+        """Return the next heartbeat, if all events before it were read."""
+        return self._beats[0] if self._beats and self._beats[0].position <= self._end else None
+
+    def _taken(self, before: int | None, most: int) -> list[Batch]:
+        """Take out events below an offset, at most so many."""
+        batches: list[Batch] = []
+        while self._released:
+            batch = self._released[0]
+            count = min(len(batch) if before is None else _count_before(batch, before), most)
+            if count == len(batch):
+                batches.append(self._released.popleft())
+            elif count:
+                batches.append(batch.slice(0, count))
+                self._released[0] = batch.slice(count)
+            else:
+                break
+            most -= count
+            self._released_rows -= count
+            self.event_position = batches[-1].next_offset
+        return batches
 
 
-def _before(batches: Sequence[Batch], position: int) -> list[Batch]:
-    """Return the records below an offset."""
-    parts = []
-    for batch in batches:
-        count = int(np.searchsorted(batch.offsets, position))
-        if count:
-            parts.append(batch if count == len(batch) else batch.slice(0, count))
-    return parts
-
-
-def _from(batches: Sequence[Batch], position: int) -> list[Batch]:
-    """Return the records from an offset on."""
-    parts = []
-    for batch in batches:
-        count = int(np.searchsorted(batch.offsets, position))
-        if count < len(batch):
-            parts.append(batch.slice(count) if count else batch)
-    return parts
+def _count_before(batch: Batch, position: int) -> int:
+    """Return how many records of a batch lie below an offset."""
+    return int(np.searchsorted(batch.offsets, position))
 
 
 def event_times(batch: Batch, event_time: pl.Expr) -> IntArray:
@@ -184,6 +217,8 @@ class HeldEvents:
         self._known = BEFORE_ALL
         self._held: list[Batch] = []
         self._wait: _Wait | None = None
+        self.rows = 0
+        """Number of events that are held."""
         self.read_to = 0
         """The next heartbeat to be read."""
 
@@ -200,6 +235,7 @@ class HeldEvents:
         waiting = [*self._held, *batches]
         count = next((at for at, batch in enumerate(waiting) if self._is_early(batch)), len(waiting))
         self._held = waiting[count:]
+        self.rows = sum(len(batch) for batch in self._held)
         if not self._held:
             self._wait = None
         return waiting[:count]

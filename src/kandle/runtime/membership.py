@@ -43,6 +43,7 @@ class Membership:
         self._leadership = leadership
         self._flush: Callable[[], None] = lambda: None
         self._consumer: Consumer | None = None
+        self._paused: set[TopicPartition] = set()
 
     @property
     def is_joined(self) -> bool:
@@ -70,8 +71,19 @@ class Membership:
         return self._consumer
 
     def poll(self, timeout: int, max_rows: int) -> list[Batch]:
-        """Read records, waiting up to `timeout` microseconds for the first; partitions come and go meanwhile."""
+        """Read records, waiting up to `timeout` microseconds for the first; partitions come and go meanwhile.
+
+        Of partitions of which enough was read nothing comes.
+        """
+        self._pause(set(self._tasks.crowded))
         return self._joined.poll(timeout, max_rows)
+
+    def _pause(self, crowded: set[TopicPartition]) -> None:
+        if resumed := self._paused - crowded:
+            self._joined.resume(sorted(resumed))
+        if paused := crowded - self._paused:
+            self._joined.pause(sorted(paused))
+        self._paused = crowded
 
     def commit(self, pending: PendingCommit) -> None:
         """Commit, and tell the tasks.
@@ -109,6 +121,7 @@ class Membership:
             logger.error("leaving %s: %s", self._group.group, error)
             problem = error
         self._consumer = None
+        self._paused = set()
         return problem
 
     def assigned(self, partitions: Collection[TopicPartition]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 
 import polars as pl
@@ -35,26 +36,40 @@ class TaskOutput:
         self._late: list[pl.DataFrame] = []
         self._failed: list[FailedBar] = []
         self._dead = DeadLetters(context, TopicPartition(context.topics.events, partition))
-        self.events = 0
-        """Events processed since the last commit."""
+        self._counts: Counter[str] = Counter()
+        self._live_counts: Counter[str] = Counter()
+        self.finals = 0
+        """Finals that wait for the next commit."""
+        self.bytes = 0
+        """About how much memory these finals take."""
 
     @property
     def has_finals(self) -> bool:
         """Whether finals wait for the next commit."""
         return bool(self._finals)
 
+    @property
+    def events(self) -> int:
+        """Events processed since the last commit."""
+        return self._counts["events"]
+
+    def count(self, name: str, number: int) -> None:
+        """Add to a counter of the query with the next commit: work that is rolled back does not count."""
+        self._counts[name] += number
+
     def add_finals(self, closed: Iterable[Finals]) -> None:
         """Have finals written with the next commit."""
-        self._finals.extend(closed)
+        for finals in closed:
+            self._finals.append(finals)
+            self.finals += finals.bars.height
+            self.bytes += int(finals.bars.estimated_size())
 
     def add_processed(self, processed: Processed, events: int) -> None:
         """Count what became of a batch of events, and have the late ones written if they have a topic."""
-        counters = self._counters
-        counters.events += events
-        counters.filtered += processed.filtered
-        counters.outside_sessions += processed.outside_sessions
-        counters.late += processed.late.height
-        self.events += events
+        self.count("events", events)
+        self.count("filtered", processed.filtered)
+        self.count("outside_sessions", processed.outside_sessions)
+        self.count("late", processed.late.height)
         if processed.late.height and self._topics.late is not None:
             self._late.append(processed.late)
 
@@ -112,7 +127,7 @@ class TaskOutput:
         for bar, frame in pipeline.changes():
             if self._topics.is_written_live(bar):
                 yield Write(bar.live_topic, self._partition, Records(frame))
-            self._counters.timeframes[bar.name].live += frame.height
+            self._live_counts[bar.name] += frame.height
         yield from self._removals(pipeline, pipeline.left_out)
 
     def _late_writes(self) -> Iterator[Write]:
@@ -120,7 +135,8 @@ class TaskOutput:
             yield Write(self._topics.late, self._partition, Records(pl.concat(self._late)))
 
     def committed(self) -> None:
-        """Note that the commit was made: count the finals, and begin anew."""
+        """Note that the commit was made: count what was done, and begin anew."""
+        self._counters.add(self._counts, self._live_counts)
         now = self._clock.now()
         for finals in self._finals:
             counters = self._counters.timeframes[finals.plan.name]
@@ -129,7 +145,9 @@ class TaskOutput:
             newest = int(finals.complete.max())  # type: ignore[arg-type]
             counters.newest = newest if counters.newest is None else max(counters.newest, newest)
             counters.delay = now - newest - finals.plan.grace
-        self._finals, self._late, self._failed, self.events = [], [], [], 0
+        self._finals, self._late, self._failed, self.finals, self.bytes = [], [], [], 0, 0
+        self._counts.clear()
+        self._live_counts.clear()
         self._dead.committed()
 
 

@@ -16,7 +16,7 @@ from kandle.plan.query_topics import HeartbeatSettings, QueryTopics, Retentions
 from kandle.runtime.active_keys import ActiveKeys, key_names
 from kandle.runtime.barrier import Barrier
 from kandle.runtime.committing import Pace
-from kandle.runtime.counters import Counters, QueryHealth, QueryState, TimeframeCounters
+from kandle.runtime.counters import Counters, QueryHealth, TimeframeCounters
 from kandle.runtime.heartbeats import HeartbeatRunner, HeartbeatSender, Leadership
 from kandle.runtime.planner import HeartbeatPlanner
 from kandle.runtime.schedule import ScheduleProvider
@@ -36,6 +36,10 @@ MOST_NAMED_KEYS = 100
 
 MOST_LOGGED_KEYS = 10
 """How many of them a line of the log names."""
+
+STALL = MINUTE
+"""How long a worker may be without a poll or a commit, in microseconds, before its partitions go to others: a round takes a
+second, so one that takes this long does not end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +133,7 @@ class QueryRuntime:
 
     def _worker(self) -> Worker:
         context = self._context
-        group = GroupSpec(self.group, self.topics.read, self._spec.member, lease=self._spec.lease)
+        group = GroupSpec(self.group, self.topics.read, self._spec.member, lease=self._spec.lease, stall=STALL)
         if not self._spec.standby:
             return Worker(context, group, self.leadership, self._spec.pace)
         log = context.log.connect()
@@ -153,9 +157,16 @@ class QueryRuntime:
 
     def _start_thread(self, part: str, target: Callable[[], None]) -> None:
         name = f"kandle-{self.topics.plan.query.target.topic}{part}"
-        thread = threading.Thread(target=target, name=name, daemon=True)
+        thread = threading.Thread(target=self._run_part, args=(target,), name=name, daemon=True)
         self._threads.append(thread)
         thread.start()
+
+    def _run_part(self, target: Callable[[], None]) -> None:
+        """Do the work of a thread; an error that ends it ends the query, since nobody else would notice."""
+        try:
+            target()
+        except BaseException as error:
+            self.fail(error)
 
     def _joined(self) -> None:
         self._heartbeats.start(self.fail)
@@ -165,8 +176,7 @@ class QueryRuntime:
     def fail(self, error: BaseException) -> None:
         """End the query, because something that it cannot do without has failed."""
         logger.error("%s cannot go on: %s", self.group, error)
-        self.worker.problem, self.worker.state = error, QueryState.FAILED
-        self.worker.stop()
+        self.worker.fail(error)
 
     def stop(self) -> None:
         """Hand over at once: commit, leave the group, end the threads."""
@@ -224,7 +234,13 @@ class QueryRuntime:
         observed = self._active.observed(task.keys for task in tasks)
         schedule = self._context.schedule
         calendar = None if schedule is None else schedule.calendar
-        problem = self.missing or self.worker.problem or self.outside or (None if schedule is None else schedule.problem)
+        problem = (
+            self.missing
+            or self.worker.problem
+            or self.outside
+            or (None if schedule is None else schedule.problem)
+            or (None if self._standby is None else self._standby.problem)
+        )
         return QueryHealth(
             query=self.topics.plan.query.target.name,
             group=self.group,
@@ -241,6 +257,7 @@ class QueryRuntime:
             standby=() if self._standby is None else self._standby.partitions,
             client=self.worker.statistics,
             unscheduled_keys=key_names(self._active.unscheduled(observed, calendar), MOST_NAMED_KEYS),
+            catching_up=self.worker.catching_up,
         )
 
 
@@ -267,7 +284,7 @@ class _HeartbeatThread:
             self._loop.run_until_complete(self._task)
         except asyncio.CancelledError:
             return
-        except Exception as error:
+        except BaseException as error:
             on_error(error)
         finally:
             self._loop.close()

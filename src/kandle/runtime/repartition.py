@@ -38,13 +38,23 @@ class Repartitioner:
         self._query = CompiledQuery(context.topics.plan.query)
         self.source = TopicPartition(context.topics.source, partition)
         self._position: int | None = None
+        self._copied = 0
+        self._done = 0
         self._pending: list[Write] = []
         self._dead = DeadLetters(context, self.source)
+
+    def start_at(self, position: int) -> None:
+        """Set the position from which the group reads."""
+        self._done = position
 
     @property
     def is_dirty(self) -> bool:
         """Whether anything waits for the next commit."""
         return self._position is not None
+
+    def lag(self, end: int) -> int:
+        """Return how many events are not copied yet, given the next offset of the partition."""
+        return max(0, end - self._done)
 
     def take(self, batches: Sequence[Batch]) -> None:
         """Have these events copied with the next commit."""
@@ -53,7 +63,7 @@ class Repartitioner:
             if len(batch):
                 self._pending += self._split(batch)
             self._position = batch.next_offset
-            self._counters.repartitioned += len(batch)
+            self._copied += len(batch)
 
     def _split(self, batch: Batch) -> list[Write]:
         """Return the records of a batch by partition of their group key; leave out those whose key cannot be computed."""
@@ -92,7 +102,11 @@ class Repartitioner:
     def committed(self, offsets: Sequence[int]) -> None:
         """Note that the commit was made."""
         self._pending.clear()
+        self._counters.repartitioned += self._copied
+        self._copied = 0
         self._dead.committed()
+        if self._position is not None:
+            self._done = self._position
         self._position = None
 
 

@@ -93,6 +93,9 @@ class Runtime:
                     continue
                 except KandleError as error:
                     logger.warning("maintenance: %s", error)
+                except Exception:
+                    # Without it nothing would notice deleted topics any more, and old records would stay.
+                    logger.exception("maintenance failed; it is tried again")
         finally:
             log.close()
 

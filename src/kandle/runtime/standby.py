@@ -53,7 +53,8 @@ class Standby:
         self._ends: dict[int, int] = {}
         self._lock = threading.Lock()
         self._stop = threading.Event()
-        self._problem: str | None = None
+        self.problem: str | None = None
+        """Why no state is kept ready here now, in words."""
 
     @property
     def partitions(self) -> tuple[int, ...]:
@@ -74,9 +75,10 @@ class Standby:
         try:
             while not self._stop.wait(EVERY / SECOND):
                 self._round()
-        except Exception:
+        except BaseException as error:
             # The worker goes on without it, and restores what it takes over from the log.
             logger.exception("standby of %s failed", self._context.topics.changelog)
+            self.problem = f"the standby has ended, so takeovers restore all state from the log: {error}"
             self._replicas.clear()
 
     def stop(self) -> None:
@@ -90,11 +92,12 @@ class Standby:
     def _round(self) -> None:
         try:
             self.step(self._rest)
-            self._problem = None
+            self.problem = None
         except KandleError as error:
-            if str(error) != self._problem:
+            problem = f"standby: {error}"
+            if problem != self.problem:
                 logger.warning("standby of %s: %s", self._context.topics.changelog, error)
-            self._problem = str(error)
+            self.problem = problem
 
     def _rest(self, worked: int) -> bool:
         return self._stop.wait(min(RESTS * worked, LONGEST_REST) / SECOND)

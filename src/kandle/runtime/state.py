@@ -50,10 +50,24 @@ PARTIALS = "_partials"
 KEYS = "_keys"
 PLAN = "_plan"
 
-STEP_COLUMNS = {"rows": pl.Int64, "in_order": pl.Boolean, "closed": pl.Int64, "replaces": pl.Boolean}
+STEP_COLUMNS = {
+    "rows": pl.Int64,
+    "in_order": pl.Boolean,
+    "closed": pl.Int64,
+    "replaces": pl.Boolean,
+    "first": pl.Int64,
+    "until": pl.Int64,
+}
+"""A row for each step of a change; older versions have not written the last two columns."""
 
 LEAST_CHANGES = 1 << 20
 """Bytes of changes below which a snapshot is not worth writing."""
+
+LEAST_CLOSED = 50_000
+"""Bars closed since the last snapshot below which another is not worth writing: whoever restores closes them once more."""
+
+CLOSED_PER_KEY = 10
+"""The same for many keys, for each of them and each timeframe, since the snapshot is as large as there are keys."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +155,10 @@ def change_frames(
         marks: Numbers of the task beside those of the pipeline, by name.
     """
     rows = [
-        (0 if change.partials is None else change.partials.height, change.in_order, change.closed, change.replaces)
+        (
+            *(0 if change.partials is None else change.partials.height, change.in_order, change.closed, change.replaces),
+            *(change.first, change.until),
+        )
         for change in journal.changes
     ]
     frames = {
@@ -160,12 +177,14 @@ def replay_change(pipeline: Pipeline, frames: Frames) -> None:
     """Bring a pipeline up to date with a change."""
     journal = ChangeJournal()
     begin = 0
-    for rows, in_order, closed, replaces in frames[STEPS].iter_rows():
+    for step in frames[STEPS].iter_rows(named=True):
+        rows = step["rows"]
         if rows:
-            journal.changes.append(StateChange(frames[PARTIALS][begin : begin + rows], in_order, replaces=replaces))
+            partials = frames[PARTIALS][begin : begin + rows]
+            journal.changes.append(StateChange(partials, step["in_order"], replaces=step["replaces"]))
             begin += rows
         else:
-            journal.changes.append(StateChange(closed=closed))
+            journal.changes.append(StateChange(closed=step["closed"], first=step.get("first", 0), until=step.get("until")))
     pipeline.replay(journal, frames.get(KEYS), numbers_of(frames))
 
 
@@ -286,6 +305,7 @@ class StateRecorder:
         self._known_keys = self._key_count
         self._snapshot_size = 0
         self._changes_size = 0
+        self._closed_rows = 0
         self._numbers: dict[str, int] = {}
         self._schedule = schedule
         self._is_snapshot_due = False
@@ -317,15 +337,23 @@ class StateRecorder:
         if not self._replica.journal and numbers == self._numbers and not self._is_snapshot_due:
             return
         self._numbers = numbers
-        is_grown = self._changes_size > max(LEAST_CHANGES, 2 * self._snapshot_size)
+        is_grown = self._changes_size > max(LEAST_CHANGES, 2 * self._snapshot_size) or self._is_costly
         if self._snapshot_size == 0 or self._is_snapshot_due or is_grown:
             frames = snapshot_frames(pipeline, marks, self._schedule)
             self._snapshot_size = changelog.record(SNAPSHOT, frames)
             self._changes_size = 0
+            self._closed_rows = pipeline.closed_rows
             self._is_snapshot_due = False
         else:
             frames = change_frames(pipeline, self._replica.journal, self._known_keys, marks)
             self._changes_size += changelog.record(CHANGE, frames)
+
+    @property
+    def _is_costly(self) -> bool:
+        """Whether to replay the changes would take much longer than to read a snapshot, however few bytes they are."""
+        pipeline = self._replica.pipeline
+        most = max(LEAST_CLOSED, CLOSED_PER_KEY * self._key_count * len(pipeline.plan.bars))
+        return pipeline.closed_rows - self._closed_rows > most
 
     def committed(self, first: int | None) -> None:
         """Note that the commit was made.

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 
 import polars as pl
 
+from kandle.engine.pipeline import Pipeline
 from kandle.log.port import TopicPartition
 from kandle.log.records import Batch, Write
 from kandle.runtime.backlog import MOST_OPEN
@@ -65,7 +66,7 @@ class Task:
             NewestClosings(context.topics.plan.closing_spec, lambda: context.calendar),
             lambda: context.log.ends(beats.topic)[beats.partition],
         )
-        held.hear(self._pipeline.numbers()["closed"])
+        held.hear(self._pipeline.target)
         return held
 
     def start_at(self, events: int, heartbeats: int) -> None:
@@ -83,9 +84,29 @@ class Task:
         return self._pipeline.open_rows
 
     @property
-    def event_position(self) -> int:
-        """The next event to be processed."""
-        return self._input.event_position
+    def pipeline(self) -> Pipeline:
+        """The open buckets; only the thread of the worker may change them."""
+        return self._pipeline
+
+    @property
+    def has_work(self) -> bool:
+        """Whether `work` has something to do."""
+        return self._pipeline.is_closing or self._input.has_next
+
+    @property
+    def waiting_rows(self) -> int:
+        """Events that were read and are not processed yet."""
+        return self._input.waiting_rows
+
+    def lag(self, events: int, heartbeats: int) -> int:
+        """Return how much is left to be done: events, heartbeats, and a closing that has begun.
+
+        Args:
+            events: The next offset of the events' partition.
+            heartbeats: The next offset of the heartbeats' partition.
+        """
+        unread = max(0, heartbeats - self._input.heartbeats_read) + self._input.waiting_heartbeats
+        return max(0, events - self._input.event_position) + unread + self._pipeline.is_closing
 
     @property
     def has_finals(self) -> bool:
@@ -98,30 +119,51 @@ class Task:
         return self._is_dirty
 
     @property
-    def waiting_events(self) -> int:
-        """Events processed since the last commit."""
-        return self._output.events
+    def output(self) -> TaskOutput:
+        """What waits for the next commit."""
+        return self._output
 
     def take(self, events: Sequence[Batch], heartbeats: Sequence[Batch]) -> None:
-        """Process events, and close buckets where heartbeats stand between them.
+        """Add what was read; `work` processes it.
 
         Args:
             events: New batches of the events' topic, in their order.
             heartbeats: New batches of the heartbeats' topic, in their order.
+        """
+        self._adopt_schedule()
+        self._input.add(events, heartbeats)
+
+    def work(self, most_events: int, most_finals: int) -> bool:
+        """Do a piece of what is to be done: close some buckets, or process some events.
+
+        How the work is cut makes no difference. A commit may come after each piece: the state says up to which instant
+        buckets are closed and up to which they are to be closed, so whoever takes the partition over goes on in the middle.
+
+        Args:
+            most_events: The most events to process.
+            most_finals: About the most finals to make.
+
+        Returns:
+            Whether there was anything to do.
 
         Raises:
             DataError: A group key belongs to another partition, or the time of an event cannot be right.
         """
-        self._adopt_schedule()
-        released = self._input.release(events, heartbeats)
-        for portion in self._input.portions(released):
-            self._process(portion.batches)
-            if portion.heartbeat is not None:
-                self._output.add_finals(self._pipeline.advance(portion.heartbeat.instant))
-                self._output.add_failures(self._failures, (), portion.heartbeat.position)
-                self._context.counters.heartbeats_applied += 1
-                self._is_dirty = True
-        self._is_dirty |= self._output.add_rejects(released)
+        if self._pipeline.is_closing:
+            self._output.add_finals(self._pipeline.close_some(most_finals))
+            self._output.add_failures(self._failures, (), self._input.event_position)
+            self._is_dirty = True
+            return True
+        portion = self._input.next(most_events)
+        if portion is None:
+            return False
+        self._process([batch for batch in portion.batches if len(batch)])
+        self._is_dirty |= self._output.add_rejects(portion.batches)
+        if portion.heartbeat is not None:
+            self._pipeline.aim(portion.heartbeat.instant)
+            self._output.count("heartbeats_applied", 1)
+            self._is_dirty = True
+        return True
 
     def _process(self, batches: Sequence[Batch]) -> None:
         pieces = [(batches, None)] if self._backlog is None else self._backlog.pieces(batches)
@@ -131,10 +173,10 @@ class Task:
             processed = self._reader.take(self._pipeline, self._watermark, piece)
             self._placement.check(self._pipeline.keys)
             self._output.add_processed(processed, sum(len(batch) for batch in piece))
-            self._output.add_finals(self._pipeline.advance(self._watermark.value))
-            if instant is not None and self._pipeline.open_base_rows > MOST_OPEN:
-                self._output.add_finals(self._pipeline.advance(instant))
             self._output.add_failures(self._failures, piece, piece[-1].next_offset)
+            self._pipeline.aim(self._watermark.value)
+            if instant is not None and self._pipeline.open_base_rows > MOST_OPEN:
+                self._pipeline.aim(instant)
             self._is_dirty = True
 
     def _adopt_schedule(self) -> None:

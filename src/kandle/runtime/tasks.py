@@ -13,10 +13,28 @@ from kandle.log.records import Batch, Write
 from kandle.runtime.repartition import Repartitioner
 from kandle.runtime.state import Replica, TaskContext, state_is_gone
 from kandle.runtime.task import Task
+from kandle.time.timeframe import MILLISECOND
 
 logger = logging.getLogger("kandle")
 
 Positions = Mapping[TopicPartition, int]
+
+EVENTS_AT_ONCE = 50_000
+"""Most events of a piece of work."""
+
+FINALS_AT_ONCE = 10_000
+"""About the most finals of a piece of work."""
+
+FINALS_PER_COMMIT = 20_000
+BYTES_PER_COMMIT = 32 << 20
+LONGEST_ROUND = 500 * MILLISECOND
+"""With so many finals, so many bytes of them, or after so much time in microseconds, no other piece is begun before a commit."""
+
+EVENTS_PER_COMMIT = 500_000
+"""More events than this are not kept uncommitted."""
+
+MOST_WAITING = 50_000
+"""With more events waiting than this, no more are read of a partition until half of them are processed."""
 
 RestoreReplica = Callable[[TaskContext, int], Replica]
 """Returns the state of a partition as of the last commit: from the changelog, or kept ready by a standby."""
@@ -61,6 +79,8 @@ class Tasks:
         self._restore = restore
         self._repartitioners: dict[int, Repartitioner] = {}
         self._lag = 0
+        self._turn = 0
+        self._crowded: set[TopicPartition] = set()
         self.by_partition: dict[int, Task] = {}
 
     @property
@@ -85,15 +105,38 @@ class Tasks:
     @property
     def waiting_events(self) -> int:
         """Events processed since the last commit."""
-        return sum(task.waiting_events for task in self.by_partition.values())
+        return sum(task.output.events for task in self.by_partition.values())
+
+    @property
+    def has_work(self) -> bool:
+        """Whether `work` has something to do."""
+        return any(task.has_work for task in self.by_partition.values())
+
+    @property
+    def crowded(self) -> Collection[TopicPartition]:
+        """Partitions of which nothing should be read for now, since enough of them waits."""
+        for task in self.by_partition.values():
+            most = MOST_WAITING // 2 if task.events in self._crowded else MOST_WAITING
+            change = self._crowded.add if task.waiting_rows > most else self._crowded.discard
+            change(task.events)
+        self._crowded &= {task.events for task in self.by_partition.values()}
+        return self._crowded
 
     def lag(self) -> int:
-        """Return how many events are not processed yet; the last known number while the log cannot be asked."""
+        """Return how much is left to be done; the last known number while the log cannot be asked.
+
+        Events that are not processed or not copied by group key yet count, and heartbeats that are not fully applied.
+        """
+        tasks, copies = dict(self.by_partition), dict(self._repartitioners)
+        log, topics = self._context.log, self._topics
         try:
-            ends = self._context.log.ends(self._topics.events)
+            events = log.ends(topics.events) if tasks else ()
+            heartbeats = log.ends(topics.heartbeats) if tasks else ()
+            source = log.ends(topics.source) if copies else ()
         except (UnavailableError, UnknownTopicError):
             return self._lag
-        self._lag = sum(ends[number] - task.event_position for number, task in dict(self.by_partition).items())
+        self._lag = sum(task.lag(events[number], heartbeats[number]) for number, task in tasks.items())
+        self._lag += sum(copy.lag(source[number]) for number, copy in copies.items())
         return self._lag
 
     def take(self, batches: Sequence[Batch]) -> None:
@@ -103,6 +146,37 @@ class Tasks:
             copy.take(read.get(TopicPartition(self._topics.source, number), ()))
         for task in self.by_partition.values():
             task.take(read.get(task.events, ()), read.get(task.heartbeats, ()))
+
+    def work(self) -> bool:
+        """Do what was read, piece by piece and partition by partition, until it is done or a commit is due.
+
+        Returns:
+            Whether there was anything to do.
+        """
+        began, is_done = self._context.clock.steady(), False
+        while working := [number for number in sorted(self.by_partition) if self.by_partition[number].has_work]:
+            # Those behind the last one come first, so that each has its turn.
+            number = next((number for number in working if number > self._turn), working[0])
+            room = max(1, FINALS_PER_COMMIT - self._waiting_finals)
+            if not self.by_partition[number].work(EVENTS_AT_ONCE, min(FINALS_AT_ONCE, room)):
+                break
+            self._turn, is_done = number, True
+            if self._is_full or self._context.clock.steady() - began > LONGEST_ROUND:
+                break
+        return is_done
+
+    @property
+    def _waiting_finals(self) -> int:
+        return sum(task.output.finals for task in self.by_partition.values())
+
+    @property
+    def _is_full(self) -> bool:
+        """Whether as much as a commit should hold is done."""
+        return (
+            self._waiting_finals >= FINALS_PER_COMMIT
+            or sum(task.output.bytes for task in self.by_partition.values()) >= BYTES_PER_COMMIT
+            or self.waiting_events >= EVENTS_PER_COMMIT
+        )
 
     def pending(self, *, live: bool) -> PendingCommit | None:
         """Return what is to be committed, or None if there is nothing; without `live` the live bars wait."""
@@ -131,8 +205,10 @@ class Tasks:
         begin: dict[TopicPartition, int] = {}
         for partition in partitions:
             if self._is_copied(partition):
-                self._repartitioners[partition.partition] = Repartitioner(self._context, partition.partition)
                 begin[partition] = self._position(partition, committed)
+                copy = Repartitioner(self._context, partition.partition)
+                copy.start_at(begin[partition])
+                self._repartitioners[partition.partition] = copy
         ours = (self._topics.events, self._topics.heartbeats)
         assigned = {partition.partition for partition in partitions if partition.topic in ours}
         for number in sorted(assigned - self.by_partition.keys()):

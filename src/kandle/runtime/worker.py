@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections import deque
 from collections.abc import Callable, Mapping
 
 from kandle.errors import UnavailableError
@@ -19,6 +20,7 @@ from kandle.runtime.committing import Committer, Outage, Pace
 from kandle.runtime.counters import QueryState
 from kandle.runtime.heartbeats import Leadership
 from kandle.runtime.membership import Membership
+from kandle.runtime.progress import CatchingUp
 from kandle.runtime.schedule import SCHEDULE_INTERVAL
 from kandle.runtime.state import Replica, TaskContext
 from kandle.runtime.task import Task
@@ -57,9 +59,33 @@ class Worker:
         self._membership = Membership(context.log, group, self._tasks, leadership)
         self._outage = Outage(group.group, context.clock)
         self._committer = Committer(context, self._tasks, self._membership, self._pace, self._outage)
+        self._catching_up = CatchingUp(group.group, self._tasks, context.counters, context.clock)
         self._stop = threading.Event()
-        self.state = QueryState.STARTING
-        self.problem: BaseException | None = None
+        self._phase = QueryState.STARTING
+        self._trouble: BaseException | None = None
+        """What passes by itself; the thread of the worker alone sets it."""
+        self._failures: deque[BaseException] = deque()
+        """What has ended the query; any thread adds to it, and nothing takes it away."""
+
+    @property
+    def state(self) -> QueryState:
+        """What the worker is doing."""
+        return QueryState.FAILED if self._failures else self._phase
+
+    @property
+    def problem(self) -> BaseException | None:
+        """What has ended the query, or else what keeps it from working now."""
+        return self._failures[0] if self._failures else self._trouble
+
+    @property
+    def catching_up(self) -> str | None:
+        """How far a long catching-up has come, in words."""
+        return self._catching_up.text
+
+    def fail(self, error: BaseException) -> None:
+        """End the query for good; any thread may call this."""
+        self._failures.append(error)
+        self.stop()
 
     def run(self, on_joined: Callable[[], None] = lambda: None) -> None:
         """Work until `stop`; then commit, leave the group and return. An error that ends it is kept in `problem`.
@@ -74,9 +100,10 @@ class Worker:
                 began = self._context.clock.steady()
                 self._round()
                 self._gather(began)
-        except Exception as error:
+        except BaseException as error:
+            # Whatever it is, a panic of a library included: a thread that ends unseen leaves a query that does nothing.
             logger.exception("worker of %s failed", self._group)
-            self.problem, self.state = error, QueryState.FAILED
+            self.fail(error)
         finally:
             self.close()
 
@@ -84,10 +111,10 @@ class Worker:
         """Do one round; where the log cannot be written now (a full disk, say), wait, and go back to the last commit."""
         try:
             self.step(self._patience())
-            self.problem = None
+            self._trouble = None
         except UnavailableError as error:
             self._outage.failed(error)
-            self.problem = error
+            self._trouble = error
             self._stop.wait(RETRY / SECOND)
 
     def _join_when_ready(self) -> bool:
@@ -105,7 +132,7 @@ class Worker:
 
     def _patience(self) -> int:
         """Return how long a round may wait for records, in microseconds."""
-        if self._stop.is_set():
+        if self._stop.is_set() or self._tasks.has_work:
             return 0
         return self._committer.time_left() if self._tasks.is_dirty else self._pace.idle
 
@@ -117,14 +144,14 @@ class Worker:
         if schedule is not None:
             schedule.refresh()
             if schedule.calendar is None:
-                self.state = QueryState.WAITING_FOR_SCHEDULE
+                self._phase = QueryState.WAITING_FOR_SCHEDULE
                 return False
         self._membership.join(self._committer.flush)
-        self.state = QueryState.RUNNING
+        self._phase = QueryState.RUNNING
         return True
 
     def step(self, patience: int = 0) -> bool:
-        """Do one round: poll, process, and commit if it is time.
+        """Do one round: poll, do some of the work, and commit if it is time; what is left is done in the next rounds.
 
         Args:
             patience: How long to wait for records, in microseconds.
@@ -143,8 +170,10 @@ class Worker:
             self._committer.restore_if_failed()
             batches = self._membership.poll(patience, self._pace.batch_rows)
             self._tasks.take(batches)
+            is_done = self._tasks.work()
             self._committer.commit_if_due()
-            return bool(batches)
+            self._catching_up.note_round()
+            return bool(batches) or is_done
         return True
 
     def flush(self) -> None:
@@ -161,10 +190,9 @@ class Worker:
         if not self._membership.is_joined:
             return
         problem = self._membership.leave()
-        if problem is not None and self.problem is None:
-            self.problem, self.state = problem, QueryState.FAILED
-        if self.state is not QueryState.FAILED:
-            self.state = QueryState.STOPPED
+        if problem is not None:
+            self._failures.append(problem)
+        self._phase = QueryState.STOPPED
 
     @property
     def tasks(self) -> Mapping[int, Task]:
@@ -182,5 +210,5 @@ class Worker:
         return self._membership.statistics
 
     def lag(self) -> int:
-        """Return how many events of the owned partitions are not processed yet."""
+        """Return how much is left to be done in the owned partitions: events and heartbeats."""
         return self._tasks.lag()
