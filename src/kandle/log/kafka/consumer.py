@@ -38,7 +38,7 @@ from kandle.log.kafka.assignment import Assignment, Rebalancing, Takeover, topic
 from kandle.log.kafka.catalog import TopicCatalog, TopicCodecs
 from kandle.log.kafka.connections import Clients
 from kandle.log.kafka.failures import code_of, translate_errors
-from kandle.log.kafka.positions import GroupPositions
+from kandle.log.kafka.positions import GroupPositions, owner_text
 from kandle.log.kafka.producer import EncodedWrite, FencedProducers, Transactions
 from kandle.log.kafka.reading import WAIT_SLICE, Fetcher, pause_garbage_collection, translate_poll_errors
 from kandle.log.kafka.settings import Statistics
@@ -118,7 +118,8 @@ class GroupCommitter:
         return [0 for _ in writes]
 
     def _commit_offsets(self, offsets: Mapping[TopicPartition, int]) -> None:
-        positions = [ClientPartition(*partition, following, self._transactions.id) for partition, following in offsets.items()]
+        owner = owner_text(self._transactions.id)
+        positions = [ClientPartition(*partition, following, owner) for partition, following in offsets.items()]
         for position in self._client.commit(offsets=positions, asynchronous=False) or ():
             if position.error is not None:
                 raise KafkaException(position.error)

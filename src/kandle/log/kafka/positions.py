@@ -19,6 +19,7 @@ client could ask as well, but the library may end the process if it has asked th
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Collection, Mapping
 from typing import Any, Literal
 
@@ -41,8 +42,32 @@ MAX_IDLE_CLIENTS = 16
 
 REPARTITION_SUFFIX = "-repartition"
 
+ATTEMPTS = 3
+"""How often positions are asked for if the text beside one of them is not whole."""
+
 Isolation = Literal["read_committed", "read_uncommitted"]
 """Whether a client waits for open transactions, or is told what was committed before them."""
+
+
+def owner_text(transactional_id: str) -> str:
+    """Return the text to commit beside a position, which says who has committed it: the id, then its checksum."""
+    return f"{transactional_id}\n{zlib.crc32(transactional_id.encode()):08x}\n"
+
+
+def owner_of(answer: ClientPartition) -> str | None:
+    """Return the transactional id beside a position: empty if there is none, None if the text is not whole.
+
+    The library hands such texts out without their end, so that anything may follow, now and then bytes that are no text at
+    all. So an id counts only with its checksum; those of other programs and of older versions, which have none, do not count.
+    """
+    try:
+        text = answer.metadata or ""
+    except UnicodeDecodeError:
+        return None
+    name, _, rest = text.partition("\n")
+    if not rest:
+        return ""
+    return name if rest.startswith(owner_text(name)[len(name) + 1 :]) else None
 
 
 class GroupPositions:
@@ -63,16 +88,21 @@ class GroupPositions:
 
         Returns:
             The next offset and the transactional id of who committed it, for each partition that has a
-            position.
+            position; the id is empty if it is not known for sure.
         """
         deadline = self._clock.steady() + self._settings.request
+        attempts = 0
         while True:
             try:
-                return self._ask(group, partitions, "read_uncommitted")
+                positions = self._ask(group, partitions, "read_uncommitted")
             except UnavailableError:
                 if self._clock.steady() > deadline:
                     raise
-                self._clock.pause(PAUSE)
+            else:
+                attempts += 1
+                if attempts == ATTEMPTS or all(owner is not None for _, owner in positions.values()):
+                    return {partition: (position, owner or "") for partition, (position, owner) in positions.items()}
+            self._clock.pause(PAUSE)
 
     def settled(self, group: str, partitions: Collection[TopicPartition]) -> dict[TopicPartition, int]:
         """Return the committed positions, once no open transaction can change them.
@@ -101,8 +131,8 @@ class GroupPositions:
 
     def _ask(
         self, group: str, partitions: Collection[TopicPartition], isolation: Isolation
-    ) -> dict[TopicPartition, tuple[int, str]]:
-        """Return the positions; UnavailableError if there is no answer for a while."""
+    ) -> dict[TopicPartition, tuple[int, str | None]]:
+        """Return the positions, and what `owner_of` says of each; UnavailableError if there is no answer for a while."""
         if not partitions:
             return {}
         # A client is used by one question at a time, so that none waits for the open transactions of another.
@@ -119,7 +149,7 @@ class GroupPositions:
             if answer.error is not None:
                 raise error_for(answer.error, f"position of group {group} in {answer.topic}, partition {answer.partition}")
         return {
-            TopicPartition(answer.topic, answer.partition): (answer.offset, answer.metadata or "")
+            TopicPartition(answer.topic, answer.partition): (answer.offset, owner_of(answer))
             for answer in answers
             if answer.offset >= 0
         }

@@ -40,6 +40,7 @@ from confluent_kafka import TopicPartition as ClientPartition
 from kandle.errors import DataError, FencedError, KandleError, UnavailableError
 from kandle.log.kafka.connections import Clients
 from kandle.log.kafka.failures import code_of, error_for, translate_errors
+from kandle.log.kafka.positions import owner_text
 from kandle.log.kafka.settings import Statistics
 from kandle.log.port import Fence, TopicPartition
 from kandle.time.timeframe import MILLISECOND, SECOND
@@ -280,7 +281,7 @@ class Transactions:
     def _add_positions(self, producer: Producer, positions: Mapping[TopicPartition, int] | None, group: Any) -> None:
         if not positions:
             return
-        offsets = [ClientPartition(*partition, following, self.id) for partition, following in positions.items()]
+        offsets = [ClientPartition(*partition, following, owner_text(self.id)) for partition, following in positions.items()]
 
         def add() -> None:
             producer.send_offsets_to_transaction(offsets, group, self._settings.transaction / SECOND)
