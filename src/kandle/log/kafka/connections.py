@@ -5,20 +5,17 @@ The other modules of this package take a `Clients` instead of the log, and creat
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 from typing import Any, TypeVar
 
 from confluent_kafka import Consumer, Producer
 from confluent_kafka.admin import AdminClient
 
-from kandle.log.kafka.failures import ClientErrors, translate_settings_errors
+from kandle.log.kafka.failures import ClientErrors, ClientLog, translate_settings_errors
 from kandle.log.kafka.settings import KafkaSettings, Statistics
 from kandle.log.port import GroupSpec
 from kandle.time.clock import Clock, SystemClock
 from kandle.time.timeframe import MILLISECOND, SECOND
-
-logger = logging.getLogger("kandle.kafka")
 
 Client = TypeVar("Client")
 
@@ -64,7 +61,7 @@ class Clients:
 
     def _created(self, client: Callable[..., Client], settings: dict[str, Any]) -> Client:
         with translate_settings_errors(self.settings.bootstrap):
-            return client({**settings, "error_cb": self.errors}, logger=logger)
+            return client({**settings, "error_cb": self.errors}, logger=ClientLog())
 
     @property
     def record_timestamp(self) -> int | None:

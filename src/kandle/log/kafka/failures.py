@@ -190,6 +190,18 @@ def code_of(error: BaseException) -> int | None:
     return reason.code() if isinstance(reason, KafkaError) else None
 
 
+class ClientLog:
+    """Takes what clients log by themselves, as the library calls it.
+
+    The library calls the end of one client critical: one that is fenced, say, after its process was paused. Another client takes
+    its place, and where none can, an error of kandle says so.
+    """
+
+    def log(self, level: int, message: str, *arguments: object) -> None:
+        """Log a message, at most as a warning."""
+        logger.log(min(level, logging.WARNING), message, *arguments)
+
+
 class ClientErrors:
     """Logs what the clients of a log meet in the background; its instance is their error callback."""
 
