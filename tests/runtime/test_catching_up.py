@@ -29,9 +29,9 @@ def small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(kandle.runtime.tasks, "FINALS_PER_COMMIT", MOST)
 
 
-def away(partitions: int = 1, symbols: str = SYMBOLS, hours: int = 3, **windows: object) -> Parts:
+def away(partitions: int = 1, symbols: str = SYMBOLS, hours: int = 3) -> Parts:
     """A tick of each symbol, and then nobody worked for hours; the heartbeat after them is sent."""
-    parts = parts_of(partitions=partitions, **{"minutes": (1, 5), **windows})
+    parts = parts_of(partitions=partitions, minutes=(1, 5))
     for number in range(partitions):
         mine = [symbol for symbol in symbols if partition_of(symbol, partitions) == number]
         parts.add(*(tick("14:30:10", symbol=symbol) for symbol in mine), partition=number)
