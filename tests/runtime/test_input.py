@@ -182,12 +182,14 @@ def test_a_busy_machine_that_reads_heartbeats_a_minute_late_holds_events_until_t
     parts = five_ticks()
     parts.clock.jump(t("14:31"))
     given = TaskInput("ticks", held_events(parts, "14:30"))
-    assert given.release(read(parts.log, "ticks"), []) == []
+    given.add(read(parts.log, "ticks"), [])
     beats = sent(parts, ("14:30", 3))
     for moment in ("14:31:00.5", "14:31:01", "14:31:30", "14:32"):
         parts.clock.jump(t(moment))
-        assert given.release([], []) == []
-    assert shown(list(given.portions(given.release([], beats)))) == [([0, 1, 2], 3), ([3, 4], None)]
+        given.add([], [])
+        assert not given.has_next
+    given.add([], beats)
+    assert portions(given) == [([0, 1, 2], 3), ([3, 4], None)]
 
 
 def test_the_wait_of_a_task_that_starts_behind_older_heartbeats_ends() -> None:
@@ -197,9 +199,11 @@ def test_the_wait_of_a_task_that_starts_behind_older_heartbeats_ends() -> None:
     parts.clock.jump(t("14:31"))
     given = TaskInput("ticks", held_events(parts, "14:30"))
     given.start_at(0, 1)
-    assert given.release(read(parts.log, "ticks"), []) == []
+    given.add(read(parts.log, "ticks"), [])
+    assert not given.has_next
     parts.clock.jump(t("14:31:01"))
-    assert [len(batch) for batch in given.release([], [])] == [3, 2]
+    given.add([], [])
+    assert portions(given) == [([0, 1, 2, 3, 4], None)]
 
 
 def test_events_that_come_while_others_are_held_keep_their_order() -> None:
