@@ -322,8 +322,8 @@ def test_state_of_another_query_is_told_once_and_is_an_error_for_who_takes_it_ov
         standby._round()
         standby._round()
     assert [record.message for record in caplog.records] == [
-        "standby of bars_changelog: the state in topic bars_changelog belongs to another query of Bar; give Bar another topic, "
-        "and the bars of the changed query start there"
+        "standby of bars_changelog: the state in topic bars_changelog belongs to another declaration of Bar: run the one that "
+        "made it, or give Bar another topic, and the bars of the changed declaration start there"
     ]
     with pytest.raises(StateError):
         Process(other, member="two", restored=standby.replica).settle()

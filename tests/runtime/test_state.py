@@ -94,7 +94,7 @@ def test_state_of_another_query_is_refused_by_name(changed: dict[str, Any]) -> N
     parts.add(tick("14:30:10"))
     Process(parts).settle()
     other = Parts(bars_market(**changed), "14:30", log=parts.log)  # type: ignore[arg-type]
-    expected = "the state in topic bars_changelog belongs to another query of Bar; give Bar another topic"
+    expected = "the state in topic bars_changelog belongs to another declaration of Bar: run the one that made it, or give Bar "
     with pytest.raises(StateError, match=expected):
         Process(other).settle()
 

@@ -28,7 +28,9 @@ from kandle.cli.contexts import (
 )
 from kandle.cli.output import iso_instant, json_line, json_value
 from kandle.context.context import Context, state_of
-from kandle.errors import ModelError, StateError
+from kandle.context.options import Options
+from kandle.context.sections import checked_begin
+from kandle.errors import ModelError, OptionsError, StateError
 from kandle.plan.plan import Plan
 from kandle.runtime.counters import Health, QueryHealth
 from kandle.time.timeframe import MINUTE, SECOND
@@ -117,7 +119,7 @@ REPORT_INTERVAL = MINUTE
 logger = logging.getLogger(LOGGER)
 
 
-def run_command(
+def run_command(  # noqa: PLR0913 - each is an option of the command
     context: ContextName = None,
     config: ConfigFile = None,
     data: DataFolder = None,
@@ -125,6 +127,14 @@ def run_command(
     instance: Annotated[
         str | None,
         typer.Option("--instance", metavar="NAME", help="Name of this process in its group; default: host name and process id."),
+    ] = None,
+    replace: Annotated[
+        list[str] | None,
+        typer.Option("--replace", metavar="BARS", help="Bars whose changed declaration replaces the former one."),
+    ] = None,
+    begin: Annotated[
+        str | None,
+        typer.Option("--from", metavar="T", help="Where it begins: an instant, or latest [default: where the former one stood]."),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -136,6 +146,7 @@ def run_command(
     """
     options = options_of(config, data, log_choice).model_copy(update={"access": "read_write"})
     options = with_section(options, "runtime", enabled=True, instance=instance or options.runtime.instance)
+    options = _with_replacement(options, replace, begin)
     market = load_context(context, options)(options)
     plans = plans_in(market)
     if not plans:
@@ -145,6 +156,18 @@ def run_command(
         )
     log_to_standard_error(as_json=as_json)
     asyncio.run(_serve(market, _Announcement(market, plans, as_json=as_json), len(plans)))
+
+
+def _with_replacement(options: Options, bars: list[str] | None, begin: str | None) -> Options:
+    if begin is not None and not bars:
+        raise OptionsError("--from says where a replaced declaration begins: name its bars with --replace")
+    if not bars:
+        return options
+    try:
+        instant = None if begin is None else checked_begin(begin)
+    except ValueError as error:
+        raise OptionsError(f"--from {begin}: {error}") from None
+    return with_section(options, "runtime", replace=tuple(bars), replace_from=instant)
 
 
 class _Announcement:

@@ -6,12 +6,13 @@ import itertools
 import os
 import socket
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 
 from kandle.context.adapters import log_file, log_of, store_opener
 from kandle.context.model import Model
 from kandle.context.options import Options
 from kandle.context.sections import ClockOptions
-from kandle.errors import OptionsError, StorageError
+from kandle.errors import OptionsError, StorageError, unknown_name
 from kandle.log.port import Log
 from kandle.model.entity import EntityModel, snake_case
 from kandle.plan.plan import Plan, check_embedded
@@ -19,13 +20,14 @@ from kandle.plan.query_topics import Retentions, read_entities
 from kandle.plan.topics import entity_topic
 from kandle.runtime.committing import Pace
 from kandle.runtime.counters import Health
+from kandle.runtime.generations import check_declarations
 from kandle.runtime.preparing import ensure_topic, prepare_topics
 from kandle.runtime.query_runtime import RuntimeSpec
 from kandle.runtime.runtime import ContextRuntime, Runtime
 from kandle.sets.host import ReaderSettings
 from kandle.sets.writing import BatchingWriter
 from kandle.time.clock import Clock, ScaledClock, SystemClock
-from kandle.time.timeframe import to_instant
+from kandle.time.timeframe import parse_instant, to_instant
 
 
 class Opened:
@@ -71,6 +73,7 @@ class Opened:
             # A reader creates nothing; a topic that does not exist is an error when it is read.
             return
         spec = _runtime_spec(self._options, self._service, self.instance)
+        spec = replace(spec, replaces=_replaced_queries(self._options, plans, self.clock))
         is_running = bool(plans) and _runs(self._options)
         targets = {plan.query.target.cls for plan in plans}
         if self._options.engine.kind == "ksqldb":
@@ -92,6 +95,7 @@ class Opened:
         if is_running:
             for plan in plans:
                 check_embedded(plan.query)
+            check_declarations(self.log, plans, spec.member, spec.replaces.keys())
         topics = prepare_topics(self.log, plans, spec.retentions, spec.heartbeats, refuses=spec.refuses_differences)
         return Runtime(self.log, self.clock, topics, spec) if is_running else None
 
@@ -178,6 +182,18 @@ def _runtime_spec(options: Options, service: str, instance: str) -> RuntimeSpec:
         open_store=store_opener(options, f"{service}-{instance}"),
         standby=state.standby,
     )
+
+
+def _replaced_queries(options: Options, plans: Sequence[Plan], clock: Clock) -> dict[str, int | None]:
+    """Return the queries whose declaration replaces the one that counts, by the topic of their bars, and where they begin."""
+    names = {name: plan.query.target.topic for plan in plans for name in (plan.query.target.topic, plan.query.target.name)}
+    begin = options.runtime.replace_from
+    for name in options.runtime.replace:
+        if name not in names:
+            choices = [plan.query.target.topic for plan in plans]
+            raise OptionsError(unknown_name(f"runtime.replace: no query makes bars {name!r}", name, choices))
+    instant = None if begin is None else clock.now() if begin == "latest" else parse_instant(begin)
+    return {names[name]: instant for name in options.runtime.replace}
 
 
 def _expiry(value: int | str) -> int:

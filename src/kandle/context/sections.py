@@ -13,7 +13,7 @@ from kandle.model.markers import FormatName, PartitionerName
 from kandle.plan.query_topics import HeartbeatSettings
 from kandle.runtime.planner import check_backfill
 from kandle.serde.compatibility import Compatibility
-from kandle.time.timeframe import DAY, HOUR, MINUTE, SECOND, parse_duration
+from kandle.time.timeframe import DAY, HOUR, MINUTE, SECOND, parse_duration, parse_instant
 
 Duration = Annotated[int, BeforeValidator(lambda value: value if isinstance(value, int) else parse_duration(value))]
 """A duration in microseconds, written as text such as `100ms`."""
@@ -39,6 +39,16 @@ def _expiry(value: Any) -> int | str:
 
 Expiry = Annotated[int | str, PlainValidator(_expiry)]
 """`auto`, `never`, or microseconds, written as a text such as `7d`."""
+
+
+def checked_begin(text: str) -> str:
+    """Return where a replaced declaration begins; ValueError if it is neither `latest` nor an instant."""
+    if text != "latest":
+        try:
+            parse_instant(text)
+        except ValueError as error:
+            raise ValueError(f"valid are 'latest' and instants such as '2024-03-08T14:30Z' ({error})") from None
+    return text
 
 
 class Section(BaseModel):
@@ -137,6 +147,9 @@ class RuntimeOptions(Section):
         batch_rows: The number of rows that a round reads at most.
         lease: How long a silent process counts as alive.
         live_retention: How long live bars are kept, at least for two of their buckets.
+        replace: Queries, by the topic or the class of their bars, whose changed declaration replaces the one that counts.
+        replace_from: The instant from which on such a query reads events: an ISO 8601 text, or `latest`; by default it begins
+            where the former declaration stood.
     """
 
     enabled: bool | None = None
@@ -146,6 +159,8 @@ class RuntimeOptions(Section):
     batch_rows: int = Field(default=200_000, ge=1)
     lease: Duration = Field(default=5_000_000, ge=100_000)
     live_retention: Duration = HOUR
+    replace: tuple[str, ...] = ()
+    replace_from: Annotated[str, AfterValidator(checked_begin)] | None = None
 
 
 def _checked_heartbeat_topic(template: str) -> str:

@@ -28,6 +28,7 @@ from kandle.query.nodes import aggregates, describe
 from kandle.query.query import QueryModel
 from kandle.runtime.barrier import Barrier
 from kandle.runtime.counters import Counters, Health, QueryHealth, QueryState
+from kandle.runtime.generations import check_declarations
 from kandle.runtime.preparing import create_topics, ensure_topic, topic_partitions, warn_of_other_heartbeats
 from kandle.runtime.query_runtime import QueryRuntime, RuntimeSpec
 from kandle.runtime.runtime import Runtime
@@ -194,6 +195,8 @@ class KsqlRuntime:
         is_scheduled = [query.update_schedule(refuses=refuses) for query in self._queries]
         if not all(is_scheduled):
             return
+        plans = [query.plan for query in self._queries]
+        check_declarations(self._log, plans, self._spec.member, self._spec.replaces.keys(), "ksqldb")
         topics = asyncio.run(self._provide())
         barriers: dict[str, Barrier] = {}
         for query, query_topics in zip(self._queries, topics, strict=True):

@@ -355,6 +355,13 @@ class Log(Protocol):
             The next offset by number of partition; partitions without a commit are left out.
         """
 
+    def has_members(self, group: str) -> bool:
+        """Return whether a group has members that are alive, or were a moment ago.
+
+        Args:
+            group: Name of the group.
+        """
+
     def groups(self, prefix: str = "") -> list[GroupState]:
         """Return groups with their members and positions.
 

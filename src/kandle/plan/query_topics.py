@@ -124,6 +124,11 @@ class QueryTopics:
     table: AggregatedTable | None = None
 
     @property
+    def engine(self) -> str:
+        """What aggregates the events: `embedded`, or `ksqldb`."""
+        return "embedded" if self.table is None else "ksqldb"
+
+    @property
     def group(self) -> str:
         """The consumer group of the query; also the start of its transactional ids."""
         return query_group(self.plan)

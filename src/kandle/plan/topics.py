@@ -120,6 +120,27 @@ def changelog_topic(name: str, partitions: int, replication: int = 1) -> TopicSp
     return TopicSpec(name, columns, partitions=partitions, replication=replication)
 
 
+DECLARATIONS = "_kandle_queries"
+"""The topic of the declarations of all queries."""
+
+
+def declarations_topic(replication: int) -> TopicSpec:
+    """Return the topic of the declarations of all queries, which are kept for ever.
+
+    A row is a generation of the declaration of a query, that is of the topic `bars`: the first row of a number counts, and a
+    number counts after the one before it only. `begin` says where a later generation begins; NULL is where the former stood.
+    """
+    columns = (
+        TopicColumn("bars", "str", pl.String()),
+        TopicColumn("generation", "int", pl.Int64()),
+        TopicColumn("fingerprint", "str", pl.String()),
+        TopicColumn("declaration", "str", pl.String()),
+        TopicColumn("member", "str", pl.String()),
+        TopicColumn("begin", "timestamp", INSTANT, nullable=True),
+    )
+    return TopicSpec(DECLARATIONS, columns, ("bars", "generation"), replication=replication)
+
+
 def dead_letter_topic(name: str, partitions: int, replication: int) -> TopicSpec:
     """Return the topic of dead letters, which are kept for ever: where a record was, what is wrong, and its bytes.
 

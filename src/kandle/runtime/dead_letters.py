@@ -208,10 +208,10 @@ class DeadLetters:
         """Have dead letters written with the next commit."""
         self._waiting += letters
 
-    def take(self, batches: Sequence[Batch]) -> None:
-        """Have the unreadable records of these batches written with the next commit."""
+    def take(self, batches: Sequence[Batch], done_until: int = 0) -> None:
+        """Have the unreadable records of these batches written with the next commit, except those before an offset."""
         for batch in batches:
-            self.add(*map(reject_letter, batch.rejects))
+            self.add(*(reject_letter(reject) for reject in batch.rejects if reject.offset >= done_until))
 
     def writes(self) -> list[Write]:
         """Return the dead letters; their topic is created with the first."""

@@ -12,7 +12,9 @@ from kandle.engine.failures import FailedBar, FailureCollector
 from kandle.engine.pipeline import Pipeline, Processed
 from kandle.log.port import TopicPartition
 from kandle.log.records import HEADERS, Batch, Records, Write
+from kandle.plan.plan import BarPlan
 from kandle.runtime.dead_letters import DeadLetters, bar_letter, event_letters
+from kandle.runtime.replacing import FinalGuard, before, following
 from kandle.runtime.state import TaskContext
 
 GAP_HEADER = [{"name": "gap", "value": "true"}]
@@ -27,11 +29,14 @@ class TaskOutput:
     Args:
         context: What the tasks of the query work with.
         partition: The partition of the task.
+        guard: Keeps back what a former declaration has made; None if there was none.
     """
 
-    def __init__(self, context: TaskContext, partition: int) -> None:
+    def __init__(self, context: TaskContext, partition: int, guard: FinalGuard | None = None) -> None:
         self._topics, self._counters, self._clock = context.topics, context.counters, context.clock
         self._partition = partition
+        self._guard = guard
+        self._is_repeated = False
         self._finals: list[Finals] = []
         self._late: list[pl.DataFrame] = []
         self._failed: list[FailedBar] = []
@@ -59,10 +64,21 @@ class TaskOutput:
 
     def add_finals(self, closed: Iterable[Finals]) -> None:
         """Have finals written with the next commit."""
-        for finals in closed:
+        for finals in closed if self._guard is None else map(self._guard.finals, closed):
+            if not finals.bars.height:
+                continue
             self._finals.append(finals)
             self.finals += finals.bars.height
             self.bytes += int(finals.bars.estimated_size())
+
+    def split(self, batches: Sequence[Batch]) -> Iterator[Sequence[Batch]]:
+        """Yield batches of events: first those that a former declaration has processed, whose late rows are written already."""
+        done_until = 0 if self._guard is None else self._guard.done_until
+        self._is_repeated = True
+        if repeated := before(batches, done_until):
+            yield repeated
+        self._is_repeated = False
+        yield batches if not repeated else following(batches, done_until)
 
     def add_processed(self, processed: Processed, events: int) -> None:
         """Count what became of a batch of events, and have the late ones written if they have a topic."""
@@ -70,12 +86,12 @@ class TaskOutput:
         self.count("filtered", processed.filtered)
         self.count("outside_sessions", processed.outside_sessions)
         self.count("late", processed.late.height)
-        if processed.late.height and self._topics.late is not None:
+        if processed.late.height and self._topics.late is not None and not self._is_repeated:
             self._late.append(processed.late)
 
     def add_rejects(self, batches: Sequence[Batch]) -> bool:
         """Have the unreadable records of batches written; return whether there are any, of these or of earlier ones."""
-        self._dead.take(batches)
+        self._dead.take(batches, 0 if self._guard is None else self._guard.done_until)
         return bool(self._dead)
 
     def add_failures(self, failures: FailureCollector, batches: Sequence[Batch], position: int) -> None:
@@ -87,8 +103,10 @@ class TaskOutput:
             position: The next offset of the events, before which those of the bars stand.
         """
         query = self._topics.plan.query
-        self._dead.add(*event_letters(query.source, batches, failures.take_events()))
-        bars = failures.take_bars()
+        events = failures.take_events()
+        bars = [bar for bar in failures.take_bars() if self._guard is None or bar.start >= self._guard.whole_from]
+        if not self._is_repeated:
+            self._dead.add(*event_letters(query.source, batches, events))
         self._dead.add(*(bar_letter(query.target, bar, position) for bar in bars))
         self._failed += bars
 
@@ -124,11 +142,17 @@ class TaskOutput:
                     yield Write(bar.live_topic, self._partition, Records(bars, _gap_headers(gaps)))
 
     def _live_writes(self, pipeline: Pipeline) -> Iterator[Write]:
-        for bar, frame in pipeline.changes():
+        for bar, frame in self._allowed(pipeline.changes()):
             if self._topics.is_written_live(bar):
                 yield Write(bar.live_topic, self._partition, Records(frame))
             self._live_counts[bar.name] += frame.height
         yield from self._removals(pipeline, pipeline.left_out)
+
+    def _allowed(self, live: Iterable[tuple[BarPlan, pl.DataFrame]]) -> Iterator[tuple[BarPlan, pl.DataFrame]]:
+        for bar, frame in live:
+            allowed = frame if self._guard is None else frame.filter(self._guard.allowed(bar.name, frame))
+            if allowed.height:
+                yield bar, allowed
 
     def _late_writes(self) -> Iterator[Write]:
         if self._late and self._topics.late is not None:

@@ -7,21 +7,24 @@ import contextlib
 import copy
 import logging
 import threading
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import time
 
+from kandle.errors import StateError
 from kandle.log.port import GroupSpec, Log
 from kandle.plan.query_topics import HeartbeatSettings, QueryTopics, Retentions
 from kandle.runtime.active_keys import ActiveKeys, key_names
 from kandle.runtime.barrier import Barrier
 from kandle.runtime.committing import Pace
-from kandle.runtime.counters import Counters, QueryHealth, TimeframeCounters
+from kandle.runtime.counters import Counters, QueryHealth, QueryState, TimeframeCounters
+from kandle.runtime.generations import Generation, QueryGenerations
 from kandle.runtime.heartbeats import HeartbeatRunner, HeartbeatSender, Leadership
 from kandle.runtime.planner import HeartbeatPlanner
 from kandle.runtime.schedule import ScheduleProvider
 from kandle.runtime.standby import Standby
 from kandle.runtime.state import TaskContext
+from kandle.runtime.upgrading import FormerGroup
 from kandle.runtime.worker import Worker
 from kandle.store.port import Store
 from kandle.time.clock import Clock
@@ -73,11 +76,17 @@ class RuntimeSpec:
     """Opens the store that keeps a local copy of a changelog, by its name; None reads the state from the log only."""
     standby: bool = False
     """Whether the state of partitions that other processes own is kept ready here."""
+    replaces: Mapping[str, int | None] = field(default_factory=dict)
+    """By topic of bars, queries whose declaration replaces the one that counts, and the instant from which on it reads events."""
 
     @property
     def member(self) -> str:
         """The name of the process in the groups of queries, which processes of other services share."""
         return f"{self.service}-{self.instance}"
+
+    def former_group(self, topics: QueryTopics) -> str:
+        """Return the name of the group in which older versions of kandle ran a query of this service."""
+        return f"{self.service}-{topics.plan.query.target.topic}"
 
 
 class QueryRuntime:
@@ -89,9 +98,18 @@ class QueryRuntime:
         topics: The topics of the query.
         spec: How queries run.
         barrier: Holds heartbeats back where other programs bring the events; None takes the usual one.
+        generation: The declaration that counts; None is the first one, whatever it says.
     """
 
-    def __init__(self, log: Log, clock: Clock, topics: QueryTopics, spec: RuntimeSpec, barrier: Barrier | None = None) -> None:
+    def __init__(
+        self,
+        log: Log,
+        clock: Clock,
+        topics: QueryTopics,
+        spec: RuntimeSpec,
+        barrier: Barrier | None = None,
+        generation: Generation | None = None,
+    ) -> None:
         plan = topics.plan
         self._spec = spec
         self.topics = topics
@@ -108,7 +126,9 @@ class QueryRuntime:
             schedule=self._schedule(log, clock),
             store=None if spec.open_store is None else spec.open_store(topics.changelog),
             expiry=self._expiry(),
+            generation=generation,
         )
+        self._generations: QueryGenerations | None = None
         self._standby: Standby | None = None
         self.worker = self._worker()
         own_log = log.connect()
@@ -134,11 +154,12 @@ class QueryRuntime:
     def _worker(self) -> Worker:
         context = self._context
         group = GroupSpec(self.group, self.topics.read, self._spec.member, lease=self._spec.lease, stall=STALL)
+        former = FormerGroup(context.log, self.topics, self._spec.former_group(self.topics))
         if not self._spec.standby:
-            return Worker(context, group, self.leadership, self._spec.pace)
+            return Worker(context, group, self.leadership, self._spec.pace, former=former)
         log = context.log.connect()
         self._standby = Standby(context, log, lambda: self.worker.partitions, self._schedule(log, context.clock))
-        return Worker(context, group, self.leadership, self._spec.pace, self._standby.replica)
+        return Worker(context, group, self.leadership, self._spec.pace, self._standby.replica, former)
 
     def _runner(self, log: Log, barrier: Barrier | None) -> HeartbeatRunner:
         plan, schedule = self.topics.plan, self._context.schedule
@@ -217,6 +238,18 @@ class QueryRuntime:
                 "%s: no sessions in topic %s for the keys %s%s", self.topics.plan.query.target.name, topic, names, more
             )
         self._logged_keys = keys
+
+    def check_generation(self, log: Log) -> None:
+        """End the query if its declaration was replaced; always called with the same connection, by one thread."""
+        generation = self._context.generation
+        if generation is None or self.worker.state is QueryState.FAILED:
+            return
+        if self._generations is None:
+            self._generations = QueryGenerations(log, self.topics.plan, self.topics.engine)
+        try:
+            self._generations.check(generation)
+        except StateError as error:
+            self.fail(error)
 
     def settle(self) -> bool:
         """Do what is due now, in the caller's thread; return False if there was nothing."""

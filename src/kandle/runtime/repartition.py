@@ -56,6 +56,10 @@ class Repartitioner:
         """Return how many events are not copied yet, given the next offset of the partition."""
         return max(0, end - self._done)
 
+    def commit_soon(self, position: int) -> None:
+        """Have the next commit write the position from which this reads, even if nothing was copied since."""
+        self._position = position
+
     def take(self, batches: Sequence[Batch]) -> None:
         """Have these events copied with the next commit."""
         self._dead.take(batches)

@@ -12,7 +12,9 @@ from kandle.log.port import Log
 from kandle.plan.query_topics import QueryTopics
 from kandle.runtime.barrier import Barrier
 from kandle.runtime.counters import Health, QueryState
+from kandle.runtime.generations import Generation, QueryGenerations, ensure_declarations
 from kandle.runtime.query_runtime import QueryRuntime, RuntimeSpec
+from kandle.runtime.state import check_former_state
 from kandle.time.clock import Clock
 
 logger = logging.getLogger("kandle")
@@ -44,6 +46,18 @@ class ContextRuntime(Protocol):
         """Return how all queries are doing."""
 
 
+def _generation(log: Log, topics: QueryTopics, spec: RuntimeSpec) -> Generation:
+    """Return the declaration of a query that counts, which is that of this process; StateError if it is another one."""
+    ensure_declarations(log, topics.plan.query.target.replication)
+    generations = QueryGenerations(log, topics.plan, topics.engine)
+    if generations.newest() is None:
+        check_former_state(log, topics)
+    bars = topics.plan.query.target.topic
+    if bars in spec.replaces:
+        return generations.replace(spec.member, spec.replaces[bars])
+    return generations.join(spec.member)
+
+
 class Runtime:
     """Runs all queries of a context in one process; their topics exist.
 
@@ -66,7 +80,12 @@ class Runtime:
         self._spec = spec
         self._log = log
         by_events = {} if barriers is None else barriers
-        self.queries = [QueryRuntime(log.connect(), clock, query, spec, by_events.get(query.events)) for query in topics]
+        # All declarations are checked before the first query opens anything.
+        generations = [_generation(log, query, spec) for query in topics]
+        self.queries = [
+            QueryRuntime(log.connect(), clock, query, spec, by_events.get(query.events), generation)
+            for query, generation in zip(topics, generations, strict=True)
+        ]
         self._is_stopped = threading.Event()
         self._maintenance: threading.Thread | None = None
 
@@ -103,6 +122,7 @@ class Runtime:
         existing = {spec.name for spec in log.topics()}
         for query in self.queries:
             query.watch(existing)
+            query.check_generation(log)
 
     def stop(self) -> None:
         """Hand all partitions over at once, and end."""

@@ -33,6 +33,8 @@ from kandle.plan.query_topics import QueryTopics
 from kandle.query.nodes import describe
 from kandle.runtime.backlog import BacklogWindow
 from kandle.runtime.counters import Counters
+from kandle.runtime.generations import Generation
+from kandle.runtime.replacing import FinalGuard
 from kandle.runtime.schedule import ScheduleProvider, ScheduleVersion
 from kandle.store.changelog import CHANGE, SNAPSHOT, Changelog, PlacedEntry, RestoredState
 from kandle.store.port import Store
@@ -75,7 +77,8 @@ class TaskContext:
     """What the tasks of one query in one process work with.
 
     `expiry` is how long a key may be silent before it gets no more gap bars, in microseconds; None is for ever. `store` keeps
-    a local copy of the changelogs; None reads them from the log.
+    a local copy of the changelogs; None reads them from the log. `generation` is the declaration that the process runs; None
+    is the first one, whatever it says.
     """
 
     log: Log
@@ -85,6 +88,12 @@ class TaskContext:
     schedule: ScheduleProvider | None = None
     store: Store | None = None
     expiry: int | None = None
+    generation: Generation | None = None
+
+    @property
+    def generation_number(self) -> int:
+        """The number of the declaration that the process runs."""
+        return 1 if self.generation is None else self.generation.number
 
     @property
     def calendar(self) -> SessionCalendar | None:
@@ -111,13 +120,22 @@ def fingerprint_of(frames: Frames) -> str:
     return str(frames[PLAN]["fingerprint"][0])
 
 
-def snapshot_frames(pipeline: Pipeline, marks: Mapping[str, int], schedule: ScheduleVersion | None) -> dict[str, pl.DataFrame]:
+def generation_of(frames: Frames) -> int:
+    """Return the number of the declaration that wrote a snapshot; older snapshots are all of the first one."""
+    plan = frames[PLAN]
+    return int(plan["generation"][0]) if "generation" in plan.columns else 1
+
+
+def snapshot_frames(
+    pipeline: Pipeline, marks: Mapping[str, int], schedule: ScheduleVersion | None, generation: int = 1
+) -> dict[str, pl.DataFrame]:
     """Return the whole state as named frames.
 
     Args:
         pipeline: The pipeline of the task.
         marks: Numbers of the task beside those of the pipeline, by name.
         schedule: The version of the schedule that the pipeline has; None without a schedule.
+        generation: The number of the declaration that the process runs.
     """
     next_offsets = {} if schedule is None else schedule.positions
     positions = {"partition": list(next_offsets), "position": list(next_offsets.values())}
@@ -128,7 +146,7 @@ def snapshot_frames(pipeline: Pipeline, marks: Mapping[str, int], schedule: Sche
         | {
             NUMBERS: pl.DataFrame({**pipeline.numbers(), **marks}),
             SCHEDULE: pl.DataFrame(positions, schema={"partition": pl.Int64, "position": pl.Int64}),
-            PLAN: pl.DataFrame({"fingerprint": [fingerprint(pipeline.plan)]}),
+            PLAN: pl.DataFrame({"fingerprint": [fingerprint(pipeline.plan)], "generation": [generation]}),
         }
     )
 
@@ -203,6 +221,35 @@ def state_is_gone(topics: QueryTopics, reason: str) -> StateError:
     )
 
 
+def check_former_state(log: Log, topics: QueryTopics) -> None:
+    """Check a state whose declaration is not known, since an older version of kandle wrote it.
+
+    Args:
+        log: The log.
+        topics: The topics of the query.
+
+    Raises:
+        StateError: It belongs to another declaration.
+    """
+    if topics.changelog not in {spec.name for spec in log.topics()}:
+        return
+    for number, end in enumerate(log.ends(topics.changelog)):
+        snapshot = Changelog(log, TopicPartition(topics.changelog, number)).restore().snapshot if end else None
+        if snapshot is not None:
+            check_fingerprint(topics, snapshot)
+            return
+
+
+def check_fingerprint(topics: QueryTopics, snapshot: Frames) -> None:
+    """Raise StateError for the state of another declaration: it cannot be continued."""
+    if fingerprint_of(snapshot) != fingerprint(topics.plan):
+        name = topics.plan.query.target.name
+        raise StateError(
+            f"the state in topic {topics.changelog} belongs to another declaration of {name}: run the one that made it, or give "
+            f"{name} another topic, and the bars of the changed declaration start there"
+        )
+
+
 class Replica:
     """A pipeline with all that was committed; `follow` brings it up to date with what others commit since."""
 
@@ -217,6 +264,9 @@ class Replica:
         self.failures = FailureCollector()
         """What the pipeline has left out."""
         self.has_state = False
+        self.former_closed: int | None = None
+        """Where the state is that of a former declaration, the instant up to which that one had closed buckets."""
+        self.guard: FinalGuard | None = None
         self.is_current = True
         """Whether its calendar is the newest one, rather than that of its snapshot."""
         self.pipeline = self._begin(None)
@@ -252,8 +302,15 @@ class Replica:
         return self.follow(list(self.changelog.beyond())) and self.changelog.is_whole
 
     def _take(self, restored: RestoredState) -> None:
+        if self._is_former(restored.snapshot):
+            newest = restored.changes[-1] if restored.changes else restored.snapshot
+            if newest is not None:
+                self.former_closed = numbers_of(newest)["closed"]
+            return
         if restored.snapshot is not None:
-            self._check_plan(restored.snapshot)
+            self.former_closed = None
+            self.guard = FinalGuard.of(self._plan, restored.snapshot)
+            check_fingerprint(self._context.topics, restored.snapshot)
             self.pipeline = self._begin(restored.snapshot)
             self.pipeline.restore({name: frame for name, frame in restored.snapshot.items() if not name.startswith("_")})
             self._take_numbers(restored.snapshot)
@@ -263,6 +320,23 @@ class Replica:
         self.journal.clear()
         # They were dead letters of the commits that are replayed.
         self.failures.clear()
+
+    def _is_former(self, snapshot: Frames | None) -> bool:
+        """Return whether a snapshot, or changes if there is none, are of a former declaration, with which nothing can go on.
+
+        Raises:
+            StateError: They are of a later one.
+        """
+        if snapshot is None:
+            return self.former_closed is not None
+        own, number = self._context.generation_number, generation_of(snapshot)
+        if number > own:
+            name = self._plan.query.target.name
+            raise StateError(
+                f"the declaration of {name} that this process runs (generation {own}) was replaced by generation {number}; start "
+                f"it again with that declaration, or give {name} another topic"
+            )
+        return number < own
 
     def _begin(self, snapshot: Frames | None) -> Pipeline:
         """Return a new pipeline, with the schedule rows that it had when the snapshot was written."""
@@ -275,15 +349,6 @@ class Replica:
             calendar = schedule.calendar_at(schedule_positions(snapshot), self._kept) or newest
         self.is_current = calendar is newest
         return Pipeline(self._plan, calendar, journal=self.journal, expiry=self._context.expiry, failures=self.failures)
-
-    def _check_plan(self, snapshot: Frames) -> None:
-        """Raise StateError for the state of another declaration: it cannot be continued."""
-        if fingerprint_of(snapshot) != fingerprint(self._plan):
-            name = self._plan.query.target.name
-            raise StateError(
-                f"the state in topic {self._context.topics.changelog} belongs to another query of {name}; "
-                f"give {name} another topic, and the bars of the changed query start there"
-            )
 
     def _take_numbers(self, frames: Frames) -> None:
         self.has_state = True
@@ -299,9 +364,10 @@ class StateRecorder:
     snapshot instead.
     """
 
-    def __init__(self, replica: Replica, topics: QueryTopics, schedule: ScheduleVersion | None = None) -> None:
+    def __init__(self, replica: Replica, context: TaskContext, schedule: ScheduleVersion | None = None) -> None:
         self._replica = replica
-        self._topics = topics
+        self._topics = context.topics
+        self._generation = context.generation_number
         self._known_keys = self._key_count
         self._snapshot_size = 0
         self._changes_size = 0
@@ -339,7 +405,7 @@ class StateRecorder:
         self._numbers = numbers
         is_grown = self._changes_size > max(LEAST_CHANGES, 2 * self._snapshot_size) or self._is_costly
         if self._snapshot_size == 0 or self._is_snapshot_due or is_grown:
-            frames = snapshot_frames(pipeline, marks, self._schedule)
+            frames = snapshot_frames(pipeline, marks, self._schedule, self._generation) | self._guard_frames()
             self._snapshot_size = changelog.record(SNAPSHOT, frames)
             self._changes_size = 0
             self._closed_rows = pipeline.closed_rows
@@ -354,6 +420,12 @@ class StateRecorder:
         pipeline = self._replica.pipeline
         most = max(LEAST_CLOSED, CLOSED_PER_KEY * self._key_count * len(pipeline.plan.bars))
         return pipeline.closed_rows - self._closed_rows > most
+
+    def _guard_frames(self) -> dict[str, pl.DataFrame]:
+        """Return what a former declaration has made, as long as some of it could be made again."""
+        guard = self._replica.guard
+        is_needed = guard is not None and not guard.is_passed(self._replica.pipeline.numbers()["closed"])
+        return guard.frames() if guard is not None and is_needed else {}
 
     def committed(self, first: int | None) -> None:
         """Note that the commit was made.

@@ -50,9 +50,9 @@ class Task:
         self._reader = record_reader(topics)
         self._placement = KeyPlacement(topics, partition)
         self._placement.skip(pipeline.keys)
-        self._output = TaskOutput(context, partition)
+        self._output = TaskOutput(context, partition, replica.guard)
         version = context.schedule.version if context.schedule is not None and replica.is_current else None
-        self._recorder = StateRecorder(replica, topics, version)
+        self._recorder = StateRecorder(replica, context, version)
         self._failures = replica.failures
         self._is_dirty = False
         context.counters.restored += replica.has_state
@@ -72,6 +72,10 @@ class Task:
     def start_at(self, events: int, heartbeats: int) -> None:
         """Set the positions from which the group reads."""
         self._input.start_at(events, heartbeats)
+
+    def commit_soon(self) -> None:
+        """Have the next commit write the state and the positions, even if nothing has happened since."""
+        self._is_dirty = True
 
     @property
     def keys(self) -> pl.DataFrame | None:
@@ -157,7 +161,8 @@ class Task:
         portion = self._input.next(most_events)
         if portion is None:
             return False
-        self._process([batch for batch in portion.batches if len(batch)])
+        for batches in self._output.split([batch for batch in portion.batches if len(batch)]):
+            self._process(batches)
         self._is_dirty |= self._output.add_rejects(portion.batches)
         if portion.heartbeat is not None:
             self._pipeline.aim(portion.heartbeat.instant)

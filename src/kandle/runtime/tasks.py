@@ -7,10 +7,13 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
-from kandle.errors import UnavailableError, UnknownTopicError
+from kandle.engine.operator import UNSEEN
+from kandle.errors import StateError, UnavailableError, UnknownTopicError
 from kandle.log.port import TopicPartition, batches_by_partition
 from kandle.log.records import Batch, Write
+from kandle.runtime.generations import QueryGenerations
 from kandle.runtime.repartition import Repartitioner
+from kandle.runtime.replacing import StartingPoint, starting_point
 from kandle.runtime.state import Replica, TaskContext, state_is_gone
 from kandle.runtime.task import Task
 from kandle.time.timeframe import MILLISECOND
@@ -81,6 +84,9 @@ class Tasks:
         self._lag = 0
         self._turn = 0
         self._crowded: set[TopicPartition] = set()
+        self._generations: QueryGenerations | None = None
+        self.former: Positions = {}
+        """Where the former group of the query stood, for partitions without a position in the own one."""
         self.by_partition: dict[int, Task] = {}
 
     @property
@@ -202,38 +208,87 @@ class Tasks:
         Raises:
             StateError: The group has positions in a partition, but the state that belongs to them is gone.
         """
+        self._check_generation()
         begin: dict[TopicPartition, int] = {}
+        known = {**self.former, **committed}
         for partition in partitions:
             if self._is_copied(partition):
-                begin[partition] = self._position(partition, committed)
+                begin[partition] = self._position(partition, known)
                 copy = Repartitioner(self._context, partition.partition)
                 copy.start_at(begin[partition])
                 self._repartitioners[partition.partition] = copy
         ours = (self._topics.events, self._topics.heartbeats)
         assigned = {partition.partition for partition in partitions if partition.topic in ours}
         for number in sorted(assigned - self.by_partition.keys()):
-            task = self._task(number, committed)
-            positions = {topic: self._position(topic, committed) for topic in (task.events, task.heartbeats)}
-            task.start_at(positions[task.events], positions[task.heartbeats])
-            self.by_partition[number] = task
-            begin |= positions
+            begin |= self._start_task(number, known)
+        for partition in self.former.keys() & begin.keys() - committed.keys():
+            # Positions of the former group are committed at once for the own one, so that they are taken over once.
+            if self._is_copied(partition):
+                self._repartitioners[partition.partition].commit_soon(begin[partition])
+            else:
+                self.by_partition[partition.partition].commit_soon()
         return begin
+
+    def _check_generation(self) -> None:
+        """Raise StateError if another declaration has replaced the one that this process runs."""
+        own = self._context.generation
+        if own is None:
+            return
+        if self._generations is None:
+            self._generations = QueryGenerations(self._context.log, self._topics.plan, self._topics.engine)
+        self._generations.check(own)
 
     def _is_copied(self, partition: TopicPartition) -> bool:
         return partition.topic == self._topics.source and self._topics.is_repartitioned
 
-    def _task(self, number: int, committed: Positions) -> Task:
-        """Return the task of a partition; StateError if its positions are there, but its state is not."""
+    def _start_task(self, number: int, committed: Positions) -> dict[TopicPartition, int]:
+        """Start the task of a partition, and return the positions to read on from."""
+        events = TopicPartition(self._topics.events, number)
+        heartbeats = TopicPartition(self._topics.heartbeats, number)
         replica = self._restore(self._context, number)
+        start = self._start_of_replacement(replica, events, heartbeats, committed)
+        if start is None:
+            self._check_state(replica, events, heartbeats, committed)
+            positions = {topic: self._position(topic, committed) for topic in (events, heartbeats)}
+        else:
+            positions = {events: start.events, heartbeats: start.heartbeats}
+            replica.guard = start.guard
         task = Task(self._context, number, replica)
+        task.start_at(positions[events], positions[heartbeats])
+        self.by_partition[number] = task
+        return positions
+
+    def _check_state(self, replica: Replica, events: TopicPartition, heartbeats: TopicPartition, committed: Positions) -> None:
+        """Raise StateError if a partition has positions and no state, or a state and no position in its events."""
+        number = events.partition
         # The first commit of a task always writes a snapshot.
-        if not replica.has_state and (task.events in committed or task.heartbeats in committed):
+        if not replica.has_state and (events in committed or heartbeats in committed):
             reason = (
-                f"partition {number} is empty, but group {self._group} has read {task.events.topic} up to "
-                f"{committed.get(task.events, 0)}"
+                f"partition {number} is empty, but group {self._group} has read {events.topic} up to {committed.get(events, 0)}"
             )
             raise state_is_gone(self._topics, reason)
-        return task
+        if replica.has_state and events not in committed:
+            name = self._topics.plan.query.target.name
+            raise StateError(
+                f"partition {number} of {self._topics.changelog} has a state of {name}, but group {self._group} has no position "
+                f"in {events.topic}: its events would count twice. If an older version of kandle made it, start once with the "
+                f"name of the context, or the consumer.group, of that time; otherwise give {name} another topic"
+            )
+
+    def _start_of_replacement(
+        self, replica: Replica, events: TopicPartition, heartbeats: TopicPartition, committed: Positions
+    ) -> StartingPoint | None:
+        """Return where a task begins whose declaration has replaced another one; None if it goes on with a state of its own."""
+        generation = self._context.generation
+        if generation is None or generation.number == 1 or replica.has_state:
+            return None
+        closed = replica.former_closed
+        if closed is None and generation.begin is None:
+            # The former declaration has done nothing in this partition.
+            return None
+        position = (events, committed.get(events))
+        closed = UNSEEN if closed is None else closed
+        return starting_point(self._context.log, self._topics.plan, generation, position, heartbeats, closed)
 
     def _position(self, partition: TopicPartition, committed: Positions) -> int:
         first = self._context.log.first(partition)

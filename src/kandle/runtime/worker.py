@@ -14,7 +14,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Mapping
 
-from kandle.errors import UnavailableError
+from kandle.errors import StateError, UnavailableError
 from kandle.log.port import GroupSpec
 from kandle.runtime.committing import Committer, Outage, Pace
 from kandle.runtime.counters import QueryState
@@ -25,6 +25,7 @@ from kandle.runtime.schedule import SCHEDULE_INTERVAL
 from kandle.runtime.state import Replica, TaskContext
 from kandle.runtime.task import Task
 from kandle.runtime.tasks import RestoreReplica, Tasks
+from kandle.runtime.upgrading import FormerGroup
 from kandle.time.timeframe import SECOND
 
 logger = logging.getLogger("kandle")
@@ -42,6 +43,7 @@ class Worker:
         leadership: The flag of who sends heartbeats.
         pace: How it divides its time.
         restore: Returns the state of a partition that was assigned.
+        former: The group in which an older version of kandle ran the query; None if there is none.
     """
 
     def __init__(
@@ -51,6 +53,7 @@ class Worker:
         leadership: Leadership,
         pace: Pace | None = None,
         restore: RestoreReplica = Replica,
+        former: FormerGroup | None = None,
     ) -> None:
         self._context = context
         self._pace = pace if pace is not None else Pace()
@@ -60,6 +63,7 @@ class Worker:
         self._outage = Outage(group.group, context.clock)
         self._committer = Committer(context, self._tasks, self._membership, self._pace, self._outage)
         self._catching_up = CatchingUp(group.group, self._tasks, context.counters, context.clock)
+        self._former = former
         self._stop = threading.Event()
         self._phase = QueryState.STARTING
         self._trouble: BaseException | None = None
@@ -137,7 +141,7 @@ class Worker:
         return self._committer.time_left() if self._tasks.is_dirty else self._pace.idle
 
     def start(self) -> bool:
-        """Join the group, if that was not done yet; return False if the schedule is not there yet."""
+        """Join the group, if that was not done yet; return False if something must be there first."""
         if self._membership.is_joined:
             return True
         schedule = self._context.schedule
@@ -146,8 +150,21 @@ class Worker:
             if schedule.calendar is None:
                 self._phase = QueryState.WAITING_FOR_SCHEDULE
                 return False
+        if not self._adopt_former():
+            return False
         self._membership.join(self._committer.flush)
         self._phase = QueryState.RUNNING
+        return True
+
+    def _adopt_former(self) -> bool:
+        """Take over the positions of the former group; return False while older versions run there."""
+        if self._former is None:
+            return True
+        positions = self._former.positions()
+        if positions is None:
+            self._trouble = StateError(self._former.waiting)
+            return False
+        self._tasks.former, self._former, self._trouble = positions, None, None
         return True
 
     def step(self, patience: int = 0) -> bool:

@@ -13,7 +13,7 @@ from kandle.log.embedded.compaction import Maintainer
 from kandle.log.embedded.connection import Connection
 from kandle.log.embedded.consumer import EmbeddedConsumer
 from kandle.log.embedded.database import Durability
-from kandle.log.embedded.membership import check_fence, group_states
+from kandle.log.embedded.membership import check_fence, group_states, has_members
 from kandle.log.embedded.notification import Waiting
 from kandle.log.embedded.repair import find_damage
 from kandle.log.port import (
@@ -106,6 +106,9 @@ class EmbeddedLog:
 
     def committed(self, group: str, topic: str) -> dict[int, int]:
         return dict(self.database.rows("SELECT partition, next FROM position WHERE name = ? AND topic = ?", [group, topic]))
+
+    def has_members(self, group: str) -> bool:
+        return has_members(self.database, group, self.clock.steady())
 
     def groups(self, prefix: str = "") -> list[GroupState]:
         return group_states(self.database, prefix)

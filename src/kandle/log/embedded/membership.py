@@ -178,11 +178,11 @@ class GroupMember:
         )
 
     def _remove_dead_members(self, now: int) -> None:
-        """Remove members whose lease is over; one that ends too far ahead was written before the machine started."""
+        """Remove members whose lease is over."""
         for member, expires, lease in self._database.rows(
             "SELECT member, expires, lease FROM member WHERE name = ? AND session != ?", [self._spec.group, self._session]
         ):
-            if not now < expires <= now + 2 * lease:
+            if not _is_alive(now, expires, lease):
                 self._free_partitions_of(member)
                 self._database.run("DELETE FROM member WHERE name = ? AND member = ?", [self._spec.group, member])
                 self._increment_generation()
@@ -272,6 +272,17 @@ def check_fence(database: Database, fence: Fence) -> None:
     )
     if epoch != fence.epoch:
         raise FencedError(f"partition {partition} of {topic} belongs to another member of group {fence.group} by now")
+
+
+def _is_alive(now: int, expires: int, lease: int) -> bool:
+    """Return whether a lease has not ended; one that ends too far ahead was written before the machine started."""
+    return now < expires <= now + 2 * lease
+
+
+def has_members(database: Database, group: str, now: int) -> bool:
+    """Return whether some member of a group has a lease that has not ended by a steady time."""
+    leases = database.rows("SELECT expires, lease FROM member WHERE name = ?", [group])
+    return any(_is_alive(now, expires, lease) for expires, lease in leases)
 
 
 def group_states(database: Database, prefix: str) -> list[GroupState]:

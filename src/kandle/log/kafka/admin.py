@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
-from confluent_kafka import KafkaError, KafkaException
+from confluent_kafka import ConsumerGroupState, KafkaError, KafkaException
 from confluent_kafka import TopicPartition as ClientPartition
 from confluent_kafka.admin import AdminClient, ConfigResource, OffsetSpec, ResourceType
 from confluent_kafka.cimpl import NewTopic
@@ -172,9 +172,22 @@ class ClusterAdmin:
 
     def groups(self) -> list[str]:
         """Return the names of all groups."""
+        return sorted(group.group_id for group in self._listed_groups().valid)
+
+    def has_members(self, group: str) -> bool:
+        """Return whether a group has members.
+
+        The brokers list their groups for that: to ask the coordinator of the group may end the process in an outage.
+        """
+        listed = self._listed_groups()
+        states = {each.group_id: each.state for each in listed.valid}
+        if group not in states and listed.errors:
+            raise error_for(listed.errors[0].args[0], "groups") from listed.errors[0]
+        return states.get(group, ConsumerGroupState.EMPTY) not in (ConsumerGroupState.EMPTY, ConsumerGroupState.DEAD)
+
+    def _listed_groups(self) -> Any:
         with translate_errors("groups"):
-            result = self._client.list_consumer_groups(request_timeout=self._timeout).result(self._timeout * 2)
-        return sorted(group.group_id for group in result.valid)
+            return self._client.list_consumer_groups(request_timeout=self._timeout).result(self._timeout * 2)
 
     def members(self, group: str) -> list[tuple[str, list[TopicPartition]]]:
         """Return the name of each member of a group, and its partitions of subscribed topics."""

@@ -240,6 +240,9 @@ class KafkaLog(Log):
         positions = self.positions.settled(group, self._partitions(topic))
         return {partition.partition: following for partition, following in positions.items()}
 
+    def has_members(self, group: str) -> bool:
+        return self.admin.has_members(group)
+
     def groups(self, prefix: str = "") -> list[GroupState]:
         partitions = [TopicPartition(spec.name, number) for spec in self.topics() for number in range(spec.partitions)]
         return [self._group(name, partitions) for name in self.admin.groups() if name.startswith(prefix)]

@@ -1,0 +1,169 @@
+"""What a query declares, as far as its bars depend on it.
+
+Processes that make the same bars compare their declarations before they share the work. The content is readable JSON and depends
+neither on the name of the context nor on those of classes; what may differ without harm (retention, pace) is not part of it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from kandle.plan.plan import Plan
+from kandle.query.nodes import AnyNode, Column, describe
+from kandle.query.query import Join, QueryModel, Schedule, rewrite
+from kandle.time.timeframe import duration_text
+
+LABELS = {
+    "engine": "engine",
+    "source": "source topic",
+    "partitioner": "partitioner of the source",
+    "join": "join",
+    "sessions": "sessions",
+    "time": "time of an event",
+    "where": "where",
+    "group_by": "group key",
+    "timeframes": "timeframe",
+    "zone": "time zone",
+    "fields": "field",
+    "having": "having",
+    "order_by": "order_by",
+    "limit": "limit",
+    "gaps": "gaps",
+}
+"""What each part of a declaration is called; one without a label here is called by its name."""
+
+FIXED = ("engine", "source", "partitioner", "join", "group_by")
+"""Parts whose change makes other bars of other keys or other events, so that they need a topic of their own."""
+
+
+@dataclass(frozen=True, slots=True)
+class QueryDeclaration:
+    """The declaration of a query.
+
+    Attributes:
+        content: Its parts by name, as values of JSON.
+    """
+
+    content: Mapping[str, Any]
+
+    @property
+    def text(self) -> str:
+        """The content as JSON."""
+        return json.dumps(self.content, ensure_ascii=False)
+
+    @property
+    def fingerprint(self) -> str:
+        """A short text that differs between different declarations."""
+        return hashlib.sha256(json.dumps(self.content, sort_keys=True).encode()).hexdigest()[:16]
+
+    @classmethod
+    def parse(cls, text: str) -> QueryDeclaration:
+        """Return the declaration that `text` has printed."""
+        return cls(json.loads(text))
+
+    def changed(self, other: QueryDeclaration) -> list[str]:
+        """Return the names of the parts that differ; a part that only one of them knows belongs to another version of kandle."""
+        return [name for name in self.content if name in other.content and self.content[name] != other.content[name]]
+
+    def differences(self, other: QueryDeclaration, own: str, others: str) -> list[str]:
+        """Return in words how another declaration differs.
+
+        Args:
+            other: The other declaration.
+            own: What to call this one.
+            others: What to call the other one.
+        """
+        return [
+            f"{label}: {_value(first)} {own}, {_value(second)} {others}"
+            for name in self.changed(other)
+            for label, first, second in _parts(LABELS.get(name, name), self.content[name], other.content[name])
+        ]
+
+
+def _parts(label: str, first: Any, second: Any) -> Iterator[tuple[str, Any, Any]]:
+    """Yield what differs between two values, each entry of a mapping for itself."""
+    if not isinstance(first, dict) or not isinstance(second, dict):
+        yield label, first, second
+        return
+    for name in dict.fromkeys([*first, *second]):
+        if first.get(name) != second.get(name):
+            yield from _parts(f"{label} {name}", first.get(name), second.get(name))
+
+
+def _value(value: Any) -> str:
+    if value is None:
+        return "none"
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {_value(part)}" for name, part in value.items())
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+def declaration(plan: Plan, engine: str = "embedded") -> QueryDeclaration:
+    """Return the declaration of a query.
+
+    Args:
+        plan: The plan of the query.
+        engine: What aggregates its events: `embedded` or `ksqldb`.
+    """
+    query = plan.query
+    window = query.window
+    assert window is not None
+    names = _Names(query)
+    content = {
+        "engine": engine,
+        "source": query.source.topic,
+        "partitioner": query.source.partitioner,
+        "join": None if query.join is None else names.join(query.join),
+        "sessions": None if query.schedule is None else names.sessions(query.schedule),
+        "time": names.text(window.time),
+        "where": None if query.where is None else names.text(query.where),
+        "group_by": [names.text(key) for key in query.group_by],
+        "timeframes": {
+            bar.name: {"made from": bar.source or "events", "grace": duration_text(bar.grace)} for bar in plan.emitted
+        },
+        "zone": plan.zone,
+        "fields": {item.field: names.text(item.expression) for item in query.projection},
+        "having": None if query.having is None else names.text(query.having),
+        "order_by": [f"{order.field}{' descending' if order.descending else ''}" for order in query.order_by],
+        "limit": query.limit,
+        "gaps": query.gaps.value,
+    }
+    return QueryDeclaration(content)
+
+
+class _Names:
+    """Expressions as text in which entities are called by their role, whatever the names of their classes."""
+
+    def __init__(self, query: QueryModel) -> None:
+        self._roles = {query.source.name: "event"}
+        if query.join is not None:
+            self._roles.setdefault(query.join.entity.name, "joined")
+        if query.schedule is not None:
+            self._roles.setdefault(query.schedule.entity.name, "session")
+
+    def text(self, node: AnyNode) -> str:
+        return describe(rewrite(node, self._renamed))
+
+    def _renamed(self, node: Any) -> Any:
+        return replace(node, entity=self._roles.get(node.entity, node.entity)) if isinstance(node, Column) else node
+
+    def join(self, join: Join) -> dict[str, Any]:
+        return {
+            "topic": join.entity.topic,
+            "how": join.how,
+            "on": [f"{self.text(left)} == {self.text(right)}" for left, right in join.on],
+            "within": None if join.within is None else duration_text(join.within),
+            "grace": None if join.grace is None else duration_text(join.grace),
+        }
+
+    def sessions(self, schedule: Schedule) -> dict[str, Any]:
+        return {
+            "topic": schedule.entity.topic,
+            "open": self.text(schedule.open),
+            "close": self.text(schedule.close),
+            "trading date": None if schedule.day is None else self.text(schedule.day),
+        }
