@@ -360,6 +360,9 @@ class Log(Protocol):
 
         Args:
             group: Name of the group.
+
+        Returns:
+            Whether somebody may still work in it.
         """
 
     def groups(self, prefix: str = "") -> list[GroupState]:

@@ -31,7 +31,7 @@ from kandle.runtime.generations import Generation
 from kandle.time.buckets import buckets
 from kandle.time.timeframe import DAY, MINUTE, parse_duration
 
-MADE = "_made/"
+FINALS = "_finals/"
 """The beginning of the names of frames that hold, by key, the newest final of a timeframe."""
 
 BEGIN = "_begin"
@@ -53,26 +53,26 @@ class FinalGuard:
         plan: The plan of the query.
         whole_from: The instant from which on all events are read; buckets that began before are left out.
         done_until: The offset of the first event that the former declaration had not processed.
-        made: By timeframe, the newest start of a final of each key.
+        newest_finals: By timeframe, the newest start of a final of each key.
     """
 
     plan: Plan
     whole_from: int
     done_until: int
-    made: Mapping[str, pl.DataFrame] = field(default_factory=dict)
+    newest_finals: Mapping[str, pl.DataFrame] = field(default_factory=dict)
 
     def allowed(self, timeframe: str, bars: pl.DataFrame) -> pl.Series:
         """Return which bars of a timeframe may be written."""
         names = _Columns.of(self.plan)
         starts = bars[names.start].to_physical()
         mask: pl.Series = starts >= self.whole_from
-        made = self.made.get(timeframe)
-        if made is None or made.is_empty():
+        finals = self.newest_finals.get(timeframe)
+        if finals is None or finals.is_empty():
             return mask
         if not names.keys:
-            after: pl.Series = starts > int(made[START][0])
+            after: pl.Series = starts > int(finals[START][0])
             return mask & after
-        newest = bars.select(names.keys).join(made, on=list(names.keys), how="left", maintain_order="left", nulls_equal=True)
+        newest = bars.select(names.keys).join(finals, on=list(names.keys), how="left", maintain_order="left", nulls_equal=True)
         later: pl.Series = starts > newest[START].fill_null(FAR_BACK)
         return mask & later
 
@@ -87,21 +87,21 @@ class FinalGuard:
     def frames(self) -> dict[str, pl.DataFrame]:
         """Return it as frames of a snapshot."""
         numbers = pl.DataFrame({"whole_from": [self.whole_from], "done_until": [self.done_until]})
-        return {BEGIN: numbers} | {f"{MADE}{name}": frame for name, frame in self.made.items()}
+        return {BEGIN: numbers} | {f"{FINALS}{name}": frame for name, frame in self.newest_finals.items()}
 
     @classmethod
     def of(cls, plan: Plan, frames: Mapping[str, pl.DataFrame]) -> FinalGuard | None:
         """Return what `frames` has put into a snapshot; None if there is nothing."""
         if BEGIN not in frames:
             return None
-        made = {name.removeprefix(MADE): frame for name, frame in frames.items() if name.startswith(MADE)}
-        return cls(plan, **frames[BEGIN].row(0, named=True), made=made)
+        finals = {name.removeprefix(FINALS): frame for name, frame in frames.items() if name.startswith(FINALS)}
+        return cls(plan, **frames[BEGIN].row(0, named=True), newest_finals=finals)
 
     def is_passed(self, closed: int) -> bool:
         """Return whether all buckets are closed that it keeps back, so that it is needed no more."""
         bars = {bar.name: bar for bar in self.plan.emitted}
         longest = max(2 * bar.timeframe.nominal + bar.grace for bar in bars.values())
-        newest = [int(frame[START].max()) for frame in self.made.values() if frame.height]  # type: ignore[arg-type]
+        newest = [int(frame[START].max()) for frame in self.newest_finals.values() if frame.height]  # type: ignore[arg-type]
         return closed != UNSEEN and closed > max([self.whole_from, *newest]) + longest
 
 
@@ -159,7 +159,7 @@ def starting_point(
     if generation.begin is None and position is not None:
         first_event = min(first_event, max(position, log.first(partition)))
     since = FAR_BACK if whole_from is None else whole_from
-    guard = FinalGuard(plan, since, position or 0, _made(log, plan, partition.partition, whole_from))
+    guard = FinalGuard(plan, since, position or 0, _newest_finals(log, plan, partition.partition, whole_from))
     return StartingPoint(first_event, first_beat, guard)
 
 
@@ -178,11 +178,11 @@ def _oldest_open(plan: Plan, former: QueryDeclaration | None, closed: int) -> in
     return min(starts)
 
 
-def _made(log: Log, plan: Plan, partition: int, whole_from: int | None) -> dict[str, pl.DataFrame]:
+def _newest_finals(log: Log, plan: Plan, partition: int, whole_from: int | None) -> dict[str, pl.DataFrame]:
     """Return by timeframe the newest final of each key, as far as one can be made again."""
     existing = {spec.name for spec in log.topics()}
     names = _Columns.of(plan)
-    made = {}
+    newest_finals = {}
     for bar in plan.emitted:
         if bar.final_topic not in existing:
             continue
@@ -198,8 +198,8 @@ def _made(log: Log, plan: Plan, partition: int, whole_from: int | None) -> dict[
             newest = rows.group_by(list(names.keys), maintain_order=True).agg(pl.col(START).max()) if names.keys else rows.max()
             offset = batches[-1].next_offset
         if newest is not None:
-            made[bar.name] = newest
-    return made
+            newest_finals[bar.name] = newest
+    return newest_finals
 
 
 def before(batches: Sequence[Batch], position: int) -> list[Batch]:

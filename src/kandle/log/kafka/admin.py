@@ -180,7 +180,7 @@ class ClusterAdmin:
         The brokers list their groups for that: to ask the coordinator of the group may end the process in an outage.
         """
         listed = self._listed_groups()
-        states = {each.group_id: each.state for each in listed.valid}
+        states = {listing.group_id: listing.state for listing in listed.valid}
         if group not in states and listed.errors:
             raise error_for(listed.errors[0].args[0], "groups") from listed.errors[0]
         return states.get(group, ConsumerGroupState.EMPTY) not in (ConsumerGroupState.EMPTY, ConsumerGroupState.DEAD)
