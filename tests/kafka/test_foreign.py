@@ -142,9 +142,8 @@ def test_murmur2_is_read_as_it_is_and_another_partitioner_is_found_out(cluster: 
         pass
     written(cluster, "ordered", "murmur2", readings(SystemClock().now()))
     with app.open(consumer={"group": "first"}, **settings(cluster)) as market:
-        counters = market.health().queries[0].counters
-        wait_until(lambda: counters.events == 40, market)
-        assert counters.repartitioned == 0
+        wait_until(lambda: market.health().queries[0].counters.events == 40, market)
+        assert market.health().queries[0].counters.repartitioned == 0
     written(cluster, "ordered", "consistent", readings(SystemClock().now()))
     with app.open(consumer={"group": "first"}, **settings(cluster)) as market:
         problem = wait_for(lambda: market.problem, expected="the problem")
