@@ -11,6 +11,7 @@ import typer
 from kandle.cli.contexts import ContextName, load_context
 from kandle.cli.output import write_text
 from kandle.context.adapters import ksql_client
+from kandle.context.context import scripted_model
 from kandle.context.options import Options
 from kandle.errors import OptionsError
 from kandle.ksql.program import DEFAULT_STORE, ScriptRole, WindowStore
@@ -62,7 +63,7 @@ def script_command(  # noqa: PLR0913 - each is an option of the command
     if diff and (drop or out is not None):
         raise OptionsError("--diff cannot be combined with --drop or --out; run the command twice")
     market = load_context(context)
-    model = market.model()
+    model = scripted_model(market)
     store = _store(retention, grace, DEFAULT_STORE.retention if not diff else Options.load().ksqldb.retention)
     result = script(list(model.entities.values()), list(model.queries.values()), role, store)
     if diff:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar, get_args, get_origin, over
 
 from anyio import CancelScope, to_thread
 
-from kandle.context.model import Model, ModelBuilder, entities_of, validated_model
+from kandle.context.model import Model, ModelBuilder, check_runs, entities_of, validated_model
 from kandle.context.state import ContextState
 from kandle.errors import ModelError, unknown_name
 from kandle.model.entity import EntityModel
@@ -284,11 +284,29 @@ def _plans(model: Model) -> dict[type, Plan]:
 
 def _built(cls: type[Context], options: Options) -> Model:
     """Call `on_model_creating` and check what comes out."""
+    model = _declared(cls, options)
+    check_runs(model.queries)
+    return model
+
+
+def _declared(cls: type[Context], options: Options) -> Model:
     builder = ModelBuilder(entities_of(list(declared_sets(cls).values())), cls.__name__)
     # The hook must not depend on the state of an instance, and none exists yet.
     cls.on_model_creating(cls.__new__(cls), builder)
     builder.apply(options.topics, options.place_of)
     return validated_model(builder.entities, builder.queries(), options.validation)
+
+
+def scripted_model(cls: type[Context]) -> Model:
+    """Build the model of a class for its KSQL: with the queries that ksqlDB could run, but kandle does not.
+
+    Args:
+        cls: The class of the context.
+
+    Returns:
+        The entities and queries.
+    """
+    return _declared(cls, _options())
 
 
 def declared_sets(cls: type[Context]) -> dict[str, type]:

@@ -8,8 +8,10 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Generic, Literal, Self, TypeVar
 
 from kandle.errors import ModelError, QueryError, TimeframeError, unknown_name
-from kandle.model.entity import EntityModel, checked_topic, entity_model
-from kandle.query.query import QueryModel
+from kandle.model.entity import EntityModel, bar_topic, checked_topic, entity_model
+from kandle.model.types import MAX_PRECISION, DataType, DecimalType, StringType
+from kandle.query.nodes import Cast, describe
+from kandle.query.query import Projection, QueryModel, Tumbling
 from kandle.query.stages import Limited, Query, build
 from kandle.time.timeframe import parse_duration
 
@@ -61,6 +63,40 @@ def validated_model(
     return Model(entities, queries, doubts)
 
 
+def check_runs(queries: Mapping[type, QueryModel]) -> None:
+    """Check that each query of a context is one that something runs.
+
+    Args:
+        queries: The queries by the class of what they make.
+
+    Raises:
+        QueryError: A query has no window, or reads what another query makes.
+    """
+    for query in queries.values():
+        name = query.target.name
+        if query.window is None:
+            raise QueryError(
+                f"the query of {name} has no window over time, and nothing runs such queries yet: add .tumbling(...) or "
+                ".hopping(...); `kandle script` prints its statement for a ksqlDB of your own"
+            )
+        for entity in query.sources:
+            if entity.cls in queries:
+                made = queries[entity.cls]
+                maker = "it makes itself" if made is query else "another query makes"
+                raise QueryError(
+                    f"the query of {name} reads {entity.name}, which {maker}: nothing is written to the topic {entity.topic}, "
+                    f"since bars go to topics by timeframe; {_way_to_bars(made)}"
+                )
+
+
+def _way_to_bars(query: QueryModel) -> str:
+    """Return how another query can read the bars of a query."""
+    if not isinstance(query.window, Tumbling):
+        return f"read {query.source.name} instead"
+    topic = bar_topic(query.target.topic, str(min(query.window.timeframes)), "final")
+    return f'declare a class with the same fields for the topic of its finals, @kandle.stream("{topic}"), and read that'
+
+
 def _doubts(entities: Mapping[type, EntityModel], queries: Mapping[type, QueryModel]) -> Iterator[str]:
     topics: dict[str, str] = {}
     for entity in entities.values():
@@ -81,6 +117,27 @@ def _query_doubts(query: QueryModel, entities: Mapping[type, EntityModel]) -> It
             yield f"the query of {query.target.name} reads {entity.name}, for which the context has no set; add one"
     if query.window is not None and not query.target.keys:
         yield f"{query.target.name} has no key; mark the group key and w.start Key(0), Key(1) .."
+    for item in query.projection:
+        if item.wider is not None:
+            yield _narrow_field(query, item, item.wider)
+
+
+def _narrow_field(query: QueryModel, item: Projection, wider: DataType) -> str:
+    """Return the doubt about a field that does not hold all values of what fills it."""
+    field = query.target.field(item.field)
+    expression = describe(item.expression.argument if isinstance(item.expression, Cast) else item.expression)
+    if isinstance(wider, DecimalType) and isinstance(field.type, DecimalType):
+        digits = min(wider.precision - wider.scale + field.type.scale, MAX_PRECISION)
+        text, given = f"is {field.type}", f"is {wider}"
+        ways = (
+            f"declare Precision({digits}, {field.type.scale}), or, if no value is that large, write "
+            f"f.cast({expression}, Precision({field.type.precision}, {field.type.scale}))"
+        )
+    else:
+        assert isinstance(wider, StringType) and isinstance(field.type, StringType)
+        text, given = f"has at most {field.type.max_length} characters", f"at most {wider.max_length}"
+        ways = f"declare MaxLength({wider.max_length})"
+    return f"{query.target.name}.{field.name} {text}, but {expression} {given}: bars that do not fit would be left out; {ways}"
 
 
 T = TypeVar("T")

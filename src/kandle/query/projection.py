@@ -13,6 +13,7 @@ from kandle.errors import ModelError, QueryError, unknown_name
 from kandle.model.entity import MISSING, EntityModel, FieldModel
 from kandle.model.types import (
     BooleanType,
+    DataType,
     DateType,
     DecimalType,
     FloatType,
@@ -41,7 +42,10 @@ def make_projection(target: EntityModel, value: Any) -> tuple[Projection, ...]:
             not fit.
     """
     expressions = _expressions(target, value)
-    return tuple(Projection(field.name, _assign(target, field, expressions[field.name])) for field in target.fields)
+    return tuple(
+        Projection(field.name, _assign(target, field, expressions[field.name]), _wider(field.type, expressions[field.name]))
+        for field in target.fields
+    )
 
 
 def _expressions(target: EntityModel, value: Any) -> Mapping[str, AnyNode]:
@@ -81,6 +85,22 @@ def _assign(target: EntityModel, field: FieldModel, node: AnyNode) -> AnyNode:
     if fitted is None:
         raise QueryError(f"{label} is {node.type}; {_conversion(field, node)}declare the field as {node.type}")
     return fitted
+
+
+def _wider(kind: DataType, node: AnyNode) -> DataType | None:
+    """Return the type of what fills a field as it is, if that has longer values than the field.
+
+    Averages and other computed values are not looked at: their types have room for what almost never happens.
+    """
+    if not isinstance(node, Column | Aggregate) or (isinstance(node, Aggregate) and node.function in ROUNDED):
+        return None
+    given = node.type
+    if isinstance(kind, DecimalType) and isinstance(given, DecimalType):
+        return given if given.precision - given.scale > kind.precision - kind.scale else None
+    if isinstance(kind, StringType) and isinstance(given, StringType):
+        lengths = (kind.max_length, given.max_length)
+        return given if None not in lengths and lengths[1] > lengths[0] else None  # type: ignore[operator]
+    return None
 
 
 def _fit(field: FieldModel, node: AnyNode, label: str) -> AnyNode | None:

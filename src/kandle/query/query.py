@@ -8,6 +8,7 @@ from enum import Enum
 from typing import Any, Literal
 
 from kandle.model.entity import EntityModel
+from kandle.model.types import DataType
 from kandle.query.nodes import Aggregate, AnyNode, Branch, Call, Case, Cast, Column
 from kandle.query.signatures import AGGREGATES, SCALARS
 from kandle.time.timeframe import Timeframe
@@ -91,10 +92,14 @@ class Hopping:
 
 @dataclass(frozen=True, slots=True)
 class Projection:
-    """One field of the target and the expression that fills it, which has the field's type."""
+    """One field of the target and the expression that fills it, which has the field's type.
+
+    `wider` is set where events or aggregates fill the field as they are, and have values that the field cannot hold: their type.
+    """
 
     field: str
     expression: AnyNode
+    wider: DataType | None = None
 
 
 @dataclass(frozen=True, slots=True)

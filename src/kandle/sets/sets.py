@@ -295,6 +295,7 @@ class TableSet(WritableSet[T]):
         from kandle.sets.reading import table_rows
 
         self._check_read()
+        self._check_timeframe()
         key = physical_key(self.entity, self.entity.keys, key_prefix)
         frame = await to_thread.run_sync(table_rows, self._host.log, self.entity, key)
         return mapping(self.entity).from_frame(frame)
