@@ -81,11 +81,11 @@ def check_runs(queries: Mapping[type, QueryModel]) -> None:
             )
         for entity in query.sources:
             if entity.cls in queries:
-                made = queries[entity.cls]
-                maker = "it makes itself" if made is query else "another query makes"
+                other = queries[entity.cls]
+                maker = "it makes itself" if other is query else "another query makes"
                 raise QueryError(
                     f"the query of {name} reads {entity.name}, which {maker}: nothing is written to the topic {entity.topic}, "
-                    f"since bars go to topics by timeframe; {_way_to_bars(made)}"
+                    f"since bars go to topics by timeframe; {_way_to_bars(other)}"
                 )
 
 
