@@ -84,4 +84,14 @@ class Long(Context):
         bars(model, (1, 5), (1,))
 
 
-CONTEXTS: dict[str, type[Context]] = {"Short": Short, "Long": Long}
+class Minutes(Context):
+    """The timeframes of those who come back after days."""
+
+    ticks: EventSet[Tick]
+    bars: EventSet[Bar]
+
+    def on_model_creating(self, model: kandle.ModelBuilder) -> None:
+        bars(model, (), (1, 5))
+
+
+CONTEXTS: dict[str, type[Context]] = {"Short": Short, "Long": Long, "Minutes": Minutes}
