@@ -87,7 +87,7 @@ def options_for(bootstrap: str | None) -> dict[str, Any]:
 
 def add_ticks(every: Processes, absence: Absence) -> int:
     """Write a tick of each key; return its instant."""
-    at = SystemClock().now() - absence.length
+    at = (SystemClock().now() - absence.length) // MILLISECOND * MILLISECOND
     frame = pl.DataFrame({
         "time": pl.Series([at] * absence.keys).cast(pl.Datetime("us", "UTC")),
         "name": [f"k{number:06d}" for number in range(absence.keys)],
