@@ -328,3 +328,13 @@ def test_nothing_comes_of_nothing() -> None:
     assert shown(pipeline.advance(at(0))) == []
     assert pipeline.changes() == []
     assert shown(pipeline.finish(at(100))) == []
+
+
+def test_live_bars_may_leave_in_parts() -> None:
+    pipeline = Pipeline(plan(tumbling(minutes=1)))
+    pipeline.process(hits(("a", 0), ("b", 0), ("c", 0), ("a", 30)))
+    sizes = []
+    while pipeline.has_changes:
+        sizes.append(sum(frame.height for _, frame in pipeline.changes(2)))
+    assert sizes == [2, 1]
+    assert pipeline.changes(2) == []

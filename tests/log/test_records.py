@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import polars as pl
 import pytest
@@ -10,7 +12,7 @@ from hypothesis import strategies as st
 from polars.testing import assert_frame_equal, assert_series_equal
 
 from kandle.errors import DataError
-from kandle.log.records import HEADERS, Batch, Records, header_column, header_rows
+from kandle.log.records import HEADERS, Batch, Records, header_column, header_lists, header_rows
 from tests.log.building import headers_of, numbers_of, offsets_of, records, tombstones_of
 from tests.log.contract_records import LAWS
 
@@ -109,3 +111,26 @@ def test_cutting_does_not_change_the_whole() -> None:
     assert whole.headers is not None
     assert before.headers is not None
     assert_series_equal(whole.headers, before.headers)
+
+
+GAP = [{"name": "gap", "value": "true"}]
+OTHER = [{"name": "trace", "value": "7"}]
+
+
+@pytest.mark.parametrize(
+    ("rows", "lists"),
+    [
+        ([GAP, None, [], OTHER], [[("gap", "true")], None, None, [("trace", "7")]]),
+        ([GAP + OTHER, None], [[("gap", "true"), ("trace", "7")], None]),
+        ([None, []], [None, None]),
+        ([], []),
+    ],
+    ids=["one each", "several", "none", "no record"],
+)
+def test_headers_are_pairs_for_each_record(rows: list[Any], lists: list[Any]) -> None:
+    assert header_lists(pl.Series("headers", rows, dtype=HEADERS)) == lists
+
+
+def test_equal_headers_share_a_list_so_that_many_cost_little() -> None:
+    lists = header_lists(pl.Series("headers", [GAP, OTHER] * 1_000, dtype=HEADERS))
+    assert len({id(pairs) for pairs in lists}) == 2

@@ -76,6 +76,9 @@ def test_after_a_full_disk_every_event_counts_once(restarts: bool) -> None:
     process.settle()
     assert found(parts)[:2] == [("A", 30, 2), ("A", 31, 0)]
     assert max(bar.ticks for bar in bars(parts.log, "bars_1m_live")) == 2
+    # What was rolled back and done again counts once, too.
+    assert (parts.counters.events, parts.counters.heartbeats_applied) == (2, 1)
+    assert parts.counters.timeframes["1m"].live == len(bars(parts.log, "bars_1m_live")) - len(found(parts))
 
 
 def test_a_long_outage_is_two_lines_its_beginning_and_its_end(

@@ -241,13 +241,22 @@ class LiveBars:
         rows = base.buffer.rows()
         self._touched = [] if rows is None else [rows.select(KEY, START, FIRST_TIME)]
 
-    def changes(self, operators: Sequence[BarOperator]) -> list[tuple[BarPlan, pl.DataFrame]]:
-        """Return the bars of open buckets that got events since the last call, by timeframe, finest first."""
+    def changes(self, operators: Sequence[BarOperator], most: int | None = None) -> list[tuple[BarPlan, pl.DataFrame]]:
+        """Return the bars of open buckets that got events since the last call, by timeframe, finest first.
+
+        Args:
+            operators: The open buckets.
+            most: About how many bars of a timeframe to return; the others are left for the next call. None returns all.
+        """
         self.left_out = []
         if not self._touched:
             return []
         touched = pl.concat(self._touched)
         self._touched = []
+        if most is not None and touched.height > most:
+            touched = touched.unique([KEY, START], keep="first", maintain_order=True)
+            self._touched = [touched[most:]] if touched.height > most else []
+            touched = touched[:most]
         live = []
         current: dict[str, pl.DataFrame | None] = {}
         for operator in operators:

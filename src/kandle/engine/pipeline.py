@@ -530,9 +530,12 @@ class Pipeline:
         """Whether `changes` may return bars."""
         return self._live.has_changes
 
-    def changes(self) -> list[tuple[BarPlan, pl.DataFrame]]:
-        """Return live bars of open buckets that got events since the last call, by timeframe, finest first."""
-        return self._live.changes(self._operators)
+    def changes(self, most: int | None = None) -> list[tuple[BarPlan, pl.DataFrame]]:
+        """Return live bars of open buckets that got events since the last call, by timeframe, finest first.
+
+        With `most` it returns about so many of a timeframe, and the others with the next calls.
+        """
+        return self._live.changes(self._operators, most)
 
     def bar_keys(self, bars: Sequence[FailedBar]) -> pl.DataFrame | None:
         """Return the key columns of bars that were left out; None if the bars of the query have no key."""

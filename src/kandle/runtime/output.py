@@ -17,6 +17,9 @@ from kandle.runtime.dead_letters import DeadLetters, bar_letter, event_letters
 from kandle.runtime.replacing import FinalGuard, before, following
 from kandle.runtime.state import TaskContext
 
+LIVE_PER_COMMIT = 20_000
+"""About the most live bars of a timeframe in one commit; the others leave with the next ones."""
+
 GAP_HEADER = [{"name": "gap", "value": "true"}]
 
 
