@@ -22,7 +22,7 @@ from kandle.plan.topics import entity_topic
 from kandle.runtime.committing import Pace
 from kandle.runtime.counters import Counters, TimeframeCounters
 from kandle.runtime.heartbeats import HeartbeatSender, Leadership
-from kandle.runtime.planner import DueHeartbeat, HeartbeatPlanner
+from kandle.runtime.planner import DueHeartbeat, HeartbeatPlanner, closing_spec
 from kandle.runtime.preparing import prepare_topics
 from kandle.runtime.schedule import ScheduleProvider
 from kandle.runtime.state import Replica, TaskContext
@@ -139,7 +139,7 @@ class Parts:
         return Worker(context or self.context(), spec, leadership, Pace(**({"commit_interval": 1} | pace)))
 
     def planner(self, backfill: int = MINUTE) -> HeartbeatPlanner:
-        return HeartbeatPlanner(self.plan.closing_spec, {bar.grace for bar in self.plan.bars}, backfill=backfill)
+        return HeartbeatPlanner(closing_spec(self.plan), {bar.grace for bar in self.plan.bars}, backfill=backfill)
 
     def beats(self) -> list[dict[str, Any]]:
         """All heartbeats, of all partitions, in whole microseconds."""

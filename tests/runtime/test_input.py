@@ -12,6 +12,7 @@ from kandle.engine.compiled import CompiledQuery
 from kandle.log.records import Batch, Records, RejectedRecord, Write
 from kandle.runtime.heartbeats import heartbeat_records
 from kandle.runtime.input import LONGEST_FLIGHT, HeldEvents, Portion, TaskInput
+from kandle.runtime.planner import closing_spec
 from kandle.time.closings import closings
 from kandle.time.timeframe import MINUTE
 from tests.runtime.building import Parts, beat, parts_of, read, t, tick
@@ -135,7 +136,7 @@ def held_events(parts: Parts, heard: str) -> HeldEvents:
         parts.plan,
         CompiledQuery(parts.plan.query).time,
         parts.clock,
-        lambda: closings(parts.plan.closing_spec),
+        lambda: closings(closing_spec(parts.plan)),
         lambda: parts.log.ends(parts.topics.heartbeats)[0],
     )
     held.hear(t(heard))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,18 +13,20 @@ import polars as pl
 from kandle.context.context import Context
 from kandle.errors import ModelError, TimeframeError, UnknownTimeframeError, unknown_name
 from kandle.model.entity import EntityModel
-from kandle.plan.plan import Plan, check_embedded, plan
+from kandle.plan.plan import Plan, check_embedded, expiry_of, plan
 from kandle.query.clauses import choice_of
 from kandle.query.query import Gaps, Late, QueryModel
 from kandle.time.clock import SystemClock
-from kandle.time.timeframe import Timeframe, from_instant, parse_instant, to_instant
+from kandle.time.timeframe import Timeframe, from_instant, parse_duration, parse_instant, to_instant
 
 if TYPE_CHECKING:
     # What makes bars is loaded when some are made: programs that only declare contexts start sooner.
-    from kandle.backfill.readers import TickSource
+    from kandle.backfill.order import EventOrder
+    from kandle.backfill.readers import TickBatch, TickSource
     from kandle.backfill.sinks import Sink
     from kandle.engine.bars import Finals
     from kandle.engine.pipeline import Pipeline, Processed
+    from kandle.time.arrays import IntArray
 
 
 @dataclass(slots=True)
@@ -67,6 +69,8 @@ class Summary:
         seconds: Wall time that the backfill took.
         ticks_read: Number of events read.
         late: How many of them came after their bucket was final.
+        first_late: The first of these by input, row and time, and the event before it that is so much newer; None if
+            none is late.
         filtered: How many of them `where` left out.
         outside_sessions: How many of them were in no session of the schedule.
         outside_range: How many of them were before `start` or not before `until`.
@@ -81,6 +85,7 @@ class Summary:
     outside_sessions: int
     outside_range: int
     timeframes: list[TimeframeSummary] = field(default_factory=list)
+    first_late: str | None = None
 
     @property
     def ticks_per_second(self) -> float:
@@ -134,6 +139,7 @@ class Backfill(Mapping[str | Timeframe, pl.DataFrame]):
         summary = self.summary
         lines = [
             f"{summary.ticks_read:,} events of {summary.source} in {summary.seconds:.2f} s, {summary.late:,} late",
+            *([] if summary.first_late is None else [f"the first late event: {summary.first_late}"]),
             f"{'timeframe':<9}{'bars':>12}{'gaps':>12}{'incomplete':>12}",
         ]
         lines += [
@@ -168,6 +174,8 @@ def backfill(  # noqa: PLR0913, every parameter is an option of its own
     start: Instant | None = None,
     until: Instant | None = None,
     complete_only: bool = False,
+    expire_after: str | timedelta | None = None,
+    max_silence: str | timedelta | None = None,
     progress: Progress | None = None,
 ) -> Backfill:
     """Make the final bars of every timeframe of a query from all the events there are.
@@ -192,6 +200,12 @@ def backfill(  # noqa: PLR0913, every parameter is an option of its own
         until: The time up to which the input covers everything, exclusive; gaps are filled up to it, and
             later events are left out. Without it the last event counts.
         complete_only: Leave out bars of buckets that the input does not cover whole.
+        expire_after: How long a key may have no events before it gets no more gap bars until its next one: a duration
+            such as `7d`, `auto` or `never`. By default what `universe.expire_after` of the options says, by which
+            live queries go too.
+        max_silence: How far one event may be ahead of all events before it, such as `30d`: a greater distance is
+            taken for a wrong time. By default a million base buckets, at least 31 days, and any distance where gaps
+            are skipped.
         progress: Function that is called after every batch with the events and the bytes read so far.
 
     Returns:
@@ -200,12 +214,14 @@ def backfill(  # noqa: PLR0913, every parameter is an option of its own
     Raises:
         ModelError: If the context has no such query, or a schedule is missing or not wanted.
         InputError: If a file or object cannot be read.
-        DataError: If a value does not fit its field; names input, row and column.
+        DataError: If a value does not fit its field, or an event is farther ahead than `max_silence`; names input and
+            row.
         OutputError: If the folder cannot be written.
 
     Example:
         `kandle.backfill(Market, Bar, ticks="ticks/*.parquet")["1m"]`
     """
+    from kandle.backfill.order import EventOrder, longest_silence
     from kandle.backfill.readers import open_ticks
     from kandle.backfill.sinks import FolderSink, MemorySink
     from kandle.engine.pipeline import Pipeline
@@ -222,8 +238,21 @@ def backfill(  # noqa: PLR0913, every parameter is an option of its own
     calendar = None if query.schedule is None else session_calendar(query, _schedule_rows(query, schedule), is_whole=True)
     source = open_ticks(ticks, query.source)
     sink: Sink = MemorySink(query, bar_plan) if out is None else FolderSink(query, bar_plan, Path(out), format)
+    pipeline = Pipeline(bar_plan, calendar, expiry=expiry_of(query, _expire_after(context, expire_after)))
+    order = EventOrder(bar_plan, longest_silence(bar_plan, None if max_silence is None else parse_duration(max_silence)))
     with sink:
-        return _Run(bar_plan, Pipeline(bar_plan, calendar), sink, coverage, complete_only).run(source, progress)
+        return _Run(bar_plan, pipeline, sink, order, coverage, complete_only).run(source, progress)
+
+
+def _expire_after(context: type[Context] | Context, expire_after: str | timedelta | None) -> int | str:
+    """Return how long keys may be silent, as given or else as the options of the context, of file and environment say."""
+    if expire_after is not None:
+        return str(expire_after) if expire_after in ("auto", "never") else parse_duration(expire_after)
+    if isinstance(context, Context):
+        return context.options.universe.expire_after
+    from kandle.context.options import Options
+
+    return Options.load().universe.expire_after
 
 
 def _instant(value: Instant | None) -> int | None:
@@ -265,12 +294,15 @@ def _schedule_rows(query: QueryModel, schedule: Any) -> Iterable[pl.DataFrame]:
 class _Run:
     """One backfill from its first batch to its summary."""
 
-    def __init__(self, plan: Plan, pipeline: Pipeline, sink: Sink, coverage: Coverage, complete_only: bool) -> None:
+    def __init__(
+        self, plan: Plan, pipeline: Pipeline, sink: Sink, order: EventOrder, coverage: Coverage, complete_only: bool
+    ) -> None:
         from kandle.time.watermark import Watermark
 
         self._plan = plan
         self._pipeline = pipeline
         self._sink = sink
+        self._order = order
         self._coverage = coverage
         self._complete_only = complete_only
         self._watermark = Watermark()
@@ -281,7 +313,7 @@ class _Run:
         clock = SystemClock()
         began = clock.now()
         for batch in source.batches():
-            self._process(batch.frame)
+            self._process(batch)
             if progress is not None:
                 progress(self._counts["ticks_read"], batch.bytes_read)
         self._finish()
@@ -289,24 +321,35 @@ class _Run:
         for name, path in paths.items():
             self._timeframes[name].path = str(path)
         seconds = (clock.now() - began) / 1_000_000
-        summary = Summary(source.name, seconds, timeframes=list(self._timeframes.values()), **self._counts)
+        late = self._order.late
+        first_late = None if late is None else f"{late[0]} came after {late[1]}"
+        timeframes = list(self._timeframes.values())
+        summary = Summary(source.name, seconds, timeframes=timeframes, first_late=first_late, **self._counts)
         return Backfill(summary, self._sink.frames, self._sink.late_events)
 
-    def _process(self, events: pl.DataFrame) -> None:
-        self._counts["ticks_read"] += events.height
-        inside = self._covered(events)
-        self._counts["outside_range"] += events.height - inside.height
-        processed = self._pipeline.process(inside, self._watermark)
+    def _process(self, batch: TickBatch) -> None:
+        rows = self._covered(batch.frame)
+        events = batch.frame if rows is None else batch.frame[rows]
+        self._counts["ticks_read"] += batch.frame.height
+        self._counts["outside_range"] += batch.frame.height - events.height
+        processed = self._pipeline.process(events, self._watermark)
+        if processed.times is not None:
+            self._order.follow(batch, processed.times, rows)
         self._count(processed)
         self._put(self._pipeline.advance(self._watermark.value))
 
-    def _covered(self, events: pl.DataFrame) -> pl.DataFrame:
-        time = self._pipeline.event_time
-        if self._coverage.start is not None:
-            events = events.filter(time >= self._coverage.start)
-        if self._coverage.until is not None:
-            events = events.filter(time < self._coverage.until)
-        return events
+    def _covered(self, events: pl.DataFrame) -> IntArray | None:
+        """Return the numbers of the rows whose events are between start and until; None if all are."""
+        time, coverage = self._pipeline.event_time, self._coverage
+        if coverage.start is None and coverage.until is None:
+            return None
+        inside = pl.lit(value=True)
+        if coverage.start is not None:
+            inside &= time >= coverage.start
+        if coverage.until is not None:
+            inside &= time < coverage.until
+        rows: IntArray = events.select(inside.arg_true()).to_series().to_numpy().astype("int64")
+        return rows
 
     def _count(self, processed: Processed) -> None:
         self._counts["late"] += processed.late.height

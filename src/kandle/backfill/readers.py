@@ -49,11 +49,16 @@ COLUMNAR_READERS: dict[str, Callable[[Path, EntityModel, int], Frames]] = {
 
 @dataclass(frozen=True, slots=True)
 class TickBatch:
-    """Some events as a physical frame, the number of rows before it, and the bytes read up to its end."""
+    """Some events as a physical frame, the number of rows before it, and the bytes read up to its end.
+
+    The frame begins with the row `first_row` of the input `source`.
+    """
 
     frame: pl.DataFrame
     rows_before: int
     bytes_read: int
+    source: str
+    first_row: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,12 +99,12 @@ class TickSource:
                 # A frame without rows counts too: it shows whether the columns are right.
                 for part in frame.iter_slices(self.batch_rows) if frame.height else [frame]:
                     physical = source.convert(self.entity, part, first_row=first_row, source=source.name)
-                    yield TickBatch(physical, rows_before, bytes_before + bytes_read)
+                    yield TickBatch(physical, rows_before, bytes_before + bytes_read, source.name, first_row)
                     first_row += part.height
                     rows_before += part.height
             bytes_before += source.size or 0
         if not rows_before:
-            yield TickBatch(pl.DataFrame(schema=physical_schema(self.entity)), 0, bytes_before)
+            yield TickBatch(pl.DataFrame(schema=physical_schema(self.entity)), 0, bytes_before, self.name)
 
 
 def open_ticks(source: Any, entity: EntityModel, *, batch_rows: int = BATCH_ROWS) -> TickSource:

@@ -63,6 +63,16 @@ def backfill_command(  # noqa: PLR0913 - each is an option of the command
     complete_only: Annotated[
         bool, typer.Option("--complete-only", help="Leave out bars that the input covers only in part.")
     ] = False,
+    expire_after: Annotated[
+        str | None,
+        typer.Option(
+            "--expire-after", metavar="DURATION", help="Silence after which a key gets no more gap bars: 7d, auto, never."
+        ),
+    ] = None,
+    max_silence: Annotated[
+        str | None,
+        typer.Option("--max-silence", metavar="DURATION", help="How far an event may be ahead of all before it, such as 400d."),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the summary as one JSON object.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="Show no progress bar.")] = False,
 ) -> None:
@@ -86,6 +96,8 @@ def backfill_command(  # noqa: PLR0913 - each is an option of the command
             start=start,
             until=until,
             complete_only=complete_only,
+            expire_after=expire_after,
+            max_silence=max_silence,
             progress=progress,
         )
     if as_json:

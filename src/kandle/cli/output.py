@@ -60,7 +60,11 @@ def counts(summary: Summary) -> str:
 def hints(summary: Summary) -> Iterator[str]:
     """Yield advice for events that were left out in a way that is rarely intended."""
     if summary.late:
-        yield "Late events arrived after their bucket had closed: sort the input by time, or give the query more grace."
+        first = "" if summary.first_late is None else f" {summary.first_late}."
+        yield (
+            f"Late events arrived after their bucket had closed:{first} If the later of these times is wrong, correct it, or "
+            "leave its event out with --until or where; otherwise sort the input by time, or give the query more grace."
+        )
     if summary.ticks_read and summary.outside_sessions == summary.ticks_read:
         yield "No event was inside a session: check that keys and times of the schedule match those of the events."
 

@@ -177,7 +177,7 @@ def _runtime_spec(options: Options, service: str, instance: str) -> RuntimeSpec:
         jitter=heartbeat.jitter,
         refresh_at=options.schedule.refresh_at,
         schedule_retry=options.schedule.retry,
-        expiry=_expiry(options.universe.expire_after),
+        expire_after=options.universe.expire_after,
         universe=options.universe.keys,
         open_store=store_opener(options, f"{service}-{instance}"),
         standby=state.standby,
@@ -194,10 +194,3 @@ def _replaced_queries(options: Options, plans: Sequence[Plan], clock: Clock) -> 
             raise OptionsError(unknown_name(f"runtime.replace: no query makes bars {name!r}", name, choices))
     instant = None if begin is None else clock.now() if begin == "latest" else parse_instant(begin)
     return {names[name]: instant for name in options.runtime.replace}
-
-
-def _expiry(value: int | str) -> int:
-    """Return microseconds; -1 leaves it to the query, 0 is never."""
-    if isinstance(value, int):
-        return value
-    return -1 if value == "auto" else 0

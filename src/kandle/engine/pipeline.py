@@ -51,8 +51,9 @@ class ClosingSteps:
     at the same instant in whichever step that lies.
     """
 
-    def __init__(self, plan: Plan, base: BarOperator, keys: KeyTable) -> None:
+    def __init__(self, plan: Plan, base: BarOperator, keys: KeyTable, expiry: int | None) -> None:
         self._plan = plan
+        self._expiry = expiry
         self._base = base
         self._keys = keys
         self._bounds = _bounds(plan)
@@ -105,7 +106,8 @@ class ClosingSteps:
         start = self._base.oldest
         if self._plan.query.gaps is Gaps.SKIP or self._plan.query.schedule is not None or start is None:
             return
-        bars = (instant - start) // self._base.plan.timeframe.nominal * len(self._keys)
+        filled = instant - start if self._expiry is None else min(instant - start, self._expiry)
+        bars = filled // self._base.plan.timeframe.nominal * len(self._keys)
         if bars > LARGEST_SILENCE:
             span = f"{from_instant(start).isoformat()} and {from_instant(instant).isoformat()}"
             raise DataError(
@@ -195,12 +197,28 @@ class KeySlice:
 
 
 @dataclass(frozen=True, slots=True)
+class EventTimes:
+    """The times of the events of a batch that were not left out (microseconds), and their row numbers in the batch.
+
+    `is_late` says which of them came too late.
+    """
+
+    times: IntArray
+    rows: IntArray
+    is_late: np.ndarray
+
+
+@dataclass(frozen=True, slots=True)
 class Processed:
-    """The result of a batch: events that came too late (source columns), and how many others were left out."""
+    """The result of a batch: events that came too late (source columns), and how many others were left out.
+
+    `times` is None if no event is left.
+    """
 
     late: pl.DataFrame
     filtered: int
     outside_sessions: int
+    times: EventTimes | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -255,7 +273,7 @@ class Pipeline:
         self._keys = KeyTable(self._query.key_names, calendar, len(plan.query.group_by))
         self._operators = [BarOperator(bar, bar_slots(plan, bar, calendar), self._query, expiry) for bar in plan.bars]
         self._admission = Admission(self._operators[0], calendar)
-        self._steps = ClosingSteps(plan, self._operators[0], self._keys)
+        self._steps = ClosingSteps(plan, self._operators[0], self._keys, expiry)
         self._failures = failures
         self._maker = BarMaker(self._query, self._keys, failures)
         self._live = LiveBars(self._maker, self._keys, self._query.partials)
@@ -312,7 +330,8 @@ class Pipeline:
         self._newest = max(self._newest, int(prepared[TIME].max()))  # type: ignore[arg-type]
         self._collect(prepared, groups, taken)
         none_late = passing.clear() if not late.any() else passing.filter(pl.Series(late))
-        return Processed(none_late, filtered, int(len(inside) - inside.sum()))
+        outside = int(len(inside) - inside.sum())
+        return Processed(none_late, filtered, outside, EventTimes(times, computed.rows, late))
 
     def _compute(self, events: pl.DataFrame) -> ComputedEvents:
         """Compute event time, key and arguments of the events that `where` keeps, and take out those that fail."""

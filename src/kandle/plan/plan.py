@@ -10,8 +10,7 @@ from math import gcd
 from kandle.errors import ModelError, PlanError
 from kandle.model.entity import bar_topic
 from kandle.query.query import Hopping, QueryModel, Tumbling
-from kandle.time.closings import ClosingSpec
-from kandle.time.timeframe import SECOND, Timeframe, Unit, duration_text
+from kandle.time.timeframe import DAY, SECOND, Timeframe, Unit, duration_text
 from kandle.time.zones import zone_offsets_divide
 
 
@@ -71,13 +70,6 @@ class Plan:
         """The timeframes whose bars are written, finest first."""
         return tuple(bar for bar in self.bars if bar.is_emitted)
 
-    @property
-    def closing_spec(self) -> ClosingSpec:
-        """What `time.closings` needs to know of the timeframes."""
-        others = tuple(bar.timeframe for bar in self.bars[1:] if bar.advance is None)
-        windows = tuple(bar.timeframe for bar in self.bars if bar.advance is not None)
-        return ClosingSpec(self.base.timeframe, others, windows, self.zone, self.by_trading_day)
-
 
 def plan(query: QueryModel) -> Plan:
     """Derive the timeframes of a query: what each is made from, its grace, and its topics.
@@ -103,6 +95,26 @@ def plan(query: QueryModel) -> Plan:
     _check_limit(query, query.window, by_trading_day)
     bars = _tumbling_bars(query, query.window, by_trading_day)
     return Plan(query, bars, query.window.zone, by_trading_day)
+
+
+EXPIRY_WITHOUT_SCHEDULE = 7 * DAY
+
+
+def expiry_of(query: QueryModel, expire_after: int | str) -> int | None:
+    """Return how long a key may be without events before it gets no more gap bars until its next one.
+
+    Live queries and backfills go by it alike.
+
+    Args:
+        query: The query.
+        expire_after: Microseconds, `never` (as is 0), or `auto`: seven days without a schedule, never with one.
+
+    Returns:
+        Microseconds; None is for ever.
+    """
+    if expire_after == "auto":
+        return EXPIRY_WITHOUT_SCHEDULE if query.schedule is None else None
+    return int(expire_after) or None if expire_after != "never" else None
 
 
 def check_embedded(query: QueryModel) -> None:

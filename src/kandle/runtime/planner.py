@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from kandle.errors import OptionsError
+from kandle.plan.plan import Plan
 from kandle.time.arrays import IntArray
 from kandle.time.buckets import buckets
 from kandle.time.closings import ClosingSpec, NewestClosings
@@ -30,6 +31,13 @@ def check_backfill(backfill: int) -> int:
             "heartbeat after a start closes all older buckets"
         )
     return backfill
+
+
+def closing_spec(plan: Plan) -> ClosingSpec:
+    """Return the timeframes of a plan, for `closings`."""
+    others = tuple(bar.timeframe for bar in plan.bars[1:] if bar.advance is None)
+    windows = tuple(bar.timeframe for bar in plan.bars if bar.advance is not None)
+    return ClosingSpec(plan.base.timeframe, others, windows, plan.zone, plan.by_trading_day)
 
 
 @dataclass(frozen=True, slots=True, order=True)

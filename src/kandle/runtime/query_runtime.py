@@ -13,6 +13,7 @@ from datetime import time
 
 from kandle.errors import StateError
 from kandle.log.port import GroupSpec, Log
+from kandle.plan.plan import expiry_of
 from kandle.plan.query_topics import HeartbeatSettings, QueryTopics, Retentions
 from kandle.runtime.active_keys import ActiveKeys, key_names
 from kandle.runtime.barrier import Barrier
@@ -20,7 +21,7 @@ from kandle.runtime.committing import Pace
 from kandle.runtime.counters import Counters, QueryHealth, QueryState, TimeframeCounters
 from kandle.runtime.generations import Generation, QueryGenerations
 from kandle.runtime.heartbeats import HeartbeatRunner, HeartbeatSender, Leadership
-from kandle.runtime.planner import HeartbeatPlanner
+from kandle.runtime.planner import HeartbeatPlanner, closing_spec
 from kandle.runtime.schedule import ScheduleProvider
 from kandle.runtime.standby import Standby
 from kandle.runtime.state import TaskContext
@@ -28,11 +29,9 @@ from kandle.runtime.upgrading import FormerGroup
 from kandle.runtime.worker import Worker
 from kandle.store.port import Store
 from kandle.time.clock import Clock
-from kandle.time.timeframe import DAY, MILLISECOND, MINUTE, SECOND
+from kandle.time.timeframe import MILLISECOND, MINUTE, SECOND
 
 logger = logging.getLogger("kandle")
-
-EXPIRY_WITHOUT_SCHEDULE = 7 * DAY
 
 MOST_NAMED_KEYS = 100
 """How many keys without sessions the health of a query names."""
@@ -49,8 +48,8 @@ second, so one that takes this long does not end."""
 class RuntimeSpec:
     """How queries run; durations are in microseconds.
 
-    `instance` is the name of the process, and `service` that of what it belongs to. `expiry` is how long a key may be silent
-    before it gets no more gap bars: 0 is for ever, -1 is for ever with a schedule and seven days without one.
+    `instance` is the name of the process, and `service` that of what it belongs to. `expire_after` is how long a key may
+    be silent before it gets no more gap bars, see `expiry_of`.
     """
 
     instance: str
@@ -69,7 +68,7 @@ class RuntimeSpec:
     """When all rows of a schedule are read again, in UTC."""
     schedule_retry: int = 10 * SECOND
     """The least time between two warnings about a schedule."""
-    expiry: int = -1
+    expire_after: int | str = "auto"
     universe: tuple[tuple[str, ...], ...] = ()
     """Keys that should have events, as parts in their order."""
     open_store: Callable[[str], Store] | None = None
@@ -125,7 +124,7 @@ class QueryRuntime:
             counters=self.counters,
             schedule=self._schedule(log, clock),
             store=None if spec.open_store is None else spec.open_store(topics.changelog),
-            expiry=self._expiry(),
+            expiry=expiry_of(plan.query, spec.expire_after),
             generation=generation,
         )
         self._generations: QueryGenerations | None = None
@@ -145,12 +144,6 @@ class QueryRuntime:
             return None
         return ScheduleProvider(log, plan, clock, refresh_at=spec.refresh_at, retry=spec.schedule_retry)
 
-    def _expiry(self) -> int | None:
-        expiry = self._spec.expiry
-        if expiry < 0:
-            expiry = EXPIRY_WITHOUT_SCHEDULE if self.topics.plan.query.schedule is None else 0
-        return expiry if expiry > 0 else None
-
     def _worker(self) -> Worker:
         context = self._context
         group = GroupSpec(self.group, self.topics.read, self._spec.member, lease=self._spec.lease, stall=STALL)
@@ -164,7 +157,7 @@ class QueryRuntime:
     def _runner(self, log: Log, barrier: Barrier | None) -> HeartbeatRunner:
         plan, schedule = self.topics.plan, self._context.schedule
         planner = HeartbeatPlanner(
-            plan.closing_spec,
+            closing_spec(plan),
             {bar.grace for bar in plan.bars},
             backfill=self._spec.backfill,
             calendar=lambda: None if schedule is None else schedule.calendar,

@@ -20,6 +20,7 @@ from kandle.log.records import Batch, Write
 from kandle.runtime.backlog import MOST_OPEN
 from kandle.runtime.input import HeldEvents, TaskInput
 from kandle.runtime.output import TaskOutput
+from kandle.runtime.planner import closing_spec
 from kandle.runtime.reading import KeyPlacement, record_reader
 from kandle.runtime.state import Replica, StateRecorder, TaskContext
 from kandle.time.closings import NewestClosings
@@ -63,7 +64,7 @@ class Task:
             context.topics.plan,
             self._pipeline.event_time,
             context.clock,
-            NewestClosings(context.topics.plan.closing_spec, lambda: context.calendar),
+            NewestClosings(closing_spec(context.topics.plan), lambda: context.calendar),
             lambda: context.log.ends(beats.topic)[beats.partition],
         )
         held.hear(self._pipeline.target)
