@@ -32,7 +32,7 @@ class Usage:
     average_watts: Annotated[Decimal | None, Precision(15, 3)]
     lowest_watts: Annotated[Decimal | None, Precision(12, 1)]
     highest_watts: Annotated[Decimal | None, Precision(12, 1)]
-    watt_hours: Annotated[Decimal, Precision(38, 3)]
+    watt_hours: Annotated[Decimal, Precision(18, 3)]
     readings: int
 
 

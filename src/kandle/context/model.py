@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, Self, TypeVar
 from kandle.errors import ModelError, QueryError, TimeframeError, unknown_name
 from kandle.model.entity import EntityModel, bar_topic, checked_topic, entity_model
 from kandle.model.types import MAX_PRECISION, DataType, DecimalType, StringType
-from kandle.query.nodes import Cast, describe
+from kandle.query.nodes import Aggregate, Cast, describe
 from kandle.query.query import Projection, QueryModel, Tumbling
 from kandle.query.stages import Limited, Query, build
 from kandle.time.timeframe import parse_duration
@@ -125,7 +125,9 @@ def _query_doubts(query: QueryModel, entities: Mapping[type, EntityModel]) -> It
 def _narrow_field(query: QueryModel, item: Projection, wider: DataType) -> str:
     """Return the doubt about a field that does not hold all values of what fills it."""
     field = query.target.field(item.field)
-    expression = describe(item.expression.argument if isinstance(item.expression, Cast) else item.expression)
+    node = item.expression.argument if isinstance(item.expression, Cast) else item.expression
+    expression = describe(node)
+    source = describe(node.arguments[0] if isinstance(node, Aggregate) and node.function == "sum" else node)
     if isinstance(wider, DecimalType) and isinstance(field.type, DecimalType):
         digits = min(wider.precision - wider.scale + field.type.scale, MAX_PRECISION)
         text, given = f"is {field.type}", f"is {wider}"
@@ -137,7 +139,7 @@ def _narrow_field(query: QueryModel, item: Projection, wider: DataType) -> str:
         assert isinstance(wider, StringType) and isinstance(field.type, StringType)
         text, given = f"has at most {field.type.max_length} characters", f"at most {wider.max_length}"
         ways = f"declare MaxLength({wider.max_length})"
-    return f"{query.target.name}.{field.name} {text}, but {expression} {given}: bars that do not fit would be left out; {ways}"
+    return f"{query.target.name}.{field.name} {text}, but {source} {given}: bars that do not fit would be left out; {ways}"
 
 
 T = TypeVar("T")

@@ -90,11 +90,12 @@ def _assign(target: EntityModel, field: FieldModel, node: AnyNode) -> AnyNode:
 def _wider(kind: DataType, node: AnyNode) -> DataType | None:
     """Return the type of what fills a field as it is, if that has longer values than the field.
 
-    Averages and other computed values are not looked at: their types have room for what almost never happens.
+    Averages and other computed values are not looked at: their types have room for what almost never happens. For the same
+    reason a sum counts as wide as what it adds up.
     """
     if not isinstance(node, Column | Aggregate) or (isinstance(node, Aggregate) and node.function in ROUNDED):
         return None
-    given = node.type
+    given = node.arguments[0].type if isinstance(node, Aggregate) and node.function == "sum" else node.type
     if isinstance(kind, DecimalType) and isinstance(given, DecimalType):
         return given if given.precision - given.scale > kind.precision - kind.scale else None
     if isinstance(kind, StringType) and isinstance(given, StringType):
