@@ -22,5 +22,6 @@ def test_records_that_are_gone_before_they_were_read_are_told(bootstrap: str, ca
         wait_until(lambda: bool(consumer.poll(100_000, 10)) or bool(consumer.assignment))
         consumer.seek({partition: 1})
         poll_until(consumer, 2)
+        assert consumer.removed == 2
         consumer.close()
     assert f"records 1 to 2 of {app.ticks}, partition 0, are gone before group {app.name} has read them" in caplog.text

@@ -5,6 +5,7 @@ from __future__ import annotations
 from uuid import uuid4
 
 import polars as pl
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -27,6 +28,7 @@ from tests.log.building import (
 )
 from tests.log.contract_base import ContractBase, Join
 from tests.log.contract_records import LAWS
+from tests.waiting import wait_until
 
 
 def changes(topic: str, symbols: str, gone: list[bool], first: int = 0) -> Write:
@@ -84,17 +86,42 @@ class KeepingContract(ContractBase):
         assert numbers_of(read_all(log, name)) == [2, 3]
 
     def test_a_consumer_whose_position_is_forgotten_reads_on_from_the_first_record_that_is_left(
-        self, log: Log, name: str, join: Join
+        self, log: Log, name: str, join: Join, caplog: pytest.LogCaptureFixture
     ) -> None:
+        """How many were removed before they were read is counted, and each loss is logged once."""
         log.ensure(topic_spec(name))
         for number in range(6):
             log.append([write(name, [number])])
         consumer = join("one")
         assert numbers_of(poll_until(consumer, 1, max_rows=1))[:1] == [0]
+        assert consumer.removed == 0
         partition = TopicPartition(name, 0)
         consumer.seek({partition: 1})
         log.truncate(partition, 4)
         assert numbers_of(poll_until(consumer, 2)) == [4, 5]
+        for _ in range(3):
+            consumer.poll(0, 10)
+        assert consumer.removed == 3
+        lost = [record.message for record in caplog.records if "are gone before" in record.message]
+        assert lost == [
+            f"records 1 to 3 of {name}, partition 0, are gone before group {name} has read them: "
+            "the retention of the topic removed them"
+        ]
+
+    def test_a_consumer_of_which_all_records_are_gone_says_so_before_another_comes(
+        self, log: Log, name: str, join: Join, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        log.ensure(topic_spec(name))
+        log.append([write(name, range(5))])
+        consumer = join("one")
+        poll_until(consumer, 5)
+        partition = TopicPartition(name, 0)
+        log.truncate(partition, 5)
+        consumer.seek({partition: 2})
+        wait_until(lambda: consumer.removed == 3, check=lambda: consumer.poll(10_000, 10))
+        assert f"records 2 to 4 of {name}, partition 0, are gone" in caplog.text
+        log.append([write(name, [5])])
+        assert numbers_of(poll_until(consumer, 1)) == [5]
 
     def test_records_that_are_older_than_the_retention_go(self, log: Log, name: str) -> None:
         """

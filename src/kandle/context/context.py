@@ -14,7 +14,7 @@ from anyio import CancelScope, to_thread
 
 from kandle.context.model import Model, ModelBuilder, check_runs, entities_of, validated_model
 from kandle.context.state import ContextState
-from kandle.errors import ModelError, unknown_name
+from kandle.errors import KandleError, ModelError, unknown_name
 from kandle.model.entity import EntityModel
 from kandle.plan.plan import Plan, plan
 from kandle.sets.bars import BarSet, TimeBucket, time_bucket
@@ -227,15 +227,21 @@ class Context:
 
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         opened = self._host.opened
-        with CancelScope(shield=True):
-            try:
-                await self._host.close_streams()
-                if self._ksql is not None:
-                    await self._ksql.close()
-                    self._ksql = None
-            finally:
-                await to_thread.run_sync(opened.close)
-        loop = self._host.leave()
+        try:
+            with CancelScope(shield=True):
+                try:
+                    await self._host.close_streams()
+                    if self._ksql is not None:
+                        await self._ksql.close()
+                        self._ksql = None
+                finally:
+                    await to_thread.run_sync(opened.close)
+        except KandleError:
+            # It was logged, and must not hide the error that ends the block.
+            if error is None:
+                raise
+        finally:
+            loop = self._host.leave()
         if error is None:
             loop.check_all_awaited()
 

@@ -128,12 +128,21 @@ class Opened:
         """Do nothing: the runtime has threads of its own."""
 
     def close(self) -> None:
-        """Stop the queries, then close the log."""
-        if self._runtime is not None:
-            self._runtime.stop()
-        self.log.close()
-        if self._own_name is not None:
-            _NAMES.discard(self._own_name)
+        """Stop the queries, then close the log.
+
+        Raises:
+            KandleError: What the queries have done last could not be committed; the next start does it again.
+        """
+        before = self.problem
+        try:
+            if self._runtime is not None:
+                self._runtime.stop()
+        finally:
+            self.log.close()
+            if self._own_name is not None:
+                _NAMES.discard(self._own_name)
+        if before is None and self.problem is not None:
+            raise self.problem
 
 
 _NAMES: set[str] = set()

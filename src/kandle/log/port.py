@@ -16,6 +16,7 @@ later; adapters
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
@@ -23,6 +24,8 @@ from typing import Literal, NamedTuple, Protocol
 
 from kandle.log.records import Batch, Write
 from kandle.plan.topics import TopicSpec
+
+logger = logging.getLogger("kandle")
 
 
 class TopicPartition(NamedTuple):
@@ -143,6 +146,10 @@ class Consumer(Protocol):
     @property
     def statistics(self) -> Mapping[str, int]:
         """Statistics of the client library behind the consumer, by name; empty if it has none."""
+
+    @property
+    def removed(self) -> int:
+        """How many records were removed by retention before this member could read them; each loss is logged."""
 
     def poll(self, timeout: int, max_rows: int) -> list[Batch]:
         """Return the records after the positions, and move the positions behind them.
@@ -427,3 +434,22 @@ def batches_by_partition(batches: Iterable[Batch]) -> dict[TopicPartition, list[
     """
     groups = groupby(batches, key=lambda batch: TopicPartition(batch.topic, batch.partition))
     return {partition: list(group) for partition, group in groups}
+
+
+def report_removed(group: str, partition: TopicPartition, position: int, first: int) -> int:
+    """Log that records were removed before a group has read them.
+
+    Args:
+        group: Name of the group.
+        partition: The partition of the records.
+        position: The position of the group.
+        first: The first offset that can still be read.
+
+    Returns:
+        How many offsets were lost.
+    """
+    logger.error(
+        "records %d to %d of %s, partition %d, are gone before group %s has read them: the retention of the topic removed them",
+        *(position, first - 1, partition.topic, partition.partition, group),
+    )
+    return first - position

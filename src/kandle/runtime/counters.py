@@ -45,7 +45,8 @@ class Counters:
     `late` ones came after their final. `dead_letters` were written: `rejected` records could not be read, `failed` events could
     not be computed, and the others are bars that do not fit (see the timeframes). `repartitioned` events were
     copied by group key. The state of `restored` partitions was taken over, of which `warm` ones were ready in a standby.
-    `fenced` commits were refused because another process owned the partitions. `recreated` queries of ksqlDB had failed.
+    `removed` records were taken by retention before they could be processed. `fenced` commits were refused because another
+    process owned the partitions. `recreated` queries of ksqlDB had failed.
     """
 
     events: int = 0
@@ -63,6 +64,7 @@ class Counters:
     fenced: int = 0
     commits: int = 0
     recreated: int = 0
+    removed: int = 0
     timeframes: dict[str, TimeframeCounters] = field(default_factory=dict)
 
     def add(self, counts: Mapping[str, int], live: Mapping[str, int]) -> None:

@@ -76,7 +76,12 @@ class Membership:
         Of partitions of which enough was read nothing comes.
         """
         self._pause(set(self._tasks.crowded))
-        return self._joined.poll(timeout, max_rows)
+        consumer = self._joined
+        before = consumer.removed
+        batches = consumer.poll(timeout, max_rows)
+        # The consumer of Kafka counts anew when it joins again.
+        self._tasks.count_removed(max(0, consumer.removed - before))
+        return batches
 
     def _pause(self, crowded: set[TopicPartition]) -> None:
         if resumed := self._paused - crowded:

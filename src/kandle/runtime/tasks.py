@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from itertools import islice
 
 from kandle.engine.operator import UNSEEN
-from kandle.errors import StateError, UnavailableError, UnknownTopicError
-from kandle.log.port import TopicPartition, batches_by_partition
+from kandle.errors import StateError, StorageError, UnknownTopicError
+from kandle.log.port import TopicPartition, batches_by_partition, report_removed
 from kandle.log.records import Batch, Write
 from kandle.runtime.generations import QueryGenerations
 from kandle.runtime.repartition import Repartitioner
@@ -139,7 +139,7 @@ class Tasks:
             events = log.ends(topics.events) if tasks else ()
             heartbeats = log.ends(topics.heartbeats) if tasks else ()
             source = log.ends(topics.source) if copies else ()
-        except (UnavailableError, UnknownTopicError):
+        except (StorageError, UnknownTopicError):
             return self._lag
         self._lag = sum(task.lag(events[number], heartbeats[number]) for number, task in tasks.items())
         self._lag += sum(copy.lag(source[number]) for number, copy in copies.items())
@@ -293,12 +293,14 @@ class Tasks:
     def _position(self, partition: TopicPartition, committed: Positions) -> int:
         first = self._context.log.first(partition)
         position = committed.get(partition, first)
-        if first > position:
-            logger.error(
-                "records %d to %d of partition %d of %s are gone (retention) before they were processed",
-                *(position, first - 1, partition.partition, partition.topic),
-            )
+        # A compaction takes only records away that newer ones have replaced.
+        if first > position and not self._context.log.topic(partition.topic).compacted:
+            self.count_removed(report_removed(self._group, partition, position, first))
         return max(first, position)
+
+    def count_removed(self, count: int) -> None:
+        """Count records that were removed from a topic before they were processed."""
+        self._context.counters.removed += count
 
     def drop(self, partitions: Collection[TopicPartition]) -> None:
         """End the tasks of partitions that go; what they have not committed is done again by the next owner."""

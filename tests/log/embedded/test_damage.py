@@ -270,6 +270,40 @@ def test_a_repair_of_a_folder_without_a_log_is_an_error(tmp_path: Path) -> None:
         repair(tmp_path)
 
 
+def database_of_something_else(path: Path) -> None:
+    with closing(sqlite3.connect(path)) as database, database:
+        database.execute("CREATE TABLE topic (name TEXT)")
+        database.execute("CREATE TABLE customer (name TEXT)")
+        database.executemany("INSERT INTO customer VALUES (?)", [("one",), ("two",)])
+
+
+FOREIGN: dict[str, Callable[[Path], Any]] = {
+    "a database of something else": database_of_something_else,
+    "a text": lambda path: path.write_bytes(b"not a log " * 5000),
+    "an empty file": lambda path: path.touch(),
+}
+
+
+@pytest.mark.parametrize("content", FOREIGN)
+def test_a_repair_of_a_file_that_is_no_log_refuses_and_touches_nothing(tmp_path: Path, content: str) -> None:
+    file = tmp_path / "log.db"
+    FOREIGN[content](file)
+    before = (file.read_bytes(), file.stat().st_mtime_ns, sorted(tmp_path.iterdir()))
+    with pytest.raises(StorageError, match=rf"{file} is (not a log of kandle|empty), so there is nothing to repair"):
+        repair(tmp_path)
+    assert (file.read_bytes(), file.stat().st_mtime_ns, sorted(tmp_path.iterdir())) == before
+
+
+def test_a_log_that_is_still_in_its_journal_alone_can_be_repaired(tmp_path: Path) -> None:
+    log = EmbeddedLog(tmp_path / "log")
+    log.ensure(topic_spec("topic"))
+    log.append([write("topic", [1, 2])])
+    shutil.copytree(tmp_path / "log", tmp_path / "copy", ignore=shutil.ignore_patterns("bells"))
+    log.close()
+    repair(tmp_path / "copy")
+    assert numbers_of(read_all(EmbeddedLog(tmp_path / "copy"), "topic")) == [1, 2]
+
+
 USERS = {
     "waits": """
 consumer = log.consumer(GroupSpec("group", ("topic",), "one", reset="latest"))

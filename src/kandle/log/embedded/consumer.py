@@ -9,7 +9,7 @@ from kandle.log.embedded.connection import Connection
 from kandle.log.embedded.keeping import LeaseKeeper
 from kandle.log.embedded.membership import RENEWALS, GroupMember
 from kandle.log.embedded.notification import LONGEST_WAIT
-from kandle.log.port import GroupSpec, Listener, TopicPartition
+from kandle.log.port import GroupSpec, Listener, TopicPartition, report_removed
 from kandle.log.records import Batch, Write
 
 MAX_POLL_BYTES = 64 << 20
@@ -28,6 +28,7 @@ class EmbeddedConsumer:
     def __init__(self, connection: Connection, spec: GroupSpec, listener: Listener | None) -> None:
         self._database = connection.database
         self._batches = connection.batches
+        self._catalog = connection.catalog
         self._notifier = connection.notifier
         self._clock = connection.clock
         self._membership = GroupMember(connection, spec)
@@ -39,6 +40,7 @@ class EmbeddedConsumer:
         self._last_read: dict[str, int] = {}
         self._is_closed = False
         self._is_woken = False
+        self._removed = 0
         # It exists before the first look for records, so that none can come unnoticed.
         self._waiter = self._notifier.add_waiter()
 
@@ -49,6 +51,10 @@ class EmbeddedConsumer:
     @property
     def statistics(self) -> Mapping[str, int]:
         return {}
+
+    @property
+    def removed(self) -> int:
+        return self._removed
 
     def poll(self, timeout: int, max_rows: int) -> list[Batch]:
         deadline = self._clock.steady() + timeout
@@ -108,7 +114,10 @@ class EmbeddedConsumer:
         for topic in self._spec.topics:
             rows, size = max_rows, MAX_POLL_BYTES
             for partition in self._in_turn(topic):
-                read = self._batches.read(partition, self._position(partition), rows, most_bytes=size)
+                position = self._position(partition)
+                read = self._batches.read(partition, position, rows, most_bytes=size)
+                if not read or int(read[0].offsets[0]) > position:
+                    self._skip_removed(partition, position)
                 if not read:
                     continue
                 self._positions[partition] = read[-1].next_offset
@@ -126,6 +135,13 @@ class EmbeddedConsumer:
         readable = [partition for partition in owned if partition.topic == topic and partition not in self._paused]
         last = self._last_read.get(topic, -1)
         return sorted(readable, key=lambda partition: (partition.partition <= last, partition.partition))
+
+    def _skip_removed(self, partition: TopicPartition, position: int) -> None:
+        """Say so if records at the position were removed by retention; a compaction leaves nothing out that counts."""
+        first, _ = self._batches.bounds(partition)
+        if first > position and not self._catalog.known(partition.topic)[1].compacted:
+            self._removed += report_removed(self._spec.group, partition, position, first)
+            self._positions[partition] = first
 
     def _position(self, partition: TopicPartition) -> int:
         """Return where to read on: where the group has committed, else where its spec says."""
@@ -171,9 +187,11 @@ class EmbeddedConsumer:
             return
         self._is_closed = True
         try:
-            self._give_up(list(self._membership.owned))
+            try:
+                self._give_up(list(self._membership.owned))
+            finally:
+                self._keeper.close()
+            self._membership.leave()
+            self._notifier.notify_all()
         finally:
-            self._keeper.close()
-        self._membership.leave()
-        self._notifier.notify_all()
-        self._notifier.remove_waiter(self._waiter)
+            self._notifier.remove_waiter(self._waiter)

@@ -32,6 +32,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Literal, Protocol
 
+from kandle.errors import StorageError
 from kandle.log.embedded.database import Database
 from kandle.time.clock import SystemClock
 from kandle.time.timeframe import MILLISECOND
@@ -217,7 +218,9 @@ class Notifier:
     def __init__(self, database: Database, waiting: Waiting | None = None) -> None:
         self._database = database
         self._folder = None if database.path is None else database.path / PIPES
-        self._waiting = waiting or ("pipe" if hasattr(os, "mkfifo") else "poll")
+        # A folder that cannot be written cannot have pipes either.
+        can_pipe = hasattr(os, "mkfifo") and not database.is_read_only
+        self._waiting = (waiting if can_pipe else None) or ("pipe" if can_pipe else "poll")
         self._signal = Signal()
         self._writer = None if self._folder is None else PipeWriter(self._folder)
         self._waiters: list[Waiter] = []
@@ -258,9 +261,11 @@ class Notifier:
     def remove_waiter(self, waiter: Waiter) -> None:
         """Close a waiter that is not needed any more."""
         self._waiters.remove(waiter)
-        if isinstance(waiter, PipeWaiter):
-            self._database.run("DELETE FROM bell WHERE name = ?", [waiter.name])
         waiter.close()
+        if isinstance(waiter, PipeWaiter):
+            with contextlib.suppress(StorageError):
+                # On a full disk, or where the folder is gone: whoever writes next finds the pipe gone, and forgets it.
+                self._database.run("DELETE FROM bell WHERE name = ?", [waiter.name])
 
     def wait(self, timeout: int) -> bool:
         """Wait for the next append in any process; a thread's first call returns at once, since it may have missed one."""

@@ -33,6 +33,12 @@ MOST_MISSES = 100_000
 
 SUFFIXES = ("", "-wal", "-shm")
 
+HEAD_BYTES = 1 << 18
+"""As much of a file is looked at to tell whether it is a log."""
+
+CREATED = ("topic", "partition", "batch", "bell", "generation", "member", "lease", "position")
+"""The tables of a log, as `database.TABLES` creates them."""
+
 COPIED = ("topic", "partition", "generation", "lease", "position")
 
 
@@ -89,6 +95,7 @@ def repair(folder: Path) -> Repair:
     damaged = log_file(folder)
     if not damaged.exists():
         raise StorageError(f"there is no log in {folder}")
+    _check_is_log(damaged)
     with exclusive_use(folder):
         backup = _free_name(damaged)
         fresh_folder = folder / "repair"
@@ -105,6 +112,23 @@ def repair(folder: Path) -> Repair:
         (fresh_folder / FILE).rename(damaged)
         shutil.rmtree(fresh_folder)
     return Repair(kept, tuple(lost), backup)
+
+
+def _check_is_log(damaged: Path) -> None:
+    """Raise StorageError for a file that is not a damaged log, but something else: it is not touched.
+
+    SQLite keeps the statements that have created its tables as text, in the first page or, before the first checkpoint, in the
+    journal. They are looked for as bytes, since SQLite might change a file that it opens, and may not read one that is damaged.
+    """
+    heads = []
+    for suffix in ("", "-wal"):
+        if (part := _with_suffix(damaged, suffix)).exists():
+            with part.open("rb") as file:
+                heads.append(file.read(HEAD_BYTES))
+    known = {name for name in CREATED if any(f"CREATE TABLE {name} ".encode() in head for head in heads)}
+    if len(known) < len(CREATED) / 2:
+        content = "is empty" if not any(heads) else "is not a log of kandle"
+        raise StorageError(f"{damaged} {content}, so there is nothing to repair, and it is left as it is; name another folder")
 
 
 def _with_suffix(file: Path, suffix: str) -> Path:

@@ -180,6 +180,10 @@ class KafkaConsumer(Consumer):
     def statistics(self) -> Mapping[str, int]:
         return self._statistics.figures
 
+    @property
+    def removed(self) -> int:
+        return self._fetcher.removed
+
     def poll(self, timeout: int, max_rows: int) -> list[Batch]:
         deadline = self._clock.steady() + timeout
         # A clock that is moved by hand does not move while this waits.

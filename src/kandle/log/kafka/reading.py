@@ -40,7 +40,7 @@ from kandle.log.kafka.admin import ClusterAdmin
 from kandle.log.kafka.assignment import Rebalancing, check_positions
 from kandle.log.kafka.connections import Clients
 from kandle.log.kafka.failures import code_of, error_for, translate_errors
-from kandle.log.port import GroupSpec, TopicPartition
+from kandle.log.port import GroupSpec, TopicPartition, report_removed
 from kandle.log.records import HEADERS, Batch, Records, RejectedRecord
 from kandle.log.schema import with_columns
 from kandle.serde.port import Decoded, Messages
@@ -268,6 +268,8 @@ class Fetcher:
         self._assignment = rebalancing.assignment
         self._decoder_of = decoder_of
         self._order = {topic: number for number, topic in enumerate(spec.topics)}
+        self.removed = 0
+        """How many records were removed before they could be read."""
 
     def fetch(self, timeout: int, max_rows: int) -> list[Batch]:
         """Return the records after the positions.
@@ -380,8 +382,5 @@ class Fetcher:
         bounds = self._admin.bounds([partition])
         check_positions(self._spec.group, self._assignment.positions, bounds)
         first = bounds[partition][0]
-        logger.error(
-            "records %d to %d of %s, partition %d, are gone before group %s has read them",
-            self._assignment.positions[partition], first - 1, partition.topic, partition.partition, self._spec.group,
-        )  # fmt: skip
+        self.removed += report_removed(self._spec.group, partition, self._assignment.positions[partition], first)
         self._assignment.seek({partition: first})
