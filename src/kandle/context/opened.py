@@ -133,7 +133,7 @@ class Opened:
         Raises:
             KandleError: What the queries have done last could not be committed; the next start does it again.
         """
-        before = self.problem
+        before = set(self.problems)
         try:
             if self._runtime is not None:
                 self._runtime.stop()
@@ -141,8 +141,9 @@ class Opened:
             self.log.close()
             if self._own_name is not None:
                 _NAMES.discard(self._own_name)
-        if before is None and self.problem is not None:
-            raise self.problem
+        for query, problem in self.problems.items():
+            if query not in before:
+                raise problem
 
 
 _NAMES: set[str] = set()

@@ -154,8 +154,8 @@ class Database:
             else:
                 self._connect_for_reading(f"{file.absolute().as_uri()}?mode=ro&immutable=1")
 
-    def _connect_for_reading(self, place: str) -> None:
-        self._connection = _connect(place)
+    def _connect_for_reading(self, location: str) -> None:
+        self._connection = _connect(location)
         try:
             self._check_format()
         except BaseException:
@@ -300,8 +300,9 @@ class Database:
             self._remove_copy()
 
 
-def _connect(place: str) -> sqlite3.Connection:
-    return sqlite3.connect(place, timeout=PATIENCE, isolation_level=None, check_same_thread=False, uri=place.startswith("file:"))
+def _connect(location: str) -> sqlite3.Connection:
+    is_uri = location.startswith("file:")
+    return sqlite3.connect(location, timeout=PATIENCE, isolation_level=None, check_same_thread=False, uri=is_uri)
 
 
 def _journal_of(file: Path) -> Path:
