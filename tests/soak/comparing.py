@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
 import polars as pl
 
+from kandle.engine.failures import FailureCollector
 from kandle.engine.pipeline import Pipeline
 from kandle.log.embedded.log import EmbeddedLog
 from kandle.log.port import Log, TopicPartition
 from kandle.log.records import Batch, header_rows
 from kandle.plan.plan import BarPlan, Plan
-from kandle.plan.query_topics import DEFAULT_HEARTBEATS
-from kandle.time.timeframe import SECOND
+from kandle.plan.query_topics import DEFAULT_HEARTBEATS, dead_letter_name
+from kandle.time.timeframe import SECOND, to_instant
 from tests.soak.declaration import GRACE
 from tests.soak.processes import Processes
 
@@ -58,11 +60,15 @@ class Outcome:
     beats: int
     damage: tuple[str, ...]
     rows: tuple[Row, ...]
+    letters: int = 0
+    """Dead letters of bars that do not fit."""
+    wrong_letters: int = 0
+    """Dead letters that are missing, there twice, or should not be there."""
 
     @property
     def wrong(self) -> int:
         """How many things are wrong."""
-        of_ticks = self.in_time + self.lost + self.doubled + self.torn
+        of_ticks = self.in_time + self.lost + self.doubled + self.torn + self.wrong_letters
         return of_ticks + self.beats + len(self.damage) + sum(row.wrong for row in self.rows)
 
     def table(self) -> str:
@@ -70,6 +76,7 @@ class Outcome:
         lines = [
             f"ticks {self.ticks:,}; late {self.late:,}, of them in time {self.in_time}; "
             f"lost {self.lost}, doubled {self.doubled}, torn writes {self.torn}; heartbeats twice or out of order {self.beats}",
+            *([f"dead letters {self.letters:,}, wrong {self.wrong_letters}"] if self.letters or self.wrong_letters else []),
             "timeframe     finals       gaps  doubled  missing  different  live differs",
         ]
         for row in self.rows:
@@ -120,14 +127,34 @@ def late(ticks: list[Batch], beats: list[Batch]) -> tuple[np.ndarray, np.ndarray
     return over <= known, appended >= over
 
 
-def quiet_run(of: Plan, ticks: list[Batch], is_late: np.ndarray, until: int) -> dict[str, pl.DataFrame]:
-    """The finals that the engine makes of one partition's ticks when nothing happens to it, by timeframe."""
-    pipeline = Pipeline(of)
+def quiet_run(
+    of: Plan, ticks: list[Batch], is_late: np.ndarray, until: int
+) -> tuple[dict[str, pl.DataFrame], set[tuple[str, str, int]]]:
+    """What the engine makes of one partition's ticks when nothing happens to it.
+
+    The finals by timeframe; and of the bars that do not fit timeframe, name and start.
+    """
+    failures = FailureCollector()
+    pipeline = Pipeline(of, failures=failures)
     pipeline.process(pl.concat([batch.records.frame for batch in ticks]).filter(pl.Series(~is_late)))
     found: dict[str, list[pl.DataFrame]] = {bar.name: [] for bar in of.emitted}
     for finals in pipeline.advance(until + GRACE):
         found[finals.plan.name].append(finals.bars.with_columns(finals.gaps.alias(GAP)))
-    return {name: pl.concat(frames) for name, frames in found.items() if frames}
+    left_out = {(bar.timeframe, bar.key["name"], bar.start) for bar in failures.bars}
+    return {name: pl.concat(frames) for name, frames in found.items() if frames}, left_out
+
+
+def letters_of(log: Log, topic: str, partition: int, of: Plan, until: int) -> list[tuple[str, str, int]]:
+    """Timeframe, name and start of the dead letters of bars that end by an instant."""
+    if topic not in {spec.name for spec in log.topics()}:
+        return []
+    frames = [batch.records.frame for batch in read(log, topic, partition)]
+    if not frames:
+        return []
+    rows = pl.concat(frames).filter(pl.col("kind") == "bar").select("timeframe", "key", "start").rows()
+    sizes = {bar.name: bar.timeframe.size for bar in of.emitted}
+    letters = [(timeframe, json.loads(key)["name"], to_instant(start)) for timeframe, key, start in rows]
+    return [letter for letter in letters if letter[2] + sizes[letter[0]] <= until]
 
 
 def compared(log: Log, bar: BarPlan, partition: int, right: pl.DataFrame, until: int) -> Row:
@@ -168,7 +195,7 @@ def _outcome(log: Log, every: Processes, until: int) -> Outcome:
     of = every.plan
     rows: dict[str, list[Row]] = {bar.name: [] for bar in of.emitted}
     numbers: list[int] = []
-    count_late = in_time = wrong_beats = 0
+    count_late = in_time = wrong_beats = count_letters = wrong_letters = 0
     for partition in range(log.topic("ticks").partitions):
         ticks, beats = read(log, "ticks", partition), read(log, DEFAULT_HEARTBEATS.name(of), partition)
         wrong_beats += _wrong_beats(beats)
@@ -178,7 +205,10 @@ def _outcome(log: Log, every: Processes, until: int) -> Outcome:
         is_late, is_after = late(ticks, beats)
         count_late += int(is_late.sum())
         in_time += int((is_late & ~is_after).sum())
-        right = quiet_run(of, ticks, is_late, until)
+        right, left_out = quiet_run(of, ticks, is_late, until)
+        letters = letters_of(log, dead_letter_name(of), partition, of, until)
+        count_letters += len(letters)
+        wrong_letters += len(letters) - len(set(letters)) + len(left_out ^ set(letters))
         for bar in of.emitted:
             if bar.name in right:
                 rows[bar.name].append(compared(log, bar, partition, right[bar.name], until))
@@ -191,6 +221,8 @@ def _outcome(log: Log, every: Processes, until: int) -> Outcome:
         *(len(numbers), count_late, in_time, lost, len(numbers) - len(set(numbers)), torn, wrong_beats),
         damage=tuple(log.check()) if isinstance(log, EmbeddedLog) else (),
         rows=tuple(_summed(name, found) for name, found in rows.items()),
+        letters=count_letters,
+        wrong_letters=wrong_letters,
     )
 
 

@@ -2,14 +2,18 @@
 
 python -m tests.soak.crash --seconds 60 --seed 1 --state memory --workers 2
 python -m tests.soak.crash --seconds 300 --workers 3 --brokers 3 --kill-broker
+python -m tests.soak.crash --seconds 300 --workers 3 --brokers 3 --company
 
 Workers share the partitions of the query; a producer adds ticks to it. Every one to three seconds one of them is killed
 (SIGKILL), stopped (SIGTERM) or paused until others have taken over (SIGSTOP). It comes back under its name at once, or later.
+With `--company` every second worker belongs to a service of another name, the clock of one is half a minute fast, a tick whose
+bars do not fit comes every second, and the brokers of a cluster die in turn.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import random
 import signal
 import sys
@@ -37,6 +41,9 @@ Except on a cluster, where brokers would take old records away by their own cloc
 GROUP = "kandle-bars"
 LONGEST = 15 * SECOND
 LEASE = 2 * SECOND
+FAST = 30 * SECOND
+"""By how much the clock of a worker in a company is fast."""
+BROKER_DIES_EVERY = 12 * SECOND
 
 
 def protocol_settings(session: int) -> dict[str, str]:
@@ -74,6 +81,8 @@ class Crash:
     standby: bool = False
     protocol: str = "classic"
     kills: int = 0
+    is_company: bool = False
+    """Whether there is a second service, a clock that is fast, poison, and brokers that die in turn."""
 
     @property
     def partitions(self) -> int:
@@ -102,6 +111,7 @@ class Killer:
         self._running: dict[str, Process] = {}
         self._back: dict[str, int] = {}
         self._paused: dict[str, int] = {}
+        self._brokers = itertools.cycle(range(1, (crash.cluster.brokers if crash.cluster else 0) + 1))
         self.kills: Counter[str] = Counter()
 
     def start(self) -> None:
@@ -117,16 +127,22 @@ class Killer:
         self._running["producer"] = self._producer()
 
     def _producer(self) -> Process:
-        return self._every.producer() if self._crash.cluster is None else self._every.producer(keys=200)
+        settings = {} if self._crash.cluster is None else {"keys": 200}
+        poison = {"poison": SECOND} if self._crash.is_company else {}
+        return self._every.producer(**settings, **poison)
 
     def run(self, until: int, clock: Clock) -> None:
         """Kill somebody every one to three seconds until an instant, and until there were as many kills as wanted."""
-        following, broker_at = clock.now(), (clock.now() + until) // 2
+        following, broker_at = clock.now(), sys.maxsize
+        if self._crash.cluster is not None and self._crash.is_company:
+            broker_at = clock.now() + BROKER_DIES_EVERY
+        elif self._crash.kills_broker:
+            broker_at = (clock.now() + until) // 2
         while clock.now() < until or sum(self.kills.values()) < self._crash.kills:
             assert clock.now() < until + LIMIT * SECOND, f"{self._crash.kills} kills expected, but there were {dict(self.kills)}"
-            if self._crash.kills_broker and clock.now() >= broker_at:
+            if clock.now() >= broker_at:
                 self._kill_broker()
-                broker_at = sys.maxsize
+                broker_at = clock.now() + BROKER_DIES_EVERY if self._crash.is_company else sys.maxsize
             self._bring_back(clock.now())
             for name, process in self._running.items():
                 if process.could_not_begin:
@@ -144,7 +160,7 @@ class Killer:
 
     def _kill_broker(self) -> None:
         assert self._crash.cluster is not None
-        broker = self._crash.cluster.broker(1)
+        broker = self._crash.cluster.broker(next(self._brokers))
         broker.kill()
         self.kills["broker"] += 1
         SystemClock().pause(2 * SECOND)
@@ -194,7 +210,11 @@ def run(crash: Crash, folder: Path) -> tuple[Counter[str], Outcome]:
     clock: Clock = SystemClock()
     if crash.cluster is None:
         options["clock"], clock = clock_options(3)
-    with processes(folder, options) as every:
+    names = [f"worker{number}" for number in range(crash.workers)]
+    contexts = dict.fromkeys(names[1::2], "Twin") if crash.is_company else {}
+    # The processes of an embedded log have the clock of one machine.
+    ahead = {names[-1]: FAST} if crash.is_company and crash.cluster is not None else {}
+    with processes(folder, options, contexts=contexts, ahead=ahead) as every:
         killer = Killer(every, crash)
         killer.start()
         begin = clock.now() if crash.cluster is not None else max(clock.now(), to_instant(START))
@@ -218,6 +238,7 @@ def main() -> int:
     parser.add_argument("--brokers", type=int, default=0, choices=[0, 1, 3], help="run on a Kafka of so many brokers")
     parser.add_argument("--protocol", choices=["classic", "consumer"], default="classic", help="of groups, on a Kafka")
     parser.add_argument("--kill-broker", action="store_true", help="and kill one of them in the middle")
+    parser.add_argument("--company", action="store_true", help="two services, a fast clock, poison, brokers that die in turn")
     options = parser.parse_args()
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
@@ -229,6 +250,7 @@ def main() -> int:
             kills_broker=options.kill_broker,
             standby=options.standby,
             protocol=options.protocol,
+            is_company=options.company,
         )
         kills, found = run(crash, folder)
     print(f"seed {options.seed}, state {options.state}; kills: {', '.join(f'{name} {n}' for name, n in sorted(kills.items()))}")

@@ -8,12 +8,14 @@ from decimal import Decimal
 from typing import Annotated
 
 import kandle
-from kandle import Context, EventSet, Key, Precision, Timestamp
+from kandle import Context, EventSet, Key, MaxLength, Precision, Timestamp
 from kandle import functions as f
 from kandle.time.timeframe import MILLISECOND
 
 Price = Annotated[Decimal, Precision(18, 6)]
 PARTITIONS = 4
+LONGEST_NAME = 16
+"""Characters of the name of a bar; a tick with a longer one is poison, whose bars do not fit."""
 GRACE = 500 * MILLISECOND
 
 
@@ -31,7 +33,7 @@ class Tick:
 @kandle.stream("bars")
 @dataclass(frozen=True, slots=True)
 class Bar:
-    name: Annotated[str, Key(0)]
+    name: Annotated[str, Key(0), MaxLength(LONGEST_NAME)]
     start: Annotated[datetime, Timestamp(), Key(1)]
     first: Price
     highest: Price
@@ -74,6 +76,16 @@ class Short(Context):
         bars(model, (1, 5, 15), ())
 
 
+class Twin(Context):
+    """The same declaration under another name: a second service that shares the work."""
+
+    ticks: EventSet[Tick]
+    bars: EventSet[Bar]
+
+    def on_model_creating(self, model: kandle.ModelBuilder) -> None:
+        bars(model, (1, 5, 15), ())
+
+
 class Long(Context):
     """The timeframes of the endurance run."""
 
@@ -94,4 +106,4 @@ class Minutes(Context):
         bars(model, (), (1, 5))
 
 
-CONTEXTS: dict[str, type[Context]] = {"Short": Short, "Long": Long, "Minutes": Minutes}
+CONTEXTS: dict[str, type[Context]] = {"Short": Short, "Twin": Twin, "Long": Long, "Minutes": Minutes}

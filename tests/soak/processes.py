@@ -7,7 +7,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -116,6 +116,10 @@ class Processes:
     folder: Path
     options: dict[str, Any]
     context: str = "Short"
+    contexts: Mapping[str, str] = field(default_factory=dict)
+    """The contexts of workers that have another one, by the workers' names."""
+    ahead: Mapping[str, int] = field(default_factory=dict)
+    """By how many microseconds the clocks of workers run ahead, by the workers' names."""
     started: list[Process] = field(default_factory=list)
 
     @property
@@ -151,7 +155,8 @@ class Processes:
     def worker(self, name: str) -> Process:
         """Start a worker of this name."""
         runtime = {**self.options.get("runtime", {}), "instance": name}
-        return self._start(name, "tests.soak.worker", {**self.options, "runtime": runtime})
+        words = [str(self.ahead[name])] if name in self.ahead else []
+        return self._start(name, "tests.soak.worker", {**self.options, "runtime": runtime}, *words)
 
     def producer(self, **settings: int) -> Process:
         """Start a producer."""
@@ -160,7 +165,8 @@ class Processes:
     def _start(self, name: str, module: str, options: dict[str, Any], *words: str) -> Process:
         output = self.folder / f"{name}-{len(self.started)}.lines"
         content = json.dumps({"log": {"path": str(self.log)}} | options)
-        process = Process(name, output, module, self.context, content, str(output), *words)
+        context = self.contexts.get(name, self.context)
+        process = Process(name, output, module, context, content, str(output), *words)
         self.started.append(process)
         return process
 
@@ -175,9 +181,16 @@ class Processes:
 
 
 @contextmanager
-def processes(folder: Path, options: dict[str, Any], context: str = "Short") -> Iterator[Processes]:
+def processes(
+    folder: Path,
+    options: dict[str, Any],
+    context: str = "Short",
+    *,
+    contexts: Mapping[str, str] | None = None,
+    ahead: Mapping[str, int] | None = None,
+) -> Iterator[Processes]:
     """Processes on a log in this folder, of which none is left at the end."""
-    every = Processes(folder, options, context)
+    every = Processes(folder, options, context, contexts or {}, ahead or {})
     try:
         yield every
     finally:

@@ -20,7 +20,7 @@ import polars as pl
 
 from kandle.context.context import state_of
 from kandle.time.timeframe import MILLISECOND, SECOND
-from tests.soak.declaration import CONTEXTS
+from tests.soak.declaration import CONTEXTS, LONGEST_NAME
 
 RUN = 1_000_000_000
 """The number of a run's first tick is the number of the run times this."""
@@ -38,6 +38,8 @@ class Plan:
     rate: int = 4_000
     pause: int = 10 * MILLISECOND
     backwards: int = 300 * MILLISECOND
+    poison: int = 0
+    """Microseconds between two ticks whose bars do not fit; 0 is none."""
 
     def to_text(self) -> str:
         return json.dumps(asdict(self))
@@ -59,6 +61,17 @@ def ticks(plan: Plan, now: int, first: int, count: int, chance: np.random.Genera
     )
 
 
+def with_poison(frame: pl.DataFrame, now: int, first: int) -> pl.DataFrame:
+    """Return ticks, and after them one with a name that is too long for a bar."""
+    poison = {
+        "time": pl.Series([now // MILLISECOND * MILLISECOND], dtype=pl.Int64).cast(pl.Datetime("us", "UTC")),
+        "name": ["poison".ljust(LONGEST_NAME + 1, "!")],
+        "price": pl.Series([1], dtype=pl.Int64).cast(pl.Decimal(18, 6)),
+        "number": pl.Series([first + frame.height], dtype=pl.Int64),
+    }
+    return frame.vstack(pl.DataFrame(poison))
+
+
 def note(book: TextIO, word: str, first: int, count: int) -> None:
     book.write(f"{word} {first} {count}\n")
     book.flush()
@@ -74,10 +87,14 @@ def main() -> int:
     following = plan.run * RUN
     with CONTEXTS[name].open(access="write_only", **json.loads(options)) as context, Path(output).open("a") as book:
         began, due = state_of(context).clock.steady(), 0.0
+        poison_at = began if plan.poison else sys.maxsize
         while not stop.wait(plan.pause / SECOND):
             due = min((state_of(context).clock.steady() - began) * plan.rate / SECOND, plan.rate)
             began = state_of(context).clock.steady()
             frame = ticks(plan, state_of(context).clock.now(), following, round(due * sizes.uniform(0, 2)), chance)
+            if began >= poison_at:
+                frame = with_poison(frame, state_of(context).clock.now(), following)
+                poison_at = began + plan.poison
             if frame.height:
                 note(book, "try", following, frame.height)
                 context.ticks.add_many(frame)  # type: ignore[attr-defined]

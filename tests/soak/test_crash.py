@@ -34,6 +34,17 @@ def test_killed_processes_on_a_cluster_lose_double_and_change_no_final(tmp_path:
         check(Crash(10, seed=6, workers=3, cluster=cluster, kills=3), tmp_path)
 
 
+def test_two_services_a_fast_clock_and_poison_change_no_final(tmp_path: Path) -> None:
+    check(Crash(10, seed=8, workers=3, kills=3, is_company=True), tmp_path)
+
+
+@pytest.mark.soak
+def test_five_minutes_of_everything_that_happens_in_a_company_change_nothing(tmp_path: Path) -> None:
+    kafka_or_skip()
+    with Cluster(brokers=3) as cluster:
+        check(Crash(300, seed=9, workers=3, cluster=cluster, is_company=True, kills=80), tmp_path)
+
+
 @pytest.mark.soak
 @pytest.mark.parametrize("brokers", [1, 3])
 def test_five_minutes_of_killing_on_a_cluster_change_nothing(tmp_path: Path, brokers: int) -> None:

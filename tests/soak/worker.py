@@ -1,6 +1,8 @@
 """A process that runs the queries until SIGTERM, and writes its health as a line of JSON ten times a second.
 
-python -m tests.soak.worker CONTEXT OPTIONS OUTPUT
+python -m tests.soak.worker CONTEXT OPTIONS OUTPUT [AHEAD]
+
+AHEAD are microseconds by which the clock of its machine seems to be ahead of all others.
 """
 
 from __future__ import annotations
@@ -50,12 +52,24 @@ def resident() -> int:
     return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
 
 
+def set_ahead(ahead: int) -> None:
+    """Have the clock of the system run ahead by so many microseconds, as on a machine whose clock was set wrongly."""
+    right = SystemClock.now
+
+    def fast(self: SystemClock) -> int:
+        return right(self) + ahead
+
+    SystemClock.now = fast  # type: ignore[method-assign]
+
+
 def main() -> int:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     faulthandler.register(signal.SIGUSR1)
     stop = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
-    name, options, output = sys.argv[1:]
+    name, options, output, *ahead = sys.argv[1:]
+    if ahead:
+        set_ahead(int(ahead[0]))
     with CONTEXTS[name].open(**json.loads(options)) as context, Path(output).open("a") as lines:
         while not stop.wait(EVERY):
             lines.write(line(context))
