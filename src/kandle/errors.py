@@ -7,7 +7,7 @@ Messages name the thing, the valid choices and the way out.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Literal
 
@@ -49,6 +49,18 @@ class OptionsError(KandleError, ValueError):
 
 class DataError(KandleError, ValueError):
     """A value that does not fit its field; names entity, field, value and, where known, the row."""
+
+
+class UnwritableError(DataError):
+    """Records that cannot be written to their topics, among others that could; nothing was written.
+
+    Attributes:
+        rows: By the number of a write, the reason by the number of each of its records that cannot be written.
+    """
+
+    def __init__(self, message: str, rows: Mapping[int, Mapping[int, str]]) -> None:
+        super().__init__(message)
+        self.rows = rows
 
 
 class InputError(KandleError, OSError):

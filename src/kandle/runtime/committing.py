@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from kandle.errors import FencedError, UnavailableError
+from kandle.errors import FencedError, UnavailableError, UnwritableError
 from kandle.runtime.membership import Membership
 from kandle.runtime.state import TaskContext
 from kandle.runtime.tasks import EVENTS_PER_COMMIT, Tasks
@@ -154,7 +154,13 @@ class Committer:
         pending = self._tasks.pending(live=live)
         if pending is None:
             return
-        self._membership.commit(pending)
+        while True:
+            try:
+                self._membership.commit(pending)
+                break
+            except UnwritableError as error:
+                # Nothing was written; the next attempt has one dead letter more for each record that was refused.
+                pending = pending.without(error.rows)
         self._counters.commits += 1
         self._committed_at = self._clock.steady()
         if live:

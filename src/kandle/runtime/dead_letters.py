@@ -13,8 +13,8 @@ from __future__ import annotations
 import base64
 import json
 import logging
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Any
 
@@ -22,6 +22,7 @@ import numpy as np
 import polars as pl
 
 from kandle.engine.failures import FailedBar, FailedEvent, named_rows, value_text
+from kandle.errors import DataError
 from kandle.log.port import TopicPartition
 from kandle.log.records import HEADERS, Batch, Records, RejectedRecord, Write
 from kandle.model.entity import EntityModel
@@ -134,6 +135,15 @@ def _event_rows(batch: Batch) -> np.ndarray:
     return np.arange(len(batch)) if tombstones is None else np.flatnonzero(~tombstones.to_numpy())
 
 
+def row_letter(
+    kind: LetterKind, entity: EntityModel, row: Mapping[str, Any], offset: int, reason: str, time: int | None = None
+) -> DeadLetter:
+    """Return the dead letter of a physical row that cannot be written to its topic."""
+    values = {part.name: _json_value(row[part.name], part.type) for part in entity.fields}
+    keys = {part.name: values[part.name] for part in entity.keys}
+    return DeadLetter(kind, offset, reason, time, _json_text(keys) if keys else None, _json_text(values), entity=entity.name)
+
+
 def bar_letter(target: EntityModel, bar: FailedBar, position: int) -> DeadLetter:
     """Return a bar that does not fit; `position` is the next offset of the events when its bucket was closed."""
     return DeadLetter(
@@ -162,6 +172,33 @@ def _json_value(value: Any, kind: DataType) -> Any:
     if isinstance(kind, StringMapType):
         return {entry["key"]: entry["value"] for entry in value}
     return value_text(value, kind)
+
+
+RefusedRows = Mapping[int, Mapping[int, str]]
+"""By the number of a write, the reason by the number of each of its records that the log refuses."""
+
+LetterOf = Callable[[Write, int, str], DeadLetter | None]
+"""Returns the dead letter of a record of a write, given its number and the reason."""
+
+
+def _shortened(write: Write, refused: Mapping[int, str]) -> Write:
+    """Return dead letters without the bytes and headers of those that the log refuses: their records can be read where they are.
+
+    Raises:
+        DataError: One has neither.
+    """
+    records = write.records
+    for row, reason in refused.items():
+        if records.frame[row, "payload"] is None and records.frame[row, "key"] is None:
+            raise DataError(reason)
+    rows = pl.Series([row in refused for row in range(len(records))])
+    note = pl.format("{} (key, payload and headers of the dead letter are left out: it would be too large)", "error")
+    emptied = [pl.when(rows).then(None).otherwise(pl.col(name)).alias(name) for name in ("key", "payload")]
+    frame = records.frame.with_columns(pl.when(rows).then(note).otherwise(pl.col("error")).alias("error"), *emptied)
+    headers = records.headers
+    if headers is not None:
+        headers = headers.to_frame("headers").select(pl.when(~rows).then(pl.col("headers")))["headers"]
+    return replace(write, records=Records(frame, headers))
 
 
 class _Report:
@@ -215,13 +252,38 @@ class DeadLetters:
 
     def writes(self) -> list[Write]:
         """Return the dead letters; their topic is created with the first."""
-        if not self._waiting:
+        return self._writes(self._waiting)
+
+    def _writes(self, letters: Sequence[DeadLetter]) -> list[Write]:
+        if not letters:
             return []
         self._log.ensure(self._spec)
-        frame = pl.DataFrame(list(map(self._row, self._waiting)), schema=self._spec.schema, orient="row")
-        headers = [list(letter.headers) for letter in self._waiting]
+        frame = pl.DataFrame(list(map(self._row, letters)), schema=self._spec.schema, orient="row")
+        headers = [list(letter.headers) for letter in letters]
         column = pl.Series("headers", headers, dtype=HEADERS) if any(headers) else None
         return [Write(self._spec.name, self._source.partition % self._spec.partitions, Records(frame, column))]
+
+    def without(self, writes: Sequence[Write], refused: RefusedRows, letter_of: LetterOf) -> list[Write]:
+        """Return writes without records that the log refuses: they become dead letters of the same commit.
+
+        Args:
+            writes: The writes of one part of a commit, of which these dead letters are one.
+            refused: The records that the log refuses.
+            letter_of: Returns the dead letter of a record, or None if it needs none.
+        """
+        kept: list[Write] = []
+        letters: list[DeadLetter] = []
+        for number, write in enumerate(writes):
+            reasons = refused.get(number, {})
+            if reasons and write.topic == self._spec.name:
+                kept.append(_shortened(write, reasons))
+                continue
+            letters += [letter for row, why in reasons.items() if (letter := letter_of(write, row, why)) is not None]
+            rows = pl.Series([row not in reasons for row in range(len(write.records))], dtype=pl.Boolean)
+            kept.append(replace(write, records=write.records.filter(rows)) if reasons else write)
+        self.add(*letters)
+        # The last write is that of the state, whose offset is asked for.
+        return [*self._writes(letters), *kept]
 
     def _row(self, letter: DeadLetter) -> tuple[Any, ...]:
         """Return a dead letter in the order of the columns of its topic."""

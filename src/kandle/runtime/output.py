@@ -4,16 +4,27 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 
 import polars as pl
 
 from kandle.engine.bars import Finals
-from kandle.engine.failures import FailedBar, FailureCollector
+from kandle.engine.failures import FailedBar, FailureCollector, named_rows
 from kandle.engine.pipeline import Pipeline, Processed
+from kandle.errors import DataError
 from kandle.log.port import TopicPartition
 from kandle.log.records import HEADERS, Batch, Records, Write
 from kandle.plan.plan import BarPlan
-from kandle.runtime.dead_letters import DeadLetters, bar_letter, event_letters
+from kandle.query.nodes import WindowBound
+from kandle.runtime.dead_letters import (
+    DeadLetter,
+    DeadLetters,
+    LetterKind,
+    RefusedRows,
+    bar_letter,
+    event_letters,
+    row_letter,
+)
 from kandle.runtime.replacing import FinalGuard, before, following
 from kandle.runtime.state import TaskContext
 
@@ -46,8 +57,9 @@ class TaskOutput:
         self._dead = DeadLetters(context, TopicPartition(context.topics.events, partition))
         self._counts: Counter[str] = Counter()
         self._live_counts: Counter[str] = Counter()
+        self._refused: Counter[str] = Counter()
         self.finals = 0
-        """Finals that wait for the next commit."""
+        """Finals that wait for the next commit, and bars that do not fit."""
         self.bytes = 0
         """About how much memory these finals take."""
 
@@ -112,6 +124,7 @@ class TaskOutput:
             self._dead.add(*event_letters(query.source, batches, events))
         self._dead.add(*(bar_letter(query.target, bar, position) for bar in bars))
         self._failed += bars
+        self.finals += len(bars)
 
     def writes(self, pipeline: Pipeline, *, live: bool) -> list[Write]:
         """Return the writes of the next commit, finals first.
@@ -161,13 +174,41 @@ class TaskOutput:
         if self._late and self._topics.late is not None:
             yield Write(self._topics.late, self._partition, Records(pl.concat(self._late)))
 
+    def without(self, writes: Sequence[Write], refused: RefusedRows, position: int) -> list[Write]:
+        """Return writes without records that the log refuses, such as those that are too large; see `DeadLetters.without`.
+
+        Args:
+            writes: All writes of the task.
+            refused: The records that the log refuses.
+            position: The next offset of the events, before which all of them stand.
+        """
+        query = self._topics.plan.query
+        bars = {bar.final_topic: bar for bar in self._topics.plan.emitted}
+        start = next(item.field for item in query.projection if item.expression == WindowBound("start"))
+
+        def letter_of(write: Write, row: int, reason: str) -> DeadLetter | None:
+            fields = named_rows(write.records.frame.slice(row, 1))[0]
+            if write.topic in bars:
+                bar = bars[write.topic]
+                self._refused[bar.name] += 1
+                letter = row_letter(LetterKind.BAR, query.target, fields, position, reason)
+                return replace(letter, timeframe=bar.name, start=fields[start])
+            if write.topic == self._topics.late:
+                return row_letter(LetterKind.EVENT, query.source, fields, position, reason)
+            if write.topic in {bar.live_topic for bar in self._topics.plan.emitted}:
+                # Its final says the same.
+                return None
+            raise DataError(reason)
+
+        return self._dead.without(writes, refused, letter_of)
+
     def committed(self) -> None:
         """Note that the commit was made: count what was done, and begin anew."""
         self._counters.add(self._counts, self._live_counts)
         now = self._clock.now()
         for finals in self._finals:
             counters = self._counters.timeframes[finals.plan.name]
-            counters.finals += finals.bars.height
+            counters.finals += finals.bars.height - self._refused.pop(finals.plan.name, 0)
             counters.gaps += int(finals.gaps.sum())
             newest = int(finals.complete.max())  # type: ignore[arg-type]
             counters.newest = newest if counters.newest is None else max(counters.newest, newest)

@@ -17,12 +17,13 @@ import numpy as np
 import polars as pl
 
 from kandle.engine.compiled import CompiledQuery
-from kandle.engine.failures import RowFailure, evaluate_rows, failed_events
+from kandle.engine.failures import RowFailure, evaluate_rows, failed_events, named_rows
 from kandle.log.port import TopicPartition
 from kandle.log.records import Batch, Records, Write
-from kandle.runtime.dead_letters import DeadLetters, event_letters
+from kandle.runtime.dead_letters import DeadLetter, DeadLetters, LetterKind, RefusedRows, event_letters, row_letter
 from kandle.runtime.state import TaskContext
 from kandle.serde.keys import partition_numbers
+from kandle.time.arrays import IntArray
 
 
 class Repartitioner:
@@ -40,7 +41,7 @@ class Repartitioner:
         self._position: int | None = None
         self._copied = 0
         self._done = 0
-        self._pending: list[Write] = []
+        self._pending: list[tuple[Write, IntArray]] = []
         self._dead = DeadLetters(context, self.source)
 
     def start_at(self, position: int) -> None:
@@ -69,20 +70,26 @@ class Repartitioner:
             self._position = batch.next_offset
             self._copied += len(batch)
 
-    def _split(self, batch: Batch) -> list[Write]:
-        """Return the records of a batch by partition of their group key; leave out those whose key cannot be computed."""
-        records = batch.records
+    def _split(self, batch: Batch) -> list[tuple[Write, IntArray]]:
+        """Return the records of a batch, with their offsets, by partition of their group key.
+
+        Those whose key cannot be computed are left out.
+        """
+        records, offsets = batch.records, batch.offsets
         if self._topics.plan.query.group_by:
             keys = evaluate_rows(records.frame, self._query.keys, self._query.event_labels)
             if keys.failures:
                 self._leave_out(batch, keys.failures)
-                records = records.filter(pl.Series(np.isin(np.arange(len(batch)), keys.rows(len(batch)))))
+                good = keys.rows(len(batch))
+                records = records.filter(pl.Series(np.isin(np.arange(len(batch)), good)))
+                offsets = offsets[good]
             numbers = partition_numbers(keys.frame, self._topics.partitions)
         else:
             # All events are of one key.
             numbers = np.zeros(len(records), np.int64)
         return [
-            Write(self._topics.events, int(number), records.filter(pl.Series(numbers == number))) for number in np.unique(numbers)
+            (Write(self._topics.events, int(number), records.filter(pl.Series(numbers == number))), offsets[numbers == number])
+            for number in np.unique(numbers)
         ]
 
     def _leave_out(self, batch: Batch, failures: Sequence[RowFailure]) -> None:
@@ -98,10 +105,20 @@ class Repartitioner:
     def writes(self, *, live: bool = True) -> list[Write]:
         """Return the copies, those of a partition in one write, and dead letters; `live` makes no difference here."""
         by_partition: dict[int, list[Records]] = {}
-        for write in self._pending:
+        for write, _ in self._pending:
             by_partition.setdefault(write.partition, []).append(write.records)
         copies = [Write(self._topics.events, number, join_records(parts)) for number, parts in by_partition.items()]
         return [*copies, *self._dead.writes()]
+
+    def without(self, writes: Sequence[Write], refused: RefusedRows) -> list[Write]:
+        """Return what `writes` has returned without records that the log refuses: they become dead letters."""
+        source = self._topics.plan.query.source
+
+        def letter_of(write: Write, row: int, reason: str) -> DeadLetter:
+            offset = int(np.concatenate([offsets for copy, offsets in self._pending if copy.partition == write.partition])[row])
+            return row_letter(LetterKind.EVENT, source, named_rows(write.records.frame.slice(row, 1))[0], offset, reason)
+
+        return self._dead.without(writes, refused, letter_of)
 
     def committed(self, offsets: Sequence[int]) -> None:
         """Note that the commit was made."""

@@ -18,6 +18,7 @@ from kandle.engine.pipeline import Pipeline
 from kandle.log.port import TopicPartition
 from kandle.log.records import Batch, Write
 from kandle.runtime.backlog import MOST_OPEN
+from kandle.runtime.dead_letters import RefusedRows
 from kandle.runtime.input import HeldEvents, TaskInput
 from kandle.runtime.output import TaskOutput
 from kandle.runtime.planner import closing_spec
@@ -206,6 +207,10 @@ class Task:
         """
         # The changelog comes last: `committed` finds its offset there.
         return [*self._output.writes(self._pipeline, live=live), *self._recorder.writes()]
+
+    def without(self, writes: Sequence[Write], refused: RefusedRows) -> list[Write]:
+        """Return what `writes` has returned without records that the log refuses: they become dead letters."""
+        return self._output.without(writes, refused, self._input.event_position)
 
     def committed(self, offsets: Sequence[int]) -> None:
         """Note that the commit was made.

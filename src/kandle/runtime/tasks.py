@@ -11,6 +11,7 @@ from kandle.engine.operator import UNSEEN
 from kandle.errors import StateError, StorageError, UnknownTopicError
 from kandle.log.port import TopicPartition, batches_by_partition, report_removed
 from kandle.log.records import Batch, Write
+from kandle.runtime.dead_letters import RefusedRows
 from kandle.runtime.generations import QueryGenerations
 from kandle.runtime.repartition import Repartitioner
 from kandle.runtime.replacing import StartingPoint, starting_point
@@ -54,6 +55,20 @@ class PendingCommit:
     def writes(self) -> list[Write]:
         """The writes of all tasks, in order."""
         return [write for _, writes in self.parts for write in writes]
+
+    def without(self, refused: RefusedRows) -> PendingCommit:
+        """Return the commit without records that the log refuses: they become dead letters of it.
+
+        Args:
+            refused: By the number of a write, the reason by the number of each of its records.
+        """
+        parts: list[tuple[Task | Repartitioner, Sequence[Write]]] = []
+        begin = 0
+        for task, writes in self.parts:
+            own = {number: refused[begin + number] for number in range(len(writes)) if begin + number in refused}
+            begin += len(writes)
+            parts.append((task, task.without(writes, own) if own else writes))
+        return PendingCommit(self.positions, parts)
 
     def committed(self, offsets: Sequence[int]) -> None:
         """Tell each task that the commit was made.

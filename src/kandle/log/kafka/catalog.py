@@ -12,11 +12,11 @@ import difflib
 import json
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import polars as pl
 
-from kandle.errors import LogError, UnavailableError, UnknownTopicError
+from kandle.errors import DataError, LogError, UnavailableError, UnknownTopicError, UnwritableError
 from kandle.log.kafka.admin import ClusterAdmin
 from kandle.log.kafka.connections import Clients
 from kandle.log.kafka.producer import Appender, EncodedWrite
@@ -227,9 +227,32 @@ class TopicCodecs:
 
         Raises:
             LogError: A partition does not exist, or records do not fit the columns of their topic.
-            DataError: A value does not fit its column, or a record is too large.
+            UnwritableError: Values do not fit their columns, or records are too large.
         """
-        return [self._encode(write) for write in writes]
+        encoded: list[EncodedWrite] = []
+        unwritable: dict[int, dict[int, str]] = {}
+        for number, write in enumerate(writes):
+            try:
+                encoded.append(self._encode(write))
+            except DataError as error:
+                unwritable[number] = self._unwritable(write, str(error))
+        if unwritable:
+            raise UnwritableError(next(reason for rows in unwritable.values() for reason in rows.values()), unwritable)
+        return encoded
+
+    def _unwritable(self, write: Write, reason: str) -> dict[int, str]:
+        """Return the reason by row for a write that has failed: its halves are tried, and theirs again."""
+        count = len(write.records)
+        if count <= 1:
+            return {0: reason}
+        rows: dict[int, str] = {}
+        for begin, length in ((0, count // 2), (count // 2, count - count // 2)):
+            part = replace(write, records=write.records.slice(begin, length))
+            try:
+                self._encode(part)
+            except DataError as error:
+                rows |= {begin + row: text for row, text in self._unwritable(part, str(error)).items()}
+        return rows
 
     def _encode(self, write: Write) -> EncodedWrite:
         spec = self._catalog.get(write.topic)
