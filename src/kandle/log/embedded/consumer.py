@@ -116,7 +116,7 @@ class EmbeddedConsumer:
             for partition in self._in_turn(topic):
                 position = self._position(partition)
                 read = self._batches.read(partition, position, rows, most_bytes=size)
-                if not read or int(read[0].offsets[0]) > position:
+                if not read or (len(read[0]) and int(read[0].offsets[0]) > position):
                     self._skip_removed(partition, position)
                 if not read:
                     continue
