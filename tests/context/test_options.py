@@ -83,12 +83,69 @@ def test_a_wrong_option_of_the_environment_is_named(monkeypatch: pytest.MonkeyPa
         Options.load()
 
 
-def test_a_variable_of_a_section_that_there_is_not_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+WRONG_VARIABLES = [
+    ("KANDLE_ACCES", "read_only", r"no option has this name; did you mean KANDLE_ACCESS\?"),
+    ("kandle_acces", "read_only", r"did you mean KANDLE_ACCESS\?"),
+    ("KANDLE_LOG_PATH", "x", r"did you mean KANDLE_LOG__PATH \(two underscores between log and path\)\?"),
+    ("KANDLE_LOGPATH", "x", r"did you mean KANDLE_LOG__PATH"),
+    ("KANDLE__LOG__PATH", "x", r"did you mean KANDLE_LOG__PATH\?"),
+    ("KANDLE_LOG.PATH", "x", r"did you mean KANDLE_LOG__PATH"),
+    ("KANDLE_RUNTIM__LEASE", "5s", r"did you mean KANDLE_RUNTIME__LEASE\?"),
+    ("KANDLE_LOG_LEVEL", "info", r"no option has this name; those of the section log are KANDLE_LOG__KIND, KANDLE_LOG__PATH"),
+    ("KANDLE_LOG__PAHT", "x", r"unknown option 'log\.paht'; did you mean 'path'\?"),
+    ("KANDLE_LOG__PATH__X", "x", r"option 'log\.path' = \{'x': 'x'\}: give a path as text"),
+    ("KANDLE_NOTHING__LIKE_IT", "x", r"unknown option 'nothing'; valid are validation, access"),
+    ("KANDLE_LOG", "embedded", r"log is a section of options; did you mean KANDLE_LOG__KIND=embedded\?"),
+    ("KANDLE_LOG", "here", r"log is a section of options, not an option; set those in it: KANDLE_LOG__KIND"),
+    ("KANDLE_LOG", "3", r"option 'log' = 3: this is a section of options"),
+    (
+        "KANDLE_UNIVERSE__KEYS",
+        "ACME",
+        r"the value is not JSON; write it like KANDLE_UNIVERSE__KEYS='\[\[",
+    ),
+    ("KANDLE_KAFKA__PROPERTIES", "secret", r"the value is not JSON; write it like KANDLE_KAFKA__PROPERTIES='\{\"name\": "),
+]
+
+
+@pytest.mark.parametrize(("name", "value", "message"), WRONG_VARIABLES)
+def test_a_variable_that_sets_no_option_is_an_error_with_the_nearest_name(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str, message: str
+) -> None:
+    monkeypatch.setenv(name, value)
+    for make in (Options, Options.load):
+        with pytest.raises(OptionsError, match=rf"^environment, {name}: .*{message}") as failure:
+            make()
+        assert "secret" not in str(failure.value)
+
+
+def test_variables_of_others_and_sections_in_json_are_fine(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("KANDLE_OF_MY_OWN", "1")
-    assert Options.load().access == "read_write"
-    monkeypatch.setenv("KANDLE_RUNTIM__LEASE", "5s")
-    with pytest.raises(OptionsError, match=r"environment, KANDLE_RUNTIM__LEASE: unknown option 'runtim'; did you mean 'runtime'"):
+    monkeypatch.setenv("KANDLE_HOME", "/home/kandle")
+    monkeypatch.setenv("KANDLE_LOG", '{"path": "elsewhere"}')
+    monkeypatch.setenv("KANDLE_TOPICS__ticks__partitions", "3")
+    monkeypatch.setenv("KANDLE_UNIVERSE__KEYS", '[["A"]]')
+    options = Options.load()
+    assert (options.log.path, options.topics["ticks"].partitions, options.universe.keys) == (Path("elsewhere"), 3, (("A",),))
+
+
+def test_a_file_that_is_no_text_is_an_error_that_names_line_and_encoding() -> None:
+    Path("kandle.toml").write_bytes('[log]\npath = "Börse"\n'.encode("latin-1"))
+    with pytest.raises(OptionsError, match=r"^kandle\.toml, line 2: the byte 0xf6 is not UTF-8; save the file "):
         Options.load()
+
+
+def test_a_mark_of_the_encoding_before_the_text_does_no_harm() -> None:
+    Path("kandle.toml").write_bytes('access = "read_only"\n'.encode("utf-8-sig"))
+    assert Options.load().access == "read_only"
+
+
+def test_a_folder_in_the_place_of_the_file_is_an_error_that_says_so() -> None:
+    Path("kandle.toml").mkdir()
+    with pytest.raises(OptionsError, match=r"^kandle\.toml is a folder, not a configuration file"):
+        Options.load()
+    with pytest.raises(OptionsError, match=r"^here is a folder, not a configuration file"):
+        Path("here").mkdir()
+        Options.load("here")
 
 
 def test_a_wrong_option_in_code_is_named() -> None:

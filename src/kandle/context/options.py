@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 import re
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, Field, PrivateAttr, ValidationError
-from pydantic_settings import BaseSettings, InitSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic_settings import BaseSettings, InitSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict, SettingsError
 
 from kandle.context.sections import (
     ClockOptions,
@@ -29,11 +28,9 @@ from kandle.context.sections import (
     TopicOptions,
     UniverseOptions,
 )
+from kandle.context.variables import LEVEL, PREFIX, fields_of, unknown_option, wrong_variable
 from kandle.errors import OptionsError
 from kandle.time.timeframe import duration_text
-
-PREFIX = "KANDLE_"
-LEVEL = "__"
 
 SECRETS = (
     "kafka.properties",
@@ -111,30 +108,7 @@ def message(error: ValidationError, options: type[BaseModel], origin: Origin) ->
     if first["type"] != "extra_forbidden":
         given = "" if key.startswith(SECRETS) else f" = {first.get('input')!r}"
         return f"{where}option {key!r}{given}: {_problem_text(first, options)}"
-    return f"{where}{_unknown(path, options)}"
-
-
-def unknown_variable(options: type[BaseModel]) -> str | None:
-    """Look for a variable of the environment that names a section which does not exist.
-
-    Args:
-        options: The class of the options.
-
-    Returns:
-        A message about the first such variable; None without one.
-    """
-    for name in sorted(os.environ):
-        section, level, _ = name.upper().removeprefix(PREFIX).lower().partition(LEVEL.lower())
-        if name.upper().startswith(PREFIX) and level and section not in options.model_fields:
-            return f"environment, {name}: {_unknown([section], options)}"
-    return None
-
-
-def _unknown(path: Sequence[str], options: type[BaseModel]) -> str:
-    valid = list(_fields(options, path[:-1]))
-    close = difflib.get_close_matches(path[-1], valid, 1)
-    hint = f"did you mean {close[0]!r}? " if close else ""
-    return f"unknown option {'.'.join(path)!r}; {hint}valid are {', '.join(valid)}"
+    return f"{where}{unknown_option(path, options)}"
 
 
 def _problem_text(problem: Mapping[str, Any], options: type[BaseModel]) -> str:
@@ -150,27 +124,9 @@ def _problem_text(problem: Mapping[str, Any], options: type[BaseModel]) -> str:
     return str(problem["msg"])
 
 
-def _fields(options: type[BaseModel], path: Sequence[str]) -> Mapping[str, Any]:
-    """Return the options that are valid below a path of names."""
-    section: type[BaseModel] | None = options
-    named_by_user: type[BaseModel] | None = None
-    for name in path:
-        if named_by_user is not None:
-            # Any name is valid, such as that of a topic.
-            section, named_by_user = named_by_user, None
-            continue
-        kind = section.model_fields[name].annotation if section is not None and name in section.model_fields else None
-        section, named_by_user = _section(kind), next(filter(None, map(_section, get_args(kind))), None)
-    return {} if section is None else section.model_fields
-
-
-def _section(kind: Any) -> type[BaseModel] | None:
-    return kind if isinstance(kind, type) and issubclass(kind, BaseModel) else None
-
-
 def _is_duration(options: type[BaseModel], path: Sequence[str]) -> bool:
     """Return whether an option is a duration in microseconds."""
-    option = _fields(options, path[:-1]).get(path[-1])
+    option = fields_of(options, path[:-1]).get(path[-1])
     return option is not None and any(isinstance(validator, BeforeValidator) for validator in option.metadata)
 
 
@@ -189,7 +145,9 @@ def _variable(path: Sequence[str]) -> str | None:
     """Return the variable of the environment that sets an option; None without one."""
     variables = {name.upper(): name for name in os.environ}
     names = (PREFIX + LEVEL.join(path[:length]).upper() for length in range(len(path), 0, -1))
-    return next((variables[name] for name in names if name in variables), None)
+    above = f"{PREFIX}{LEVEL.join(path)}{LEVEL}".upper()
+    below = (original for name, original in variables.items() if name.startswith(above))
+    return next((variables[name] for name in names if name in variables), next(below, None))
 
 
 def _lines(text: str) -> Iterator[tuple[int, tuple[str, ...], bool]]:
@@ -276,10 +234,14 @@ class Options(BaseSettings):
         Raises:
             OptionsError: An option is unknown or its value is not valid.
         """
+        if (wrong := wrong_variable(Options)) is not None:
+            raise OptionsError(wrong)
         try:
             super().__init__(**values)
         except ValidationError as error:
             raise OptionsError(message(error, Options, Origin(values))) from error
+        except SettingsError as error:
+            raise OptionsError(f"environment: {error}") from error
 
     def place_of(self, path: Sequence[str]) -> str:
         """Return where an option was given, to start a message with.
@@ -330,14 +292,12 @@ class Options(BaseSettings):
             OptionsError: The file does not exist, or an option is unknown or its value is not valid; the message names the
                 line of the file or the variable.
         """
-        if (wrong := unknown_variable(Options)) is not None:
-            raise OptionsError(wrong)
         file = Path(path)
         if not file.exists():
             if str(path) == DEFAULT_FILE:
                 return cls(**values)
             raise OptionsError(f"there is no configuration file {file}")
-        text = file.read_text(encoding="utf-8")
+        text = _text_of(file)
         try:
             content = tomllib.loads(text)
         except tomllib.TOMLDecodeError as error:
@@ -351,6 +311,24 @@ class Options(BaseSettings):
             raise
         options._origin = origin
         return options
+
+
+def _text_of(file: Path) -> str:
+    """Return the text of a configuration file; OptionsError if it cannot be read as text."""
+    try:
+        content = file.read_bytes()
+    except IsADirectoryError:
+        raise OptionsError(f"{file} is a folder, not a configuration file; move it away, or name another file") from None
+    except OSError as error:
+        raise OptionsError(f"{file} cannot be read: {error.strerror or error}") from error
+    try:
+        # Some editors begin a text with a mark of its encoding.
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        raise OptionsError(
+            f"{file}, line {line}: the byte 0x{content[error.start]:02x} is not UTF-8; save the file with the encoding UTF-8"
+        ) from error
 
 
 def _with_file(cls: type[Options], content: dict[str, Any]) -> type[Options]:
