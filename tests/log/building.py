@@ -31,7 +31,7 @@ LONG = 2 * LIMIT * SECOND
 
 def topic_spec(name: str, **settings: Any) -> TopicSpec:
     """Return a topic of numbers with a symbol and a time."""
-    return TopicSpec(**{"name": name, "columns": COLUMNS, "keys": ("symbol",), "time": "time", **settings})
+    return TopicSpec(**{"name": name, "columns": COLUMNS, "keys": ("symbol",), "time": "time", "replication": 1, **settings})
 
 
 def instant(number: int) -> int:

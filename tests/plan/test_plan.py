@@ -213,13 +213,13 @@ def test_an_explanation_lists_the_topics_with_their_settings() -> None:
     found = plan(query(minutes=1, late="topic"))
     text = explain(found, query_topics(found, source_partitions=2))
     assert text.split("\n\ntopics\n")[-1].splitlines() == [
-        "  reads      hits             2 partitions, replication 1  kept for ever       AVRO  events of Hit",
-        "  writes     pages_1m_live    2 partitions, replication 1  kept 1h, compacted  AVRO  live 1m bars",
-        "  writes     pages_1m_final   2 partitions, replication 1  kept for ever       AVRO  final 1m bars",
-        "  writes     pages_late       2 partitions, replication 1  kept for ever       AVRO  late events of Hit",
-        "  writes     pages_hb_1m      2 partitions, replication 1  kept 7d, compacted  AVRO  heartbeats",
-        "  writes     pages_changelog  2 partitions, replication 1  kept for ever       AVRO  state of Page",
-        "  on demand  pages_dlq        2 partitions, replication 1  kept for ever       AVRO  what Page cannot be made of",
+        "  reads      hits             2 partitions  kept for ever       AVRO  events of Hit",
+        "  writes     pages_1m_live    2 partitions  kept 1h, compacted  AVRO  live 1m bars",
+        "  writes     pages_1m_final   2 partitions  kept for ever       AVRO  final 1m bars",
+        "  writes     pages_late       2 partitions  kept for ever       AVRO  late events of Hit",
+        "  writes     pages_hb_1m      2 partitions  kept 7d, compacted  AVRO  heartbeats",
+        "  writes     pages_changelog  2 partitions  kept for ever       AVRO  state of Page",
+        "  on demand  pages_dlq        2 partitions  kept for ever       AVRO  what Page cannot be made of",
     ]
 
 

@@ -32,7 +32,7 @@ def broker_findings(options: Options) -> Iterator[Finding]:
         yield problem("brokers", str(error), "")
         return
     yield fine("brokers", f"{len(brokers)} at {', '.join(brokers)}; {diagnosis.libraries}")
-    if options.kafka.replication > len(brokers):
+    if (options.kafka.replication or 1) > len(brokers):
         subject = f"kafka.replication is {options.kafka.replication}, but there are {len(brokers)} brokers"
         yield problem("replication", subject, "start more brokers, or reduce kafka.replication")
 

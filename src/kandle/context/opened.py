@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import itertools
+import logging
 import os
 import socket
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
+from typing import TypeVar
 
 from kandle.context.adapters import log_file, log_of, store_opener
 from kandle.context.model import Model
 from kandle.context.options import Options
 from kandle.context.sections import ClockOptions
-from kandle.errors import OptionsError, StorageError, unknown_name
+from kandle.errors import OptionsError, StorageError, UnavailableError, unknown_name
 from kandle.log.port import Log
 from kandle.model.entity import EntityModel, snake_case
 from kandle.plan.plan import Plan, check_embedded
@@ -27,7 +30,16 @@ from kandle.runtime.runtime import ContextRuntime, Runtime
 from kandle.sets.host import ReaderSettings
 from kandle.sets.writing import BatchingWriter
 from kandle.time.clock import Clock, ScaledClock, SystemClock
-from kandle.time.timeframe import parse_instant, to_instant
+from kandle.time.timeframe import MINUTE, SECOND, parse_instant, to_instant
+
+Prepared = TypeVar("Prepared")
+
+logger = logging.getLogger("kandle")
+
+START_PATIENCE = 5 * MINUTE
+"""How long a start waits for brokers that are away while others answer, in microseconds."""
+
+START_INTERVAL = SECOND
 
 
 class Opened:
@@ -88,15 +100,30 @@ class Opened:
             self._start(self._runtime)
 
     def _ensure(self, entities: Iterable[EntityModel]) -> None:
+        refuses = self._options.log.differences == "refuse"
         for entity in entities:
-            ensure_topic(self.log, entity_topic(entity), refuses=self._options.log.differences == "refuse")
+            self._when_available(partial(ensure_topic, self.log, entity_topic(entity), refuses=refuses))
+
+    def _when_available(self, prepare: Callable[[], Prepared]) -> Prepared:
+        """Prepare something in the log; wait while a part of the cluster is away, as a running worker does."""
+        deadline = self.clock.steady() + START_PATIENCE
+        while True:
+            try:
+                return prepare()
+            except UnavailableError as error:
+                if self._options.log.kind == "embedded" or self.clock.steady() > deadline:
+                    raise
+                logger.warning("the start waits: %s", error)
+                SystemClock().pause(START_INTERVAL)
 
     def _embedded(self, plans: Sequence[Plan], spec: RuntimeSpec, *, is_running: bool) -> Runtime | None:
         if is_running:
             for plan in plans:
                 check_embedded(plan.query)
-            check_declarations(self.log, plans, spec.member, spec.replaces.keys())
-        topics = prepare_topics(self.log, plans, spec.retentions, spec.heartbeats, refuses=spec.refuses_differences)
+            self._when_available(lambda: check_declarations(self.log, plans, spec.member, spec.replaces.keys()))
+        topics = self._when_available(
+            lambda: prepare_topics(self.log, plans, spec.retentions, spec.heartbeats, refuses=spec.refuses_differences)
+        )
         return Runtime(self.log, self.clock, topics, spec) if is_running else None
 
     def _on_ksqldb(self, plans: Sequence[Plan], spec: RuntimeSpec) -> ContextRuntime:

@@ -107,7 +107,7 @@ class KafkaOptions(Section):
         transaction: How long a transaction stays open that a dead process left.
         patience: How long a call waits for the brokers.
         statistics: How often figures of the client library become metrics; `0s` is never.
-        replication: The least number of copies of each topic that is created.
+        replication: The number of copies of topics whose entity names none; by default that of the brokers.
     """
 
     bootstrap: str = "127.0.0.1:9092"
@@ -119,7 +119,7 @@ class KafkaOptions(Section):
     transaction: Duration = Field(default=10 * SECOND, ge=SECOND)
     patience: Duration = Field(default=30 * SECOND, ge=SECOND)
     statistics: Duration = Field(default=10 * SECOND, ge=0)
-    replication: int = Field(default=1, ge=1)
+    replication: int | None = Field(default=None, ge=1)
 
 
 class SchemaRegistryOptions(Section):

@@ -72,7 +72,7 @@ def _header_column(field: FieldModel) -> ColumnDefinition:
 def _topic_properties(entity: EntityModel) -> dict[str, str | int]:
     """Return how ksqlDB creates the topic if it does not exist."""
     properties: dict[str, str | int] = {"KAFKA_TOPIC": entity.topic, "PARTITIONS": entity.partitions}
-    if entity.replication > 1:
+    if entity.replication is not None:
         properties["REPLICAS"] = entity.replication
     if entity.retention is not None and entity.kind == "stream":
         properties["RETENTION_MS"] = entity.retention // MILLISECOND

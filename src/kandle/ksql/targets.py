@@ -110,7 +110,7 @@ def target_properties(query: QueryModel, topic: str, keys: int) -> dict[str, str
     }
     if target.partitions not in (1, query.source.partitions):
         properties["PARTITIONS"] = target.partitions
-    if target.replication > 1:
+    if target.replication is not None:
         properties["REPLICAS"] = target.replication
     return properties
 

@@ -81,8 +81,13 @@ def differences(current: TopicSpec, wanted: TopicSpec) -> tuple[str, ...]:
     return tuple(
         f"topic {current.name}: {name} is {_setting_text(current, name)}, {_setting_text(wanted, name)} is declared"
         for name in SETTINGS
-        if getattr(current, name) != getattr(wanted, name)
+        if getattr(current, name) != getattr(wanted, name) and not _is_left_open(wanted, name)
     )
+
+
+def _is_left_open(wanted: TopicSpec, name: str) -> bool:
+    """Return whether a declaration leaves a setting to the log."""
+    return name == "replication" and wanted.replication is None
 
 
 def _setting_text(spec: TopicSpec, name: str) -> str:

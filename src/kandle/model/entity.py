@@ -78,7 +78,8 @@ class EntityModel:
     kind: Literal["stream", "table"]
     fields: tuple[FieldModel, ...]
     partitions: int = 1
-    replication: int = 1
+    replication: int | None = None
+    """Copies of each partition; None leaves it to the options and the brokers."""
     retention: int | None = None
     """How long records are kept, in microseconds; None is for ever."""
     key_format: FormatName = "AVRO"

@@ -161,7 +161,7 @@ class EntityOptions:
     kind: Literal["stream", "table"]
     topic: str | None
     partitions: int
-    replication: int
+    replication: int | None
     retention: str | timedelta | None
     key_format: FormatName = "AVRO"
     value_format: FormatName = "AVRO"
@@ -172,7 +172,7 @@ class EntityOptions:
             raise ModelError(f'write @kandle.{self.kind}("topic") or @kandle.{self.kind}() with parentheses, above the class')
         topic = f"topic {self.topic!r}"
         for name, count in (("partitions", self.partitions), ("replication", self.replication)):
-            if count < 1:
+            if count is not None and count < 1:
                 raise ModelError(f"{topic}: {name} = {count}; give 1 or more")
         for name, choice, choices in (
             ("key_format", self.key_format, FORMATS),
@@ -191,7 +191,7 @@ def stream(  # noqa: PLR0913 - all but the topic are by name
     topic: str | None = None,
     *,
     partitions: int = 1,
-    replication: int = 1,
+    replication: int | None = None,
     retention: str | timedelta | None = None,
     key_format: FormatName = "AVRO",
     value_format: FormatName = "AVRO",
@@ -204,7 +204,8 @@ def stream(  # noqa: PLR0913 - all but the topic are by name
     Args:
         topic: Name of the topic; the name of the class in snake case if it is left out.
         partitions: Number of partitions of the topic when it is created.
-        replication: Number of brokers that keep a copy of each partition when the topic is created.
+        replication: Number of brokers that keep a copy of each partition when the topic is created; if it is left
+            out, the option `kafka.replication` or the default of the brokers.
         retention: How long records are kept, such as "7d" or a timedelta; for ever if it is left out.
         key_format: Format of the keys.
         value_format: Format of the values.
@@ -227,7 +228,7 @@ def table(  # noqa: PLR0913 - all but the topic are by name
     topic: str | None = None,
     *,
     partitions: int = 1,
-    replication: int = 1,
+    replication: int | None = None,
     retention: str | timedelta | None = None,
     key_format: FormatName = "AVRO",
     value_format: FormatName = "AVRO",
@@ -240,7 +241,8 @@ def table(  # noqa: PLR0913 - all but the topic are by name
     Args:
         topic: Name of the topic; the name of the class in snake case if it is left out.
         partitions: Number of partitions of the topic when it is created.
-        replication: Number of brokers that keep a copy of each partition when the topic is created.
+        replication: Number of brokers that keep a copy of each partition when the topic is created; if it is left
+            out, the option `kafka.replication` or the default of the brokers.
         retention: How long records are kept, such as "7d" or a timedelta; for ever if it is left out.
         key_format: Format of the keys.
         value_format: Format of the values.

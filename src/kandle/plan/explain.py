@@ -127,7 +127,8 @@ def _topic_lines(topics: QueryTopics) -> Iterator[str]:
 def _settings(topic: QueryTopic) -> Sequence[str]:
     """Return name, partitions, retention, format and content of a topic, in words."""
     spec, content = topic.spec, topic.content
-    partitions = f"{spec.partitions} partition{'' if spec.partitions == 1 else 's'}, replication {spec.replication}"
+    copies = "" if spec.replication is None else f", replication {spec.replication}"
+    partitions = f"{spec.partitions} partition{'' if spec.partitions == 1 else 's'}{copies}"
     kept = "kept for ever" if spec.retention is None else f"kept {duration_text(spec.retention)}"
     compacted = ", compacted" if spec.compacted else ""
     key, value = content.key_format, content.value_format

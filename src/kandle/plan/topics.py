@@ -30,7 +30,7 @@ class TopicColumn:
 class TopicSpec:
     """What a topic should be: its columns, those of its key in their order, and how its records are kept.
 
-    `retention` is in microseconds since the append, `retention_bytes` per partition; None keeps records for ever. A
+    `replication` None leaves the number of copies to the log. `retention` is in microseconds since the append, `retention_bytes` per partition; None keeps records for ever. A
     compacted topic keeps at least the newest record of each key. `time` names the datetime column by which reads of a
     span of time can be narrowed.
     """
@@ -39,7 +39,7 @@ class TopicSpec:
     columns: tuple[TopicColumn, ...]
     keys: tuple[str, ...] = ()
     partitions: int = 1
-    replication: int = 1
+    replication: int | None = None
     retention: int | None = None
     retention_bytes: int | None = None
     compacted: bool = False
@@ -92,7 +92,7 @@ def entity_topic(entity: EntityModel, name: str | None = None) -> TopicSpec:
     )
 
 
-def heartbeat_topic(name: str, partitions: int, replication: int, retention: int) -> TopicSpec:
+def heartbeat_topic(name: str, partitions: int, replication: int | None, retention: int) -> TopicSpec:
     """Return the topic of heartbeats, whose key is the start of a base bucket and the grace with which it is over.
 
     One record stands for all the keys of its partition, which only its owner knows. `position` is the next offset of the
@@ -109,7 +109,7 @@ def heartbeat_topic(name: str, partitions: int, replication: int, retention: int
     return TopicSpec(name, columns, ("start", "grace"), partitions, replication, retention, compacted=True, time="start")
 
 
-def changelog_topic(name: str, partitions: int, replication: int = 1) -> TopicSpec:
+def changelog_topic(name: str, partitions: int, replication: int | None = None) -> TopicSpec:
     """Return the topic of a state: whole snapshots now and then, between them what every commit changed."""
     columns = (
         TopicColumn("kind", "string", pl.String()),
@@ -124,7 +124,7 @@ DECLARATIONS = "_kandle_queries"
 """The topic of the declarations of all queries."""
 
 
-def declarations_topic(replication: int) -> TopicSpec:
+def declarations_topic(replication: int | None) -> TopicSpec:
     """Return the topic of the declarations of all queries, which are kept for ever.
 
     A row is a generation of the declaration of a query, that is of the topic `bars`: the first row of a number counts, and a
@@ -141,7 +141,7 @@ def declarations_topic(replication: int) -> TopicSpec:
     return TopicSpec(DECLARATIONS, columns, ("bars", "generation"), replication=replication)
 
 
-def dead_letter_topic(name: str, partitions: int, replication: int) -> TopicSpec:
+def dead_letter_topic(name: str, partitions: int, replication: int | None) -> TopicSpec:
     """Return the topic of dead letters, which are kept for ever: where a record was, what is wrong, and its bytes.
 
     `kandle.runtime.dead_letters` says what the columns hold for records, events and bars.
@@ -164,7 +164,7 @@ def dead_letter_topic(name: str, partitions: int, replication: int) -> TopicSpec
     return TopicSpec(name, columns, ("topic", "partition", "offset"), partitions, replication)
 
 
-def intervals_topic(name: str, partitions: int, replication: int) -> TopicSpec:
+def intervals_topic(name: str, partitions: int, replication: int | None) -> TopicSpec:
     """Return the topic of session intervals: the key as text, the value as the text of a JSON object."""
     columns = (TopicColumn("id", "str", pl.String()), TopicColumn("row", "str", pl.String()))
     return TopicSpec(name, columns, ("id",), partitions, replication, compacted=True)

@@ -203,7 +203,7 @@ class QueryGenerations:
         )
 
 
-def ensure_declarations(log: Log, replication: int) -> None:
+def ensure_declarations(log: Log, replication: int | None) -> None:
     """Create the topic of declarations if it is missing; an existing one is used as it is."""
     if DECLARATIONS not in {spec.name for spec in log.topics()}:
         log.ensure(declarations_topic(replication))
@@ -222,6 +222,7 @@ def check_declarations(log: Log, plans: Sequence[Plan], member: str, replaces: C
     Raises:
         StateError: Bars are declared otherwise.
     """
-    ensure_declarations(log, max(plan.query.target.replication for plan in plans))
+    declared = [plan.query.target.replication for plan in plans if plan.query.target.replication is not None]
+    ensure_declarations(log, max(declared, default=None))
     for plan in plans:
         QueryGenerations(log, plan, engine).check_admission(member, replaces=plan.query.target.topic in replaces)

@@ -123,10 +123,17 @@ class Worker:
 
     def _join_when_ready(self) -> bool:
         """Join the group, once there is a schedule where one is needed; return False if it was stopped before."""
-        while not self.start():
-            if self._stop.wait(SCHEDULE_INTERVAL / SECOND):
-                return False
-        return True
+        while not self._stop.is_set():
+            try:
+                if self.start():
+                    return True
+                wait = SCHEDULE_INTERVAL
+            except UnavailableError as error:
+                # Whether brokers go away before a worker starts or after makes no difference to it.
+                self._outage.failed(error)
+                self._trouble, wait = error, RETRY
+            self._stop.wait(wait / SECOND)
+        return False
 
     def _gather(self, began: int) -> None:
         """Let some time pass between rounds."""

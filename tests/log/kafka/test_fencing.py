@@ -65,7 +65,7 @@ class Slow(Sequence[bytes]):
 
 def test_what_a_dead_process_has_left_open_is_ended_and_nobody_waits_for_it(log: KafkaLog, name: str) -> None:
     left_open(transactions(log, name), log, name)
-    fence_transactions(log.clients, name)
+    assert fence_transactions(log.clients, name)
     # Without it this waits until patience is over, and is an error then.
     assert numbers_of(log.read(TopicPartition(name, 0), 0, 10)) == []
 

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from kandle.errors import UnavailableError
-from kandle.log.kafka.assignment import Takeover
 from kandle.log.kafka.log import KafkaLog
 from kandle.log.kafka.settings import KafkaSettings
+from kandle.log.kafka.takeover import Takeover
 from kandle.log.port import Consumer, GroupSpec, TopicPartition
 from tests.log.building import Recorder, numbers_of, partitions_of, poll_until, settle_on, topic_spec, write
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import suppress
+from types import MappingProxyType
 from typing import Any
 
 from confluent_kafka import ConsumerGroupState, KafkaError, KafkaException
@@ -26,6 +28,8 @@ COORDINATOR_TIMEOUT = 2.0
 """Seconds for one question to the coordinator of a group."""
 
 FOREVER = "-1"
+DEFAULT_REPLICATION = -1
+"""Has the brokers take their `default.replication.factor`."""
 
 WITHOUT_LEADER = {
     KafkaError.NOT_LEADER_FOR_PARTITION,
@@ -109,17 +113,23 @@ class ClusterAdmin:
             return None
         return len(topic.partitions), len(topic.partitions[0].replicas)
 
-    def create(self, spec: TopicSpec) -> None:
+    def create(self, spec: TopicSpec, settings: Mapping[str, str] = MappingProxyType({})) -> None:
         """Create a topic and wait until the brokers show it.
 
         A topic that another process has created meanwhile is taken as it is.
+
+        Args:
+            spec: What the topic should be.
+            settings: Further settings of the brokers for it.
         """
-        topic = NewTopic(spec.name, spec.partitions, spec.replication, config=topic_config(spec))
+        replication = DEFAULT_REPLICATION if spec.replication is None else spec.replication
+        topic = NewTopic(spec.name, spec.partitions, replication, config={**topic_config(spec), **settings})
         try:
             self._client.create_topics([topic], operation_timeout=self._timeout)[spec.name].result(self._timeout * 2)
         except KafkaException as error:
             if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
-                action = f"creation of topic {spec.name} ({spec.partitions} partitions, replication {spec.replication})"
+                copies = "the default replication" if spec.replication is None else f"replication {replication}"
+                action = f"creation of topic {spec.name} ({spec.partitions} partitions, {copies})"
                 with translate_errors(action, f"{ALLOW} Create on the topic, or create it yourself"):
                     raise
         deadline = self._clock.steady() + self._settings.patience
@@ -152,6 +162,7 @@ class ClusterAdmin:
                     patience = duration_text(self._settings.patience)
                     raise UnavailableError(f"{action}: partitions have had no leader for {patience}") from error
                 self._clock.pause(CHECK_INTERVAL)
+                self._refresh_leaders(partitions)
             else:
                 return {TopicPartition(key.topic, key.partition): result.offset for key, result in results.items()}
 
@@ -160,6 +171,12 @@ class ClusterAdmin:
         if code_of(error) == KafkaError._NOENT:
             return all(self.topic_size(topic) is not None for topic in {partition.topic for partition in partitions})
         return code_of(error) in WITHOUT_LEADER
+
+    def _refresh_leaders(self, partitions: Collection[TopicPartition]) -> None:
+        """Have the client ask for the leaders again: it would go on asking a broker that led before."""
+        with suppress(UnavailableError):
+            for topic in {partition.topic for partition in partitions}:
+                self.topic_size(topic)
 
     def bounds(self, partitions: Sequence[TopicPartition]) -> dict[TopicPartition, tuple[int, int]]:
         """Return the first and the next offset of each partition, open transactions included."""
@@ -190,7 +207,11 @@ class ClusterAdmin:
             return self._client.list_consumer_groups(request_timeout=self._timeout).result(self._timeout * 2)
 
     def members(self, group: str) -> list[tuple[str, list[TopicPartition]]]:
-        """Return the name of each member of a group, and its partitions of subscribed topics."""
+        """Return the name of each member of a group, and its partitions of subscribed topics.
+
+        Commands ask this, workers never do: the library ends the process if the group's coordinator goes away
+        before it has answered.
+        """
         results = self._ask_coordinator(
             f"group {group}", lambda client: client.describe_consumer_groups([group], request_timeout=COORDINATOR_TIMEOUT)
         )

@@ -20,35 +20,22 @@ already, so it must forget what it has not committed. Callbacks must not raise i
 keeps an error until the poll that the callback belongs to can raise it. If the brokers cannot be reached in
 the middle of a takeover, the partitions stay pending and the next poll tries again.
 
-**Takeover.** The previous owner may have been killed in the middle of a commit. Then its transaction is open,
-the group's positions are undecided, and a reader of committed records sees nothing behind it.
-
-    dead owner    begin   records   position 25   (killed)
-    takeover              1. who committed last, and is that owner still a member of the group?
-                          2. not a member: open its transactional id, so that the broker aborts the transaction
-                          3. wait until positions are settled: 10
-                          4. read on at 10, the records of the dead commit are never seen
-
-Without step 2 everybody would wait for the broker's transaction timeout. An owner that is still a member has
-closed its transactions before it gave its partitions up.
+How a dead owner's partitions are recovered is in `takeover.py`.
 """
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Collection, Iterator, Mapping
-from typing import Any
+from typing import Any, Protocol
 
 from confluent_kafka import Consumer, KafkaException
 from confluent_kafka import TopicPartition as ClientPartition
 
 from kandle.errors import LogError
-from kandle.log.kafka.admin import ClusterAdmin
-from kandle.log.kafka.connections import Clients
 from kandle.log.kafka.failures import translate_errors
-from kandle.log.kafka.positions import GroupPositions
-from kandle.log.kafka.producer import FencedProducers, Transactions, fence_transactions
-from kandle.log.port import GroupSpec, Listener, TopicPartition
+from kandle.log.kafka.producer import FencedProducers
+from kandle.log.port import Listener, TopicPartition
 from kandle.time.clock import Clock
 
 logger = logging.getLogger("kandle.kafka")
@@ -190,49 +177,17 @@ class Assignment:
         self.seek({partition: self._positions[partition] for partition in owned})
 
 
-class Takeover:
-    """Recovers partitions whose previous owner has died, and finds where to read on."""
-
-    def __init__(
-        self, spec: GroupSpec, clients: Clients, admin: ClusterAdmin, positions: GroupPositions, transactions: Transactions
-    ) -> None:
-        self._spec = spec
-        self._clients = clients
-        self._admin = admin
-        self._positions = positions
-        self._transactions = transactions
+class Recovery(Protocol):
+    """Prepares partitions for their new owner, and says who may still write for them; see `takeover.py`."""
 
     def begin(self, partitions: Collection[TopicPartition]) -> dict[TopicPartition, int]:
-        """Return where to read on: the committed position, or what the group's `reset` says.
+        """Return where to read on."""
 
-        The call can be repeated if it fails.
-        """
-        self._abort_open_transactions(partitions)
-        committed = self.committed(partitions)
-        bounds = self._admin.bounds(list(partitions))
-        check_positions(self._spec.group, committed, bounds)
-        side = 0 if self._spec.reset == "earliest" else 1
-        return {partition: limits[side] for partition, limits in bounds.items()} | committed
+    def release(self, partitions: Collection[TopicPartition]) -> None:
+        """Note that partitions go to another member in order."""
 
-    def committed(self, partitions: Collection[TopicPartition]) -> dict[TopicPartition, int]:
-        """Return the group's committed positions."""
-        # The member's own consumer would wait for its group, which waits for the end of this call.
-        return self._positions.settled(self._spec.group, partitions)
-
-    def _abort_open_transactions(self, partitions: Collection[TopicPartition]) -> None:
-        """Abort what former members that committed for these partitions may have left open."""
-        positions = self._positions.committed(self._spec.group, partitions)
-        owners = {owner for _, owner in positions.values() if owner}
-        if self._transactions.id in owners:
-            # The process before this one may have been killed within a commit; opening the same id aborts it.
-            self._transactions.open()
-        suspects = owners - {self._transactions.id}
-        if not suspects:
-            return
-        members = {f"{self._spec.group}-{member}" for member, _ in self._admin.members(self._spec.group)}
-        for transactional_id in sorted(suspects - members):
-            logger.info("aborting what %s may have left open", transactional_id)
-            fence_transactions(self._clients, transactional_id)
+    def lose(self, partitions: Collection[TopicPartition]) -> None:
+        """Note that partitions belong to others already."""
 
 
 def check_positions(
@@ -265,10 +220,10 @@ class Rebalancing:
     """Handles the callbacks with which the library assigns and revokes partitions of one member."""
 
     def __init__(
-        self, assignment: Assignment, takeover: Takeover, alike: Mapping[str, list[str]], listener: Listener | None
+        self, assignment: Assignment, recovery: Recovery, alike: Mapping[str, list[str]], listener: Listener | None
     ) -> None:
         self.assignment = assignment
-        self._takeover = takeover
+        self._recovery = recovery
         self._alike = alike
         self._listener = listener
         self._pending: set[TopicPartition] = set()
@@ -333,7 +288,7 @@ class Rebalancing:
         pending = sorted(self._pending)
         assigned: list[TopicPartition] = []
         try:
-            begin = self._takeover.begin(pending) if pending else {}
+            begin = self._recovery.begin(pending) if pending else {}
             self._pending.clear()
             self.assignment.add(pending, begin)
             assigned = pending
@@ -348,12 +303,14 @@ class Rebalancing:
         try:
             if revoked and self._listener is not None:
                 self._listener.revoked(revoked)
+            self._recovery.release(revoked)
         finally:
             self._drop(partitions)
 
     def _lost(self, partitions: list[TopicPartition]) -> None:
         lost = [partition for partition in partitions if partition in self.assignment]
         self._drop(partitions)
+        self._recovery.lose(lost)
         if lost and self._listener is not None:
             self._listener.lost(lost)
 

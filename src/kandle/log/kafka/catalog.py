@@ -147,19 +147,25 @@ class SchemaJournal:
         self._clients = clients
         self._admin, self._reader, self._appender = admin, reader, appender
         self._exists = False
+        self._written = 0
 
     def append(self, subject: str, text: str) -> None:
         """Append a record; the first call creates the topic."""
         if self._admin.topic_size(SCHEMA_TOPIC) is None:
             self._admin.create(TopicSpec(SCHEMA_TOPIC, (), replication=self._clients.settings.replication))
-        self._appender.append([EncodedWrite(SCHEMA_TOPIC, 0, [subject.encode()], [text.encode()])], None)
+        before = self._admin.bounds([_SCHEMAS])[_SCHEMAS][1]
+        [offset] = self._appender.append([EncodedWrite(SCHEMA_TOPIC, 0, [subject.encode()], [text.encode()])], None)
+        # The library does not know the offset of a record that it had to send twice.
+        self._written = max(self._written, before + 1, offset + 1)
         self._exists = True
 
     def load(self, offset: int) -> Sequence[JournalEntry]:
-        """Return all records from an offset on."""
-        partition = TopicPartition(SCHEMA_TOPIC, 0)
+        """Return all records from an offset on, those of this process among them.
+
+        After an outage, the end that brokers give may be short of what they have confirmed already.
+        """
         try:
-            end = self._admin.bounds([partition])[partition][1]
+            end = max(self._admin.bounds([_SCHEMAS])[_SCHEMAS][1], self._written)
         except UnknownTopicError as error:
             if self._exists:
                 # Brokers that are just starting do not know their topics yet.
@@ -167,7 +173,7 @@ class SchemaJournal:
             return []
         self._exists = True
         entries: list[JournalEntry] = []
-        while batches := self._reader.read(_TEXTS, partition, offset, end, ROWS_PER_READ):
+        while batches := self._reader.read(_TEXTS, _SCHEMAS, offset, end, ROWS_PER_READ):
             for batch in batches:
                 rows = batch.records.frame.iter_rows()
                 entries += [JournalEntry(at, *row) for at, row in zip(batch.offsets.tolist(), rows, strict=True)]
@@ -186,6 +192,7 @@ class _TextDecoder:
 
 
 _TEXTS = _TextDecoder()
+_SCHEMAS = TopicPartition(SCHEMA_TOPIC, 0)
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,8 @@ The other modules of this package take a `Clients` instead of the log, and creat
 
 from __future__ import annotations
 
+import logging
+import threading
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -17,7 +19,15 @@ from kandle.log.port import GroupSpec
 from kandle.time.clock import Clock, SystemClock
 from kandle.time.timeframe import MILLISECOND, SECOND
 
+logger = logging.getLogger("kandle.kafka")
+
 Client = TypeVar("Client")
+
+CLOSE_LIMIT = 10 * SECOND
+"""Longest wait for a client that closes."""
+
+RETIREMENT = 60 * SECOND
+"""How long a producer that nobody uses any more is kept: errors that refer to it are forgotten by then."""
 
 
 class Clients:
@@ -62,6 +72,38 @@ class Clients:
     def _created(self, client: Callable[..., Client], settings: dict[str, Any]) -> Client:
         with translate_settings_errors(self.settings.bootstrap):
             return client({**settings, "error_cb": self.errors}, logger=ClientLog())
+
+    def close(self, client: Consumer) -> None:
+        """Close a consumer; leave it behind if that takes too long.
+
+        The library waits without end for a group whose coordinator is away, or for an answer to a request that
+        was lost in an outage. The thread that waits ends with the process.
+        """
+        errors: list[BaseException] = []
+
+        def close() -> None:
+            try:
+                client.close()
+            except BaseException as error:
+                errors.append(error)
+
+        closing = threading.Thread(target=close, name="kandle-closing", daemon=True)
+        closing.start()
+        closing.join(CLOSE_LIMIT / SECOND)
+        if closing.is_alive():
+            logger.warning("a client of Kafka at %s does not close; it is left behind", self.settings.bootstrap)
+        if errors:
+            raise errors[0]
+
+    def retire(self, producer: Producer) -> None:
+        """Release a producer in a thread of its own, since the library may wait for its brokers when it is released."""
+        held = [producer]
+
+        def hold() -> None:
+            threading.Event().wait(RETIREMENT / SECOND)
+            held.clear()
+
+        threading.Thread(target=hold, name="kandle-retiring", daemon=True).start()
 
     @property
     def record_timestamp(self) -> int | None:

@@ -34,14 +34,15 @@ from confluent_kafka import TopicPartition as ClientPartition
 
 from kandle.errors import DataError, FencedError, ReplacedError, StorageError, UnavailableError, UnwritableError
 from kandle.log.kafka.admin import ClusterAdmin
-from kandle.log.kafka.assignment import Assignment, Rebalancing, Takeover, topics_alike
+from kandle.log.kafka.assignment import Assignment, Rebalancing, topics_alike
 from kandle.log.kafka.catalog import TopicCatalog, TopicCodecs
 from kandle.log.kafka.connections import Clients
 from kandle.log.kafka.failures import code_of, translate_errors
-from kandle.log.kafka.positions import GroupPositions, owner_text
-from kandle.log.kafka.producer import EncodedWrite, FencedProducers, Transactions
+from kandle.log.kafka.positions import GroupPositions
+from kandle.log.kafka.producer import REFUSED_BY_GROUP, EncodedWrite, FencedProducers, Transactions
 from kandle.log.kafka.reading import WAIT_SLICE, Fetcher, pause_garbage_collection, translate_poll_errors
 from kandle.log.kafka.settings import Statistics
+from kandle.log.kafka.takeover import Claims, Takeover
 from kandle.log.port import Consumer, GroupSpec, Listener, TopicPartition
 from kandle.log.records import Batch, Write
 from kandle.time.timeframe import MILLISECOND, SECOND
@@ -61,8 +62,6 @@ REPEATABLE = {
 }
 """Why a commit was undone that can be tried again as it is."""
 
-REFUSED_BY_GROUP = REPEATABLE | {KafkaError.UNKNOWN_MEMBER_ID, KafkaError.FENCED_MEMBER_EPOCH}
-
 
 @dataclass(frozen=True, slots=True)
 class LogServices:
@@ -71,6 +70,7 @@ class LogServices:
     clients: Clients
     admin: ClusterAdmin
     positions: GroupPositions
+    claims: Claims
     fenced: FencedProducers
     catalog: TopicCatalog
     codecs: TopicCodecs
@@ -79,11 +79,12 @@ class LogServices:
 class GroupCommitter:
     """Commits records and positions of one member, all or nothing."""
 
-    def __init__(self, client: Client, spec: GroupSpec, clients: Clients, transactions: Transactions) -> None:
+    def __init__(self, client: Client, spec: GroupSpec, clients: Clients, transactions: Transactions, takeover: Takeover) -> None:
         self._client = client
         self._spec = spec
         self._clients = clients
         self._transactions = transactions
+        self._takeover = takeover
 
     def commit(self, offsets: Mapping[TopicPartition, int], writes: Sequence[EncodedWrite]) -> list[int]:
         """Commit next offsets and records.
@@ -111,6 +112,7 @@ class GroupCommitter:
     def _try(self, offsets: Mapping[TopicPartition, int], writes: Sequence[EncodedWrite]) -> list[int]:
         with self._translate_errors():
             if any(write.values for write in writes):
+                self._takeover.claim(offsets)
                 metadata = self._client.consumer_group_metadata() if offsets else None
                 return self._transactions.commit(writes, self._clients.record_timestamp, offsets, metadata)
             if offsets:
@@ -118,8 +120,7 @@ class GroupCommitter:
         return [0 for _ in writes]
 
     def _commit_offsets(self, offsets: Mapping[TopicPartition, int]) -> None:
-        owner = owner_text(self._transactions.id)
-        positions = [ClientPartition(*partition, following, owner) for partition, following in offsets.items()]
+        positions = [ClientPartition(*partition, following) for partition, following in offsets.items()]
         for position in self._client.commit(offsets=positions, asynchronous=False) or ():
             if position.error is not None:
                 raise KafkaException(position.error)
@@ -152,7 +153,7 @@ class KafkaConsumer(Consumer):
         self._statistics = Statistics(self._settings.statistics)
         self._transactions = Transactions(clients, spec.member, f"{spec.group}-{spec.member}", self._statistics)
         alike = topics_alike({topic: services.catalog.get(topic).partitions for topic in spec.topics})
-        self._takeover = Takeover(spec, clients, services.admin, services.positions, self._transactions)
+        self._takeover = Takeover(spec, clients, services.claims, services.admin, services.positions, self._transactions)
         self._assignment = Assignment(spec.group, services.fenced, clients.clock)
         self._rebalancing = Rebalancing(self._assignment, self._takeover, alike, listener)
         self._replaced: ReplacedError | None = None
@@ -164,7 +165,7 @@ class KafkaConsumer(Consumer):
         services, spec = self._services, self._spec
         self._client = services.clients.member(spec, self._statistics)
         self._assignment.set_client(self._client)
-        self._committer = GroupCommitter(self._client, spec, services.clients, self._transactions)
+        self._committer = GroupCommitter(self._client, spec, services.clients, self._transactions, self._takeover)
         self._fetcher = Fetcher(self._client, spec, services.clients, services.admin, self._rebalancing, services.codecs.codec)
         with translate_errors(f"group {spec.group}"):
             for topic in spec.topics:
@@ -217,7 +218,7 @@ class KafkaConsumer(Consumer):
             ) from error
         logger.warning("group %s: %s joins again: %s", self._spec.group, self._spec.member, error)
         self._assignment.abandon()
-        self._client.close()
+        self._services.clients.close(self._client)
         # The old client has reported that it released its partitions, which is known.
         self._rebalancing.forget_error()
         self._join()
@@ -250,7 +251,7 @@ class KafkaConsumer(Consumer):
             return self._committer.commit(offsets, encoded)
         except FencedError as error:
             is_by_name = code_of(error) not in REFUSED_BY_GROUP
-            if self._settings.protocol == "consumer" and is_by_name and self._has_namesake():
+            if self._settings.protocol == "consumer" and is_by_name and self._takeover.has_namesake():
                 self._replaced = ReplacedError(str(error))
             raise
         except DataError as error:
@@ -266,13 +267,6 @@ class KafkaConsumer(Consumer):
                 rows[number] = oversized
         return UnwritableError(str(error), rows) if rows else error
 
-    def _has_namesake(self) -> bool:
-        """Return whether another member has this one's name, which the protocol `consumer` allows."""
-        with suppress(UnavailableError):
-            names = [name for name, _ in self._services.admin.members(self._spec.group)]
-            return names.count(self._spec.member) > 1
-        return False
-
     def close(self) -> None:
         if self._assignment.is_ended:
             return
@@ -283,7 +277,7 @@ class KafkaConsumer(Consumer):
         finally:
             self._assignment.drop(list(self._assignment))
             self._assignment.abandon()
-            self._client.close()
+            self._services.clients.close(self._client)
             self._transactions.close()
         self._rebalancing.raise_error()
 

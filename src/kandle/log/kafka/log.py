@@ -11,6 +11,7 @@
     assignment     partitions of a group member: rebalancing and takeover
     reading        messages become batches
     catalog        specs, schemas and codecs of topics
+    takeover       claims to partitions, recovery of those of dead members
     consumer       members of groups, commits
     log            the log port
 
@@ -42,6 +43,7 @@ from kandle.log.kafka.positions import GroupPositions
 from kandle.log.kafka.producer import Appender, FencedProducers
 from kandle.log.kafka.reading import WAIT_SLICE, PartitionReader, RecordCodec
 from kandle.log.kafka.settings import KafkaSettings
+from kandle.log.kafka.takeover import Claims
 from kandle.log.port import (
     Consumer,
     Fence,
@@ -74,6 +76,7 @@ class SharedParts:
     reader: PartitionReader
     catalog: TopicCatalog
     registry: Registry
+    claims: Claims
     fenced: FencedProducers
     appended: threading.Condition = field(default_factory=threading.Condition)
     users: int = 1
@@ -96,7 +99,8 @@ def _shared_parts(clients: Clients, registry: Registry | None, rule: Compatibili
     if registry is None:
         registry = EmbeddedRegistry(SchemaJournal(clients, admin, reader, appender), rule)
     catalog = TopicCatalog(clients, admin, reader, appender)
-    return SharedParts(clients, admin, GroupPositions(clients), appender, reader, catalog, registry, FencedProducers(clients))
+    claims, fenced = Claims(clients, admin, reader, appender), FencedProducers(clients)
+    return SharedParts(clients, admin, GroupPositions(clients), appender, reader, catalog, registry, claims, fenced)
 
 
 class KafkaLog(Log):
@@ -151,7 +155,8 @@ class KafkaLog(Log):
         return self._shared.positions
 
     def ensure(self, spec: TopicSpec) -> TopicState:
-        spec = replace(spec, replication=max(spec.replication, self.settings.replication))
+        if spec.replication is None:
+            spec = replace(spec, replication=self.settings.replication)
         exists = self.admin.topic_size(spec.name) is not None
         known = self._shared.catalog.find(spec.name) if exists else None
         merged = spec if known is None else replace(spec, columns=merged_columns(known, spec))
@@ -159,20 +164,24 @@ class KafkaLog(Log):
         self.codecs.create(merged)
         if not exists:
             self.admin.create(merged)
-        actual = self._with_actual_settings(merged) if exists else merged
+        actual = self._with_actual_settings(merged) if exists else self._with_actual_size(merged)
         if known is None or (known.columns, known.partitions) != (actual.columns, actual.partitions):
             self._shared.catalog.put(actual)
         return TopicState(actual, differences(actual, spec))
 
     def _with_actual_settings(self, spec: TopicSpec) -> TopicSpec:
         """Return a spec with the settings that the topic has on the brokers."""
-        size = self.admin.topic_size(spec.name)
-        if size is None:
-            raise self._shared.catalog.unknown_topic(spec.name)
         known = self._shared.catalog.find(spec.name)
         time = spec.time if known is None else known.time
         settings = spec_settings(self.admin.config(spec.name))
-        return replace(spec, partitions=size[0], replication=size[1], time=time, **settings)
+        return replace(self._with_actual_size(spec), time=time, **settings)
+
+    def _with_actual_size(self, spec: TopicSpec) -> TopicSpec:
+        """Return a spec with the partitions and the replication that the topic has on the brokers."""
+        size = self.admin.topic_size(spec.name)
+        if size is None:
+            raise self._shared.catalog.unknown_topic(spec.name)
+        return replace(spec, partitions=size[0], replication=size[1])
 
     def topic(self, name: str) -> TopicSpec:
         return self._shared.catalog.get(name)
@@ -233,7 +242,9 @@ class KafkaLog(Log):
 
     def consumer(self, spec: GroupSpec, listener: Listener | None = None) -> Consumer:
         shared = self._shared
-        services = LogServices(shared.clients, shared.admin, shared.positions, shared.fenced, shared.catalog, self.codecs)
+        services = LogServices(
+            shared.clients, shared.admin, shared.positions, shared.claims, shared.fenced, shared.catalog, self.codecs
+        )
         return KafkaConsumer(services, spec, listener)
 
     def committed(self, group: str, topic: str) -> dict[int, int]:
@@ -248,7 +259,7 @@ class KafkaLog(Log):
         return [self._group(name, partitions) for name in self.admin.groups() if name.startswith(prefix)]
 
     def _group(self, name: str, partitions: Collection[TopicPartition]) -> GroupState:
-        positions = {partition: following for partition, (following, _) in self.positions.committed(name, partitions).items()}
+        positions = self.positions.committed(name, partitions)
         owners: dict[TopicPartition, str | None] = {}
         for member, owned in self.admin.members(name):
             owners |= dict.fromkeys(owned, member)

@@ -11,7 +11,7 @@ returns what was committed before it.
 
 A member that takes a partition over has to call `settled`: with 10 it would process again what the
 transaction of its dead predecessor has already written. If the predecessor never commits, the transaction is
-aborted (`assignment.py` says by whom).
+aborted (`takeover.py` says by whom).
 
 Positions are asked for as a member would do it, by a consumer that never joins the group. The administrative
 client could ask as well, but the library may end the process if it has asked that in an outage.
@@ -19,7 +19,6 @@ client could ask as well, but the library may end the process if it has asked th
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Collection, Mapping
 from typing import Any, Literal
 
@@ -42,32 +41,8 @@ MAX_IDLE_CLIENTS = 16
 
 REPARTITION_SUFFIX = "-repartition"
 
-ATTEMPTS = 3
-"""How often positions are asked for if the text beside one of them is not whole."""
-
 Isolation = Literal["read_committed", "read_uncommitted"]
 """Whether a client waits for open transactions, or is told what was committed before them."""
-
-
-def owner_text(transactional_id: str) -> str:
-    """Return the text to commit beside a position, which says who has committed it: the id, then its checksum."""
-    return f"{transactional_id}\n{zlib.crc32(transactional_id.encode()):08x}\n"
-
-
-def owner_of(answer: ClientPartition) -> str | None:
-    """Return the transactional id beside a position: empty if there is none, None if the text is not whole.
-
-    The library hands such texts out without their end, so that anything may follow, now and then bytes that are no text at
-    all. So an id counts only with its checksum; those of other programs and of older versions, which have none, do not count.
-    """
-    try:
-        text = answer.metadata or ""
-    except UnicodeDecodeError:
-        return None
-    name, _, rest = text.partition("\n")
-    if not rest:
-        return ""
-    return name if rest.startswith(owner_text(name)[len(name) + 1 :]) else None
 
 
 class GroupPositions:
@@ -79,7 +54,7 @@ class GroupPositions:
         self._clock = clients.clock
         self._idle: dict[tuple[str, Isolation], Any] = {}
 
-    def committed(self, group: str, partitions: Collection[TopicPartition]) -> dict[TopicPartition, tuple[int, str]]:
+    def committed(self, group: str, partitions: Collection[TopicPartition]) -> dict[TopicPartition, int]:
         """Return the committed positions without waiting for open transactions.
 
         Args:
@@ -87,22 +62,16 @@ class GroupPositions:
             partitions: Partitions to ask for.
 
         Returns:
-            The next offset and the transactional id of who committed it, for each partition that has a
-            position; the id is empty if it is not known for sure.
+            The next offset of each partition that has a position.
         """
         deadline = self._clock.steady() + self._settings.request
-        attempts = 0
         while True:
             try:
-                positions = self._ask(group, partitions, "read_uncommitted")
+                return self._ask(group, partitions, "read_uncommitted")
             except UnavailableError:
                 if self._clock.steady() > deadline:
                     raise
-            else:
-                attempts += 1
-                if attempts == ATTEMPTS or all(owner is not None for _, owner in positions.values()):
-                    return {partition: (position, owner or "") for partition, (position, owner) in positions.items()}
-            self._clock.pause(PAUSE)
+                self._clock.pause(PAUSE)
 
     def settled(self, group: str, partitions: Collection[TopicPartition]) -> dict[TopicPartition, int]:
         """Return the committed positions, once no open transaction can change them.
@@ -117,7 +86,7 @@ class GroupPositions:
         deadline = self._clock.steady() + self._settings.patience
         while True:
             try:
-                return {partition: at for partition, (at, _) in self._ask(group, partitions, "read_committed").items()}
+                return self._ask(group, partitions, "read_committed")
             except UnavailableError as error:
                 if self._clock.steady() > deadline:
                     # Raises the right error if the brokers do not answer at all.
@@ -129,10 +98,8 @@ class GroupPositions:
                     ) from error
                 self._clock.pause(PAUSE)
 
-    def _ask(
-        self, group: str, partitions: Collection[TopicPartition], isolation: Isolation
-    ) -> dict[TopicPartition, tuple[int, str | None]]:
-        """Return the positions, and what `owner_of` says of each; UnavailableError if there is no answer for a while."""
+    def _ask(self, group: str, partitions: Collection[TopicPartition], isolation: Isolation) -> dict[TopicPartition, int]:
+        """Return the positions; UnavailableError if there is no answer for a while."""
         if not partitions:
             return {}
         # A client is used by one question at a time, so that none waits for the open transactions of another.
@@ -142,17 +109,14 @@ class GroupPositions:
                 timeout = min(MAX_ANSWER_TIME, self._settings.request, self._settings.patience) / SECOND
                 answers = client.committed([ClientPartition(*partition) for partition in partitions], timeout)
         except BaseException:
-            client.close()
+            self._clients.close(client)
             raise
         self._keep((group, isolation), client)
         for answer in answers:
             if answer.error is not None:
                 raise error_for(answer.error, f"position of group {group} in {answer.topic}, partition {answer.partition}")
-        return {
-            TopicPartition(answer.topic, answer.partition): (answer.offset, owner_of(answer))
-            for answer in answers
-            if answer.offset >= 0
-        }
+        # Their metadata is never looked at: the library does not always terminate it.
+        return {TopicPartition(answer.topic, answer.partition): answer.offset for answer in answers if answer.offset >= 0}
 
     def _keep(self, key: tuple[str, Isolation], client: Any) -> None:
         replaced = [self._idle.pop(key, None)]
@@ -161,12 +125,12 @@ class GroupPositions:
         self._idle[key] = client
         for old in replaced:
             if old is not None:
-                old.close()
+                self._clients.close(old)
 
     def close(self) -> None:
         """Close the connections."""
         while self._idle:
-            self._idle.popitem()[1].close()
+            self._clients.close(self._idle.popitem()[1])
 
 
 class KafkaProgress:
@@ -188,7 +152,7 @@ class KafkaProgress:
 
     def committed(self, group: str, partitions: Collection[TopicPartition]) -> Mapping[TopicPartition, int]:
         """Return the next offset of each partition that the group has committed."""
-        return {partition: at for partition, (at, _) in self._positions.committed(group, partitions).items()}
+        return self._positions.committed(group, partitions)
 
     def inner_topics(self, group: str) -> list[str]:
         """Return the topics with which a query repartitions records by another key."""

@@ -14,20 +14,22 @@ has left open. From then on the predecessor is *fenced*: everything it sends is 
 
 So a process that was paused, and wakes up after another one has taken its place, cannot write a second
 version of a result. Members of groups use `<group>-<member>` as their id. A member that takes over partitions
-from a dead member with *another* id calls `fence_transactions` with the id of the dead one, since its open
-transaction would otherwise block readers until the broker's transaction timeout (`settings.transaction`).
+from a dead member with *another* id opens the id of the dead one (`takeover.py`), since its open transaction
+would otherwise block readers until the broker's transaction timeout (`settings.transaction`).
 
 **Appends under a fence** (`FencedProducers`) are made with one id for each partition of a group, so that the
 next owner of the partition fences the previous one, whichever process it is.
 
-A transaction that fails is aborted. If the abort fails too, or the producer was fenced, the producer is
-discarded and the next commit opens a new one with the same id.
+A transaction that fails is aborted. If the abort fails too, the producer was fenced, or records were not
+delivered, the producer is discarded and the next commit opens a new one with the same id. After undelivered
+records it must: the library sends them again once the broker is back, as part of the next transaction, and
+their sequence numbers do not fit there. A new producer has a new epoch, in which nothing was sent yet.
 """
 
 from __future__ import annotations
 
 import logging
-import threading
+import uuid
 from collections import deque
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -40,7 +42,6 @@ from confluent_kafka import TopicPartition as ClientPartition
 from kandle.errors import DataError, FencedError, KandleError, UnavailableError
 from kandle.log.kafka.connections import Clients
 from kandle.log.kafka.failures import code_of, error_for, translate_errors
-from kandle.log.kafka.positions import owner_text
 from kandle.log.kafka.settings import Statistics
 from kandle.log.port import Fence, TopicPartition
 from kandle.time.timeframe import MILLISECOND, SECOND
@@ -49,6 +50,16 @@ logger = logging.getLogger("kandle.kafka")
 
 ROWS_PER_CALL = 50_000
 ATTEMPTS = 5
+
+REFUSED_BY_GROUP = {
+    KafkaError.ILLEGAL_GENERATION,
+    KafkaError.REBALANCE_IN_PROGRESS,
+    KafkaError.STALE_MEMBER_EPOCH,
+    KafkaError.UNKNOWN_MEMBER_ID,
+    KafkaError.FENCED_MEMBER_EPOCH,
+}
+"""Why a commit was undone that says nothing of its producer: the member's place in the group has changed."""
+
 RECORD_OVERHEAD = 70
 """Bytes that a record takes at most beside its key and its value."""
 
@@ -195,7 +206,12 @@ class Appender:
 
 
 class Transactions:
-    """Commits writes and positions together, under one transactional id; used by one thread at a time."""
+    """Commits writes and positions together, under one transactional id; used by one thread at a time.
+
+    Attributes:
+        id: The transactional id.
+        process: Tells this user of the id from others before and after it.
+    """
 
     def __init__(self, clients: Clients, name: str, transactional_id: str, statistics: Statistics | None = None) -> None:
         self._clients = clients
@@ -205,6 +221,7 @@ class Transactions:
         self._producer: Producer | None = None
         self._known: set[str] = set()
         self.id = transactional_id
+        self.process = uuid.uuid4().hex
 
     def open(self) -> Producer:
         """Return the producer; the first call creates it, which fences older producers of the id."""
@@ -249,6 +266,8 @@ class Transactions:
                 _retry(producer.commit_transaction)
         except BaseException as error:
             failure = self._abort(producer, error)
+            if reports.error is not None or code_of(error) not in REFUSED_BY_GROUP:
+                self.discard()
             if failure is not None and (code_of(error) == KafkaError._FATAL or isinstance(error, SystemError)):
                 # After a producer has failed, records are refused without a reason, or the library loses it;
                 # the abort has it.
@@ -286,7 +305,7 @@ class Transactions:
     def _add_positions(self, producer: Producer, positions: Mapping[TopicPartition, int] | None, group: Any) -> None:
         if not positions:
             return
-        offsets = [ClientPartition(*partition, following, owner_text(self.id)) for partition, following in positions.items()]
+        offsets = [ClientPartition(*partition, following) for partition, following in positions.items()]
 
         def add() -> None:
             producer.send_offsets_to_transaction(offsets, group, self._settings.transaction / SECOND)
@@ -300,29 +319,36 @@ class Transactions:
             _retry(add)
 
     def _abort(self, producer: Producer, error: BaseException) -> KafkaError | None:
-        """Abort the transaction, and discard a producer that was fenced or cannot abort.
+        """Abort the transaction; discard a producer that was fenced or cannot abort.
 
         Returns:
             Why it could not abort, if it was asked to.
         """
-        failure: KafkaError | None = None
         reason = error.__cause__.args[0] if isinstance(error.__cause__, KafkaException) else None
-        if not isinstance(reason, KafkaError) or not reason.fatal():
-            try:
-                producer.abort_transaction(self._settings.transaction / SECOND)
-            except KafkaException as failed:
-                failure = failed.args[0]
-                logger.info("abort of %s: %s; a new producer takes its place", self.id, failed.args[0].str())
-            else:
-                return None
-        producer.purge()
-        self._producer = None
-        return failure
+        if isinstance(reason, KafkaError) and reason.fatal():
+            self.discard()
+            return None
+        try:
+            producer.abort_transaction(self._settings.transaction / SECOND)
+        except KafkaException as failed:
+            logger.info("abort of %s: %s; a new producer takes its place", self.id, failed.args[0].str())
+            self.discard()
+            failure: KafkaError = failed.args[0]
+            return failure
+        return None
+
+    def discard(self) -> None:
+        """Release the producer with everything that it has not sent; the next commit opens a new one."""
+        if self._producer is not None:
+            self._producer.purge()
+            self._clients.retire(self._producer)
+            self._producer = None
 
     def close(self) -> None:
         """Release the producer."""
         if self._producer is not None:
             self._producer.flush(MILLISECOND / SECOND)
+            self._clients.retire(self._producer)
             self._producer = None
 
 
@@ -339,23 +365,27 @@ def _retry(call: Callable[[], Any]) -> None:
             return
 
 
-def fence_transactions(clients: Clients, transactional_id: str) -> None:
-    """Abort, in a thread of its own, the transaction that a dead process has left open.
+def fence_transactions(clients: Clients, transactional_id: str) -> bool:
+    """Abort the transaction that a dead process has left open.
 
-    Callers do not wait for it: positions and state are read only when no transaction is open anyway, and the
-    library takes half a second longer than the broker if there was one, or if another process aborts it too.
+    Returns:
+        Whether the process can write nothing more under this id.
     """
-    name = f"kandle-fence-{transactional_id}"
-    threading.Thread(target=_fence, args=(clients, transactional_id), name=name, daemon=True).start()
-
-
-def _fence(clients: Clients, transactional_id: str) -> None:
+    transactions = Transactions(clients, "fence", transactional_id)
     try:
-        Transactions(clients, "fence", transactional_id).open()
-    except (FencedError, UnavailableError) as error:
+        transactions.open()
+    except FencedError as error:
+        # Another process has opened the id at the same time.
         logger.info("%s", error)
+    except UnavailableError as error:
+        logger.info("%s", error)
+        return False
     except KandleError as error:
         logger.warning("cannot abort the transaction of %s, it ends with its timeout: %s", transactional_id, error)
+        return False
+    finally:
+        transactions.close()
+    return True
 
 
 class FencedProducers:

@@ -233,7 +233,7 @@ class PartitionReader:
     def close(self) -> None:
         """Close the connection."""
         with self._lock:
-            self._client.close()
+            self._clients.close(self._client)
 
 
 @contextmanager

@@ -41,7 +41,8 @@ class KafkaSettings:
         statistics: How often members report statistics of their clients; 0 is never.
         patience: Longest wait for something that other processes or brokers must do first.
         request: Longest wait for the answer to one request.
-        replication: Smallest replication of the topics that kandle creates.
+        replication: Replication of topics that are created without one of their own; None takes the default of
+            the brokers.
     """
 
     bootstrap: str
@@ -54,7 +55,7 @@ class KafkaSettings:
     statistics: int = 10 * SECOND
     patience: int = 30 * SECOND
     request: int = 10 * SECOND
-    replication: int = 1
+    replication: int | None = None
 
     def for_client(self, name: str) -> dict[str, Any]:
         """Return the settings that all clients share."""
