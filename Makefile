@@ -53,7 +53,7 @@ format: setup
 	$(BIN)/ruff format .
 
 soak: setup
-	$(BIN)/pytest -m soak -s -o faulthandler_timeout=0 tests/soak tests/kafka tests/brokers
+	$(BIN)/pytest -m soak -s tests/soak tests/kafka tests/brokers
 
 bench: setup
 	$(BIN)/python benchmarks/backfill.py

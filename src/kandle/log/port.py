@@ -114,7 +114,8 @@ class GroupSpec:
     """How a consumer joins a group.
 
     Topics with the same number of partitions are assigned alike: the owner of partition p of one topic owns p
-    of all.
+    of all. Partitions that are added to a topic while the group reads it are assigned within seconds, and are read
+    from their beginning.
 
     Attributes:
         group: Name of the group.
@@ -258,6 +259,16 @@ class Log(Protocol):
 
         Returns:
             Specs in the order of their names.
+        """
+
+    def partition_count(self, topic: str) -> int:
+        """Return the number of partitions that a topic has at this moment; somebody may have added some.
+
+        Args:
+            topic: Name of the topic.
+
+        Returns:
+            The number, asked for anew with each call.
         """
 
     def partitions(self, topic: str) -> list[PartitionState]:

@@ -185,14 +185,19 @@ def query_topics(
     source_partitions: int | None = None,
     heartbeats: HeartbeatSettings = DEFAULT_HEARTBEATS,
     retentions: Retentions = DEFAULT_RETENTIONS,
+    state_partitions: int | None = None,
 ) -> QueryTopics:
     """Return the topics of a query that kandle aggregates itself.
+
+    A query keeps the number of partitions with which its state began. If its source has more by now, keys have moved
+    between partitions there, so that events are copied by group key to as many partitions as before.
 
     Args:
         plan: The plan of the query.
         source_partitions: The partitions that the source's topic has; None takes the declared number.
         heartbeats: The name and the settings of the heartbeats' topic.
         retentions: How long derived records are kept.
+        state_partitions: The partitions that the topic of the state has; None if there is no state yet.
 
     Returns:
         All topics that the query reads or writes.
@@ -200,7 +205,7 @@ def query_topics(
     query = plan.query
     source = query.source.partitions if source_partitions is None else source_partitions
     # One partition is what an entity has that says nothing; then bars go where their events are.
-    partitions = query.target.partitions if query.target.partitions > 1 else source
+    partitions = query.target.partitions if query.target.partitions > 1 else min(source, state_partitions or source)
     is_together = is_keyed_by_group(plan) and query.source.partitioner == "murmur2"
     is_repartitioned = partitions != source or (partitions > 1 and not is_together)
     copy = replace(entity_topic(query.source), partitions=partitions, compacted=False, replication=query.target.replication)
@@ -257,7 +262,10 @@ def context_topics(
         The topics of each query, in the order of the plans.
     """
     known = {} if partitions is None else partitions
-    topics = [query_topics(plan, known.get(plan.query.source.topic), heartbeats, retentions) for plan in plans]
+    topics = [
+        query_topics(plan, known.get(plan.query.source.topic), heartbeats, retentions, known.get(changelog_name(plan)))
+        for plan in plans
+    ]
     return [with_fitting_heartbeats(query, known) for query in topics]
 
 

@@ -30,9 +30,9 @@ class TopicColumn:
 class TopicSpec:
     """What a topic should be: its columns, those of its key in their order, and how its records are kept.
 
-    `replication` None leaves the number of copies to the log. `retention` is in microseconds since the append, `retention_bytes` per partition; None keeps records for ever. A
-    compacted topic keeps at least the newest record of each key. `time` names the datetime column by which reads of a
-    span of time can be narrowed.
+    `replication` None leaves the number of copies to the log. `retention` is in microseconds since the append,
+    `retention_bytes` per partition; None keeps records for ever. A compacted topic keeps at least the newest record of
+    each key. `time` names the datetime column by which reads of a span of time can be narrowed.
     """
 
     name: str

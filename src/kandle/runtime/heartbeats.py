@@ -25,6 +25,7 @@ from kandle.plan.topics import INSTANT
 from kandle.runtime.barrier import Barrier, HeartbeatGate, default_barrier
 from kandle.runtime.counters import Counters
 from kandle.runtime.planner import DueHeartbeat, HeartbeatPlanner
+from kandle.runtime.preparing import changed_partitions
 from kandle.time.clock import Clock
 from kandle.time.timeframe import MILLISECOND, SECOND
 
@@ -162,6 +163,7 @@ class HeartbeatSender:
 
         Raises:
             UnavailableError: The log cannot be written now.
+            SchemaError: The topic of the events has other partitions than there are tasks.
         """
         # The fence is read once: leadership may go at any moment, and what is appended afterwards must be refused.
         fence = self._leadership.fence
@@ -185,8 +187,12 @@ class HeartbeatSender:
         return [beat for beat in beats if last is None or beat.instant > last]
 
     def _append(self, beats: list[DueHeartbeat], fence: Fence) -> None:
-        ends = self._log.ends(self._topics.events)
         topics = self._topics
+        ends = self._log.ends(topics.events)
+        if len(ends) != topics.partitions and not topics.is_repartitioned:
+            # A heartbeat would close buckets whose events are in partitions that nobody reads.
+            raise changed_partitions(topics, len(ends))
+        ends = ends[: topics.partitions]
         writes = [
             Write(topics.heartbeats, number, heartbeat_records(beats, end, topics.events)) for number, end in enumerate(ends)
         ]

@@ -19,6 +19,7 @@ from kandle.plan.query_topics import (
     contents_of,
     context_topics,
     read_entities,
+    repartition_name,
 )
 from kandle.plan.topics import TopicSpec, entity_topic
 
@@ -124,6 +125,41 @@ def warn_of_other_heartbeats(topics: QueryTopics, usual: str, partitions: Mappin
     reason = other_heartbeats(topics, usual, partitions)
     if reason is not None:
         logger.warning("%s; option heartbeat.topic gives them another name", reason)
+
+
+def check_source_partitions(log: Log, topics: QueryTopics) -> None:
+    """Check that the tasks still read all partitions of their events, at this moment.
+
+    Whoever adds partitions moves keys between them, so the events of a key are in two partitions, and one of them is
+    read by nobody. A bucket that was closed then would lack them. So this is asked after events were read, and before
+    finals are committed or heartbeats are sent. Where the source is copied by group key, partitions may be added at any
+    time: they are copied too, and heartbeats wait for them.
+
+    Raises:
+        SchemaError: There are more partitions, or fewer, than tasks.
+        UnavailableError: The log cannot be asked now.
+    """
+    if topics.is_repartitioned:
+        return
+    count = log.partition_count(topics.events)
+    if count != topics.partitions:
+        raise changed_partitions(topics, count)
+
+
+def changed_partitions(topics: QueryTopics, count: int) -> SchemaError:
+    """Return the error for a topic of events that has other partitions than there are tasks."""
+    name = topics.plan.query.target.name
+    if topics.table is not None:
+        way = "create the query on ksqlDB again, and give the bars another topic"
+    else:
+        way = (
+            f"start it again: it goes on with its state, and reads the events from {repartition_name(topics.plan)}, to which "
+            f"it copies them by group key into {topics.partitions} partition{'' if topics.partitions == 1 else 's'}"
+        )
+    return SchemaError(
+        f"topic {topics.events} has {count} partitions now, and had {topics.partitions} when {name} began: keys have moved "
+        f"between its partitions, so {name} stops before it closes a bucket without all of its events; {way}"
+    )
 
 
 def warn_of_deleted(log: Log, plan: Plan, wanted: Iterable[str], existing: Collection[str]) -> None:

@@ -15,6 +15,7 @@ from collections.abc import Sequence
 import polars as pl
 
 from kandle.engine.pipeline import Pipeline
+from kandle.errors import DataError
 from kandle.log.port import TopicPartition
 from kandle.log.records import Batch, Write
 from kandle.runtime.backlog import MOST_OPEN
@@ -22,6 +23,7 @@ from kandle.runtime.dead_letters import RefusedRows
 from kandle.runtime.input import HeldEvents, TaskInput
 from kandle.runtime.output import TaskOutput
 from kandle.runtime.planner import closing_spec
+from kandle.runtime.preparing import check_source_partitions
 from kandle.runtime.reading import KeyPlacement, record_reader
 from kandle.runtime.state import Replica, StateRecorder, TaskContext
 from kandle.time.closings import NewestClosings
@@ -153,6 +155,7 @@ class Task:
             Whether there was anything to do.
 
         Raises:
+            SchemaError: The topic of the events has other partitions than before.
             DataError: A group key belongs to another partition, or the time of an event cannot be right.
         """
         if self._pipeline.is_closing:
@@ -178,13 +181,21 @@ class Task:
             if not piece:
                 continue
             processed = self._reader.take(self._pipeline, self._watermark, piece)
-            self._placement.check(self._pipeline.keys)
+            self._check_placement()
             self._output.add_processed(processed, sum(len(batch) for batch in piece))
             self._output.add_failures(self._failures, piece, piece[-1].next_offset)
             self._pipeline.aim(self._watermark.value)
             if instant is not None and self._pipeline.open_base_rows > MOST_OPEN:
                 self._pipeline.aim(instant)
             self._is_dirty = True
+
+    def _check_placement(self) -> None:
+        try:
+            self._placement.check(self._pipeline.keys)
+        except DataError:
+            # Keys move when partitions are added to the topic; that is the reason to be named then.
+            check_source_partitions(self._context.log, self._context.topics)
+            raise
 
     def _adopt_schedule(self) -> None:
         """Go on with newer schedule rows, if there are any."""

@@ -13,6 +13,7 @@ from kandle.log.port import TopicPartition, batches_by_partition, report_removed
 from kandle.log.records import Batch, Write
 from kandle.runtime.dead_letters import RefusedRows
 from kandle.runtime.generations import QueryGenerations
+from kandle.runtime.preparing import check_source_partitions
 from kandle.runtime.repartition import Repartitioner
 from kandle.runtime.replacing import StartingPoint, starting_point
 from kandle.runtime.state import Replica, TaskContext, state_is_gone
@@ -204,6 +205,9 @@ class Tasks:
         dirty = [task for task in self._all if task.is_dirty]
         if not dirty:
             return None
+        if self.has_finals or any(task.pipeline.is_closing for task in self.by_partition.values()):
+            # Whoever goes on with the state closes the buckets up to where it says.
+            check_source_partitions(self._context.log, self._topics)
         parts = [(task, task.writes(live=live)) for task in dirty]
         positions: dict[TopicPartition, int] = {}
         for task in dirty:
@@ -221,9 +225,11 @@ class Tasks:
             The positions to read on from.
 
         Raises:
+            SchemaError: The topic of the events has other partitions than there are tasks.
             StateError: The group has positions in a partition, but the state that belongs to them is gone.
         """
         self._check_generation()
+        check_source_partitions(self._context.log, self._topics)
         begin: dict[TopicPartition, int] = {}
         known = {**self.former, **committed}
         for partition in partitions:

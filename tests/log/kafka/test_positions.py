@@ -56,11 +56,41 @@ def moved(log: KafkaLog, bootstrap: str) -> Iterator[Moved]:
 
 def test_positions_are_told_as_they_were_before_an_open_transaction(log: KafkaLog, moved: Moved) -> None:
     partitions = [TopicPartition(moved.group, number) for number in range(2)]
-    assert log.positions.committed(moved.group, partitions) == {moved.partition: (1, "who said so")}
+    assert log.positions.committed(moved.group, partitions) == {moved.partition: 1}
     assert log.positions.committed(f"{moved.group}-other", partitions) == {}
     assert log.positions.committed(moved.group, []) == {}
     (state,) = log.groups(moved.group)
     assert state.positions == {moved.partition: 1}
+
+
+def test_metadata_of_positions_is_never_looked_at(log: KafkaLog, bootstrap: str) -> None:
+    """The library hands it out without its end now and then; then to read it is an error of decoding."""
+    name = f"positions-{uuid.uuid4().hex[:8]}"
+    log.ensure(topic_spec(name))
+    log.append([write(name, range(3))])
+    reader = Consumer({"bootstrap.servers": bootstrap, "group.id": name})
+    reader.commit(offsets=[Place(name, 0, 1, "x" * 5 + "\N{EURO SIGN}" * 7)], asynchronous=False)
+    reader.close()
+
+    @dataclass
+    class Unterminated:
+        topic, partition, offset, error = name, 0, 1, None
+
+        @property
+        def metadata(self) -> str:
+            return b"xx\xe2\x82".decode()
+
+    class Client:
+        def committed(self, *arguments: object) -> list[Unterminated]:
+            return [Unterminated()]
+
+        def close(self) -> None:
+            pass
+
+    partition = TopicPartition(name, 0)
+    assert log.positions.committed(name, [partition]) == {partition: 1}
+    log.positions._idle[name, "read_committed"] = log.positions._idle[name, "read_uncommitted"] = Client()
+    assert log.positions.committed(name, [partition]) == log.positions.settled(name, [partition]) == {partition: 1}
 
 
 def test_settled_positions_wait_for_an_open_transaction(bootstrap: str, moved: Moved) -> None:

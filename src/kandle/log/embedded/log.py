@@ -71,6 +71,9 @@ class EmbeddedLog:
     def topics(self) -> list[TopicSpec]:
         return self.catalog.all()
 
+    def partition_count(self, topic: str) -> int:
+        return self.topic(topic).partitions
+
     def partitions(self, topic: str) -> list[PartitionState]:
         return self._batches.partitions(topic)
 

@@ -101,10 +101,16 @@ class ClusterAdmin:
             topics = self._client.list_topics(timeout=self._timeout).topics
         return {name: len(topic.partitions) for name, topic in topics.items() if topic.error is None}
 
-    def topic_size(self, name: str) -> tuple[int, int] | None:
-        """Return the numbers of partitions and of replicas of a topic, or None if it does not exist."""
+    def topic_size(self, name: str, patience: int | None = None) -> tuple[int, int] | None:
+        """Return the numbers of partitions and of replicas of a topic, or None if it does not exist.
+
+        Args:
+            name: Name of the topic.
+            patience: Longest wait for the answer in microseconds; None is that of the settings.
+        """
+        timeout = self._timeout if patience is None else patience / SECOND
         with translate_errors(f"topic {name}"):
-            topic = self._client.list_topics(name, timeout=self._timeout).topics.get(name)
+            topic = self._client.list_topics(name, timeout=timeout).topics.get(name)
         if topic is None or (topic.error is not None and topic.error.code() in UNKNOWN_TOPIC):
             return None
         if topic.error is not None:
@@ -144,23 +150,27 @@ class ClusterAdmin:
         results = self._results(f"settings of topic {name}", self._client.describe_configs([resource]))
         return {entry.name: entry.value for entry in next(iter(results.values())).values()}
 
-    def offsets(self, partitions: Collection[TopicPartition], spec: OffsetSpec) -> dict[TopicPartition, int]:
+    def offsets(
+        self, partitions: Collection[TopicPartition], spec: OffsetSpec, patience: int | None = None
+    ) -> dict[TopicPartition, int]:
         """Return an offset of each partition: the first with `EARLIEST`, the next one with `LATEST`.
 
-        Open transactions are included. A partition that has no leader for a moment is waited for.
+        Open transactions are included. A partition that has no leader for a moment is waited for, as long as `patience`
+        says in microseconds; None is the patience of the settings.
         """
+        patience = self._settings.patience if patience is None else patience
         action = f"offsets of {', '.join(sorted({partition.topic for partition in partitions}))}"
         request = {ClientPartition(*partition): spec for partition in partitions}
-        deadline = self._clock.steady() + self._settings.patience
+        deadline = self._clock.steady() + patience
+        timeout = min(self._timeout, max(patience, SECOND) / SECOND)
         while True:
             try:
-                results = self._results(action, self._client.list_offsets(request, request_timeout=self._timeout))
+                results = self._results(action, self._client.list_offsets(request, request_timeout=timeout))
             except (UnavailableError, UnknownTopicError) as error:
                 if not self._is_without_leader(error, partitions):
                     raise
                 if self._clock.steady() > deadline:
-                    patience = duration_text(self._settings.patience)
-                    raise UnavailableError(f"{action}: partitions have had no leader for {patience}") from error
+                    raise UnavailableError(f"{action}: partitions have had no leader for {duration_text(patience)}") from error
                 self._clock.pause(CHECK_INTERVAL)
                 self._refresh_leaders(partitions)
             else:
@@ -178,9 +188,9 @@ class ClusterAdmin:
             for topic in {partition.topic for partition in partitions}:
                 self.topic_size(topic)
 
-    def bounds(self, partitions: Sequence[TopicPartition]) -> dict[TopicPartition, tuple[int, int]]:
-        """Return the first and the next offset of each partition, open transactions included."""
-        first, ends = self.offsets(partitions, EARLIEST), self.offsets(partitions, LATEST)
+    def bounds(self, partitions: Sequence[TopicPartition], patience: int | None = None) -> dict[TopicPartition, tuple[int, int]]:
+        """Return the first and the next offset of each partition as `offsets` does."""
+        first, ends = (self.offsets(partitions, side, patience) for side in (EARLIEST, LATEST))
         return {partition: (first[partition], ends[partition]) for partition in partitions}
 
     def truncate(self, partition: TopicPartition, before: int) -> None:

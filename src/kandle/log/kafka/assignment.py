@@ -1,8 +1,8 @@
 """Partitions of a group member: which it owns, how they come and go, and how it takes them over.
 
-**Sharing.** The broker assigns one topic of each number of partitions (the last of them in the group's spec).
-Partition p of the other topics with the same number goes to whoever owns p of that one, so topics are
-assigned alike with every assignor.
+**Sharing.** The brokers assign the last topic of the group's spec; partitions of the other topics go with those of
+that one (`Sharing`), so topics are assigned alike with every assignor. Partitions that are added to one of the
+others while it is read are noticed within seconds and taken over like those that are assigned.
 
 **Rebalancing.** The library calls back within a poll of the member. Partitions move in two steps: their owner
 gives them up with its next poll, and only then does the broker assign them to another member.
@@ -180,8 +180,8 @@ class Assignment:
 class Recovery(Protocol):
     """Prepares partitions for their new owner, and says who may still write for them; see `takeover.py`."""
 
-    def begin(self, partitions: Collection[TopicPartition]) -> dict[TopicPartition, int]:
-        """Return where to read on."""
+    def begin(self, partitions: Collection[TopicPartition], added: Collection[TopicPartition] = ()) -> dict[TopicPartition, int]:
+        """Return where to read on; those that were `added` while the group reads are read from their beginning."""
 
     def release(self, partitions: Collection[TopicPartition]) -> None:
         """Note that partitions go to another member in order."""
@@ -204,27 +204,62 @@ def check_positions(
             )
 
 
-def topics_alike(partitions: Mapping[str, int]) -> dict[str, list[str]]:
-    """Return the topics to subscribe to, each with all topics that are assigned like it.
+class Sharing:
+    """Which partitions of all topics of a group go together.
+
+    The brokers assign the last topic. Its partition p brings along p of every other topic, and what lies as many
+    partitions further as the last topic has: 4 partitions of the last topic make 8 of another one 0 and 4, 1 and
+    5, and so on. So everybody comes to the same result, whenever they hear of partitions that were added.
 
     Args:
         partitions: The number of partitions of each topic, in the order of the group's spec.
     """
-    by_count: dict[int, list[str]] = {}
-    for topic, count in partitions.items():
-        by_count.setdefault(count, []).append(topic)
-    return {topics[-1]: topics for topics in by_count.values()}
+
+    def __init__(self, partitions: Mapping[str, int]) -> None:
+        self._counts = dict(partitions)
+        self._joined = dict(partitions)
+        self.subscribed = list(partitions)[-1]
+
+    @property
+    def others(self) -> list[str]:
+        """The topics that the brokers do not assign."""
+        return [topic for topic in self._counts if topic != self.subscribed]
+
+    def together(self, assigned: Collection[TopicPartition]) -> list[TopicPartition]:
+        """Return partitions of the last topic with all that they bring along."""
+        step = self._joined[self.subscribed]
+        partitions: list[TopicPartition] = []
+        for partition in assigned:
+            if not self.others:
+                partitions.append(partition)
+            elif partition.partition < step:
+                # Partitions that were added to the last topic have no counterparts, and nothing of the group in them.
+                partitions += [
+                    TopicPartition(topic, number)
+                    for topic in self.others
+                    for number in range(partition.partition, self._counts[topic], step)
+                ]
+                partitions.append(partition)
+        return partitions
+
+    def set_count(self, topic: str, count: int) -> bool:
+        """Note how many partitions a topic has; return whether there are more than before."""
+        is_more = count > self._counts[topic]
+        self._counts[topic] = max(count, self._counts[topic])
+        return is_more
+
+    def is_added(self, partition: TopicPartition) -> bool:
+        """Return whether a partition was added since the member has joined."""
+        return partition.partition >= self._joined[partition.topic]
 
 
 class Rebalancing:
     """Handles the callbacks with which the library assigns and revokes partitions of one member."""
 
-    def __init__(
-        self, assignment: Assignment, recovery: Recovery, alike: Mapping[str, list[str]], listener: Listener | None
-    ) -> None:
+    def __init__(self, assignment: Assignment, recovery: Recovery, sharing: Sharing, listener: Listener | None) -> None:
         self.assignment = assignment
         self._recovery = recovery
-        self._alike = alike
+        self.sharing = sharing
         self._listener = listener
         self._pending: set[TopicPartition] = set()
         self._moved: set[TopicPartition] = set()
@@ -233,19 +268,15 @@ class Rebalancing:
     def subscribe(self, client: Consumer) -> None:
         """Have the broker assign partitions to this client, which calls back within its polls."""
         client.subscribe(
-            sorted(self._alike), on_assign=self._callback(self._assigned), on_revoke=self._callback(self._revoked),
+            [self.sharing.subscribed], on_assign=self._callback(self._assigned), on_revoke=self._callback(self._revoked),
             on_lost=self._callback(self._lost),
         )  # fmt: skip
 
     def _callback(self, handle: Callable[[list[TopicPartition]], None]) -> Callable[[Any, list[Any]], None]:
-        """Return a callback that adds the topics that are assigned alike, and keeps the first error."""
+        """Return a callback that adds the partitions that go together, and keeps the first error."""
 
         def call(_: Any, assigned: list[Any]) -> None:
-            partitions = [
-                TopicPartition(topic, partition.partition)
-                for partition in assigned
-                for topic in self._alike.get(partition.topic, [partition.topic])
-            ]
+            partitions = self.sharing.together([TopicPartition(owned.topic, owned.partition) for owned in assigned])
             self._moved.update(partitions)
             try:
                 handle(partitions)
@@ -275,6 +306,11 @@ class Rebalancing:
             self._take_over()
         self._moved.clear()
 
+    def extend(self) -> None:
+        """Take over, with the next poll, what belongs to the owned partitions since there are more of some topic."""
+        owned = [partition for partition in self.assignment if partition.topic == self.sharing.subscribed]
+        self._pending.update(partition for partition in self.sharing.together(owned) if partition not in self.assignment)
+
     def _assigned(self, partitions: list[TopicPartition]) -> None:
         if not self.assignment.is_open:
             # The library hands out what it was assigned before even while it closes.
@@ -288,7 +324,8 @@ class Rebalancing:
         pending = sorted(self._pending)
         assigned: list[TopicPartition] = []
         try:
-            begin = self._recovery.begin(pending) if pending else {}
+            added = [partition for partition in pending if self.sharing.is_added(partition)]
+            begin = self._recovery.begin(pending, added) if pending else {}
             self._pending.clear()
             self.assignment.add(pending, begin)
             assigned = pending

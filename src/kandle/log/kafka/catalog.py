@@ -12,6 +12,7 @@ import difflib
 import json
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
 import polars as pl
@@ -34,6 +35,12 @@ from kandle.time.timeframe import SECOND
 CATALOG_TOPIC = "_kandle_topics"
 SCHEMA_TOPIC = "_kandle_schemas"
 REFRESH_INTERVAL = SECOND
+OUTAGE_INTERVAL = 10 * SECOND
+"""The same after a refresh that has failed."""
+
+COUNT_INTERVAL = 5 * SECOND
+"""How often the partitions of a topic that is in use are counted."""
+
 ROWS_PER_READ = 10_000
 
 MAX_RECORD_BYTES = 1_000_000
@@ -52,20 +59,41 @@ class TopicCatalog:
         self._admin, self._reader, self._appender = admin, reader, appender
         self._specs: dict[str, TopicSpec] = {}
         self._position = 0
-        self._refreshed: int | None = None
+        self._refresh_at = 0
+        self._counted: dict[str, int] = {}
         self._lock = threading.RLock()
 
     def find(self, name: str) -> TopicSpec | None:
         """Return the spec of a topic, or None if there is none."""
         with self._lock:
             try:
-                if name not in self._specs or self._is_old():
+                if name not in self._specs:
                     self._refresh()
+                elif self._clock.steady() >= self._refresh_at:
+                    self._refresh(SECOND)
             except UnavailableError:
-                # What is known will do until the brokers are back.
+                # What is known will do until the brokers are back, and they are not waited for again and again.
                 if name not in self._specs:
                     raise
+                self._refresh_at = self._clock.steady() + OUTAGE_INTERVAL
+            if name in self._specs and self._clock.steady() - self._counted.get(name, -COUNT_INTERVAL) >= COUNT_INTERVAL:
+                with suppress(UnavailableError):
+                    self._count(name)
             return self._specs.get(name)
+
+    def current(self, name: str) -> TopicSpec:
+        """Return the spec of a topic with the partitions that it has at this moment."""
+        with self._lock:
+            self.get(name)
+            self._count(name)
+            return self._specs[name]
+
+    def _count(self, name: str) -> None:
+        """Ask for the number of partitions, since others may have added some."""
+        size = self._admin.topic_size(name)
+        self._counted[name] = self._clock.steady()
+        if size is not None and size[0] != self._specs[name].partitions:
+            self._specs[name] = replace(self._specs[name], partitions=size[0])
 
     def get(self, name: str) -> TopicSpec:
         """Return the spec of a topic; UnknownTopicError, which names similar topics, if there is none."""
@@ -94,15 +122,12 @@ class TopicCatalog:
             self._refresh()
             return dict(self._specs)
 
-    def _is_old(self) -> bool:
-        return self._refreshed is None or not 0 <= self._clock.steady() - self._refreshed < REFRESH_INTERVAL
-
-    def _refresh(self) -> None:
+    def _refresh(self, patience: int | None = None) -> None:
         """Read what other processes have written."""
         partition = TopicPartition(CATALOG_TOPIC, 0)
-        self._refreshed = self._clock.steady()
+        self._refresh_at = self._clock.steady() + REFRESH_INTERVAL
         try:
-            end = self._admin.bounds([partition])[partition][1]
+            end = self._admin.bounds([partition], patience)[partition][1]
         except UnknownTopicError:
             return
         while batches := self._reader.read(_SpecDecoder(self._specs), partition, self._position, end, ROWS_PER_READ):

@@ -110,16 +110,18 @@ class Clients:
         """The time of records that are written now, in milliseconds; None is the system's time."""
         return None if type(self.clock) is SystemClock else self.clock.now() // MILLISECOND
 
-    def load_metadata(self, client: Any, topic: str, known: set[str]) -> None:
+    def load_metadata(self, client: Any, topic: str, known: dict[str, int], partition: int = 0) -> None:
         """Have a client ask for the leaders of a topic's partitions before it is used.
 
-        Left alone, the library looks for a topic that it does not know only once a second.
+        Left alone, the library looks for a topic that it does not know only once a second, and for partitions that
+        were added only after minutes.
 
         Args:
             client: A consumer or producer.
             topic: Name of the topic.
-            known: Topics for which this client was asked before; the topic is added.
+            known: The number of partitions of topics for which this client was asked before; the topic is added.
+            partition: The partition that will be used.
         """
-        if topic not in known:
-            client.list_topics(topic, timeout=self.settings.request / SECOND)
-            known.add(topic)
+        if partition >= known.get(topic, 0):
+            metadata = client.list_topics(topic, timeout=self.settings.request / SECOND).topics.get(topic)
+            known[topic] = 1 if metadata is None else max(len(metadata.partitions), 1)

@@ -34,8 +34,8 @@ from confluent_kafka import TopicPartition as ClientPartition
 
 from kandle.errors import DataError, FencedError, ReplacedError, StorageError, UnavailableError, UnwritableError
 from kandle.log.kafka.admin import ClusterAdmin
-from kandle.log.kafka.assignment import Assignment, Rebalancing, topics_alike
-from kandle.log.kafka.catalog import TopicCatalog, TopicCodecs
+from kandle.log.kafka.assignment import Assignment, Rebalancing, Sharing
+from kandle.log.kafka.catalog import COUNT_INTERVAL, TopicCatalog, TopicCodecs
 from kandle.log.kafka.connections import Clients
 from kandle.log.kafka.failures import code_of, translate_errors
 from kandle.log.kafka.positions import GroupPositions
@@ -48,6 +48,9 @@ from kandle.log.records import Batch, Write
 from kandle.time.timeframe import MILLISECOND, SECOND
 
 logger = logging.getLogger("kandle.kafka")
+
+COUNT_TIMEOUT = SECOND
+"""Longest wait for the number of partitions of a topic, since records wait meanwhile."""
 
 ATTEMPTS = 25
 PAUSE = 20 * MILLISECOND
@@ -152,10 +155,11 @@ class KafkaConsumer(Consumer):
         self._settings = clients.settings
         self._statistics = Statistics(self._settings.statistics)
         self._transactions = Transactions(clients, spec.member, f"{spec.group}-{spec.member}", self._statistics)
-        alike = topics_alike({topic: services.catalog.get(topic).partitions for topic in spec.topics})
+        sharing = Sharing({topic: services.catalog.current(topic).partitions for topic in spec.topics})
         self._takeover = Takeover(spec, clients, services.claims, services.admin, services.positions, self._transactions)
         self._assignment = Assignment(spec.group, services.fenced, clients.clock)
-        self._rebalancing = Rebalancing(self._assignment, self._takeover, alike, listener)
+        self._rebalancing = Rebalancing(self._assignment, self._takeover, sharing, listener)
+        self._counted_at = clients.clock.steady()
         self._replaced: ReplacedError | None = None
         """Says that another process has the member's name; the next poll finds out whether that is true."""
         self._is_woken = False
@@ -170,7 +174,7 @@ class KafkaConsumer(Consumer):
         with translate_errors(f"group {spec.group}"):
             for topic in spec.topics:
                 # For all topics: the library would look for those it does not subscribe to at their first read.
-                services.clients.load_metadata(self._client, topic, set())
+                services.clients.load_metadata(self._client, topic, {})
             self._rebalancing.subscribe(self._client)
 
     @property
@@ -201,12 +205,26 @@ class KafkaConsumer(Consumer):
     def _fetch(self, timeout: int, max_rows: int) -> list[Batch]:
         if self._replaced is not None:
             self._check_replaced(self._replaced)
+        self._count_partitions()
         self._rebalancing.begin_poll()
         try:
             return self._fetcher.fetch(timeout, max_rows)
         except ReplacedError as error:
             self._replaced = error
             return self._fetch(timeout, max_rows)
+
+    def _count_partitions(self) -> None:
+        """Look now and then whether partitions were added to topics that the brokers do not assign."""
+        sharing, now = self._rebalancing.sharing, self._clock.steady()
+        if not sharing.others or 0 <= now - self._counted_at < COUNT_INTERVAL:
+            return
+        self._counted_at = now
+        with suppress(UnavailableError):
+            counts = {topic: self._services.admin.topic_size(topic, COUNT_TIMEOUT) for topic in sharing.others}
+            more = [topic for topic, size in counts.items() if size is not None and sharing.set_count(topic, size[0])]
+            if more:
+                logger.info("group %s: there are more partitions of %s", self._spec.group, ", ".join(more))
+                self._rebalancing.extend()
 
     def _check_replaced(self, error: ReplacedError) -> None:
         """Join again if the member is its own rival; raise ReplacedError if another process has its name."""

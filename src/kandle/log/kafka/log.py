@@ -189,14 +189,18 @@ class KafkaLog(Log):
     def topics(self) -> list[TopicSpec]:
         existing = self.admin.partition_counts()
         specs = self._shared.catalog.all()
-        return [specs[name] for name in sorted(specs) if name in existing and name != CATALOG_TOPIC]
+        names = [name for name in sorted(specs) if name in existing and name != CATALOG_TOPIC]
+        return [replace(specs[name], partitions=existing[name]) for name in names]
 
     def codec(self, topic: str) -> RecordCodec:
         """Return what encodes and decodes the records of a topic."""
         return self.codecs.codec(topic)
 
+    def partition_count(self, topic: str) -> int:
+        return self._shared.catalog.current(topic).partitions
+
     def _partitions(self, topic: str) -> list[TopicPartition]:
-        return [TopicPartition(topic, number) for number in range(self.topic(topic).partitions)]
+        return [TopicPartition(topic, number) for number in range(self.partition_count(topic))]
 
     def partitions(self, topic: str) -> list[PartitionState]:
         # Kafka does not say how many bytes a partition takes.
@@ -220,7 +224,19 @@ class KafkaLog(Log):
             first = self._shared.appender.append(encoded, self.clients.record_timestamp)
         with self._shared.appended:
             self._shared.appended.notify_all()
-        return [at if at >= 0 else self.ends(write.topic)[write.partition] for at, write in zip(first, writes, strict=True)]
+        return self._with_unknown_offsets(first, writes)
+
+    def _with_unknown_offsets(self, first: Sequence[int], writes: Sequence[Write]) -> list[int]:
+        """Return the first offset of each write; where it is -1, it is counted back from what stands behind it."""
+        offsets, following = list(first), dict[tuple[str, int], int]()
+        for number, write in reversed(list(enumerate(writes))):
+            partition = (write.topic, write.partition)
+            if offsets[number] < 0:
+                if partition not in following:
+                    following[partition] = self.ends(write.topic)[write.partition]
+                offsets[number] = following[partition] - len(write.records)
+            following[partition] = offsets[number]
+        return offsets
 
     def read(self, partition: TopicPartition, offset: int, max_rows: int, span: tuple[int, int] | None = None) -> list[Batch]:
         # The brokers cannot select by event time, so `span` leaves nothing out.

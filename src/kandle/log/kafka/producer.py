@@ -94,7 +94,11 @@ class EncodedWrite:
 
 
 class DeliveryReports:
-    """The offset of the first record of each write, and the first error of any record."""
+    """The offset of the first record of each write, and the first error of any record.
+
+    The offset stays -1 for a write without records, and for one that was confirmed only when it was sent a second time:
+    brokers do not say then where it is.
+    """
 
     def __init__(self, count: int) -> None:
         self.first = [-1] * count
@@ -105,7 +109,8 @@ class DeliveryReports:
 
         def report(error: KafkaError | None, message: Any) -> None:
             if error is None:
-                self.first[number] = message.offset()
+                offset = message.offset()
+                self.first[number] = -1 if offset is None else offset
             else:
                 self.for_other(error, message)
 
@@ -174,7 +179,7 @@ class Appender:
         self._clients = clients
         self._settings = clients.settings
         self._producer = clients.appender()
-        self._known: set[str] = set()
+        self._known: dict[str, int] = {}
 
     def append(self, writes: Sequence[EncodedWrite], timestamp: int | None) -> list[int]:
         """Append records and wait until all brokers that must have them have confirmed them.
@@ -184,13 +189,13 @@ class Appender:
             timestamp: Time of the records in milliseconds; None is the current time.
 
         Returns:
-            The offset of the first record of each write, -1 for a write without records.
+            The offset of the first record of each write; -1 for a write without records, or if it is not known.
         """
         reports = DeliveryReports(len(writes))
         action = f"append to {_topics(writes)}"
         with translate_errors(action):
             for number, write in enumerate(writes):
-                self._clients.load_metadata(self._producer, write.topic, self._known)
+                self._clients.load_metadata(self._producer, write.topic, self._known, write.partition)
                 _send(self._producer, number, write, reports, timestamp, all_reports=True)
             unconfirmed = self._producer.flush((self._settings.patience + self._settings.request) / SECOND)
         if reports.error is not None:
@@ -211,6 +216,7 @@ class Transactions:
     Attributes:
         id: The transactional id.
         process: Tells this user of the id from others before and after it.
+        is_settled: Whether every transaction was committed or aborted; otherwise one may still be open.
     """
 
     def __init__(self, clients: Clients, name: str, transactional_id: str, statistics: Statistics | None = None) -> None:
@@ -219,9 +225,10 @@ class Transactions:
         self._name = name
         self._statistics = statistics
         self._producer: Producer | None = None
-        self._known: set[str] = set()
+        self._known: dict[str, int] = {}
         self.id = transactional_id
         self.process = uuid.uuid4().hex
+        self.is_settled = True
 
     def open(self) -> Producer:
         """Return the producer; the first call creates it, which fences older producers of the id."""
@@ -229,7 +236,7 @@ class Transactions:
             producer = self._clients.transactions(self._name, self.id, self._statistics)
             with translate_errors(f"transactional id {self.id}"):
                 _retry(lambda: producer.init_transactions(self._settings.patience / SECOND))
-            self._producer = producer
+            self._producer, self.is_settled = producer, True
             self._known.clear()
         return self._producer
 
@@ -253,9 +260,11 @@ class Transactions:
 
         Raises:
             FencedError: Another process has opened the id, or the member is not in its group any more.
-            UnavailableError: The commit can be tried again; nothing was written.
+            UnavailableError: The commit can be tried again; nothing was written. Or, where the message says so, it was
+                made, and only where is not known.
         """
         producer = self.open()
+        self.is_settled = False
         reports = DeliveryReports(len(writes))
         action = f"commit of transactional id {self.id} to {_topics(writes)}"
         try:
@@ -279,7 +288,10 @@ class Transactions:
         if reports.error is not None:
             # The library does not commit with a failed record; if it ever does, the commit is incomplete.
             raise error_for(reports.error, action)
+        self.is_settled = True
         self._clients.errors.note_success()
+        if any(at < 0 and write.values for at, write in zip(reports.first, writes, strict=True)):
+            raise UnavailableError(f"{action}: it was made, but where its records are is not known; read on from this commit")
         return reports.first
 
     def _send(
@@ -293,7 +305,7 @@ class Transactions:
     ) -> None:
         try:
             for number, write in enumerate(writes):
-                self._clients.load_metadata(producer, write.topic, self._known)
+                self._clients.load_metadata(producer, write.topic, self._known, write.partition)
                 _send(producer, number, write, reports, timestamp, all_reports=False)
         except KafkaException as error:
             if error.args[0].code() == KafkaError._STATE:
@@ -335,6 +347,7 @@ class Transactions:
             self.discard()
             failure: KafkaError = failed.args[0]
             return failure
+        self.is_settled = True
         return None
 
     def discard(self) -> None:

@@ -165,7 +165,7 @@ class PartitionReader:
         self._lock = threading.Lock()
         self._partition: TopicPartition | None = None
         self._position = -1
-        self._known: set[str] = set()
+        self._known: dict[str, int] = {}
         self._client = clients.reader(name)
 
     def read(self, decoder: RecordDecoder, partition: TopicPartition, offset: int, end: int, max_rows: int) -> list[Batch]:
@@ -185,7 +185,7 @@ class PartitionReader:
             return []
         with self._lock, translate_errors(f"read of {partition.topic}, partition {partition.partition}"):
             if (partition, offset) != (self._partition, self._position):
-                self._clients.load_metadata(self._client, partition.topic, self._known)
+                self._clients.load_metadata(self._client, partition.topic, self._known, partition.partition)
                 self._client.assign([ClientPartition(*partition, offset)])
                 self._partition, self._position = partition, offset
             with pause_garbage_collection():

@@ -118,6 +118,8 @@ class KafkaSettings:
             "fetch.wait.max.ms": 100,
             # For each partition; the default of 64 MiB would be a gigabyte for sixteen of them.
             "queued.max.messages.kbytes": 16_384,
+            # Partitions that are added are noticed that soon; by default after five minutes.
+            "topic.metadata.refresh.interval.ms": 5_000,
         }
         if spec.stall:
             # The library's own thread keeps the session alive meanwhile; rebalances wait no longer for a stuck member either.

@@ -105,12 +105,12 @@ class Claims:
         """Return whether another process has made a claim under this id since the last one of this process."""
         with self._lock:
             self._refresh()
-            made = [
+            values = [
                 value for claim, value in self._claims.items()
                 if (claim.group, claim.transactional_id) == (group, transactional_id)
             ]  # fmt: skip
-        own = [number for owner, number in made if owner == process]
-        return bool(own) and any(owner != process and number > max(own) for owner, number in made)
+        own = [number for owner, number in values if owner == process]
+        return bool(own) and any(owner != process and number > max(own) for owner, number in values)
 
     def add(self, group: str, partitions: Collection[TopicPartition], transactional_id: str, process: str) -> None:
         """Claim partitions; the first call creates the topic."""
@@ -126,7 +126,8 @@ class Claims:
             with self._lock:
                 known = [Claim(group, partition, transactional_id) for partition in partitions]
                 self._append([claim for claim in known if claim in self._claims], None)
-        except KandleError as error:
+        except (KandleError, RuntimeError) as error:
+            # The second is raised by a client that was closed meanwhile.
             logger.info("claims of %s stay: %s", transactional_id, error)
 
     def _append(self, claims: Collection[Claim], value: bytes | None) -> None:
@@ -189,17 +190,21 @@ class Takeover:
         self._transactions = transactions
         self._claimed: set[TopicPartition] = set()
 
-    def begin(self, partitions: Collection[TopicPartition]) -> dict[TopicPartition, int]:
+    def begin(self, partitions: Collection[TopicPartition], added: Collection[TopicPartition] = ()) -> dict[TopicPartition, int]:
         """Return where to read on: the committed position, or what the group's `reset` says.
 
         The call can be repeated if it fails.
+
+        Args:
+            partitions: The partitions.
+            added: Those that were added while the group reads: all of their records are new.
         """
         self._abort_open_transactions(partitions)
         committed = self.committed(partitions)
         bounds = self._admin.bounds(list(partitions))
         check_positions(self._spec.group, committed, bounds)
-        side = 0 if self._spec.reset == "earliest" else 1
-        return {partition: limits[side] for partition, limits in bounds.items()} | committed
+        from_end = set() if self._spec.reset == "earliest" else set(partitions).difference(added)
+        return {partition: limits[partition in from_end] for partition, limits in bounds.items()} | committed
 
     def committed(self, partitions: Collection[TopicPartition]) -> dict[TopicPartition, int]:
         """Return the group's committed positions."""
@@ -237,7 +242,12 @@ class Takeover:
             self._claimed.update(fresh)
 
     def release(self, partitions: Collection[TopicPartition]) -> None:
-        """Remove the claims to partitions that go to another member in order."""
+        """Remove the claims to partitions that go to another member in order.
+
+        They stay if a transaction could not be ended: whoever takes the partitions over has to.
+        """
+        if not self._transactions.is_settled:
+            return
         released = self._claimed.intersection(partitions)
         self._claimed -= released
         self._claims.remove(self._spec.group, sorted(released), self._transactions.id)
