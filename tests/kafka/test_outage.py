@@ -5,10 +5,13 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
+import kandle.context.opened
 from kandle.errors import UnavailableError
+from kandle.runtime.preparing import prepare_topics
 from kandle.time.clock import SystemClock
 from kandle.time.timeframe import SECOND
 from tests.brokers.needed import kafka_or_skip
@@ -67,3 +70,22 @@ def test_worker_and_producer_go_on_after_an_outage_beyond_their_session(own: Clu
 @pytest.mark.soak
 def test_worker_and_producer_go_on_after_a_minute_without_broker(own: Cluster, caplog: pytest.LogCaptureFixture) -> None:
     outage(own, caplog, 60)
+
+
+def test_a_start_waits_for_partitions_that_have_no_leader(
+    own: Cluster, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    app, attempts = Application(), list[int]()
+
+    def prepared(*arguments: Any, **options: Any) -> Any:
+        attempts.append(len(attempts))
+        if len(attempts) == 1:
+            raise UnavailableError("offsets of ticks: partitions have had no leader for 30s")
+        return prepare_topics(*arguments, **options)
+
+    monkeypatch.setattr(kandle.context.opened, "prepare_topics", prepared)
+    monkeypatch.setattr(kandle.context.opened, "START_INTERVAL", 0)
+    with app.context.open(**settings(own.bootstrap)) as market:
+        market.ticks.add(app.one(1))
+        wait_until(lambda: summed(market, app) == (1, 1), market)
+    assert "the start waits: offsets of ticks: partitions have had no leader for 30s" in caplog.messages

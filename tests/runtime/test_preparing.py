@@ -91,13 +91,15 @@ def test_settings_that_differ_are_refused_where_that_is_asked_for() -> None:
     prepare_topics(parts.log, [parts.plan], Retentions(), refuses=True)
 
 
-def test_a_source_that_was_given_more_partitions_is_refused_with_the_names_of_both() -> None:
+def test_a_source_that_was_given_more_partitions_is_copied_to_as_many_as_the_state_has() -> None:
     parts = parts_of()
     spec = parts.log.topic("ticks")
     dropped(parts, "ticks")
     parts.log.ensure(replace(spec, partitions=4))
-    with pytest.raises(SchemaError, match=r"topic bars_1m_live has 1 partitions, but ticks, .* has 4"):
-        prepare_topics(parts.log, [parts.plan], Retentions())
+    for _ in range(2):
+        (topics,) = prepare_topics(parts.log, [parts.plan], Retentions())
+        assert (topics.partitions, topics.events) == (1, "bars_repartition")
+        assert parts.log.topic("bars_repartition").partitions == 1
 
 
 def test_state_that_is_gone_is_not_taken_for_none() -> None:

@@ -15,6 +15,8 @@ from kandle.context.context import state_of
 from kandle.errors import UnavailableError
 from kandle.log.embedded.batches import PreparedBatch
 from kandle.log.embedded.log import EmbeddedLog
+from kandle.log.port import Consumer, GroupSpec, Listener
+from kandle.runtime.counters import QueryState
 from kandle.time.clock import ManualClock
 from kandle.time.timeframe import HOUR, SECOND
 from tests.runtime.building import GROUP, Member, Parts, Process, at, bars, beat, found, parts_of, read, rows, t, tick
@@ -203,3 +205,30 @@ def test_a_backlog_is_copied_by_group_key_partition_by_partition_and_none_of_it_
     options = {"topics": {"ticks": {"partitions": 4}}}
     told(BY_VENUE, add, "14:30:20", tmp_path / "log", access="write_only", **options)
     told(BY_VENUE, check, "14:30:20", tmp_path / "log", **options)
+
+
+class Away(EmbeddedLog):
+    """A log that cannot be reached when a group is joined for the first time."""
+
+    attempts = 0
+
+    def consumer(self, spec: GroupSpec, listener: Listener | None = None) -> Consumer:
+        self.attempts += 1
+        if self.attempts == 1:
+            raise UnavailableError("partitions have no leader")
+        return super().consumer(spec, listener)
+
+
+def test_a_worker_that_starts_while_the_log_is_away_waits_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kandle.runtime.worker, "RETRY", 0)
+    log = Away(None, ManualClock(t("14:30")))
+    worker = Parts(bars_market(minutes=1), "14:30", log=log).worker()
+    problems: list[str] = []
+
+    def joined() -> None:
+        problems.append(str(worker.problem))
+        worker.stop()
+
+    worker.run(joined)
+    assert problems == ["partitions have no leader"]
+    assert (log.attempts, worker.state) == (2, QueryState.STOPPED)

@@ -112,6 +112,7 @@ class Committer:
             # Another process owns the partitions, and has begun at the last commit too: nothing was written twice.
             logger.warning("%s; going back to the last commit", error)
             self._counters.fenced += 1
+            self._must_restore = True
             self._restore()
         except BaseException:
             self._must_restore = True
@@ -123,8 +124,8 @@ class Committer:
             self._restore()
 
     def _restore(self) -> None:
-        self._must_restore = False
         self._membership.restore()
+        self._must_restore = False
 
     def time_left(self) -> int:
         """Return how long the next commit may wait, in microseconds."""

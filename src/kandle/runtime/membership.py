@@ -44,6 +44,7 @@ class Membership:
         self._flush: Callable[[], None] = lambda: None
         self._consumer: Consumer | None = None
         self._paused: set[TopicPartition] = set()
+        self._is_revoking = False
 
     @property
     def is_joined(self) -> bool:
@@ -100,6 +101,10 @@ class Membership:
 
     def restore(self) -> None:
         """Start all tasks anew, as of the last commit."""
+        if not self._is_revoking:
+            # First hear which partitions have gone: to restore their state takes time, and others wait for the answer. The
+            # records that come along are read again.
+            self._joined.poll(0, 1)
         self._tasks.clear()
         self._begin(list(self._joined.assignment))
 
@@ -139,14 +144,19 @@ class Membership:
     def _begin(self, partitions: Collection[TopicPartition]) -> None:
         """Start the tasks of owned partitions as of the last commit, and read on from there."""
         owned = self._joined.assignment
+        # Others wait for heartbeats, and need not wait for the state of these partitions.
+        self._leadership.assigned(partitions, owned)
         committed = self._joined.committed(list(owned))
         self._joined.seek(self._tasks.start(partitions, committed))
-        self._leadership.assigned(partitions, owned)
 
     def revoked(self, partitions: Collection[TopicPartition]) -> None:
         """Commit, then end the tasks of partitions that go to another member."""
         self._leadership.revoked(partitions)
-        self._flush()
+        self._is_revoking = True
+        try:
+            self._flush()
+        finally:
+            self._is_revoking = False
         self._tasks.drop(partitions)
         logger.info("revoked from %s: %s", self._group.member, _describe(partitions))
 

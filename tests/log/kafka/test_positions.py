@@ -5,8 +5,6 @@ from __future__ import annotations
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
-from types import SimpleNamespace
-from typing import Any
 
 import pytest
 from confluent_kafka import Consumer, Producer
@@ -14,7 +12,6 @@ from confluent_kafka import TopicPartition as Place
 
 from kandle.errors import UnavailableError
 from kandle.log.kafka.log import KafkaLog
-from kandle.log.kafka.positions import GroupPositions, owner_of, owner_text
 from kandle.log.kafka.settings import KafkaSettings
 from kandle.log.port import TopicPartition
 from kandle.time.clock import SystemClock
@@ -45,7 +42,7 @@ def moved(log: KafkaLog, bootstrap: str) -> Iterator[Moved]:
     log.ensure(topic_spec(name, partitions=2))
     log.append([write(name, range(2))])
     reader = Consumer({"bootstrap.servers": bootstrap, "group.id": name})
-    reader.commit(offsets=[Place(name, 0, 1, owner_text("who said so"))], asynchronous=False)
+    reader.commit(offsets=[Place(name, 0, 1, "who said so")], asynchronous=False)
     producer = Producer({"bootstrap.servers": bootstrap, "transactional.id": name})
     producer.init_transactions(10)
     producer.begin_transaction()
@@ -108,64 +105,3 @@ def test_a_transaction_that_stays_open_is_named_when_patience_is_over(log: Kafka
         log.committed(moved.group, moved.group)
     moved.producer.abort_transaction(LIMIT)
     assert log.committed(moved.group, moved.group) == {0: 1}
-
-
-class Answer:
-    """A position as the client library answers, whose text may be no text."""
-
-    topic, partition, offset, error = "ticks", 0, 7, None
-
-    def __init__(self, text: bytes) -> None:
-        self._text = text
-
-    @property
-    def metadata(self) -> str:
-        return self._text.decode()
-
-
-WHOLE = owner_text("group-one").encode()
-
-
-@pytest.mark.parametrize(
-    ("text", "owner"),
-    [
-        (b"", ""),
-        (WHOLE, "group-one"),
-        (WHOLE + b"0\x01group-two", "group-one"),
-        (WHOLE[:-3], None),
-        (b"group-one0\n" + WHOLE.partition(b"\n")[2], None),
-        (WHOLE + b"\xff\xfe", None),
-        (b"of another program", ""),
-    ],
-)
-def test_who_has_committed_a_position_counts_only_where_its_text_is_whole(text: bytes, owner: str | None) -> None:
-    assert owner_of(Answer(text)) == owner  # type: ignore[arg-type]
-
-
-class Asked:
-    """A client that answers with one text after the other."""
-
-    def __init__(self, *texts: bytes) -> None:
-        self._texts = list(texts)
-
-    def committed(self, partitions: object, timeout: float) -> list[Answer]:
-        return [Answer(self._texts.pop(0))]
-
-    def close(self) -> None:
-        """Do nothing."""
-
-
-@pytest.mark.parametrize(
-    ("texts", "owner"),
-    [((WHOLE + b"\xff", WHOLE), "group-one"), ((WHOLE + b"\xff", b"\xff", b"\xff"), "")],
-    ids=["asks again", "goes on without"],
-)
-def test_a_text_beside_a_position_that_cannot_be_read_ends_nothing(texts: tuple[bytes, ...], owner: str) -> None:
-    """A worker that takes a partition over asks who has committed for it; the answer may be damaged."""
-    client = Asked(*texts)
-    clients: Any = SimpleNamespace(
-        settings=KafkaSettings("nowhere:1"), clock=SystemClock(), positions=lambda group, isolation: client
-    )
-    positions = GroupPositions(clients)
-    assert positions.committed("group", [TopicPartition("ticks", 0)]) == {TopicPartition("ticks", 0): (7, owner)}
-    positions.close()
