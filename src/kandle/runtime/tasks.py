@@ -288,7 +288,9 @@ class Tasks:
                 f"partition {number} is empty, but group {self._group} has read {events.topic} up to {committed.get(events, 0)}"
             )
             raise state_is_gone(self._topics, reason)
-        if replica.has_state and events not in committed:
+        # Before partitions were added to the source, the task read it itself; from there on its events are copied.
+        was_direct = self._topics.is_repartitioned and TopicPartition(self._topics.source, number) in committed
+        if replica.has_state and events not in committed and not was_direct:
             name = self._topics.plan.query.target.name
             raise StateError(
                 f"partition {number} of {self._topics.changelog} has a state of {name}, but group {self._group} has no position "
