@@ -5,9 +5,11 @@ from pathlib import Path
 import polars as pl
 import pytest
 
+from kandle.cli.output import json_line
 from kandle.cli.topics import Tail, all_records, newest, records
 from kandle.log.embedded.log import EmbeddedLog
 from kandle.log.records import Records, Write
+from kandle.plan.topics import dead_letter_topic
 from tests.cli.logs import LATEST, READINGS, readings_log, write
 
 
@@ -72,3 +74,19 @@ def test_an_empty_topic_is_an_empty_frame(tmp_path: Path) -> None:
     log.ensure(READINGS)
     assert all_records(log, "readings").height == 0
     assert newest(log, "readings", 5) == []
+
+
+def test_bytes_that_are_text_are_shown_as_text_and_others_as_what_they_are(tmp_path: Path) -> None:
+    log = EmbeddedLog(tmp_path)
+    spec = dead_letter_topic("letters", 1, 1)
+    log.ensure(spec)
+    texts = [b'{"a": "b\n"}', "Köln".encode(), b"\x00\x01", b"\xff", None]
+    frame = pl.DataFrame(
+        [("ticks", 0, offset, "torn", None, text, *[None] * 7) for offset, text in enumerate(texts)],
+        schema=spec.schema,
+        orient="row",
+    )
+    log.append([Write("letters", 0, Records(frame))])
+    payloads = [row["value"]["payload"] for row in records(log, newest(log, "letters", 9))]
+    assert payloads == ['{"a": "b\n"}', "Köln", {"base64": b"\x00\x01"}, {"base64": b"\xff"}, None]
+    assert json_line({"payload": payloads[2]}) == '{"payload": {"base64": "AAE="}}'

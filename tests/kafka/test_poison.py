@@ -9,12 +9,14 @@ from decimal import Decimal
 from typing import Annotated, Any
 from uuid import uuid4
 
+import pytest
 from confluent_kafka import Producer
 
 import kandle
-from kandle import Context, EventSet, Key, Timestamp
+from kandle import Context, EventSet, Key, TableSet, Timestamp
 from kandle import functions as f
 from kandle.context.context import state_of
+from kandle.errors import DataError
 from kandle.log.records import header_rows
 from kandle.time.clock import SystemClock
 from kandle.time.timeframe import HOUR, MINUTE, from_instant, to_instant
@@ -188,3 +190,55 @@ def test_a_record_that_cannot_be_read_keeps_its_headers_and_its_time(bootstrap: 
         (row,) = letters(log, f"{name}_twice_dlq")
     assert (row["kind"], row["payload"], row["time"]) == ("unreadable", b"{torn", from_instant(1_700_000_000_000_000))
     assert header_rows(batch.records) == [{"trace": "7"}]
+
+
+def accounts(name: str) -> tuple[type, type[Context]]:
+    """Return a table and its context."""
+
+    @kandle.table(f"{name}_accounts", key_format="KAFKA", value_format="JSON")
+    @dataclass(frozen=True)
+    class Account:
+        id: Annotated[str, Key(0)]
+        level: int
+
+    sets = {"accounts": TableSet[Account]}
+    return Account, type("Bank", (Context,), {"__annotations__": sets})
+
+
+def test_a_table_whose_newest_row_of_a_key_cannot_be_read_is_not_the_row_before_it(
+    bootstrap: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    name = f"a{uuid4().hex[:8]}"
+    account, context = accounts(name)
+    with context.open(**settings(bootstrap)) as market:
+        table: Any = market.set(account)
+        table.add_many([account("a", 1), account("b", 1)])
+        producer = Producer({"bootstrap.servers": bootstrap})
+        for key, value in ((b"a", b'{"level": 2.5}'), (b"c", b"{cut")):
+            producer.produce(f"{name}_accounts", key=key, value=value)
+        assert producer.flush(LIMIT) == 0
+        with pytest.raises(
+            DataError, match=f"2 records of topic {name}_accounts cannot be read; the first, in partition 0 at offset 2: "
+        ):
+            table.to_list()
+        with pytest.raises(DataError, match=r"1 record of topic .* at offset 3"):
+            table.to_list(["c"])
+        assert table.to_list(["b"]) == [account("b", 1)]
+        assert table.to_list(unreadable="skip") == [account("a", 1), account("b", 1)]
+        assert "2 records of topic" in caplog.text and "left out" in caplog.text
+        table.add(account("a", 3))
+        table.remove("c")
+        assert table.to_list() == [account("a", 3), account("b", 1)]
+
+
+def test_events_that_cannot_be_read_are_not_missing_without_a_word(bootstrap: str) -> None:
+    name = f"e{uuid4().hex[:8]}"
+    with twice(name).open(**settings(bootstrap)) as market:
+        market.set(Text).add(Text(from_instant(BEGIN), "a", "x", 1))
+        producer = Producer({"bootstrap.servers": bootstrap})
+        producer.produce(f"{name}_texts", key=b'"b"', value=b"{torn")
+        assert producer.flush(LIMIT) == 0
+        with pytest.raises(DataError, match=f'1 record of topic {name}_texts cannot be read.*at offset 1: .*unreadable="skip"'):
+            market.set(Text).to_list()
+        assert [text.key for text in market.set(Text).to_list(["a"])] == ["a"]
+        assert [text.key for text in market.set(Text).to_list(unreadable="skip")] == ["a"]

@@ -85,7 +85,9 @@ def _records(log: Log, batch: Batch) -> Iterator[dict[str, Any]]:
     removed = batch.records.tombstones
     gone = [False] * len(batch) if removed is None else removed.to_list()
     columns = (batch.offsets.tolist(), batch.timestamps.tolist(), header_rows(batch.records), gone, frame.iter_rows(named=True))
-    keys = log.topic(batch.topic).keys
+    spec = log.topic(batch.topic)
+    keys = spec.keys
+    raw = [column.name for column in spec.columns if column.physical == pl.Binary]
     for offset, timestamp, headers, is_gone, value in zip(*columns, strict=True):
         yield {
             "partition": batch.partition,
@@ -93,8 +95,19 @@ def _records(log: Log, batch: Batch) -> Iterator[dict[str, Any]]:
             "timestamp": iso_instant(timestamp),
             "headers": headers,
             "tombstone": is_gone,
-            "value": {name: value[name] for name in keys} if is_gone else value,
+            "value": {name: value[name] for name in keys} if is_gone else value | {name: as_text(value[name]) for name in raw},
         }
+
+
+def as_text(value: bytes | None) -> str | dict[str, bytes] | None:
+    """Return bytes as the text that they are, such as a record of JSON; others under the name `base64`, as JSON shows them."""
+    if value is None:
+        return None
+    try:
+        text = value.decode()
+    except UnicodeDecodeError:
+        return {"base64": value}
+    return text if all(character.isprintable() or character in "\t\r\n" for character in text) else {"base64": value}
 
 
 def all_records(log: Log, topic: str) -> pl.DataFrame:

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, Literal
 
 import polars as pl
 
+from kandle.errors import DataError
 from kandle.log.port import Log, TopicPartition
+from kandle.log.records import RejectedRecord
 from kandle.model.entity import EntityModel
 from kandle.plan.plan import BarPlan
 from kandle.sets.keys import bar_key_fields
 from kandle.time.timeframe import parse_instant, to_instant
+
+logger = logging.getLogger("kandle")
 
 ROWS_AT_ONCE = 200_000
 FAR = 2**62
@@ -26,16 +32,62 @@ Span = tuple[int, int]
 """Instants in microseconds since the epoch, `[start, end)`."""
 
 
-def rows(log: Log, topic: str, span: Span | None = None) -> Iterator[pl.DataFrame]:
+Unreadable = Literal["refuse", "skip"]
+"""What reading does with records that cannot be read: raise an error that names them, or log a warning that does."""
+
+
+@dataclass(frozen=True, slots=True)
+class UnreadableRecord:
+    """A record of a topic that cannot be read."""
+
+    place: TopicPartition
+    record: RejectedRecord
+
+    def has_key(self, key: Mapping[str, Any], names: Sequence[str]) -> bool:
+        """Return whether the record may be of a key that begins with these parts; a key that cannot be read may be any."""
+        values = self.record.key_values
+        return values is None or all(dict(zip(names, values, strict=True))[name] == value for name, value in key.items())
+
+
+def report_unreadable(unreadable: Sequence[UnreadableRecord], policy: Unreadable) -> None:
+    """Report records that cannot be read, and of which a result would have to say something.
+
+    Args:
+        unreadable: The records.
+        policy: Whether they are an error or a warning.
+
+    Raises:
+        DataError: There are such records, and they are an error; names the first one.
+    """
+    if not unreadable:
+        return
+    first = unreadable[0]
+    count = "1 record" if len(unreadable) == 1 else f"{len(unreadable)} records"
+    message = (
+        f"{count} of topic {first.place.topic} cannot be read; the first, in partition {first.place.partition} at offset "
+        f"{first.record.offset}: {first.record.reason}"
+    )
+    if policy == "refuse":
+        raise DataError(f'{message}; correct its schema or format, or leave such records out with unreadable="skip"')
+    logger.warning("%s; left out", message)
+
+
+def rows(
+    log: Log, topic: str, span: Span | None = None, unreadable: list[UnreadableRecord] | None = None
+) -> Iterator[pl.DataFrame]:
     """Read all records of a topic, partition by partition.
 
     Args:
         log: The log.
         topic: The name of the topic.
         span: Only records whose event time is in it, as far as the log can tell; None reads all.
+        unreadable: Takes the records that cannot be read; None makes the first of them an error.
 
     Yields:
         Frames with the columns of the topic, the offset and whether the record is a tombstone.
+
+    Raises:
+        DataError: A record cannot be read, and there is nothing that takes it.
     """
     for number in range(log.topic(topic).partitions):
         partition = TopicPartition(topic, number)
@@ -43,6 +95,11 @@ def rows(log: Log, topic: str, span: Span | None = None) -> Iterator[pl.DataFram
         offset = log.first(partition)
         while offset < end and (batches := log.read(partition, offset, ROWS_AT_ONCE, span)):
             for batch in batches:
+                rejects = [UnreadableRecord(partition, record) for record in batch.rejects]
+                if unreadable is None:
+                    report_unreadable(rejects, "refuse")
+                else:
+                    unreadable += rejects
                 tombstones = batch.records.tombstones
                 mark = pl.lit(False).alias(IS_TOMBSTONE) if tombstones is None else tombstones.alias(IS_TOMBSTONE)
                 yield batch.records.frame.with_columns(pl.Series(OFFSET, batch.offsets), mark)
@@ -64,27 +121,45 @@ def with_key(frame: pl.DataFrame, key: Mapping[str, Any]) -> pl.DataFrame:
     return frame
 
 
-def table_rows(log: Log, entity: EntityModel, key: Mapping[str, Any]) -> pl.DataFrame:
+def table_rows(log: Log, entity: EntityModel, key: Mapping[str, Any], policy: Unreadable = "refuse") -> pl.DataFrame:
     """Return the newest row of each key that begins with the given parts, removed ones left out, ordered by key.
 
     Args:
         log: The log.
         entity: The entity of the table.
         key: Physical values of the key's first parts by name.
+        policy: What to do about a key whose newest row cannot be read.
 
     Returns:
         Rows with physical columns.
+
+    Raises:
+        DataError: The newest row of a key cannot be read, or may be one that cannot.
     """
     names = [field.name for field in entity.keys]
+    unreadable: list[UnreadableRecord] = []
     # All rows of a key are in one partition, so the last one read is the newest.
-    frames = [with_key(frame, key) for frame in rows(log, entity.topic)]
+    frames = [with_key(frame, key) for frame in rows(log, entity.topic, unreadable=unreadable)]
     if not frames:
+        report_unreadable(unreadable, policy)
         return pl.DataFrame(schema=log.topic(entity.topic).schema)
     newest = pl.concat(frames).unique(names, keep="last", maintain_order=True)
+    if unreadable:
+        offsets = dict(zip(newest.select(names).rows(), newest[OFFSET].to_list(), strict=True))
+        # A row that was written again since is not missed.
+        missed = [
+            bad
+            for bad in unreadable
+            if bad.has_key(key, names)
+            and (bad.record.key_values is None or offsets.get(bad.record.key_values, -1) < bad.record.offset)
+        ]
+        report_unreadable(missed, policy)
     return newest.filter(~pl.col(IS_TOMBSTONE)).drop(OFFSET, IS_TOMBSTONE).sort(names)
 
 
-def event_rows(log: Log, entity: EntityModel, key: Mapping[str, Any], limit: int | None) -> pl.DataFrame:
+def event_rows(
+    log: Log, entity: EntityModel, key: Mapping[str, Any], limit: int | None, policy: Unreadable = "refuse"
+) -> pl.DataFrame:
     """Return the events of a key in the order of each partition.
 
     Args:
@@ -92,11 +167,18 @@ def event_rows(log: Log, entity: EntityModel, key: Mapping[str, Any], limit: int
         entity: The entity of the stream.
         key: Physical values of the key's first parts by name.
         limit: How many of the newest events to return; None returns all.
+        policy: What to do about events that cannot be read.
 
     Returns:
         Rows with physical columns.
+
+    Raises:
+        DataError: An event cannot be read.
     """
-    frames = [with_key(frame, key) for frame in rows(log, entity.topic)]
+    names = [field.name for field in entity.keys]
+    unreadable: list[UnreadableRecord] = []
+    frames = [with_key(frame, key) for frame in rows(log, entity.topic, unreadable=unreadable)]
+    report_unreadable([bad for bad in unreadable if bad.has_key(key, names)], policy)
     if not frames:
         return pl.DataFrame(schema=log.topic(entity.topic).schema)
     events = pl.concat(frames).filter(~pl.col(IS_TOMBSTONE)).drop(OFFSET, IS_TOMBSTONE)

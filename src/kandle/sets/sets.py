@@ -21,6 +21,7 @@ from kandle.sets.keys import KeyPrefix, physical_key
 if TYPE_CHECKING:
     # What reads and writes records is loaded by the first method that does: declaring a context needs none of it.
     from kandle.sets.messages import MessageStream
+    from kandle.sets.reading import Unreadable
 
 T = TypeVar("T")
 
@@ -248,17 +249,19 @@ class EventSet(WritableSet[T]):
     __slots__ = ()
 
     @awaited
-    async def to_list_async(self, key_prefix: KeyPrefix = ()) -> list[T]:
+    async def to_list_async(self, key_prefix: KeyPrefix = (), *, unreadable: Unreadable = "refuse") -> list[T]:
         """Return the events that the log stores.
 
         Args:
             key_prefix: The first parts of the events' keys, as values or as text; all keys without it.
+            unreadable: What to do about records that cannot be read: "refuse" raises an error that names them, "skip" leaves
+                them out and logs a warning.
 
         Returns:
             The events, oldest first in each partition.
 
         Raises:
-            DataError: A part of the key does not fit its field, or there are too many.
+            DataError: A part of the key does not fit its field, there are too many, or a record cannot be read.
             AccessError: The context was opened for writing only.
         """
         from kandle.sets.reading import event_rows
@@ -267,7 +270,7 @@ class EventSet(WritableSet[T]):
         self._check_timeframe()
         key = physical_key(self.entity, self.entity.keys, key_prefix)
         self._host.settle()
-        frame = await to_thread.run_sync(event_rows, self._host.log, self.entity, key, self.newest)
+        frame = await to_thread.run_sync(event_rows, self._host.log, self.entity, key, self.newest, unreadable)
         return mapping(self.entity).from_frame(frame)
 
     to_list = blocking(to_list_async)
@@ -279,17 +282,20 @@ class TableSet(WritableSet[T]):
     __slots__ = ()
 
     @awaited
-    async def to_list_async(self, key_prefix: KeyPrefix = ()) -> list[T]:
+    async def to_list_async(self, key_prefix: KeyPrefix = (), *, unreadable: Unreadable = "refuse") -> list[T]:
         """Return the rows of the table.
 
         Args:
             key_prefix: The first parts of the rows' keys, as values or as text; all rows without it.
+            unreadable: What to do about keys whose newest record cannot be read: "refuse" raises an error that names them,
+                "skip" leaves such records out and logs a warning.
 
         Returns:
             The newest row of each key, ordered by key.
 
         Raises:
-            DataError: A part of the key does not fit its field, or there are too many.
+            DataError: A part of the key does not fit its field, there are too many, or the newest record of a key cannot be
+                read.
             AccessError: The context was opened for writing only.
         """
         from kandle.sets.reading import table_rows
@@ -297,7 +303,7 @@ class TableSet(WritableSet[T]):
         self._check_read()
         self._check_timeframe()
         key = physical_key(self.entity, self.entity.keys, key_prefix)
-        frame = await to_thread.run_sync(table_rows, self._host.log, self.entity, key)
+        frame = await to_thread.run_sync(table_rows, self._host.log, self.entity, key, unreadable)
         return mapping(self.entity).from_frame(frame)
 
     to_list = blocking(to_list_async)
