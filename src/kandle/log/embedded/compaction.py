@@ -40,10 +40,13 @@ from kandle.time.timeframe import DAY
 CHUNK_ROWS = 200_000
 """Rows that one transaction rewrites."""
 
-MOST_ROWS = 2_000_000
+MOST_ROWS = 1_000_000
 """Partitions with more rows are compacted chunk by chunk, since the newest offsets of so many keys do not fit into memory."""
 
 BATCH_ROWS = 20_000
+SMALL_BATCH_ROWS = 5_000
+"""Batches with fewer rows than this are joined even if none of them is to be removed."""
+
 LEAST_ROWS = 1_000
 """Fewer new records than this are not worth a compaction."""
 
@@ -149,7 +152,11 @@ class Maintainer:
                 return None
             rows = _as_frame(chunk.batches)
             of_chunk = rows.group_by(list(spec.keys)).agg(pl.col(OFFSET).max()) if newest is None else newest
-            after = self._rewrite(spec, row, chunk.numbers, self._remaining(rows, of_chunk))
+            remaining = self._remaining(rows, of_chunk)
+            if remaining.height == rows.height >= SMALL_BATCH_ROWS * len(chunk.batches):
+                # As of bars of a long absence, each of which has a key of its own: to write them again would gain nothing.
+                continue
+            after = self._rewrite(spec, row, chunk.numbers, remaining)
             if after is None:
                 return None
             removed = Maintenance(removed.rows + after.rows, removed.bytes + after.bytes)
