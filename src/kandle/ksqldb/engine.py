@@ -233,7 +233,16 @@ class KsqlRuntime:
         return topics
 
     def _run(self) -> None:
-        """Begin as soon as possible, then check the queries regularly."""
+        """Begin as soon as possible, then check the queries regularly; an error that ends this ends the queries."""
+        try:
+            self._watch()
+        except BaseException as error:
+            logger.exception("the watch over ksqlDB has failed")
+            self._problem = error
+            for running in () if self._inner is None else self._inner.queries:
+                running.fail(error)
+
+    def _watch(self) -> None:
         while not self._stop.wait((SECOND if self._inner is None else self._engine.watch_interval) / SECOND):
             try:
                 if self._inner is None:
