@@ -17,6 +17,7 @@ from kandle.engine.bars import Finals
 from kandle.engine.pipeline import Pipeline
 from kandle.engine.schedules import session_calendar
 from kandle.errors import DataError, PlanError
+from kandle.model.columns import to_logical
 from kandle.model.entity import entity_model
 from kandle.model.mapping import mapping
 from kandle.plan.plan import plan
@@ -338,3 +339,17 @@ def test_live_bars_may_leave_in_parts() -> None:
         sizes.append(sum(frame.height for _, frame in pipeline.changes(2)))
     assert sizes == [2, 1]
     assert pipeline.changes(2) == []
+
+
+def test_buckets_that_wait_for_their_live_bars_are_bounded_and_the_newest_of_each_key_waits_on(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As while a long backlog is processed, where finals take all commits."""
+    monkeypatch.setattr("kandle.engine.bars.MOST_TOUCHED", 10)
+    pipeline = Pipeline(plan(tumbling(minutes=(1, 5))))
+    for minute in range(100):
+        pipeline.process(hits(("a", 60 * minute), ("b", 60 * minute)))
+        list(pipeline.advance(at(60 * minute)))
+        assert pipeline._live._touched_rows <= 12
+    live = {bar.name: to_logical(entity_model(Page), frame)["start"].to_list() for bar, frame in pipeline.changes()}
+    assert live == {"1m": [NOON + timedelta(minutes=99)] * 2, "5m": [NOON + timedelta(minutes=95)] * 2}

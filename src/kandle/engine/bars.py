@@ -216,6 +216,10 @@ class FailureNames:
         return FailedBar(plan.name, row[KEY], key, start, field, value, f"{before}bar {where}, {plan.name})")
 
 
+MOST_TOUCHED = 500_000
+"""With more buckets than this waiting for their live bars, only the newest one of each key waits on."""
+
+
 class LiveBars:
     """The base buckets that got events, and the live bars of these and of the buckets above them."""
 
@@ -224,6 +228,7 @@ class LiveBars:
         self._keys = keys
         self._partials = partials
         self._touched: list[pl.DataFrame] = []
+        self._touched_rows = 0
         self.left_out: list[FailedBar] = []
         """The bars that the last call of `changes` has left out, since they do not fit their entity now."""
 
@@ -235,11 +240,22 @@ class LiveBars:
     def touch(self, rows: pl.DataFrame) -> None:
         """Note that base buckets, by `_key` and `_start`, got events."""
         self._touched.append(rows.select(KEY, START, FIRST_TIME))
+        self._touched_rows += rows.height
+        if self._touched_rows > MOST_TOUCHED:
+            self._forget_older()
+
+    def _forget_older(self) -> None:
+        """Bound what waits while finals take all commits, as in a long backlog: older buckets have their finals soon."""
+        touched = pl.concat(self._touched).unique([KEY, START], keep="last", maintain_order=True)
+        if touched.height > MOST_TOUCHED // 2:
+            touched = touched.sort(START, maintain_order=True).unique(KEY, keep="last", maintain_order=True)
+        self._touched, self._touched_rows = [touched], touched.height
 
     def touch_all(self, base: BarOperator) -> None:
         """Note that all open base buckets got events, and no others."""
         rows = base.buffer.rows()
         self._touched = [] if rows is None else [rows.select(KEY, START, FIRST_TIME)]
+        self._touched_rows = 0 if rows is None else rows.height
 
     def changes(self, operators: Sequence[BarOperator], most: int | None = None) -> list[tuple[BarPlan, pl.DataFrame]]:
         """Return the bars of open buckets that got events since the last call, by timeframe, finest first.
@@ -252,10 +268,11 @@ class LiveBars:
         if not self._touched:
             return []
         touched = pl.concat(self._touched)
-        self._touched = []
+        self._touched, self._touched_rows = [], 0
         if most is not None and touched.height > most:
             touched = touched.unique([KEY, START], keep="first", maintain_order=True)
             self._touched = [touched[most:]] if touched.height > most else []
+            self._touched_rows = max(0, touched.height - most)
             touched = touched[:most]
         live = []
         current: dict[str, pl.DataFrame | None] = {}

@@ -172,6 +172,8 @@ class Assignment:
         """Read these partitions again."""
         self._paused.difference_update(partitions)
         owned = [partition for partition in partitions if partition in self._owned]
+        if not owned:
+            return
         self._client.resume([ClientPartition(*partition) for partition in owned])
         # The library has discarded what it had fetched before the pause.
         self.seek({partition: self._positions[partition] for partition in owned})
