@@ -8,6 +8,8 @@ from datetime import timedelta
 
 import polars as pl
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 import kandle.runtime.state
 import kandle.runtime.tasks
@@ -15,7 +17,7 @@ from kandle.engine.pipeline import Pipeline
 from kandle.log.port import TopicPartition
 from kandle.runtime.state import STEPS, Replica, replay_change
 from kandle.serde.keys import partition_numbers
-from kandle.time.timeframe import HOUR, MINUTE, SECOND
+from kandle.time.timeframe import HOUR, MINUTE, SECOND, from_instant
 from tests.runtime.building import FINALS, Parts, Process, bars, found, parts_of, read, t, tick, ticks_every
 
 SYMBOLS = "ABCDEFG"
@@ -248,3 +250,49 @@ def test_partitions_take_turns_while_all_of_them_catch_up() -> None:
     assert min(first, second) > 0
     process.settle()
     assert len(found(parts)) == len(SYMBOLS) * 121
+
+
+ACTIONS = st.lists(
+    st.one_of(
+        st.tuples(st.just("tick"), st.sampled_from(SYMBOLS)),
+        st.tuples(st.sampled_from(["wait", "wait", "work", "work", "crash"]), st.sampled_from([20, 61, 300, 3_000])),
+    ),
+    min_size=5,
+    max_size=30,
+)
+
+
+@settings(max_examples=25)
+@given(ACTIONS, st.integers(2, 30))
+def test_however_the_work_is_cut_and_whoever_does_it_the_finals_are_the_same(
+    actions: list[tuple[str, object]], most: int
+) -> None:
+    """One process does everything at once; others do a little now and then, die in between, and end with the same bars."""
+    assert played(actions, most) == played(actions, None)
+
+
+def played(actions: list[tuple[str, object]], most: int | None) -> list[tuple[str, int, int]]:
+    """All finals of a minute after these actions; with `most`, work is done in pieces of so many finals and only when told."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(kandle.runtime.tasks, "FINALS_AT_ONCE", most or 1_000_000)
+        patch.setattr(kandle.runtime.tasks, "FINALS_PER_COMMIT", most or 1_000_000)
+        patch.setattr(kandle.runtime.tasks, "EVENTS_AT_ONCE", (most or 1_000_000) // 2)
+        parts = parts_of(minutes=(1, 5))
+        process = Process(parts).settle()
+        for action, value in actions:
+            if action == "tick":
+                parts.add(tick(from_instant(parts.clock.now()), symbol=str(value)))
+            elif action == "wait":
+                assert isinstance(value, int)
+                parts.clock.jump(parts.clock.now() + value * SECOND)
+                process.beat()
+            elif action == "crash" and most is not None:
+                process = Process(parts)
+                process.worker.step()
+            elif action == "work":
+                process.worker.step() if most is not None else process.settle()
+        process.settle()
+        parts.clock.jump(parts.clock.now() + 2 * MINUTE)
+        process.beat()
+        process.settle()
+        return sorted(_counts(parts))
