@@ -1,5 +1,10 @@
 """kandle turns event streams into time bars: live, final exactly once, without gaps, in every timeframe from one declaration."""
 
+# First of all, so that Ctrl-C has no traceback while a command loads the rest.
+from kandle import interrupts  # noqa: F401 - for what it does when it is imported
+
+# isort: split
+
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 

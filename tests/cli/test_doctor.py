@@ -89,6 +89,15 @@ def test_a_file_that_is_no_log_at_all_is_a_problem(here: Here, data: Path) -> No
     assert [found[0] for found in problems] == ["log file"]
 
 
+def test_a_repair_of_a_file_that_is_no_log_is_refused_and_changes_nothing(here: Here, data: Path) -> None:
+    (data / "log.db").write_bytes(b"no database" * 1000)
+    before = sorted(data.iterdir())
+    message = here.failure("doctor", "--repair", "--data", str(data))
+    assert message.startswith(f"{data / 'log.db'} is not a log of kandle, so there is nothing to repair")
+    assert (data / "log.db").read_bytes() == b"no database" * 1000
+    assert sorted(data.iterdir()) == before
+
+
 def test_a_repair_is_refused_while_the_log_is_in_use(here: Here, data: Path) -> None:
     log = EmbeddedLog(data)
     log.wait(0)

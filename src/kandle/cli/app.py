@@ -26,10 +26,10 @@ from kandle.cli.run import run_command
 from kandle.cli.script import script_command
 from kandle.cli.topics import topics_app
 from kandle.errors import KandleError
+from kandle.interrupts import INTERRUPTED, end_when_interrupted, raise_when_interrupted
 from kandle.query.query import Gaps
 
 FAILED = 2
-INTERRUPTED = 130
 
 app = typer.Typer(name="kandle", add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 
@@ -149,7 +149,9 @@ def _run(arguments: list[str], *, is_debug: bool) -> int:
     """Run a command and return its exit code: 0, or 2 after an error, which is one line on standard error."""
     warnings.showwarning = _show_warning
     try:
+        raise_when_interrupted()
         code = app(arguments, prog_name="kandle", standalone_mode=False)
+        end_when_interrupted()
     except (KandleError, typer.TyperException) as error:
         if is_debug:
             traceback.print_exc()
@@ -157,6 +159,7 @@ def _run(arguments: list[str], *, is_debug: bool) -> int:
         typer.echo(f"kandle: error: {' '.join(message.split())}", err=True)
         return FAILED
     except (typer.Abort, KeyboardInterrupt):
+        end_when_interrupted()
         typer.echo("kandle: interrupted", err=True)
         return INTERRUPTED
     except BrokenPipeError:
