@@ -15,6 +15,7 @@ from kandle import Context, EventSet, Key, ModelBuilder, Options, Period, TableS
 from kandle import functions as f
 from kandle.context.sections import TopicOptions
 from kandle.errors import KandleError, ModelError, QueryError, SchemaError, TimeframeError
+from kandle.runtime.counters import QueryState
 
 
 @kandle.stream("hits")
@@ -236,3 +237,15 @@ def test_topics_that_are_kept_otherwise_than_declared_are_refused_where_the_opti
     kept: dict[str, Any] = {"log": log | {"differences": "refuse"}, "topics": {"hits": {"retention": "1d"}}}
     with pytest.raises(SchemaError, match=r"topic hits: retention is unlimited, 1d is declared; change the topic"):
         Site.open(access="write_only", **kept).__enter__()
+
+
+@pytest.mark.parametrize("settings", [{"access": "read_only"}, {"access": "write_only"}, {"runtime": {"enabled": False}}])
+def test_the_health_of_a_context_that_runs_no_queries_says_so_and_is_good(tmp_path: Path, settings: dict[str, Any]) -> None:
+    log = {"path": tmp_path / "data"}
+    with Site(Options(access="write_only", log=log)):
+        """Create the log."""
+    with Site(Options(log=log, **settings)) as site:
+        health = site.health()
+        assert (health.state, health.is_healthy, health.queries) == (QueryState.NO_QUERIES, True, ())
+        assert health.to_dict() == {"instance": health.instance, "state": "no queries", "queries": []}
+        assert site.problem is None

@@ -203,7 +203,8 @@ class Context:
         """Look at the queries of this process.
 
         Returns:
-            The state of each query, with counters.
+            The state of each query, with counters. A context that only reads or writes runs none: its list of queries is empty,
+            its state is "no queries", and it counts as healthy.
 
         Raises:
             StateError: The context is not open.

@@ -11,13 +11,14 @@ from kandle.time.timeframe import from_instant
 
 
 class QueryState(Enum):
-    """What the worker of a query is doing."""
+    """What the worker of a query is doing; `NO_QUERIES` is the state of a process that runs none."""
 
     STARTING = "starting"
     WAITING_FOR_SCHEDULE = "waiting for schedule"
     RUNNING = "running"
     FAILED = "failed"
     STOPPED = "stopped"
+    NO_QUERIES = "no queries"
 
 
 @dataclass(slots=True)
@@ -114,15 +115,15 @@ class Health:
 
     @property
     def state(self) -> QueryState:
-        """The worst of the queries' states."""
+        """The worst of the queries' states; `NO_QUERIES` where none runs, as in a context that only reads or writes."""
         order = [QueryState.FAILED, QueryState.WAITING_FOR_SCHEDULE, QueryState.STARTING, QueryState.STOPPED, QueryState.RUNNING]
         states = {query.state for query in self.queries}
-        return next((state for state in order if state in states), QueryState.STOPPED)
+        return next((state for state in order if state in states), QueryState.NO_QUERIES)
 
     @property
     def is_healthy(self) -> bool:
-        """Whether all queries run."""
-        return self.state is QueryState.RUNNING
+        """Whether all queries of this process run; without any there is nothing to be wrong with."""
+        return self.state in (QueryState.RUNNING, QueryState.NO_QUERIES)
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values, as for JSON."""
