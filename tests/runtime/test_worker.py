@@ -15,7 +15,8 @@ from kandle.context.context import state_of
 from kandle.errors import UnavailableError
 from kandle.log.embedded.batches import PreparedBatch
 from kandle.log.embedded.log import EmbeddedLog
-from kandle.log.port import Consumer, GroupSpec, Listener
+from kandle.log.port import Consumer, GroupSpec, Listener, TopicPartition
+from kandle.log.records import Batch
 from kandle.runtime.counters import QueryState
 from kandle.time.clock import ManualClock
 from kandle.time.timeframe import HOUR, SECOND
@@ -232,3 +233,39 @@ def test_a_worker_that_starts_while_the_log_is_away_waits_for_it(monkeypatch: py
     worker.run(joined)
     assert problems == ["partitions have no leader"]
     assert (log.attempts, worker.state) == (2, QueryState.STOPPED)
+
+
+class Reluctant(EmbeddedLog):
+    """A log whose changelog cannot be read for a while."""
+
+    failures = 0
+
+    def read(self, partition: TopicPartition, *arguments: Any, **settings: Any) -> list[Batch]:
+        if self.failures and partition.topic == "bars_changelog":
+            self.failures -= 1
+            raise UnavailableError("the changelog cannot be read now")
+        return super().read(partition, *arguments, **settings)
+
+
+def test_a_takeover_that_failed_is_made_up_for_and_nothing_is_lost_or_doubled() -> None:
+    """
+    first     ticks 1 2, committed
+    second    takes over: fails, fails, succeeds; tick 3
+    """
+    log = Reluctant(None, ManualClock(t("14:30")))
+    parts = Parts(bars_market(minutes=1), "14:30", log=log)
+    parts.add(tick("14:30:10"), tick("14:30:20"))
+    Process(parts).settle()
+    parts.add(tick("14:30:30"))
+    second = Process(parts)
+    log.failures = 2
+    for _ in range(2):
+        second.worker._round()
+        assert str(second.worker.problem) == "the changelog cannot be read now"
+    second.worker._round()
+    assert second.worker.problem is None
+    second.settle()
+    parts.clock.jump(t("14:31"))
+    second.beat()
+    second.settle()
+    assert found(parts) == [("A", 30, 3)]

@@ -64,7 +64,13 @@ class EmbeddedConsumer:
             self._keeper.note_life()
             if not self._is_closed and self._membership.is_due():
                 self._renew()
-            batches = self._read(max_rows)
+            before = dict(self._positions)
+            try:
+                batches = self._read(max_rows)
+            except BaseException:
+                # What was read of other partitions is not returned, so it has to come again.
+                self._positions = before
+                raise
             left = min(deadline - self._clock.steady(), timeout - waited)
             if batches or left <= 0 or self._is_woken:
                 self._is_woken = False
