@@ -146,7 +146,7 @@ def test_a_signal_hands_over_and_ends_it_well(running: Running, here: Here) -> N
     events = [json.loads(line) for line in errors.splitlines()]
     assert [event["level"] for event in events] == ["info"] * len(events)
     kinds = [event["event"].split()[0] for event in events]
-    assert [kind for kind, _ in groupby(kinds)] == ["assigned", "market-one", "Bar:", "revoked"]
+    assert [kind for kind, _ in groupby(kinds)] == ["assigned", "market-one", "Bar:", "market-one", "revoked"]
     log = EmbeddedLog(folder)
     (group,) = log.groups()
     assert set(group.owners.values()) == {None}

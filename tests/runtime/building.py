@@ -33,7 +33,7 @@ from kandle.time.timeframe import HOUR, MINUTE, SECOND, from_instant, parse_inst
 from tests.runtime.declarations import Bar, Hours, Tick, bars_market
 
 FRIDAY = "2024-03-08"
-GROUP = "tests-bars"
+GROUP = "kandle-bars"
 FINALS = "bars_1m_final"
 
 Restoring = Callable[[TaskContext, int], Replica]
@@ -157,7 +157,7 @@ class Member:
         self.leadership = Leadership(GROUP, parts.topics.heartbeats)
         self.consumer: Consumer | None = None
         self.counters = Counters()
-        self.sender = HeartbeatSender(parts.log, parts.topics, self.leadership, GROUP, self.counters)
+        self.sender = HeartbeatSender(parts.log, parts.topics, self.leadership, self.counters)
         spec = GroupSpec(GROUP, parts.group_spec.topics, name, lease=lease)
         self.consumer = parts.log.consumer(spec, self)
 
@@ -201,7 +201,7 @@ class Process:
         chosen = Pace(**({"commit_interval": HOUR} | pace))
         spec = replace(parts.group_spec, member=member)
         self.worker = Worker(parts.context(store=store), spec, self.leadership, chosen, restored)
-        self.sender = HeartbeatSender(parts.log, parts.topics, self.leadership, GROUP, parts.counters)
+        self.sender = HeartbeatSender(parts.log, parts.topics, self.leadership, parts.counters)
         self.planner = parts.planner()
 
     def beat(self) -> None:

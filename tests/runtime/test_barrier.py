@@ -122,8 +122,8 @@ def test_every_partition_of_the_source_is_waited_for() -> None:
 
 def test_only_a_copy_needs_a_barrier() -> None:
     together, copied = parts_of(), copied_parts()
-    assert isinstance(default_barrier(together.log, together.topics, "copiers"), NoBarrier)
-    assert isinstance(default_barrier(copied.log, copied.topics, "copiers"), CopyBarrier)
+    assert isinstance(default_barrier(together.log, together.topics), NoBarrier)
+    assert isinstance(default_barrier(copied.log, copied.topics), CopyBarrier)
 
 
 def test_where_nothing_can_lag_heartbeats_pass_at_once() -> None:

@@ -170,7 +170,7 @@ def test_how_far_and_how_fast_is_logged_now_and_then_and_once_at_the_end(caplog:
     assert "catching up: closed up to 2024-03-08T14:" in first
     assert "of 2024-03-08T17:31:00Z" in first
     assert "finals, " in first and "a second" in first and "left" in first
-    assert last.startswith("tests-bars: caught up: ") or "caught up: " in last
+    assert last.startswith("kandle-bars: caught up: ") or "caught up: " in last
     assert len(lines) <= 2 + parts.clock.now() // SECOND // 30
     assert process.worker.catching_up is None
 

@@ -82,7 +82,7 @@ def test_dead_letters_alone_are_committed_too_and_only_once() -> None:
     Process(parts).settle()
     Process(parts).settle()
     assert [letter[2] for letter in letters(parts)] == [0, 1]
-    assert parts.log.committed("tests-bars", "ticks") == {0: 2}
+    assert parts.log.committed("kandle-bars", "ticks") == {0: 2}
 
 
 def test_records_that_cannot_be_brought_to_their_partition_are_dead_letters() -> None:
@@ -101,7 +101,7 @@ def test_a_key_in_the_wrong_partition_ends_the_worker_before_there_are_two_bars_
     parts.add(tick("14:30:10", symbol="D"), tick("14:30:11", symbol="A"), partition=0)
     with pytest.raises(DataError, match=r'key A is in partition 0, but by murmur2.* belongs to partition 1.*partitioner="other"'):
         Process(parts).settle()
-    assert parts.log.committed("tests-bars", "ticks").get(0) is None
+    assert parts.log.committed("kandle-bars", "ticks").get(0) is None
 
 
 def test_a_topic_of_another_partitioner_is_brought_into_order_first() -> None:

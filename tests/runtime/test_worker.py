@@ -46,7 +46,7 @@ def test_the_positions_of_all_partitions_are_committed_together() -> None:
     for number, symbol in enumerate("DAF"):
         parts.add(tick("14:30:10", symbol=symbol), partition=number)
     Process(parts).settle()
-    assert parts.log.committed("tests-bars", "ticks") == {0: 1, 1: 1, 2: 1}
+    assert parts.log.committed("kandle-bars", "ticks") == {0: 1, 1: 1, 2: 1}
     parts.clock.jump(t("14:31"))
     process = Process(parts).settle()
     process.beat()

@@ -113,5 +113,5 @@ def test_live_bars_leave_no_more_often_than_the_commit_interval_and_finals_at_on
     [final] = bars(parts.log, "bars_1m_final")
     assert (final.ticks, final.close) == (50, 50)
     assert parts.log.ends("bars_1m_final") == [1]
-    assert parts.log.committed("tests-bars", "ticks")[0] == parts.log.ends("ticks")[0]
+    assert parts.log.committed("kandle-bars", "ticks")[0] == parts.log.ends("ticks")[0]
     assert parts.log.first(TopicPartition("bars_1m_live", 0)) == 0

@@ -225,6 +225,10 @@ class Consumer(Protocol):
 class Log(Protocol):
     """Topics, their records, and consumer groups."""
 
+    @property
+    def has_own_clock(self) -> bool:
+        """Whether records are stamped by another clock than that of the process that appends them."""
+
     def ensure(self, spec: TopicSpec) -> TopicState:
         """Create a topic, or compare an existing one with a spec.
 

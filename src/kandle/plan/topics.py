@@ -32,7 +32,8 @@ class TopicSpec:
 
     `replication` None leaves the number of copies to the log. `retention` is in microseconds since the append,
     `retention_bytes` per partition; None keeps records for ever. A compacted topic keeps at least the newest record of
-    each key. `time` names the datetime column by which reads of a span of time can be narrowed.
+    each key. `time` names the datetime column by which reads of a span of time can be narrowed. With `append_time` records
+    have the time of the log's clock, whatever their producers say.
     """
 
     name: str
@@ -44,6 +45,7 @@ class TopicSpec:
     retention_bytes: int | None = None
     compacted: bool = False
     time: str | None = None
+    append_time: bool = False
 
     @property
     def schema(self) -> dict[str, pl.DataType]:
@@ -106,7 +108,17 @@ def heartbeat_topic(name: str, partitions: int, replication: int | None, retenti
         TopicColumn("position", "int", pl.Int64()),
         TopicColumn("events", "str", pl.String(), nullable=True),
     )
-    return TopicSpec(name, columns, ("start", "grace"), partitions, replication, retention, compacted=True, time="start")
+    return TopicSpec(
+        name,
+        columns,
+        ("start", "grace"),
+        partitions,
+        replication,
+        retention,
+        compacted=True,
+        time="start",
+        append_time=True,
+    )
 
 
 def changelog_topic(name: str, partitions: int, replication: int | None = None) -> TopicSpec:

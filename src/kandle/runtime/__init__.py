@@ -19,6 +19,7 @@ Each file imports only files below it:
     input.py          in which order a task processes what it reads
     reading.py        how records come into the pipeline
     heartbeats.py     who sends heartbeats, when, and with which positions
+    log_time.py       the time by the log's clock, and heartbeats that are ahead of it
     barrier.py        when heartbeats have to wait for events that are on their way
     planner.py        which heartbeats are due
     preparing.py      topics are created before anything runs, and deleted ones reported

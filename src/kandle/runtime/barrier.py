@@ -68,9 +68,9 @@ class CopyBarrier:
         return all(max(copied.get(number, 0), first[number]) >= end for number, end in enumerate(self._ends))
 
 
-def default_barrier(log: Log, topics: QueryTopics, group: str) -> Barrier:
+def default_barrier(log: Log, topics: QueryTopics) -> Barrier:
     """Return the barrier of a query that kandle aggregates itself."""
-    return CopyBarrier(log, group, topics.source) if topics.is_repartitioned else NoBarrier()
+    return CopyBarrier(log, topics.group, topics.source) if topics.is_repartitioned else NoBarrier()
 
 
 class HeartbeatGate:

@@ -45,9 +45,10 @@ class Counters:
     `events` were processed; of these, `filtered` ones were left out by `where`, and `outside_sessions` ones by the schedule;
     `late` ones came after their final. `dead_letters` were written: `rejected` records could not be read, `failed` events could
     not be computed, and the others are bars that do not fit (see the timeframes). `repartitioned` events were
-    copied by group key. The state of `restored` partitions was taken over, of which `warm` ones were ready in a standby.
-    `removed` records were taken by retention before they could be processed. `fenced` commits were refused because another
-    process owned the partitions. `recreated` queries of ksqlDB had failed.
+    copied by group key. Of the heartbeats that the leader sent, `heartbeats_backfilled` ones were due before it led;
+    `heartbeats_refused` ones were ahead of the log's clock. The state of `restored` partitions was taken over, of which `warm`
+    ones were ready in a standby. `removed` records were taken by retention before they could be processed. `fenced` commits
+    were refused because another process owned the partitions. `recreated` queries of ksqlDB had failed.
     """
 
     events: int = 0
@@ -59,7 +60,9 @@ class Counters:
     late: int = 0
     repartitioned: int = 0
     heartbeats_sent: int = 0
+    heartbeats_backfilled: int = 0
     heartbeats_applied: int = 0
+    heartbeats_refused: int = 0
     restored: int = 0
     warm: int = 0
     fenced: int = 0

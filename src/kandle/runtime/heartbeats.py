@@ -13,17 +13,19 @@ from __future__ import annotations
 
 import logging
 import random
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 import polars as pl
 
 from kandle.errors import FencedError, UnavailableError
 from kandle.log.port import Fence, Log, TopicPartition
-from kandle.log.records import Records, Write
+from kandle.log.records import Batch, Records, Write
 from kandle.plan.query_topics import QueryTopics
 from kandle.plan.topics import INSTANT
 from kandle.runtime.barrier import Barrier, HeartbeatGate, default_barrier
 from kandle.runtime.counters import Counters
+from kandle.runtime.log_time import TOLERANCE, LogTime, ahead_of_log
 from kandle.runtime.planner import DueHeartbeat, HeartbeatPlanner
 from kandle.runtime.preparing import changed_partitions
 from kandle.time.clock import Clock
@@ -83,6 +85,28 @@ def own_heartbeats(heartbeats: pl.DataFrame, events: str) -> pl.Series:
 NEWEST_ROWS = 64
 
 
+@dataclass(frozen=True, slots=True)
+class SenderSources:
+    """What a sender depends on beside the log.
+
+    Attributes:
+        barrier: Holds heartbeats back until all events before them are where their position is; None takes the usual one.
+        closed: Returns the instant up to which this process has closed buckets, for a topic without heartbeats; None if it has
+            closed none.
+    """
+
+    barrier: Barrier | None = None
+    closed: Callable[[], int | None] = lambda: None
+
+
+@dataclass(frozen=True, slots=True)
+class SentHeartbeat:
+    """The newest heartbeat in the topic: it may be appended again as it is, to learn the time by the log's clock."""
+
+    beat: DueHeartbeat
+    position: int
+
+
 class HeartbeatSender:
     """Appends heartbeats to every partition of their topic, each with the position of the events at that moment.
 
@@ -90,9 +114,9 @@ class HeartbeatSender:
         log: A log that no other thread waits on.
         topics: The topics of the query.
         leadership: Whether this process sends at all.
-        group: The consumer group of the query.
         counters: Where sent heartbeats are counted.
-        barrier: Holds them back until all events before them are where that position is; None takes the usual one.
+        time: The time by the log's clock, which is measured by what is appended; None takes that of the log's process.
+        sources: What else it depends on.
     """
 
     def __init__(
@@ -100,18 +124,21 @@ class HeartbeatSender:
         log: Log,
         topics: QueryTopics,
         leadership: Leadership,
-        group: str,
         counters: Counters,
-        barrier: Barrier | None = None,
+        time: LogTime | None = None,
+        sources: SenderSources | None = None,
     ) -> None:
+        sources = SenderSources() if sources is None else sources
         self._log = log
         self._topics = topics
         self._leadership = leadership
-        self._group = group
         self._counters = counters
+        self.time = time
+        self._closed = sources.closed
         self._epoch: int | None = None
-        self._last: int | None = None
-        self._gate = HeartbeatGate(default_barrier(log, topics, group) if barrier is None else barrier)
+        self._last: SentHeartbeat | None = None
+        self._began: int | None = None
+        self._gate = HeartbeatGate(default_barrier(log, topics) if sources.barrier is None else sources.barrier)
 
     @property
     def is_leader(self) -> bool:
@@ -133,24 +160,45 @@ class HeartbeatSender:
             # From here on the former leader can append nothing more, so the newest heartbeat stays the newest.
             self._log.append([], fence)
             self._gate.reset()
-            self._epoch, self._last = fence.epoch, self._recovered()
-        return self._last
+            self._epoch, self._last, self._began = fence.epoch, self._recovered(), None
+        if self._last is not None and self.time is not None and self.time.is_due:
+            # Known heartbeats change nothing, so that the first measurement comes before the first new one.
+            self._measured_append([Write(self._topics.heartbeats, 0, self._record(self._last))], fence)
+        if self._began is None and self.time is not None:
+            self._began = self.time.now()
+        return None if self._last is None else self._last.beat.instant
 
-    def _recovered(self) -> int | None:
+    def _record(self, sent: SentHeartbeat) -> Records:
+        return heartbeat_records([sent.beat], sent.position, self._topics.events)
+
+    def _recovered(self) -> SentHeartbeat | None:
+        """Return the newest heartbeat: of the topic, or else one for the buckets that the state says are closed."""
         partition = self._leadership.partition
         end = self._log.ends(partition.topic)[partition.partition]
         offset = max(self._log.first(partition), end - NEWEST_ROWS)
-        newest: int | None = None
+        newest: SentHeartbeat | None = None
         # A read may stop short of the end.
         while batches := self._log.read(partition, offset, NEWEST_ROWS):
             for batch in batches:
                 frame = batch.records.frame
-                own = frame.filter(own_heartbeats(frame, self._topics.events))
-                if own.height:
-                    instant = int(own["instant"].to_physical().max())  # type: ignore[arg-type]
-                    newest = instant if newest is None else max(newest, instant)
+                own = frame.filter(own_heartbeats(frame, self._topics.events) & ~self._ahead(batch))
+                for sent in _sent(own):
+                    newest = sent if newest is None else max(newest, sent, key=lambda one: one.beat.instant)
             offset = batches[-1].next_offset
-        return newest
+        return newest if newest is not None else self._of_state()
+
+    def _ahead(self, batch: Batch) -> pl.Series:
+        """Return which heartbeats are refused by all tasks, so that they were as good as not sent."""
+        is_checked = self.time is not None and self.time.is_checked
+        return ahead_of_log(batch) if is_checked else pl.repeat(False, len(batch), eager=True)
+
+    def _of_state(self) -> SentHeartbeat | None:
+        closed = self._closed()
+        if closed is None:
+            return None
+        # Instants are milliseconds in the topic.
+        instant = closed // MILLISECOND * MILLISECOND
+        return SentHeartbeat(DueHeartbeat(instant, instant, 0), self._log.ends(self._topics.events)[0])
 
     def send(self, beats: Sequence[DueHeartbeat]) -> bool:
         """Send heartbeats that are newer than the last one, if this process leads.
@@ -176,7 +224,7 @@ class HeartbeatSender:
                 self._append(passed, fence)
             return len(passed) == len(fresh)
         except FencedError:
-            logger.info("heartbeats of %s belong to another process by now", self._group)
+            logger.info("heartbeats of %s belong to another process by now", self._topics.group)
             # Should leadership come back under the same claim, read what the other process has sent meanwhile.
             self._epoch = None
         return True
@@ -196,14 +244,41 @@ class HeartbeatSender:
         writes = [
             Write(topics.heartbeats, number, heartbeat_records(beats, end, topics.events)) for number, end in enumerate(ends)
         ]
+        stamp = self._measured_append(writes, fence)
+        self._counters.heartbeats_sent += len(beats)
+        if self._began is not None and self.time is not None:
+            # The first measurement may show that the own clock is fast.
+            self._began = min(self._began, self.time.now())
+            self._counters.heartbeats_backfilled += sum(beat.instant < self._began for beat in beats)
+        right = [beat for beat in beats if stamp is None or beat.instant <= stamp + TOLERANCE]
+        if right:
+            # Those ahead of the log's clock are refused by everybody, and sent again when they are due by that clock.
+            self._last = SentHeartbeat(right[-1], ends[0])
+
+    def _measured_append(self, writes: Sequence[Write], fence: Fence) -> int | None:
+        """Append heartbeats, and measure the log's clock by them if that is due; return the stamp of the first one if it was."""
+        is_due = self.time is not None and self.time.is_due
+        if self.time is not None:
+            self.time.begin()
         try:
-            self._log.append(writes, fence)
+            offset = self._log.append(writes, fence)[0]
+            appended = self._log.read(TopicPartition(writes[0].topic, writes[0].partition), offset, 1) if is_due else []
         except UnavailableError:
             # Whether they were kept is not known, so the topic has to be read again.
             self._epoch = None
             raise
-        self._last = beats[-1].instant
-        self._counters.heartbeats_sent += len(beats)
+        if not appended or self.time is None:
+            return None
+        stamp = int(appended[0].timestamps[0]) if appended[0].has_append_times else None
+        self.time.end(stamp)
+        return stamp
+
+
+def _sent(frame: pl.DataFrame) -> Iterator[SentHeartbeat]:
+    """Yield rows of a heartbeats' topic."""
+    columns = [frame[name].to_physical().to_list() for name in ("instant", "start", "grace", "position")]
+    for instant, start, grace, position in zip(*columns, strict=True):
+        yield SentHeartbeat(DueHeartbeat(instant, start, grace), position)
 
 
 def heartbeat_records(beats: Sequence[DueHeartbeat], position: int, events: str) -> Records:
@@ -251,7 +326,7 @@ class HeartbeatRunner:
         self._is_running = True
         try:
             while True:
-                await self._clock.sleep_until(self._wake_at(self.beat()))
+                await self._sleep(self.beat())
         finally:
             self._is_running = False
 
@@ -259,9 +334,10 @@ class HeartbeatRunner:
         """Send what is due now; return False if that has to be tried again soon."""
         if not self._sender.is_leader:
             return True
-        now = self._clock.now()
         try:
-            is_sent = self._sender.send(self._planner.due(now, self._sender.last))
+            # The time is asked for after the newest heartbeat: that may have measured the log's clock.
+            last = self._sender.last
+            is_sent = self._sender.send(self._planner.due(self._now(), last))
         except UnavailableError as error:
             if not self._is_waiting:
                 logger.warning("heartbeats wait: %s", error)
@@ -270,8 +346,23 @@ class HeartbeatRunner:
         self._is_waiting = False
         return is_sent
 
+    def _now(self) -> int:
+        return self._clock.now() if self._sender.time is None else self._sender.time.now()
+
+    async def _sleep(self, is_sent: bool) -> None:
+        """Wait for the next instant; in short pieces by the steady clock where the log has a clock of its own."""
+        time = self._sender.time
+        if time is None or not time.is_measured:
+            await self._clock.sleep_until(self._wake_at(is_sent))
+            return
+        instant = self._wake_at(is_sent)
+        while (left := instant - time.now()) > 0:
+            await self._clock.sleep(min(left, LONGEST_SLEEP_OF_FOLLOWER))
+            if time.is_due and self._sender.is_leader:
+                return
+
     def _wake_at(self, is_sent: bool) -> int:
-        now = self._clock.now()
+        now = self._now()
         if not is_sent:
             return now + RETRY
         # After the clock was set back, the next instant may be far away.

@@ -25,6 +25,7 @@ from kandle.engine.pipeline import possible_times
 from kandle.log.records import Batch
 from kandle.plan.plan import Plan
 from kandle.runtime.heartbeats import own_heartbeats
+from kandle.runtime.log_time import RefusedHeartbeats, ahead_of_log
 from kandle.time.arrays import IntArray
 from kandle.time.clock import Clock
 from kandle.time.closings import Closings
@@ -55,11 +56,14 @@ class TaskInput:
     Args:
         events: The topic of the events; heartbeats of other queries in the same topic are passed over.
         held: Holds events back for the heartbeats before them; None where their order does not matter.
+        refused: Reports heartbeats that are ahead of the log's clock, which are passed over; None takes them all.
     """
 
-    def __init__(self, events: str, held: HeldEvents | None) -> None:
+    def __init__(self, events: str, held: HeldEvents | None, refused: RefusedHeartbeats | None = None) -> None:
         self._events = events
         self._held = held
+        self._reports = refused
+        self._refused = 0
         self._released: deque[Batch] = deque()
         self._beats: deque[ReadHeartbeat] = deque()
         self._end = 0
@@ -101,16 +105,31 @@ class TaskInput:
             self._released_rows += len(batch)
             self._end = batch.next_offset
 
+    def _ahead(self, batch: Batch) -> pl.Series:
+        """Return which heartbeats are refused."""
+        if self._reports is None:
+            return pl.repeat(False, len(batch), eager=True)
+        ahead = ahead_of_log(batch)
+        self._refused += int(ahead.sum())
+        self._reports.note(batch, ahead)
+        return ahead
+
+    def take_refused(self) -> int:
+        """Return how many heartbeats were ahead of the log's clock since the last call."""
+        refused, self._refused = self._refused, 0
+        return refused
+
     def _read(self, batch: Batch) -> None:
         frame = batch.records.frame
+        ahead = self._ahead(batch)
         rows = zip(
             batch.offsets.tolist(),
             frame["instant"].to_physical().to_list(),
             frame["position"].to_list(),
-            own_heartbeats(frame, self._events),
+            own_heartbeats(frame, self._events) & ~ahead,
             strict=True,
         )
-        fresh = [ReadHeartbeat(offset, instant, position) for offset, instant, position, is_own in rows if is_own]
+        fresh = [ReadHeartbeat(offset, instant, position) for offset, instant, position, is_valid in rows if is_valid]
         self._beats += fresh
         self._note_read(batch.next_offset)
         if fresh and self._held is not None:

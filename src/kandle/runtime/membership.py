@@ -151,7 +151,7 @@ class Membership:
 
     def revoked(self, partitions: Collection[TopicPartition]) -> None:
         """Commit, then end the tasks of partitions that go to another member."""
-        self._leadership.revoked(partitions)
+        self._resign(partitions)
         self._is_revoking = True
         try:
             self._flush()
@@ -162,9 +162,17 @@ class Membership:
 
     def lost(self, partitions: Collection[TopicPartition]) -> None:
         """End the tasks of partitions that another member owns already."""
-        self._leadership.revoked(partitions)
+        self._resign(partitions)
         self._tasks.drop(partitions)
         logger.warning("lost by %s: %s", self._group.member, _describe(partitions))
+
+    def _resign(self, partitions: Collection[TopicPartition]) -> None:
+        """Send no more heartbeats if the partition that makes the leader goes."""
+        was_leader = self._leadership.is_leader
+        self._leadership.revoked(partitions)
+        if was_leader and not self._leadership.is_leader:
+            member, group = self._group.member, self._group.group
+            logger.info("%s does not lead any more: it sends no more heartbeats of %s", member, group)
 
 
 def _describe(partitions: Collection[TopicPartition]) -> str:

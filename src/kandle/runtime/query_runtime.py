@@ -20,7 +20,8 @@ from kandle.runtime.barrier import Barrier
 from kandle.runtime.committing import Pace
 from kandle.runtime.counters import Counters, QueryHealth, QueryState, TimeframeCounters
 from kandle.runtime.generations import Generation, QueryGenerations
-from kandle.runtime.heartbeats import HeartbeatRunner, HeartbeatSender, Leadership
+from kandle.runtime.heartbeats import HeartbeatRunner, HeartbeatSender, Leadership, SenderSources
+from kandle.runtime.log_time import LogTime, RefusedHeartbeats
 from kandle.runtime.planner import HeartbeatPlanner, closing_spec
 from kandle.runtime.schedule import ScheduleProvider
 from kandle.runtime.standby import Standby
@@ -126,6 +127,7 @@ class QueryRuntime:
             store=None if spec.open_store is None else spec.open_store(topics.changelog),
             expiry=expiry_of(plan.query, spec.expire_after),
             generation=generation,
+            refused=None if clock.is_simulated else RefusedHeartbeats(topics.group),
         )
         self._generations: QueryGenerations | None = None
         self._standby: Standby | None = None
@@ -162,8 +164,14 @@ class QueryRuntime:
             backfill=self._spec.backfill,
             calendar=lambda: None if schedule is None else schedule.calendar,
         )
-        sender = HeartbeatSender(log, self.topics, self.leadership, self.group, self.counters, barrier)
+        time = LogTime(self._context.clock, is_measured=log.has_own_clock)
+        sender = HeartbeatSender(log, self.topics, self.leadership, self.counters, time, SenderSources(barrier, self._closed))
         return HeartbeatRunner(planner, sender, self._context.clock, self._spec.jitter)
+
+    def _closed(self) -> int | None:
+        """Return up to which instant the partition that makes the leader has closed buckets."""
+        task = self.worker.tasks.get(self.leadership.partition.partition)
+        return None if task is None else task.closed
 
     def start(self) -> None:
         """Start the worker; heartbeats and standby begin once it has joined the group, and so has a schedule."""
@@ -265,6 +273,7 @@ class QueryRuntime:
             or self.worker.problem
             or self.outside
             or (None if schedule is None else schedule.problem)
+            or (None if self._context.refused is None else self._context.refused.problem)
             or (None if self._standby is None else self._standby.problem)
         )
         return QueryHealth(

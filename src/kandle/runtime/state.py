@@ -34,6 +34,7 @@ from kandle.query.nodes import describe
 from kandle.runtime.backlog import BacklogWindow
 from kandle.runtime.counters import Counters
 from kandle.runtime.generations import Generation
+from kandle.runtime.log_time import RefusedHeartbeats
 from kandle.runtime.replacing import FinalGuard
 from kandle.runtime.schedule import ScheduleProvider, ScheduleVersion
 from kandle.store.changelog import CHANGE, SNAPSHOT, Changelog, PlacedEntry, RestoredState
@@ -78,7 +79,8 @@ class TaskContext:
 
     `expiry` is how long a key may be silent before it gets no more gap bars, in microseconds; None is for ever. `store` keeps
     a local copy of the changelogs; None reads them from the log. `generation` is the declaration that the process runs; None
-    is the first one, whatever it says.
+    is the first one, whatever it says. `refused` reports heartbeats that are ahead of the log's clock, which are passed over;
+    None takes them all, since a clock that is simulated says nothing of them.
     """
 
     log: Log
@@ -89,6 +91,7 @@ class TaskContext:
     store: Store | None = None
     expiry: int | None = None
     generation: Generation | None = None
+    refused: RefusedHeartbeats | None = None
 
     @property
     def generation_number(self) -> int:

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 
 import polars as pl
 
+from kandle.engine.operator import UNSEEN
 from kandle.engine.pipeline import Pipeline
 from kandle.errors import DataError
 from kandle.log.port import TopicPartition
@@ -50,7 +51,7 @@ class Task:
         # The live bars of the last commit may not have been written.
         pipeline.touch()
         held = None if topics.table is not None else self._held_events()
-        self._input = TaskInput(topics.events, held)
+        self._input = TaskInput(topics.events, held, context.refused)
         self._reader = record_reader(topics)
         self._placement = KeyPlacement(topics, partition)
         self._placement.skip(pipeline.keys)
@@ -72,6 +73,12 @@ class Task:
         )
         held.hear(self._pipeline.target)
         return held
+
+    @property
+    def closed(self) -> int | None:
+        """The instant up to which buckets are closed, in microseconds; None if none is."""
+        closed = self._pipeline.numbers()["closed"]
+        return None if closed == UNSEEN else closed
 
     def start_at(self, events: int, heartbeats: int) -> None:
         """Set the positions from which the group reads."""
@@ -140,6 +147,8 @@ class Task:
         """
         self._adopt_schedule()
         self._input.add(events, heartbeats)
+        if refused := self._input.take_refused():
+            self._output.count("heartbeats_refused", refused)
 
     def work(self, most_events: int, most_finals: int) -> bool:
         """Do a piece of what is to be done: close some buckets, or process some events.

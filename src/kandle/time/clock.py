@@ -7,14 +7,22 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Protocol
 
 from kandle.errors import TimeframeError
-from kandle.time.timeframe import from_instant, parse_duration
+from kandle.time.timeframe import MINUTE, from_instant, parse_duration
 
 if TYPE_CHECKING:
     import asyncio
 
 
+LONGEST_SHIFT = 10 * MINUTE
+"""A clock that is further away from the system's, in microseconds, shows another time on purpose."""
+
+
 class Clock(Protocol):
     """Says what time it is, and waits; instants and durations are microseconds."""
+
+    @property
+    def is_simulated(self) -> bool:
+        """Whether it shows another time than the present on purpose, as for a replay."""
 
     def now(self) -> int:
         """Return the time, in microseconds since the epoch."""
@@ -31,9 +39,16 @@ class Clock(Protocol):
     async def sleep_until(self, instant: int) -> None:
         """Wait until the clock says `instant`."""
 
+    async def sleep(self, duration: int) -> None:
+        """Wait for a duration of steady time."""
+
 
 class SystemClock:
     """The clock of the operating system."""
+
+    @property
+    def is_simulated(self) -> bool:
+        return False
 
     def now(self) -> int:
         return time.time_ns() // 1000
@@ -50,6 +65,11 @@ class SystemClock:
         # Short sleeps, since the clock may be set meanwhile.
         while (left := instant - self.now()) > 0:
             await asyncio.sleep(min(left / 1_000_000, 1.0))
+
+    async def sleep(self, duration: int) -> None:
+        import asyncio
+
+        await asyncio.sleep(duration / 1_000_000)
 
 
 class ScaledClock(SystemClock):
@@ -68,6 +88,10 @@ class ScaledClock(SystemClock):
         if not speed > 0:
             raise TimeframeError(f"a clock cannot run at a speed of {speed}; give a factor above 0")
         self._start, self._since, self._speed = start, since, speed
+
+    @property
+    def is_simulated(self) -> bool:
+        return self._speed != 1 or abs(self._start - self._since) > LONGEST_SHIFT
 
     def now(self) -> int:
         return self._start + round((super().now() - self._since) * self._speed)
@@ -91,6 +115,10 @@ class ManualClock:
         self._sleepers: list[tuple[int, int, asyncio.Future[None]]] = []
         self._count = 0
 
+    @property
+    def is_simulated(self) -> bool:
+        return True
+
     def now(self) -> int:
         return self._now
 
@@ -109,6 +137,9 @@ class ManualClock:
         self._count += 1
         self._sleepers.append((instant, self._count, waiting))
         await waiting
+
+    async def sleep(self, duration: int) -> None:
+        await self.sleep_until(self._now + duration)
 
     def jump(self, instant: int) -> None:
         """Set the clock to any instant, also an earlier one, as a machine's clock may be set; this wakes no sleeper."""

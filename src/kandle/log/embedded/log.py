@@ -29,7 +29,7 @@ from kandle.log.port import (
 )
 from kandle.log.records import Batch, Write
 from kandle.plan.topics import TopicSpec
-from kandle.time.clock import Clock, SystemClock
+from kandle.time.clock import Clock, ScaledClock, SystemClock
 
 
 class EmbeddedLog:
@@ -37,7 +37,7 @@ class EmbeddedLog:
 
     Args:
         path: The folder, which is created if it is missing; None keeps everything in memory.
-        clock: Gives timestamps of records, and the time of leases; the system's clock by default.
+        clock: Gives timestamps of records if it is simulated, and the time of leases; the system's clock by default.
         durability: "full" waits until the disk has each commit; "normal" survives the end of any process.
         waiting: How readers wait for commits of other processes: on named pipes ("pipe"), or by asking the database every
             2 ms ("poll"). By default on pipes where the system has them.
@@ -57,10 +57,17 @@ class EmbeddedLog:
         self.clock: Clock = clock if clock is not None else SystemClock()
         self._durability: Durability = durability
         self._waiting: Waiting | None = waiting
-        self._connection = Connection(path, self.clock, durability, waiting)
+        # A clock that is wrong, and not simulated, must not pass for that of the log, which is that of the machine.
+        is_wrong = isinstance(self.clock, ScaledClock) and not self.clock.is_simulated
+        self._stamps: Clock = SystemClock() if is_wrong else self.clock
+        self._connection = Connection(path, self._stamps, durability, waiting)
         self.database, self.catalog = self._connection.database, self._connection.catalog
         self._batches, self._notifier = self._connection.batches, self._connection.notifier
         self._users = 1
+
+    @property
+    def has_own_clock(self) -> bool:
+        return self._stamps is not self.clock
 
     def ensure(self, spec: TopicSpec) -> TopicState:
         return self.catalog.ensure(spec)

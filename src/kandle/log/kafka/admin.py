@@ -30,6 +30,7 @@ COORDINATOR_TIMEOUT = 2.0
 FOREVER = "-1"
 DEFAULT_REPLICATION = -1
 """Has the brokers take their `default.replication.factor`."""
+APPEND_TIME = "LogAppendTime"
 
 WITHOUT_LEADER = {
     KafkaError.NOT_LEADER_FOR_PARTITION,
@@ -240,11 +241,13 @@ def _is_timeout(error: UnavailableError) -> bool:
 
 def topic_config(spec: TopicSpec) -> dict[str, str]:
     """Return how a topic is kept, in the settings of the brokers."""
+    stamps = {"message.timestamp.type": APPEND_TIME} if spec.append_time else {}
     policies = [*(["compact"] if spec.compacted else []), *(["delete"] if not spec.compacted or spec.retention else [])]
     return {
         "cleanup.policy": ",".join(policies),
         "retention.ms": FOREVER if spec.retention is None else str(spec.retention // MILLISECOND),
         "retention.bytes": FOREVER if spec.retention_bytes is None else str(spec.retention_bytes),
+        **stamps,
     }
 
 
@@ -257,4 +260,5 @@ def spec_settings(config: Mapping[str, str]) -> dict[str, Any]:
         "compacted": "compact" in policies,
         "retention": int(retention) * MILLISECOND if is_kept_by_time else None,
         "retention_bytes": None if size == FOREVER else int(size),
+        "append_time": config.get("message.timestamp.type") == APPEND_TIME,
     }

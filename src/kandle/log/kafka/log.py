@@ -103,6 +103,16 @@ def _shared_parts(clients: Clients, registry: Registry | None, rule: Compatibili
     return SharedParts(clients, admin, GroupPositions(clients), appender, reader, catalog, registry, claims, fenced)
 
 
+def _time_difference(actual: TopicSpec, wanted: TopicSpec) -> list[str]:
+    """Return in words that records of a topic do not have the time of the brokers' clock, though they should."""
+    if actual.append_time or not wanted.append_time:
+        return []
+    return [
+        f"topic {wanted.name}: message.timestamp.type is CreateTime, LogAppendTime is declared; with it, heartbeats of a process "
+        "whose clock is wrong are recognized"
+    ]
+
+
 class KafkaLog(Log):
     """Topics, records and groups of a Kafka cluster; see `kandle.log.port.Log` for its methods.
 
@@ -154,6 +164,10 @@ class KafkaLog(Log):
         """The positions of groups."""
         return self._shared.positions
 
+    @property
+    def has_own_clock(self) -> bool:
+        return not self.clock.is_simulated
+
     def ensure(self, spec: TopicSpec) -> TopicState:
         if spec.replication is None:
             spec = replace(spec, replication=self.settings.replication)
@@ -167,7 +181,7 @@ class KafkaLog(Log):
         actual = self._with_actual_settings(merged) if exists else self._with_actual_size(merged)
         if known is None or (known.columns, known.partitions) != (actual.columns, actual.partitions):
             self._shared.catalog.put(actual)
-        return TopicState(actual, differences(actual, spec))
+        return TopicState(actual, (*differences(actual, spec), *_time_difference(actual, spec)))
 
     def _with_actual_settings(self, spec: TopicSpec) -> TopicSpec:
         """Return a spec with the settings that the topic has on the brokers."""
