@@ -66,7 +66,10 @@ def test_a_folder_must_be_there_with_a_log_in_it(tmp_path: Path, log: EmbeddedLo
 
 def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path, log: EmbeddedLog, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "access", lambda path, mode: path != tmp_path / "log.db")
-    assert said(folder_findings(tmp_path))[0] == ("problem", f"{tmp_path / 'log.db'} cannot be written")
+    assert said(folder_findings(tmp_path))[0] == (
+        "problem",
+        f"{tmp_path / 'log.db'} cannot be written; readers can use it, writers cannot",
+    )
 
 
 @pytest.mark.parametrize(("little", "level"), [(0, "ok"), (1 << 60, "warning")])

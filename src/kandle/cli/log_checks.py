@@ -58,7 +58,8 @@ def folder_findings(folder: Path) -> Iterator[Finding]:
         return
     locked = [path for path in (folder, log_file(folder)) if not os.access(path, os.W_OK)]
     if locked:
-        yield problem("data folder", f"{locked[0]} cannot be written", "change its owner or permissions")
+        message = f"{locked[0]} cannot be written; readers can use it, writers cannot"
+        yield problem("data folder", message, "change its owner or permissions, or how its disk is mounted")
     else:
         yield fine("data folder", f"{folder} can be written")
     yield _space(folder)

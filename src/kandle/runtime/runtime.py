@@ -100,6 +100,7 @@ class Runtime:
         """Check whether the topics exist; apply retention and compaction if this process leads a query."""
         log = self._log.connect()
         checks = 0
+        logged = ""
         try:
             while not self._is_stopped.wait(WATCH_INTERVAL):
                 checks += 1
@@ -111,7 +112,10 @@ class Runtime:
                     # The workers report it.
                     continue
                 except KandleError as error:
-                    logger.warning("maintenance: %s", error)
+                    # Such as a folder that is gone: it is the same at each check.
+                    if str(error) != logged:
+                        logger.warning("maintenance: %s", error)
+                    logged = str(error)
                 except Exception:
                     # Without it nothing would notice deleted topics any more, and old records would stay.
                     logger.exception("maintenance failed; it is tried again")
