@@ -200,6 +200,7 @@ def test_a_backfill_is_a_mapping_of_timeframes_to_bars() -> None:
 def test_a_backfill_shows_itself_as_a_short_table(tmp_path: Path) -> None:
     lines = repr(kandle.backfill(Site, ticks=hits(("a", "12:00:10"), ("b", "12:02:30")))).splitlines()
     assert lines[0].startswith("2 events of ")
+    assert repr(kandle.backfill(Site, ticks=hits(("a", "12:00:10")))).startswith("1 event of ")
     assert [line.split()[:2] for line in lines[1:]] == [["timeframe", "bars"], ["1m", "4"], ["5m", "2"], ["1h", "2"]]
     to_files = repr(kandle.backfill(Site, ticks=hits(("a", "12:00:10")), out=tmp_path))
     assert to_files.splitlines()[2].endswith("pages_1m_final.parquet")

@@ -52,6 +52,20 @@ def test_the_rows_of_a_table_are_read_by_the_first_parts_of_their_key(market: Ma
     assert sessions.to_list("n") == []
 
 
+def test_a_limit_keeps_the_rows_of_a_table_that_were_written_last(market: Market) -> None:
+    """
+    north DAY  north NEXT  south DAY  south NEXT | north DAY again, a minute later
+    """
+    market.clock.advance("1m")  # type: ignore[attr-defined]
+    market.sessions.add(Session("north", DAY, "again"))
+    assert market.sessions.limit(1).to_list() == [Session("north", DAY, "again")]
+    assert market.sessions.limit(2).to_list() == [Session("north", DAY, "again"), Session("south", NEXT)]
+    assert market.sessions.limit(1).to_list("south") == [Session("south", NEXT)]
+    assert len(market.sessions.limit(9).to_list()) == 4
+    market.sessions.remove(["north", DAY])
+    assert market.sessions.limit(1).to_list() == [Session("south", NEXT)]
+
+
 def test_the_events_of_a_stream_are_read_by_their_key(market: Market) -> None:
     assert market.orders.to_list(1) == market.orders.to_list("1") == market.orders.to_list([1]) == [Order(1, NOON)] * 2
     assert market.orders.limit(1).to_list([2]) == [Order(2, NOON)]

@@ -137,8 +137,9 @@ class Backfill(Mapping[str | Timeframe, pl.DataFrame]):
 
     def __repr__(self) -> str:
         summary = self.summary
+        events = "1 event" if summary.ticks_read == 1 else f"{summary.ticks_read:,} events"
         lines = [
-            f"{summary.ticks_read:,} events of {summary.source} in {summary.seconds:.2f} s, {summary.late:,} late",
+            f"{events} of {summary.source} in {summary.seconds:.2f} s, {summary.late:,} late",
             *([] if summary.first_late is None else [f"the first late event: {summary.first_late}"]),
             f"{'timeframe':<9}{'bars':>12}{'gaps':>12}{'incomplete':>12}",
         ]

@@ -13,6 +13,7 @@ from kandle.errors import DataError
 from kandle.model.columns import logical_schema
 from kandle.model.entity import EntityModel, FieldModel
 from kandle.model.types import BytesType, DateType, FloatType, StringMapType, StringType, TimestampType, UuidType
+from kandle.serde.json import map_objects, quoted
 
 # Formats of datetimes.
 MILLISECONDS, MICROSECONDS = "%Y-%m-%dT%H:%M:%S%.3fZ", "%Y-%m-%dT%H:%M:%S%.6fZ"
@@ -41,16 +42,10 @@ def _json_value(field: FieldModel) -> pl.Expr:
     column = pl.col(field.name)
     text = _TEXTS.get(type(field.type), _itself)(column)
     if isinstance(field.type, StringType | UuidType):
-        return _json_text(text)
+        return quoted(text)
     if isinstance(field.type, TimestampType | DateType | BytesType):
         return pl.concat_str(pl.lit('"'), text.cast(pl.String), pl.lit('"'))
     return text.cast(pl.String)
-
-
-def _json_text(column: pl.Expr) -> pl.Expr:
-    """Return text with quotes and escapes, by way of an object that holds nothing else."""
-    encoded = pl.struct(column.alias("v")).struct.json_encode()
-    return pl.when(column.is_not_null()).then(encoded.str.strip_prefix('{"v":').str.strip_suffix("}"))
 
 
 def _instant(column: pl.Expr) -> pl.Expr:
@@ -63,14 +58,6 @@ def _base64(column: pl.Expr) -> pl.Expr:
     return column.bin.encode("base64")
 
 
-def _map(column: pl.Expr) -> pl.Expr:
-    return column.map_elements(_json_object, return_dtype=pl.String)
-
-
-def _json_object(entries: pl.Series) -> str:
-    return json.dumps({entry["key"]: entry["value"] for entry in entries}, ensure_ascii=False)
-
-
 def _itself(column: pl.Expr) -> pl.Expr:
     return column
 
@@ -78,7 +65,7 @@ def _itself(column: pl.Expr) -> pl.Expr:
 _TEXTS: dict[type, Callable[[pl.Expr], pl.Expr]] = {
     TimestampType: _instant,
     BytesType: _base64,
-    StringMapType: _map,
+    StringMapType: map_objects,
 }
 
 

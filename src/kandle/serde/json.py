@@ -132,10 +132,14 @@ def _number(field: RecordField, column: pl.Expr) -> pl.Expr:
     return column.cast(pl.String)
 
 
-def _text(field: RecordField, column: pl.Expr) -> pl.Expr:
+def quoted(column: pl.Expr) -> pl.Expr:
     """Return text with quotes and escapes, by way of an object that holds nothing else."""
     encoded = pl.struct(column.alias("v")).struct.json_encode()
     return pl.when(column.is_not_null()).then(encoded.str.strip_prefix('{"v":').str.strip_suffix("}"))
+
+
+def _text(field: RecordField, column: pl.Expr) -> pl.Expr:
+    return quoted(column)
 
 
 def _decimal(field: RecordField, column: pl.Expr) -> pl.Expr:
@@ -166,8 +170,13 @@ def _base64(field: RecordField, column: pl.Expr) -> pl.Expr:
     return pl.concat_str(pl.lit('"'), column.bin.encode("base64"), pl.lit('"'))
 
 
-def _map(field: RecordField, column: pl.Expr) -> pl.Expr:
+def map_objects(column: pl.Expr) -> pl.Expr:
+    """Return maps of texts as objects."""
     return column.map_elements(_object, return_dtype=pl.String)
+
+
+def _map(field: RecordField, column: pl.Expr) -> pl.Expr:
+    return map_objects(column)
 
 
 def _object(entries: pl.Series) -> str:

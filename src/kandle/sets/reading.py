@@ -24,6 +24,7 @@ ROWS_AT_ONCE = 200_000
 FAR = 2**62
 OFFSET = "__offset"
 IS_TOMBSTONE = "__tombstone"
+APPENDED = "__appended"
 
 Instant = datetime | str
 """An aware datetime or an ISO 8601 text."""
@@ -84,7 +85,7 @@ def rows(
         unreadable: Takes the records that cannot be read; None makes the first of them an error.
 
     Yields:
-        Frames with the columns of the topic, the offset and whether the record is a tombstone.
+        Frames with the columns of the topic, the offset, the time of the append, and whether the record is a tombstone.
 
     Raises:
         DataError: A record cannot be read, and there is nothing that takes it.
@@ -102,7 +103,8 @@ def rows(
                     unreadable += rejects
                 tombstones = batch.records.tombstones
                 mark = pl.lit(False).alias(IS_TOMBSTONE) if tombstones is None else tombstones.alias(IS_TOMBSTONE)
-                yield batch.records.frame.with_columns(pl.Series(OFFSET, batch.offsets), mark)
+                offsets, times = pl.Series(OFFSET, batch.offsets), pl.Series(APPENDED, batch.timestamps)
+                yield batch.records.frame.with_columns(offsets, times, mark)
             offset = batches[-1].next_offset
 
 
@@ -121,13 +123,16 @@ def with_key(frame: pl.DataFrame, key: Mapping[str, Any]) -> pl.DataFrame:
     return frame
 
 
-def table_rows(log: Log, entity: EntityModel, key: Mapping[str, Any], policy: Unreadable = "refuse") -> pl.DataFrame:
+def table_rows(
+    log: Log, entity: EntityModel, key: Mapping[str, Any], limit: int | None = None, policy: Unreadable = "refuse"
+) -> pl.DataFrame:
     """Return the newest row of each key that begins with the given parts, removed ones left out, ordered by key.
 
     Args:
         log: The log.
         entity: The entity of the table.
         key: Physical values of the key's first parts by name.
+        limit: How many of the rows that were written last to return; None returns all.
         policy: What to do about a key whose newest row cannot be read.
 
     Returns:
@@ -154,7 +159,10 @@ def table_rows(log: Log, entity: EntityModel, key: Mapping[str, Any], policy: Un
             and (bad.record.key_values is None or offsets.get(bad.record.key_values, -1) < bad.record.offset)
         ]
         report_unreadable(missed, policy)
-    return newest.filter(~pl.col(IS_TOMBSTONE)).drop(OFFSET, IS_TOMBSTONE).sort(names)
+    alive = newest.filter(~pl.col(IS_TOMBSTONE))
+    if limit is not None:
+        alive = alive.sort(APPENDED, OFFSET, maintain_order=True).tail(limit)
+    return alive.drop(OFFSET, APPENDED, IS_TOMBSTONE).sort(names)
 
 
 def event_rows(
@@ -181,7 +189,7 @@ def event_rows(
     report_unreadable([bad for bad in unreadable if bad.has_key(key, names)], policy)
     if not frames:
         return pl.DataFrame(schema=log.topic(entity.topic).schema)
-    events = pl.concat(frames).filter(~pl.col(IS_TOMBSTONE)).drop(OFFSET, IS_TOMBSTONE)
+    events = pl.concat(frames).filter(~pl.col(IS_TOMBSTONE)).drop(OFFSET, APPENDED, IS_TOMBSTONE)
     if limit is None:
         return events
     time = entity.timestamp

@@ -60,7 +60,7 @@ class EntitySet(Generic[T]):
         return self.entity.topic
 
     def limit(self, count: int) -> Self:
-        """Return the set with only its newest records.
+        """Return the set with only its newest records: of a table, the rows that were written last.
 
         Args:
             count: The number of records that `to_list` returns at most.
@@ -303,7 +303,7 @@ class TableSet(WritableSet[T]):
         self._check_read()
         self._check_timeframe()
         key = physical_key(self.entity, self.entity.keys, key_prefix)
-        frame = await to_thread.run_sync(table_rows, self._host.log, self.entity, key, unreadable)
+        frame = await to_thread.run_sync(table_rows, self._host.log, self.entity, key, self.newest, unreadable)
         return mapping(self.entity).from_frame(frame)
 
     to_list = blocking(to_list_async)
