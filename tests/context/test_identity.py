@@ -207,6 +207,8 @@ def test_a_replacement_goes_on_where_the_former_declaration_stood(former: Path, 
         move(OPENING + timedelta(minutes=8), second)
         assert set(minutes(second).values()) == set(minutes(second, "loads_5m_final").values()) == {1}
     assert "generation 2 replaces that of tram-one: timeframe 5m: none there" in caplog.text
+    # Topics of a new timeframe are not taken for deleted ones.
+    assert "is missing" not in caplog.text
     # The former one is refused from now on; the new one starts without a word.
     with pytest.raises(StateError, match=r"metro-two \(there, generation 2\) than by tram"):
         opened(declared("Tram"), former, STOPPED).__enter__()
@@ -313,8 +315,11 @@ def make_old(folder: Path, group: str) -> None:
 
 
 @pytest.mark.parametrize(("group", "options"), [("tram-loads", {}), ("east-loads", {"consumer": {"group": "east"}})])
-def test_the_state_of_an_older_version_goes_on(former: Path, group: str, options: dict[str, Any]) -> None:
+def test_the_state_of_an_older_version_goes_on(
+    former: Path, group: str, options: dict[str, Any], caplog: pytest.LogCaptureFixture
+) -> None:
     make_old(former, group)
+    caplog.clear()
     with opened(declared("Tram"), former, STOPPED, **options) as market:
         move(OPENING + timedelta(seconds=170), market)
         ride(market, OPENING + timedelta(seconds=170))
@@ -322,6 +327,7 @@ def test_the_state_of_an_older_version_goes_on(former: Path, group: str, options
         assert set(minutes(market).values()) == {1} and len(minutes(market)) == 4 * len(LINES)
         assert riders(market) == 4 * len(LINES)
         assert len(state_of(market).log.committed("kandle-loads", "trips")) == 4
+    assert "is missing" not in caplog.text
     # Once: from now on its own positions count.
     with closing(sqlite3.connect(former / "log.db")) as database, database:
         database.execute("UPDATE position SET next = 0 WHERE name = ?", [group])

@@ -138,6 +138,15 @@ class GroupContract(ContractBase):
         first.close()
         settle_on([second], partitions_of(name, 2))
 
+    def test_a_group_has_members_until_the_last_has_left(self, log: Log, name: str, join: Join) -> None:
+        log.ensure(topic_spec(name))
+        first = join("one")
+        settle_on([first], partitions_of(name, 1))
+        (group,) = (state.group for state in log.groups() if TopicPartition(name, 0) in state.owners)
+        assert log.has_members(group) and not log.has_members(f"{group}-of-nobody")
+        first.close()
+        wait_until(lambda: not log.has_members(group))
+
     def test_a_waiting_member_hears_of_one_that_leaves(self, log: Log, name: str, join: Join) -> None:
         log.ensure(topic_spec(name, partitions=2))
         other = log.connect()

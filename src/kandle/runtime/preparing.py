@@ -21,7 +21,8 @@ from kandle.plan.query_topics import (
     read_entities,
     repartition_name,
 )
-from kandle.plan.topics import TopicSpec, entity_topic
+from kandle.plan.topics import DECLARATIONS, TopicSpec, entity_topic
+from kandle.runtime.generations import QueryGenerations
 
 logger = logging.getLogger("kandle")
 
@@ -57,14 +58,28 @@ def deleted_topics(log: Log, plan: Plan, wanted: Iterable[str], existing: Collec
         return {}
     name, contents = plan.query.target.name, contents_of(plan)
     messages = {}
+    wanted = list(wanted)
+    new = _new_topics(log, plan, wanted, existing)
     for topic in wanted:
-        if topic not in existing:
+        if topic not in existing and topic not in new:
             content = contents.get(topic, HEARTBEAT_CONTENT)
             loss = f"{content.text}{LOSSES.get(content.role, '')}"
             messages[topic] = (
                 f"topic {topic} is missing, although {name} was computed before; if it was deleted, this is lost: {loss}"
             )
     return messages
+
+
+def _new_topics(log: Log, plan: Plan, wanted: Iterable[str], existing: Collection[str]) -> set[str]:
+    """Return the topics that a query has not had before: those of new timeframes, and what an older version named otherwise."""
+    if DECLARATIONS not in existing:
+        return set()
+    newest = QueryGenerations(log, plan).newest()
+    if newest is None:
+        # An older version has run the query, with other heartbeats.
+        return set(wanted) - contents_of(plan).keys()
+    timeframes = newest.declaration.content["timeframes"]
+    return {topic for bar in plan.emitted if bar.name not in timeframes for topic in (bar.live_topic, bar.final_topic)}
 
 
 def prepare_topics(
