@@ -112,6 +112,8 @@ _TYPE_NAMES = {"i64": "an int of 64 bits", "f64": "a float", "i128": "a Decimal 
 
 def _failing(frame: pl.DataFrame, expressions: list[pl.Expr]) -> str:
     """Return the name of the first expression that cannot be selected."""
+    if len(expressions) == 1:
+        return expressions[0].meta.output_name(raise_if_undetermined=False) or ""
     for expression in expressions:
         try:
             frame.select(expression)

@@ -10,7 +10,7 @@ A frame is computed as a whole. Only if that fails it is halved, and its halves 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from decimal import Decimal
@@ -37,7 +37,10 @@ from kandle.time.timeframe import SECOND, from_instant
 
 T = TypeVar("T")
 
-FEW = 16
+NUMBER = "_failure"
+"""Column with the number of a failure."""
+
+FEW = 4
 """A frame of at most so many rows that fails is computed row by row."""
 
 
@@ -162,8 +165,37 @@ def evaluate_rows(frame: pl.DataFrame, expressions: list[pl.Expr], labels: Mappi
     try:
         return Evaluated(frame.select(expressions))
     except FAILURES:
-        parts, failures = split(frame, lambda part: evaluate(part, expressions, labels))
-    return Evaluated(pl.concat(parts) if parts else evaluate(frame.clear(), expressions, labels), failures)
+        errors: dict[int, ExpressionError] = {}
+    for expression in expressions:
+        for row, error in _failing_rows(frame, expression, labels):
+            errors.setdefault(row, error)
+    rows = sorted(errors)
+    good = frame.filter(~pl.int_range(pl.len()).is_in(rows))
+    return Evaluated(evaluate(good, expressions, labels), [RowFailure(row, errors[row]) for row in rows])
+
+
+def _failing_rows(frame: pl.DataFrame, expression: pl.Expr, labels: Mapping[str, str]) -> Iterator[tuple[int, ExpressionError]]:
+    """Yield the rows for which an expression fails; equal rows are tried once, since poison often comes in numbers."""
+
+    def compute(part: pl.DataFrame) -> pl.DataFrame:
+        return evaluate(part, [expression], labels)
+
+    names = list(dict.fromkeys(expression.meta.root_names()))
+    inputs = frame.select(names) if names else frame
+    try:
+        compute(inputs)
+    except ExpressionError:
+        is_flat = names and not any(kind.is_nested() for kind in inputs.schema.values())
+        distinct = inputs.unique(maintain_order=True) if is_flat else inputs
+        _, failures = split(distinct, compute)
+    else:
+        return
+    if not is_flat:
+        yield from ((failure.row, failure.error) for failure in failures)
+        return
+    failing = distinct[[failure.row for failure in failures]].with_columns(pl.Series(NUMBER, range(len(failures)), pl.Int64))
+    numbers = inputs.join(failing, on=names, how="left", nulls_equal=True, maintain_order="left")[NUMBER]
+    yield from ((row, failures[number].error) for row, number in enumerate(numbers.to_list()) if number is not None)
 
 
 def failed_events(query: CompiledQuery, events: pl.DataFrame, failures: Sequence[RowFailure]) -> list[FailedEvent]:

@@ -41,11 +41,19 @@ Unreadable = Literal["refuse", "skip"]
 class UnreadableRecord:
     """A record of a topic that cannot be read."""
 
-    place: TopicPartition
+    partition: TopicPartition
     record: RejectedRecord
 
     def has_key(self, key: Mapping[str, Any], names: Sequence[str]) -> bool:
-        """Return whether the record may be of a key that begins with these parts; a key that cannot be read may be any."""
+        """Return whether the record may be of a key; one whose key cannot be read may be of any.
+
+        Args:
+            key: Physical values of the key's first parts by name.
+            names: The names of all parts of the key.
+
+        Returns:
+            Whether the record may be of it.
+        """
         values = self.record.key_values
         return values is None or all(dict(zip(names, values, strict=True))[name] == value for name, value in key.items())
 
@@ -65,7 +73,7 @@ def report_unreadable(unreadable: Sequence[UnreadableRecord], policy: Unreadable
     first = unreadable[0]
     count = "1 record" if len(unreadable) == 1 else f"{len(unreadable)} records"
     message = (
-        f"{count} of topic {first.place.topic} cannot be read; the first, in partition {first.place.partition} at offset "
+        f"{count} of topic {first.partition.topic} cannot be read; the first, in partition {first.partition.partition} at offset "
         f"{first.record.offset}: {first.record.reason}"
     )
     if policy == "refuse":
