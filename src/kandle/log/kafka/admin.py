@@ -120,7 +120,7 @@ class ClusterAdmin:
             return None
         return len(topic.partitions), len(topic.partitions[0].replicas)
 
-    def create(self, spec: TopicSpec, settings: Mapping[str, str] = MappingProxyType({})) -> None:
+    def create(self, spec: TopicSpec, settings: Mapping[str, str] = MappingProxyType({})) -> tuple[int, int]:
         """Create a topic and wait until the brokers show it.
 
         A topic that another process has created meanwhile is taken as it is.
@@ -128,6 +128,9 @@ class ClusterAdmin:
         Args:
             spec: What the topic should be.
             settings: Further settings of the brokers for it.
+
+        Returns:
+            The numbers of partitions and of replicas that it has.
         """
         replication = DEFAULT_REPLICATION if spec.replication is None else spec.replication
         topic = NewTopic(spec.name, spec.partitions, replication, config={**topic_config(spec), **settings})
@@ -140,10 +143,11 @@ class ClusterAdmin:
                 with translate_errors(action, f"{ALLOW} Create on the topic, or create it yourself"):
                     raise
         deadline = self._clock.steady() + self._settings.patience
-        while self.topic_size(spec.name) is None:
+        while (size := self.topic_size(spec.name)) is None:
             if self._clock.steady() > deadline:
                 raise UnavailableError(f"topic {spec.name} was created, but the brokers do not show it")
             self._clock.pause(CHECK_INTERVAL)
+        return size
 
     def config(self, name: str) -> dict[str, str]:
         """Return the settings of a topic by their names on the brokers."""

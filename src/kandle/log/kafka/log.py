@@ -171,31 +171,20 @@ class KafkaLog(Log):
     def ensure(self, spec: TopicSpec) -> TopicState:
         if spec.replication is None:
             spec = replace(spec, replication=self.settings.replication)
-        exists = self.admin.topic_size(spec.name) is not None
+        size = self.admin.topic_size(spec.name)
+        exists = size is not None
         known = self._shared.catalog.find(spec.name) if exists else None
         merged = spec if known is None else replace(spec, columns=merged_columns(known, spec))
         # Schemas are checked before anything is created.
         self.codecs.create(merged)
-        if not exists:
-            self.admin.create(merged)
-        actual = self._with_actual_settings(merged) if exists else self._with_actual_size(merged)
+        partitions, replication = size if size is not None else self.admin.create(merged)
+        actual = replace(merged, partitions=partitions, replication=replication)
+        if exists:
+            time = spec.time if known is None else known.time
+            actual = replace(actual, time=time, **spec_settings(self.admin.config(spec.name)))
         if known is None or (known.columns, known.partitions) != (actual.columns, actual.partitions):
             self._shared.catalog.put(actual)
         return TopicState(actual, (*differences(actual, spec), *_time_difference(actual, spec)))
-
-    def _with_actual_settings(self, spec: TopicSpec) -> TopicSpec:
-        """Return a spec with the settings that the topic has on the brokers."""
-        known = self._shared.catalog.find(spec.name)
-        time = spec.time if known is None else known.time
-        settings = spec_settings(self.admin.config(spec.name))
-        return replace(self._with_actual_size(spec), time=time, **settings)
-
-    def _with_actual_size(self, spec: TopicSpec) -> TopicSpec:
-        """Return a spec with the partitions and the replication that the topic has on the brokers."""
-        size = self.admin.topic_size(spec.name)
-        if size is None:
-            raise self._shared.catalog.unknown_topic(spec.name)
-        return replace(spec, partitions=size[0], replication=size[1])
 
     def topic(self, name: str) -> TopicSpec:
         return self._shared.catalog.get(name)
