@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import sys
 import tempfile
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -68,16 +69,17 @@ def run(cluster: Cluster, folder: Path, deaths: int, protocol: str = "classic") 
     admin = AdminClient(cluster.client_properties())
     with processes(folder, options(cluster, protocol)) as every:
         workers = [every.worker(f"worker{number}") for number in range(2)]
-        wait_until(lambda: owns(*workers, partitions=PARTITIONS), "sharing the partitions")
+        check = partial(_check, every)
+        wait_until(lambda: owns(*workers, partitions=PARTITIONS), "sharing the partitions", check=check)
         producer = every.producer(keys=200)
-        wait_until(lambda: finals(workers) > 0, "the first final")
+        wait_until(lambda: finals(workers) > 0, "the first final", check=check)
         for number in range(deaths):
             broker = cluster.broker(number % BROKERS + 1)
             broker.kill()
             away = silence(workers, producer, AWAY / SECOND)
             broker.start()
             back = silence(workers, producer, 1)
-            wait_until(lambda: is_whole(admin), "all copies", check=lambda: _check(every))
+            wait_until(lambda: is_whole(admin), "all copies", check=check)
             print(
                 f"death {number + 1} of {deaths}: broker {number % BROKERS + 1}; silence {away:.1f} s, {back:.1f} s", flush=True
             )
