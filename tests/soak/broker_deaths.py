@@ -66,7 +66,7 @@ def silence(workers: list[Process], producer: Process, seconds: float) -> float:
 def run(cluster: Cluster, folder: Path, deaths: int, protocol: str = "classic") -> Outcome:
     """Kill brokers in turn, wait for the end of the last buckets, compare."""
     clock = SystemClock()
-    admin = AdminClient(cluster.client_properties())
+    admin = AdminClient({**cluster.client_properties(), "log_level": 0})
     with processes(folder, options(cluster, protocol)) as every:
         workers = [every.worker(f"worker{number}") for number in range(2)]
         check = partial(_check, every)
