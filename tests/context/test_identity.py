@@ -20,8 +20,10 @@ import kandle
 import kandle.testing
 from kandle import Context, EventSet, Key, Timestamp
 from kandle import functions as f
+from kandle.cli.log_checks import declaration_findings
 from kandle.context.context import state_of
 from kandle.errors import OptionsError, StateError
+from kandle.plan.plan import plan as plan_of
 from kandle.plan.topics import DECLARATIONS
 from kandle.sets.reading import rows
 from kandle.time.timeframe import SECOND, to_instant
@@ -369,3 +371,15 @@ def test_a_changed_declaration_is_refused_for_the_state_of_an_older_version(form
     with opened(declared("Tram"), former, STOPPED) as market:
         move(STOPPED + timedelta(seconds=3), market)
         assert partitions(market) == (0, 1, 2, 3)
+
+
+def test_doctor_says_who_declares_otherwise(former: Path) -> None:
+    with opened(declared("Tram"), former, STOPPED) as market:
+        plan = market._plans[Load]
+        other = declared("Metro", minutes=(1, 5)).model().queries[Load]
+        log = state_of(market).log
+        (right,) = declaration_findings(log, [plan], "embedded")
+        (wrong,) = declaration_findings(log, [plan_of(other)], "embedded")
+    assert (right.level, right.message) == ("ok", "Load is declared as its bars are made (generation 1, tram-one)")
+    assert wrong.level == "problem"
+    assert "declared otherwise by tram-one (there, generation 1): timeframe 5m: none there" in wrong.message

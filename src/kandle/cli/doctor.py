@@ -26,6 +26,7 @@ from kandle.cli.contexts import (
 from kandle.cli.findings import Finding, fine, problem, warning
 from kandle.cli.log_checks import (
     clock_findings,
+    declaration_findings,
     folder_findings,
     group_findings,
     integrity_findings,
@@ -204,6 +205,7 @@ def _declared_topics(log: Log, options: Options, market: Context) -> list[TopicS
 
 def _topics_findings(log: Log, options: Options, market: Context, declared: Sequence[TopicSpec]) -> Iterator[Finding]:
     topics = _query_topics(log, options, market)
+    yield from declaration_findings(log, plans_in(market), options.engine.kind)
     yield from topic_findings(log, declared, missing_of_before(log, plans_in(market), topics))
     if options.engine.kind == "embedded":
         # With ksqlDB, the server decides the number of partitions.

@@ -26,7 +26,8 @@ from kandle.plan.query_topics import (
     ksqldb_topics,
     read_entities,
 )
-from kandle.plan.topics import TopicSpec, entity_topic
+from kandle.plan.topics import DECLARATIONS, TopicSpec, entity_topic
+from kandle.runtime.generations import QueryGenerations
 from kandle.runtime.preparing import check_partitions, deleted_topics, other_heartbeats, topic_partitions
 from kandle.runtime.schedule import ScheduleProvider
 from kandle.time.clock import Clock
@@ -200,6 +201,25 @@ def _lag(log: Log, state: GroupState) -> int:
     topics = {partition.topic for partition in partitions}
     ranges = {partition: (start, end) for topic in topics for partition, start, end in bounds(log, topic)}
     return sum(max(0, ranges[item][1] - max(state.positions.get(item, 0), ranges[item][0])) for item in partitions)
+
+
+def declaration_findings(log: Log, plans: Sequence[Plan], engine: str) -> Iterator[Finding]:
+    """Check that queries are declared as their bars are made."""
+    if DECLARATIONS not in {spec.name for spec in log.topics()}:
+        return
+    for query_plan in plans:
+        name, generations = query_plan.query.target.name, QueryGenerations(log, query_plan, engine)
+        newest = generations.newest()
+        if newest is None:
+            continue
+        if differences := generations.differences(newest):
+            message = f"{name} is declared otherwise by {newest.member} (there, generation {newest.number}): {differences}"
+            advice = (
+                f"declare it alike, give it another topic, or replace it: `kandle run --replace {query_plan.query.target.topic}`"
+            )
+            yield problem("declaration", message, advice)
+        else:
+            yield fine("declaration", f"{name} is declared as its bars are made (generation {newest.number}, {newest.member})")
 
 
 def schedule_findings(log: Log, plans: Sequence[Plan], clock: Clock) -> Iterator[Finding]:

@@ -130,7 +130,7 @@ class QueryGenerations:
         if fixed:
             raise StateError(
                 f"the declaration of {self._name} cannot be replaced, since it differs in {', '.join(fixed)} "
-                f"({self._differences(newest)}): give {self._name} another topic"
+                f"({self.differences(newest)}): give {self._name} another topic"
             )
         group = query_group(self._plan)
         if self._log.has_members(group):
@@ -173,7 +173,7 @@ class QueryGenerations:
             raise self._refusal(newest, member)
         logger.warning(
             "%s: generation %d replaces that of %s: %s",
-            *(query_group(self._plan), newest.number, former.member, self._differences(former)),
+            *(query_group(self._plan), newest.number, former.member, self.differences(former)),
         )
         return newest
 
@@ -187,17 +187,22 @@ class QueryGenerations:
         if newest is not None and newest.number > own.number:
             raise StateError(
                 f"the declaration of {self._name} that this process runs (generation {own.number}) was replaced by that of "
-                f"{newest.member} (generation {newest.number}): {self._differences(newest)}; start it again with that "
+                f"{newest.member} (generation {newest.number}): {self.differences(newest)}; start it again with that "
                 f"declaration, or give {self._name} another topic"
             )
 
-    def _differences(self, other: Generation) -> str:
+    def differences(self, other: Generation) -> str:
+        """Return in words how a generation differs from the declaration of this process; an empty text if it does not.
+
+        Args:
+            other: The generation.
+        """
         return "; ".join(other.declaration.differences(self._own, "there", "here"))
 
     def _refusal(self, newest: Generation, member: str) -> StateError:
         return StateError(
             f"the bars of {self._name} in topic {self._bars} are declared otherwise by {newest.member} (there, generation "
-            f"{newest.number}) than by {member} (here): {self._differences(newest)}. Declare them alike, or give "
+            f"{newest.number}) than by {member} (here): {self.differences(newest)}. Declare them alike, or give "
             f"{self._name} another topic, or stop the processes of the other declaration and replace it: kandle run --replace "
             f"{self._bars}, with --from latest or --from INSTANT if not from where it stood"
         )
