@@ -23,7 +23,7 @@ from kandle.errors import DataError
 @kandle.stream("meters")
 @dataclass(frozen=True)
 class Meter:
-    place: Annotated[str, Key(0)]
+    site: Annotated[str, Key(0)]
     at: Annotated[datetime, Timestamp()]
     watts: int = 1
 
@@ -31,7 +31,7 @@ class Meter:
 @kandle.stream("loads")
 @dataclass(frozen=True)
 class Load:
-    place: Annotated[str, Key(0)]
+    site: Annotated[str, Key(0)]
     start: Annotated[datetime, Timestamp(), Key(1)]
     watts: int
 
@@ -43,8 +43,8 @@ def loads(gaps: Gaps = Gaps.CARRY, **sizes: Any) -> type[Context]:
                 q.from_(Meter)
                 .where(lambda m: m.watts > 0)
                 .tumbling(lambda m: m.at, gaps=gaps, **sizes)
-                .group_by(lambda m: m.place)
-                .select(lambda m, w: Load(place=m.place, start=w.start, watts=f.sum(m.watts)))
+                .group_by(lambda m: m.site)
+                .select(lambda m, w: Load(site=m.site, start=w.start, watts=f.sum(m.watts)))
             )
         )
 
@@ -61,7 +61,7 @@ def meters(times: list[str], watts: int = 1) -> list[Meter]:
 
 
 def frame_of(times: list[str]) -> pl.DataFrame:
-    return pl.DataFrame({"place": ["roof"] * len(times), "at": [f"{time}Z" for time in times], "watts": [1] * len(times)})
+    return pl.DataFrame({"site": ["roof"] * len(times), "at": [f"{time}Z" for time in times], "watts": [1] * len(times)})
 
 
 def as_csv(path: Path, frame: pl.DataFrame) -> str:

@@ -30,7 +30,7 @@ def batch(times: list[int], first: int = 0, appended: int = UNSEEN) -> Batch:
 
 
 def turns(window: BacklogWindow, *batches: Batch) -> list[tuple[list[int], int | None]]:
-    """The offsets of each piece, and the instant up to which buckets may close after it."""
+    """Return the offsets of each piece, and the instant up to which buckets may close after it."""
     pieces = window.pieces(batches)
     return [([offset for part in piece for offset in part.offsets.tolist()], instant) for piece, instant in pieces]
 
@@ -76,7 +76,7 @@ def test_the_state_of_an_older_version_begins_a_block() -> None:
 
 
 def added_history(minutes: int, *others: Tick) -> Parts:
-    """A history of yesterday, an event each five seconds, that is added today before anybody runs."""
+    """Add a history of yesterday, an event each five seconds, before anybody runs."""
     parts = parts_of("2024-03-08T14:30")
     ticks = ticks_every(timedelta(seconds=5), "2024-03-07T10:00", f"2024-03-07T10:{minutes}:00")
     for number in range(0, len(ticks), 7):

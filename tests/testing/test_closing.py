@@ -37,7 +37,7 @@ def test_a_trading_day_is_final_with_its_last_close_and_grace_whatever_the_base_
                                   "America/St_Johns", "Pacific/Chatham", "Asia/Tehran"])  # fmt: skip
 @pytest.mark.parametrize("by_day", [True, False])
 def test_weeks_and_months_after_the_last_known_session_are_final_in_every_zone(zone: str, by_day: bool) -> None:
-    """The midnight of some zones is on no hour of UTC; nothing but the last midnight of the week ends the week."""
+    """Close them at midnights of the zone, which in some zones are on no hour of UTC."""
 
     async def story(market: Any) -> None:
         await add_sessions(market, ("2024-11-21", "04:00", "07:30"))
