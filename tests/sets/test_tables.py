@@ -31,8 +31,15 @@ class Order:
     at: Annotated[datetime, Timestamp()]
 
 
+@kandle.table("owners", partitions=3)
+@dataclass(frozen=True)
+class Owner:
+    number: Annotated[int, Key(0)]
+
+
 class Market(Context):
     sessions: TableSet[Session]
+    owners: TableSet[Owner]
     orders: EventSet[Order]
 
 
@@ -64,6 +71,15 @@ def test_a_limit_keeps_the_rows_of_a_table_that_were_written_last(market: Market
     assert len(market.sessions.limit(9).to_list()) == 4
     market.sessions.remove(["north", DAY])
     assert market.sessions.limit(1).to_list() == [Session("south", NEXT)]
+
+
+def test_the_rows_that_were_written_last_are_so_in_all_partitions(market: Market) -> None:
+    numbers = [5, 1, 4, 2, 3, 0]
+    for number in numbers:
+        market.owners.add(Owner(number))
+        market.clock.advance("1m")  # type: ignore[attr-defined]
+    for count in range(1, 7):
+        assert [owner.number for owner in market.owners.limit(count).to_list()] == sorted(numbers[-count:])
 
 
 def test_the_events_of_a_stream_are_read_by_their_key(market: Market) -> None:
