@@ -269,3 +269,45 @@ def test_a_takeover_that_failed_is_made_up_for_and_nothing_is_lost_or_doubled() 
     second.beat()
     second.settle()
     assert found(parts) == [("A", 30, 3)]
+
+
+@pytest.mark.parametrize("restarts", [True, False])
+def test_ticks_that_retention_removed_before_they_were_processed_are_counted_and_named(
+    restarts: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    """
+    offset    0          1 2 3            4
+              committed  removed unread   counts
+    """
+    parts = parts_of()
+    process = Process(parts)
+    parts.add(tick("14:30:10"))
+    process.settle()
+    for second in (20, 30, 40, 50):
+        parts.add(tick(f"14:30:{second}"))
+    parts.log.truncate(TopicPartition("ticks", 0), 4)
+    if restarts:
+        process = Process(parts)
+    process.settle()
+    assert parts.counters.removed == 3
+    lost = [record.message for record in caplog.records if "are gone before" in record.message]
+    assert [text.partition(":")[0] for text in lost] == [
+        f"records 1 to 3 of ticks, partition 0, are gone before group {GROUP} has read them"
+    ]
+    parts.clock.jump(t("14:31"))
+    process.beat()
+    process.settle()
+    assert found(parts) == [("A", 30, 2)]
+
+
+def test_heartbeats_that_a_compaction_replaced_are_no_loss(caplog: pytest.LogCaptureFixture) -> None:
+    parts = parts_of()
+    parts.add(tick("14:30:10"))
+    process = Process(parts).settle()
+    for minute in (31, 32, 33):
+        parts.clock.jump(t(f"14:{minute}"))
+        process.beat()
+    parts.log.truncate(TopicPartition(parts.topics.heartbeats, 0), 2)
+    Process(parts).settle()
+    assert parts.counters.removed == 0
+    assert "are gone before" not in caplog.text

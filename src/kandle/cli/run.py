@@ -234,6 +234,7 @@ def _progress_of(query: QueryHealth) -> str:
             (counters.late, "late"),
             (counters.outside_sessions, "outside sessions"),
             (counters.dead_letters, "dead letters"),
+            (counters.removed, "removed by retention before they were read"),
         )
         if count
     ]
