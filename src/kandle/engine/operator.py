@@ -49,6 +49,22 @@ def bar_slots(plan: Plan, bar: BarPlan, calendar: SessionCalendar | None) -> Slo
     return slots(bar.timeframe, zone=plan.zone, base=plan.base.timeframe, calendar=calendar, by_trading_day=plan.by_trading_day)
 
 
+def end_of_most(due: IntArray, most: int) -> int:
+    """Return an instant by which at most so many open buckets are over, if not more of them are over at once.
+
+    Args:
+        due: When each open bucket is over.
+        most: The most of them; `FOREVER` is returned if there are no more.
+    """
+    if len(due) <= most:
+        return FOREVER
+    last, following = np.partition(due, [most - 1, most])[most - 1 : most + 1]
+    if last < following:
+        return int(last)
+    before = due[due < last]
+    return int(before.max()) if len(before) else int(last)
+
+
 class BarOperator:
     """The open buckets of one timeframe and, of every key, the last closed bucket and the latest values."""
 
@@ -247,26 +263,14 @@ class BarOperator:
 
     def open_after(self, keys: KeyTable, instant: int) -> int:
         """Return how many open buckets are not over by an instant."""
-        due = self._due(keys)
-        return 0 if due is None else int((due > instant).sum())
+        return int((self.due(keys) > instant).sum())
 
-    def _due(self, keys: KeyTable) -> IntArray | None:
-        """Return when each open bucket is over, with grace; None if none is open."""
+    def due(self, keys: KeyTable) -> IntArray:
+        """Return when each open bucket is over, with grace."""
         rows = self.buffer.rows()
         if rows is None:
-            return None
+            return np.empty(0, np.int64)
         return self.complete(keys.groups[rows[KEY].to_numpy()], rows[START].to_numpy()) + self.plan.grace
-
-    def end_of_open(self, keys: KeyTable, most: int) -> int:
-        """Return an instant by which at most so many open buckets are over, if not more of them are over at once."""
-        due = self._due(keys)
-        if due is None or len(due) <= most:
-            return FOREVER
-        last, following = np.partition(due, [most - 1, most])[most - 1 : most + 1]
-        if last < following:
-            return int(last)
-        before = due[due < last]
-        return int(before.max()) if len(before) else int(last)
 
     def _add_carried(self, rows: pl.DataFrame) -> pl.DataFrame:
         """Add the latest value of each argument up to each bucket's end, and remember it for later closings."""

@@ -18,7 +18,7 @@ from kandle.engine.aggregates import FIRST_TIME, LAST_TIME, OFFSET, TIME
 from kandle.engine.bars import BarMaker, Finals, LiveBars
 from kandle.engine.compiled import GAP, CompiledQuery
 from kandle.engine.failures import FailedBar, FailureCollector, RowFailure, evaluate_rows, failed_events
-from kandle.engine.operator import UNSEEN, BarOperator, Cut, bar_slots
+from kandle.engine.operator import UNSEEN, BarOperator, Cut, bar_slots, end_of_most
 from kandle.engine.state import KEY, START, ChangeJournal, KeyTable, StateChange, merge_partials
 from kandle.errors import DataError, PlanError
 from kandle.plan.plan import BarPlan, Plan
@@ -26,7 +26,7 @@ from kandle.query.query import Gaps
 from kandle.time.arrays import IntArray
 from kandle.time.sessions import SessionCalendar
 from kandle.time.slots import check_trading_days
-from kandle.time.timeframe import from_instant, to_instant
+from kandle.time.timeframe import MINUTE, from_instant, to_instant
 from kandle.time.watermark import Watermark, proven_times
 
 LARGEST_SILENCE = 1_000_000_000
@@ -75,17 +75,22 @@ class ClosingSteps:
             instant: The instant up to which they are to be closed.
             most: About how many bars to close, of all timeframes.
         """
-        timeframes = len(self._plan.bars)
-        keys_at_once = max(1, most // timeframes)
+        due = self._base.due(self._keys)
         # After a change of the schedule a bucket may be over earlier than the last closing.
-        end = min(instant, max(closed, self._base.end_of_open(self._keys, keys_at_once)))
+        end = min(instant, max(closed, end_of_most(due, max(1, most // len(self._plan.bars)))))
         filled = self._base.filled_keys
         if filled:
             begin = max(closed, self._base.oldest or closed)
-            count = max(1, int((most / filled - timeframes) / self._bars_per_bucket))
+            count = max(1, int(most / filled / self._bars_per_bucket))
             end = min(end, self._over_silence(begin, begin + count * self._length, instant))
-        is_large = min(len(self._keys), max(filled, self._base.open_rows)) > keys_at_once
+        keys_at_once = self.keys_at_once(closed, end, most)
+        is_large = min(len(self._keys), max(filled, int((due <= end).sum()))) > keys_at_once
         return ClosingStep(end, keys_at_once if is_large else None)
+
+    def keys_at_once(self, closed: int, end: int, most: int) -> int:
+        """Return of how many keys the buckets that are over between two instants make about so many bars; at least one."""
+        ending = [bar for bar in self._plan.bars if (end - bar.grace) // _grid(bar) != (closed - bar.grace) // _grid(bar)]
+        return max(1, most // max(1, len(self._plan.bars if closed == UNSEEN else ending)))
 
     def _over_silence(self, begin: int, end: int, instant: int) -> int:
         """Return a later end where no bucket is expected up to it, so that nights and weekends are not walked through."""
@@ -126,6 +131,11 @@ class ClosingSteps:
         else:
             buckets = self._base.expected_buckets(self._keys, begin - delay, instant - delay)
         return round(buckets * sum(self._length / _length(bar) for bar in self._plan.emitted))
+
+
+def _grid(bar: BarPlan) -> int:
+    """Return the grid on which the buckets of a timeframe end, in microseconds; days end at some quarter of an hour."""
+    return _length(bar) if bar.timeframe.is_fixed else 15 * MINUTE
 
 
 def _length(bar: BarPlan) -> int:
@@ -466,7 +476,7 @@ class Pipeline:
             The finals of this part.
         """
         if self._slice.is_begun:
-            step = ClosingStep(self._slice.instant, max(1, most // len(self._operators)))
+            step = ClosingStep(self._slice.instant, self._steps.keys_at_once(self._closed, self._slice.instant, most))
         else:
             step = self._steps.next(self._closed, self._target, most)
         if step.keys_at_once is None or self._query.query.limit is not None:

@@ -18,22 +18,28 @@ from kandle.runtime.repartition import Repartitioner
 from kandle.runtime.replacing import StartingPoint, starting_point
 from kandle.runtime.state import Replica, TaskContext, state_is_gone
 from kandle.runtime.task import Task
-from kandle.time.timeframe import MILLISECOND
+from kandle.time.timeframe import MILLISECOND, SECOND
 
 logger = logging.getLogger("kandle")
 
 Positions = Mapping[TopicPartition, int]
 
-EVENTS_AT_ONCE = 50_000
+EVENTS_AT_ONCE = 100_000
 """Most events of a piece of work."""
 
-FINALS_AT_ONCE = 10_000
+FINALS_AT_ONCE = 40_000
 """About the most finals of a piece of work."""
 
-FINALS_PER_COMMIT = 20_000
+FINALS_PER_COMMIT = 40_000
 BYTES_PER_COMMIT = 32 << 20
 LONGEST_ROUND = 500 * MILLISECOND
 """With so many finals, so many bytes of them, or after so much time in microseconds, no other piece is begun before a commit."""
+
+SLOW_COMMIT = 2 * SECOND
+"""After a commit that took longer, in microseconds, the next ones hold half as much: logs give up on what takes too long."""
+
+LEAST_SHARE = 1 / 64
+"""The least part of a full piece that is still worth a commit of its own."""
 
 EVENTS_PER_COMMIT = 500_000
 """More events than this are not kept uncommitted."""
@@ -99,6 +105,7 @@ class Tasks:
         self._repartitioners: dict[int, Repartitioner] = {}
         self._lag = 0
         self._turn = 0
+        self._share = 1.0
         self._crowded: set[TopicPartition] = set()
         self._generations: QueryGenerations | None = None
         self.former: Positions = {}
@@ -179,13 +186,19 @@ class Tasks:
         while working := [number for number in sorted(self.by_partition) if self.by_partition[number].has_work]:
             # Those behind the last one come first, so that each has its turn.
             number = next((number for number in working if number > self._turn), working[0])
-            room = max(1, FINALS_PER_COMMIT - self._waiting_finals)
-            if not self.by_partition[number].work(EVENTS_AT_ONCE, min(FINALS_AT_ONCE, room)):
+            if not self.by_partition[number].work(EVENTS_AT_ONCE, max(1, int(FINALS_AT_ONCE * self._share))):
                 break
             self._turn, is_done = number, True
             if self._is_full or self._context.clock.steady() - began > LONGEST_ROUND:
                 break
         return is_done
+
+    def note_commit(self, duration: int) -> None:
+        """Have commits that take long hold less, down to a part of what they may hold, and more again once they are fast."""
+        if duration > SLOW_COMMIT:
+            self._share = max(LEAST_SHARE, self._share / 2)
+        elif duration < SLOW_COMMIT // 4:
+            self._share = min(1.0, self._share * 2)
 
     @property
     def _waiting_finals(self) -> int:
@@ -195,7 +208,7 @@ class Tasks:
     def _is_full(self) -> bool:
         """Whether as much as a commit should hold is done."""
         return (
-            self._waiting_finals >= FINALS_PER_COMMIT
+            self._waiting_finals >= FINALS_PER_COMMIT * self._share
             or sum(task.output.bytes for task in self.by_partition.values()) >= BYTES_PER_COMMIT
             or self.waiting_events >= EVENTS_PER_COMMIT
         )
