@@ -278,6 +278,28 @@ def test_a_process_that_was_paused_during_a_replacement_ends_with_an_error(tmp_p
             assert set(minutes(second).values()) == {1} and riders(second) == len(LINES)
 
 
+def test_a_process_notices_a_replacement_also_while_its_partitions_stay(tmp_path: Path) -> None:
+    with opened(declared("Tram"), tmp_path, runtime={"instance": "one"}) as first:
+        move(OPENING + timedelta(seconds=10), first)
+        runtime: Any = state_of(first).opened._runtime
+        log = state_of(first).log
+        runtime._watch(log)
+        assert first.problem is None
+        with opened(declared("Metro", minutes=(1, 5)), tmp_path, OPENING + timedelta(seconds=70), **REPLACES):
+            pass
+        runtime._watch(log)
+        assert "was replaced by that of metro-two (generation 2): timeframe 5m" in str(first.problem)
+
+
+def test_who_is_assigned_partitions_looks_whether_its_declaration_still_counts(tmp_path: Path) -> None:
+    with opened(declared("Tram"), tmp_path, runtime={"instance": "one"}) as first:
+        # It has not joined its group yet.
+        with opened(declared("Metro", minutes=(1, 5)), tmp_path, **REPLACES):
+            pass
+        with pytest.raises(StateError, match=r"was replaced by that of metro-two \(generation 2\)"):
+            move(OPENING + timedelta(seconds=10), first)
+
+
 def test_what_makes_other_bars_altogether_needs_a_topic_of_its_own(tmp_path: Path) -> None:
     with opened(declared("Tram"), tmp_path):
         pass
@@ -336,6 +358,16 @@ def test_the_state_of_an_older_version_goes_on(
     with opened(declared("Tram"), former, OPENING + timedelta(minutes=5), **options) as market:
         move(OPENING + timedelta(minutes=7), market)
         assert set(minutes(market).values()) == {1} and riders(market) == 4 * len(LINES)
+        own = state_of(market).log.committed("kandle-loads", "trips")
+    # Partition by partition: one that was not committed in its own name yet goes on from the former one.
+    with closing(sqlite3.connect(former / "log.db")) as database, database:
+        place = [group, own[1]]
+        database.execute("UPDATE position SET next = ?2 WHERE name = ?1 AND topic = 'trips' AND partition = 1", place)
+        database.execute("DELETE FROM position WHERE name = 'kandle-loads' AND topic = 'trips' AND partition = 1")
+    with opened(declared("Tram"), former, OPENING + timedelta(minutes=8), **options) as market:
+        move(OPENING + timedelta(minutes=9), market)
+        assert set(minutes(market).values()) == {1} and riders(market) == 4 * len(LINES)
+        assert market.health().queries[0].counters.late == 0
 
 
 def test_nothing_begins_while_processes_of_an_older_version_run(former: Path) -> None:
