@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 
+from kandle.errors import AccessError
 from kandle.log.port import Log, TopicPartition
 from kandle.plan.query_topics import QueryTopics
 
@@ -35,11 +36,15 @@ class FormerGroup:
         names = [self._topics.events, *([self._topics.source] if self._topics.is_repartitioned else [])]
         if all(len(self._log.committed(self._topics.group, name)) == len(self._log.ends(name)) for name in names):
             return {}
-        positions = {
-            TopicPartition(name, number): offset
-            for name in self._topics.read
-            for number, offset in self._log.committed(self.name, name).items()
-        }
+        try:
+            positions = {
+                TopicPartition(name, number): offset
+                for name in self._topics.read
+                for number, offset in self._log.committed(self.name, name).items()
+            }
+        except AccessError:
+            # Who may not read this group has not run the query in it. Where somebody else has, its state says so.
+            return {}
         if not positions or not self._log.has_members(self.name):
             return positions
         if not self._is_waiting:

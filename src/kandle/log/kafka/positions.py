@@ -22,12 +22,13 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import Any, Literal
 
+from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka import TopicPartition as ClientPartition
 
 from kandle.errors import UnavailableError, UnknownTopicError
 from kandle.log.kafka.admin import ClusterAdmin
 from kandle.log.kafka.connections import Clients
-from kandle.log.kafka.failures import error_for, translate_errors
+from kandle.log.kafka.failures import REFUSED, error_for, translate_errors
 from kandle.log.port import TopicPartition
 from kandle.time.timeframe import MILLISECOND, SECOND, duration_text
 
@@ -109,7 +110,10 @@ class GroupPositions:
                 timeout = min(MAX_ANSWER_TIME, self._settings.request, self._settings.patience) / SECOND
                 answers = client.committed([ClientPartition(*partition) for partition in partitions], timeout)
         except BaseException:
+            refusal = _refusal(client)
             self._clients.close(client)
+            if refusal is not None:
+                raise error_for(refusal, f"positions of group {group}") from KafkaException(refusal)
             raise
         self._keep((group, isolation), client)
         for answer in answers:
@@ -131,6 +135,12 @@ class GroupPositions:
         """Close the connections."""
         while self._idle:
             self._clients.close(self._idle.popitem()[1])
+
+
+def _refusal(client: Any) -> KafkaError | None:
+    """Return why a client has got no answer, if that is because its user may not read the group: it only says so here."""
+    errors = [message.error() for message in client.consume(10, 0)]
+    return next((error for error in errors if error is not None and error.code() in REFUSED), None)
 
 
 class KafkaProgress:
