@@ -213,8 +213,9 @@ class Database:
     def check_folder(self) -> None:
         """Raise StorageError if the file that is open does not have its name any more; any thread may call this."""
         if self._identity is not None and self._identity_of_file() != self._identity:
+            folder = os.path.dirname(str(self._file))
             raise StorageError(
-                f"log {self.path}: the folder, or its {FILE}, was removed, moved or replaced while it was open; nothing more is "
+                f"log {folder}: the folder, or its {FILE}, was removed, moved or replaced while it was open; nothing more is "
                 "written to what was open. Stop all processes of this log, put the folder back, and start them again"
             )
 
