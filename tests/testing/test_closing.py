@@ -8,7 +8,7 @@ import pytest
 
 from tests.runtime.building import hours, t, tick
 from tests.runtime.declarations import bars_market
-from tests.testing.stories import in_topic, told
+from tests.testing.stories import health, in_topic, told
 
 
 async def add_sessions(market: Any, *days: tuple[str, str, str]) -> None:
@@ -49,3 +49,29 @@ def test_weeks_and_months_after_the_last_known_session_are_final_in_every_zone(z
 
     context = bars_market(scheduled=True, by_day=by_day, tz=zone, days=1, weeks=1, months=1)
     told(context, story, "2024-11-20T00:00")
+
+
+@pytest.mark.parametrize("first", ["1970-01-01T00:00", "1969-12-31T23:59:59", "2034-01-01T00:00"])
+def test_one_wrong_time_among_the_first_events_takes_nothing_from_the_others_and_fills_a_week_at_most(first: str) -> None:
+    async def story(market: Any) -> None:
+        await market.ticks.add_many_async([tick("14:30:10", 5, "B"), tick(first, 1), tick("14:31:10", 6), tick("14:32:10", 7)])
+        await market.clock.set_async(t("14:34"))
+        counters = health(market).counters
+        assert counters.late == 0
+        assert counters.timeframes["1m"].gaps <= 7 * 24 * 60 + 20
+        bars = [bar for bar in in_topic(market, "1m") if bar.ticks and bar.start.year == 2024]
+        assert [(bar.symbol, bar.start.minute) for bar in bars] == [("B", 30), ("A", 31), ("A", 32)]
+
+    told(bars_market(minutes=1), story, "14:33")
+
+
+def test_a_live_query_fills_however_many_bars_there_are_to_be_filled(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Many keys that were away for days need more bars than any file; a backfill asks whether some time is wrong."""
+    monkeypatch.setattr("kandle.engine.pipeline.LARGEST_SILENCE", 100)
+
+    async def story(market: Any) -> None:
+        await market.ticks.add_many_async([tick("14:30:10", 5, symbol) for symbol in "ABCDE"])
+        await market.clock.set_async(t("16:30"))
+        assert len(in_topic(market, "1m")) == 5 * 120
+
+    told(bars_market(minutes=1), story)

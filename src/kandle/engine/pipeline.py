@@ -80,7 +80,7 @@ class ClosingSteps:
         end = min(instant, max(closed, end_of_most(due, max(1, most // len(self._plan.bars)))))
         filled = self._base.filled_keys
         if filled:
-            begin = max(closed, self._base.oldest or closed)
+            begin = self._begin(closed)
             count = max(1, int(most / filled / self._bars_per_bucket))
             end = min(end, self._over_silence(begin, begin + count * self._length, instant))
         keys_at_once = self.keys_at_once(closed, end, most)
@@ -106,6 +106,11 @@ class ClosingSteps:
         """How long before the last closing a bucket may begin that is closed by a later one."""
         return 2 * self._length + self._plan.base.grace
 
+    def _begin(self, closed: int) -> int:
+        """Return the start of the first bucket that may be filled after the last closing."""
+        oldest = self._base.oldest
+        return closed if oldest is None else max(closed, oldest)
+
     def check_silence(self, instant: int) -> None:
         """Raise DataError if so many bars were to be filled that the time of some event must be wrong."""
         start = self._base.oldest
@@ -122,7 +127,7 @@ class ClosingSteps:
 
     def bars_between(self, closed: int, instant: int) -> int:
         """Return about how many bars of all written timeframes are closed from one instant to another."""
-        begin = max(closed, self._base.oldest or closed)
+        begin = self._begin(closed)
         if begin >= instant or not self._base.filled_keys:
             return self._base.open_rows
         delay = self._length + self._plan.base.grace
@@ -429,7 +434,12 @@ class Pipeline:
         return Processed(newest.filter(pl.Series(late)), 0, int(len(inside) - inside.sum()))
 
     def advance(self, instant: int) -> Iterator[Finals]:
-        """Close every bucket that is complete, with grace, by an instant; yield finals in the order of time."""
+        """Close every bucket that is complete, with grace, by an instant; yield finals in the order of time.
+
+        Raises:
+            DataError: So many bars were to be filled that the time of some event must be wrong.
+        """
+        self._steps.check_silence(instant)
         self.aim(instant)
         while self.is_closing:
             yield from self.close_some(ROWS_AT_ONCE)
@@ -437,13 +447,10 @@ class Pipeline:
     def aim(self, instant: int) -> None:
         """Have `close_some` close every bucket that is complete, with grace, by an instant.
 
-        Events that come from now on are late for these buckets, as if they were closed already.
-
-        Raises:
-            DataError: So many bars were to be filled that the time of some event must be wrong.
+        Events that come from now on are late for these buckets, as if they were closed already. However many bars are to
+        be filled, a live query goes on: ten thousand keys may have been away for days.
         """
         if instant > self._target and self._steps.crosses(self._target, instant):
-            self._steps.check_silence(instant)
             self._target = instant
 
     @property
