@@ -32,7 +32,7 @@ from confluent_kafka import Consumer as Client
 from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka import TopicPartition as ClientPartition
 
-from kandle.errors import DataError, FencedError, ReplacedError, StorageError, UnavailableError, UnwritableError
+from kandle.errors import FencedError, ReplacedError, StorageError, UnavailableError
 from kandle.log.kafka.admin import ClusterAdmin
 from kandle.log.kafka.assignment import Assignment, Rebalancing, Sharing
 from kandle.log.kafka.catalog import COUNT_INTERVAL, TopicCatalog, TopicCodecs
@@ -272,18 +272,6 @@ class KafkaConsumer(Consumer):
             if self._settings.protocol == "consumer" and is_by_name and self._takeover.has_namesake():
                 self._replaced = ReplacedError(str(error))
             raise
-        except DataError as error:
-            raise self._oversized(encoded, error) from error
-
-    def _oversized(self, writes: Sequence[EncodedWrite], error: DataError) -> DataError:
-        """Return an error that names the records that are larger than their topic allows, which only the brokers know."""
-        rows: dict[int, dict[int, str]] = {}
-        for number, write in enumerate(writes):
-            limit = self._services.admin.config(write.topic).get("max.message.bytes", "")
-            oversized = write.oversized(int(limit)) if limit.isdecimal() else {}
-            if oversized:
-                rows[number] = oversized
-        return UnwritableError(str(error), rows) if rows else error
 
     def close(self) -> None:
         if self._assignment.is_ended:

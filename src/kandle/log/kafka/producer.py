@@ -79,18 +79,13 @@ class EncodedWrite:
         longest = sum(max(map(len, filter(None, column)), default=0) for column in (self.keys, self.values))
         if longest + RECORD_OVERHEAD <= limit:
             return
-        for reason in self.oversized(limit).values():
-            raise DataError(reason)
-
-    def oversized(self, limit: int) -> dict[int, str]:
-        """Return what is wrong with each record that is larger than a limit in bytes, by its number."""
-        sizes = [len(key or b"") + len(value or b"") + RECORD_OVERHEAD for key, value in zip(self.keys, self.values, strict=True)]
-        return {
-            row: f"topic {self.topic}: a record of {size} bytes is larger than {limit}; nothing was written. Raise "
-            "message.max.bytes in the options kafka.producer and max.message.bytes of the topic, or write smaller records"
-            for row, size in enumerate(sizes)
-            if size > limit
-        }
+        for key, value in zip(self.keys, self.values, strict=True):
+            size = len(key or b"") + len(value or b"") + RECORD_OVERHEAD
+            if size > limit:
+                raise DataError(
+                    f"topic {self.topic}: a record of {size} bytes is larger than {limit}; nothing was written. Raise "
+                    "message.max.bytes in the options kafka.producer and max.message.bytes of the topic, or write smaller records"
+                )
 
 
 class DeliveryReports:
