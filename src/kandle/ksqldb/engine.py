@@ -78,6 +78,11 @@ class KsqlQuery:
         watched = WatchedProgram(self.program, spec.properties, spec.on_failure)
         self.watch = QueryWatch(watched, StatementLog(log), clock)
 
+    @property
+    def schedule_problem(self) -> str | None:
+        """What is wrong with the rows of the schedule, in words."""
+        return None if self._schedule is None else self._schedule.problem
+
     def update_schedule(self, *, refuses: bool) -> bool:
         """Write changed sessions to the table that ksqlDB joins.
 
@@ -296,12 +301,12 @@ class KsqlRuntime:
         """Return the health of all queries; before they begin, that they wait."""
         if self._inner is not None:
             return self._inner.health()
-        return Health(self._spec.instance, tuple(self._waiting(query.plan) for query in self._queries))
+        return Health(self._spec.instance, tuple(self._waiting(query) for query in self._queries))
 
-    def _waiting(self, plan: Plan) -> QueryHealth:
-        target, problem = plan.query.target, self._problem
+    def _waiting(self, query: KsqlQuery) -> QueryHealth:
+        plan, problem = query.plan, self._problem
         return QueryHealth(
-            query=target.name,
+            query=plan.query.target.name,
             group=query_group(plan),
             state=QueryState.WAITING_FOR_SCHEDULE if problem is None else QueryState.FAILED,
             is_leader=False,
@@ -311,6 +316,6 @@ class KsqlRuntime:
             silent_keys=0,
             open_buckets=0,
             schedule_sessions=None,
-            problem=None if problem is None else str(problem),
+            problem=query.schedule_problem if problem is None else str(problem),
             counters=Counters(),
         )

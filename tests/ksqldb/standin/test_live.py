@@ -183,6 +183,7 @@ def test_only_ticks_in_sessions_count_and_the_sessions_may_come_after_the_start(
         sessions = hours(found.begin)
         with found.opened() as context:
             assert context.health().state.value == "waiting for schedule"
+            assert "waits for rows of its schedule" in str(context.health().queries[0].problem)
             assert not server.queries
             context.hours.add_many(sessions)  # type: ignore[attr-defined]
             ours = found.finals(context)
