@@ -78,6 +78,15 @@ EVENTS = {
         sample(number=2**40),
         ("number", "1099511627776", "Sample.number * Sample.number does not fit its type: 1208925819614629174706176"),
     ),
+    "an instant of more than 64 bits": (
+        lambda s: {"moment": f.max(f.from_epoch_millis(s.number))},
+        sample(number=10**17),
+        (
+            "number",
+            "100000000000000000",
+            "f.from_epoch_millis(Sample.number) does not fit its type: 100000000000000000000",
+        ),
+    ),
     "a decimal of too many digits": (
         lambda s: {"exact": f.last(f.cast(s.number, Precision(9, 2)))},
         sample(number=10**9),

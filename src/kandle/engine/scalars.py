@@ -14,7 +14,7 @@ import polars as pl
 
 from kandle.engine import decimals
 from kandle.engine.decimals import compute_exactly, decimal_type, fits_wide, narrow, rescale, wide
-from kandle.model.types import MAX_PRECISION, DataType, DecimalType, FloatType, IntegerType
+from kandle.model.types import INTEGER, MAX_PRECISION, DataType, DecimalType, FloatType, IntegerType
 from kandle.query.nodes import Call, Constant, describe
 
 Builder = Callable[[Call, list[pl.Expr]], pl.Expr]
@@ -251,7 +251,13 @@ def _milliseconds_between(node: Call, arguments: list[pl.Expr]) -> pl.Expr:
 
 
 def _add_milliseconds(node: Call, arguments: list[pl.Expr]) -> pl.Expr:
-    return (arguments[0].cast(pl.Int64) + arguments[1] * 1000).cast(node.type.physical)
+    microseconds = arguments[0].cast(pl.Int64).cast(decimals.WIDE) + arguments[1].cast(decimals.WIDE) * wide(1000)
+    return narrow(microseconds, INTEGER).cast(node.type.physical)
+
+
+def _from_epoch_milliseconds(node: Call, arguments: list[pl.Expr]) -> pl.Expr:
+    # A 64-bit product would overflow without a word.
+    return narrow(arguments[0].cast(decimals.WIDE) * wide(1000), INTEGER).cast(node.type.physical)
 
 
 SCALARS: dict[str, Builder] = {
@@ -311,7 +317,7 @@ SCALARS: dict[str, Builder] = {
     "day_of_week": _date_part(lambda column: column.dt.weekday()),
     "to_date": lambda node, arguments: _in_zone(node, arguments[0]).dt.date(),
     "epoch_millis": lambda node, arguments: arguments[0].cast(pl.Int64) // 1000,
-    "from_epoch_millis": lambda node, arguments: (arguments[0] * 1000).cast(node.type.physical),
+    "from_epoch_millis": _from_epoch_milliseconds,
     "milliseconds_between": _milliseconds_between,
     "add_milliseconds": _add_milliseconds,
     "format_timestamp": lambda node, arguments: arguments[0].dt.strftime(_constant(node, 1)),
