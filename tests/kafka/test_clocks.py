@@ -16,8 +16,11 @@ from confluent_kafka.cimpl import NewTopic
 import kandle
 from kandle import Context, EventSet, Key, Timestamp
 from kandle import functions as f
+from kandle.cli.server_checks import event_time_findings
 from kandle.context.context import state_of
+from kandle.context.options import Options
 from kandle.log.port import TopicPartition
+from kandle.plan.plan import plan
 from kandle.time.clock import SystemClock
 from kandle.time.timeframe import HOUR, MILLISECOND, MINUTE
 from tests.waiting import LIMIT, wait_for
@@ -95,3 +98,6 @@ def test_a_batch_says_whether_its_times_are_of_the_brokers_clock(cluster: Cluste
         [batch] = log.read(TopicPartition(topic, 0), 0, 10)
         assert (batch.has_append_times, bool(batch.timestamps[0] > MINUTE)) == (expected, expected)
         assert batch.slice(0, 1).has_append_times is expected
+    options = Options(log={"kind": "kafka"}, kafka={"bootstrap": cluster.bootstrap})
+    [finding] = event_time_findings(options, [plan(query) for query in context.model().queries.values()])
+    assert (finding.level, "prove nothing" in finding.message) == ("ok", not expected)

@@ -162,6 +162,7 @@ def _cluster_findings(log: Log, options: Options, market: Context) -> Iterator[F
     readers = options.consumer.group or snake_case(type(market).__name__)
     yield from group_findings(log, f"{readers}-", _groups(market))
     existing = [spec for spec in log.topics() if spec.name in names]
+    yield from server_checks.event_time_findings(options, plans_in(market))
     yield from clock_findings(clock_of(options), server_checks.times_of_topics(options, existing))
 
 

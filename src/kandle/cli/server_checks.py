@@ -14,6 +14,7 @@ from kandle.context.kafka import SCHEMA_TOPIC, cluster_diagnosis, registry_of
 from kandle.context.options import Options
 from kandle.errors import KandleError
 from kandle.log.port import TopicPartition
+from kandle.plan.plan import Plan
 from kandle.plan.topics import TopicSpec
 
 if TYPE_CHECKING:
@@ -106,6 +107,16 @@ def times_of_topics(options: Options, topics: Iterable[TopicSpec]) -> dict[str, 
     """Return the latest time, in microseconds, at which a record of each topic was written according to its timestamp."""
     partitions = [TopicPartition(spec.name, number) for spec in topics for number in range(spec.partitions)]
     return cluster_diagnosis(options).latest_timestamps(partitions)
+
+
+def event_time_findings(options: Options, plans: Sequence[Plan]) -> Iterator[Finding]:
+    """Say what the times of events prove, by who stamps the records of their topics."""
+    topics = dict.fromkeys(plan.query.source.topic for plan in plans)
+    for topic, is_stamped in cluster_diagnosis(options).stamped_by_brokers(topics).items():
+        if is_stamped:
+            yield fine("clock", f"the brokers stamp topic {topic}: events appended within a minute of their times prove these")
+        else:
+            yield fine("clock", f"topic {topic} keeps the times of its producers, which prove nothing: heartbeats close buckets")
 
 
 def replay_findings(options: Options) -> Iterator[Finding]:

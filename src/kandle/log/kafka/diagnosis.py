@@ -9,8 +9,9 @@ from typing import Any
 import confluent_kafka
 from confluent_kafka import KafkaError, KafkaException, TopicCollection
 from confluent_kafka import TopicPartition as ClientPartition
-from confluent_kafka.admin import AclOperation, AdminClient, OffsetSpec
+from confluent_kafka.admin import AclOperation, AdminClient, ConfigResource, OffsetSpec, ResourceType
 
+from kandle.log.kafka.admin import APPEND_TIME
 from kandle.log.kafka.connections import Clients
 from kandle.log.kafka.failures import REFUSED, error_for, translate_settings_errors
 from kandle.log.kafka.producer import Transactions
@@ -153,6 +154,24 @@ class ClusterDiagnosis:
             if time >= 0:
                 latest[partition.topic] = max(time, latest.get(partition.topic, time))
         return latest
+
+    def stamped_by_brokers(self, topics: Iterable[str]) -> dict[str, bool]:
+        """Return whether records of each topic have the time of the brokers' clock, instead of what their producers say.
+
+        Args:
+            topics: The topics to look at. Those that cannot be asked are left out.
+        """
+        client = self._client()
+        resources = [ConfigResource(ResourceType.TOPIC, name) for name in topics]
+        stamped: dict[str, bool] = {}
+        if not resources:
+            return stamped
+        for resource, future in client.describe_configs(resources, request_timeout=REQUEST_TIMEOUT).items():
+            try:
+                stamped[resource.name] = future.result(ANSWER_TIMEOUT)["message.timestamp.type"].value == APPEND_TIME
+            except KafkaException:
+                continue
+        return stamped
 
 
 def _topic_access(name: str, future: Any) -> TopicAccess | None:
