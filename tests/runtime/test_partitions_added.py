@@ -11,7 +11,7 @@ from kandle.errors import SchemaError
 from kandle.log.embedded.log import EmbeddedLog
 from kandle.plan.query_topics import query_topics
 from kandle.time.clock import ManualClock
-from tests.runtime.building import Parts, Process, found, parts_of, t, tick
+from tests.runtime.building import GROUP, Parts, Process, found, parts_of, t, tick
 from tests.runtime.declarations import bars_market
 
 NAMED = r"topic ticks has 2 partitions now, and had 1 when Bar began.*start it again.*bars_repartition.*1 partition$"
@@ -68,7 +68,7 @@ def test_nothing_is_closed_because(close: Callable[[Parts, Process], Any]) -> No
     with pytest.raises(SchemaError, match=NAMED):
         close(parts, process)
     assert found(parts) == []
-    assert parts.log.committed("tests-bars", "ticks") == {0: 1}
+    assert parts.log.committed(GROUP, "ticks") == {0: 1}
 
 
 @pytest.mark.parametrize("close", [of_an_event, of_a_heartbeat])

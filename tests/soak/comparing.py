@@ -236,11 +236,15 @@ def _summed(name: str, rows: Iterable[Row]) -> Row:
 
 
 def _wrong_beats(beats: list[Batch]) -> int:
-    """Heartbeats that do not come after those before them."""
+    """Heartbeats that come after newer ones, or whose position is before that of an older one.
+
+    The newest one may stand there twice: a leader appends it again to learn the time of the log.
+    """
     if not beats:
         return 0
     instants = np.concatenate([batch.records.frame["instant"].to_physical().to_numpy() for batch in beats])
-    return int((np.diff(instants) <= 0).sum())
+    positions = np.concatenate([batch.records.frame["position"].to_numpy() for batch in beats])
+    return int((np.diff(instants) < 0).sum()) + int((np.diff(positions) < 0).sum())
 
 
 def _kept(numbers: list[int], book: Iterable[str]) -> tuple[int, int]:

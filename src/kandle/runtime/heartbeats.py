@@ -138,6 +138,7 @@ class HeartbeatSender:
         self._epoch: int | None = None
         self._last: SentHeartbeat | None = None
         self._began: int | None = None
+        self._ends: list[int] = []
         self._gate = HeartbeatGate(default_barrier(log, topics) if sources.barrier is None else sources.barrier)
 
     @property
@@ -160,7 +161,7 @@ class HeartbeatSender:
             # From here on the former leader can append nothing more, so the newest heartbeat stays the newest.
             self._log.append([], fence)
             self._gate.reset()
-            self._epoch, self._last, self._began = fence.epoch, self._recovered(), None
+            self._epoch, self._last, self._began, self._ends = fence.epoch, self._recovered(), None, []
         if self._last is not None and self.time is not None and self.time.is_due:
             # Known heartbeats change nothing, so that the first measurement comes before the first new one.
             self._measured_append([Write(self._topics.heartbeats, 0, self._record(self._last))], fence)
@@ -241,10 +242,14 @@ class HeartbeatSender:
             # A heartbeat would close buckets whose events are in partitions that nobody reads.
             raise changed_partitions(topics, len(ends))
         ends = ends[: topics.partitions]
+        if any(end < before for end, before in zip(ends, self._ends, strict=False)):
+            # With a position before the end, buckets would close without the events behind it.
+            raise UnavailableError(f"topic {topics.events} ends at {ends}, and ended at {self._ends} before; brokers lag behind")
         writes = [
             Write(topics.heartbeats, number, heartbeat_records(beats, end, topics.events)) for number, end in enumerate(ends)
         ]
         stamp = self._measured_append(writes, fence)
+        self._ends = ends
         self._counters.heartbeats_sent += len(beats)
         if self._began is not None and self.time is not None:
             # The first measurement may show that the own clock is fast.

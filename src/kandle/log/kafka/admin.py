@@ -179,7 +179,13 @@ class ClusterAdmin:
                 self._clock.pause(CHECK_INTERVAL)
                 self._refresh_leaders(partitions)
             else:
-                return {TopicPartition(key.topic, key.partition): result.offset for key, result in results.items()}
+                offsets = {TopicPartition(key.topic, key.partition): result.offset for key, result in results.items()}
+                if min(offsets.values(), default=0) >= 0:
+                    return offsets
+                # Not known, says the library without an error.
+                if self._clock.steady() > deadline:
+                    raise UnavailableError(f"{action}: the brokers do not know them yet: {offsets}")
+                self._clock.pause(CHECK_INTERVAL)
 
     def _is_without_leader(self, error: LogError, partitions: Collection[TopicPartition]) -> bool:
         """Return whether partitions exist without a leader; the client reports a missing topic alike."""
