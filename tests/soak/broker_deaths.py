@@ -52,15 +52,16 @@ def silence(workers: list[Process], producer: Process, seconds: float) -> float:
     clock = SystemClock()
     until = clock.steady() + round(seconds * SECOND)
     seen, changed, longest = finals(workers), clock.steady(), 0
-    while clock.steady() < until or finals(workers) == seen:
+    while True:
         for process in (*workers, producer):
             process.check()
         clock.pause(SECOND // 20)
-        if (now := finals(workers)) != seen:
-            seen, changed = now, clock.steady()
         longest = max(longest, clock.steady() - changed)
         assert longest < LIMIT * SECOND, "no final is made any more"
-    return longest / SECOND
+        if (newest := finals(workers)) != seen:
+            seen, changed = newest, clock.steady()
+            if changed >= until:
+                return longest / SECOND
 
 
 def run(cluster: Cluster, folder: Path, deaths: int, protocol: str = "classic") -> Outcome:
