@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import polars as pl
@@ -16,6 +16,7 @@ from kandle.log.port import Log, TopicPartition
 from kandle.log.records import Batch, header_rows
 from kandle.plan.plan import BarPlan, Plan
 from kandle.plan.query_topics import DEFAULT_HEARTBEATS, dead_letter_name
+from kandle.runtime.log_time import ahead_of_log
 from kandle.time.timeframe import SECOND, to_instant
 from tests.soak.declaration import GRACE
 from tests.soak.processes import Processes
@@ -197,7 +198,7 @@ def _outcome(log: Log, every: Processes, until: int) -> Outcome:
     numbers: list[int] = []
     count_late = in_time = wrong_beats = count_letters = wrong_letters = 0
     for partition in range(log.topic("ticks").partitions):
-        ticks, beats = read(log, "ticks", partition), read(log, DEFAULT_HEARTBEATS.name(of), partition)
+        ticks, beats = read(log, "ticks", partition), _obeyed(read(log, DEFAULT_HEARTBEATS.name(of), partition))
         wrong_beats += _wrong_beats(beats)
         if not ticks:
             continue
@@ -233,6 +234,11 @@ def _summed(name: str, rows: Iterable[Row]) -> Row:
         for field in ("finals", "gaps", "doubled", "missing", "different", "live")
     }
     return Row(name, **counts, examples=tuple(example for row in parts for example in row.examples))
+
+
+def _obeyed(beats: list[Batch]) -> list[Batch]:
+    """Heartbeats that are not ahead of the log's clock: all others are refused."""
+    return [replace(batch, records=batch.records.filter(~ahead_of_log(batch))) for batch in beats]
 
 
 def _wrong_beats(beats: list[Batch]) -> int:
