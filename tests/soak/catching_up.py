@@ -85,7 +85,7 @@ def options_for(bootstrap: str | None) -> dict[str, Any]:
     return {**kafka, "topics": {"ticks": {"partitions": PARTITIONS}}}
 
 
-def add_ticks(every: Processes, absence: Absence) -> int:
+def add_ticks(soak: Processes, absence: Absence) -> int:
     """Write a tick of each key; return its instant."""
     at = (SystemClock().now() - absence.length) // MILLISECOND * MILLISECOND
     frame = pl.DataFrame({
@@ -94,23 +94,23 @@ def add_ticks(every: Processes, absence: Absence) -> int:
         "price": pl.Series([1] * absence.keys).cast(pl.Decimal(18, 6)),
         "number": range(absence.keys),
     })  # fmt: skip
-    options = {"log": {"path": str(every.log)}} | every.options
-    with CONTEXTS[every.context].open(**options | {"access": "write_only", "runtime": {"enabled": False}}) as context:
+    options = {"log": {"path": str(soak.log)}} | soak.options
+    with CONTEXTS[soak.context].open(**options | {"access": "write_only", "runtime": {"enabled": False}}) as context:
         context.ticks.add_many(frame)  # type: ignore[attr-defined]
     return at
 
 
 def caught_up(workers: Sequence[Process], least: int) -> bool:
-    """Whether so many finals are there, and nothing is left to be done."""
+    """Return whether so many finals are there, and nothing is left to be done."""
     newest = [worker.newest() for worker in workers]
     return sum(health["finals"] for health in newest) >= least and not any(health["lag"] for health in newest)
 
 
-def run(every: Processes, absence: Absence, progress: float = 10) -> list[str]:
+def run(soak: Processes, absence: Absence, progress: float = 10) -> list[str]:
     """Write the ticks, have the workers catch up and compare; return what is wrong."""
     clock, seen = SystemClock(), CatchUp()
-    tick = add_ticks(every, absence)
-    workers = [every.worker(f"worker{number}") for number in range(absence.workers)]
+    tick = add_ticks(soak, absence)
+    workers = [soak.worker(f"worker{number}") for number in range(absence.workers)]
     began, printed = clock.steady(), 0.0
     least = absence.keys * (absence.length // MINUTE + absence.length // (5 * MINUTE))
     limit = max(LIMIT, least / 2_000)
@@ -127,7 +127,7 @@ def run(every: Processes, absence: Absence, progress: float = 10) -> list[str]:
     wrong = problems(seen, workers)
     for worker in workers:
         worker.stop()
-    return wrong + differences(every, absence, tick)
+    return wrong + differences(soak, absence, tick)
 
 
 def problems(seen: CatchUp, workers: Sequence[Process]) -> list[str]:
@@ -144,10 +144,10 @@ def problems(seen: CatchUp, workers: Sequence[Process]) -> list[str]:
     return wrong
 
 
-def differences(every: Processes, absence: Absence, tick: int) -> list[str]:
+def differences(soak: Processes, absence: Absence, tick: int) -> list[str]:
     """Return which finals are missing or doubled, in words: each key has one of each bucket, from its tick on."""
     wrong = []
-    with every.opened() as log:
+    with soak.opened() as log:
         for topic, length in FINALS.items():
             first = tick // length
             counts = np.zeros((absence.keys, (SystemClock().now() - tick) // length + 2), np.uint8)
@@ -159,15 +159,15 @@ def differences(every: Processes, absence: Absence, tick: int) -> list[str]:
                         keys = frame["name"].str.slice(1).cast(pl.Int64).to_numpy()
                         np.add.at(counts, (keys, frame["start"].to_physical().to_numpy() // length - first), 1)
                     offset = batches[-1].next_offset
-            made = counts[:, : absence.length // length]
-            if (missing := int((made == 0).sum())) or (counts > 1).any():
+            expected = counts[:, : absence.length // length]
+            if (missing := int((expected == 0).sum())) or (counts > 1).any():
                 wrong.append(f"{topic}: {missing:,} bars are missing, {int((counts > 1).sum()):,} are doubled")
     return wrong
 
 
 @contextlib.contextmanager
 def brokers(is_wanted: bool) -> Iterator[str | None]:
-    """A broker, where one is wanted; gives its address."""
+    """Start a broker, where one is wanted; give its address."""
     if not is_wanted:
         yield None
         return
@@ -187,9 +187,9 @@ def main() -> int:
     with (
         tempfile.TemporaryDirectory() as folder,
         brokers(given.kafka) as bootstrap,
-        processes(Path(folder), options_for(bootstrap), "Minutes") as every,
+        processes(Path(folder), options_for(bootstrap), "Minutes") as soak,
     ):
-        wrong = run(every, absence)
+        wrong = run(soak, absence)
     print("\n".join(wrong) or "all finals are there, once; memory stays bounded, and nobody lost a partition")
     return 1 if wrong else 0
 
