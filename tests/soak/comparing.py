@@ -118,7 +118,9 @@ def late(ticks: list[Batch], beats: list[Batch]) -> tuple[np.ndarray, np.ndarray
     times = np.concatenate([batch.records.frame["time"].to_physical().to_numpy() for batch in ticks])
     over = times // BASE * BASE + BASE + GRACE
     known = np.full(len(times), np.iinfo(np.int64).min)
-    known[1:] = np.maximum.accumulate(np.minimum(times, appended))[:-1]
+    if all(batch.has_append_times for batch in ticks):
+        # Where brokers keep the producer's timestamps, ticks prove nothing of time.
+        known[1:] = np.maximum.accumulate(np.minimum(times, appended))[:-1]
     if beats:
         positions = np.concatenate([batch.records.frame["position"].to_numpy() for batch in beats])
         instants = np.concatenate([batch.records.frame["instant"].to_physical().to_numpy() for batch in beats])
