@@ -73,34 +73,34 @@ class EventOrder:
             DataError: One of them is farther ahead of all events before it than the limit.
         """
         numbers = events.rows if rows is None else rows[events.rows]
-        places = _Places(batch, events.times, numbers)
+        placed = _Places(batch, events.times, numbers)
         if self.late is None and events.is_late.any():
             late = int(np.flatnonzero(events.is_late)[0])
-            newest = self._newest_before(places, late)
+            newest = self._newest_before(placed, late)
             assert newest is not None
-            self.late = (places.of(late), newest)
+            self.late = (placed.of(late), newest)
         last = int(events.times.argmax())
-        self._check(places, int(events.times[last]))
+        self._check(placed, int(events.times[last]))
         if self._newest is None or events.times[last] > self._newest.time:
-            self._newest = places.of(last)
+            self._newest = placed.of(last)
 
-    def _newest_before(self, places: _Places, position: int) -> PlacedEvent | None:
+    def _newest_before(self, placed: _Places, position: int) -> PlacedEvent | None:
         """Return the newest of the events before one of a batch."""
         if not position:
             return self._newest
-        newest = places.of(int(places.times[:position].argmax()))
+        newest = placed.of(int(placed.times[:position].argmax()))
         return newest if self._newest is None or newest.time > self._newest.time else self._newest
 
-    def _check(self, places: _Places, newest: int) -> None:
-        oldest = int(places.times[0]) if self._newest is None else self._newest.time
+    def _check(self, placed: _Places, newest: int) -> None:
+        oldest = int(placed.times[0]) if self._newest is None else self._newest.time
         if self._limit is None or newest - oldest <= self._limit:
             return
-        reached = np.maximum.accumulate(np.maximum(places.times, oldest))
+        reached = np.maximum.accumulate(np.maximum(placed.times, oldest))
         far = np.flatnonzero(np.diff(reached, prepend=oldest) > self._limit)
         if len(far):
-            before = self._newest_before(places, int(far[0]))
+            before = self._newest_before(placed, int(far[0]))
             assert before is not None
-            raise DataError(self._message(before, places.of(int(far[0]))))
+            raise DataError(self._message(before, placed.of(int(far[0]))))
 
     def _message(self, before: PlacedEvent, event: PlacedEvent) -> str:
         silence = event.time - before.time
