@@ -23,6 +23,7 @@ from kandle import functions as f
 from kandle.cli.log_checks import declaration_findings
 from kandle.context.context import state_of
 from kandle.errors import OptionsError, StateError
+from kandle.plan.declaration import declaration
 from kandle.plan.plan import plan as plan_of
 from kandle.plan.topics import DECLARATIONS
 from kandle.sets.reading import rows
@@ -160,6 +161,18 @@ def test_another_declaration_is_refused_before_it_takes_anything(tmp_path: Path,
         assert {spec.name for spec in state_of(first).log.topics()} == topics
         (group,) = state_of(first).log.groups("kandle-loads")
         assert set(group.owners.values()) == {"tram-one"}
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"heartbeat": {"topic": "{bars}_beats"}}, "heartbeat.topic: loads_hb_1m there, loads_beats here"),
+        ({"universe": {"expire_after": "2d"}}, "universe.expire_after: 7d there, 2d here"),
+    ],
+)
+def test_options_on_which_bars_depend_are_part_of_a_declaration(tmp_path: Path, options: dict[str, Any], words: str) -> None:
+    with opened(declared("Tram"), tmp_path, runtime={"instance": "one"}), pytest.raises(StateError, match=words):
+        opened(declared("Metro"), tmp_path, runtime={"instance": "two"}, **options).__enter__()
 
 
 @pytest.mark.parametrize("name", ["Tram", "Metro"])
@@ -410,8 +423,8 @@ def test_doctor_says_who_declares_otherwise(former: Path) -> None:
         plan = market._plans[Load]
         other = declared("Metro", minutes=(1, 5)).model().queries[Load]
         log = state_of(market).log
-        (right,) = declaration_findings(log, [plan], "embedded")
-        (wrong,) = declaration_findings(log, [plan_of(other)], "embedded")
+        (right,) = declaration_findings(log, [(plan, declaration(plan))])
+        (wrong,) = declaration_findings(log, [(plan_of(other), declaration(plan_of(other)))])
     assert (right.level, right.message) == ("ok", "Load is declared as its bars are made (generation 1, tram-one)")
     assert wrong.level == "problem"
     assert "declared otherwise by tram-one (there, generation 1): timeframe 5m: none there" in wrong.message

@@ -46,6 +46,7 @@ from kandle.context.options import DEFAULT_FILE, Options
 from kandle.errors import KandleError
 from kandle.log.port import Log
 from kandle.model.entity import snake_case
+from kandle.plan.declaration import declaration
 from kandle.plan.query_topics import QueryTopics, Retentions, query_group
 from kandle.plan.topics import TopicSpec
 
@@ -206,7 +207,8 @@ def _declared_topics(log: Log, options: Options, market: Context) -> list[TopicS
 
 def _topics_findings(log: Log, options: Options, market: Context, declared: Sequence[TopicSpec]) -> Iterator[Finding]:
     topics = _query_topics(log, options, market)
-    yield from declaration_findings(log, plans_in(market), options.engine.kind)
+    settings = (options.engine.kind, options.heartbeat.settings, options.universe.expire_after)
+    yield from declaration_findings(log, [(plan, declaration(plan, *settings)) for plan in plans_in(market)])
     yield from topic_findings(log, declared, missing_of_before(log, plans_in(market), topics))
     if options.engine.kind == "embedded":
         # With ksqlDB, the server decides the number of partitions.

@@ -16,6 +16,7 @@ from kandle.errors import SchemaError
 from kandle.log.port import GroupState, Log
 from kandle.log.schema import differences, merged_columns
 from kandle.model.entity import EntityModel
+from kandle.plan.declaration import QueryDeclaration
 from kandle.plan.plan import Plan
 from kandle.plan.query_topics import (
     DEFAULT_HEARTBEATS,
@@ -203,12 +204,12 @@ def _lag(log: Log, state: GroupState) -> int:
     return sum(max(0, ranges[item][1] - max(state.positions.get(item, 0), ranges[item][0])) for item in partitions)
 
 
-def declaration_findings(log: Log, plans: Sequence[Plan], engine: str) -> Iterator[Finding]:
+def declaration_findings(log: Log, declared: Sequence[tuple[Plan, QueryDeclaration]]) -> Iterator[Finding]:
     """Check that queries are declared as their bars are made."""
     if DECLARATIONS not in {spec.name for spec in log.topics()}:
         return
-    for query_plan in plans:
-        name, generations = query_plan.query.target.name, QueryGenerations(log, query_plan, engine)
+    for query_plan, content in declared:
+        name, generations = query_plan.query.target.name, QueryGenerations(log, query_plan, content)
         newest = generations.newest()
         if newest is None:
             continue

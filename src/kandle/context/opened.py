@@ -120,7 +120,8 @@ class Opened:
         if is_running:
             for plan in plans:
                 check_embedded(plan.query)
-            self._when_available(lambda: check_declarations(self.log, plans, spec.member, spec.replaces.keys()))
+            declared = [(plan, spec.declaration(plan)) for plan in plans]
+            self._when_available(lambda: check_declarations(self.log, declared, spec.member, spec.replaces.keys()))
         topics = self._when_available(
             lambda: prepare_topics(self.log, plans, spec.retentions, spec.heartbeats, refuses=spec.refuses_differences)
         )

@@ -200,8 +200,8 @@ class KsqlRuntime:
         is_scheduled = [query.update_schedule(refuses=refuses) for query in self._queries]
         if not all(is_scheduled):
             return
-        plans = [query.plan for query in self._queries]
-        check_declarations(self._log, plans, self._spec.member, self._spec.replaces.keys(), "ksqldb")
+        declared = [(query.plan, self._spec.declaration(query.plan, "ksqldb")) for query in self._queries]
+        check_declarations(self._log, declared, self._spec.member, self._spec.replaces.keys())
         topics = asyncio.run(self._provide())
         barriers: dict[str, Barrier] = {}
         for query, query_topics in zip(self._queries, topics, strict=True):

@@ -12,7 +12,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from kandle.plan.plan import Plan
+from kandle.plan.plan import Plan, expiry_of
+from kandle.plan.query_topics import DEFAULT_HEARTBEATS, HeartbeatSettings
 from kandle.query.nodes import AnyNode, Column, describe
 from kandle.query.query import Join, QueryModel, Schedule, rewrite
 from kandle.time.timeframe import duration_text
@@ -33,6 +34,8 @@ LABELS = {
     "order_by": "order_by",
     "limit": "limit",
     "gaps": "gaps",
+    "heartbeats": "heartbeat.topic",
+    "expire_after": "universe.expire_after",
 }
 """What each part of a declaration is called; one without a label here is called by its name."""
 
@@ -102,16 +105,24 @@ def _value(value: Any) -> str:
     return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
-def declaration(plan: Plan, engine: str = "embedded") -> QueryDeclaration:
-    """Return the declaration of a query.
+def declaration(
+    plan: Plan,
+    engine: str = "embedded",
+    heartbeats: HeartbeatSettings = DEFAULT_HEARTBEATS,
+    expire_after: int | str = "auto",
+) -> QueryDeclaration:
+    """Return the declaration of a query, with the options on which its bars depend.
 
     Args:
         plan: The plan of the query.
         engine: What aggregates its events: `embedded` or `ksqldb`.
+        heartbeats: Where its heartbeats are: processes that obey different ones would each make all bars.
+        expire_after: How long a key may be silent, see `expiry_of`.
     """
     query = plan.query
     window = query.window
     assert window is not None
+    expiry = expiry_of(query, expire_after)
     names = _Names(query)
     content = {
         "engine": engine,
@@ -131,6 +142,8 @@ def declaration(plan: Plan, engine: str = "embedded") -> QueryDeclaration:
         "order_by": [f"{order.field}{' descending' if order.descending else ''}" for order in query.order_by],
         "limit": query.limit,
         "gaps": query.gaps.value,
+        "heartbeats": heartbeats.name(plan),
+        "expire_after": "never" if expiry is None else duration_text(expiry),
     }
     return QueryDeclaration(content)
 

@@ -26,7 +26,7 @@ import polars as pl
 from kandle.errors import StateError
 from kandle.log.port import Log, TopicPartition
 from kandle.log.records import Records, Write
-from kandle.plan.declaration import FIXED, LABELS, QueryDeclaration, declaration
+from kandle.plan.declaration import FIXED, LABELS, QueryDeclaration
 from kandle.plan.plan import Plan
 from kandle.plan.query_topics import query_group
 from kandle.plan.topics import DECLARATIONS, INSTANT, declarations_topic
@@ -61,14 +61,14 @@ class QueryGenerations:
 
     Args:
         log: The log.
-        plan: The plan of the query, as this process declares it.
-        engine: What aggregates its events: `embedded` or `ksqldb`.
+        plan: The plan of the query.
+        declared: The query as this process declares it.
     """
 
-    def __init__(self, log: Log, plan: Plan, engine: str = "embedded") -> None:
+    def __init__(self, log: Log, plan: Plan, declared: QueryDeclaration) -> None:
         self._log = log
         self._plan = plan
-        self._own = declaration(plan, engine)
+        self._own = declared
         self._name, self._bars = plan.query.target.name, plan.query.target.topic
         self._position = 0
         self.known: list[Generation] = []
@@ -214,20 +214,21 @@ def ensure_declarations(log: Log, replication: int | None) -> None:
         log.ensure(declarations_topic(replication))
 
 
-def check_declarations(log: Log, plans: Sequence[Plan], member: str, replaces: Collection[str], engine: str = "embedded") -> None:
+def check_declarations(
+    log: Log, declared: Sequence[tuple[Plan, QueryDeclaration]], member: str, replaces: Collection[str]
+) -> None:
     """Check, before anything of the queries is created, that this process may make their bars.
 
     Args:
         log: The log.
-        plans: The plans of the queries.
+        declared: The queries, each with its declaration in this process.
         member: The name of this process.
         replaces: Topics of bars whose declaration is to replace another one.
-        engine: What aggregates the events: `embedded` or `ksqldb`.
 
     Raises:
         StateError: Bars are declared otherwise.
     """
-    declared = [plan.query.target.replication for plan in plans if plan.query.target.replication is not None]
-    ensure_declarations(log, max(declared, default=None))
-    for plan in plans:
-        QueryGenerations(log, plan, engine).check_admission(member, replaces=plan.query.target.topic in replaces)
+    replications = [plan.query.target.replication for plan, _ in declared if plan.query.target.replication is not None]
+    ensure_declarations(log, max(replications, default=None))
+    for plan, content in declared:
+        QueryGenerations(log, plan, content).check_admission(member, replaces=plan.query.target.topic in replaces)

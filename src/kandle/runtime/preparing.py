@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from kandle.errors import SchemaError
 from kandle.log.port import Log
+from kandle.plan.declaration import declaration
 from kandle.plan.plan import Plan
 from kandle.plan.query_topics import (
     DEFAULT_HEARTBEATS,
@@ -74,7 +75,7 @@ def _new_topics(log: Log, plan: Plan, wanted: Iterable[str], existing: Collectio
     """Return the topics that a query has not had before: those of new timeframes, and what an older version named otherwise."""
     if DECLARATIONS not in existing:
         return set()
-    newest = QueryGenerations(log, plan).newest()
+    newest = QueryGenerations(log, plan, declaration(plan)).newest()
     if newest is None:
         # An older version has run the query, with other heartbeats.
         return set(wanted) - contents_of(plan).keys()

@@ -13,7 +13,8 @@ from datetime import time
 
 from kandle.errors import StateError
 from kandle.log.port import GroupSpec, Log
-from kandle.plan.plan import expiry_of
+from kandle.plan.declaration import QueryDeclaration, declaration
+from kandle.plan.plan import Plan, expiry_of
 from kandle.plan.query_topics import HeartbeatSettings, QueryTopics, Retentions
 from kandle.runtime.active_keys import ActiveKeys, key_names
 from kandle.runtime.barrier import Barrier
@@ -83,6 +84,10 @@ class RuntimeSpec:
     def member(self) -> str:
         """The name of the process in the groups of queries, which processes of other services share."""
         return f"{self.service}-{self.instance}"
+
+    def declaration(self, plan: Plan, engine: str = "embedded") -> QueryDeclaration:
+        """Return the declaration of a query in this process."""
+        return declaration(plan, engine, self.heartbeats, self.expire_after)
 
     def former_group(self, topics: QueryTopics) -> str:
         """Return the name of the group in which older versions of kandle ran a query of this service."""
@@ -246,7 +251,7 @@ class QueryRuntime:
         if generation is None or self.worker.state is QueryState.FAILED:
             return
         if self._generations is None:
-            self._generations = QueryGenerations(log, self.topics.plan, self.topics.engine)
+            self._generations = QueryGenerations(log, self.topics.plan, generation.declaration)
         try:
             self._generations.check(generation)
         except StateError as error:

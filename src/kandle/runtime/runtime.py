@@ -49,7 +49,7 @@ class ContextRuntime(Protocol):
 def _generation(log: Log, topics: QueryTopics, spec: RuntimeSpec) -> Generation:
     """Return the declaration of a query that counts, which is that of this process; StateError if it is another one."""
     ensure_declarations(log, topics.plan.query.target.replication)
-    generations = QueryGenerations(log, topics.plan, topics.engine)
+    generations = QueryGenerations(log, topics.plan, spec.declaration(topics.plan, topics.engine))
     if generations.newest() is None:
         check_former_state(log, topics)
     bars = topics.plan.query.target.topic

@@ -269,7 +269,7 @@ class Tasks:
         if own is None:
             return
         if self._generations is None:
-            self._generations = QueryGenerations(self._context.log, self._topics.plan, self._topics.engine)
+            self._generations = QueryGenerations(self._context.log, self._topics.plan, own.declaration)
         self._generations.check(own)
 
     def _is_copied(self, partition: TopicPartition) -> bool:
