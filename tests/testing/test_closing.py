@@ -67,7 +67,7 @@ def test_one_wrong_time_among_the_first_events_takes_nothing_from_the_others_and
 
 def test_a_live_query_fills_however_many_bars_there_are_to_be_filled(monkeypatch: pytest.MonkeyPatch) -> None:
     """Many keys that were away for days need more bars than any file; a backfill asks whether some time is wrong."""
-    monkeypatch.setattr("kandle.engine.pipeline.LARGEST_SILENCE", 100)
+    monkeypatch.setattr("kandle.engine.closing.LARGEST_SILENCE", 100)
 
     async def story(market: Any) -> None:
         await market.ticks.add_many_async([tick("14:30:10", 5, symbol) for symbol in "ABCDE"])

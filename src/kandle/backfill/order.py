@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from kandle.backfill.readers import TickBatch
-from kandle.engine.pipeline import EventTimes
+from kandle.engine.admission import EventTimes
 from kandle.errors import DataError
 from kandle.plan.plan import Plan
 from kandle.query.query import Gaps

@@ -20,8 +20,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 import polars as pl
 
+from kandle.engine.admission import possible_times
 from kandle.engine.failures import evaluate_rows
-from kandle.engine.pipeline import possible_times
 from kandle.log.records import Batch
 from kandle.plan.plan import Plan
 from kandle.runtime.heartbeats import own_heartbeats
