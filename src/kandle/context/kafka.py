@@ -13,6 +13,7 @@ from kandle.log.kafka.settings import KafkaSettings
 from kandle.model.entity import EntityModel
 from kandle.plan.plan import Plan
 from kandle.plan.query_topics import TopicContent, contents_of, ksqldb_contents_of
+from kandle.plan.topics import DECLARATIONS
 from kandle.serde.codec import Formats
 from kandle.serde.registry import Registry
 from kandle.time.clock import Clock
@@ -57,6 +58,8 @@ def declarations(entities: Iterable[EntityModel], plans: Sequence[Plan], engine:
             contents |= ksqldb_contents_of(plan)
     known = {entity.topic: Declaration(Formats(entity.key_format, entity.value_format), entity) for entity in entities}
     known |= {topic: _declared(content) for topic, content in contents.items()}
+    # Readable for everybody, and without the schema registry, which may be down when a query starts.
+    known[DECLARATIONS] = Declaration(Formats("JSON", "JSON"))
     unknown = Declaration()
     return lambda topic: known.get(topic, unknown)
 
@@ -65,12 +68,12 @@ def _declared(content: TopicContent) -> Declaration:
     return Declaration(Formats(content.key_format, content.value_format, windowed=content.windowed), content.entity)
 
 
-def kafka_log(options: Options, clock: Clock, declared: Declarations = lambda topic: Declaration()) -> KafkaLog:
+def kafka_log(options: Options, clock: Clock, declared: Declarations | None = None) -> KafkaLog:
     """Open the log on the cluster of the options."""
     return KafkaLog(
         kafka_settings(options),
         clock,
-        declared,
+        declarations((), ()) if declared is None else declared,
         registry_of(options),
         rule=options.schema_registry.compatibility,
     )
