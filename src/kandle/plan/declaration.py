@@ -63,6 +63,11 @@ class QueryDeclaration:
         """A short text that differs between different declarations."""
         return hashlib.sha256(json.dumps(self.content, sort_keys=True).encode()).hexdigest()[:16]
 
+    @property
+    def is_aggregated_elsewhere(self) -> bool:
+        """Whether ksqlDB aggregates the events, so that kandle alone cannot begin anew with another declaration."""
+        return bool(self.content["engine"] == "ksqldb")
+
     @classmethod
     def parse(cls, text: str) -> QueryDeclaration:
         """Return the declaration that `text` has printed."""

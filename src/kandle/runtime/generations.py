@@ -200,11 +200,14 @@ class QueryGenerations:
         return "; ".join(other.declaration.differences(self._own, "there", "here"))
 
     def _refusal(self, newest: Generation, member: str) -> StateError:
+        replacement = (
+            f", or stop the processes of the other declaration and replace it: kandle run --replace {self._bars}, with "
+            "--from latest or --from INSTANT if not from where it stood"
+        )
         return StateError(
             f"the bars of {self._name} in topic {self._bars} are declared otherwise by {newest.member} (there, generation "
             f"{newest.number}) than by {member} (here): {self.differences(newest)}. Declare them alike, or give "
-            f"{self._name} another topic, or stop the processes of the other declaration and replace it: kandle run --replace "
-            f"{self._bars}, with --from latest or --from INSTANT if not from where it stood"
+            f"{self._name} another topic{'' if self._own.is_aggregated_elsewhere else replacement}"
         )
 
 

@@ -10,17 +10,18 @@ from typing import Any
 
 import polars as pl
 import pytest
+from confluent_kafka.admin import AdminClient
 
 import kandle
 from kandle import Context
-from kandle.errors import KsqlError, KsqlUnavailableError, OptionsError, PlanError, SchemaError
+from kandle.errors import KsqlError, KsqlUnavailableError, OptionsError, PlanError, SchemaError, StateError
 from kandle.ksqldb.progress import QueryBarrier
 from kandle.log.kafka.log import KafkaLog
 from kandle.log.kafka.settings import KafkaSettings
 from kandle.model.columns import to_logical
 from kandle.model.entity import entity_model
 from kandle.model.mapping import mapping
-from kandle.plan.topics import entity_topic
+from kandle.plan.topics import DECLARATIONS, entity_topic
 from kandle.time.timeframe import SECOND
 from tests import waiting
 from tests.ksqldb.standin.declarations import Bar, Hours, Tick, market, ticks
@@ -232,6 +233,11 @@ def test_what_is_there_is_used_and_what_differs_is_refused_by_name(cluster: Clus
         changed.on_model_creating = _renamed(changed, found.app)  # type: ignore[method-assign]
         changed.topics_of_tests = topics  # type: ignore[attr-defined]
         other = Play(changed, cluster, server, found.begin, found.given)
+        with pytest.raises(StateError, match=r"where: event.size > 0 there, event.size > 1 here.*another topic$"):
+            other.opened().__enter__()
+        # The server compares as well, where declarations are not known.
+        admin = AdminClient(cluster.client_properties())
+        admin.delete_topics([DECLARATIONS])[DECLARATIONS].result(waiting.LIMIT)
         with pytest.raises(
             KsqlError, match=r"created by another statement: .*`size` > 0.* then, .*`size` > 1.* now.*script --drop"
         ):

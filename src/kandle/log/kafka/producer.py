@@ -39,7 +39,7 @@ from typing import Any
 from confluent_kafka import KafkaError, KafkaException, Producer
 from confluent_kafka import TopicPartition as ClientPartition
 
-from kandle.errors import DataError, FencedError, KandleError, UnavailableError
+from kandle.errors import DataError, FencedError, KandleError, UnavailableError, UnknownTopicError
 from kandle.log.kafka.connections import Clients
 from kandle.log.kafka.failures import code_of, error_for, translate_errors
 from kandle.log.kafka.settings import Statistics
@@ -279,6 +279,9 @@ class Transactions:
             if reports.error is not None and code_of(error) == KafkaError._INCONSISTENT:
                 # The commit failed because records were not delivered; the report of the first one says why.
                 raise error_for(reports.error, action) from error
+            if isinstance(error, UnknownTopicError):
+                # As with records for a topic that was deleted: the commit can be made once the topic is there again.
+                raise UnavailableError(str(error)) from error
             raise
         if reports.error is not None:
             # The library does not commit with a failed record; if it ever does, the commit is incomplete.
