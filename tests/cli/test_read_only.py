@@ -34,8 +34,8 @@ def test_a_folder_that_cannot_be_written_is_read_by_all_commands_that_read(here:
         data = ("--data", str(folder))
         expected = [here.output(*words, *data) for words in (("topics", "list"), ("topics", "tail", "readings"))]
         with not_writable(folder):
-            found = [here.output(*words, *data) for words in (("topics", "list"), ("topics", "tail", "readings"))]
+            outputs = [here.output(*words, *data) for words in (("topics", "list"), ("topics", "tail", "readings"))]
             _, out, _ = here.run("doctor", *data)
-        assert found == expected
+        assert outputs == expected
         assert len(expected[1]) > 4
         assert {line.split()[0] for line in out.splitlines() if "log file" in line} == {"ok"}

@@ -374,8 +374,8 @@ def test_the_state_of_an_older_version_goes_on(
         own = state_of(market).log.committed("kandle-loads", "trips")
     # Partition by partition: one that was not committed in its own name yet goes on from the former one.
     with closing(sqlite3.connect(former / "log.db")) as database, database:
-        place = [group, own[1]]
-        database.execute("UPDATE position SET next = ?2 WHERE name = ?1 AND topic = 'trips' AND partition = 1", place)
+        own_partition = [group, own[1]]
+        database.execute("UPDATE position SET next = ?2 WHERE name = ?1 AND topic = 'trips' AND partition = 1", own_partition)
         database.execute("DELETE FROM position WHERE name = 'kandle-loads' AND topic = 'trips' AND partition = 1")
     with opened(declared("Tram"), former, OPENING + timedelta(minutes=8), **options) as market:
         move(OPENING + timedelta(minutes=9), market)

@@ -109,8 +109,8 @@ def test_positions_of_the_group_of_an_older_version_are_taken_over(cluster: Clus
     admin = AdminClient(cluster.client_properties())
     admin.delete_consumer_groups([app.group])[app.group].result(LIMIT)
     old = f"tram-{app.name}_sums"
-    places = [Place(app.ticks, number, offset) for number, offset in positions.items()]
-    admin.alter_consumer_group_offsets([ConsumerGroupTopicPartitions(old, places)])[old].result(LIMIT)
+    former_positions = [Place(app.ticks, number, offset) for number, offset in positions.items()]
+    admin.alter_consumer_group_offsets([ConsumerGroupTopicPartitions(old, former_positions)])[old].result(LIMIT)
     with named(app, "Tram").open(**options(cluster)) as market:
         wait_until(lambda: state_of(market).log.committed(app.group, app.ticks) == positions, market)
         add(market, app, 8)

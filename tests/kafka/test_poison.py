@@ -68,10 +68,10 @@ def test_each_expected_bucket_has_one_final_or_one_dead_letter_and_a_restart_add
     context, options = meters(name), settings(bootstrap) | {"validation": "relaxed"}
     finals, bad = expected_of([*READINGS, ENDING], END)
 
-    def made(market: Context) -> tuple[set[tuple[Any, ...]], list[tuple[Any, ...]]]:
+    def results(market: Context) -> tuple[set[tuple[Any, ...]], list[tuple[Any, ...]]]:
         log = state_of(market).log
-        found = [(frame, bar) for frame in ("1m", "5m") for bar in bars(log, f"{name}_sums_{frame}_final", Sum)]
-        rows = [(frame, b.meter, b.start, b.amount, b.count, b.codes, b.readings) for frame, b in found]
+        finals_read = [(frame, bar) for frame in ("1m", "5m") for bar in bars(log, f"{name}_sums_{frame}_final", Sum)]
+        rows = [(frame, b.meter, b.start, b.amount, b.count, b.codes, b.readings) for frame, b in finals_read]
         rows = [row for row in rows if to_instant(row[2]) < END]
         assert len(rows) == len(set(rows))
         return set(rows), sorted(letter for letter in bar_letters(log, f"{name}_sums_dlq") if to_instant(letter[2]) < END)
@@ -80,12 +80,12 @@ def test_each_expected_bucket_has_one_final_or_one_dead_letter_and_a_restart_add
         market.set(Reading).add_many(READINGS)
         market.set(Reading).add(ENDING, headers={"from": "test"})
         market.set(Reading).add(reading(11, "a", code="none"), headers={"from": "somewhere"})
-        wait_until(lambda: made(market) == (finals, sorted(bad)), market)
+        wait_until(lambda: results(market) == (finals, sorted(bad)), market)
         wait_until(lambda: market.health().queries[0].counters.failed == sum(map(is_poison, READINGS)) + 1, market)
     with context.open(**options) as market:
         market.set(Reading).add(reading(12, "a"))
         wait_until(lambda: market.health().queries[0].counters.events == 1, market)
-        assert made(market) == (finals, sorted(bad))
+        assert results(market) == (finals, sorted(bad))
         events = [row for row in letters(state_of(market).log, f"{name}_sums_dlq") if row["kind"] == "event"]
         batches = read(state_of(market).log, f"{name}_sums_dlq")
         headers = [row for batch in batches for row in header_rows(batch.records)]

@@ -313,10 +313,10 @@ MOST_AT_ONCE = st.integers(1, 12)
 
 def closed_in_parts(pipeline: Pipeline, data: st.DataObject) -> list[Finals]:
     """Finals of a closing that is cut anywhere, between buckets and between keys."""
-    found: list[Finals] = []
+    finals: list[Finals] = []
     while pipeline.is_closing:
-        found += pipeline.close_some(data.draw(MOST_AT_ONCE))
-    return found
+        finals += pipeline.close_some(data.draw(MOST_AT_ONCE))
+    return finals
 
 
 @pytest.mark.parametrize("of", [PLAIN, SKIPPING, GRACEFUL, SCHEDULED], ids=["filled", "skipped", "grace", "schedule"])
@@ -333,18 +333,18 @@ def test_however_a_closing_is_cut_the_finals_are_the_same(
     known = sessions if of is SCHEDULED else None
     whole, parts = pipeline_of(of, known), pipeline_of(of, known)
     expected: list[Finals] = []
-    found: list[Finals] = []
+    finals: list[Finals] = []
     for batch in split(events, data.draw(st.lists(st.integers(0, 40), max_size=3))):
         for pipeline in (whole, parts):
             pipeline.process(frame_of(of, batch))
             pipeline.aim(to_instant(max(event.at for event in batch)) if batch else pipeline.target)
         expected += whole.advance(whole.target)
-        found += closed_in_parts(parts, data)
+        finals += closed_in_parts(parts, data)
     parts.aim(to_instant(until))
     expected += whole.advance(to_instant(until))
-    found += closed_in_parts(parts, data)
+    finals += closed_in_parts(parts, data)
     bars_of = {name: by_key(rows) for name, rows in gathered(of, expected).items()}
-    assert {name: by_key(rows) for name, rows in gathered(of, found).items()} == bars_of
+    assert {name: by_key(rows) for name, rows in gathered(of, finals).items()} == bars_of
 
 
 @settings(max_examples=12)
@@ -362,16 +362,16 @@ def test_a_state_in_the_middle_of_a_closing_goes_on_by_snapshot_and_by_journal(e
     until = to_instant(datetime(2024, 3, 9, 1, tzinfo=UTC))
     expected = gathered(PLAIN, list(resumed(first, query).advance(until)))
     first.aim(until)
-    found: list[Finals] = []
+    finals: list[Finals] = []
     for _ in range(data.draw(st.integers(0, 8))):
-        found += first.close_some(data.draw(MOST_AT_ONCE)) if first.is_closing else []
+        finals += first.close_some(data.draw(MOST_AT_ONCE)) if first.is_closing else []
     second = resumed(first, query)
     journal.clear()
     for _ in range(data.draw(st.integers(0, 8))):
-        found += first.close_some(data.draw(MOST_AT_ONCE)) if first.is_closing else []
+        finals += first.close_some(data.draw(MOST_AT_ONCE)) if first.is_closing else []
     second.replay(journal, None, first.numbers())
-    found += closed_in_parts(second, data)
-    assert {name: by_key(rows) for name, rows in gathered(PLAIN, found).items()} == {
+    finals += closed_in_parts(second, data)
+    assert {name: by_key(rows) for name, rows in gathered(PLAIN, finals).items()} == {
         name: by_key(rows) for name, rows in expected.items()
     }
 

@@ -67,8 +67,8 @@ def hours(opens: str, closes: str, symbol: str = "A", day: str | None = None) ->
 
 def frame_of(objects: Iterable[Any]) -> pl.DataFrame:
     """Physical rows of objects of one entity."""
-    found = list(objects)
-    return mapping(entity_model(type(found[0]))).to_frame(found)
+    entities = list(objects)
+    return mapping(entity_model(type(entities[0]))).to_frame(entities)
 
 
 def read(log: Log, topic: str, partition: int = 0) -> list[Batch]:
@@ -143,10 +143,10 @@ class Parts:
 
     def beats(self) -> list[dict[str, Any]]:
         """All heartbeats, of all partitions, in whole microseconds."""
-        found = []
+        heartbeats = []
         for row in rows(self.log, self.topics.heartbeats):
-            found.append(row | {"start": to_instant(row["start"]), "instant": to_instant(row["instant"])})
-        return found
+            heartbeats.append(row | {"start": to_instant(row["start"]), "instant": to_instant(row["instant"])})
+        return heartbeats
 
 
 class Member:
@@ -187,7 +187,7 @@ def beat(start: str, grace: int = 0, base: int = MINUTE) -> DueHeartbeat:
 
 def instants(beats: Sequence[dict[str, Any]]) -> list[str]:
     """When the buckets of heartbeats were over, as texts."""
-    return [from_instant(found["instant"]).strftime("%H:%M:%S") for found in beats]
+    return [from_instant(finals_of["instant"]).strftime("%H:%M:%S") for finals_of in beats]
 
 
 class Process:
@@ -221,6 +221,6 @@ def parts_of(start: str = "14:30", partitions: int = 1, **windows: Any) -> Parts
     return Parts(bars_market(**({"minutes": 1} | windows)), start, partitions=partitions)
 
 
-def found(parts: Parts, topic: str = FINALS) -> list[tuple[str, int, int]]:
+def finals_of(parts: Parts, topic: str = FINALS) -> list[tuple[str, int, int]]:
     """(symbol, minute, ticks) of the bars in a topic."""
     return [(bar.symbol, bar.start.minute, bar.ticks) for bar in bars(parts.log, topic)]

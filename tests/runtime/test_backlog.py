@@ -13,7 +13,7 @@ from kandle.log.records import Batch, Records
 from kandle.runtime import backlog, task
 from kandle.runtime.backlog import UNSEEN, BacklogWindow
 from kandle.time.timeframe import MINUTE, SECOND
-from tests.runtime.building import Parts, Process, found, parts_of, t, tick, ticks_every
+from tests.runtime.building import Parts, Process, finals_of, parts_of, t, tick, ticks_every
 from tests.runtime.declarations import Tick
 
 
@@ -94,13 +94,13 @@ def test_a_long_backlog_closes_while_it_is_read_and_one_wrong_time_in_it_takes_n
     # The hold of events without heartbeats is over.
     parts.clock.jump(t("2024-03-08T14:30:02"))
     process.settle()
-    minutes = [(minute, ticks) for _, minute, ticks in found(parts)]
+    minutes = [(minute, ticks) for _, minute, ticks in finals_of(parts)]
     assert minutes == [(minute, 12) for minute in range(len(minutes))]
     assert 40 <= len(minutes) < 50
     assert process.worker.tasks[0].open_buckets <= 12
     process.beat()
     process.settle()
-    assert [(minute, ticks) for _, minute, ticks in found(parts) if ticks][:50] == [(minute, 12) for minute in range(50)]
+    assert [(minute, ticks) for _, minute, ticks in finals_of(parts) if ticks][:50] == [(minute, 12) for minute in range(50)]
     assert parts.counters.late == 0
 
 
@@ -109,7 +109,7 @@ def test_a_short_backlog_waits_for_its_heartbeat() -> None:
     process = Process(parts).settle()
     parts.clock.jump(t("2024-03-08T14:30:02"))
     process.settle()
-    assert found(parts) == []
+    assert finals_of(parts) == []
     assert process.worker.tasks[0].open_buckets == 50
     assert (MINUTE // SECOND, len(parts.beats())) == (60, 0)
 
@@ -126,7 +126,7 @@ def test_a_restart_in_the_middle_of_a_backlog_makes_the_same_of_it() -> None:
             parts.clock.jump(parts.clock.now() + SECOND)
             process.worker.step()
             process.worker.flush()
-        return found(parts), parts.counters.late
+        return finals_of(parts), parts.counters.late
 
     assert story(restarts=True) == story(restarts=False)
     assert len(story(restarts=False)[0]) > 20

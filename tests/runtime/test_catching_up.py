@@ -18,7 +18,7 @@ from kandle.log.port import TopicPartition
 from kandle.runtime.state import STEPS, Replica, replay_change
 from kandle.serde.keys import partition_numbers
 from kandle.time.timeframe import HOUR, MINUTE, SECOND, from_instant
-from tests.runtime.building import FINALS, Parts, Process, bars, found, parts_of, read, t, tick, ticks_every
+from tests.runtime.building import FINALS, Parts, Process, bars, finals_of, parts_of, read, t, tick, ticks_every
 
 SYMBOLS = "ABCDEFG"
 MOST = 20
@@ -243,14 +243,14 @@ OLD_NUMBERS = ["closed", "newest", "offset", "ordered_until"]
 def test_partitions_take_turns_while_all_of_them_catch_up() -> None:
     parts = away(partitions=2, hours=2)
     process = Process(parts)
-    place = [TopicPartition(FINALS, number) for number in range(2)]
+    partitions = [TopicPartition(FINALS, number) for number in range(2)]
     process.worker.step()
     for _ in range(6):
         process.worker.step()
-    first, second = (parts.log.ends(FINALS)[partition.partition] for partition in place)
+    first, second = (parts.log.ends(FINALS)[partition.partition] for partition in partitions)
     assert min(first, second) > 0
     process.settle()
-    assert len(found(parts)) == len(SYMBOLS) * 121
+    assert len(finals_of(parts)) == len(SYMBOLS) * 121
 
 
 ACTIONS = st.lists(

@@ -21,7 +21,7 @@ from tests.runtime.building import (
     Parts,
     Process,
     beat,
-    found,
+    finals_of,
     parts_of,
     t,
     tick,
@@ -68,7 +68,7 @@ def test_finals_live_bars_state_and_positions_are_kept_together_or_not_at_all(br
     assert ({topic: log.ends(topic) for topic in topics}, positions(parts)) == before
     log.breaks_after = None
     Process(parts).settle()
-    assert found(parts) == [("A", 30, 2)]
+    assert finals_of(parts) == [("A", 30, 2)]
     assert positions(parts) == {"ticks": {0: 3}, "bars_hb_1m": {0: 1}}
     assert log.ends("bars_changelog")[0] > before[0]["bars_changelog"][0]
 
@@ -92,7 +92,7 @@ def test_after_a_commit_that_failed_nothing_is_written_of_what_was_half_done(lea
     parts.clock.jump(t("14:31"))
     second.beat()
     second.settle()
-    assert found(parts) == [("A", 30, 1)]
+    assert finals_of(parts) == [("A", 30, 1)]
 
 
 def test_after_an_event_that_cannot_be_processed_nothing_is_written_of_those_with_it(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -112,7 +112,7 @@ def test_after_an_event_that_cannot_be_processed_nothing_is_written_of_those_wit
     parts.clock.jump(t("14:31"))
     second.beat()
     second.settle()
-    assert found(parts) == [("A", 30, 3)]
+    assert finals_of(parts) == [("A", 30, 3)]
 
 
 def test_a_process_that_lost_its_partition_writes_nothing_and_goes_back_to_what_was_committed() -> None:
@@ -133,14 +133,14 @@ def test_a_process_that_lost_its_partition_writes_nothing_and_goes_back_to_what_
     parts.clock.jump(t("14:31:31"))
     new.settle()
     # The lease of the old one is over, and the new one has made the final.
-    assert found(parts) == [("A", 30, 2)]
+    assert finals_of(parts) == [("A", 30, 2)]
     ends = {topic.name: parts.log.ends(topic.name) for topic in parts.log.topics()}
     old.worker.flush()
     assert parts.counters.fenced == 1
     assert {topic.name: parts.log.ends(topic.name) for topic in parts.log.topics()} == ends
     for _ in range(3):
         old.settle()
-    assert found(parts) == [("A", 30, 2)]
+    assert finals_of(parts) == [("A", 30, 2)]
 
 
 def test_a_process_that_was_replaced_by_one_of_its_name_gives_up() -> None:
@@ -185,7 +185,7 @@ def test_live_bars_leave_once_an_interval_and_finals_at_once() -> None:
     process.sender.send([beat("14:30")])
     process.worker.step()
     # The final of 14:30 does not wait for the interval.
-    assert (parts.counters.commits, found(parts)) == (3, [("A", 30, 3)])
+    assert (parts.counters.commits, finals_of(parts)) == (3, [("A", 30, 3)])
 
 
 def test_many_events_are_committed_before_the_interval_is_over(monkeypatch: pytest.MonkeyPatch) -> None:

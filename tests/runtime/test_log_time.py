@@ -18,7 +18,7 @@ from kandle.runtime.state import TaskContext
 from kandle.runtime.task import Task
 from kandle.time.clock import ManualClock
 from kandle.time.timeframe import MINUTE, SECOND
-from tests.runtime.building import FINALS, Member, Parts, beat, found, instants, parts_of, read, t, tick
+from tests.runtime.building import FINALS, Member, Parts, beat, finals_of, instants, parts_of, read, t, tick
 
 
 class WrongClock(ManualClock):
@@ -141,14 +141,14 @@ def test_a_heartbeat_ahead_of_the_log_is_refused_counted_and_said(caplog: pytest
     with caplog.at_level(logging.WARNING):
         run(parts, context)
         run(parts, context)
-    assert found(parts) == [] and parts.counters.heartbeats_refused == 2
+    assert finals_of(parts) == [] and parts.counters.heartbeats_refused == 2
     said = "kandle-bars: heartbeats are 1m ahead of the log's clock and are refused; is the clock of the leading process wrong?"
     assert [message for message in caplog.messages if "ahead" in message] == [said] and context.refused.problem == said
     parts.clock.jump(t("14:31:00.005"))
     send(parts, beat("14:30"))
     run(parts, context)
     # All three ticks count, since the first heartbeat said nothing; and the problem is over.
-    assert found(parts) == [("A", 30, 3)] and context.refused.problem is None
+    assert finals_of(parts) == [("A", 30, 3)] and context.refused.problem is None
 
 
 def test_what_is_refused_is_so_whenever_the_log_is_read() -> None:
@@ -158,7 +158,7 @@ def test_what_is_refused_is_so_whenever_the_log_is_read() -> None:
     parts.clock.jump(t("14:40"))
     context = context_of(parts)
     run(parts, context)
-    assert found(parts) == [] and parts.counters.heartbeats_refused == 1
+    assert finals_of(parts) == [] and parts.counters.heartbeats_refused == 1
 
 
 def test_stamps_may_be_a_little_behind() -> None:
@@ -166,7 +166,7 @@ def test_stamps_may_be_a_little_behind() -> None:
     parts.add(tick("14:30:10"))
     send(parts, beat("14:30"))
     run(parts, context_of(parts))
-    assert found(parts) == [("A", 30, 1)]
+    assert finals_of(parts) == [("A", 30, 1)]
 
 
 def test_without_heartbeats_in_the_topic_the_state_says_what_was_closed() -> None:

@@ -11,7 +11,7 @@ from kandle.errors import SchemaError
 from kandle.log.embedded.log import EmbeddedLog
 from kandle.plan.query_topics import query_topics
 from kandle.time.clock import ManualClock
-from tests.runtime.building import GROUP, Parts, Process, found, parts_of, t, tick
+from tests.runtime.building import GROUP, Parts, Process, finals_of, parts_of, t, tick
 from tests.runtime.declarations import bars_market
 
 NAMED = r"topic ticks has 2 partitions now, and had 1 when Bar began.*start it again.*bars_repartition.*1 partition$"
@@ -67,7 +67,7 @@ def test_nothing_is_closed_because(close: Callable[[Parts, Process], Any]) -> No
     log.added = 1
     with pytest.raises(SchemaError, match=NAMED):
         close(parts, process)
-    assert found(parts) == []
+    assert finals_of(parts) == []
     assert parts.log.committed(GROUP, "ticks") == {0: 1}
 
 
@@ -75,7 +75,7 @@ def test_nothing_is_closed_because(close: Callable[[Parts, Process], Any]) -> No
 def test_without_more_partitions_the_same_closes_the_bucket(close: Callable[[Parts, Process], Any]) -> None:
     _, parts, process = growing()
     close(parts, process)
-    assert found(parts) == [("A", 30, 1)]
+    assert finals_of(parts) == [("A", 30, 1)]
 
 
 def test_a_key_that_has_moved_is_no_wrong_key_but_names_the_partitions() -> None:

@@ -211,13 +211,13 @@ def test_compaction_keeps_a_close_and_the_midnight_after_it() -> None:
     rows = [row(f"2024-03-{day}T14:30", f"2024-03-{day}T21:00", f"2024-03-{day}") for day in ("07", "08", "11")]
     spec = ClosingSpec(Timeframe.parse("1d"), zone="America/New_York", by_trading_day=True)
     of = HeartbeatPlanner(spec, [0], calendar=lambda: calendar_of(rows))
-    last, found = t("2024-03-07T06:00"), list[DueHeartbeat]()
+    last, heartbeats = t("2024-03-07T06:00"), list[DueHeartbeat]()
     for now in range(last, t("2024-03-12T06:00"), HOUR):
-        found += of.due(now, last)
-        last = max([last, *(beat.instant for beat in found)])
-    instants = [from_instant(beat.instant).strftime("%d %H:%M") for beat in found]
+        heartbeats += of.due(now, last)
+        last = max([last, *(beat.instant for beat in heartbeats)])
+    instants = [from_instant(beat.instant).strftime("%d %H:%M") for beat in heartbeats]
     assert instants == ["07 21:00", "08 05:00", "08 21:00", "09 05:00", "10 05:00", "11 04:00", "12 04:00"]
-    assert len({(beat.start, beat.grace) for beat in found}) == len(found)
+    assert len({(beat.start, beat.grace) for beat in heartbeats}) == len(heartbeats)
 
 
 @pytest.mark.parametrize("zone", ["Asia/Kolkata", "Asia/Kathmandu", "Australia/Adelaide", "America/St_Johns", "Pacific/Chatham"])

@@ -10,7 +10,7 @@ import pytest
 from kandle.errors import DataError, UnwritableError
 from kandle.log.embedded.batches import BatchTable
 from kandle.log.records import Write
-from tests.runtime.building import Parts, Process, found, parts_of, rows, t, tick
+from tests.runtime.building import Parts, Process, finals_of, parts_of, rows, t, tick
 from tests.runtime.declarations import Declared, market
 
 TOO_LARGE = 13
@@ -52,7 +52,7 @@ def test_a_final_that_the_log_refuses_is_a_dead_letter_and_counts_as_one() -> No
     parts.clock.jump(t("14:31"))
     process.beat()
     process.settle()
-    assert found(parts) == [("B", 30, 1)]
+    assert finals_of(parts) == [("B", 30, 1)]
     assert letters(parts) == [("bar", 2, "Bar", "1m", None, None)]
     assert "too large (key, payload and headers of the dead letter are left out" in rows(parts.log, "bars_dlq")[0]["error"]
     counters = parts.counters
@@ -61,7 +61,7 @@ def test_a_final_that_the_log_refuses_is_a_dead_letter_and_counts_as_one() -> No
     parts.clock.jump(t("14:32"))
     again.beat()
     again.settle()
-    assert found(parts) == [("B", 30, 1), ("A", 31, 0), ("B", 31, 0)]
+    assert finals_of(parts) == [("B", 30, 1), ("A", 31, 0), ("B", 31, 0)]
     assert len(letters(parts)) == 1
 
 

@@ -13,7 +13,7 @@ from kandle.log.port import TopicPartition
 from kandle.log.records import Batch, Records, RejectedRecord
 from kandle.model.markers import stream
 from kandle.plan.query_topics import query_topics
-from tests.runtime.building import Parts, Process, found, parts_of, rows, t, tick
+from tests.runtime.building import Parts, Process, finals_of, parts_of, rows, t, tick
 from tests.runtime.declarations import Declared, market
 
 TORN = 13
@@ -58,7 +58,7 @@ def test_records_that_cannot_be_read_are_dead_letters_and_the_others_count(caplo
     parts.clock.jump(t("14:31"))
     process.beat()
     process.settle()
-    assert found(parts) == [("A", 30, 2)]
+    assert finals_of(parts) == [("A", 30, 2)]
 
 
 def test_dead_letters_are_told_once_a_minute_and_all_of_them(caplog: pytest.LogCaptureFixture) -> None:

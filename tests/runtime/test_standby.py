@@ -21,7 +21,7 @@ from kandle.runtime.standby import Standby
 from kandle.runtime.state import Replica, TaskContext
 from kandle.store.memory import MemoryStore
 from kandle.time.clock import ManualClock
-from tests.runtime.building import Parts, Process, found, hours, parts_of, read, t, tick
+from tests.runtime.building import Parts, Process, finals_of, hours, parts_of, read, t, tick
 from tests.runtime.declarations import bars_market
 from tests.runtime.test_restarts import Action, Told, actions
 
@@ -113,15 +113,15 @@ def standby_of(parts: Parts, *owned: int, store: MemoryStore | None = None) -> S
 
 def reads(log: Any) -> list[tuple[TopicPartition, int]]:
     """Has the log write down what is read."""
-    found: list[tuple[TopicPartition, int]] = []
+    reads: list[tuple[TopicPartition, int]] = []
     whole = log.read
 
     def read(place: TopicPartition, offset: int, *more: Any) -> Any:
-        found.append((place, offset))
+        reads.append((place, offset))
         return whole(place, offset, *more)
 
     log.read = read
-    return found
+    return reads
 
 
 def committed(parts: Parts, count: int = 5) -> Process:
@@ -148,7 +148,7 @@ def test_of_a_partition_that_was_followed_only_the_newest_is_read(store: MemoryS
     parts.clock.jump(t("14:31"))
     follower.beat()
     follower.settle()
-    assert found(parts) == [("A", 30, 6)]
+    assert finals_of(parts) == [("A", 30, 6)]
 
 
 def test_what_a_standby_has_copied_is_believed_at_the_next_start() -> None:
@@ -214,7 +214,7 @@ def test_two_workers_take_over_from_each_other_and_no_tick_is_lost_or_counted_tw
     parts.clock.jump(t("14:31"))
     process.beat()
     process.settle()
-    assert sorted(found(parts)) == [("A", 30, 4), ("D", 30, 4)]
+    assert sorted(finals_of(parts)) == [("A", 30, 4), ("D", 30, 4)]
     assert parts.counters.warm == 6
 
 
@@ -334,10 +334,10 @@ def test_a_partition_that_is_taken_over_while_it_is_read_is_not_kept() -> None:
         """A log in which somebody takes the partition over whenever its changelog is read."""
 
         def read(self, partition: TopicPartition, *more: Any) -> Any:
-            found = super().read(partition, *more)
+            batches = super().read(partition, *more)
             if partition == CHANGELOG and standby.partitions:
                 taken.append(standby.replica(parts.context(), 0))
-            return found
+            return batches
 
     taken: list[Replica] = []
     parts = Parts(bars_market(minutes=1), "14:30", log=Taken(None, ManualClock(t("14:30"))))

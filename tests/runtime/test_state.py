@@ -14,7 +14,7 @@ from tests.runtime.building import (
     Parts,
     Process,
     bars,
-    found,
+    finals_of,
     parts_of,
     read,
     t,
@@ -33,7 +33,7 @@ def test_a_restored_task_goes_on_as_if_nothing_had_happened() -> None:
         parts.add(tick(f"14:{minute}:10", minute))
         process.settle()
     assert parts.counters.restored == 10
-    assert found(parts) == [("A", minute, 1) for minute in range(30, 40)]
+    assert finals_of(parts) == [("A", minute, 1) for minute in range(30, 40)]
     five = [(bar.start.minute, bar.open, bar.close, bar.ticks) for bar in bars(parts.log, "bars_5m_final")]
     assert five == [(30, 30, 34, 5), (35, 35, 39, 5)]
 
@@ -108,4 +108,4 @@ def test_another_grace_is_no_other_query() -> None:
     process = Process(other).settle()
     process.beat()
     process.settle()
-    assert found(other) == [("A", 30, 1)]
+    assert finals_of(other) == [("A", 30, 1)]

@@ -15,7 +15,7 @@ from tests.runtime.building import (
     Process,
     bars,
     beat,
-    found,
+    finals_of,
     frame_of,
     gaps,
     parts_of,
@@ -45,10 +45,10 @@ def test_a_heartbeat_is_applied_only_when_all_events_before_it_were_processed() 
     for _ in range(2):
         process.worker.step()
         process.worker.flush()
-        assert found(parts) == []
+        assert finals_of(parts) == []
         assert parts.counters.heartbeats_applied == 0
     process.worker.step()
-    assert found(parts) == [("A", 30, 3)]
+    assert finals_of(parts) == [("A", 30, 3)]
     assert parts.counters.heartbeats_applied == 1
 
 
@@ -63,9 +63,9 @@ def test_events_behind_a_heartbeat_are_too_late_for_its_bucket_even_if_both_are_
     Member(parts).poll().send(beat("14:30"))
     parts.add(tick("14:30:30"), tick("14:31:10"))
     Process(parts).settle()
-    assert found(parts) == [("A", 30, 2)]
+    assert finals_of(parts) == [("A", 30, 2)]
     assert parts.counters.late == 1
-    assert found(parts, "bars_1m_live") == [("A", 30, 2), ("A", 31, 1)]
+    assert finals_of(parts, "bars_1m_live") == [("A", 30, 2), ("A", 31, 1)]
 
 
 def test_a_batch_that_stands_on_both_sides_of_heartbeats_is_cut_at_each_of_them() -> None:
@@ -84,7 +84,7 @@ def test_a_batch_that_stands_on_both_sides_of_heartbeats_is_cut_at_each_of_them(
     member.send(beat("14:31"))
     parts.add(tick("14:32:10"))
     Process(parts).settle()
-    assert found(parts) == [("A", 30, 2), ("A", 31, 2)]
+    assert finals_of(parts) == [("A", 30, 2), ("A", 31, 2)]
     assert (parts.counters.late, parts.counters.heartbeats_applied) == (1, 2)
 
 
@@ -94,7 +94,7 @@ def test_of_many_heartbeats_at_one_position_all_that_is_over_is_closed() -> None
     parts.clock.jump(t("14:35"))
     Member(parts).poll().send(*[beat(f"14:{minute}") for minute in range(30, 35)])
     Process(parts).settle()
-    assert found(parts) == [("A", 30, 1), *(("A", minute, 0) for minute in range(31, 35))]
+    assert finals_of(parts) == [("A", 30, 1), *(("A", minute, 0) for minute in range(31, 35))]
     assert gaps(parts.log, FINALS) == [False, True, True, True, True]
 
 
@@ -104,11 +104,11 @@ def test_a_heartbeat_that_waits_is_there_again_after_a_restart() -> None:
     parts.clock.jump(t("14:31"))
     Member(parts, "one").poll().send(beat("14:30"))
     for _ in range(3):
-        assert found(parts) == []
+        assert finals_of(parts) == []
         process = Process(parts, batch_rows=1)
         process.worker.step()
         process.worker.flush()
-    assert found(parts) == [("A", 30, 3)]
+    assert finals_of(parts) == [("A", 30, 3)]
 
 
 def test_heartbeats_of_other_events_in_the_same_topic_are_passed_over() -> None:
@@ -122,7 +122,7 @@ def test_heartbeats_of_other_events_in_the_same_topic_are_passed_over() -> None:
     assert member.sender.last is None
     member.send(beat("14:30"))
     Process(parts).settle()
-    assert found(parts) == [("A", 30, 1)]
+    assert finals_of(parts) == [("A", 30, 1)]
 
 
 def test_an_older_heartbeat_opens_nothing_again() -> None:
@@ -139,7 +139,7 @@ def test_an_older_heartbeat_opens_nothing_again() -> None:
     stale.send(beat("14:30"))
     parts.add(tick("14:33:10"))
     Process(parts).settle()
-    assert found(parts) == [("A", 30, 1), ("A", 31, 0), ("A", 32, 0)]
+    assert finals_of(parts) == [("A", 30, 1), ("A", 31, 0), ("A", 32, 0)]
 
 
 def test_an_event_behind_a_heartbeat_that_is_heard_of_later_is_late() -> None:
@@ -158,7 +158,7 @@ def test_an_event_behind_a_heartbeat_that_is_heard_of_later_is_late() -> None:
     process.settle()
     parts.log.append([Write("bars_hb_1m", 0, heartbeat_records([beat("14:30")], position, "ticks"))])
     process.settle()
-    assert found(parts) == [("A", 30, 2)]
+    assert finals_of(parts) == [("A", 30, 2)]
     assert parts.counters.late == 1
 
 
@@ -171,12 +171,12 @@ def test_the_times_of_events_close_buckets_without_any_heartbeat() -> None:
     parts.clock.jump(t("14:32"))
     parts.add(tick("14:30:10"), tick("14:31:01"))
     process.settle()
-    assert found(parts) == []
+    assert finals_of(parts) == []
     parts.add(tick("14:30:50"), tick("14:31:02"), tick("14:30:59"))
     # No heartbeat comes that could be waited for.
     parts.clock.jump(t("14:32:01"))
     process.settle()
-    assert found(parts) == [("A", 30, 2)]
+    assert finals_of(parts) == [("A", 30, 2)]
     assert parts.counters.late == 1
 
 
@@ -193,10 +193,10 @@ def test_an_event_from_the_future_closes_nothing() -> None:
     process.settle()
     parts.clock.jump(t("14:31:31"))
     process.settle()
-    assert found(parts) == []
+    assert finals_of(parts) == []
     process.beat()
     process.settle()
-    assert found(parts) == [("A", 30, 2)]
+    assert finals_of(parts) == [("A", 30, 2)]
     assert parts.counters.late == 0
 
 
@@ -213,7 +213,7 @@ def test_a_fast_clock_takes_nothing_from_the_others_while_nobody_was_there() -> 
     process = Process(parts).settle()
     process.beat()
     process.settle()
-    assert [bar for bar in found(parts) if bar[2]] == [("A", 30, 1), ("A", 32, 1), ("A", 33, 1), ("B", 31, 1)]
+    assert [bar for bar in finals_of(parts) if bar[2]] == [("A", 30, 1), ("A", 32, 1), ("A", 33, 1), ("B", 31, 1)]
     assert parts.counters.late == 0
 
 
@@ -225,7 +225,7 @@ def test_one_wrong_time_in_a_history_that_is_added_takes_nothing_from_the_others
     process = Process(parts).settle()
     process.beat()
     process.settle()
-    assert [minute for _, minute, ticks in found(parts) if ticks][:3] == [30, 31, 32]
+    assert [minute for _, minute, ticks in finals_of(parts) if ticks][:3] == [30, 31, 32]
     assert parts.counters.late == 0
 
 
@@ -238,7 +238,7 @@ def test_tombstones_among_events_are_no_events() -> None:
     process = Process(parts).settle()
     process.beat()
     process.settle()
-    assert found(parts) == [("A", 30, 2)]
+    assert finals_of(parts) == [("A", 30, 2)]
     assert process.worker.lag() == 0
 
 

@@ -20,7 +20,7 @@ from kandle.log.records import Batch
 from kandle.runtime.counters import QueryState
 from kandle.time.clock import ManualClock
 from kandle.time.timeframe import HOUR, SECOND
-from tests.runtime.building import GROUP, Member, Parts, Process, at, bars, beat, found, parts_of, read, rows, t, tick
+from tests.runtime.building import GROUP, Member, Parts, Process, at, bars, beat, finals_of, parts_of, read, rows, t, tick
 from tests.runtime.declarations import Declared, VenueBar, bars_market, market
 from tests.testing.stories import told
 
@@ -51,7 +51,7 @@ def test_the_positions_of_all_partitions_are_committed_together() -> None:
     process = Process(parts).settle()
     process.beat()
     process.settle()
-    assert sorted(found(parts)) == [("A", 30, 1), ("D", 30, 1), ("F", 30, 1)]
+    assert sorted(finals_of(parts)) == [("A", 30, 1), ("D", 30, 1), ("F", 30, 1)]
 
 
 @pytest.mark.parametrize("restarts", [False, True])
@@ -77,11 +77,11 @@ def test_after_a_full_disk_every_event_counts_once(restarts: bool) -> None:
         process = Process(parts).settle()
     process.beat()
     process.settle()
-    assert found(parts)[:2] == [("A", 30, 2), ("A", 31, 0)]
+    assert finals_of(parts)[:2] == [("A", 30, 2), ("A", 31, 0)]
     assert max(bar.ticks for bar in bars(parts.log, "bars_1m_live")) == 2
     # What was rolled back and done again counts once, too.
     assert (parts.counters.events, parts.counters.heartbeats_applied) == (2, 1)
-    assert parts.counters.timeframes["1m"].live == len(bars(parts.log, "bars_1m_live")) - len(found(parts))
+    assert parts.counters.timeframes["1m"].live == len(bars(parts.log, "bars_1m_live")) - len(finals_of(parts))
 
 
 def test_a_long_outage_is_two_lines_its_beginning_and_its_end(
@@ -122,7 +122,7 @@ def test_of_heartbeats_at_one_position_the_newest_instant_counts_in_whatever_ord
     stale.sender._epoch, stale.sender._last = stale.leadership.fence.epoch, None
     stale.send(beat("14:30"))
     Process(parts).settle()
-    assert [minute for _, minute, _ in found(parts)] == [30, 31, 32]
+    assert [minute for _, minute, _ in finals_of(parts)] == [30, 31, 32]
 
 
 def test_finals_leave_before_live_bars() -> None:
@@ -137,11 +137,11 @@ def test_finals_leave_before_live_bars() -> None:
     # No heartbeat comes that could be waited for.
     parts.clock.jump(t("14:31:02"))
     worker.step()
-    assert found(parts) == [("A", 30, 2)]
-    assert [minute for _, minute, _ in found(parts, "bars_1m_live")] == [30, 30]
+    assert finals_of(parts) == [("A", 30, 2)]
+    assert [minute for _, minute, _ in finals_of(parts, "bars_1m_live")] == [30, 30]
     parts.clock.jump(t("14:31:03"))
     worker.step()
-    assert found(parts, "bars_1m_live")[2:] == [("A", 31, 2)]
+    assert finals_of(parts, "bars_1m_live")[2:] == [("A", 31, 2)]
 
 
 BY_VENUE = market(Declared({"minutes": 1}, bar=VenueBar, key="venue"))
@@ -268,7 +268,7 @@ def test_a_takeover_that_failed_is_made_up_for_and_nothing_is_lost_or_doubled() 
     parts.clock.jump(t("14:31"))
     second.beat()
     second.settle()
-    assert found(parts) == [("A", 30, 3)]
+    assert finals_of(parts) == [("A", 30, 3)]
 
 
 @pytest.mark.parametrize("restarts", [True, False])
@@ -297,7 +297,7 @@ def test_ticks_that_retention_removed_before_they_were_processed_are_counted_and
     parts.clock.jump(t("14:31"))
     process.beat()
     process.settle()
-    assert found(parts) == [("A", 30, 2)]
+    assert finals_of(parts) == [("A", 30, 2)]
 
 
 def test_heartbeats_that_a_compaction_replaced_are_no_loss(caplog: pytest.LogCaptureFixture) -> None:

@@ -68,11 +68,11 @@ def run(cluster: Cluster, folder: Path, deaths: int, protocol: str = "classic") 
     """Kill brokers in turn, wait for the end of the last buckets, compare."""
     clock = SystemClock()
     admin = AdminClient({**cluster.client_properties(), "log_level": 0})
-    with processes(folder, options(cluster, protocol)) as every:
-        workers = [every.worker(f"worker{number}") for number in range(2)]
-        check = partial(_check, every)
+    with processes(folder, options(cluster, protocol)) as services:
+        workers = [services.worker(f"worker{number}") for number in range(2)]
+        check = partial(_check, services)
         wait_until(lambda: owns(*workers, partitions=PARTITIONS), "sharing the partitions", check=check)
-        producer = every.producer(keys=200)
+        producer = services.producer(keys=200)
         wait_until(lambda: finals(workers) > 0, "the first final", check=check)
         for number in range(deaths):
             broker = cluster.broker(number % BROKERS + 1)
@@ -86,14 +86,14 @@ def run(cluster: Cluster, folder: Path, deaths: int, protocol: str = "classic") 
             )
         producer.stop()
         until = -(-clock.now() // LONGEST) * LONGEST
-        settled_after(every, until)
+        settled_after(services, until)
         for worker in workers:
             worker.stop()
-        return outcome(every, until)
+        return outcome(services, until)
 
 
-def _check(every: Processes) -> None:
-    for process in every.started:
+def _check(services: Processes) -> None:
+    for process in services.started:
         process.check()
 
 
@@ -104,9 +104,9 @@ def main() -> int:
     parser.add_argument("--protocol", choices=["classic", "consumer"], default="classic", help="of groups")
     choices = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder, Cluster(brokers=BROKERS) as cluster:
-        found = run(cluster, Path(folder), choices.deaths, choices.protocol)
-    print(found.table())
-    return 1 if found.wrong else 0
+        result = run(cluster, Path(folder), choices.deaths, choices.protocol)
+    print(result.table())
+    return 1 if result.wrong else 0
 
 
 if __name__ == "__main__":

@@ -59,10 +59,10 @@ def clock_options(ahead: float) -> tuple[dict[str, Any], Clock]:
     return {"start": START.isoformat(), "since": since.isoformat()}, clock
 
 
-def settled_after(every: Processes, until: int) -> None:
+def settled_after(services: Processes, until: int) -> None:
     """Wait until all buckets up to an instant are final."""
-    with every.opened() as log:
-        wait_until(lambda: is_settled(log, every.plan, GROUP, until), "the last buckets' closing")
+    with services.opened() as log:
+        wait_until(lambda: is_settled(log, services.plan, GROUP, until), "the last buckets' closing")
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,8 +103,8 @@ class Crash:
 class Killer:
     """Kills one after the other, and brings them back."""
 
-    def __init__(self, every: Processes, crash: Crash) -> None:
-        self._every = every
+    def __init__(self, services: Processes, crash: Crash) -> None:
+        self._every = services
         self._crash = crash
         self._chance = random.Random(crash.seed)
         self._workers = [f"worker{number}" for number in range(crash.workers)]
@@ -214,17 +214,17 @@ def run(crash: Crash, folder: Path) -> tuple[Counter[str], Outcome]:
     contexts = dict.fromkeys(names[1::2], "Twin") if crash.is_company else {}
     # The processes of an embedded log have the clock of one machine.
     ahead = {names[-1]: FAST} if crash.is_company and crash.cluster is not None else {}
-    with processes(folder, options, contexts=contexts, ahead=ahead) as every:
-        killer = Killer(every, crash)
+    with processes(folder, options, contexts=contexts, ahead=ahead) as services:
+        killer = Killer(services, crash)
         killer.start()
         begin = clock.now() if crash.cluster is not None else max(clock.now(), to_instant(START))
         killer.run(begin + round(crash.seconds * SECOND), clock)
-        wait_until(lambda: bool(every.of("producer")[-1].lines()), "the producer's first tick after the last kill")
+        wait_until(lambda: bool(services.of("producer")[-1].lines()), "the producer's first tick after the last kill")
         killer.stop_producer()
         until = -(-clock.now() // LONGEST) * LONGEST
-        settled_after(every, until)
+        settled_after(services, until)
         killer.stop()
-        return killer.kills, outcome(every, until)
+        return killer.kills, outcome(services, until)
 
 
 def main() -> int:

@@ -190,11 +190,11 @@ def processes(
     ahead: Mapping[str, int] | None = None,
 ) -> Iterator[Processes]:
     """Processes on a log in this folder, of which none is left at the end."""
-    every = Processes(folder, options, context, contexts or {}, ahead or {})
+    running = Processes(folder, options, context, contexts or {}, ahead or {})
     try:
-        yield every
+        yield running
     finally:
-        for process in every.started:
+        for process in running.started:
             process.end()
 
 

@@ -16,7 +16,7 @@ from tools.kafka.cluster import Cluster
 def test_workers_survive_twenty_deaths_of_brokers_in_a_row(tmp_path: Path, protocol: str) -> None:
     kafka_or_skip()
     with Cluster(brokers=BROKERS) as cluster:
-        found = run(cluster, tmp_path, 20, protocol)
-    print(f"\n{found.table()}")
-    assert all(row.finals for row in found.rows)
-    assert not found.wrong, found.table()
+        result = run(cluster, tmp_path, 20, protocol)
+    print(f"\n{result.table()}")
+    assert all(row.finals for row in result.rows)
+    assert not result.wrong, result.table()

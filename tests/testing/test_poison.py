@@ -230,8 +230,8 @@ def test_an_event_without_a_key_that_can_be_computed_is_left_out_also_where_even
         )
         for _ in range(3):
             await market.clock.advance_async("1m")
-        made = bars(state_of(market).log, "by_code_1m_final", ByCode)
-        assert sorted((bar.code, bar.readings) for bar in made if bar.start == at("14:30")) == [(1, 2), (2, 2)]
+        finals = bars(state_of(market).log, "by_code_1m_final", ByCode)
+        assert sorted((bar.code, bar.readings) for bar in finals if bar.start == at("14:30")) == [(1, 2), (2, 2)]
         bad = letters(state_of(market).log, "by_code_dlq")
         assert [(row["topic"], row["offset"], row["field"], row["value"]) for row in bad] == [
             ("readings", 1, "code", "x"),

@@ -39,8 +39,8 @@ def readings_of(draw: st.DrawFn) -> list[Reading]:
 
 def cuts(draw: st.DataObject, readings: list[Reading]) -> list[list[Reading]]:
     """Return the readings cut into pieces."""
-    places = sorted(draw.draw(st.sets(st.integers(0, len(readings)), max_size=4)))
-    return [readings[begin:end] for begin, end in zip([0, *places], [*places, len(readings)], strict=True)]
+    borders = sorted(draw.draw(st.sets(st.integers(0, len(readings)), max_size=4)))
+    return [readings[begin:end] for begin, end in zip([0, *borders], [*borders, len(readings)], strict=True)]
 
 
 def minute_of(reading: Reading) -> int:
@@ -52,8 +52,8 @@ def result_of(market: Any) -> Expected:
     log = state_of(market).log
     finals = []
     for name in ("1m", "5m"):
-        made = bars(log, f"sums_{name}_final", Sum)
-        finals += [(name, b.meter, b.start, b.amount, b.count, b.codes, b.readings) for b in made]
+        bars_made = bars(log, f"sums_{name}_final", Sum)
+        finals += [(name, b.meter, b.start, b.amount, b.count, b.codes, b.readings) for b in bars_made]
     bad = bar_letters(log)
     assert len(set(finals)) == len(finals)
     assert len(set(bad)) == len(bad)

@@ -72,8 +72,8 @@ def test_a_folder_that_is_gone_is_noticed_by_every_use_of_its_log(tmp_path: Path
         consumer.close()
     log.close()
     reader.close()
-    places = [folder for folder in (path, path.with_name("elsewhere")) if folder.exists()]
-    for folder in places:
+    folders = [folder for folder in (path, path.with_name("elsewhere")) if folder.exists()]
+    for folder in folders:
         assert numbers_of(read_all(EmbeddedLog(folder), "topic")) == [0]
 
 
