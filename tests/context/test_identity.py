@@ -26,6 +26,7 @@ from kandle.errors import OptionsError, StateError
 from kandle.plan.declaration import declaration
 from kandle.plan.plan import plan as plan_of
 from kandle.plan.topics import DECLARATIONS
+from kandle.runtime.resuming import LastEvent
 from kandle.sets.reading import rows
 from kandle.time.timeframe import SECOND, to_instant
 
@@ -400,8 +401,20 @@ def test_nothing_begins_while_processes_of_an_older_version_run(former: Path) ->
         assert set(minutes(market).values()) == {1} and riders(market) == 3 * len(LINES)
 
 
-def test_a_state_without_positions_is_not_begun_anew(former: Path) -> None:
+def test_a_state_goes_on_where_it_stood_when_the_positions_of_its_group_are_gone(former: Path) -> None:
+    with closing(sqlite3.connect(former / "log.db")) as database, database:
+        database.execute("DELETE FROM position")
+    with opened(declared("Tram"), former, STOPPED) as market:
+        ride(market, OPENING + timedelta(seconds=170))
+        move(OPENING + timedelta(minutes=4), market)
+        assert set(minutes(market).values()) == {1} and len(minutes(market)) == 4 * len(LINES)
+        assert riders(market) == 4 * len(LINES)
+        assert market.health().queries[0].counters.late == 0
+
+
+def test_a_state_of_an_older_version_without_positions_is_not_begun_anew(former: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     make_old(former, "somebody-loads")
+    monkeypatch.setattr(LastEvent, "from_numbers", lambda numbers: None)
     with (
         pytest.raises(StateError, match=r"has a state of Load, but group kandle-loads has no position in trips"),
         opened(declared("Tram"), former, STOPPED) as market,

@@ -118,6 +118,19 @@ def test_positions_of_the_group_of_an_older_version_are_taken_over(cluster: Clus
         assert doubled(market, app) == []
 
 
+def test_positions_that_the_brokers_have_forgotten_are_those_of_the_state(cluster: Cluster) -> None:
+    app = Application(partitions=2)
+    with named(app, "Tram").open(**options(cluster)) as market:
+        add(market, app, 8)
+        wait_until(lambda: summed(market, app) == (8, 8), market)
+    admin = AdminClient(cluster.client_properties())
+    admin.delete_consumer_groups([app.group])[app.group].result(LIMIT)
+    with named(app, "Tram").open(**options(cluster)) as market:
+        add(market, app, 8)
+        wait_until(lambda: summed(market, app) == (16, 16), market)
+        assert doubled(market, app) == []
+
+
 def test_heartbeats_are_stamped_by_the_brokers(cluster: Cluster) -> None:
     app = Application()
     with named(app, "Tram").open(**options(cluster)):

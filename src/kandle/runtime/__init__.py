@@ -25,6 +25,7 @@ Each file imports only files below it:
     preparing.py      topics are created before anything runs, and deleted ones reported
     replacing.py      where a declaration begins that has replaced another, and which finals it may not make again
     generations.py    the declarations of queries in the log: whoever makes the same bars has declared them alike
+    resuming.py       where a task goes on whose group has lost its position
     upgrading.py      positions that an older version of kandle has left
     schedule.py       schedules from their topic, judged key by key
     active_keys.py    the keys that should have events

@@ -26,6 +26,7 @@ from kandle.log.records import Batch
 from kandle.plan.plan import Plan
 from kandle.runtime.heartbeats import own_heartbeats
 from kandle.runtime.log_time import RefusedHeartbeats, ahead_of_log
+from kandle.runtime.resuming import LastEvent
 from kandle.time.arrays import IntArray
 from kandle.time.clock import Clock
 from kandle.time.closings import Closings
@@ -68,6 +69,9 @@ class TaskInput:
         self._beats: deque[ReadHeartbeat] = deque()
         self._end = 0
         self._released_rows = 0
+        self._last_batch: Batch | None = None
+        self.known_last: LastEvent | None = None
+        """The last event of the state with which the task has begun."""
         self.event_position = 0
         """The next event to be processed, as the group commits it."""
         self.heartbeat_position = 0
@@ -179,7 +183,16 @@ class TaskInput:
             most -= count
             self._released_rows -= count
             self.event_position = batches[-1].next_offset
+        self._last_batch = next((batch for batch in reversed(batches) if len(batch)), self._last_batch)
         return batches
+
+    @property
+    def last(self) -> LastEvent:
+        """The end of what was processed of the events."""
+        if self._last_batch is not None:
+            return LastEvent.of(self.event_position, self._last_batch)
+        known = self.known_last
+        return LastEvent(self.event_position) if known is None else replace(known, position=self.event_position)
 
 
 def _count_before(batch: Batch, position: int) -> int:

@@ -36,6 +36,7 @@ from kandle.runtime.counters import Counters
 from kandle.runtime.generations import Generation
 from kandle.runtime.log_time import RefusedHeartbeats
 from kandle.runtime.replacing import FinalGuard
+from kandle.runtime.resuming import LastEvent
 from kandle.runtime.schedule import ScheduleProvider, ScheduleVersion
 from kandle.store.changelog import CHANGE, SNAPSHOT, Changelog, PlacedEntry, RestoredState
 from kandle.store.port import Store
@@ -267,6 +268,8 @@ class Replica:
         self.failures = FailureCollector()
         """What the pipeline has left out."""
         self.has_state = False
+        self.last: LastEvent | None = None
+        """The end of what it holds of its events; None in the state of an older version."""
         self.former_closed: int | None = None
         """Where the state is that of a former declaration, the instant up to which that one had closed buckets."""
         self.guard: FinalGuard | None = None
@@ -358,6 +361,7 @@ class Replica:
         numbers = numbers_of(frames)
         self.watermark = Watermark(numbers["watermark"])
         self.backlog.restore(numbers)
+        self.last = LastEvent.from_numbers(numbers)
 
 
 class StateRecorder:
@@ -394,14 +398,18 @@ class StateRecorder:
         self._schedule = version
         self._is_snapshot_due = True
 
-    def writes(self) -> list[Write]:
-        """Return the records of the changelog for the next commit; nothing if the state has not changed."""
-        self._record()
+    def writes(self, last: LastEvent) -> list[Write]:
+        """Return the records of the changelog for the next commit; nothing if the state has not changed.
+
+        Args:
+            last: The end of what it holds of its events.
+        """
+        self._record(last)
         return self._replica.changelog.writes()
 
-    def _record(self) -> None:
+    def _record(self, last: LastEvent) -> None:
         pipeline, changelog = self._replica.pipeline, self._replica.changelog
-        marks = {"watermark": self._replica.watermark.value} | self._replica.backlog.snapshot()
+        marks = {"watermark": self._replica.watermark.value} | self._replica.backlog.snapshot() | last.numbers()
         numbers = pipeline.numbers() | marks
         if not self._replica.journal and numbers == self._numbers and not self._is_snapshot_due:
             return

@@ -58,6 +58,7 @@ class Task:
         self._output = TaskOutput(context, partition, replica.guard)
         version = context.schedule.version if context.schedule is not None and replica.is_current else None
         self._recorder = StateRecorder(replica, context, version)
+        self._input.known_last = replica.last
         self._failures = replica.failures
         self._is_dirty = False
         context.counters.restored += replica.has_state
@@ -226,7 +227,7 @@ class Task:
             live: Whether live bars leave with this commit; otherwise they wait for the next one.
         """
         # The changelog comes last: `committed` finds its offset there.
-        return [*self._output.writes(self._pipeline, live=live), *self._recorder.writes()]
+        return [*self._output.writes(self._pipeline, live=live), *self._recorder.writes(self._input.last)]
 
     def without(self, writes: Sequence[Write], refused: RefusedRows) -> list[Write]:
         """Return what `writes` has returned without records that the log refuses: they become dead letters."""

@@ -16,6 +16,7 @@ from kandle.runtime.generations import QueryGenerations
 from kandle.runtime.preparing import check_source_partitions
 from kandle.runtime.repartition import Repartitioner
 from kandle.runtime.replacing import StartingPoint, starting_point
+from kandle.runtime.resuming import resumed_position
 from kandle.runtime.state import Replica, TaskContext, state_is_gone
 from kandle.runtime.task import Task
 from kandle.time.timeframe import MILLISECOND, SECOND
@@ -282,8 +283,8 @@ class Tasks:
         replica = self._restore(self._context, number)
         start = self._start_of_replacement(replica, events, heartbeats, committed)
         if start is None:
-            self._check_state(replica, events, heartbeats, committed)
-            positions = {topic: self._position(topic, committed) for topic in (events, heartbeats)}
+            known = self._known_positions(replica, events, heartbeats, committed)
+            positions = {topic: self._position(topic, known) for topic in (events, heartbeats)}
         else:
             positions = {events: start.events, heartbeats: start.heartbeats}
             replica.guard = start.guard
@@ -292,8 +293,14 @@ class Tasks:
         self.by_partition[number] = task
         return positions
 
-    def _check_state(self, replica: Replica, events: TopicPartition, heartbeats: TopicPartition, committed: Positions) -> None:
-        """Raise StateError if a partition has positions and no state, or a state and no position in its events."""
+    def _known_positions(
+        self, replica: Replica, events: TopicPartition, heartbeats: TopicPartition, committed: Positions
+    ) -> Positions:
+        """Return the positions with which a partition goes on: those of the group, or what its state says if those are gone.
+
+        Raises:
+            StateError: The partition has positions and no state, or a state that does not say where it goes on.
+        """
         number = events.partition
         # The first commit of a task always writes a snapshot.
         if not replica.has_state and (events in committed or heartbeats in committed):
@@ -303,13 +310,20 @@ class Tasks:
             raise state_is_gone(self._topics, reason)
         # Before partitions were added to the source, the task read it itself; from there on its events are copied.
         was_direct = self._topics.is_repartitioned and TopicPartition(self._topics.source, number) in committed
-        if replica.has_state and events not in committed and not was_direct:
+        if not replica.has_state or events in committed or was_direct:
+            return committed
+        position = None
+        # Copies of the source are made from the positions of the group, which are gone as well.
+        if replica.last is not None and self._topics.events == self._topics.source:
+            position = resumed_position(self._context.log, self._group, events, replica.last)
+        if position is None:
             name = self._topics.plan.query.target.name
             raise StateError(
                 f"partition {number} of {self._topics.changelog} has a state of {name}, but group {self._group} has no position "
                 f"in {events.topic}: its events would count twice. If an older version of kandle made it, start once with the "
                 f"name of the context, or the consumer.group, of that time; otherwise give {name} another topic"
             )
+        return {**committed, events: position}
 
     def _start_of_replacement(
         self, replica: Replica, events: TopicPartition, heartbeats: TopicPartition, committed: Positions
