@@ -22,6 +22,7 @@ from kandle.plan.topics import entity_topic
 from kandle.runtime.committing import Pace
 from kandle.runtime.counters import Counters, TimeframeCounters
 from kandle.runtime.heartbeats import HeartbeatSender, Leadership
+from kandle.runtime.input import LONGEST_WAIT
 from kandle.runtime.planner import DueHeartbeat, HeartbeatPlanner, closing_spec
 from kandle.runtime.preparing import prepare_topics
 from kandle.runtime.schedule import ScheduleProvider
@@ -214,6 +215,13 @@ class Process:
             pass
         self.worker.flush()
         return self
+
+
+def outwait(parts: Parts, step: Callable[[], object]) -> None:
+    """Let time pass until events that wait for a heartbeat wait no more, in steps that keep the leases."""
+    for _ in range(LONGEST_WAIT // SECOND + 1):
+        parts.clock.jump(parts.clock.now() + SECOND)
+        step()
 
 
 def parts_of(start: str = "14:30", partitions: int = 1, **windows: Any) -> Parts:

@@ -13,7 +13,7 @@ from kandle.log.records import Batch, Records
 from kandle.runtime import backlog, task
 from kandle.runtime.backlog import UNSEEN, BacklogWindow
 from kandle.time.timeframe import MINUTE, SECOND
-from tests.runtime.building import Parts, Process, finals_of, parts_of, t, tick, ticks_every
+from tests.runtime.building import Parts, Process, finals_of, outwait, parts_of, t, tick, ticks_every
 from tests.runtime.declarations import Tick
 
 
@@ -91,9 +91,7 @@ def added_history(minutes: int, *others: Tick) -> Parts:
 def test_a_long_backlog_closes_while_it_is_read_and_one_wrong_time_in_it_takes_nothing_from_the_others(rows: int) -> None:
     parts = added_history(50, tick("2030-01-01T00:00", symbol="B"), tick("2024-03-07T23:00", symbol="B"))
     process = Process(parts, batch_rows=rows).settle()
-    # The hold of events without heartbeats is over.
-    parts.clock.jump(t("2024-03-08T14:30:02"))
-    process.settle()
+    outwait(parts, process.settle)
     minutes = [(minute, ticks) for _, minute, ticks in finals_of(parts)]
     assert minutes == [(minute, 12) for minute in range(len(minutes))]
     assert 40 <= len(minutes) < 50
@@ -107,8 +105,7 @@ def test_a_long_backlog_closes_while_it_is_read_and_one_wrong_time_in_it_takes_n
 def test_a_short_backlog_waits_for_its_heartbeat() -> None:
     parts = added_history(50)
     process = Process(parts).settle()
-    parts.clock.jump(t("2024-03-08T14:30:02"))
-    process.settle()
+    outwait(parts, process.settle)
     assert finals_of(parts) == []
     assert process.worker.tasks[0].open_buckets == 50
     assert (MINUTE // SECOND, len(parts.beats())) == (60, 0)
@@ -123,8 +120,7 @@ def test_a_restart_in_the_middle_of_a_backlog_makes_the_same_of_it() -> None:
         for _ in range(200):
             process = Process(parts, batch_rows=3) if restarts else process
             process.worker.step()
-            parts.clock.jump(parts.clock.now() + SECOND)
-            process.worker.step()
+            outwait(parts, process.worker.step)
             process.worker.flush()
         return finals_of(parts), parts.counters.late
 

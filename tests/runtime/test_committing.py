@@ -22,6 +22,7 @@ from tests.runtime.building import (
     Process,
     beat,
     finals_of,
+    outwait,
     parts_of,
     t,
     tick,
@@ -130,8 +131,7 @@ def test_a_process_that_lost_its_partition_writes_nothing_and_goes_back_to_what_
     parts.add(tick("14:31:10"))
     new = Process(parts, member="two").settle()
     # No heartbeat comes that could be waited for.
-    parts.clock.jump(t("14:31:31"))
-    new.settle()
+    outwait(parts, new.settle)
     # The lease of the old one is over, and the new one has made the final.
     assert finals_of(parts) == [("A", 30, 2)]
     ends = {topic.name: parts.log.ends(topic.name) for topic in parts.log.topics()}

@@ -11,7 +11,7 @@ import pytest
 from kandle.engine.compiled import CompiledQuery
 from kandle.log.records import Batch, Records, RejectedRecord, Write
 from kandle.runtime.heartbeats import heartbeat_records
-from kandle.runtime.input import LONGEST_FLIGHT, HeldEvents, Portion, TaskInput
+from kandle.runtime.input import LONGEST_WAIT, HeldEvents, Portion, TaskInput
 from kandle.runtime.planner import closing_spec
 from kandle.time.closings import closings
 from kandle.time.timeframe import MINUTE
@@ -164,20 +164,20 @@ def test_an_event_of_the_open_bucket_is_not_held() -> None:
     assert [len(batch) for batch in held.release(read(parts.log, "ticks"))] == [3, 2]
 
 
-@pytest.mark.parametrize("waited", [LONGEST_FLIGHT - 1, LONGEST_FLIGHT])
+@pytest.mark.parametrize("waited", [LONGEST_WAIT - 1, LONGEST_WAIT])
 def test_events_are_not_held_where_nobody_sends_heartbeats(waited: int) -> None:
     parts = five_ticks()
     parts.clock.jump(t("14:31"))
     held = held_events(parts, "14:30")
     assert held.release(read(parts.log, "ticks")) == []
     parts.clock.jump(t("14:31") + waited)
-    assert bool(held.release([])) is (waited == LONGEST_FLIGHT)
+    assert bool(held.release([])) is (waited == LONGEST_WAIT)
 
 
 def test_a_busy_machine_that_reads_heartbeats_a_minute_late_holds_events_until_then() -> None:
     """
     14:31:00    events 0 to 4 are read and held, since the bucket of 30 is over
-    14:31:01    its heartbeat stands in its topic, but is not read yet: they are held on
+    14:31:05    its heartbeat stands in its topic, but is not read yet: they are held on
     14:32:00    it is read: events 0 to 2 were before it
     """
     parts = five_ticks()
@@ -185,7 +185,7 @@ def test_a_busy_machine_that_reads_heartbeats_a_minute_late_holds_events_until_t
     given = TaskInput("ticks", held_events(parts, "14:30"))
     given.add(read(parts.log, "ticks"), [])
     beats = sent(parts, ("14:30", 3))
-    for moment in ("14:31:00.5", "14:31:01", "14:31:30", "14:32"):
+    for moment in ("14:31:00.5", "14:31:05", "14:31:30", "14:32"):
         parts.clock.jump(t(moment))
         given.add([], [])
         assert not given.has_next
@@ -202,7 +202,7 @@ def test_the_wait_of_a_task_that_starts_behind_older_heartbeats_ends() -> None:
     given.start_at(0, 1)
     given.add(read(parts.log, "ticks"), [])
     assert not given.has_next
-    parts.clock.jump(t("14:31:01"))
+    parts.clock.jump(t("14:31") + LONGEST_WAIT)
     given.add([], [])
     assert portions(given) == [([0, 1, 2, 3, 4], None)]
 

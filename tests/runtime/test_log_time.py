@@ -6,19 +6,24 @@ The log's clock is the one that is moved by hand; those of processes differ from
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import pytest
 
+from kandle.errors import UnavailableError
+from kandle.log.embedded.log import EmbeddedLog
+from kandle.log.port import Fence
 from kandle.log.records import Write
 from kandle.runtime.heartbeats import HeartbeatRunner, HeartbeatSender, SenderSources, heartbeat_records
-from kandle.runtime.log_time import LogTime, RefusedHeartbeats, ahead_of_log
+from kandle.runtime.input import LONGEST_WAIT
+from kandle.runtime.log_time import LONGEST_FLIGHT, LogTime, RefusedHeartbeats, ahead_of_log, refused_by_log
 from kandle.runtime.planner import DueHeartbeat
 from kandle.runtime.state import TaskContext
 from kandle.runtime.task import Task
 from kandle.time.clock import ManualClock
 from kandle.time.timeframe import MINUTE, SECOND
 from tests.runtime.building import FINALS, Member, Parts, beat, finals_of, instants, parts_of, read, t, tick
+from tests.runtime.declarations import bars_market
 
 
 class WrongClock(ManualClock):
@@ -213,3 +218,98 @@ def test_leadership_that_is_lost_has_a_line(caplog: pytest.LogCaptureFixture) ->
         "one leads: it sends the heartbeats of kandle-bars",
         "one does not lead any more: it sends no more heartbeats of kandle-bars",
     ]
+
+
+class SlowLog(EmbeddedLog):
+    """A log that stores what is written to one partition only after some time, as while its broker is away."""
+
+    def __init__(self, start: str) -> None:
+        self.moved = ManualClock(t(start))
+        super().__init__(None, self.moved)
+        self.delays: dict[int, int] = {}
+        """Microseconds by partition, each for the next append."""
+        self.during: Callable[[], None] = lambda: None
+        self.fails = False
+
+    def append(self, writes: Sequence[Write], fence: Fence | None = None) -> list[int]:
+        if not writes or not writes[0].topic.startswith("bars_hb"):
+            return super().append(writes, fence)
+        offsets = []
+        for write in writes:
+            if delay := self.delays.pop(write.partition, 0):
+                self.during()
+                self.moved.jump(self.moved.now() + delay)
+            if self.fails:
+                self.fails = False
+                raise UnavailableError("the broker of the partition is away")
+            offsets += super().append([write], fence)
+        return offsets
+
+
+def obeyed(parts: Parts, partition: int) -> list[tuple[str, int]]:
+    """When the buckets of the heartbeats of a partition were over that are obeyed, with their positions."""
+    frames = [batch.records.frame.filter(~refused_by_log(batch)) for batch in read(parts.log, parts.topics.heartbeats, partition)]
+    times = [time for frame in frames for time in frame["instant"].dt.strftime("%H:%M:%S").to_list()]
+    return list(zip(times, [position for frame in frames for position in frame["position"].to_list()], strict=True))
+
+
+def slow_leader(log: SlowLog) -> Leader:
+    return Leader(Parts(bars_market(minutes=1), "14:30", partitions=2, log=log), 0)
+
+
+@pytest.mark.parametrize("delay", [LONGEST_FLIGHT // 2, LONGEST_FLIGHT, LONGEST_FLIGHT + SECOND, 20 * SECOND])
+def test_a_heartbeat_that_was_on_its_way_for_long_is_sent_again_to_its_partition_alone(delay: int) -> None:
+    log = SlowLog("14:29:50")
+    leader = slow_leader(log)
+    leader.beat("14:30:30")
+    log.delays[1] = delay
+    log.during = lambda: leader.parts.add(tick("14:30:59"), partition=1)
+    leader.beat("14:31:30")
+    assert [row for row in obeyed(leader.parts, 0) if row[0] == "14:31:00"] == [("14:31:00", 0)]
+    # The event that came meanwhile is before the position of what is obeyed, unless it came so soon that it was waited for.
+    position = 0 if delay <= LONGEST_FLIGHT else 1
+    assert [row for row in obeyed(leader.parts, 1) if row[0] == "14:31:00"] == [("14:31:00", position)]
+
+
+def test_an_append_that_failed_in_part_is_made_up_for_where_it_is_missing() -> None:
+    log = SlowLog("14:29:50")
+    leader = slow_leader(log)
+    leader.beat("14:30:30")
+    log.delays[1], log.fails = 1, False
+    log.during = lambda: setattr(log, "fails", True)
+    leader.beat("14:31:30")
+    for partition in (0, 1):
+        assert [row[0] for row in obeyed(leader.parts, partition)].count("14:31:00") == 1
+
+
+def test_events_that_were_counted_before_a_slow_heartbeat_are_counted_whenever_the_log_is_read() -> None:
+    """
+    14:31:00    the position 1 is asked for
+    14:31:02    an event of 14:30:59 comes, is held for some seconds, and counts, since no heartbeat says otherwise
+    14:31:20    the heartbeat with the position 1 is stored
+    14:31:21    it is sent again, with the position 2
+    """
+    parts = parts_of("14:30")
+    parts.add(tick("14:30:10"))
+    parts.clock.jump(t("14:31"))
+    asked, first = parts.clock.now(), parts.log.ends("ticks")[0]
+    parts.clock.jump(t("14:31:02"))
+    parts.add(tick("14:30:59"))
+    context = context_of(parts)
+    live = Task(context, 0)
+    live.start_at(0, 0)
+    live.take(read(parts.log, "ticks"), [])
+    parts.clock.jump(parts.clock.now() + LONGEST_WAIT)
+    live.take([], [])
+    assert live.work(1_000, 1_000)
+    for moment, position, when in (("14:31:20", first, asked), ("14:31:21", 2, t("14:31:21"))):
+        parts.clock.jump(t(moment))
+        records = heartbeat_records([beat("14:30")], position, "ticks", when)
+        parts.log.append([Write(parts.topics.heartbeats, 0, records)])
+        live.take([], read(parts.log, parts.topics.heartbeats)[-1:])
+    while live.work(1_000, 1_000):
+        pass
+    parts.log.append([write for write in live.writes() if write.topic == FINALS])
+    run(parts, context_of(parts))
+    assert finals_of(parts) == [("A", 30, 2), ("A", 30, 2)]
+    assert parts.counters.late == 0

@@ -27,7 +27,7 @@ def test_a_heartbeat_goes_to_every_partition_with_the_position_of_the_events_the
     parts.add(tick("14:30:01"), partition=2)
     member = Member(parts).poll()
     assert member.send(beat("14:30", 2 * SECOND))
-    expected = {"start": t("14:30"), "grace": 2 * SECOND, "instant": t("14:31:02"), "events": "ticks"}
+    expected = {"start": t("14:30"), "grace": 2 * SECOND, "instant": t("14:31:02"), "events": "ticks", "asked": None}
     assert parts.beats() == [expected | {"position": position} for position in (2, 0, 1)]
 
 

@@ -18,6 +18,7 @@ from tests.runtime.building import (
     finals_of,
     frame_of,
     gaps,
+    outwait,
     parts_of,
     rows,
     t,
@@ -135,7 +136,7 @@ def test_an_older_heartbeat_opens_nothing_again() -> None:
     Process(parts).settle()
     # A process that has never heard of the topic's end, so that it does send.
     stale = Member(parts, "one").poll()
-    stale.sender._epoch, stale.sender._last = stale.leadership.fence.epoch, None  # type: ignore[union-attr]
+    stale.sender._epoch, stale.sender._last = stale.leadership.fence.epoch, []  # type: ignore[union-attr]
     stale.send(beat("14:30"))
     parts.add(tick("14:33:10"))
     Process(parts).settle()
@@ -174,8 +175,7 @@ def test_the_times_of_events_close_buckets_without_any_heartbeat() -> None:
     assert finals_of(parts) == []
     parts.add(tick("14:30:50"), tick("14:31:02"), tick("14:30:59"))
     # No heartbeat comes that could be waited for.
-    parts.clock.jump(t("14:32:01"))
-    process.settle()
+    outwait(parts, process.settle)
     assert finals_of(parts) == [("A", 30, 2)]
     assert parts.counters.late == 1
 

@@ -16,7 +16,7 @@ from kandle.log.port import Log, TopicPartition
 from kandle.log.records import Batch, header_rows
 from kandle.plan.plan import BarPlan, Plan
 from kandle.plan.query_topics import DEFAULT_HEARTBEATS, dead_letter_name
-from kandle.runtime.log_time import ahead_of_log
+from kandle.runtime.log_time import refused_by_log
 from kandle.time.timeframe import SECOND, to_instant
 from tests.soak.declaration import GRACE
 from tests.soak.processes import Processes
@@ -239,8 +239,8 @@ def _summed(name: str, rows: Iterable[Row]) -> Row:
 
 
 def _obeyed(beats: list[Batch]) -> list[Batch]:
-    """Heartbeats that are not ahead of the log's clock: all others are refused."""
-    return [replace(batch, records=batch.records.filter(~ahead_of_log(batch))) for batch in beats]
+    """Heartbeats that the rules of the log do not refuse."""
+    return [replace(batch, records=batch.records.filter(~refused_by_log(batch))) for batch in beats]
 
 
 def _wrong_beats(beats: list[Batch]) -> int:

@@ -98,8 +98,9 @@ def heartbeat_topic(name: str, partitions: int, replication: int | None, retenti
     """Return the topic of heartbeats, whose key is the start of a base bucket and the grace with which it is over.
 
     One record stands for all the keys of its partition, which only its owner knows. `position` is the next offset of the
-    partition in the topic `events` when the heartbeat was sent: what follows it came too late for the bucket. On a
-    cluster the topic may have heartbeats of other queries, whose events are in other topics.
+    partition in the topic `events` when the heartbeat was sent: what follows it came too late for the bucket. `asked` is
+    when that position was asked for, by the log's clock; NULL in one that is repeated. On a cluster the topic may have
+    heartbeats of other queries, whose events are in other topics.
     """
     columns = (
         TopicColumn("start", "timestamp", INSTANT),
@@ -107,6 +108,7 @@ def heartbeat_topic(name: str, partitions: int, replication: int | None, retenti
         TopicColumn("instant", "timestamp", INSTANT),
         TopicColumn("position", "int", pl.Int64()),
         TopicColumn("events", "str", pl.String(), nullable=True),
+        TopicColumn("asked", "timestamp", INSTANT, nullable=True),
     )
     return TopicSpec(
         name,

@@ -25,7 +25,7 @@ from kandle.plan.query_topics import QueryTopics
 from kandle.plan.topics import INSTANT
 from kandle.runtime.barrier import Barrier, HeartbeatGate, default_barrier
 from kandle.runtime.counters import Counters
-from kandle.runtime.log_time import TOLERANCE, LogTime, ahead_of_log
+from kandle.runtime.log_time import LONGEST_FLIGHT, TOLERANCE, LogTime, refused_by_log
 from kandle.runtime.planner import DueHeartbeat, HeartbeatPlanner
 from kandle.runtime.preparing import changed_partitions
 from kandle.time.clock import Clock
@@ -84,6 +84,9 @@ def own_heartbeats(heartbeats: pl.DataFrame, events: str) -> pl.Series:
 
 NEWEST_ROWS = 64
 
+QUICK = LONGEST_FLIGHT // 2
+"""What was stored so soon after its positions were asked for, in microseconds, needs no second look."""
+
 
 @dataclass(frozen=True, slots=True)
 class SenderSources:
@@ -136,7 +139,7 @@ class HeartbeatSender:
         self.time = time
         self._closed = sources.closed
         self._epoch: int | None = None
-        self._last: SentHeartbeat | None = None
+        self._last: list[SentHeartbeat | None] = []
         self._began: int | None = None
         self._ends: list[int] = []
         self._gate = HeartbeatGate(default_barrier(log, topics) if sources.barrier is None else sources.barrier)
@@ -162,36 +165,45 @@ class HeartbeatSender:
             self._log.append([], fence)
             self._gate.reset()
             self._epoch, self._last, self._began, self._ends = fence.epoch, self._recovered(), None, []
-        if self._last is not None and self.time is not None and self.time.is_due:
+        known = self._last[0] if self._last else None
+        if known is not None and self.time is not None and self.time.is_due:
             # Known heartbeats change nothing, so that the first measurement comes before the first new one.
-            self._measured_append([Write(self._topics.heartbeats, 0, self._record(self._last))], fence)
+            again = heartbeat_records([known.beat], known.position, self._topics.events)
+            self._measured_append([Write(self._topics.heartbeats, 0, again)], fence)
         if self._began is None and self.time is not None:
             self._began = self.time.now()
-        return None if self._last is None else self._last.beat.instant
+        instants = [None if sent is None else sent.beat.instant for sent in self._last]
+        return None if None in instants else min(instants, default=None)  # type: ignore[type-var]
 
-    def _record(self, sent: SentHeartbeat) -> Records:
-        return heartbeat_records([sent.beat], sent.position, self._topics.events)
+    def _recovered(self) -> list[SentHeartbeat | None]:
+        """Return the newest heartbeat of each partition: of the topic, or else one for what the state says is closed."""
+        topic = self._leadership.partition.topic
+        ends = enumerate(self._log.ends(topic))
+        newest = [self._newest_of(TopicPartition(topic, number), end) for number, end in ends]
+        if any(sent is not None for sent in newest):
+            return newest
+        return [self._of_state()] * len(newest)
 
-    def _recovered(self) -> SentHeartbeat | None:
-        """Return the newest heartbeat: of the topic, or else one for the buckets that the state says are closed."""
-        partition = self._leadership.partition
-        end = self._log.ends(partition.topic)[partition.partition]
+    def _newest_of(self, partition: TopicPartition, end: int) -> SentHeartbeat | None:
         offset = max(self._log.first(partition), end - NEWEST_ROWS)
         newest: SentHeartbeat | None = None
         # A read may stop short of the end.
-        while batches := self._log.read(partition, offset, NEWEST_ROWS):
+        while offset < end and (batches := self._log.read(partition, offset, NEWEST_ROWS)):
             for batch in batches:
                 frame = batch.records.frame
-                own = frame.filter(own_heartbeats(frame, self._topics.events) & ~self._ahead(batch))
+                own = frame.filter(own_heartbeats(frame, self._topics.events) & ~self._refused(batch))
                 for sent in _sent(own):
                     newest = sent if newest is None else max(newest, sent, key=lambda one: one.beat.instant)
             offset = batches[-1].next_offset
-        return newest if newest is not None else self._of_state()
+        return newest
 
-    def _ahead(self, batch: Batch) -> pl.Series:
+    def _refused(self, batch: Batch) -> pl.Series:
         """Return which heartbeats are refused by all tasks, so that they were as good as not sent."""
-        is_checked = self.time is not None and self.time.is_checked
-        return ahead_of_log(batch) if is_checked else pl.repeat(False, len(batch), eager=True)
+        return refused_by_log(batch) if self._is_checked else pl.repeat(False, len(batch), eager=True)
+
+    @property
+    def _is_checked(self) -> bool:
+        return self.time is not None and self.time.is_checked
 
     def _of_state(self) -> SentHeartbeat | None:
         closed = self._closed()
@@ -237,6 +249,7 @@ class HeartbeatSender:
 
     def _append(self, beats: list[DueHeartbeat], fence: Fence) -> None:
         topics = self._topics
+        asked = None if self.time is None else self.time.now()
         ends = self._log.ends(topics.events)
         if len(ends) != topics.partitions and not topics.is_repartitioned:
             # A heartbeat would close buckets whose events are in partitions that nobody reads.
@@ -245,38 +258,64 @@ class HeartbeatSender:
         if any(end < before for end, before in zip(ends, self._ends, strict=False)):
             # With a position before the end, buckets would close without the events behind it.
             raise UnavailableError(f"topic {topics.events} ends at {ends}, and ended at {self._ends} before; brokers lag behind")
+        fresh = [self._fresh_of(number, beats) for number in range(len(ends))]
         writes = [
-            Write(topics.heartbeats, number, heartbeat_records(beats, end, topics.events)) for number, end in enumerate(ends)
+            Write(topics.heartbeats, number, heartbeat_records(missing, end, topics.events, asked))
+            for number, (missing, end) in enumerate(zip(fresh, ends, strict=True))
+            if missing
         ]
-        stamp = self._measured_append(writes, fence)
+        newest = max((sent.beat.instant for sent in self._last if sent is not None), default=None)
+        offsets = self._measured_append(writes, fence)
         self._ends = ends
-        self._counters.heartbeats_sent += len(beats)
+        unsent = [beat for beat in beats if newest is None or beat.instant > newest]
+        self._counters.heartbeats_sent += len(unsent)
         if self._began is not None and self.time is not None:
             # The first measurement may show that the own clock is fast.
             self._began = min(self._began, self.time.now())
-            self._counters.heartbeats_backfilled += sum(beat.instant < self._began for beat in beats)
-        right = [beat for beat in beats if stamp is None or beat.instant <= stamp + TOLERANCE]
-        if right:
-            # Those ahead of the log's clock are refused by everybody, and sent again when they are due by that clock.
-            self._last = SentHeartbeat(right[-1], ends[0])
+            self._counters.heartbeats_backfilled += sum(beat.instant < self._began for beat in unsent)
+        if self._may_be_refused(beats, asked):
+            # What is refused by everybody is sent again, when it is due by the log's clock.
+            self._note_kept(writes, offsets)
+        else:
+            for write in writes:
+                self._last[write.partition] = SentHeartbeat(fresh[write.partition][-1], ends[write.partition])
 
-    def _measured_append(self, writes: Sequence[Write], fence: Fence) -> int | None:
-        """Append heartbeats, and measure the log's clock by them if that is due; return the stamp of the first one if it was."""
+    def _may_be_refused(self, beats: Sequence[DueHeartbeat], asked: int | None) -> bool:
+        """Return whether heartbeats just appended came late, or are ahead of the log's clock as it was measured since."""
+        if self.time is None or asked is None or not self._is_checked:
+            return False
+        now = self.time.now()
+        return beats[-1].instant > now + TOLERANCE or not 0 <= now - asked < QUICK
+
+    def _fresh_of(self, number: int, beats: Sequence[DueHeartbeat]) -> list[DueHeartbeat]:
+        """Return the heartbeats that are not in a partition yet."""
+        self._last += [None] * (number + 1 - len(self._last))
+        last = self._last[number]
+        return [beat for beat in beats if last is None or beat.instant > last.beat.instant]
+
+    def _note_kept(self, writes: Sequence[Write], offsets: Sequence[int]) -> None:
+        """Look up which of the heartbeats that were appended are obeyed."""
+        for write, offset in zip(writes, offsets, strict=True):
+            kept = self._newest_of(TopicPartition(write.topic, write.partition), offset + len(write.records))
+            if kept is not None:
+                self._last[write.partition] = kept
+
+    def _measured_append(self, writes: Sequence[Write], fence: Fence) -> list[int]:
+        """Append heartbeats, and measure the log's clock by them if that is due; return the offset of each write."""
         is_due = self.time is not None and self.time.is_due
         if self.time is not None:
             self.time.begin()
         try:
-            offset = self._log.append(writes, fence)[0]
-            appended = self._log.read(TopicPartition(writes[0].topic, writes[0].partition), offset, 1) if is_due else []
+            offsets = self._log.append(writes, fence)
+            first = TopicPartition(writes[0].topic, writes[0].partition)
+            appended = self._log.read(first, offsets[0], 1) if is_due else []
         except UnavailableError:
             # Whether they were kept is not known, so the topic has to be read again.
             self._epoch = None
             raise
-        if not appended or self.time is None:
-            return None
-        stamp = int(appended[0].timestamps[0]) if appended[0].has_append_times else None
-        self.time.end(stamp)
-        return stamp
+        if appended and self.time is not None:
+            self.time.end(int(appended[0].timestamps[0]) if appended[0].has_append_times else None)
+        return offsets
 
 
 def _sent(frame: pl.DataFrame) -> Iterator[SentHeartbeat]:
@@ -286,14 +325,23 @@ def _sent(frame: pl.DataFrame) -> Iterator[SentHeartbeat]:
         yield SentHeartbeat(DueHeartbeat(instant, start, grace), position)
 
 
-def heartbeat_records(beats: Sequence[DueHeartbeat], position: int, events: str) -> Records:
-    """Return heartbeats as records of their topic, all with the same position of the events."""
+def heartbeat_records(beats: Sequence[DueHeartbeat], position: int, events: str, asked: int | None = None) -> Records:
+    """Return heartbeats as records of their topic, all with the same position of the events.
+
+    Args:
+        beats: The heartbeats.
+        position: The next offset of the partition of the events.
+        events: The topic of the events.
+        asked: When the position was asked for, by the log's clock; None where that does not matter.
+    """
     columns = {
         "start": pl.Series([beat.start for beat in beats], dtype=pl.Int64).cast(INSTANT),
         "grace": pl.Series([beat.grace for beat in beats], dtype=pl.Int64),
         "instant": pl.Series([beat.instant for beat in beats], dtype=pl.Int64).cast(INSTANT),
         "position": pl.Series([position] * len(beats), dtype=pl.Int64),
         "events": pl.Series([events] * len(beats), dtype=pl.String),
+        # Instants are milliseconds in the topic.
+        "asked": pl.Series([asked and asked // MILLISECOND * MILLISECOND] * len(beats), dtype=pl.Int64).cast(INSTANT),
     }
     return Records(pl.DataFrame(columns))
 

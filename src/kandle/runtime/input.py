@@ -25,12 +25,12 @@ from kandle.engine.failures import evaluate_rows
 from kandle.log.records import Batch
 from kandle.plan.plan import Plan
 from kandle.runtime.heartbeats import own_heartbeats
-from kandle.runtime.log_time import RefusedHeartbeats, ahead_of_log
+from kandle.runtime.log_time import LONGEST_FLIGHT, RefusedHeartbeats, refused_by_log
 from kandle.runtime.resuming import LastEvent
 from kandle.time.arrays import IntArray
 from kandle.time.clock import Clock
 from kandle.time.closings import Closings
-from kandle.time.timeframe import SECOND
+from kandle.time.timeframe import MILLISECOND, SECOND
 from kandle.time.watermark import BEFORE_ALL
 
 
@@ -57,7 +57,7 @@ class TaskInput:
     Args:
         events: The topic of the events; heartbeats of other queries in the same topic are passed over.
         held: Holds events back for the heartbeats before them; None where their order does not matter.
-        refused: Reports heartbeats that are ahead of the log's clock, which are passed over; None takes them all.
+        refused: Reports heartbeats that nobody obeys, which are passed over; None takes them all.
     """
 
     def __init__(self, events: str, held: HeldEvents | None, refused: RefusedHeartbeats | None = None) -> None:
@@ -109,28 +109,28 @@ class TaskInput:
             self._released_rows += len(batch)
             self._end = batch.next_offset
 
-    def _ahead(self, batch: Batch) -> pl.Series:
+    def _refuse(self, batch: Batch) -> pl.Series:
         """Return which heartbeats are refused."""
         if self._reports is None:
             return pl.repeat(False, len(batch), eager=True)
-        ahead = ahead_of_log(batch)
-        self._refused += int(ahead.sum())
-        self._reports.note(batch, ahead)
-        return ahead
+        refused = refused_by_log(batch)
+        self._refused += int(refused.sum())
+        self._reports.note(batch, refused)
+        return refused
 
     def take_refused(self) -> int:
-        """Return how many heartbeats were ahead of the log's clock since the last call."""
+        """Return how many heartbeats were refused since the last call."""
         refused, self._refused = self._refused, 0
         return refused
 
     def _read(self, batch: Batch) -> None:
         frame = batch.records.frame
-        ahead = self._ahead(batch)
+        refused = self._refuse(batch)
         rows = zip(
             batch.offsets.tolist(),
             frame["instant"].to_physical().to_list(),
             frame["position"].to_list(),
-            own_heartbeats(frame, self._events) & ~ahead,
+            own_heartbeats(frame, self._events) & ~refused,
             strict=True,
         )
         fresh = [ReadHeartbeat(offset, instant, position) for offset, instant, position, is_valid in rows if is_valid]
@@ -207,8 +207,11 @@ def event_times(batch: Batch, event_time: pl.Expr) -> IntArray:
     return times.to_numpy() if possible is None else times.filter(pl.Series(possible)).to_numpy()
 
 
-LONGEST_FLIGHT = SECOND
-"""A heartbeat is in the log so soon after its position was asked for."""
+LONGEST_WAIT = LONGEST_FLIGHT + SECOND
+"""How long events wait for a heartbeat that may be on its way, in microseconds; clocks of brokers may differ a little."""
+
+LOOK_INTERVAL = 100 * MILLISECOND
+"""How often the end of the heartbeats is asked for while nobody leads, at most."""
 
 
 class HeldEvents:
@@ -222,8 +225,8 @@ class HeldEvents:
         heartbeats   30 is over, position 7                 read a moment later: event 6 counts, event 7 is late
 
     None comes where nobody leads. A heartbeat with a position before a held event was decided before that event was read, so it
-    is in its topic a second later at most. The event is therefore held until that topic has been read as far as it went then,
-    however long that takes a busy machine; it counts if no heartbeat says otherwise.
+    is in its topic after `LONGEST_FLIGHT`, or nobody obeys it. The event is therefore held for a little longer, and until that
+    topic has been read as far as it went then, however long that takes a busy machine; it counts if no heartbeat says otherwise.
 
     Args:
         plan: The plan of the query.
@@ -247,8 +250,12 @@ class HeldEvents:
         self._closings = closings
         self._heartbeats_end = heartbeats_end
         self._known = BEFORE_ALL
-        self._held: list[Batch] = []
-        self._wait: _Wait | None = None
+        self._held: list[tuple[Batch, int]] = []
+        """Batches, and when each was read, by the steady clock."""
+        self._sure: int | None = None
+        """All heartbeats were read that may stand before what was read up to this moment."""
+        self._look: _Look | None = None
+        self._looked_at: int | None = None
         self.rows = 0
         """Number of events that are held."""
         self.read_to = 0
@@ -264,15 +271,14 @@ class HeldEvents:
         Raises:
             UnavailableError: The log cannot be asked for the end of the heartbeats now.
         """
-        waiting = [*self._held, *batches]
-        count = next((at for at, batch in enumerate(waiting) if self._is_early(batch)), len(waiting))
+        steady = self._clock.steady()
+        waiting = [*self._held, *((batch, steady) for batch in batches)]
+        count = next((at for at, one in enumerate(waiting) if self._is_early(*one)), len(waiting))
         self._held = waiting[count:]
-        self.rows = sum(len(batch) for batch in self._held)
-        if not self._held:
-            self._wait = None
-        return waiting[:count]
+        self.rows = sum(len(batch) for batch, _ in self._held)
+        return [batch for batch, _ in waiting[:count]]
 
-    def _is_early(self, batch: Batch) -> bool:
+    def _is_early(self, batch: Batch, read_at: int) -> bool:
         """Return whether the bucket of some event is over by the clock, but no heartbeat has said so yet."""
         now = self._clock.now()
         if not len(batch) or self._known >= now:
@@ -282,30 +288,27 @@ class HeldEvents:
         suspects = times[times + self._grace < now]
         ends = self._closings().ends(suspects)
         over = ends[ends <= now - self._grace]
-        return bool((over + self._grace > self._known).any()) and not self._has_waited(now)
+        return bool((over + self._grace > self._known).any()) and not self._has_waited(read_at)
 
-    def _has_waited(self, now: int) -> bool:
-        """Return whether all heartbeats were read that may stand before the held events."""
+    def _has_waited(self, read_at: int) -> bool:
+        """Return whether all heartbeats were read that may stand before events that were read at a moment."""
+        if self._sure is not None and read_at <= self._sure:
+            return True
         steady = self._clock.steady()
-        if self._wait is None:
-            self._wait = _Wait(steady, now)
-        wait = self._wait
-        if wait.end is None:
-            if 0 <= steady - wait.since < LONGEST_FLIGHT:
+        if self._look is None:
+            was_just_now = self._looked_at is not None and 0 <= steady - self._looked_at < LOOK_INTERVAL
+            if was_just_now or 0 <= steady - read_at < LONGEST_WAIT:
                 return False
-            wait.end = self._heartbeats_end()
-        if self.read_to < wait.end:
+            self._look, self._looked_at = _Look(max(steady - LONGEST_WAIT, read_at), self._heartbeats_end()), steady
+        if self.read_to < self._look.end:
             return False
-        # What was over when the wait began is not waited for again.
-        self.hear(wait.over)
-        self._wait = None
-        return True
+        self._sure, self._look = self._look.before, None
+        return read_at <= self._sure
 
 
-@dataclass(slots=True)
-class _Wait:
-    """A wait for heartbeats: since when (steady time), of what is over by which instant, and up to which offset."""
+@dataclass(frozen=True, slots=True)
+class _Look:
+    """The end of the heartbeats' topic: when it is read, nothing is missing for events that were read before a moment."""
 
-    since: int
-    over: int
-    end: int | None = None
+    before: int
+    end: int

@@ -8,6 +8,13 @@ the log, so that reading again gives the same bars:
     heartbeat        instant 14:30:30, stamp 14:30:00.010    instant 14:31:00, stamp 14:31:00.008
                      refused: 30 s ahead                     applied
 
+One that was stored long after its position was asked for is refused as well, and sent again. While a broker is away it may be on
+its way for ten seconds, and nobody waits for it so long: events behind its position were counted by then, and would be late when
+they are read again.
+
+    asked 14:31:00.010    stamp 14:31:00.015    applied
+    asked 14:31:00.010    stamp 14:31:10.300    refused: the events of 10 s are behind its position
+
 The leader measures the difference between its clock and that of the log by what it has appended, and plans by the log's
 clock. Its own clock only has to run evenly in between, and the steady clock of a machine does: it is never set.
 
@@ -31,6 +38,9 @@ logger = logging.getLogger("kandle")
 TOLERANCE = SECOND // 2
 """How far ahead of the log's clock a heartbeat may be, in microseconds: stamps are measured and rounded."""
 
+LONGEST_FLIGHT = 4 * SECOND
+"""A heartbeat is stored so soon after its position was asked for, in microseconds, or it is refused."""
+
 AGREEMENT = 50 * MILLISECOND
 """Clocks that differ by less are taken for equal."""
 
@@ -49,6 +59,19 @@ def ahead_of_log(batch: Batch) -> pl.Series:
     return pl.Series(np.asarray(instants > batch.timestamps + TOLERANCE))
 
 
+def stored_too_late(batch: Batch) -> pl.Series:
+    """Return which heartbeats of a batch were stored too long after their positions were asked for."""
+    if not batch.has_append_times or "asked" not in batch.records.frame.columns:
+        return pl.repeat(False, len(batch), eager=True)
+    asked = batch.records.frame["asked"].to_physical()
+    return (pl.Series(batch.timestamps) - asked > LONGEST_FLIGHT).fill_null(value=False)
+
+
+def refused_by_log(batch: Batch) -> pl.Series:
+    """Return which heartbeats of a batch nobody obeys: a rule of what stands in the log."""
+    return ahead_of_log(batch) | stored_too_late(batch)
+
+
 class RefusedHeartbeats:
     """Reports heartbeats that were refused: once in the log, and in `health` until one is right again.
 
@@ -60,22 +83,35 @@ class RefusedHeartbeats:
         self._group = group
         self.problem: str | None = None
 
-    def note(self, batch: Batch, ahead: pl.Series) -> None:
+    def note(self, batch: Batch, refused: pl.Series) -> None:
         """Note which heartbeats of a batch were refused."""
         if not len(batch):
             return
-        if not ahead[-1]:
+        if not refused[-1]:
             self.problem = None
             return
-        instants = batch.records.frame["instant"].to_physical().to_numpy()
-        difference = int(instants[-1] - batch.timestamps[-1]) // MILLISECOND * MILLISECOND
-        problem = (
-            f"{self._group}: heartbeats are {duration_text(difference)} ahead of the log's clock and are refused; is the clock "
-            "of the leading process wrong?"
-        )
+        problem = self._ahead(batch) if ahead_of_log(batch)[-1] else self._late(batch)
         if self.problem is None:
             logger.warning("%s", problem)
         self.problem = problem
+
+    def _ahead(self, batch: Batch) -> str:
+        difference = batch.records.frame["instant"].to_physical()[-1] - int(batch.timestamps[-1])
+        return (
+            f"{self._group}: heartbeats are {_in_words(difference)} ahead of the log's clock and are refused; is the clock "
+            "of the leading process wrong?"
+        )
+
+    def _late(self, batch: Batch) -> str:
+        flight = int(batch.timestamps[-1]) - batch.records.frame["asked"].to_physical()[-1]
+        return (
+            f"{self._group}: heartbeats were stored {_in_words(flight)} after the positions in them were asked for and are "
+            "refused; they are sent again. Are brokers away, or do their clocks differ?"
+        )
+
+
+def _in_words(microseconds: int) -> str:
+    return duration_text(microseconds // MILLISECOND * MILLISECOND)
 
 
 class LogTime:

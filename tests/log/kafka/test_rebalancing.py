@@ -9,11 +9,12 @@ from typing import Any
 
 import pytest
 
-from kandle.errors import UnavailableError
+from kandle.errors import ReplacedError, UnavailableError
 from kandle.log.kafka.log import KafkaLog
 from kandle.log.kafka.settings import KafkaSettings
 from kandle.log.kafka.takeover import Takeover
 from kandle.log.port import Consumer, GroupSpec, TopicPartition
+from kandle.time.timeframe import SECOND
 from tests.log.building import Recorder, numbers_of, partitions_of, poll_until, settle_on, topic_spec, write
 
 
@@ -30,7 +31,10 @@ def log(bootstrap: str, name: str) -> Iterator[KafkaLog]:
     log.close()
 
 
-def failing_once(monkeypatch: pytest.MonkeyPatch, owner: Any, name: str) -> list[str]:
+AWAY = UnavailableError("the brokers are away")
+
+
+def failing_once(monkeypatch: pytest.MonkeyPatch, owner: Any, name: str, error: Exception = AWAY) -> list[str]:
     """Have a method fail at its first call, as if the brokers were away; gives what was called."""
     called: list[str] = []
     real = getattr(owner, name)
@@ -38,7 +42,7 @@ def failing_once(monkeypatch: pytest.MonkeyPatch, owner: Any, name: str) -> list
     def call(*arguments: Any, **options: Any) -> Any:
         called.append(name)
         if len(called) == 1:
-            raise UnavailableError("the brokers are away")
+            raise error
         return real(*arguments, **options)
 
     monkeypatch.setattr(owner, name, call)
@@ -126,3 +130,44 @@ def test_a_member_that_cannot_leave_in_time_closes_all_the_same(bootstrap: str, 
     consumer.close()
     assert not consumer.assignment
     impatient.close()
+
+
+def paused(consumer: Consumer, seconds: int) -> None:
+    """Have a member take itself for one whose process was paused."""
+    consumer._stalls._polled_at -= seconds * SECOND  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("is_paused", [False, True])
+def test_a_member_that_was_paused_and_is_taken_for_its_own_rival_joins_again(
+    log: KafkaLog, name: str, monkeypatch: pytest.MonkeyPatch, is_paused: bool
+) -> None:
+    consumer = log.consumer(GroupSpec("g-" + name, (name,), "one"))
+    settle_on([consumer], partitions_of(name, 2))
+    consumer.commit(dict.fromkeys(partitions_of(name, 2), 0), [write(name, range(3), 0)])
+    failing_once(monkeypatch, consumer._fetcher, "fetch", ReplacedError("fenced"))  # type: ignore[attr-defined]
+    if is_paused:
+        paused(consumer, 10)
+        settle_on([consumer], partitions_of(name, 2))
+        assert numbers_of(poll_until(consumer, 3)) == [0, 1, 2]
+    else:
+        with pytest.raises(ReplacedError, match=r"as 'one'.*runtime\.instance"):
+            consumer.poll(0, 10)
+    consumer.close()
+
+
+def test_a_member_that_was_paused_ends_where_another_process_has_its_name(bootstrap: str, log: KafkaLog, name: str) -> None:
+    older = log.consumer(GroupSpec("g-" + name, (name,), "one"))
+    settle_on([older], partitions_of(name, 2))
+    older.commit(dict.fromkeys(partitions_of(name, 2), 0), [write(name, [1])])
+    other = KafkaLog(KafkaSettings(bootstrap))
+    newer = other.consumer(GroupSpec("g-" + name, (name,), "one"))
+    settle_on([newer], partitions_of(name, 2))
+    newer.commit(dict.fromkeys(partitions_of(name, 2), 1), [write(name, [2])])
+    paused(older, 10)
+    with pytest.raises(ReplacedError, match=r"as 'one'.*runtime\.instance"):
+        for _ in range(100):
+            older.poll(100_000, 10)
+    assert set(newer.assignment) == partitions_of(name, 2)
+    for consumer in (older, newer):
+        consumer.close()
+    other.close()

@@ -11,9 +11,10 @@ commit, since both use the same transactional id.
     process B                             join "one"  gets the partitions of A   poll   commit
 
 After an outage a process can appear to be its own rival: it has joined again, the answer was lost, and its
-next request still carries the old identity. The brokers report that like a second process. If there were
-connection errors within the last minute, the member therefore joins again instead of giving up; if it does
-have a rival, one of the two ends later.
+next request still carries the old identity. The brokers report that like a second process, and so they do of a
+process that was paused while it joined. If there were connection errors within the last minute, or nothing was polled for
+half a session and nobody has claimed partitions in its name since, the member therefore joins again instead of
+giving up; if it does have a rival, one of the two ends later.
 
 **Commits.** Records and positions are one transaction, made in the name of the member's generation in the
 group. A commit of a generation that is over is refused, so a member that has lost partitions cannot write
@@ -45,7 +46,8 @@ from kandle.log.kafka.settings import Statistics
 from kandle.log.kafka.takeover import Claims, Takeover
 from kandle.log.port import Consumer, GroupSpec, Listener, TopicPartition
 from kandle.log.records import Batch, Write
-from kandle.time.timeframe import MILLISECOND, SECOND
+from kandle.time.clock import Clock
+from kandle.time.timeframe import MILLISECOND, MINUTE, SECOND
 
 logger = logging.getLogger("kandle.kafka")
 
@@ -144,6 +146,33 @@ class GroupCommitter:
             raise FencedError(f"the session of {self._spec.member} has ended, and it has lost its partitions: {error}") from error
 
 
+class Stalls:
+    """Notices that a member has not polled for long: its process was paused, or worked on something.
+
+    Args:
+        clock: The clock.
+        limit: The time between two polls that is a stall, in microseconds.
+    """
+
+    def __init__(self, clock: Clock, limit: int) -> None:
+        self._clock = clock
+        self._limit = limit
+        self._polled_at = clock.steady()
+        self._stalled_at: int | None = None
+
+    def note_poll(self) -> None:
+        """Note that the member polls."""
+        now = self._clock.steady()
+        if now - self._polled_at > self._limit:
+            self._stalled_at = now
+        self._polled_at = now
+
+    @property
+    def are_recent(self) -> bool:
+        """Whether there was a stall within the last minute."""
+        return self._stalled_at is not None and self._clock.steady() - self._stalled_at < MINUTE
+
+
 class KafkaConsumer(Consumer):
     """A member of a group; see `kandle.log.port.Consumer` for its methods."""
 
@@ -163,6 +192,7 @@ class KafkaConsumer(Consumer):
         self._replaced: ReplacedError | None = None
         """Says that another process has the member's name; the next poll finds out whether that is true."""
         self._is_woken = False
+        self._stalls = Stalls(clients.clock, self._settings.session_of(spec) // 2)
         self._join()
 
     def _join(self) -> None:
@@ -203,6 +233,7 @@ class KafkaConsumer(Consumer):
                 return batches
 
     def _fetch(self, timeout: int, max_rows: int) -> list[Batch]:
+        self._stalls.note_poll()
         if self._replaced is not None:
             self._check_replaced(self._replaced)
         self._count_partitions()
@@ -229,7 +260,7 @@ class KafkaConsumer(Consumer):
     def _check_replaced(self, error: ReplacedError) -> None:
         """Join again if the member is its own rival; raise ReplacedError if another process has its name."""
         self._rebalancing.lose_all()
-        if not self._services.clients.errors.are_recent:
+        if not self._services.clients.errors.are_recent and not self._is_own_rival():
             raise ReplacedError(
                 f"another process has joined group {self._spec.group} as {self._spec.member!r}; "
                 f"give each process its own name (option runtime.instance): {error}"
@@ -241,6 +272,10 @@ class KafkaConsumer(Consumer):
         self._rebalancing.forget_error()
         self._join()
         self._replaced = None
+
+    def _is_own_rival(self) -> bool:
+        """Return whether the process was paused, and no other has taken its place by what stands in the claims."""
+        return self._stalls.are_recent and not self._takeover.has_namesake()
 
     def wake(self) -> None:
         self._is_woken = True

@@ -123,13 +123,13 @@ class KafkaSettings:
         }
         if spec.stall:
             # The library's own thread keeps the session alive meanwhile; rebalances wait no longer for a stuck member either.
-            own["max.poll.interval.ms"] = max(spec.stall, self._session(spec)) // MILLISECOND
+            own["max.poll.interval.ms"] = max(spec.stall, self.session_of(spec)) // MILLISECOND
         settings = self.for_reader(spec.member) | own | dict(self.consumer)
         if self.protocol == "consumer":
             # A static member that leaves, and its successor too, would have to wait for the end of its
             # session here.
             return settings | {"group.protocol": "consumer"}
-        session = self._session(spec)
+        session = self.session_of(spec)
         classic = {
             "group.instance.id": spec.member,
             "partition.assignment.strategy": "cooperative-sticky",
@@ -138,8 +138,8 @@ class KafkaSettings:
         }
         return classic | settings
 
-    def _session(self, spec: GroupSpec) -> int:
-        """Return how long a member may be silent, in microseconds."""
+    def session_of(self, spec: GroupSpec) -> int:
+        """Return how long a member of a group may be silent, in microseconds."""
         configured = {**self.properties, **self.consumer}.get("session.timeout.ms")
         if configured is not None:
             return int(configured) * MILLISECOND

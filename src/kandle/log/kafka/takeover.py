@@ -87,6 +87,8 @@ class Claims:
         self._admin, self._reader, self._appender = admin, reader, appender
         self._claims: dict[Claim, tuple[str, int]] = {}
         """The process behind each claim, and a number that grows with each claim."""
+        self._newest: dict[tuple[str, str], int] = {}
+        """The number of the newest claim of each transactional id and process, whatever became of it."""
         self._position = 0
         self._lock = threading.RLock()
 
@@ -105,12 +107,12 @@ class Claims:
         """Return whether another process has made a claim under this id since the last one of this process."""
         with self._lock:
             self._refresh()
+            own = self._newest.get((transactional_id, process))
             values = [
                 value for claim, value in self._claims.items()
                 if (claim.group, claim.transactional_id) == (group, transactional_id)
             ]  # fmt: skip
-        own = [number for owner, number in values if owner == process]
-        return bool(own) and any(owner != process and number > max(own) for owner, number in values)
+        return own is not None and any(owner != process and number > own for owner, number in values)
 
     def add(self, group: str, partitions: Collection[TopicPartition], transactional_id: str, process: str) -> None:
         """Claim partitions; the first call creates the topic."""
@@ -145,7 +147,9 @@ class Claims:
         except (UnknownTopicError, AccessError):
             # Nobody has made a claim yet; or this user only reads, and has nothing to take over.
             return
-        while batches := self._reader.read(_ClaimDecoder(self._claims), partition, self._position, end, ROWS_PER_READ):
+        while batches := self._reader.read(
+            _ClaimDecoder(self._claims, self._newest), partition, self._position, end, ROWS_PER_READ
+        ):
             self._position = batches[-1].next_offset
 
 
@@ -154,9 +158,9 @@ class _ClaimDecoder:
 
     headers = NO_HEADERS
 
-    def __init__(self, claims: dict[Claim, tuple[str, int]]) -> None:
-        self._claims = claims
-        self._number = max((number for _, number in claims.values()), default=0)
+    def __init__(self, claims: dict[Claim, tuple[str, int]], newest: dict[tuple[str, str], int]) -> None:
+        self._claims, self._newest = claims, newest
+        self._number = max(newest.values(), default=0)
 
     def decode(self, keys: Messages, values: Messages) -> Decoded:
         """Keep the claims that stand; the returned rows are not used."""
@@ -166,7 +170,9 @@ class _ClaimDecoder:
                 self._claims.pop(claim, None)
             else:
                 self._number += 1
-                self._claims[claim] = (value.decode(), self._number)
+                process = value.decode()
+                self._claims[claim] = (process, self._number)
+                self._newest[claim.transactional_id, process] = self._number
         return Decoded(pl.DataFrame({"key": [(key or b"").decode() for key in keys]}))
 
 
