@@ -14,7 +14,7 @@ from kandle.query.functions import aggregates, conditions, numbers, results, tex
 ROOT = Path(__file__).resolve().parent.parent
 
 SURFACE = [
-    "AccessError", "Alias", "Backfill", "BarSet", "Context", "DataError", "DatetimeFormat", "EventSet",
+    "AccessError", "Alias", "Backfill", "BarSet", "Context", "DataError", "DatetimeFormat", "DeadLetter", "EventSet",
     "FencedError", "Gaps", "Header", "Health", "Ignore", "InputError", "KandleError", "Key", "KsqlError",
     "Late", "LogError", "MaxLength", "Message", "MissingExtraError", "ModelBuilder", "ModelError",
     "Options", "OptionsError", "Period", "Precision", "QueryError", "SchemaError", "StateError",
@@ -60,6 +60,7 @@ def test_what_users_see_of_a_context_and_its_sets_is_theirs() -> None:
         "access",
         "can_read",
         "can_write",
+        "dead_letters",
         "entity",
         "for_each",
         "for_each_async",
@@ -76,7 +77,7 @@ def test_what_users_see_of_a_context_and_its_sets_is_theirs() -> None:
         kandle.EventSet: reading | writing,
         kandle.TableSet: reading | writing | {"remove", "remove_async"},
         kandle.TimeBucket: reading | frames | {"is_live", "live", "timeframe"},
-        kandle.BarSet: {"access", "entity", "timeframes"},
+        kandle.BarSet: {"access", "dead_letters", "entity", "timeframes"},
     }
 
 

@@ -54,6 +54,7 @@ if TYPE_CHECKING:
     from kandle.context.options import Options
     from kandle.plan.explain import explain
     from kandle.runtime.counters import Health
+    from kandle.sets.letters import DeadLetter
     from kandle.sets.messages import Message
 
 __version__ = "0.1.0"
@@ -66,6 +67,7 @@ __all__ = [
     "Context",
     "DataError",
     "DatetimeFormat",
+    "DeadLetter",
     "EventSet",
     "FencedError",
     "Gaps",
@@ -108,6 +110,7 @@ __all__ = [
 ]
 
 _LAZY = {
+    "DeadLetter": "kandle.sets.letters",
     "Health": "kandle.runtime.counters",
     "Message": "kandle.sets.messages",
     "Options": "kandle.context.options",

@@ -7,7 +7,8 @@ from typing import Any
 import polars as pl
 
 from kandle.log.embedded.log import EmbeddedLog
-from kandle.log.records import Records, Write, header_column
+from kandle.log.headers import header_column
+from kandle.log.records import Records, Write
 from kandle.plan.topics import TopicColumn, TopicSpec
 from kandle.time.clock import ManualClock
 from kandle.time.timeframe import to_instant

@@ -82,9 +82,8 @@ def test_bytes_that_are_text_are_shown_as_text_and_others_as_what_they_are(tmp_p
     log.ensure(spec)
     texts = [b'{"a": "b\n"}', "Köln".encode(), b"\x00\x01", b"\xff", None]
     frame = pl.DataFrame(
-        [("ticks", 0, offset, "torn", None, text, *[None] * 7) for offset, text in enumerate(texts)],
+        [{"topic": "ticks", "partition": 0, "offset": at, "error": "torn", "payload": text} for at, text in enumerate(texts)],
         schema=spec.schema,
-        orient="row",
     )
     log.append([Write("letters", 0, Records(frame))])
     payloads = [row["value"]["payload"] for row in records(log, newest(log, "letters", 9))]

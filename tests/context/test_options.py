@@ -47,6 +47,10 @@ WRONG = [
         r"line 2: unknown option 'topics\.a\.partition'; did you mean 'partitions'\? valid are partitions, rep",
     ),
     ('[runtime]\nlease = "fast"\n', r"line 2: option 'runtime\.lease' = 'fast': 'fast' is not a duration; write numbers with us"),
+    (
+        '[dead_letters]\nrate = "many"\n',
+        r"line 2: option 'dead_letters\.rate' = 'many': write a number of letters and a duration, such as 1000/1m",
+    ),
     ("access = \n", r"kandle\.toml is not TOML"),
     (
         '[topics.a]\nretention = "7d"\n[heartbeat]\nretention = "soon"\n',

@@ -7,8 +7,9 @@ from confluent_kafka.admin import AdminClient
 
 from kandle.errors import UnavailableError
 from kandle.log.kafka.log import KafkaLog
-from kandle.log.kafka.producer import EncodedWrite, Transactions
+from kandle.log.kafka.producer import Transactions
 from kandle.log.kafka.settings import KafkaSettings
+from kandle.log.records import EncodedWrite
 from kandle.time.timeframe import SECOND
 from tests.brokers.needed import kafka_or_skip
 from tests.log.building import topic_spec

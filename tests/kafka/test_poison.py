@@ -17,7 +17,7 @@ from kandle import Context, EventSet, Key, TableSet, Timestamp
 from kandle import functions as f
 from kandle.context.context import state_of
 from kandle.errors import DataError
-from kandle.log.records import header_rows
+from kandle.log.headers import header_rows
 from kandle.time.clock import SystemClock
 from kandle.time.timeframe import HOUR, MINUTE, from_instant, to_instant
 from tests.kafka.summing import settings, wait_until

@@ -10,8 +10,9 @@ from typing import Any
 
 import polars as pl
 
+from kandle.log.headers import header_rows
 from kandle.log.port import Consumer, Log, TopicPartition
-from kandle.log.records import Batch, Records, Write, header_rows
+from kandle.log.records import Batch, Records, Write
 from kandle.plan.topics import TopicColumn, TopicSpec
 from kandle.time.clock import SystemClock
 from kandle.time.timeframe import SECOND

@@ -8,7 +8,7 @@ from threading import Event as Flag
 
 import pytest
 
-from kandle.errors import FencedError, KandleError, ReplacedError
+from kandle.errors import FencedError, KandleError, ReplacedError, StateError, UnknownTopicError
 from kandle.log.port import Consumer, Log, TopicPartition
 from kandle.log.records import Write
 from tests.log.building import (
@@ -269,6 +269,29 @@ class GroupContract(ContractBase):
             result_of(thread)
         for partition in range(3):
             assert numbers_of(read_all(log, results, partition)) == list(range(partition, count, 3))
+
+    def test_positions_of_a_group_without_members_are_moved(self, log: Log, name: str, join: Join) -> None:
+        log.ensure(topic_spec(name, partitions=2))
+        log.append([write(name, range(5), 0), write(name, range(5), 1)])
+        consumer = join("one")
+        consumer.commit(positions_of(poll_until(consumer, 10)))
+        with pytest.raises(StateError, match=f"group {name} has members"):
+            log.set_positions(name, {TopicPartition(name, 0): 2})
+        assert log.committed(name, name) == {0: 5, 1: 5}
+        consumer.close()
+        wait_until(lambda: not log.has_members(name), "the end of the member")
+        log.set_positions(name, {TopicPartition(name, 0): 2})
+        assert log.committed(name, name) == {0: 2, 1: 5}
+        assert numbers_of(poll_until(join("two"), 3)) == [2, 3, 4]
+
+    def test_positions_are_given_to_a_group_that_is_new(self, log: Log, name: str, join: Join) -> None:
+        log.ensure(topic_spec(name))
+        log.append([write(name, range(5))])
+        log.set_positions(f"{name}-new", {TopicPartition(name, 0): 3})
+        assert log.committed(f"{name}-new", name) == {0: 3}
+        with pytest.raises(UnknownTopicError):
+            log.set_positions(f"{name}-new", {TopicPartition(f"{name}.none", 0): 3})
+        assert numbers_of(poll_until(join("one", group=f"{name}-new"), 2)) == [3, 4]
 
 
 class Owner:

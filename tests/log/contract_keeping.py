@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kandle.log.headers import header_column
 from kandle.log.port import Log, TopicPartition
-from kandle.log.records import Records, Write, header_column
+from kandle.log.records import Records, Write
 from kandle.time.timeframe import DAY, HOUR, MINUTE, SECOND
 from tests.log.building import (
     headers_of,

@@ -12,10 +12,11 @@ from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 
 from kandle.errors import FencedError, LogError, SchemaError
+from kandle.log.headers import Headers, header_column, header_pairs, raw_header_rows
 from kandle.log.port import Fence, Log, TopicPartition
-from kandle.log.records import Records, Write, header_column
+from kandle.log.records import Records, Write
 from kandle.plan.topics import TopicColumn, TopicSpec
-from kandle.time.timeframe import SECOND
+from kandle.time.timeframe import MILLISECOND, SECOND
 from tests.log.building import (
     COLUMNS,
     INSTANT,
@@ -190,6 +191,34 @@ class RecordContract(ContractBase):
         batches = read_all(log, name)
         assert numbers_of(batches) == [0, 1, 2, 3, 4]
         assert headers_of(batches) == [{}, {"source": "feed", "trace": "ü🚀"}, {}, {"source": ""}, {}]
+
+    def test_a_place_is_found_by_the_time_of_the_append(self, log: Log, name: str) -> None:
+        log.ensure(topic_spec(name))
+        times = []
+        for first in (0, 3, 6):
+            log.append([write(name, range(first, first + 3))])
+            times += [time for batch in read_all(log, name, offset=first) for time in batch.timestamps.tolist()]
+            self.pass_time(SECOND)
+        for moment in [0, *times, *(time + MILLISECOND for time in times)]:
+            expected = next((offset for offset, time in enumerate(times) if time >= moment), len(times))
+            assert log.offset_at(TopicPartition(name, 0), moment) == expected
+
+    def test_headers_are_kept_as_they_are(self, log: Log, name: str) -> None:
+        log.ensure(topic_spec(name))
+        rows: list[Headers | None] = [[("h", None)], [("h", b"\xff\xfe\x00"), ("empty", b"")], [("d", b"1"), ("d", b"2")], None]
+        log.append([Write(name, 0, Records(records(range(4)).frame, header_column(rows)))])
+        read = [pairs for batch in read_all(log, name) for pairs in raw_header_rows(batch.records)]
+        assert read == [header_pairs(row) for row in rows]
+        assert headers_of(read_all(log, name)) == [{}, {"empty": ""}, {"d": "2"}, {}]
+
+    def test_a_header_that_is_no_text_is_null_in_its_column(self, log: Log, name: str) -> None:
+        traced = TopicColumn("traced", "string", pl.String(), nullable=True, header="trace")
+        log.ensure(topic_spec(name, columns=(*COLUMNS, traced)))
+        headed = header_column([[("trace", b"\xff")], [("trace", b"a"), ("trace", b"b")], [("trace", None)]])
+        log.append([Write(name, 0, Records(records(range(3)).frame, headed))])
+        batches = read_all(log, name)
+        assert frame_of(batches)["traced"].to_list() == [None, "b", None]
+        assert raw_header_rows(batches[0].records)[0] == (("trace", b"\xff"),)
 
     def test_a_column_of_a_header_is_written_there_and_read_from_there(self, log: Log, name: str) -> None:
         traced = TopicColumn("traced", "string", pl.String(), nullable=True, header="trace")

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from polars.testing import assert_frame_equal, assert_series_equal
 
 from kandle.errors import DataError
-from kandle.log.records import HEADERS, Batch, Records, header_column, header_lists, header_rows
+from kandle.log.headers import HEADERS, header_column, header_lists, header_rows, raw_header_rows, stored_headers
+from kandle.log.records import Batch, Records
 from tests.log.building import headers_of, numbers_of, offsets_of, records, tombstones_of
 from tests.log.contract_records import LAWS
 
@@ -113,19 +114,49 @@ def test_cutting_does_not_change_the_whole() -> None:
     assert_series_equal(whole.headers, before.headers)
 
 
-GAP = [{"name": "gap", "value": "true"}]
-OTHER = [{"name": "trace", "value": "7"}]
+def test_headers_that_are_no_text_stay_as_they_are_and_are_left_out_of_the_texts() -> None:
+    pairs = [("a", b"\xff\x00"), ("b", None), ("c", b""), ("d", b"1"), ("d", b"2")]
+    column = header_column([None, pairs, {"d": "3", "e": b"4", "f": None}])
+    rows = Records(records([1, 2, 3]).frame, column)
+    assert raw_header_rows(rows) == [(), tuple(pairs), (("d", b"3"), ("e", b"4"), ("f", None))]
+    assert header_rows(rows) == [{}, {"c": "", "d": "2"}, {"d": "3", "e": "4"}]
+
+
+@pytest.mark.parametrize(
+    ("headers", "message"),
+    [
+        ({"trace": 7}, "header 'trace' = 7 is a int; give a text, bytes or None"),
+        ([(b"trace", "7")], "is no pair of a name and a value"),
+        (["ab"], "header 'ab' is no pair"),
+        ({"trace": "\ud800"}, "not text that UTF-8 can hold"),
+    ],
+)
+def test_headers_that_are_neither_text_nor_bytes_are_refused(headers: Any, message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        header_column([headers])
+
+
+def test_headers_that_a_former_version_has_stored_as_text_can_be_read() -> None:
+    former = pl.List(pl.Struct({"name": pl.String, "value": pl.String}))
+    column = stored_headers(pl.Series("headers", [None, [{"name": "a", "value": "ü"}], []], dtype=former))
+    assert raw_header_rows(Records(records([1, 2, 3]).frame, column)) == [(), (("a", "ü".encode()),), ()]
+
+
+GAP = [{"name": "gap", "value": b"true"}]
+OTHER = [{"name": "trace", "value": b"7"}]
+NONE = [{"name": "trace", "value": None}]
 
 
 @pytest.mark.parametrize(
     ("rows", "lists"),
     [
-        ([GAP, None, [], OTHER], [[("gap", "true")], None, None, [("trace", "7")]]),
-        ([GAP + OTHER, None], [[("gap", "true"), ("trace", "7")], None]),
+        ([GAP, None, [], OTHER], [[("gap", b"true")], None, None, [("trace", b"7")]]),
+        ([GAP + OTHER, None], [[("gap", b"true"), ("trace", b"7")], None]),
+        ([NONE, None], [[("trace", None)], None]),
         ([None, []], [None, None]),
         ([], []),
     ],
-    ids=["one each", "several", "none", "no record"],
+    ids=["one each", "several", "no value", "none", "no record"],
 )
 def test_headers_are_pairs_for_each_record(rows: list[Any], lists: list[Any]) -> None:
     assert header_lists(pl.Series("headers", rows, dtype=HEADERS)) == lists

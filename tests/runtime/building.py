@@ -12,8 +12,10 @@ import polars as pl
 
 from kandle.context.context import Context
 from kandle.log.embedded.log import EmbeddedLog
+from kandle.log.headers import header_rows
+from kandle.log.letters import LetterRate
 from kandle.log.port import Consumer, GroupSpec, Log, TopicPartition
-from kandle.log.records import Batch, Records, Write, header_rows
+from kandle.log.records import Batch, Records, Write
 from kandle.model.entity import entity_model
 from kandle.model.mapping import mapping
 from kandle.plan.plan import Plan, plan
@@ -106,6 +108,7 @@ class Parts:
         self.plan: Plan = plan(model.queries[Bar])
         self._ensure(model.entities.values(), partitions)
         self.topics: QueryTopics = prepare_topics(self.log, [self.plan], Retentions())[0]
+        self.letter_rate: LetterRate | None = None
         self.counters = Counters(timeframes={bar.name: TimeframeCounters() for bar in self.plan.emitted})
 
     def _ensure(self, entities: Iterable[Any], partitions: int) -> None:
@@ -131,7 +134,8 @@ class Parts:
     def context(
         self, schedule: ScheduleProvider | None = None, store: Store | None = None, expiry: int | None = None
     ) -> TaskContext:
-        return TaskContext(self.log, self.clock, self.topics, self.counters, schedule, store, expiry)
+        rate = self.letter_rate
+        return TaskContext(self.log, self.clock, self.topics, self.counters, schedule, store, expiry, letter_rate=rate)
 
     def worker(self, member: str = "one", context: TaskContext | None = None, **pace: int) -> Worker:
         """A worker with leadership of its own, driven by `step`."""

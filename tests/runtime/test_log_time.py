@@ -13,7 +13,7 @@ import pytest
 from kandle.errors import UnavailableError
 from kandle.log.embedded.log import EmbeddedLog
 from kandle.log.port import Fence
-from kandle.log.records import Write
+from kandle.log.records import AnyWrite, Write
 from kandle.runtime.heartbeats import HeartbeatRunner, HeartbeatSender, SenderSources, heartbeat_records
 from kandle.runtime.input import LONGEST_WAIT
 from kandle.runtime.log_time import LONGEST_FLIGHT, LogTime, RefusedHeartbeats, ahead_of_log, refused_by_log
@@ -231,7 +231,7 @@ class SlowLog(EmbeddedLog):
         self.during: Callable[[], None] = lambda: None
         self.fails = False
 
-    def append(self, writes: Sequence[Write], fence: Fence | None = None) -> list[int]:
+    def append(self, writes: Sequence[AnyWrite], fence: Fence | None = None) -> list[int]:
         if not writes or not writes[0].topic.startswith("bars_hb"):
             return super().append(writes, fence)
         offsets = []

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from kandle.engine.pipeline import Pipeline
-from kandle.log.records import header_rows
+from kandle.log.headers import header_rows
 from kandle.runtime.output import TaskOutput
 from kandle.time.watermark import Watermark
 from tests.runtime.building import Parts, frame_of, parts_of, t, tick

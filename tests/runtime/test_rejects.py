@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 
 from kandle.errors import DataError, ModelError
 from kandle.log.embedded.batches import BatchTable
+from kandle.log.letters import LetterRate
 from kandle.log.port import TopicPartition
 from kandle.log.records import Batch, Records, RejectedRecord
 from kandle.model.markers import stream
@@ -83,6 +85,18 @@ def test_dead_letters_alone_are_committed_too_and_only_once() -> None:
     Process(parts).settle()
     assert [letter[2] for letter in letters(parts)] == [0, 1]
     assert parts.log.committed("kandle-bars", "ticks") == {0: 2}
+
+
+def test_records_beyond_a_rate_are_summed_up_in_the_same_commit() -> None:
+    parts = parts_of()
+    parts.letter_rate = LetterRate(2)
+    parts.add(*(tick(f"14:30:1{second}", size=TORN if second != 2 else 1) for second in range(6)))
+    Process(parts).settle()
+    *first, summary = rows(parts.log, "bars_dlq")
+    assert [(row["kind"], row["offset"]) for row in first] == [("unreadable", 0), ("unreadable", 1)]
+    assert (summary["kind"], summary["offset"], summary["count"]) == ("left out", 3, 3)
+    assert json.loads(summary["payload"]) == {"offsets": [[3, 5]]}
+    assert (parts.counters.rejected, parts.counters.dead_letters) == (5, 5)
 
 
 def test_records_that_cannot_be_brought_to_their_partition_are_dead_letters() -> None:

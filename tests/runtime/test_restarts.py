@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import kandle.runtime.state
-from kandle.log.records import header_rows
+from kandle.log.headers import header_rows
 from kandle.store.memory import MemoryStore
 from kandle.store.port import Store
 from kandle.store.rocks import RocksStore

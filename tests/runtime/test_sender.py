@@ -10,7 +10,7 @@ import pytest
 from kandle.errors import FencedError
 from kandle.log.embedded.log import EmbeddedLog
 from kandle.log.port import Fence, TopicPartition
-from kandle.log.records import Write
+from kandle.log.records import AnyWrite
 from kandle.time.clock import ManualClock
 from kandle.time.timeframe import MINUTE, SECOND
 from tests.runtime.building import Member, Parts, beat, instants, t, tick
@@ -60,7 +60,7 @@ class Fencing(EmbeddedLog):
 
     refuses = False
 
-    def append(self, writes: Sequence[Write], fence: Fence | None = None) -> list[int]:
+    def append(self, writes: Sequence[AnyWrite], fence: Fence | None = None) -> list[int]:
         if self.refuses and fence is not None:
             self.refuses = False
             raise FencedError("another process was here")

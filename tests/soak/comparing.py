@@ -12,10 +12,12 @@ import polars as pl
 from kandle.engine.failures import FailureCollector
 from kandle.engine.pipeline import Pipeline
 from kandle.log.embedded.log import EmbeddedLog
+from kandle.log.headers import header_rows
 from kandle.log.port import Log, TopicPartition
-from kandle.log.records import Batch, header_rows
+from kandle.log.records import Batch
 from kandle.plan.plan import BarPlan, Plan
-from kandle.plan.query_topics import DEFAULT_HEARTBEATS, dead_letter_name
+from kandle.plan.query_topics import DEFAULT_HEARTBEATS
+from kandle.plan.topics import dead_letter_name
 from kandle.runtime.log_time import refused_by_log
 from kandle.time.timeframe import SECOND, to_instant
 from tests.soak.declaration import GRACE
@@ -209,7 +211,7 @@ def _outcome(log: Log, every: Processes, until: int) -> Outcome:
         count_late += int(is_late.sum())
         in_time += int((is_late & ~is_after).sum())
         right, left_out = quiet_run(of, ticks, is_late, until)
-        letters = letters_of(log, dead_letter_name(of), partition, of, until)
+        letters = letters_of(log, dead_letter_name(of.query.target.topic), partition, of, until)
         count_letters += len(letters)
         wrong_letters += len(letters) - len(set(letters)) + len(left_out ^ set(letters))
         for bar in of.emitted:

@@ -19,7 +19,7 @@ from kandle.context.context import state_of
 from kandle.engine.failures import FailureCollector
 from kandle.engine.pipeline import Pipeline
 from kandle.errors import DataError
-from kandle.log.records import header_rows
+from kandle.log.headers import header_rows
 from kandle.plan.plan import plan
 from kandle.time.timeframe import from_instant
 from tests.runtime.building import at, bars, frame_of, read, t

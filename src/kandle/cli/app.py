@@ -20,7 +20,9 @@ from kandle.cli.avro import avro_command
 from kandle.cli.bars import bars_command
 from kandle.cli.contexts import ContextName, is_context_name, load_context
 from kandle.cli.demo import demo_command
+from kandle.cli.dlq import dlq_app
 from kandle.cli.doctor import doctor_command
+from kandle.cli.groups import groups_app
 from kandle.cli.output import console, progress_bar, show_summary
 from kandle.cli.run import run_command
 from kandle.cli.script import script_command
@@ -128,6 +130,8 @@ app.command("backfill")(backfill_command)
 app.command("run")(run_command)
 app.command("bars")(bars_command)
 app.add_typer(topics_app, name="topics")
+app.add_typer(groups_app, name="groups")
+app.add_typer(dlq_app, name="dlq")
 app.command("explain")(explain_command)
 app.command("script")(script_command)
 app.command("avro")(avro_command)

@@ -18,7 +18,7 @@ import typer
 from kandle.context.adapters import log_file, log_of
 from kandle.context.context import Context, declared_sets, state_of
 from kandle.context.options import DEFAULT_FILE, Options
-from kandle.errors import KandleError, ModelError, OptionsError, StorageError
+from kandle.errors import KandleError, ModelError, OptionsError, StorageError, unknown_name
 from kandle.log.port import Log
 from kandle.model.entity import EntityModel
 from kandle.plan.plan import Plan
@@ -57,6 +57,27 @@ def load_context(name: str | None, options: Options | None = None) -> type[Conte
         raise OptionsError(f"{named!r} is not the name of a context; write module.path:Class, such as app:Market")
     module_name, _, class_name = named.partition(":")
     return _class_of(_imported(module_name), class_name)
+
+
+def load_function(name: str) -> Any:
+    """Import the function `module.path:function`; the working folder is searched too.
+
+    Args:
+        name: The name.
+
+    Raises:
+        OptionsError: The name has another form.
+        ModelError: The module or the function does not exist.
+    """
+    if not is_context_name(name):
+        raise OptionsError(f"{name!r} is not the name of a function; write module.path:function, such as app:handle")
+    module_name, _, function_name = name.partition(":")
+    module = _imported(module_name)
+    function = getattr(module, function_name, None)
+    if not callable(function):
+        names = [other for other, value in vars(module).items() if callable(value) and not isinstance(value, type)]
+        raise ModelError(unknown_name(f"module {module_name!r} has no function {function_name!r}", function_name, names))
+    return function
 
 
 def entities_in(market: Context) -> list[EntityModel]:

@@ -11,9 +11,10 @@ import typer
 from kandle.cli.contexts import AsJson, ConfigFile, DataFolder, LogChoice, opened_log, options_of
 from kandle.cli.output import Columns, cell, iso_instant, json_line, logical, printable
 from kandle.context.options import DEFAULT_FILE, Options
+from kandle.log.headers import raw_header_rows
 from kandle.log.port import Log, TopicPartition
-from kandle.log.records import Batch, header_rows
-from kandle.plan.topics import TopicSpec
+from kandle.log.records import Batch
+from kandle.plan.topics import TopicSpec, has_letters
 from kandle.time.timeframe import SECOND, duration_text
 
 ROWS_AT_ONCE = 20_000
@@ -75,7 +76,10 @@ def _newest(log: Log, partition: TopicPartition, start: int, end: int, count: in
 
 
 def records(log: Log, batches: Iterable[Batch]) -> list[dict[str, Any]]:
-    """Return partition, offset, timestamp, headers and value of each record, in the order of the timestamps."""
+    """Return partition, offset, timestamp, headers and value of each record, in the order of the timestamps.
+
+    Of several headers with one name it is the last.
+    """
     rows = [row for batch in batches for row in _records(log, batch)]
     return sorted(rows, key=lambda row: (row["timestamp"], row["partition"], row["offset"]))
 
@@ -84,7 +88,10 @@ def _records(log: Log, batch: Batch) -> Iterator[dict[str, Any]]:
     frame = logical(log.topic(batch.topic), batch.records.frame)
     removed = batch.records.tombstones
     gone = [False] * len(batch) if removed is None else removed.to_list()
-    columns = (batch.offsets.tolist(), batch.timestamps.tolist(), header_rows(batch.records), gone, frame.iter_rows(named=True))
+    columns = (
+        *(batch.offsets.tolist(), batch.timestamps.tolist(), raw_header_rows(batch.records)),
+        *(gone, frame.iter_rows(named=True)),
+    )
     spec = log.topic(batch.topic)
     keys = spec.keys
     raw = [column.name for column in spec.columns if column.physical == pl.Binary]
@@ -93,7 +100,7 @@ def _records(log: Log, batch: Batch) -> Iterator[dict[str, Any]]:
             "partition": batch.partition,
             "offset": offset,
             "timestamp": iso_instant(timestamp),
-            "headers": headers,
+            "headers": {name: as_text(value) for name, value in headers},
             "tombstone": is_gone,
             "value": {name: value[name] for name in keys} if is_gone else value | {name: as_text(value[name]) for name in raw},
         }
@@ -226,6 +233,10 @@ class _RecordPrinter:
     def __init__(self, spec: TopicSpec, *, as_json: bool) -> None:
         self._names = [column.name for column in spec.columns]
         numeric = [position for position, column in enumerate(spec.columns, 3) if column.physical.is_numeric()]
+        self._is_of_letters = has_letters(spec)
+        if self._is_of_letters:
+            # The rest is for `kandle dlq show`.
+            self._names, numeric = ["kind", "record", "key", "error_class", "error", "payload"], []
         self._columns = Columns(("partition", "offset", "timestamp", *self._names, "headers"), right=(0, 1, *numeric))
         self._as_json = as_json
         self._shown: dict[int, int] = {}
@@ -238,8 +249,11 @@ class _RecordPrinter:
             typer.echo(line)
 
     def _row(self, row: dict[str, Any]) -> list[str]:
-        values = [_shortened(cell(row["value"].get(name))) for name in self._names]
-        headers = printable(" ".join(f"{name}={value}" for name, value in row["headers"].items()))
+        content = row["value"]
+        if self._is_of_letters:
+            content = content | {"record": f"{content['topic']}/{content['partition']}/{content['offset']}"}
+        values = [shortened(cell(content.get(name))) for name in self._names]
+        headers = " ".join(f"{printable(name)}={cell(value)}" for name, value in row["headers"].items())
         gone = ["(removed)"] if row["tombstone"] else []
         return [str(row["partition"]), str(row["offset"]), row["timestamp"], *values, " ".join([*gone, headers])]
 
@@ -305,7 +319,7 @@ def _description_lines(description: dict[str, Any]) -> list[str]:
     ]
 
 
-def _shortened(text: str) -> str:
+def shortened(text: str) -> str:
     """Cut a long text; `--json` prints all of it."""
     return text if len(text) <= LONGEST_CELL else f"{text[:LONGEST_CELL]}... ({len(text):,})"
 

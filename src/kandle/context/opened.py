@@ -150,7 +150,8 @@ class Opened:
         self._members += 1
         options = self._options.consumer
         group = f"{self._service}-{topic}"
-        return ReaderSettings(group, f"{self.instance}-{self._members}", options.reset, options.batch_rows)
+        rate = self._options.dead_letters.rate
+        return ReaderSettings(group, f"{self.instance}-{self._members}", options.reset, options.batch_rows, rate)
 
     def settle(self) -> None:
         """Do nothing: the runtime has threads of its own."""
@@ -219,6 +220,7 @@ def _runtime_spec(options: Options, service: str, instance: str) -> RuntimeSpec:
         universe=options.universe.keys,
         open_store=store_opener(options, f"{service}-{instance}"),
         standby=state.standby,
+        letter_rate=options.dead_letters.query_rate,
     )
 
 

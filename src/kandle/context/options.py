@@ -16,6 +16,7 @@ from pydantic_settings import BaseSettings, InitSettingsSource, PydanticBaseSett
 from kandle.context.sections import (
     ClockOptions,
     ConsumerOptions,
+    DeadLetterOptions,
     EngineOptions,
     HeartbeatOptions,
     KafkaOptions,
@@ -199,6 +200,7 @@ class Options(BaseSettings):
         universe: The keys for which bars are expected.
         state: Where the state of queries is stored.
         consumer: How sets are consumed.
+        dead_letters: What cannot be used.
         clock: A clock for replays.
         engine: What aggregates events.
         ksqldb: The ksqlDB server.
@@ -219,6 +221,7 @@ class Options(BaseSettings):
     universe: UniverseOptions = UniverseOptions()
     state: StateOptions = StateOptions()
     consumer: ConsumerOptions = ConsumerOptions()
+    dead_letters: DeadLetterOptions = DeadLetterOptions()
     clock: ClockOptions = ClockOptions()
     engine: EngineOptions = EngineOptions()
     ksqldb: KsqlDbOptions = KsqlDbOptions()

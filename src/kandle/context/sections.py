@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PlainValidator, model_validator
 
+from kandle.log.letters import LetterRate
 from kandle.model.markers import FormatName, PartitionerName
 from kandle.plan.query_topics import HeartbeatSettings
 from kandle.runtime.planner import check_backfill
@@ -253,6 +254,22 @@ class ConsumerOptions(Section):
     group: str | None = None
     reset: Literal["earliest", "latest"] = "earliest"
     batch_rows: int = Field(default=1_000, ge=1)
+
+
+def _letter_rate(value: Any) -> Any:
+    return value if value is None or isinstance(value, LetterRate) else LetterRate.parse(str(value))
+
+
+class DeadLetterOptions(Section):
+    """Dead letters; docs/dead-letters.md.
+
+    Attributes:
+        rate: How many letters a consumer may write within a time, such as `1000/1m`; further ones are summed up. None writes all.
+        query_rate: The same for records and events of a query in a partition. Bars that do not fit always have letters.
+    """
+
+    rate: Annotated[LetterRate | None, PlainValidator(_letter_rate)] = None
+    query_rate: Annotated[LetterRate | None, PlainValidator(_letter_rate)] = None
 
 
 class ClockOptions(Section):

@@ -12,11 +12,12 @@ import polars as pl
 from kandle.engine.aggregates import FIRST_TIME, Partial
 from kandle.engine.compiled import COMPLETE, GAP, CompiledQuery
 from kandle.engine.expressions import END, OPENED, ExpressionError
-from kandle.engine.failures import FailedBar, FailureCollector, instant_text, named_rows, split, value_text
+from kandle.engine.failures import FailedBar, FailureCollector, split
 from kandle.engine.operator import BarOperator
 from kandle.engine.state import KEY, START, KeyTable, merge_partials
 from kandle.errors import DataError
 from kandle.model.entity import EntityModel, FieldModel
+from kandle.model.texts import instant_text, named_rows, value_text
 from kandle.model.types import TIMESTAMP, DecimalType, IntegerType, StringType
 from kandle.plan.plan import BarPlan
 from kandle.query.nodes import WindowBound, describe, walk

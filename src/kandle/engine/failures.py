@@ -12,28 +12,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import date
-from decimal import Decimal
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import numpy as np
 import polars as pl
 
 from kandle.engine.compiled import CompiledQuery
 from kandle.engine.expressions import FAILURES, ExpressionError, evaluate
-from kandle.model.types import (
-    DAY_BOUNDS,
-    EPOCH_ORDINAL,
-    EXACT,
-    INSTANT_BOUNDS,
-    DataType,
-    DateType,
-    DecimalType,
-    TimestampType,
-)
+from kandle.model.texts import named_rows, value_text
 from kandle.query.nodes import Column, walk
 from kandle.time.arrays import IntArray
-from kandle.time.timeframe import SECOND, from_instant
 
 T = TypeVar("T")
 
@@ -213,28 +201,3 @@ def failed_events(query: CompiledQuery, events: pl.DataFrame, failures: Sequence
             reason = f"{reason} ({shown})"
         failed.append(FailedEvent(failure.row, ", ".join(read), values if read else None, reason))
     return failed
-
-
-def named_rows(frame: pl.DataFrame) -> list[dict[str, Any]]:
-    """Return rows as physical values by name: an instant beyond the years of datetimes is a number here, too."""
-    return frame.select(pl.all().to_physical()).rows(named=True)
-
-
-def value_text(value: Any, kind: DataType) -> str | None:
-    """Return a physical value as text for messages; None for NULL."""
-    if value is None:
-        return None
-    if isinstance(kind, DecimalType):
-        return f"{Decimal(value).scaleb(-kind.scale, EXACT):f}"
-    if isinstance(kind, TimestampType):
-        return instant_text(value)
-    if isinstance(kind, DateType):
-        is_date = DAY_BOUNDS[0] <= value <= DAY_BOUNDS[1]
-        return str(date.fromordinal(EPOCH_ORDINAL + value)) if is_date else f"{value} days since 1970"
-    return str(value)
-
-
-def instant_text(instant: int) -> str:
-    """Return an instant in microseconds as text for messages, also one that no datetime can hold."""
-    is_datetime = INSTANT_BOUNDS[0] <= instant <= INSTANT_BOUNDS[1]
-    return str(from_instant(instant)) if is_datetime else f"{instant / SECOND:.0f} seconds since 1970"

@@ -22,7 +22,8 @@ from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Literal, NamedTuple, Protocol
 
-from kandle.log.records import Batch, Write
+from kandle.errors import StateError
+from kandle.log.records import AnyWrite, Batch, EncodedWrite, Records
 from kandle.plan.topics import TopicSpec
 
 logger = logging.getLogger("kandle")
@@ -127,6 +128,7 @@ class GroupSpec:
         stall: Microseconds for which a member may work between two polls and still counts as alive: a thread
             of its own gives the sign of life meanwhile. 0 leaves this to the log: on Kafka it is what
             `max.poll.interval.ms` says, and in the embedded log only polls are signs of life.
+        with_bytes: Whether batches also have the bytes of their records, where the log has them.
     """
 
     group: str
@@ -135,6 +137,7 @@ class GroupSpec:
     reset: Literal["earliest", "latest"] = "earliest"
     lease: int = 5_000_000
     stall: int = 0
+    with_bytes: bool = False
 
 
 class Consumer(Protocol):
@@ -200,7 +203,7 @@ class Consumer(Protocol):
             The next offset of each partition; those without a commit are left out.
         """
 
-    def commit(self, offsets: Mapping[TopicPartition, int], writes: Sequence[Write] = ()) -> list[int]:
+    def commit(self, offsets: Mapping[TopicPartition, int], writes: Sequence[AnyWrite] = ()) -> list[int]:
         """Commit positions and append records, all or nothing.
 
         Args:
@@ -295,13 +298,14 @@ class Log(Protocol):
             One offset for each partition, in the order of their numbers.
         """
 
-    def append(self, writes: Sequence[Write], fence: Fence | None = None) -> list[int]:
+    def append(self, writes: Sequence[AnyWrite], fence: Fence | None = None) -> list[int]:
         """Append records, all or nothing.
 
         When the call returns, the records are stored and other processes see them.
 
         Args:
-            writes: Records by topic and partition.
+            writes: Records by topic and partition. Those that are given as bytes are taken as they are by logs that keep bytes;
+                others refuse them with DataError.
             fence: A condition that must hold when the records are stored.
 
         Returns:
@@ -311,6 +315,19 @@ class Log(Protocol):
         Raises:
             FencedError: The condition does not hold; nothing was written.
             SchemaError: Records do not fit the columns of their topic; nothing was written.
+        """
+
+    def decoded(self, write: EncodedWrite) -> Records:
+        """Return records that are given as bytes as rows of their topic; nothing is written.
+
+        Args:
+            write: The bytes, as another record of the topic had them.
+
+        Returns:
+            The rows.
+
+        Raises:
+            DataError: One of the records cannot be read, or the log keeps no bytes.
         """
 
     def first(self, partition: TopicPartition) -> int:
@@ -375,6 +392,28 @@ class Log(Protocol):
 
         Returns:
             The next offset by number of partition; partitions without a commit are left out.
+        """
+
+    def set_positions(self, group: str, positions: Mapping[TopicPartition, int]) -> None:
+        """Move the positions of a group that has no members.
+
+        Args:
+            group: Name of the group; it is created if there is none.
+            positions: The next offset to read of each partition; others stay as they are.
+
+        Raises:
+            StateError: The group has members, which would go on from where they are; nothing was moved.
+        """
+
+    def offset_at(self, partition: TopicPartition, instant: int) -> int:
+        """Return where the records begin that were appended at an instant or later.
+
+        Args:
+            partition: The partition.
+            instant: The instant in microseconds.
+
+        Returns:
+            The offset of the first such record, or the next offset if there is none.
         """
 
     def has_members(self, group: str) -> bool:
@@ -449,6 +488,20 @@ def batches_by_partition(batches: Iterable[Batch]) -> dict[TopicPartition, list[
     """
     groups = groupby(batches, key=lambda batch: TopicPartition(batch.topic, batch.partition))
     return {partition: list(group) for partition, group in groups}
+
+
+def moved_with_members(group: str) -> StateError:
+    """Return the error for moving positions of a group that has members.
+
+    Args:
+        group: Name of the group.
+
+    Returns:
+        The error.
+    """
+    return StateError(
+        f"group {group} has members, which go on from where they are; stop them, wait until their leases are over, and try again"
+    )
 
 
 def report_removed(group: str, partition: TopicPartition, position: int, first: int) -> int:

@@ -1,25 +1,21 @@
 """Records in columns: what is written to a partition of a topic, and what is read from it.
 
 The rows of a topic are a Polars frame with the columns of its `TopicSpec`. Beside the frame, records can have
-headers (pairs of a name and a text) and be tombstones: a tombstone says that its key is gone, and its value
+headers (pairs of a name and bytes) and be tombstones: a tombstone says that its key is gone, and its value
 columns are ignored.
 """
 
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-import numpy as np
 import polars as pl
 
 from kandle.errors import DataError
 from kandle.time.arrays import IntArray
-
-HEADERS = pl.List(pl.Struct({"name": pl.String, "value": pl.String}))
-"""Type of a column of headers: lists of name and value."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +24,7 @@ class Records:
 
     Attributes:
         frame: One row for each record, with the columns of the topic.
-        headers: A list of name and value for each record (type `HEADERS`); None if no record has headers.
+        headers: A list of name and value for each record (type `kandle.log.headers.HEADERS`); None if no record has headers.
         tombstones: Whether each record is a tombstone; None if none is.
     """
 
@@ -71,7 +67,7 @@ class RejectedRecord:
         value: The bytes of its value.
         reason: Why it cannot be read.
         timestamp: When it was appended, in microseconds of the log's clock; None if that is not known.
-        headers: Its headers, each with the entries `name` and `value`.
+        headers: Its headers, pairs of name and bytes.
         key_values: The values of the key columns, where the key can be read.
     """
 
@@ -80,7 +76,7 @@ class RejectedRecord:
     value: bytes | None
     reason: str
     timestamp: int | None = None
-    headers: Sequence[Mapping[str, str]] = ()
+    headers: Sequence[tuple[str, bytes | None]] = ()
     key_values: tuple[Any, ...] | None = None
 
 
@@ -99,6 +95,8 @@ class Batch:
             A batch without records says only this.
         rejects: Records that stood among the others, but cannot be read.
         has_append_times: Whether `timestamps` are of the log's clock.
+        keys: The keys of the records as bytes, where they were asked for and the log has them.
+        values: The values of the records as bytes, likewise; None for a tombstone.
     """
 
     topic: str
@@ -109,6 +107,8 @@ class Batch:
     end: int | None = None
     rejects: tuple[RejectedRecord, ...] = ()
     has_append_times: bool = True
+    keys: Sequence[bytes | None] | None = None
+    values: Sequence[bytes | None] | None = None
 
     def __len__(self) -> int:
         return len(self.records)
@@ -135,8 +135,16 @@ class Batch:
         rejects = tuple(reject for reject in self.rejects if reject.offset > after and (last is None or reject.offset < last))
         rows = self.records.slice(offset, stop - offset)
         end = self.end if is_rest else None
-        offsets, timestamps = self.offsets[offset:stop], self.timestamps[offset:stop]
-        return replace(self, offsets=offsets, timestamps=timestamps, records=rows, end=end, rejects=rejects)
+        return replace(
+            self,
+            offsets=self.offsets[offset:stop],
+            timestamps=self.timestamps[offset:stop],
+            records=rows,
+            end=end,
+            rejects=rejects,
+            keys=None if self.keys is None else self.keys[offset:stop],
+            values=None if self.values is None else self.values[offset:stop],
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,47 +155,26 @@ class Write:
     partition: int
     records: Records
 
-
-def header_column(rows: Sequence[Mapping[str, str] | None]) -> pl.Series | None:
-    """Return the headers of records as a column, or None if no record has headers.
-
-    Args:
-        rows: The headers of each record by name.
-    """
-    if not any(rows):
-        return None
-    lists = [[{"name": name, "value": value} for name, value in (row or {}).items()] for row in rows]
-    return pl.Series("headers", lists, dtype=HEADERS)
+    def __len__(self) -> int:
+        return len(self.records)
 
 
-def header_rows(records: Records) -> list[dict[str, str]]:
-    """Return the headers of each record by name; of several headers with one name the last counts."""
-    if records.headers is None:
-        return [{} for _ in range(len(records))]
-    return [{header["name"]: header["value"] for header in row or ()} for row in records.headers.to_list()]
+@dataclass(frozen=True, slots=True)
+class EncodedWrite:
+    """Records to append to one partition, as bytes; `headers` are given if any record has some."""
+
+    topic: str
+    partition: int
+    keys: Sequence[bytes | None]
+    values: Sequence[bytes | None]
+    headers: Sequence[Sequence[tuple[str, bytes | None]] | None] | None = None
+
+    def __len__(self) -> int:
+        return len(self.values)
 
 
-HeaderList = Sequence[tuple[str, str]]
-
-
-def header_lists(headers: pl.Series) -> list[HeaderList | None]:
-    """Return the headers of each record as pairs of name and value, or None; equal ones share a list.
-
-    Args:
-        headers: A column of type `HEADERS`.
-    """
-    counts = headers.list.len().fill_null(0)
-    if (counts > 1).any():
-        return [[(header["name"], header["value"]) for header in row] if row else None for row in headers.to_list()]
-    # None or one each, as of bars that fill gaps: a table of the different ones, and its row for each record.
-    single = headers.list.first().struct.unnest()
-    different = single.unique(maintain_order=True).with_row_index("row")
-    rows = single.join(different, on=["name", "value"], how="left", nulls_equal=True, maintain_order="left")["row"]
-    table = np.empty(different.height, np.object_)
-    for row, name, value in different.rows():
-        table[row] = None if name is None else [(name, value)]
-    shared: list[HeaderList | None] = table[rows.to_numpy()].tolist()
-    return shared
+AnyWrite = Write | EncodedWrite
+"""Records to append: as rows, or as the bytes that another record had."""
 
 
 COMPRESSED_ROWS = 500

@@ -16,7 +16,8 @@ from typing import Any
 import polars as pl
 
 from kandle.errors import SchemaError, StorageError
-from kandle.log.records import HEADERS, Records, decode_frame, encode_frame
+from kandle.log.headers import HEADERS
+from kandle.log.records import Records, decode_frame, encode_frame
 from kandle.plan.topics import TopicColumn, TopicSpec
 from kandle.time.timeframe import duration_text
 
@@ -120,7 +121,8 @@ def with_headers(records: Records, columns: Mapping[str, str]) -> Records:
     else:
         frame = frame.with_columns(records.headers.alias("headers"))
         changed = {
-            header: pl.when(pl.col(name).ne_missing(_header_value(header))).then(pl.col(name)) for name, header in named.items()
+            header: pl.when(pl.col(name).cast(pl.Binary).ne_missing(_header_value(header))).then(pl.col(name))
+            for name, header in named.items()
         }
         lists = [pl.col("headers").fill_null(_NO_HEADERS), *(_header_list(header, value) for header, value in changed.items())]
     return replace(records, headers=frame.select(pl.concat_list(lists).alias("headers"))["headers"])
@@ -129,7 +131,7 @@ def with_headers(records: Records, columns: Mapping[str, str]) -> Records:
 def with_columns(records: Records, columns: Mapping[str, str]) -> Records:
     """Return the records with columns that hold the values of headers.
 
-    Of several headers with one name the last counts.
+    Of several headers with one name the last counts; bytes that are no text are NULL.
 
     Args:
         records: Records with headers.
@@ -137,8 +139,25 @@ def with_columns(records: Records, columns: Mapping[str, str]) -> Records:
     """
     if not columns or records.headers is None:
         return records
-    values = [_header_value(header).alias(name) for name, header in columns.items()]
-    return replace(records, frame=records.frame.with_columns(records.headers.to_frame("headers").select(values).get_columns()))
+    values = records.headers.to_frame("headers").select(_header_value(header).alias(name) for name, header in columns.items())
+    return replace(records, frame=records.frame.with_columns(_texts(column) for column in values.get_columns()))
+
+
+def _texts(column: pl.Series) -> pl.Series:
+    """Return bytes as text; NULL where they are none."""
+    try:
+        return column.cast(pl.String)
+    except pl.exceptions.ComputeError:
+        # Polars refuses the whole column.
+        values = [_text(value) for value in column.to_list()]
+        return pl.Series(column.name, values, dtype=pl.String)
+
+
+def _text(value: bytes | None) -> str | None:
+    try:
+        return None if value is None else value.decode()
+    except UnicodeDecodeError:
+        return None
 
 
 _NO_HEADERS = pl.lit([], dtype=HEADERS)
@@ -146,7 +165,7 @@ _NO_HEADERS = pl.lit([], dtype=HEADERS)
 
 def _header_list(header: str, value: pl.Expr) -> pl.Expr:
     """Return a list with one header, or an empty list where there is no value."""
-    one = pl.concat_list(pl.struct(pl.lit(header).alias("name"), value.alias("value")))
+    one = pl.concat_list(pl.struct(pl.lit(header).alias("name"), value.cast(pl.Binary).alias("value")))
     return pl.when(value.is_not_null()).then(one).otherwise(_NO_HEADERS)
 
 

@@ -6,14 +6,21 @@ says, and `kandle avro`, `kandle explain`, `kandle doctor` and the report of del
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
 
 from kandle.model.entity import EntityModel
 from kandle.model.markers import FormatName
 from kandle.plan.plan import BarPlan, Plan
-from kandle.plan.topics import TopicSpec, changelog_topic, dead_letter_topic, entity_topic, heartbeat_topic
+from kandle.plan.topics import (
+    TopicSpec,
+    changelog_topic,
+    dead_letter_name,
+    dead_letter_topic,
+    entity_topic,
+    heartbeat_topic,
+)
 from kandle.query.nodes import Column
 from kandle.query.query import Late
 from kandle.time.timeframe import DAY, HOUR
@@ -334,7 +341,7 @@ def _assembled(
     created = tuple(QueryTopic(spec, contents.get(spec.name, HEARTBEAT_CONTENT)) for spec in specs)
     source, *others = [QueryTopic(entity_topic(entity), contents[entity.topic]) for entity in read_entities(plan)]
     source = replace(source, spec=replace(source.spec, partitions=source_partitions or source.spec.partitions))
-    dead = dead_letter_topic(dead_letter_name(plan), partitions, replication)
+    dead = dead_letter_topic(dead_letter_name(plan.query.target.topic), partitions, replication)
     return QueryTopics(
         plan=plan,
         events=events,
@@ -362,7 +369,7 @@ def contents_of(plan: Plan) -> dict[str, TopicContent]:
         repartition_name(plan): _entity_content(TopicRole.REPARTITION, f"events of {source.name} by group key", source),
         late_name(plan): _entity_content(TopicRole.LATE, f"late events of {source.name}", source),
         changelog_name(plan): TopicContent(TopicRole.CHANGELOG, f"state of {target.name}"),
-        dead_letter_name(plan): TopicContent(TopicRole.DEAD_LETTERS, f"what {target.name} cannot be made of"),
+        dead_letter_name(plan.query.target.topic): TopicContent(TopicRole.DEAD_LETTERS, f"what {target.name} cannot be made of"),
     }
     if query.schedule is not None:
         schedule = query.schedule.entity
@@ -400,6 +407,17 @@ def query_group(plan: Plan) -> str:
     return f"kandle-{plan.query.target.topic}"
 
 
+def bars_of_group(group: str, topics: Iterable[TopicSpec]) -> str | None:
+    """Return the topic of the bars of a query by the name of its consumer group; None if it is the group of no query.
+
+    Args:
+        group: The name of a consumer group.
+        topics: The topics that there are: a query has one for its state.
+    """
+    bars = group.removeprefix("kandle-")
+    return bars if bars != group and f"{bars}_changelog" in {spec.name for spec in topics} else None
+
+
 def changelog_name(plan: Plan) -> str:
     """Return the name of the topic of a query's state."""
     return f"{plan.query.target.topic}_changelog"
@@ -413,11 +431,6 @@ def repartition_name(plan: Plan) -> str:
 def late_name(plan: Plan) -> str:
     """Return the name of the topic of events that came too late."""
     return f"{plan.query.target.topic}_late"
-
-
-def dead_letter_name(plan: Plan) -> str:
-    """Return the name of the topic of what a query cannot use: records, events and bars."""
-    return f"{plan.query.target.topic}_dlq"
 
 
 def intervals_name(schedule: EntityModel) -> str:

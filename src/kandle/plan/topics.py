@@ -158,7 +158,7 @@ def declarations_topic(replication: int | None) -> TopicSpec:
 def dead_letter_topic(name: str, partitions: int, replication: int | None) -> TopicSpec:
     """Return the topic of dead letters, which are kept for ever: where a record was, what is wrong, and its bytes.
 
-    `kandle.runtime.dead_letters` says what the columns hold for records, events and bars.
+    `kandle.log.letters` says what the columns hold for records, events and bars.
     """
     columns = (
         TopicColumn("topic", "string", pl.String()),
@@ -174,8 +174,25 @@ def dead_letter_topic(name: str, partitions: int, replication: int | None) -> To
         TopicColumn("value", "string", pl.String(), nullable=True),
         TopicColumn("timeframe", "string", pl.String(), nullable=True),
         TopicColumn("start", "timestamp", INSTANT, nullable=True),
+        TopicColumn("error_class", "string", pl.String(), nullable=True),
+        TopicColumn("traceback", "string", pl.String(), nullable=True),
+        TopicColumn("attempts", "int", pl.Int64(), nullable=True),
+        TopicColumn("group", "string", pl.String(), nullable=True),
+        TopicColumn("is_json", "bool", pl.Boolean(), nullable=True),
+        TopicColumn("count", "int", pl.Int64(), nullable=True),
+        TopicColumn("letter", "int", pl.Int64(), nullable=True),
     )
     return TopicSpec(name, columns, ("topic", "partition", "offset"), partitions, replication)
+
+
+def dead_letter_name(topic: str) -> str:
+    """Return the name of the topic of dead letters: of the records of a topic, or of the query that makes these bars."""
+    return f"{topic}_dlq"
+
+
+def has_letters(spec: TopicSpec) -> bool:
+    """Return whether a topic is one of dead letters, of this version or a former one."""
+    return spec.name.endswith(dead_letter_name("")) and {"topic", "offset", "error", "payload"} <= set(spec.schema)
 
 
 def intervals_topic(name: str, partitions: int, replication: int | None) -> TopicSpec:

@@ -9,29 +9,24 @@ from dataclasses import replace
 import polars as pl
 
 from kandle.engine.bars import Finals
-from kandle.engine.failures import FailedBar, FailureCollector, named_rows
+from kandle.engine.failures import FailedBar, FailureCollector
 from kandle.engine.pipeline import Pipeline, Processed
 from kandle.errors import DataError
+from kandle.log.headers import HEADERS
+from kandle.log.letters import Letter, LetterKind
 from kandle.log.port import TopicPartition
-from kandle.log.records import HEADERS, Batch, Records, Write
+from kandle.log.records import Batch, Records, Write
+from kandle.model.texts import named_rows
 from kandle.plan.plan import BarPlan
 from kandle.query.nodes import WindowBound
-from kandle.runtime.dead_letters import (
-    DeadLetter,
-    DeadLetters,
-    LetterKind,
-    RefusedRows,
-    bar_letter,
-    event_letters,
-    row_letter,
-)
+from kandle.runtime.dead_letters import DeadLetters, RefusedRows, bar_letter, event_letters, row_letter
 from kandle.runtime.replacing import FinalGuard, before, following
 from kandle.runtime.state import TaskContext
 
 LIVE_PER_COMMIT = 20_000
 """About the most live bars of a timeframe in one commit; the others leave with the next ones."""
 
-GAP_HEADER = [{"name": "gap", "value": "true"}]
+GAP_HEADER = [{"name": "gap", "value": b"true"}]
 
 
 class TaskOutput:
@@ -186,7 +181,7 @@ class TaskOutput:
         bars = {bar.final_topic: bar for bar in self._topics.plan.emitted}
         start = next(item.field for item in query.projection if item.expression == WindowBound("start"))
 
-        def letter_of(write: Write, row: int, reason: str) -> DeadLetter | None:
+        def letter_of(write: Write, row: int, reason: str) -> Letter | None:
             fields = named_rows(write.records.frame.slice(row, 1))[0]
             if write.topic in bars:
                 bar = bars[write.topic]

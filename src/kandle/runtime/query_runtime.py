@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from datetime import time
 
 from kandle.errors import StateError
+from kandle.log.letters import LetterRate
 from kandle.log.port import GroupSpec, Log
 from kandle.plan.declaration import QueryDeclaration, declaration
 from kandle.plan.plan import Plan, expiry_of
@@ -79,6 +80,8 @@ class RuntimeSpec:
     """Whether the state of partitions that other processes own is kept ready here."""
     replaces: Mapping[str, int | None] = field(default_factory=dict)
     """By topic of bars, queries whose declaration replaces the one that counts, and the instant from which on it reads events."""
+    letter_rate: LetterRate | None = None
+    """How many dead letters of records and events are written; None for all."""
 
     @property
     def member(self) -> str:
@@ -133,6 +136,7 @@ class QueryRuntime:
             expiry=expiry_of(plan.query, spec.expire_after),
             generation=generation,
             refused=None if clock.is_simulated else RefusedHeartbeats(topics.group),
+            letter_rate=spec.letter_rate,
         )
         self._generations: QueryGenerations | None = None
         self._standby: Standby | None = None

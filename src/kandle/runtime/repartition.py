@@ -17,10 +17,12 @@ import numpy as np
 import polars as pl
 
 from kandle.engine.compiled import CompiledQuery
-from kandle.engine.failures import RowFailure, evaluate_rows, failed_events, named_rows
+from kandle.engine.failures import RowFailure, evaluate_rows, failed_events
+from kandle.log.letters import Letter, LetterKind
 from kandle.log.port import TopicPartition
 from kandle.log.records import Batch, Records, Write
-from kandle.runtime.dead_letters import DeadLetter, DeadLetters, LetterKind, RefusedRows, event_letters, row_letter
+from kandle.model.texts import named_rows
+from kandle.runtime.dead_letters import DeadLetters, RefusedRows, event_letters, row_letter
 from kandle.runtime.state import TaskContext
 from kandle.serde.keys import partition_numbers
 from kandle.time.arrays import IntArray
@@ -114,7 +116,7 @@ class Repartitioner:
         """Return what `writes` has returned without records that the log refuses: they become dead letters."""
         source = self._topics.plan.query.source
 
-        def letter_of(write: Write, row: int, reason: str) -> DeadLetter:
+        def letter_of(write: Write, row: int, reason: str) -> Letter:
             offset = int(np.concatenate([offsets for copy, offsets in self._pending if copy.partition == write.partition])[row])
             return row_letter(LetterKind.EVENT, source, named_rows(write.records.frame.slice(row, 1))[0], offset, reason)
 

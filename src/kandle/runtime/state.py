@@ -26,6 +26,7 @@ from kandle.engine.failures import FailureCollector
 from kandle.engine.pipeline import Pipeline
 from kandle.engine.state import ChangeJournal, StateChange
 from kandle.errors import StateError
+from kandle.log.letters import LetterRate
 from kandle.log.port import Log, TopicPartition
 from kandle.log.records import Write
 from kandle.plan.plan import Plan
@@ -81,7 +82,8 @@ class TaskContext:
     `expiry` is how long a key may be silent before it gets no more gap bars, in microseconds; None is for ever. `store` keeps
     a local copy of the changelogs; None reads them from the log. `generation` is the declaration that the process runs; None
     is the first one, whatever it says. `refused` reports heartbeats that are ahead of the log's clock, which are passed over;
-    None takes them all, since a clock that is simulated says nothing of them.
+    None takes them all, since a clock that is simulated says nothing of them. `letter_rate` limits dead letters of records and
+    events; None writes all of them.
     """
 
     log: Log
@@ -93,6 +95,7 @@ class TaskContext:
     expiry: int | None = None
     generation: Generation | None = None
     refused: RefusedHeartbeats | None = None
+    letter_rate: LetterRate | None = None
 
     @property
     def generation_number(self) -> int:

@@ -21,6 +21,7 @@ from kandle.sets.sets import EntitySet, made_by_query
 from kandle.time.timeframe import Timeframe, as_timeframe
 
 if TYPE_CHECKING:
+    from kandle.sets.dead_letters import DeadLetterSet
     from kandle.sets.reading import Instant
 
 T = TypeVar("T")
@@ -70,6 +71,22 @@ class TimeBucket(EntitySet[T]):
     def live(self) -> Self:
         """The live bars: the current value of each open bucket, whenever it changes; its last value is the final bar."""
         return replace(self, is_live=True)
+
+    def dead_letters(self) -> DeadLetterSet[T]:
+        """Return the dead letters of the bars of this timeframe.
+
+        Returns:
+            Bars that do not fit their entity, events and records of which no bar could be made, and bars that a consumer could
+            not handle.
+        """
+        from kandle.plan.topics import dead_letter_name
+        from kandle.sets.dead_letters import DeadLetterSet
+        from kandle.sets.letters import LetterFilter
+
+        topics = (dead_letter_name(self.entity.topic), dead_letter_name(self.topic))
+        name = f"{self._label}.dead_letters()"
+        chosen = LetterFilter(timeframe=self._plan.name)
+        return DeadLetterSet(self._host, self.entity, self.access, topics, self.topic, name, chosen)
 
     @awaited
     async def to_list_async(
@@ -229,6 +246,19 @@ class BarSet(Generic[T]):
         """
         return time_bucket(self._host, self.entity, timeframe, self.access)
 
+    def dead_letters(self) -> DeadLetterSet[T]:
+        """Return the dead letters of the query: bars that do not fit their entity, and what no bar could be made of.
+
+        Returns:
+            The letters of all timeframes.
+        """
+        from kandle.plan.topics import dead_letter_name
+        from kandle.sets.dead_letters import DeadLetterSet
+
+        topic = self.entity.topic
+        name = f"{self._host.set_label(self.entity.cls)}.dead_letters()"
+        return DeadLetterSet(self._host, self.entity, self.access, (dead_letter_name(topic),), topic, name)
+
     if not TYPE_CHECKING:
         # Type checkers name what is wrong before anything runs; for others each use without a timeframe says it.
 
@@ -249,7 +279,7 @@ class BarSet(Generic[T]):
         return f"{self.entity.name} has bars of {', '.join(names)}; say which: {label}{use}"
 
 
-PER_TIMEFRAME = frozenset(name for name in dir(TimeBucket) if not name.startswith("_"))
+PER_TIMEFRAME = frozenset(name for name in dir(TimeBucket) if not name.startswith("_")) - set(dir(BarSet))
 """Public names that only the bars of one timeframe have."""
 
 

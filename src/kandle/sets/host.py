@@ -11,6 +11,7 @@ from kandle.sets.blocking import ContextLoop
 from kandle.time.clock import Clock
 
 if TYPE_CHECKING:
+    from kandle.log.letters import LetterRate
     from kandle.log.port import Log
 
 Access = Literal["read_write", "read_only", "write_only"]
@@ -18,12 +19,16 @@ Access = Literal["read_write", "read_only", "write_only"]
 
 @dataclass(frozen=True, slots=True)
 class ReaderSettings:
-    """How records of a topic are consumed: as which member of which group, from where on, and so many at a time."""
+    """How records of a topic are consumed: as which member of which group, from where on, and so many at a time.
+
+    `letter_rate` limits dead letters of a consumer; None writes all of them.
+    """
 
     group: str
     member: str
     reset: Literal["earliest", "latest"]
     batch_rows: int
+    letter_rate: LetterRate | None = None
 
 
 class ContextHost(Protocol):

@@ -14,8 +14,9 @@ import polars as pl
 from anyio import CancelScope, Lock, to_thread
 
 from kandle.errors import DataError, StateError
+from kandle.log.headers import HeaderPairs, header_texts, raw_header_rows
 from kandle.log.port import Consumer, GroupSpec, TopicPartition
-from kandle.log.records import Batch, RejectedRecord, header_rows
+from kandle.log.records import Batch, RejectedRecord
 from kandle.model.columns import to_logical
 from kandle.model.entity import EntityModel
 from kandle.model.mapping import mapping
@@ -39,12 +40,13 @@ class Message(Generic[T]):
     Attributes:
         value: The object of the entity; None for a tombstone.
         key: The parts of the record's key.
-        headers: The headers of the record.
+        headers: The headers of the record that are text, by name; of several with one name the last.
         topic: The name of the topic.
         partition: The number of the partition.
         offset: The offset in the partition.
         timestamp: When the record was appended.
         is_tombstone: Whether the record removes the row of its key.
+        raw_headers: All headers as they are: pairs of a name and bytes, or None.
     """
 
     value: T | None
@@ -55,6 +57,7 @@ class Message(Generic[T]):
     offset: int
     timestamp: datetime
     is_tombstone: bool = False
+    raw_headers: HeaderPairs = ()
     _stream: MessageStream[T] | None = field(default=None, repr=False, compare=False)
 
     @property
@@ -193,17 +196,18 @@ class MessageStream(Generic[T]):
         alive = frame if records.tombstones is None else frame.filter(~records.tombstones)
         values = iter(self._mapping.from_frame(alive))
         keys = self._keys(frame)
-        rows = zip(header_rows(records), keys, batch.offsets.tolist(), batch.timestamps.tolist(), tombstones, strict=True)
+        rows = zip(raw_header_rows(records), keys, batch.offsets.tolist(), batch.timestamps.tolist(), tombstones, strict=True)
         return [
             Message(
                 None if is_tombstone else next(values),
                 key,
-                headers,
+                header_texts(headers),
                 batch.topic,
                 batch.partition,
                 offset,
                 from_instant(time),
                 is_tombstone,
+                headers,
                 self,
             )
             for headers, key, offset, time, is_tombstone in rows

@@ -277,8 +277,16 @@ def span_of(start: Instant | None, end: Instant | None) -> Span:
     Returns:
         Both bounds.
     """
-    return (-FAR if start is None else _microseconds(start), FAR if end is None else _microseconds(end))
+    return (-FAR if start is None else instant_of(start), FAR if end is None else instant_of(end))
 
 
-def _microseconds(instant: Instant) -> int:
+def instant_of(instant: Instant) -> int:
+    """Convert an instant to microseconds.
+
+    Args:
+        instant: An aware datetime or an ISO 8601 text.
+
+    Returns:
+        Microseconds since the epoch.
+    """
     return parse_instant(instant) if isinstance(instant, str) else to_instant(instant)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 
@@ -20,6 +20,8 @@ from kandle.sets.keys import KeyPrefix, physical_key
 
 if TYPE_CHECKING:
     # What reads and writes records is loaded by the first method that does: declaring a context needs none of it.
+    from kandle.log.headers import Headers
+    from kandle.sets.dead_letters import DeadLetterSet
     from kandle.sets.messages import MessageStream
     from kandle.sets.reading import Unreadable
 
@@ -112,6 +114,23 @@ class EntitySet(Generic[T]):
         self._check_read()
         return MessageStream(self._host, self.entity, self.topic, is_manual=True)
 
+    def dead_letters(self) -> DeadLetterSet[T]:
+        """Return the dead letters of this set: of its records that could not be read or handled.
+
+        Those of bars are also the bars of this timeframe that do not fit, and the events that no bar could be made of.
+
+        Returns:
+            The letters, to be read, replayed or dropped.
+
+        Example:
+            market.ticks.dead_letters().where(error_class="ValueError").replay()
+        """
+        from kandle.plan.topics import dead_letter_name
+        from kandle.sets.dead_letters import DeadLetterSet
+
+        topics = (dead_letter_name(self.entity.topic),)
+        return DeadLetterSet(self._host, self.entity, self.access, topics, self.entity.topic, f"{self._label}.dead_letters()")
+
     @awaited
     async def for_each_async(self, handler: Callable[[T], Awaitable[None] | None], *, limit: int | None = None) -> int:
         """Call a function or a coroutine function with every value, one after the other.
@@ -196,21 +215,22 @@ class WritableSet(EntitySet[T]):
             raise AccessError(made_by_query(self.entity))
 
     @awaited
-    async def add_async(self, obj: T, *, headers: Mapping[str, str] | None = None) -> None:
+    async def add_async(self, obj: T, *, headers: Headers | None = None) -> None:
         """Append one object, and return when it is stored. Objects that are added at the same time share a commit.
 
         Args:
             obj: An object of the entity's class.
-            headers: Headers of the record.
+            headers: Headers of the record: texts, bytes or None by name, or pairs where a name comes more than once.
 
         Raises:
-            DataError: A value does not fit its field.
+            DataError: A value does not fit its field, or a header is neither text nor bytes nor None.
             AccessError: The context was opened for reading only, or a query makes the entity.
         """
+        from kandle.log.headers import header_pairs
         from kandle.sets.writing import PendingRow
 
         self._check_write()
-        row = PendingRow(self.entity, mapping(self.entity).row(obj), headers)
+        row = PendingRow(self.entity, mapping(self.entity).row(obj), header_pairs(headers))
         await self._host.write(self.entity.topic, row)
 
     add = blocking(add_async)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -11,8 +11,9 @@ import polars as pl
 from anyio import lowlevel, to_thread
 
 from kandle.errors import DataError
+from kandle.log.headers import HeaderPairs, column_of_pairs
 from kandle.log.port import Log
-from kandle.log.records import Records, Write, header_column
+from kandle.log.records import Records, Write
 from kandle.model.columns import to_physical
 from kandle.model.entity import EntityModel
 from kandle.model.mapping import mapping
@@ -31,7 +32,7 @@ class PendingRow:
 
     entity: EntityModel
     values: tuple[Any, ...]
-    headers: Mapping[str, str] | None = None
+    headers: HeaderPairs = ()
     is_tombstone: bool = False
 
 
@@ -83,7 +84,7 @@ class BatchingWriter:
 def _records(rows: Sequence[PendingRow]) -> Records:
     frame = mapping(rows[0].entity).frame_of([row.values for row in rows])
     gone = pl.Series("tombstones", [row.is_tombstone for row in rows])
-    return Records(frame, header_column([row.headers for row in rows]), gone if gone.any() else None)
+    return Records(frame, column_of_pairs([row.headers for row in rows]), gone if gone.any() else None)
 
 
 def writes_of(log: Log, topic: str, records: Records) -> list[Write]:

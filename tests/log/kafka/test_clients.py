@@ -14,8 +14,9 @@ import kandle.log.kafka.connections
 from kandle.errors import UnavailableError
 from kandle.log.kafka.connections import Clients
 from kandle.log.kafka.log import KafkaLog
-from kandle.log.kafka.producer import DeliveryReports, EncodedWrite, Transactions
+from kandle.log.kafka.producer import DeliveryReports, Transactions
 from kandle.log.kafka.settings import KafkaSettings
+from kandle.log.records import EncodedWrite
 from kandle.time.clock import SystemClock
 from kandle.time.timeframe import MILLISECOND, SECOND
 from tests.log.building import topic_spec, write

@@ -14,9 +14,10 @@ from confluent_kafka import TopicPartition as Place
 from kandle.errors import FencedError, KandleError
 from kandle.log.kafka.consumer import KafkaConsumer
 from kandle.log.kafka.log import KafkaLog
-from kandle.log.kafka.producer import EncodedWrite, Transactions, fence_transactions
+from kandle.log.kafka.producer import Transactions, fence_transactions
 from kandle.log.kafka.settings import KafkaSettings
 from kandle.log.port import GroupSpec, TopicPartition
+from kandle.log.records import EncodedWrite
 from kandle.time.timeframe import SECOND
 from tests.log.building import numbers_of, partitions_of, settle_on, topic_spec, write
 from tests.waiting import LIMIT

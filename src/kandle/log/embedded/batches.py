@@ -15,11 +15,12 @@ from typing import NamedTuple
 import numpy as np
 import polars as pl
 
-from kandle.errors import LogError, StorageError
+from kandle.errors import DataError, LogError, StorageError
 from kandle.log.embedded.catalog import RESERVED, Catalog
 from kandle.log.embedded.database import Database
+from kandle.log.headers import stored_headers
 from kandle.log.port import PartitionState, TopicPartition
-from kandle.log.records import Batch, Records, Write, decode_frame, encode_frame
+from kandle.log.records import AnyWrite, Batch, EncodedWrite, Records, decode_frame, encode_frame
 from kandle.log.schema import check_records, header_columns, with_columns, with_headers
 from kandle.plan.topics import TopicSpec
 from kandle.time.arrays import IntArray
@@ -102,7 +103,7 @@ def decode_batch(spec: TopicSpec, row: PartitionRow, stored: StoredBatch) -> Bat
     frame = decode_frame(stored.blob)
     offsets = _integers(frame, OFFSET, np.arange(stored.first, stored.first + stored.rows))
     timestamps = _integers(frame, TIMESTAMP, np.full(stored.rows, stored.appended))
-    headers = frame[HEADERS_COLUMN] if HEADERS_COLUMN in frame.columns else None
+    headers = stored_headers(frame[HEADERS_COLUMN]) if HEADERS_COLUMN in frame.columns else None
     tombstones = frame[TOMBSTONE] if TOMBSTONE in frame.columns else None
     records = Records(_in_schema(spec, frame), headers, tombstones)
     return Batch(spec.name, row.partition, offsets, timestamps, records)
@@ -129,11 +130,13 @@ class BatchTable:
         self._catalog = catalog
         self._clock = clock
 
-    def prepare(self, writes: Sequence[Write]) -> list[PreparedBatch]:
+    def prepare(self, writes: Sequence[AnyWrite]) -> list[PreparedBatch]:
         """Check and encode records, before the transaction that inserts them begins."""
         return [self._prepare(write) for write in writes]
 
-    def _prepare(self, write: Write) -> PreparedBatch:
+    def _prepare(self, write: AnyWrite) -> PreparedBatch:
+        if isinstance(write, EncodedWrite):
+            raise no_bytes(write)
         number, spec = self._catalog.known(write.topic)
         if not 0 <= write.partition < spec.partitions:
             raise LogError(f"topic {spec.name} has partitions 0 to {spec.partitions - 1}, not {write.partition}")
@@ -233,6 +236,20 @@ class BatchTable:
         )[0]
         return first, end
 
+    def offset_at(self, partition: TopicPartition, instant: int) -> int:
+        """Return the first offset of a record that was appended at an instant or later, or the next offset."""
+        number, spec = self._catalog.known(partition.topic)
+        row = PartitionRow(number, partition.partition)
+        # Batches of a partition are appended one after the other, and a compacted one has the time of its newest record.
+        rows = self._database.rows(
+            f"SELECT {COLUMNS} FROM batch WHERE topic = ? AND partition = ? AND appended >= ? ORDER BY last LIMIT 1",
+            [*row, instant],
+        )
+        if not rows:
+            return self.bounds(partition)[1]
+        batch = decode_batch(spec, row, StoredBatch(*rows[0]))
+        return int(batch.offsets[np.argmax(batch.timestamps >= instant)])
+
     def truncate(self, partition: TopicPartition, before: int) -> None:
         """Delete whole batches below an offset."""
         number, _ = self._catalog.known(partition.topic)
@@ -248,6 +265,14 @@ class BatchTable:
             "WHERE topic = ? AND number = ?",
             [*row, *row],
         )
+
+
+def no_bytes(write: EncodedWrite) -> DataError:
+    """Return the error for records that are given as bytes."""
+    return DataError(
+        f"topic {write.topic}: the embedded log keeps rows, and these are bytes of records of a cluster; "
+        "write them to their topic there"
+    )
 
 
 def _from_offset(batch: Batch, offset: int) -> Batch:

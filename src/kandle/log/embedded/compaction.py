@@ -32,8 +32,9 @@ from kandle.log.embedded.batches import (
     decode_batch,
 )
 from kandle.log.embedded.connection import Connection
+from kandle.log.headers import HEADERS
 from kandle.log.port import Maintenance
-from kandle.log.records import HEADERS, Batch
+from kandle.log.records import Batch
 from kandle.plan.topics import TopicSpec
 from kandle.time.timeframe import DAY
 

@@ -7,10 +7,10 @@ from collections.abc import Collection, Mapping, Sequence
 from kandle.errors import ReplacedError
 from kandle.log.embedded.connection import Connection
 from kandle.log.embedded.keeping import LeaseKeeper
-from kandle.log.embedded.membership import RENEWALS, GroupMember
+from kandle.log.embedded.membership import RENEWALS, GroupMember, write_position
 from kandle.log.embedded.notification import LONGEST_WAIT
 from kandle.log.port import GroupSpec, Listener, TopicPartition, report_removed
-from kandle.log.records import Batch, Write
+from kandle.log.records import AnyWrite, Batch
 
 MAX_POLL_BYTES = 64 << 20
 """With so many bytes of records in memory a poll returns."""
@@ -172,19 +172,15 @@ class EmbeddedConsumer:
         positions = {TopicPartition(topic, number): offset for topic, number, offset in rows}
         return {partition: positions[partition] for partition in partitions if partition in positions}
 
-    def commit(self, offsets: Mapping[TopicPartition, int], writes: Sequence[Write] = ()) -> list[int]:
+    def commit(self, offsets: Mapping[TopicPartition, int], writes: Sequence[AnyWrite] = ()) -> list[int]:
         self._keeper.note_life()
         prepared = self._batches.prepare(writes)
         with self._database.transaction():
             for partition, offset in offsets.items():
                 self._membership.check_owned(partition)
-                self._database.run(
-                    "INSERT INTO position (name, topic, partition, next) VALUES (?, ?, ?, ?) "
-                    "ON CONFLICT (name, topic, partition) DO UPDATE SET next = excluded.next",
-                    [self._spec.group, *partition, offset],
-                )
+                write_position(self._database, self._spec.group, partition, offset)
             first = self._batches.append(prepared)
-        if any(len(write.records) for write in writes):
+        if any(len(write) for write in writes):
             self._notifier.notify_all()
         return first
 

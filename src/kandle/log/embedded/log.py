@@ -6,14 +6,15 @@ of a log is in one file, so that a power loss can only take away the newest tran
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from kandle.log.embedded.batches import no_bytes
 from kandle.log.embedded.compaction import Maintainer
 from kandle.log.embedded.connection import Connection
 from kandle.log.embedded.consumer import EmbeddedConsumer
 from kandle.log.embedded.database import Durability
-from kandle.log.embedded.membership import check_fence, group_states, has_members
+from kandle.log.embedded.membership import check_fence, group_states, has_members, write_position
 from kandle.log.embedded.notification import Waiting
 from kandle.log.embedded.repair import find_damage
 from kandle.log.port import (
@@ -26,8 +27,9 @@ from kandle.log.port import (
     PartitionState,
     TopicPartition,
     TopicState,
+    moved_with_members,
 )
-from kandle.log.records import Batch, Write
+from kandle.log.records import AnyWrite, Batch, EncodedWrite, Records
 from kandle.plan.topics import TopicSpec
 from kandle.time.clock import Clock, ScaledClock, SystemClock
 
@@ -90,7 +92,7 @@ class EmbeddedLog:
     def first(self, partition: TopicPartition) -> int:
         return self._batches.bounds(partition)[0]
 
-    def append(self, writes: Sequence[Write], fence: Fence | None = None) -> list[int]:
+    def append(self, writes: Sequence[AnyWrite], fence: Fence | None = None) -> list[int]:
         prepared = self._batches.prepare(writes)
         with self.database.transaction():
             if fence is not None:
@@ -99,6 +101,9 @@ class EmbeddedLog:
             pipes = self._notifier.pipes()
         self._notifier.notify(pipes)
         return first
+
+    def decoded(self, write: EncodedWrite) -> Records:
+        raise no_bytes(write)
 
     def wait(self, timeout: int) -> bool:
         return self._notifier.wait(timeout)
@@ -116,6 +121,17 @@ class EmbeddedLog:
 
     def committed(self, group: str, topic: str) -> dict[int, int]:
         return dict(self.database.rows("SELECT partition, next FROM position WHERE name = ? AND topic = ?", [group, topic]))
+
+    def set_positions(self, group: str, positions: Mapping[TopicPartition, int]) -> None:
+        with self.database.transaction():
+            if self.has_members(group):
+                raise moved_with_members(group)
+            for partition, offset in positions.items():
+                self.catalog.known(partition.topic)
+                write_position(self.database, group, partition, offset)
+
+    def offset_at(self, partition: TopicPartition, instant: int) -> int:
+        return self._batches.offset_at(partition, instant)
 
     def has_members(self, group: str) -> bool:
         return has_members(self.database, group, self.clock.steady())

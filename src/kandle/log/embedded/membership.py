@@ -285,6 +285,15 @@ def has_members(database: Database, group: str, now: int) -> bool:
     return any(_is_alive(now, expires, lease) for expires, lease in leases)
 
 
+def write_position(database: Database, group: str, partition: TopicPartition, offset: int) -> None:
+    """Write a position of a group; call it inside a transaction."""
+    database.run(
+        "INSERT INTO position (name, topic, partition, next) VALUES (?, ?, ?, ?) "
+        "ON CONFLICT (name, topic, partition) DO UPDATE SET next = excluded.next",
+        [group, *partition, offset],
+    )
+
+
 def group_states(database: Database, prefix: str) -> list[GroupState]:
     """Return the groups whose names begin with a prefix, with owners and positions."""
     owners = database.rows("SELECT name, topic, partition, owner FROM lease ORDER BY name, topic, partition")

@@ -7,7 +7,7 @@ from contextlib import suppress
 from types import MappingProxyType
 from typing import Any
 
-from confluent_kafka import ConsumerGroupState, KafkaError, KafkaException
+from confluent_kafka import ConsumerGroupState, ConsumerGroupTopicPartitions, KafkaError, KafkaException
 from confluent_kafka import TopicPartition as ClientPartition
 from confluent_kafka.admin import AdminClient, ConfigResource, OffsetSpec, ResourceType
 from confluent_kafka.cimpl import NewTopic
@@ -198,6 +198,33 @@ class ClusterAdmin:
         with suppress(UnavailableError):
             for topic in {partition.topic for partition in partitions}:
                 self.topic_size(topic)
+
+    def offsets_at(self, partitions: Collection[TopicPartition], milliseconds: int) -> dict[TopicPartition, int | None]:
+        """Return the first offset of each partition of a record with this time or a later one; None if there is none."""
+        action = f"offsets of {', '.join(sorted({partition.topic for partition in partitions}))} by time"
+        spec = OffsetSpec.for_timestamp(milliseconds)
+        request = {ClientPartition(*partition): spec for partition in partitions}
+        results = self._results(action, self._client.list_offsets(request, request_timeout=self._timeout))
+        return {
+            TopicPartition(key.topic, key.partition): result.offset if result.offset >= 0 else None
+            for key, result in results.items()
+        }
+
+    def alter_positions(self, group: str, positions: Mapping[TopicPartition, int]) -> None:
+        """Commit positions of a group without members.
+
+        Commands ask this, workers never do: it is a question to the group's coordinator (`members`).
+        """
+        request = ConsumerGroupTopicPartitions(
+            group, [ClientPartition(*partition, offset) for partition, offset in positions.items()]
+        )
+        action = f"positions of group {group}"
+        results = self._ask_coordinator(
+            action, lambda client: client.alter_consumer_group_offsets([request], request_timeout=COORDINATOR_TIMEOUT)
+        )
+        for answer in results[group].topic_partitions:
+            if answer.error is not None:
+                raise error_for(answer.error, action)
 
     def bounds(self, partitions: Sequence[TopicPartition], patience: int | None = None) -> dict[TopicPartition, tuple[int, int]]:
         """Return the first and the next offset of each partition as `offsets` does."""

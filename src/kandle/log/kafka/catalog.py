@@ -18,13 +18,14 @@ from dataclasses import dataclass, field, replace
 import polars as pl
 
 from kandle.errors import DataError, LogError, UnavailableError, UnknownTopicError, UnwritableError
+from kandle.log.headers import column_of_pairs, header_lists
 from kandle.log.kafka.admin import ClusterAdmin
 from kandle.log.kafka.connections import Clients
-from kandle.log.kafka.producer import Appender, EncodedWrite
+from kandle.log.kafka.producer import Appender, oversized
 from kandle.log.kafka.reading import NO_HEADERS, PartitionReader, RecordCodec
 from kandle.log.port import TopicPartition
-from kandle.log.records import Write, header_lists
-from kandle.log.schema import check_records, decode_spec, encode_spec, with_headers
+from kandle.log.records import AnyWrite, EncodedWrite, Records, Write
+from kandle.log.schema import check_records, decode_spec, encode_spec, with_columns, with_headers
 from kandle.model.entity import EntityModel
 from kandle.plan.topics import TopicSpec
 from kandle.serde.codec import Formats, topic_codec
@@ -254,7 +255,7 @@ class TopicCodecs:
             self._codecs[topic] = (spec, self.create(spec))
         return self._codecs[topic][1]
 
-    def encode(self, writes: Sequence[Write]) -> list[EncodedWrite]:
+    def encode(self, writes: Sequence[AnyWrite]) -> list[EncodedWrite]:
         """Return writes as bytes.
 
         Raises:
@@ -264,37 +265,61 @@ class TopicCodecs:
         encoded: list[EncodedWrite] = []
         unwritable: dict[int, dict[int, str]] = {}
         for number, write in enumerate(writes):
+            self._check_partition(write)
             try:
-                encoded.append(self._encode(write))
+                ready = _ready(write) if isinstance(write, EncodedWrite) else self._encode(write)
+                refused = oversized(ready, self._max_record_bytes)
             except DataError as error:
-                unwritable[number] = self._unwritable(write, str(error))
+                assert isinstance(write, Write)
+                refused = self._refused(write, str(error))
+            else:
+                encoded.append(ready)
+            if refused:
+                unwritable[number] = refused
         if unwritable:
             raise UnwritableError(next(reason for rows in unwritable.values() for reason in rows.values()), unwritable)
         return encoded
 
-    def _unwritable(self, write: Write, reason: str) -> dict[int, str]:
+    def _refused(self, write: Write, reason: str) -> dict[int, str]:
         """Return the reason by row for a write that has failed: its halves are tried, and theirs again."""
-        count = len(write.records)
+        count = len(write)
         if count <= 1:
             return {0: reason}
         rows: dict[int, str] = {}
         for begin, length in ((0, count // 2), (count // 2, count - count // 2)):
             part = replace(write, records=write.records.slice(begin, length))
             try:
-                self._encode(part)
+                refused = oversized(self._encode(part), self._max_record_bytes)
             except DataError as error:
-                rows |= {begin + row: text for row, text in self._unwritable(part, str(error)).items()}
+                refused = self._refused(part, str(error))
+            rows |= {begin + row: text for row, text in refused.items()}
         return rows
 
-    def _encode(self, write: Write) -> EncodedWrite:
+    def _check_partition(self, write: AnyWrite) -> None:
         spec = self._catalog.get(write.topic)
         if not 0 <= write.partition < spec.partitions:
             raise LogError(f"topic {spec.name} has partitions 0 to {spec.partitions - 1}, not {write.partition}")
-        check_records(spec, write.records)
+
+    def _encode(self, write: Write) -> EncodedWrite:
+        check_records(self._catalog.get(write.topic), write.records)
         codec = self.codec(write.topic)
         records = with_headers(write.records, codec.headers)
         keys, values = codec.encode(records.frame, records.tombstones)
         headers = None if records.headers is None else header_lists(records.headers)
-        encoded = EncodedWrite(write.topic, write.partition, keys, values, headers)
-        encoded.check_size(self._max_record_bytes)
-        return encoded
+        return EncodedWrite(write.topic, write.partition, keys, values, headers)
+
+    def decode(self, write: EncodedWrite) -> Records:
+        """Return records that are given as bytes as rows; DataError if one of them cannot be read."""
+        codec = self.codec(write.topic)
+        decoded = codec.decode(write.keys, write.values)
+        if decoded.rejects:
+            raise DataError(decoded.rejects[0].reason)
+        headers = None if write.headers is None else column_of_pairs(write.headers)
+        return with_columns(Records(decoded.frame, headers, decoded.tombstones), codec.headers)
+
+
+def _ready(write: EncodedWrite) -> EncodedWrite:
+    """Return a write with lists of headers, as the client library wants them."""
+    if write.headers is None:
+        return write
+    return replace(write, headers=[None if pairs is None else list(pairs) for pairs in write.headers])

@@ -40,12 +40,12 @@ from kandle.log.kafka.catalog import COUNT_INTERVAL, TopicCatalog, TopicCodecs
 from kandle.log.kafka.connections import Clients
 from kandle.log.kafka.failures import code_of, translate_errors
 from kandle.log.kafka.positions import GroupPositions
-from kandle.log.kafka.producer import REFUSED_BY_GROUP, EncodedWrite, FencedProducers, Transactions
+from kandle.log.kafka.producer import REFUSED_BY_GROUP, FencedProducers, Transactions
 from kandle.log.kafka.reading import WAIT_SLICE, Fetcher, pause_garbage_collection, translate_poll_errors
 from kandle.log.kafka.settings import Statistics
 from kandle.log.kafka.takeover import Claims, Takeover
 from kandle.log.port import Consumer, GroupSpec, Listener, TopicPartition
-from kandle.log.records import Batch, Write
+from kandle.log.records import AnyWrite, Batch, EncodedWrite
 from kandle.time.clock import Clock
 from kandle.time.timeframe import MILLISECOND, MINUTE, SECOND
 
@@ -292,7 +292,7 @@ class KafkaConsumer(Consumer):
     def committed(self, partitions: Collection[TopicPartition]) -> dict[TopicPartition, int]:
         return self._takeover.committed(partitions)
 
-    def commit(self, offsets: Mapping[TopicPartition, int], writes: Sequence[Write] = ()) -> list[int]:
+    def commit(self, offsets: Mapping[TopicPartition, int], writes: Sequence[AnyWrite] = ()) -> list[int]:
         for partition in offsets:
             if partition not in self._assignment:
                 raise FencedError(

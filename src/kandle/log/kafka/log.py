@@ -23,7 +23,7 @@ from __future__ import annotations
 import contextlib
 import threading
 import uuid
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from kandle.errors import LogError
@@ -55,14 +55,15 @@ from kandle.log.port import (
     PartitionState,
     TopicPartition,
     TopicState,
+    moved_with_members,
 )
-from kandle.log.records import Batch, Write
+from kandle.log.records import AnyWrite, Batch, EncodedWrite, Records
 from kandle.log.schema import differences, merged_columns
 from kandle.plan.topics import TopicSpec
 from kandle.serde.compatibility import Compatibility
 from kandle.serde.registry import EmbeddedRegistry, Registry
 from kandle.time.clock import Clock, SystemClock
-from kandle.time.timeframe import SECOND
+from kandle.time.timeframe import MILLISECOND, SECOND
 
 
 @dataclass(slots=True)
@@ -219,7 +220,7 @@ class KafkaLog(Log):
         self.topic(partition.topic)
         return self.admin.offsets([partition], EARLIEST)[partition]
 
-    def append(self, writes: Sequence[Write], fence: Fence | None = None) -> list[int]:
+    def append(self, writes: Sequence[AnyWrite], fence: Fence | None = None) -> list[int]:
         encoded = self.codecs.encode(writes)
         if fence is not None:
             first = self._shared.fenced.transactions(fence).commit(encoded, self.clients.record_timestamp)
@@ -229,7 +230,7 @@ class KafkaLog(Log):
             self._shared.appended.notify_all()
         return self._with_unknown_offsets(first, writes)
 
-    def _with_unknown_offsets(self, first: Sequence[int], writes: Sequence[Write]) -> list[int]:
+    def _with_unknown_offsets(self, first: Sequence[int], writes: Sequence[AnyWrite]) -> list[int]:
         """Return the first offset of each write; where it is -1, it is counted back from what stands behind it."""
         offsets, following = list(first), dict[tuple[str, int], int]()
         for number, write in reversed(list(enumerate(writes))):
@@ -237,7 +238,7 @@ class KafkaLog(Log):
             if offsets[number] < 0:
                 if partition not in following:
                     following[partition] = self.ends(write.topic)[write.partition]
-                offsets[number] = following[partition] - len(write.records)
+                offsets[number] = following[partition] - len(write)
             following[partition] = offsets[number]
         return offsets
 
@@ -246,6 +247,9 @@ class KafkaLog(Log):
         codec = self.codec(partition.topic)
         first, end = self.admin.bounds([partition])[partition]
         return self._reader.read(codec, partition, max(offset, first), end, max_rows)
+
+    def decoded(self, write: EncodedWrite) -> Records:
+        return self.codecs.decode(write)
 
     def truncate(self, partition: TopicPartition, before: int) -> None:
         self.topic(partition.topic)
@@ -269,6 +273,19 @@ class KafkaLog(Log):
     def committed(self, group: str, topic: str) -> dict[int, int]:
         positions = self.positions.settled(group, self._partitions(topic))
         return {partition.partition: following for partition, following in positions.items()}
+
+    def set_positions(self, group: str, positions: Mapping[TopicPartition, int]) -> None:
+        if self.has_members(group):
+            raise moved_with_members(group)
+        for topic in {partition.topic for partition in positions}:
+            self.topic(topic)
+        self.admin.alter_positions(group, positions)
+
+    def offset_at(self, partition: TopicPartition, instant: int) -> int:
+        self.topic(partition.topic)
+        # Milliseconds, rounded up: nothing before the instant may come along.
+        offset = self.admin.offsets_at([partition], -(-instant // MILLISECOND))[partition]
+        return self.ends(partition.topic)[partition.partition] if offset is None else offset
 
     def has_members(self, group: str) -> bool:
         return self.admin.has_members(group)

@@ -32,18 +32,18 @@ import logging
 import uuid
 from collections import deque
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import chain, islice, repeat
 from typing import Any
 
 from confluent_kafka import KafkaError, KafkaException, Producer
 from confluent_kafka import TopicPartition as ClientPartition
 
-from kandle.errors import DataError, FencedError, KandleError, UnavailableError, UnknownTopicError
+from kandle.errors import FencedError, KandleError, UnavailableError, UnknownTopicError
 from kandle.log.kafka.connections import Clients
 from kandle.log.kafka.failures import code_of, error_for, translate_errors
 from kandle.log.kafka.settings import Statistics
 from kandle.log.port import Fence, TopicPartition
+from kandle.log.records import EncodedWrite
 from kandle.time.timeframe import MILLISECOND, SECOND
 
 logger = logging.getLogger("kandle.kafka")
@@ -64,28 +64,18 @@ RECORD_OVERHEAD = 70
 """Bytes that a record takes at most beside its key and its value."""
 
 
-@dataclass(frozen=True, slots=True)
-class EncodedWrite:
-    """One write as bytes; `headers` are given if any record has some."""
-
-    topic: str
-    partition: int
-    keys: Sequence[bytes | None]
-    values: Sequence[bytes | None]
-    headers: Sequence[Sequence[tuple[str, str]] | None] | None = None
-
-    def check_size(self, limit: int) -> None:
-        """Raise DataError if a record is larger than the producer's limit in bytes."""
-        longest = sum(max(map(len, filter(None, column)), default=0) for column in (self.keys, self.values))
-        if longest + RECORD_OVERHEAD <= limit:
-            return
-        for key, value in zip(self.keys, self.values, strict=True):
-            size = len(key or b"") + len(value or b"") + RECORD_OVERHEAD
-            if size > limit:
-                raise DataError(
-                    f"topic {self.topic}: a record of {size} bytes is larger than {limit}; nothing was written. Raise "
-                    "message.max.bytes in the options kafka.producer and max.message.bytes of the topic, or write smaller records"
-                )
+def oversized(write: EncodedWrite, limit: int) -> dict[int, str]:
+    """Return the reason by row for records that are larger than the producer's limit in bytes."""
+    longest = sum(max(map(len, filter(None, column)), default=0) for column in (write.keys, write.values))
+    if longest + RECORD_OVERHEAD <= limit:
+        return {}
+    sizes = [len(key or b"") + len(value or b"") + RECORD_OVERHEAD for key, value in zip(write.keys, write.values, strict=True)]
+    return {
+        row: f"topic {write.topic}: a record of {size} bytes is larger than {limit}; nothing was written. Raise "
+        "message.max.bytes in the options kafka.producer and max.message.bytes of the topic, or write smaller records"
+        for row, size in enumerate(sizes)
+        if size > limit
+    }
 
 
 class DeliveryReports:

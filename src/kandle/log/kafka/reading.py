@@ -27,6 +27,7 @@ import threading
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from types import MappingProxyType
 from typing import Any, Protocol
 
@@ -36,12 +37,13 @@ from confluent_kafka import TIMESTAMP_LOG_APPEND_TIME, Consumer, KafkaError
 from confluent_kafka import TopicPartition as ClientPartition
 
 from kandle.errors import ReplacedError, StorageError, UnavailableError
+from kandle.log.headers import column_of_pairs
 from kandle.log.kafka.admin import ClusterAdmin
 from kandle.log.kafka.assignment import Rebalancing, check_positions
 from kandle.log.kafka.connections import Clients
 from kandle.log.kafka.failures import code_of, error_for, translate_errors
 from kandle.log.port import GroupSpec, TopicPartition, report_removed
-from kandle.log.records import HEADERS, Batch, Records, RejectedRecord
+from kandle.log.records import Batch, Records, RejectedRecord
 from kandle.log.schema import with_columns
 from kandle.serde.port import Decoded, Messages
 from kandle.time.timeframe import MILLISECOND, SECOND, duration_text
@@ -100,7 +102,13 @@ def pause_garbage_collection() -> Iterator[None]:
 
 
 def batch_of(
-    decoder: RecordDecoder, partition: TopicPartition, messages: Sequence[Any], now: int, end: int | None = None
+    decoder: RecordDecoder,
+    partition: TopicPartition,
+    messages: Sequence[Any],
+    now: int,
+    end: int | None = None,
+    *,
+    with_bytes: bool = False,
 ) -> Batch:
     """Return messages of one partition as a batch.
 
@@ -110,6 +118,7 @@ def batch_of(
         messages: Messages of the library, in the order of their offsets.
         now: The time in microseconds. A producer's timestamp that lies after it is not believed; a broker's is.
         end: The next offset to read, if it is not the one after the last message.
+        with_bytes: Whether the batch also has the bytes of its records.
     """
     keys, values = [message.key() for message in messages], [message.value() for message in messages]
     decoded = decoder.decode(keys, values)
@@ -129,26 +138,19 @@ def batch_of(
     has_append_times = all(kind == TIMESTAMP_LOG_APPEND_TIME for kind, _ in stamps)
     if not has_append_times:
         timestamps = np.where(timestamps < 0, now, np.minimum(timestamps, now))
-    headers = _header_column([message.headers() for message in messages])
+    headers = column_of_pairs([message.headers() for message in messages])
     records = with_columns(Records(decoded.frame, headers, decoded.tombstones), decoder.headers)
-    return Batch(partition.topic, partition.partition, offsets, timestamps, records, end, rejects, has_append_times)
-
-
-def _header_column(headers: Sequence[list[tuple[str, bytes | None]] | None]) -> pl.Series | None:
-    if not any(headers):
-        return None
-    return pl.Series("headers", list(map(_header_texts, headers)), dtype=HEADERS)
-
-
-def _header_texts(headers: Sequence[tuple[str, bytes | None]] | None) -> list[dict[str, str]]:
-    return [{"name": name, "value": (value or b"").decode(errors="replace")} for name, value in headers or ()]
+    batch = Batch(partition.topic, partition.partition, offsets, timestamps, records, end, rejects, has_append_times)
+    if not with_bytes:
+        return batch
+    return replace(batch, keys=[message.key() for message in messages], values=[message.value() for message in messages])
 
 
 def _reject(message: Any, reason: str, now: int, key_values: tuple[Any, ...] | None) -> RejectedRecord:
     """Return a message that cannot be read, with the values of its key columns if its key can be."""
     milliseconds = message.timestamp()[1]
     timestamp = now if milliseconds < 0 else min(milliseconds * MILLISECOND, now)
-    headers = _header_texts(message.headers())
+    headers = tuple(message.headers() or ())
     return RejectedRecord(message.offset(), message.key(), message.value(), reason, timestamp, headers, key_values)
 
 
@@ -361,7 +363,8 @@ class Fetcher:
         if not messages and following <= position:
             return None
         self._assignment.move(partition, following)
-        return batch_of(self._decoder_of(partition.topic), partition, messages, now, following)
+        decoder = self._decoder_of(partition.topic)
+        return batch_of(decoder, partition, messages, now, following, with_bytes=self._spec.with_bytes)
 
     def _handle_error(self, error: KafkaError, partition: TopicPartition) -> None:
         """Handle an error in place of a record: the library retries temporary ones."""

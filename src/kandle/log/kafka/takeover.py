@@ -39,9 +39,10 @@ from kandle.log.kafka.admin import ClusterAdmin
 from kandle.log.kafka.assignment import check_positions
 from kandle.log.kafka.connections import Clients
 from kandle.log.kafka.positions import GroupPositions
-from kandle.log.kafka.producer import Appender, EncodedWrite, Transactions, fence_transactions
+from kandle.log.kafka.producer import Appender, Transactions, fence_transactions
 from kandle.log.kafka.reading import NO_HEADERS, PartitionReader
 from kandle.log.port import GroupSpec, TopicPartition
+from kandle.log.records import EncodedWrite
 from kandle.plan.topics import TopicSpec
 from kandle.serde.port import Decoded, Messages
 

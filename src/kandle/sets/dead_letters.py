@@ -1,0 +1,255 @@
+"""The dead letters of a set: read as objects, replayed into their topic or a handler, or dropped."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import TYPE_CHECKING, Generic, Self, TypeVar
+
+from anyio import from_thread, to_thread
+
+from kandle.errors import AccessError, DataError, UnknownTopicError
+from kandle.log.letters import LetterKind
+from kandle.log.port import TopicPartition
+from kandle.log.records import EncodedWrite
+from kandle.model.columns import physical_schema
+from kandle.model.entity import EntityModel
+from kandle.model.mapping import mapping
+from kandle.sets.blocking import awaited, blocking
+from kandle.sets.host import Access, ContextHost
+from kandle.sets.keys import KeyPrefix, as_parts
+from kandle.sets.letters import DeadLetter, LetterFilter, read_letters
+from kandle.sets.reading import instant_of
+from kandle.sets.replaying import LettersDone, LetterWork, Refused, drop, finish, handle, letter_record, replay
+
+if TYPE_CHECKING:
+    from kandle.sets.reading import Instant
+
+T = TypeVar("T")
+
+KINDS = tuple(kind.value for kind in LetterKind if kind not in (LetterKind.REPLAYED, LetterKind.DROPPED))
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class DeadLetterSet(Generic[T]):
+    """The dead letters of the records of a set: those that are open, unless `where` says otherwise.
+
+    Example:
+        for letter in market.ticks.dead_letters().where(error_class="ValueError"):
+            print(letter.offset, letter.error, letter.payload)
+        market.ticks.dead_letters().replay()
+    """
+
+    _host: ContextHost
+    entity: EntityModel
+    access: Access
+    topics: tuple[str, ...]
+    """The topics of the letters."""
+    _records: str
+    _name: str
+    _chosen: LetterFilter = field(default_factory=LetterFilter)
+    newest: int | None = None
+    """How many of the newest letters `to_list` returns; None for all."""
+
+    def __repr__(self) -> str:
+        return f"DeadLetterSet({', '.join(self.topics)})"
+
+    @property
+    def _label(self) -> str:
+        return self._name
+
+    def where(  # noqa: PLR0913 - each is a way to choose
+        self,
+        *,
+        kind: str | Sequence[str] = (),
+        error_class: str | None = None,
+        group: str | None = None,
+        partition: int | None = None,
+        key: KeyPrefix = (),
+        since: Instant | None = None,
+        until: Instant | None = None,
+        include_done: bool = False,
+    ) -> Self:
+        """Return some of the letters.
+
+        Args:
+            kind: Kinds of letters: `handler`, `unreadable`, `event`, `bar` or `left out`.
+            error_class: The class of the error, such as `ValueError`; with its module or without.
+            group: The consumer group whose handler has failed.
+            partition: The partition of the records.
+            key: The first parts of the records' keys.
+            since: When the first letters were written, as an aware datetime or an ISO 8601 text.
+            until: The instant before which the last letters were written.
+            include_done: Whether letters that were replayed or dropped are among them.
+
+        Returns:
+            The set of these letters.
+
+        Raises:
+            DataError: There is no such kind.
+        """
+        kinds = (kind,) if isinstance(kind, str) else tuple(kind)
+        if unknown := [name for name in kinds if name not in KINDS]:
+            raise DataError(f"there is no kind {unknown[0]!r} of dead letters; choose from: {', '.join(KINDS)}")
+        chosen = replace(
+            self._chosen,
+            kinds=kinds or self._chosen.kinds,
+            error_class=error_class or self._chosen.error_class,
+            group=group or self._chosen.group,
+            partition=self._chosen.partition if partition is None else partition,
+            key=tuple(str(part) for part in as_parts(key)) or self._chosen.key,
+            since=self._chosen.since if since is None else instant_of(since),
+            until=self._chosen.until if until is None else instant_of(until),
+            is_done=include_done or self._chosen.is_done,
+        )
+        return replace(self, _chosen=chosen)
+
+    def limit(self, count: int) -> Self:
+        """Return only the newest letters.
+
+        Args:
+            count: The number of letters that `to_list` returns at most.
+
+        Raises:
+            DataError: The number is below 1.
+        """
+        if count < 1:
+            raise DataError(f"limit({count}): give 1 or more")
+        return replace(self, newest=count)
+
+    @awaited
+    async def to_list_async(self) -> list[DeadLetter]:
+        """Return the letters.
+
+        Returns:
+            The letters, oldest first.
+
+        Raises:
+            AccessError: The context was opened for writing only.
+        """
+        if self.access == "write_only":
+            raise AccessError(f"dead letters cannot be read: the context was opened with access={self.access!r}")
+        self._host.settle()
+        return await to_thread.run_sync(self._read)
+
+    to_list = blocking(to_list_async)
+
+    def _read(self) -> list[DeadLetter]:
+        log = self._host.log
+        letters = [
+            letter
+            for topic, count in self._existing().items()
+            for number in range(count)
+            for letter in read_letters(log, TopicPartition(topic, number), self._chosen).letters
+        ]
+        letters.sort(key=lambda letter: (letter.written, letter.letter_topic, letter.letter_partition, letter.letter_offset))
+        return letters if self.newest is None else letters[-self.newest :]
+
+    def _existing(self) -> dict[str, int]:
+        """Return the topics that are there, with their partitions: they are created with their first letter."""
+        counts = {}
+        for topic in self.topics:
+            try:
+                counts[topic] = self._host.log.topic(topic).partitions
+            except UnknownTopicError:
+                continue
+        return counts
+
+    @awaited
+    async def count_async(self) -> int:
+        """Return how many letters there are.
+
+        Returns:
+            The number; a letter that sums up others counts for all of them.
+        """
+        return sum(letter.count for letter in await self.to_list_async())
+
+    count = blocking(count_async)
+
+    async def __aiter__(self) -> AsyncIterator[DeadLetter]:
+        for letter in await self.to_list_async():
+            yield letter
+
+    def __iter__(self) -> Iterator[DeadLetter]:
+        self._host.loop.check_blocking("for", "async for")
+        return iter(self.to_list())
+
+    @awaited
+    async def replay_async(self, handler: Callable[[T], Awaitable[None] | None] | None = None) -> LettersDone:
+        """Write the records of open letters to their topic again, or have a handler called with them.
+
+        Records keep their headers and get two more: `kandle-dead-letter` names the letter, and `kandle-origin` the place that
+        the record had first. Each is written exactly once, whoever is killed and whatever is tried again; with a handler, the
+        one that was being handled may come a second time.
+
+        Args:
+            handler: What is called with each object, in a thread of its own; a coroutine function is awaited in the event loop.
+
+        Returns:
+            How many letters are done, and those that could not be replayed, each with the reason.
+
+        Raises:
+            AccessError: The context was not opened for reading and writing.
+            StateError: Another process replays letters of this topic and does not come to an end.
+        """
+        if handler is None:
+            return await self._finish(replay(self._host.log))
+        return await self._finish(handle(partial(self._call, handler)))
+
+    replay = blocking(replay_async)
+
+    @awaited
+    async def drop_async(self) -> LettersDone:
+        """Have open letters count as done without doing anything.
+
+        Returns:
+            How many letters were dropped.
+
+        Raises:
+            AccessError: The context was not opened for reading and writing.
+        """
+        return await self._finish(drop())
+
+    drop = blocking(drop_async)
+
+    async def _finish(self, work: LetterWork) -> LettersDone:
+        if self.access != "read_write":
+            raise AccessError(f"dead letters cannot be replayed or dropped: the context was opened with access={self.access!r}")
+        self._host.settle()
+        done = 0
+        refused: list[Refused] = []
+        for topic in self._existing():
+            member = self._host.reader(topic).member
+            result = await to_thread.run_sync(
+                finish, self._host.log, topic, member, self._chosen, work, from_thread.check_cancelled
+            )
+            done += result.done
+            refused += result.refused
+        return LettersDone(done, tuple(refused))
+
+    def _call(self, handler: Callable[[T], Awaitable[None] | None], letter: DeadLetter) -> None:
+        obj = self._object(letter)
+        if inspect.iscoroutinefunction(handler):
+            from_thread.run(handler, obj)
+        else:
+            handler(obj)
+
+    def _object(self, letter: DeadLetter) -> T:
+        """Return the object of a letter's record; DataError if it is none of this set."""
+        if (
+            letter.topic != self._records
+            or letter.payload is None
+            or letter.kind in (LetterKind.BAR.value, LetterKind.LEFT_OUT.value)
+        ):
+            raise DataError(f"it holds no {self.entity.name} of topic {self._records} that a handler could take")
+        log = self._host.log
+        if letter.is_json:
+            records = letter_record(log.topic(letter.topic), letter, letter.raw_headers)
+        else:
+            records = log.decoded(
+                EncodedWrite(letter.topic, letter.partition, [letter.key], [letter.payload], [letter.raw_headers])
+            )
+        objects: list[T] = mapping(self.entity).from_frame(records.frame.select(list(physical_schema(self.entity))))
+        return objects[0]
