@@ -204,6 +204,8 @@ def end_in_order_when_told() -> None:
 
 
 def owns(*workers: Process, partitions: int) -> bool:
-    """Whether these workers have all partitions by now, and each of them has some."""
+    """Whether these workers have all partitions by now, and each of them has some; AssertionError if one has ended."""
+    for worker in workers:
+        worker.check()
     shares = [worker.newest()["partitions"] for worker in workers]
     return all(shares) and sorted(number for share in shares for number in share) == list(range(partitions))

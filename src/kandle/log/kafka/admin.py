@@ -152,8 +152,17 @@ class ClusterAdmin:
     def config(self, name: str) -> dict[str, str]:
         """Return the settings of a topic by their names on the brokers."""
         resource = ConfigResource(ResourceType.TOPIC, name)
-        results = self._results(f"settings of topic {name}", self._client.describe_configs([resource]))
-        return {entry.name: entry.value for entry in next(iter(results.values())).values()}
+        deadline = self._clock.steady() + self._settings.patience
+        while True:
+            try:
+                results = self._results(f"settings of topic {name}", self._client.describe_configs([resource]))
+            except UnknownTopicError:
+                # Of a topic that was created just now some brokers hear later than others.
+                if self.topic_size(name) is None or self._clock.steady() > deadline:
+                    raise
+                self._clock.pause(CHECK_INTERVAL)
+            else:
+                return {entry.name: entry.value for entry in next(iter(results.values())).values()}
 
     def offsets(
         self, partitions: Collection[TopicPartition], spec: OffsetSpec, patience: int | None = None
@@ -188,8 +197,8 @@ class ClusterAdmin:
                 self._clock.pause(CHECK_INTERVAL)
 
     def _is_without_leader(self, error: LogError, partitions: Collection[TopicPartition]) -> bool:
-        """Return whether partitions exist without a leader; the client reports a missing topic alike."""
-        if code_of(error) == KafkaError._NOENT:
+        """Return whether partitions exist without a leader, or one that has not heard of them; a missing topic looks alike."""
+        if code_of(error) in (KafkaError._NOENT, KafkaError.UNKNOWN_TOPIC_OR_PART):
             return all(self.topic_size(topic) is not None for topic in {partition.topic for partition in partitions})
         return code_of(error) in WITHOUT_LEADER
 
