@@ -58,6 +58,7 @@ soak: setup
 bench: setup
 	$(BIN)/python benchmarks/backfill.py
 	$(BIN)/python -m benchmarks.log
+	$(BIN)/python -m benchmarks.reading
 	$(BIN)/python -m benchmarks.runtime replay
 	$(BIN)/python -m benchmarks.runtime replay --keys 10000
 	$(BIN)/python -m benchmarks.runtime delay

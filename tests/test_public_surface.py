@@ -69,14 +69,15 @@ def test_what_users_see_of_a_context_and_its_sets_is_theirs() -> None:
         "messages",
         "newest",
     }
-    reading |= {"to_list", "to_list_async", "topic"}
+    reading |= {"to_list", "to_list_async", "topic", "count", "count_async"}
+    single = {"get", "get_async"}
     writing = {"add", "add_async", "add_many", "add_many_async"}
     frames = {f"to_{kind}{form}" for kind in ("arrow", "pandas", "polars") for form in ("", "_async")}
     seen = {cls: {name for name in dir(cls) if not name.startswith("_")} for cls in SETS}
     assert seen == {
         kandle.EventSet: reading | writing,
-        kandle.TableSet: reading | writing | {"remove", "remove_async"},
-        kandle.TimeBucket: reading | frames | {"is_live", "live", "timeframe"},
+        kandle.TableSet: reading | writing | single | {"changes", "remove", "remove_async"},
+        kandle.TimeBucket: reading | frames | single | {"is_live", "live", "timeframe"},
         kandle.BarSet: {"access", "dead_letters", "entity", "timeframes"},
     }
 

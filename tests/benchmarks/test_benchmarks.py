@@ -43,6 +43,14 @@ def test_the_log_is_measured_by_rows_in_a_batch() -> None:
     assert [row.split()[0] for row in rows] == ["1", "10", "100", "1,000", "20,000", "100,000"]
 
 
+def test_reads_of_a_little_of_much_are_measured() -> None:
+    words = ("--rows", "400", "--finals", "2880", "--bars", "100", "--only", "embedded")
+    title, *rows = lines_of("-m", "benchmarks.reading", *words)
+    assert title == "embedded log: 400 rows of a table, 2,880 and 100 final bars"
+    counts = [re.fullmatch(rf"  (.{{28}}) +({NUMBER}) +{NUMBER} ms.*", row) for row in rows]
+    assert [found[2] for found in counts if found is not None] == ["200", "1", "1,440", "100", "100", "1"]
+
+
 def test_records_are_measured_beside_fastavro() -> None:
     _, head, *rows = lines_of("-m", "benchmarks.serde", "--rows", "50")
     assert head.split()[-2:] == ["fastavro", "decode"]

@@ -4,5 +4,5 @@ import pytest
 
 pytest.register_assert_rewrite(
     "tests.log.building",
-    *(f"tests.log.contract_{part}" for part in ("base", "topics", "records", "keeping", "polls", "commits", "groups")),
+    *(f"tests.log.contract_{part}" for part in ("base", "topics", "records", "tails", "keeping", "polls", "commits", "groups")),
 )

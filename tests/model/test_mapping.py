@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import dataclasses
 import uuid
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta, timezone
 from decimal import Decimal
-from typing import Any
+from typing import Annotated, Any
 
 import pytest
 
+import kandle
+from kandle import Ignore, Key, Precision
 from kandle.errors import DataError
+from kandle.model.columns import to_logical
+from kandle.model.entity import entity_model
 from kandle.model.mapping import mapping
 from tests.model.rows import MODEL, Row
 
@@ -64,3 +69,58 @@ def test_an_object_that_does_not_fit_names_entity_field_and_value(changes: dict[
 def test_an_object_of_another_class_is_refused() -> None:
     with pytest.raises(DataError, match="object 0: 5 is of type int, not Row"):
         mapping(MODEL).to_frame([5])
+
+
+@kandle.table("checked")
+@dataclass
+class Checked:
+    """A class whose objects are more than their fields."""
+
+    name: Annotated[str, Key(0)]
+    amount: Annotated[Decimal, Precision(30, 2)]
+    seen: Annotated[int, Ignore()] = 3
+    doubled: Annotated[str, Ignore()] = dataclasses.field(init=False, default="")
+
+    def __post_init__(self) -> None:
+        self.doubled = self.name * 2
+
+
+@kandle.table("loose")
+@dataclass
+class Loose:
+    """A class whose fields can be set, with values of its own way to take them."""
+
+    name: Annotated[str, Key(0)]
+    amount: int
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        object.__setattr__(self, name, value.upper() if isinstance(value, str) else value)
+
+
+@kandle.table("plain")
+@dataclass(frozen=True, slots=True, order=True)
+class Plain:
+    name: Annotated[str, Key(0)]
+    amounts: dict[str, str]
+    wide: Annotated[Decimal, Precision(38, 3)]
+    day: date | None = None
+
+
+PLAIN = [
+    Plain("a", {"x": "y"}, Decimal("12345678901234567890123456789012345.678"), date(1960, 1, 2)),
+    Plain("b", {}, Decimal("-0.001")),
+]
+
+
+@pytest.mark.parametrize(
+    "objects",
+    [[Checked("a", Decimal("1.50")), Checked("b", Decimal("2.00"))], [Loose("a", 1), Loose("b", 2)], PLAIN],
+)
+def test_objects_come_back_as_their_class_makes_them(objects: list[Any]) -> None:
+    whole = mapping(entity_model(type(objects[0])))
+    frame = whole.to_frame(objects)
+    back = whole.from_frame(frame)
+    assert back == objects
+    assert [repr(obj) for obj in back] == [repr(obj) for obj in objects]
+    assert whole.from_frame(to_logical(whole.entity, frame)) == objects
+    assert whole.from_frame(frame.clear()) == []

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import polars as pl
@@ -13,6 +14,7 @@ import pytest
 import kandle.testing
 from kandle import BarSet, Context, EventSet, ModelBuilder, Period, TableSet
 from kandle.errors import AccessError, DataError, ModelError, TimeframeError
+from kandle.sets import copies
 from tests.context.test_context import Hit, Owner, Page, count
 
 NOON = datetime(2024, 3, 8, 12, tzinfo=UTC)
@@ -158,3 +160,61 @@ def test_a_bar_set_is_for_what_a_query_with_a_window_makes() -> None:
 
     with pytest.raises(ModelError, match=r"Table\.owners: Owner is a table; write TableSet\[Owner\]"):
         Table()
+
+
+class FollowedSite(TestSite):
+    """A context whose log is in a folder, so that its copies are too."""
+
+
+@pytest.mark.parametrize("store", ["rocksdb", "memory"])
+def test_bars_from_a_copy_are_those_of_the_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, store: str) -> None:
+    """Each minute has bars of two pages; before the last ones the context is opened anew, and goes on from its copy."""
+    reads: list[dict[str, Any]] = [
+        {},
+        {"key_prefix": "/a"},
+        {"key_prefix": ["/a", NOON]},
+        {"key_prefix": "/b", "start": NOON + timedelta(minutes=2), "end": NOON + timedelta(minutes=4)},
+        {"start": NOON + timedelta(minutes=3)},
+        {"key_prefix": "/b", "include_live": True},
+        {"end": NOON},
+    ]
+    options: dict[str, Any] = {"log": {"path": tmp_path}, "copies": {"store": store}}
+    start = NOON
+    for minutes in (4, 3):
+        with kandle.testing.context(FollowedSite, start=start, **options) as site:
+            for _ in range(minutes):
+                site.hits.add_many([Hit("/b", start), Hit("/a", start), Hit("/b", start)])
+                start += timedelta(minutes=1)
+                site.clock.set(start)
+            site.clock.advance("30s")
+            start += timedelta(seconds=30)
+            expected = [site.pages("1m").to_list(**read) for read in reads]
+            with monkeypatch.context() as patch:
+                patch.setattr(copies, "MANY_ROWS", 0)
+                assert [site.pages("1m").to_list(**read) for read in reads] == expected
+                newest = max(bar.start for bar in expected[0])
+                assert site.pages("1m").limit(2).to_list() == [bar for bar in expected[0] if bar.start == newest]
+                assert site.pages("1m").count("/a") == len(expected[1])
+                assert [site.pages("1m").get(["/a", NOON])] == expected[2]
+                assert site.pages("1m").get(["/c", NOON]) is None
+            start += timedelta(seconds=30)
+            site.clock.set(start)
+    assert (tmp_path / "copies" / "followed_site" / "pages_1m_final").exists() == (store == "rocksdb")
+
+
+def test_a_bar_is_got_by_its_whole_key_and_bars_are_counted(site: TestSite) -> None:
+    minutes = site.pages("1m")
+    assert minutes.get(["/a", NOON]) == minutes.to_list()[0]
+    assert minutes.get(["/a", NOON + timedelta(minutes=9)]) is None
+    assert minutes.get(["/a", NOON + timedelta(minutes=2)]) is None
+    assert site.pages("5m").get(["/a", NOON], include_live=True) == site.pages("5m").to_list("/a", include_live=True)[0]
+    assert (minutes.count(), minutes.count("/a"), minutes.limit(2).count()) == (3, 2, 2)
+    assert minutes.count(start=NOON + timedelta(minutes=1)) == 2
+    with pytest.raises(DataError, match="to get a bar of Page give all parts of its key: page, start"):
+        minutes.get("/a")
+
+
+def test_a_limit_counts_for_live_bars_too(site: TestSite) -> None:
+    five = site.pages("5m")
+    assert five.limit(1).to_list(include_live=True) == five.to_list(include_live=True)[-1:]
+    assert five.limit(1).live.to_list() == five.limit(1).to_list(include_live=True)

@@ -5,12 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
+from pathlib import Path
 from typing import Annotated, Any
 
+import anyio
 import pytest
 
 import kandle.testing
 from kandle import Context, DataError, EventSet, Key, TableSet, Timestamp
+from kandle.errors import StorageError, UnavailableError
+from kandle.sets.changes import TableChange
+from kandle.store.follower import Follower
+from kandle.store.rows import TableRows
+from tests.waiting import aside, wait_until
 
 DAY, NEXT = date(2024, 3, 8), date(2024, 3, 9)
 NOON = datetime(2024, 3, 8, 12, tzinfo=UTC)
@@ -35,6 +42,16 @@ class Order:
 @dataclass(frozen=True)
 class Owner:
     number: Annotated[int, Key(0)]
+
+
+@kandle.table("listings", cache=True)
+@dataclass(frozen=True)
+class Listing:
+    symbol: Annotated[str, Key(0)]
+
+
+class Listings(Context):
+    listings: TableSet[Listing]
 
 
 class Market(Context):
@@ -105,3 +122,104 @@ def test_a_key_that_removes_no_single_row_is_refused(market: Market, key: Any, m
     with pytest.raises(DataError, match=message):
         market.sessions.remove(key)
     assert len(market.sessions.to_list()) == 4
+
+
+def test_a_row_is_got_by_its_whole_key_and_rows_are_counted(market: Market) -> None:
+    assert market.sessions.get(["north", "2024-03-08"]) == Session("north", DAY)
+    assert market.sessions.get(["west", DAY]) is None
+    assert (market.sessions.count(), market.sessions.count("north"), market.sessions.count("n")) == (4, 2, 0)
+    assert market.sessions.limit(3).count() == 3
+    assert (market.orders.count(), market.orders.count(1), market.orders.limit(2).count()) == (3, 2, 2)
+    with pytest.raises(DataError, match="to get a Session give all parts of its key: venue, day"):
+        market.sessions.get("north")
+    with pytest.raises(DataError, match="the key parts of Session are venue, day, but 3 were given"):
+        market.sessions.count(["north", DAY, "x"])
+
+
+def test_a_part_that_holds_what_separates_parts_is_a_part_like_any_other(market: Market) -> None:
+    """The rows of "a" are not those of "a NUL b", nor the other way round."""
+    names = ["a", "a\0", "a\0b", "a\1", "ab", "\0", ""]
+    market.sessions.add_many([Session(name, DAY) for name in names])
+    for name in names:
+        assert market.sessions.to_list(name) == [Session(name, DAY)]
+    written = [row.venue for row in market.sessions.to_list()]
+    assert [name for name in written if name in names] == sorted(names)
+
+
+def test_changes_of_a_table_come_as_they_are_written(market: Market) -> None:
+    first = Session("north", DAY, "changed")
+    changes = iter(market.sessions.changes("north"))
+    waiting = aside(lambda: next(changes))
+    # What was written before the iteration began is no change, so it is written until it has begun.
+    wait_until(waiting.done, "a change", check=lambda: market.sessions.add(first))
+    assert waiting.result() == TableChange(("north", DAY), first)
+    market.sessions.add(Session("south", DAY, "not asked for"))
+    market.sessions.remove(["north", NEXT])
+    after = next(change for change in changes if change.key[1] == NEXT)
+    assert after == TableChange(("north", NEXT), None)
+    changes.close()  # type: ignore[attr-defined]
+
+
+def test_a_table_that_is_not_current_in_time_says_so(monkeypatch: pytest.MonkeyPatch, market: Market) -> None:
+    market.sessions.to_list()
+    monkeypatch.setattr(Follower, "has", lambda self, ends: False)
+    with pytest.raises(UnavailableError, match="the copy of topic sessions was not current within 1ms"):
+        market.sessions.to_list(timeout="1ms")
+
+
+def test_a_wait_for_a_table_can_be_cancelled(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def story() -> None:
+        async with kandle.testing.context(Market, start=NOON) as market:
+            with anyio.move_on_after(0.05) as scope:
+                await market.sessions.to_list_async()
+            assert scope.cancelled_caught
+
+    monkeypatch.setattr(Follower, "has", lambda self, ends: False)
+    anyio.run(story)
+
+
+def test_a_table_in_a_folder_is_followed_from_where_its_copy_ends(tmp_path: Path) -> None:
+    with Market.open(log={"path": tmp_path}) as market:
+        market.sessions.add_many([Session("north", DAY), Session("south", DAY)])
+        assert market.sessions.count() == 2
+    with Market.open(log={"path": tmp_path}) as market:
+        market.sessions.add(Session("west", DAY))
+        assert [row.venue for row in market.sessions.to_list()] == ["north", "south", "west"]
+    assert (tmp_path / "copies" / "market" / "sessions" / "0").is_dir()
+
+
+def test_two_processes_have_copies_of_their_own_and_the_next_one_finds_one_of_them(tmp_path: Path) -> None:
+    with Market.open(log={"path": tmp_path}) as first, Market.open(log={"path": tmp_path}) as second:
+        first.sessions.add(Session("north", DAY))
+        assert second.sessions.to_list() == first.sessions.to_list() == [Session("north", DAY)]
+    with Market.open(log={"path": tmp_path}) as third:
+        assert third.sessions.count() == 1
+    assert sorted(path.name for path in (tmp_path / "copies" / "market" / "sessions").iterdir()) == ["0", "1"]
+
+
+def test_a_table_with_a_cache_is_followed_before_anybody_reads(tmp_path: Path) -> None:
+    with Listings.open(log={"path": tmp_path}):
+        wait_until((tmp_path / "copies" / "listings" / "listings" / "0").is_dir, "the copy")
+
+
+@pytest.mark.parametrize("store", ["memory", "auto"])
+def test_a_table_is_kept_in_memory_where_it_is_told_to_or_its_folder_cannot_be_made(
+    tmp_path: Path, store: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "file").write_text("no folder")
+    caplog.set_level("INFO", "kandle")
+    with Market.open(log={"path": tmp_path / "log"}, copies={"store": store, "path": tmp_path / "file"}) as market:
+        market.sessions.add(Session("north", DAY))
+        assert market.sessions.count() == 1
+    assert ("is kept in memory" in caplog.text) == (store == "auto")
+
+
+def test_the_failure_of_a_copy_is_told_and_the_next_read_tries_again(market: Market, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(self: TableRows, *given: Any) -> None:
+        raise StorageError("the disk is full")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(TableRows, "take", fail)
+        with pytest.raises(StorageError, match="the disk is full"):
+            market.owners.to_list()
+    assert market.owners.to_list() == []

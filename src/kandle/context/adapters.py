@@ -5,24 +5,40 @@ Nothing outside of this package names an adapter. What an extra brings is only l
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kandle.context.options import Options
+from kandle.errors import MissingExtraError
 from kandle.log.embedded.database import log_file
 from kandle.log.embedded.log import EmbeddedLog
 from kandle.log.embedded.repair import Repair, repair
 from kandle.log.port import Log
 from kandle.model.entity import EntityModel
 from kandle.plan.plan import Plan
+from kandle.store.memory import MemoryStore
 from kandle.store.port import Store
 from kandle.time.clock import Clock
 
 if TYPE_CHECKING:
     from kandle.ksqldb.client import KsqlClient
 
-__all__ = ["EmbeddedLog", "Repair", "embedded_log", "ksql_client", "log_file", "log_of", "repair", "store_opener"]
+__all__ = [
+    "EmbeddedLog",
+    "Repair",
+    "embedded_log",
+    "ksql_client",
+    "log_file",
+    "log_of",
+    "memory_store",
+    "open_copy",
+    "repair",
+    "store_opener",
+]
+
+logger = logging.getLogger("kandle")
 
 
 def log_of(options: Options, clock: Clock, entities: Iterable[EntityModel] = (), plans: Sequence[Plan] = ()) -> Log:
@@ -57,12 +73,12 @@ def embedded_log(folder: Path | None, clock: Clock) -> EmbeddedLog:
     return EmbeddedLog(folder, clock)
 
 
-def store_opener(options: Options, instance: str) -> Callable[[str], Store] | None:
+def store_opener(options: Options, service: str) -> Callable[[str], Store] | None:
     """Return what opens the local copy of the state of a query.
 
     Args:
         options: The options of the context.
-        instance: The name of the process, as its copies are its own.
+        service: The name of the service, as its copies are its own.
 
     Returns:
         A function that opens the store for a changelog topic; None if the state is kept in memory and in the log only.
@@ -72,11 +88,48 @@ def store_opener(options: Options, instance: str) -> Callable[[str], Store] | No
     folder = options.state.path if options.state.path is not None else options.log.path / "state"
 
     def open_store(changelog: str) -> Store:
-        from kandle.store.rocks import RocksStore
+        from kandle.store.rocks import RocksStore, open_free
 
-        return RocksStore(folder / instance / changelog)
+        if options.runtime.instance is not None:
+            return RocksStore(folder / f"{service}-{options.runtime.instance}" / changelog)
+        return open_free(folder / service / changelog)
 
     return open_store
+
+
+def memory_store() -> Store:
+    """Return a store that ends with its process."""
+    return MemoryStore()
+
+
+def open_copy(options: Options, service: str, topic: str, *, is_large: bool) -> Store | None:
+    """Open the store of a copy of a topic that is read on this machine.
+
+    Args:
+        options: The options of the context.
+        service: The name of the service, as its copies are its own.
+        topic: The name of the topic.
+        is_large: Whether the copy may be too large for memory.
+
+    Returns:
+        A store in the folder of copies; one in memory where the options say so, RocksDB is not installed, or the folder cannot
+        be written. None in place of one in memory for what may be too large, unless the options ask for it.
+    """
+    folder = options.copies.path if options.copies.path is not None else options.log.path / "copies"
+    if options.copies.store != "memory":
+        try:
+            from kandle.store.rocks import open_free
+
+            folder.mkdir(parents=True, exist_ok=True)
+            return open_free(folder / service / topic)
+        except (MissingExtraError, PermissionError, OSError) as error:
+            if options.copies.store == "rocksdb":
+                raise
+            if is_large:
+                logger.info("topic %s is read anew with each read, since there is no place for a copy: %s", topic, error)
+                return None
+            logger.info("the copy of topic %s is kept in memory, and read anew at each start: %s", topic, error)
+    return MemoryStore()
 
 
 def ksql_client(options: Options) -> KsqlClient:

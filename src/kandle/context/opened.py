@@ -11,7 +11,7 @@ from dataclasses import replace
 from functools import partial
 from typing import TypeVar
 
-from kandle.context.adapters import log_file, log_of, store_opener
+from kandle.context.adapters import log_file, log_of, open_copy, store_opener
 from kandle.context.model import Model
 from kandle.context.options import Options
 from kandle.context.sections import ClockOptions
@@ -27,8 +27,10 @@ from kandle.runtime.generations import check_declarations
 from kandle.runtime.preparing import ensure_topic, prepare_topics
 from kandle.runtime.query_runtime import RuntimeSpec
 from kandle.runtime.runtime import ContextRuntime, Runtime
+from kandle.sets.copies import Copies
 from kandle.sets.host import ReaderSettings
 from kandle.sets.writing import BatchingWriter
+from kandle.store.port import Store
 from kandle.time.clock import Clock, ScaledClock, SystemClock
 from kandle.time.timeframe import MINUTE, SECOND, parse_instant, to_instant
 
@@ -56,10 +58,15 @@ class Opened:
         self.clock = self._open_clock()
         self.log = self._open_log()
         self.writer = BatchingWriter(self.log)
+        self.copies = Copies(self.log, self.clock, self._open_copy)
         self._runtime: ContextRuntime | None = None
         self._members = 0
         try:
             self._prepare(model, plans)
+            if options.access != "write_only":
+                for entity in model.entities.values():
+                    if entity.cache:
+                        self.copies.table(entity)
         except BaseException:
             self.close()
             raise
@@ -79,6 +86,9 @@ class Opened:
         if is_embedded and self._options.access == "read_only" and not log_file(path).exists():
             raise StorageError(f"there is no log in {path.absolute()}; start the process that writes it first, or say log.path")
         return log_of(self._options, self.clock, self._model.entities.values(), self._plans)
+
+    def _open_copy(self, topic: str, is_large: bool) -> Store | None:
+        return open_copy(self._options, self._service, topic, is_large=is_large)
 
     def _prepare(self, model: Model, plans: Sequence[Plan]) -> None:
         if self._options.access == "read_only":
@@ -167,6 +177,7 @@ class Opened:
             if self._runtime is not None:
                 self._runtime.stop()
         finally:
+            self.copies.close()
             self.log.close()
             if self._own_name is not None:
                 _NAMES.discard(self._own_name)
@@ -218,7 +229,7 @@ def _runtime_spec(options: Options, service: str, instance: str) -> RuntimeSpec:
         schedule_retry=options.schedule.retry,
         expire_after=options.universe.expire_after,
         universe=options.universe.keys,
-        open_store=store_opener(options, f"{service}-{instance}"),
+        open_store=store_opener(options, service),
         standby=state.standby,
         letter_rate=options.dead_letters.query_rate,
     )

@@ -17,6 +17,7 @@ from kandle.context.sections import (
     ClockOptions,
     ConsumerOptions,
     DeadLetterOptions,
+    CopiesOptions,
     EngineOptions,
     HeartbeatOptions,
     KafkaOptions,
@@ -199,6 +200,7 @@ class Options(BaseSettings):
         schedule: How schedules are read.
         universe: The keys for which bars are expected.
         state: Where the state of queries is stored.
+        copies: Where this machine keeps copies of topics that are read again and again.
         consumer: How sets are consumed.
         dead_letters: What cannot be used.
         clock: A clock for replays.
@@ -220,6 +222,7 @@ class Options(BaseSettings):
     schedule: ScheduleOptions = ScheduleOptions()
     universe: UniverseOptions = UniverseOptions()
     state: StateOptions = StateOptions()
+    copies: CopiesOptions = CopiesOptions()
     consumer: ConsumerOptions = ConsumerOptions()
     dead_letters: DeadLetterOptions = DeadLetterOptions()
     clock: ClockOptions = ClockOptions()

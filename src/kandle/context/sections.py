@@ -242,6 +242,18 @@ class StateOptions(Section):
     standby: bool = False
 
 
+class CopiesOptions(Section):
+    """Where this machine keeps copies of topics that are read again and again: tables, and large numbers of bars.
+
+    Attributes:
+        store: `auto` for RocksDB where it is installed and the folder can be written, else memory; `rocksdb`, or `memory`.
+        path: The folder; by default beside the log.
+    """
+
+    store: Literal["auto", "rocksdb", "memory"] = "auto"
+    path: Path | None = None
+
+
 class ConsumerOptions(Section):
     """How sets are consumed by `for_each`, `for` and `async for`.
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from kandle.errors import StateError
 from kandle.model.entity import snake_case
-from kandle.plan.plan import Plan
+from kandle.plan.plan import BarPlan, Plan
 from kandle.sets.blocking import FORK_ADVICE, ContextLoop
 from kandle.sets.host import ReaderSettings
 from kandle.time.clock import Clock
@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     # What runs in an open context is loaded when one is opened.
     from kandle.context.opened import Opened
     from kandle.log.port import Log
+    from kandle.model.entity import EntityModel
+    from kandle.sets.copies import Copy
+    from kandle.store.rows import TableRows
+    from kandle.store.runs import SortedRuns
 
 
 class ContextState:
@@ -155,6 +159,14 @@ class ContextState:
     def plan_of(self, entity: type) -> Plan | None:
         """Return the plan of the entity's query; None without a query that has a window."""
         return self._plans.get(entity)
+
+    def table(self, entity: EntityModel) -> Copy[TableRows]:
+        """Return the copy of a table on this machine, which is followed from the first call on."""
+        return self.opened.copies.table(entity)
+
+    def bars(self, entity: EntityModel, bar: BarPlan) -> Copy[SortedRuns] | None:
+        """Return the copy of the finals of a timeframe; None where they are read from the log."""
+        return self.opened.copies.bars(entity, bar)
 
     async def write(self, topic: str, row: Any) -> None:
         """Append a single record together with others that are written at the same time."""

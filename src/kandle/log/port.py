@@ -225,6 +225,49 @@ class Consumer(Protocol):
         """Leave the group; its partitions are free for the other members at once."""
 
 
+@dataclass(frozen=True, slots=True)
+class TopicIdentity:
+    """What tells a topic from all others, also from one that is created later under its name.
+
+    Attributes:
+        id: A text that no other topic has.
+        tombstones: How long tombstones are kept at least, in microseconds: who has not read the topic for longer may have
+            missed that a key is gone.
+    """
+
+    id: str
+    tombstones: int
+
+
+class TopicTail(Protocol):
+    """A reader of all partitions of a topic that goes on with what is appended, without a group; one thread polls it."""
+
+    def poll(self, timeout: int, max_rows: int) -> list[Batch]:
+        """Return the next committed records, and move the positions behind them.
+
+        Records that were removed before they were read are passed over.
+
+        Args:
+            timeout: Longest wait for the first record, in microseconds.
+            max_rows: About the number of records to return.
+
+        Returns:
+            Batches of any partitions, those of one partition in ascending order. A batch whose first offset lies before the
+            position says that the topic was created anew.
+        """
+
+    def bounds(self) -> Mapping[int, tuple[int, int]]:
+        """Return the first and the next offset of each partition without asking a server; any thread may call it.
+
+        Returns:
+            The bounds by number of partition. Where a server has the log, they are those that it was asked for at the beginning
+            and about once a second since then, with all that this log has appended.
+        """
+
+    def close(self) -> None:
+        """Release what the reader holds."""
+
+
 class Log(Protocol):
     """Topics, their records, and consumer groups."""
 
@@ -352,6 +395,27 @@ class Log(Protocol):
 
         Returns:
             Batches in ascending order; none if there are no records from the offset on.
+        """
+
+    def tail(self, topic: str, positions: Mapping[int, int]) -> TopicTail:
+        """Read all partitions of a topic, and go on with what is appended.
+
+        Args:
+            topic: Name of the topic.
+            positions: The next offset to read by number of partition; a partition without one is read from its first record.
+
+        Returns:
+            The reader, of the partitions that the topic has now.
+        """
+
+    def identity(self, topic: str) -> TopicIdentity:
+        """Return what tells a topic from any other, also from one of the same name that is created after it.
+
+        Args:
+            topic: Name of the topic.
+
+        Returns:
+            The identity, asked for anew with each call.
         """
 
     def truncate(self, partition: TopicPartition, before: int) -> None:

@@ -85,6 +85,8 @@ class EntityModel:
     key_format: FormatName = "AVRO"
     value_format: FormatName = "AVRO"
     partitioner: PartitionerName = "murmur2"
+    cache: bool = False
+    """Whether a table is followed from the start of a context on, and not only from the first read."""
 
     @property
     def keys(self) -> tuple[FieldModel, ...]:
@@ -170,6 +172,7 @@ def _entity_model(cls: type) -> EntityModel:
         options.key_format,
         options.value_format,
         options.partitioner,
+        options.cache,
     )
     _check_fields(model)
     return model

@@ -166,6 +166,7 @@ class EntityOptions:
     key_format: FormatName = "AVRO"
     value_format: FormatName = "AVRO"
     partitioner: PartitionerName = "murmur2"
+    cache: bool = False
 
     def __post_init__(self) -> None:
         if self.topic is not None and not isinstance(self.topic, str):
@@ -233,6 +234,7 @@ def table(  # noqa: PLR0913 - all but the topic are by name
     key_format: FormatName = "AVRO",
     value_format: FormatName = "AVRO",
     partitioner: PartitionerName = "murmur2",
+    cache: bool = False,
 ) -> Callable[[type[T]], type[T]]:
     """Declare a class as the entity of a table: a topic in which the newest record of a key is its row.
 
@@ -248,6 +250,7 @@ def table(  # noqa: PLR0913 - all but the topic are by name
         value_format: Format of the values.
         partitioner: How the producers of the topic choose partitions: `murmur2` as the default of Java, or
             `other`.
+        cache: Whether an open context keeps a copy of the table from its start on, and not only from the first read.
 
     Returns:
         A class decorator that returns the class itself.
@@ -258,7 +261,8 @@ def table(  # noqa: PLR0913 - all but the topic are by name
     Example:
         `@kandle.table("instruments")`
     """
-    return _decorator(EntityOptions("table", topic, partitions, replication, retention, key_format, value_format, partitioner))
+    formats = (key_format, value_format, partitioner)
+    return _decorator(EntityOptions("table", topic, partitions, replication, retention, *formats, cache=cache))
 
 
 def _decorator(options: EntityOptions) -> Callable[[type[T]], type[T]]:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, replace
+from datetime import timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, NoReturn, Self, TypeVar
 
 import polars as pl
 from anyio import to_thread
 
-from kandle.errors import AccessError, ModelError
+from kandle.errors import AccessError, DataError, ModelError
 from kandle.model.columns import to_logical
 from kandle.model.entity import EntityModel
 from kandle.model.mapping import mapping
@@ -18,13 +20,24 @@ from kandle.sets.blocking import awaited, blocking
 from kandle.sets.host import Access, ContextHost
 from kandle.sets.keys import KeyPrefix, bar_key_fields, physical_key
 from kandle.sets.sets import EntitySet, made_by_query
-from kandle.time.timeframe import Timeframe, as_timeframe
+from kandle.time.timeframe import Timeframe, as_timeframe, parse_duration
 
 if TYPE_CHECKING:
     from kandle.sets.dead_letters import DeadLetterSet
-    from kandle.sets.reading import Instant
+    from kandle.sets.reading import Instant, Unreadable
 
 T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class BarRange:
+    """Which bars are read, and how; the arguments of the methods that read."""
+
+    start: Instant | None = None
+    end: Instant | None = None
+    include_live: bool = False
+    unreadable: Unreadable = "refuse"
+    timeout: str | timedelta | None = None
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -96,6 +109,8 @@ class TimeBucket(EntitySet[T]):
         start: Instant | None = None,
         end: Instant | None = None,
         include_live: bool = False,
+        unreadable: Unreadable = "refuse",
+        timeout: str | timedelta | None = None,
     ) -> list[T]:
         """Return bars as objects.
 
@@ -105,15 +120,22 @@ class TimeBucket(EntitySet[T]):
             start: The first start of bars, as an aware datetime or an ISO 8601 text; None for the oldest bars.
             end: The bound of the bars' starts, not included; None for no bound.
             include_live: Whether bars of open buckets follow, as they are now.
+            unreadable: What to do about bars that cannot be read: "refuse" raises an error that names them, "skip" leaves them
+                out and logs a warning.
+            timeout: Longest wait for the copy of the bars that this machine keeps where there are many, such as "5s"; as long
+                as it takes without it.
 
         Returns:
             The bars by key and start.
 
         Raises:
-            DataError: A part of the key does not fit its field, or there are too many.
+            DataError: A part of the key does not fit its field, there are too many, or a bar cannot be read.
+            UnavailableError: The copy was not current in time.
             AccessError: The context was opened for writing only.
         """
-        return mapping(self.entity).from_frame(await self._frame(key_prefix, start, end, include_live))
+        frame = await self._frame(key_prefix, BarRange(start, end, include_live, unreadable, timeout))
+        objects: list[T] = await to_thread.run_sync(mapping(self.entity).from_frame, frame)
+        return objects
 
     to_list = blocking(to_list_async)
 
@@ -125,6 +147,8 @@ class TimeBucket(EntitySet[T]):
         start: Instant | None = None,
         end: Instant | None = None,
         include_live: bool = False,
+        unreadable: Unreadable = "refuse",
+        timeout: str | timedelta | None = None,
     ) -> pl.DataFrame:
         """Return bars as a Polars frame with exact decimals.
 
@@ -133,11 +157,13 @@ class TimeBucket(EntitySet[T]):
             start: The first start of bars; None for the oldest.
             end: The bound of the bars' starts, not included; None for no bound.
             include_live: Whether bars of open buckets follow, as they are now.
+            unreadable: What to do about bars that cannot be read, as for `to_list`.
+            timeout: Longest wait for the copy of the bars, as for `to_list`.
 
         Returns:
             A row for each bar, by key and start.
         """
-        return to_logical(self.entity, await self._frame(key_prefix, start, end, include_live))
+        return await self._logical(key_prefix, BarRange(start, end, include_live, unreadable, timeout))
 
     to_polars = blocking(to_polars_async)
 
@@ -149,6 +175,8 @@ class TimeBucket(EntitySet[T]):
         start: Instant | None = None,
         end: Instant | None = None,
         include_live: bool = False,
+        unreadable: Unreadable = "refuse",
+        timeout: str | timedelta | None = None,
     ) -> Any:
         """Return bars as an Arrow table; pyarrow must be installed.
 
@@ -157,22 +185,26 @@ class TimeBucket(EntitySet[T]):
             start: The first start of bars; None for the oldest.
             end: The bound of the bars' starts, not included; None for no bound.
             include_live: Whether bars of open buckets follow, as they are now.
+            unreadable: What to do about bars that cannot be read, as for `to_list`.
+            timeout: Longest wait for the copy of the bars, as for `to_list`.
 
         Returns:
             A `pyarrow.Table` with a row for each bar, by key and start.
         """
-        return to_logical(self.entity, await self._frame(key_prefix, start, end, include_live)).to_arrow()
+        return (await self._logical(key_prefix, BarRange(start, end, include_live, unreadable, timeout))).to_arrow()
 
     to_arrow = blocking(to_arrow_async)
 
     @awaited
-    async def to_pandas_async(
+    async def to_pandas_async(  # noqa: PLR0913 - all but the key are by name
         self,
         key_prefix: KeyPrefix = (),
         *,
         start: Instant | None = None,
         end: Instant | None = None,
         include_live: bool = False,
+        unreadable: Unreadable = "refuse",
+        timeout: str | timedelta | None = None,
         floats: bool = False,
     ) -> Any:
         """Return bars as a pandas frame; pandas and pyarrow must be installed.
@@ -182,25 +214,95 @@ class TimeBucket(EntitySet[T]):
             start: The first start of bars; None for the oldest.
             end: The bound of the bars' starts, not included; None for no bound.
             include_live: Whether bars of open buckets follow, as they are now.
+            unreadable: What to do about bars that cannot be read, as for `to_list`.
+            timeout: Longest wait for the copy of the bars, as for `to_list`.
             floats: Whether decimals become floats, with which pandas computes faster but not exactly.
 
         Returns:
             A `pandas.DataFrame` with a row for each bar, by key and start.
         """
-        frame = to_logical(self.entity, await self._frame(key_prefix, start, end, include_live))
+        frame = await self._logical(key_prefix, BarRange(start, end, include_live, unreadable, timeout))
         return (frame.with_columns(pl.col(pl.Decimal).cast(pl.Float64)) if floats else frame).to_pandas()
 
     to_pandas = blocking(to_pandas_async)
 
-    async def _frame(self, key_prefix: KeyPrefix, start: Instant | None, end: Instant | None, include_live: bool) -> pl.DataFrame:
+    @awaited
+    async def get_async(self, key: KeyPrefix, *, include_live: bool = False, timeout: str | timedelta | None = None) -> T | None:
+        """Return one bar.
+
+        Args:
+            key: All parts of the bar's key, its start last, as values or as text.
+            include_live: Whether the bar of an open bucket counts, as it is now.
+            timeout: Longest wait for the copy of the bars, as for `to_list`.
+
+        Returns:
+            The bar; None if there is none.
+
+        Raises:
+            DataError: A part of the key is missing or does not fit its field, or a bar cannot be read.
+            UnavailableError: The copy was not current in time.
+            AccessError: The context was opened for writing only.
+        """
+        fields = bar_key_fields(self.entity)
+        values = physical_key(self.entity, fields, key)
+        if len(values) != len(fields):
+            names = ", ".join(field.name for field in fields)
+            raise DataError(f"to get a bar of {self.entity.name} give all parts of its key: {names}")
+        start = values[fields[-1].name]
+        whole = BarRange(start, start + timedelta(microseconds=1), include_live, timeout=timeout)
+        bars: list[T] = mapping(self.entity).from_frame(await self._frame(key, whole))
+        return bars[0] if bars else None
+
+    get = blocking(get_async)
+
+    @awaited
+    async def count_async(
+        self,
+        key_prefix: KeyPrefix = (),
+        *,
+        start: Instant | None = None,
+        end: Instant | None = None,
+        include_live: bool = False,
+        unreadable: Unreadable = "refuse",
+        timeout: str | timedelta | None = None,
+    ) -> int:
+        """Return the number of bars, which are not made into objects.
+
+        Args:
+            key_prefix: The first parts of the bars' keys, as for `to_list`.
+            start: The first start of bars; None for the oldest.
+            end: The bound of the bars' starts, not included; None for no bound.
+            include_live: Whether bars of open buckets count.
+            unreadable: What to do about bars that cannot be read, as for `to_list`.
+            timeout: Longest wait for the copy of the bars, as for `to_list`.
+
+        Returns:
+            The number of bars, at most that of `limit`.
+        """
+        return (await self._frame(key_prefix, BarRange(start, end, include_live, unreadable, timeout))).height
+
+    count = blocking(count_async)
+
+    async def _logical(self, key_prefix: KeyPrefix, bars: BarRange) -> pl.DataFrame:
+        return await to_thread.run_sync(to_logical, self.entity, await self._frame(key_prefix, bars))
+
+    async def _frame(self, key_prefix: KeyPrefix, bars: BarRange) -> pl.DataFrame:
         from kandle.sets.reading import BarReader, span_of
 
         self._check_read()
         key = physical_key(self.entity, bar_key_fields(self.entity), key_prefix)
+        span = span_of(bars.start, bars.end)
+        timeout = None if bars.timeout is None else parse_duration(bars.timeout)
         self._host.settle()
-        reader = BarReader(self._host.log, self.entity, self._plan)
-        read = reader.finals_and_live if include_live or self.is_live else reader.finals
-        return self._newest(await to_thread.run_sync(read, key, span_of(start, end)))
+        reader = BarReader(self._host.log, self.entity, self._plan, key, span, bars.unreadable)
+        copy = await to_thread.run_sync(self._host.bars, self.entity, self._plan)
+        if copy is None:
+            finals = await to_thread.run_sync(reader.finals)
+        else:
+            finals = await copy.read(partial(reader.finals_of, copy), timeout)
+        if bars.include_live or self.is_live:
+            finals = await to_thread.run_sync(reader.with_live, finals)
+        return self._newest(finals)
 
     def _newest(self, bars: pl.DataFrame) -> pl.DataFrame:
         if self.newest is None or self.entity.timestamp is None:

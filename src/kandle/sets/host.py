@@ -6,13 +6,17 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
-from kandle.plan.plan import Plan
+from kandle.plan.plan import BarPlan, Plan
 from kandle.sets.blocking import ContextLoop
 from kandle.time.clock import Clock
 
 if TYPE_CHECKING:
     from kandle.log.letters import LetterRate
     from kandle.log.port import Log
+    from kandle.model.entity import EntityModel
+    from kandle.sets.copies import Copy
+    from kandle.store.rows import TableRows
+    from kandle.store.runs import SortedRuns
 
 Access = Literal["read_write", "read_only", "write_only"]
 
@@ -72,6 +76,12 @@ class ContextHost(Protocol):
 
     def plan_of(self, entity: type) -> Plan | None:
         """Return the plan of the entity's query; None without a query that has a window."""
+
+    def table(self, entity: EntityModel) -> Copy[TableRows]:
+        """Return the copy of a table on this machine, which is followed from the first call on."""
+
+    def bars(self, entity: EntityModel, bar: BarPlan) -> Copy[SortedRuns] | None:
+        """Return the copy of the finals of a timeframe; None where they are read from the log."""
 
     async def write(self, topic: str, row: Any) -> None:
         """Append a single record together with others that are written at the same time."""

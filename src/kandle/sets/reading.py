@@ -1,22 +1,29 @@
-"""Reading topics as frames: the rows of a table, the events of a stream, the bars of a timeframe."""
+"""Reading topics as frames: the events of a stream, the bars of a timeframe. Tables are read from copies (`sets.copies`)."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import polars as pl
 
 from kandle.errors import DataError
 from kandle.log.port import Log, TopicPartition
-from kandle.log.records import RejectedRecord
+from kandle.model.columns import physical_schema
 from kandle.model.entity import EntityModel
 from kandle.plan.plan import BarPlan
 from kandle.sets.keys import bar_key_fields
+from kandle.store.follower import UnreadableRecord, unreadable_records
+from kandle.store.ordering import following, ordered_key, ordered_prefix
+from kandle.store.runs import OFFSET as COPIED_OFFSET
+from kandle.store.runs import PARTITION as COPIED_PARTITION
 from kandle.time.timeframe import parse_instant, to_instant
+
+if TYPE_CHECKING:
+    from kandle.sets.copies import Copy
+    from kandle.store.runs import SortedRuns
 
 logger = logging.getLogger("kandle")
 
@@ -37,27 +44,6 @@ Unreadable = Literal["refuse", "skip"]
 """What reading does with records that cannot be read: raise an error that names them, or log a warning that does."""
 
 
-@dataclass(frozen=True, slots=True)
-class UnreadableRecord:
-    """A record of a topic that cannot be read."""
-
-    partition: TopicPartition
-    record: RejectedRecord
-
-    def has_key(self, key: Mapping[str, Any], names: Sequence[str]) -> bool:
-        """Return whether the record may be of a key; one whose key cannot be read may be of any.
-
-        Args:
-            key: Physical values of the key's first parts by name.
-            names: The names of all parts of the key.
-
-        Returns:
-            Whether the record may be of it.
-        """
-        values = self.record.key_values
-        return values is None or all(dict(zip(names, values, strict=True))[name] == value for name, value in key.items())
-
-
 def report_unreadable(unreadable: Sequence[UnreadableRecord], policy: Unreadable) -> None:
     """Report records that cannot be read, and of which a result would have to say something.
 
@@ -70,11 +56,11 @@ def report_unreadable(unreadable: Sequence[UnreadableRecord], policy: Unreadable
     """
     if not unreadable:
         return
-    first = unreadable[0]
+    first = min(unreadable, key=lambda record: (record.partition, record.offset))
     count = "1 record" if len(unreadable) == 1 else f"{len(unreadable)} records"
     message = (
-        f"{count} of topic {first.partition.topic} cannot be read; the first, in partition {first.partition.partition} at offset "
-        f"{first.record.offset}: {first.record.reason}"
+        f"{count} of topic {first.topic} cannot be read; the first, in partition {first.partition} at offset "
+        f"{first.offset}: {first.reason}"
     )
     if policy == "refuse":
         raise DataError(f'{message}; correct its schema or format, or leave such records out with unreadable="skip"')
@@ -82,7 +68,7 @@ def report_unreadable(unreadable: Sequence[UnreadableRecord], policy: Unreadable
 
 
 def rows(
-    log: Log, topic: str, span: Span | None = None, unreadable: list[UnreadableRecord] | None = None
+    log: Log, topic: str, span: Span | None = None, unreadable: list[UnreadableRecord] | None = None, parts: Sequence[str] = ()
 ) -> Iterator[pl.DataFrame]:
     """Read all records of a topic, partition by partition.
 
@@ -91,6 +77,7 @@ def rows(
         topic: The name of the topic.
         span: Only records whose event time is in it, as far as the log can tell; None reads all.
         unreadable: Takes the records that cannot be read; None makes the first of them an error.
+        parts: The names of the parts of the key, in the order in which they are asked for.
 
     Yields:
         Frames with the columns of the topic, the offset, the time of the append, and whether the record is a tombstone.
@@ -98,13 +85,14 @@ def rows(
     Raises:
         DataError: A record cannot be read, and there is nothing that takes it.
     """
-    for number in range(log.topic(topic).partitions):
+    spec = log.topic(topic)
+    for number in range(spec.partitions):
         partition = TopicPartition(topic, number)
         end = log.ends(topic)[number]
         offset = log.first(partition)
         while offset < end and (batches := log.read(partition, offset, ROWS_AT_ONCE, span)):
             for batch in batches:
-                rejects = [UnreadableRecord(partition, record) for record in batch.rejects]
+                rejects = unreadable_records(batch, spec.keys, spec.schema, parts or spec.keys)
                 if unreadable is None:
                     report_unreadable(rejects, "refuse")
                 else:
@@ -131,48 +119,6 @@ def with_key(frame: pl.DataFrame, key: Mapping[str, Any]) -> pl.DataFrame:
     return frame
 
 
-def table_rows(
-    log: Log, entity: EntityModel, key: Mapping[str, Any], limit: int | None = None, policy: Unreadable = "refuse"
-) -> pl.DataFrame:
-    """Return the newest row of each key that begins with the given parts, removed ones left out, ordered by key.
-
-    Args:
-        log: The log.
-        entity: The entity of the table.
-        key: Physical values of the key's first parts by name.
-        limit: How many of the rows that were written last to return; None returns all.
-        policy: What to do about a key whose newest row cannot be read.
-
-    Returns:
-        Rows with physical columns.
-
-    Raises:
-        DataError: The newest row of a key cannot be read, or may be one that cannot.
-    """
-    names = [field.name for field in entity.keys]
-    unreadable: list[UnreadableRecord] = []
-    # All rows of a key are in one partition, so the last one read is the newest.
-    frames = [with_key(frame, key) for frame in rows(log, entity.topic, unreadable=unreadable)]
-    if not frames:
-        report_unreadable(unreadable, policy)
-        return pl.DataFrame(schema=log.topic(entity.topic).schema)
-    newest = pl.concat(frames).unique(names, keep="last", maintain_order=True)
-    if unreadable:
-        offsets = dict(zip(newest.select(names).rows(), newest[OFFSET].to_list(), strict=True))
-        # A row that was written again since is not missed.
-        missed = [
-            bad
-            for bad in unreadable
-            if bad.has_key(key, names)
-            and (bad.record.key_values is None or offsets.get(bad.record.key_values, -1) < bad.record.offset)
-        ]
-        report_unreadable(missed, policy)
-    alive = newest.filter(~pl.col(IS_TOMBSTONE))
-    if limit is not None:
-        alive = alive.sort(APPENDED, OFFSET, maintain_order=True).tail(limit)
-    return alive.drop(OFFSET, APPENDED, IS_TOMBSTONE).sort(names)
-
-
 def event_rows(
     log: Log, entity: EntityModel, key: Mapping[str, Any], limit: int | None, policy: Unreadable = "refuse"
 ) -> pl.DataFrame:
@@ -182,7 +128,7 @@ def event_rows(
         log: The log.
         entity: The entity of the stream.
         key: Physical values of the key's first parts by name.
-        limit: How many of the newest events to return; None returns all.
+        limit: How many of the newest events to return, by their event time or else by the time of the append; None returns all.
         policy: What to do about events that cannot be read.
 
     Returns:
@@ -192,79 +138,128 @@ def event_rows(
         DataError: An event cannot be read.
     """
     names = [field.name for field in entity.keys]
+    prefix = ordered_prefix(key, physical_schema(entity))
     unreadable: list[UnreadableRecord] = []
-    frames = [with_key(frame, key) for frame in rows(log, entity.topic, unreadable=unreadable)]
-    report_unreadable([bad for bad in unreadable if bad.has_key(key, names)], policy)
+    frames = [with_key(frame, key) for frame in rows(log, entity.topic, unreadable=unreadable, parts=names)]
+    report_unreadable([bad for bad in unreadable if bad.key is None or bad.key.startswith(prefix)], policy)
     if not frames:
         return pl.DataFrame(schema=log.topic(entity.topic).schema)
-    events = pl.concat(frames).filter(~pl.col(IS_TOMBSTONE)).drop(OFFSET, APPENDED, IS_TOMBSTONE)
-    if limit is None:
-        return events
-    time = entity.timestamp
-    return (events if time is None else events.sort(time.name, maintain_order=True)).tail(limit)
+    events = pl.concat(frames).filter(~pl.col(IS_TOMBSTONE))
+    if limit is not None:
+        events = events.sort(APPENDED if entity.timestamp is None else entity.timestamp.name, maintain_order=True).tail(limit)
+    return events.drop(OFFSET, APPENDED, IS_TOMBSTONE)
 
 
 class BarReader:
-    """Reads the bars of one timeframe from its topics."""
+    """Reads the bars of one timeframe from its topics.
 
-    def __init__(self, log: Log, entity: EntityModel, bar: BarPlan) -> None:
+    Args:
+        log: The log.
+        entity: The entity of the bars.
+        bar: The timeframe.
+        key: Physical values of the key's first parts by name.
+        span: The bounds of the bars' starts.
+        policy: What to do about bars that cannot be read.
+    """
+
+    def __init__(
+        self, log: Log, entity: EntityModel, bar: BarPlan, key: Mapping[str, Any], span: Span, policy: Unreadable = "refuse"
+    ) -> None:
         assert entity.timestamp is not None
         self._log = log
-        self._entity = entity
         self._bar = bar
+        self._key, self._span, self._policy = key, span, policy
         self._time = entity.timestamp.name
-        group = [field.name for field in bar_key_fields(entity) if field.name != self._time]
-        self._group = group
-        self._order = [*group, self._time]
+        self._schema = physical_schema(entity)
+        self._prefix = ordered_prefix(key, self._schema)
+        self._order = [field.name for field in bar_key_fields(entity)]
+        self._group = [name for name in self._order if name != self._time]
 
-    def finals(self, key: Mapping[str, Any], span: Span) -> pl.DataFrame:
-        """Return final bars, ordered by key and start.
-
-        Args:
-            key: Physical values of the key's first parts by name.
-            span: The bounds of the bars' starts.
+    def finals(self) -> pl.DataFrame:
+        """Return final bars, read from the log.
 
         Returns:
-            Rows with physical columns.
+            Rows with physical columns, ordered by key and start.
         """
-        finals = self._rows(self._bar.final_topic, key, span)
+        finals = self._rows(self._bar.final_topic, self._span)
         return finals.filter(~pl.col(IS_TOMBSTONE)).drop(OFFSET, IS_TOMBSTONE).sort(self._order)
 
-    def finals_and_live(self, key: Mapping[str, Any], span: Span) -> pl.DataFrame:
-        """Return final bars, and the bars of open buckets as they are now, ordered by key and start.
+    def finals_of(self, copy: Copy[SortedRuns]) -> pl.DataFrame:
+        """Return final bars, read from the copy of their topic.
 
         Args:
-            key: Physical values of the key's first parts by name.
-            span: The bounds of the bars' starts.
+            copy: The copy.
 
         Returns:
-            Rows with physical columns.
+            Rows with physical columns, ordered by key and start.
         """
-        finals = self.finals(key, span)
-        live = self._rows(self._bar.live_topic, key, self._open_span(finals, span))
+        self._report(copy.unreadable(self._prefix))
+        first, end = self._prefix, following(self._prefix)
+        if len(self._key) == len(self._group):
+            # All of the group key is given, so that the start is the next part.
+            kind = self._schema[self._time]
+            bounds = [max(min(instant, LAST_INSTANT), -LAST_INSTANT) for instant in self._span]
+            first, end = (self._prefix + ordered_key([instant], [kind]) for instant in bounds)
+        runs = copy.view.read(first, end, self._span, copy.check)
+        removed = {number: start for number, (start, _) in (copy.follower.bounds() or {}).items() if start}
+        frames = [frame for run in runs for frame in run]
+        if not frames:
+            return pl.DataFrame(schema=self._schema)
+        bars = pl.concat(frames)
+        conditions = [*self._conditions(self._span), *_kept(removed)]
+        bars = bars.filter(*conditions) if conditions else bars
+        return (bars if len(runs) == 1 else bars.sort(self._order)).select(list(self._schema))
+
+    def with_live(self, finals: pl.DataFrame) -> pl.DataFrame:
+        """Return final bars, and the bars of open buckets as they are now.
+
+        Args:
+            finals: The final bars.
+
+        Returns:
+            Rows with physical columns, ordered by key and start.
+        """
+        live = self._rows(self._bar.live_topic, self._open_span(finals))
         # A tombstone says that the bar does not fit its entity any more.
         newest = live.sort(OFFSET).unique(self._order, keep="last").filter(~pl.col(IS_TOMBSTONE)).drop(OFFSET, IS_TOMBSTONE)
         return pl.concat([finals, newest.join(finals, on=self._order, how="anti")]).sort(self._order)
 
-    def _open_span(self, finals: pl.DataFrame, span: Span) -> Span:
+    def _open_span(self, finals: pl.DataFrame) -> Span:
         """Return where open bars may start: those that are older than their key's newest final are final."""
         if finals.is_empty():
-            return span
+            return self._span
         newest = finals.group_by(self._group or pl.lit(0)).agg(pl.col(self._time).max())[self._time].min()
-        return max(span[0], to_instant(newest)), span[1]  # type: ignore[arg-type]
+        return max(self._span[0], to_instant(newest)), self._span[1]  # type: ignore[arg-type]
 
-    def _rows(self, topic: str, key: Mapping[str, Any], span: Span) -> pl.DataFrame:
+    def _conditions(self, span: Span) -> list[pl.Expr]:
+        """Return the conditions that rows meet."""
         time = pl.col(self._time).to_physical()
+        conditions = [pl.col(name) == pl.lit(value, dtype=self._schema[name]) for name, value in self._key.items()]
+        conditions += [time >= span[0]] if span[0] > -FAR else []
+        return conditions + ([time < span[1]] if span[1] < FAR else [])
+
+    def _rows(self, topic: str, span: Span) -> pl.DataFrame:
         # Topics that others fill may have more columns.
-        columns = [*(field.name for field in self._entity.fields), OFFSET, IS_TOMBSTONE]
+        columns = [*self._schema, OFFSET, IS_TOMBSTONE]
+        unreadable: list[UnreadableRecord] = []
+        conditions = self._conditions(span)
         frames = [
-            with_key(frame, key).filter((time >= span[0]) & (time < span[1])).select(columns)
-            for frame in rows(self._log, topic, span)
+            (frame.filter(*conditions) if conditions else frame).select(columns)
+            for frame in rows(self._log, topic, span, unreadable, self._order)
         ]
-        if frames:
-            return pl.concat(frames)
-        schema = {field.name: field.type.physical for field in self._entity.fields}
-        return pl.DataFrame(schema=schema | {OFFSET: pl.Int64, IS_TOMBSTONE: pl.Boolean})
+        self._report(unreadable)
+        return pl.concat(frames) if frames else pl.DataFrame(schema=self._schema | {OFFSET: pl.Int64, IS_TOMBSTONE: pl.Boolean})
+
+    def _report(self, unreadable: Sequence[UnreadableRecord]) -> None:
+        report_unreadable([bad for bad in unreadable if bad.key is None or bad.key.startswith(self._prefix)], self._policy)
+
+
+LAST_INSTANT = 2**63 - 1
+
+
+def _kept(first: Mapping[int, int]) -> list[pl.Expr]:
+    """Return the condition that rows of a copy are in the log still, given the first offset of partitions."""
+    return [(pl.col(COPIED_PARTITION) != number) | (pl.col(COPIED_OFFSET) >= start) for number, start in first.items()]
 
 
 def span_of(start: Instant | None, end: Instant | None) -> Span:

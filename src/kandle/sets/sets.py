@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 
 import polars as pl
@@ -17,13 +18,17 @@ from kandle.model.mapping import mapping
 from kandle.sets.blocking import awaited, blocking
 from kandle.sets.host import Access, ContextHost
 from kandle.sets.keys import KeyPrefix, physical_key
+from kandle.time.timeframe import parse_duration
 
 if TYPE_CHECKING:
     # What reads and writes records is loaded by the first method that does: declaring a context needs none of it.
     from kandle.log.headers import Headers
     from kandle.sets.dead_letters import DeadLetterSet
+    from kandle.sets.changes import TableChanges
+    from kandle.sets.copies import Copy
     from kandle.sets.messages import MessageStream
     from kandle.sets.reading import Unreadable
+    from kandle.store.rows import TableRows
 
 T = TypeVar("T")
 
@@ -284,31 +289,59 @@ class EventSet(WritableSet[T]):
             DataError: A part of the key does not fit its field, there are too many, or a record cannot be read.
             AccessError: The context was opened for writing only.
         """
+        frame = await self._rows(key_prefix, unreadable)
+        return await to_thread.run_sync(mapping(self.entity).from_frame, frame)
+
+    to_list = blocking(to_list_async)
+
+    @awaited
+    async def count_async(self, key_prefix: KeyPrefix = (), *, unreadable: Unreadable = "refuse") -> int:
+        """Return the number of events that the log stores, which are not made into objects.
+
+        Args:
+            key_prefix: The first parts of the events' keys, as for `to_list`.
+            unreadable: What to do about records that cannot be read, as for `to_list`.
+
+        Returns:
+            The number of events, at most that of `limit`.
+
+        Raises:
+            DataError: As for `to_list`.
+            AccessError: The context was opened for writing only.
+        """
+        return (await self._rows(key_prefix, unreadable)).height
+
+    count = blocking(count_async)
+
+    async def _rows(self, key_prefix: KeyPrefix, unreadable: Unreadable) -> pl.DataFrame:
         from kandle.sets.reading import event_rows
 
         self._check_read()
         self._check_timeframe()
         key = physical_key(self.entity, self.entity.keys, key_prefix)
         self._host.settle()
-        frame = await to_thread.run_sync(event_rows, self._host.log, self.entity, key, self.newest, unreadable)
-        return mapping(self.entity).from_frame(frame)
-
-    to_list = blocking(to_list_async)
+        return await to_thread.run_sync(event_rows, self._host.log, self.entity, key, self.newest, unreadable)
 
 
 class TableSet(WritableSet[T]):
-    """The rows of a table, the newest of each key."""
+    """The rows of a table, the newest of each key.
+
+    Rows are read from a copy of the table on this machine, which is followed from the first read on.
+    """
 
     __slots__ = ()
 
     @awaited
-    async def to_list_async(self, key_prefix: KeyPrefix = (), *, unreadable: Unreadable = "refuse") -> list[T]:
-        """Return the rows of the table.
+    async def to_list_async(
+        self, key_prefix: KeyPrefix = (), *, unreadable: Unreadable = "refuse", timeout: str | timedelta | None = None
+    ) -> list[T]:
+        """Return the rows of the table, with all that stood in its topic when this was called.
 
         Args:
             key_prefix: The first parts of the rows' keys, as values or as text; all rows without it.
             unreadable: What to do about keys whose newest record cannot be read: "refuse" raises an error that names them,
-                "skip" leaves such records out and logs a warning.
+                "skip" leaves such keys out and logs a warning.
+            timeout: Longest wait for the copy of the table, such as "5s"; as long as it takes without it.
 
         Returns:
             The newest row of each key, ordered by key.
@@ -316,17 +349,122 @@ class TableSet(WritableSet[T]):
         Raises:
             DataError: A part of the key does not fit its field, there are too many, or the newest record of a key cannot be
                 read.
+            UnavailableError: The copy was not current in time.
             AccessError: The context was opened for writing only.
         """
-        from kandle.sets.reading import table_rows
+        from kandle.sets.reading import report_unreadable
+
+        copy, prefix = self._copy(key_prefix)
+
+        def read() -> list[T]:
+            report_unreadable(copy.unreadable(prefix), unreadable)
+            rows = self._newest_rows(copy.rows(prefix))
+            return mapping(self.entity).objects(list(zip(*rows, strict=True))[PLACE_FIELDS:]) if rows else []
+
+        return await copy.read(read, _microseconds(timeout))
+
+    to_list = blocking(to_list_async)
+
+    @awaited
+    async def get_async(self, key: KeyPrefix, *, timeout: str | timedelta | None = None) -> T | None:
+        """Return the row of a key.
+
+        Args:
+            key: All parts of the key, as values or as text.
+            timeout: Longest wait for the copy of the table, as for `to_list`.
+
+        Returns:
+            The row; None if the key has none.
+
+        Raises:
+            DataError: A part of the key is missing or does not fit its field, or the newest record of the key cannot be read.
+            UnavailableError: The copy was not current in time.
+            AccessError: The context was opened for writing only.
+        """
+        from kandle.sets.reading import report_unreadable
+
+        copy, whole = self._copy(key)
+        self._check_whole(key, "get")
+
+        def read() -> T | None:
+            report_unreadable(copy.unreadable(whole), "refuse")
+            rows = copy.rows(whole)
+            objects: list[T] = mapping(self.entity).objects(list(zip(*rows, strict=True))[PLACE_FIELDS:]) if rows else []
+            return objects[0] if objects else None
+
+        return await copy.read(read, _microseconds(timeout))
+
+    get = blocking(get_async)
+
+    @awaited
+    async def count_async(
+        self, key_prefix: KeyPrefix = (), *, unreadable: Unreadable = "refuse", timeout: str | timedelta | None = None
+    ) -> int:
+        """Return the number of rows of the table, which are not made into objects.
+
+        Args:
+            key_prefix: The first parts of the rows' keys, as for `to_list`.
+            unreadable: What to do about keys whose newest record cannot be read, as for `to_list`.
+            timeout: Longest wait for the copy of the table, as for `to_list`.
+
+        Returns:
+            The number of keys that have a row, at most that of `limit`.
+
+        Raises:
+            DataError: As for `to_list`.
+            UnavailableError: The copy was not current in time.
+            AccessError: The context was opened for writing only.
+        """
+        from kandle.sets.reading import report_unreadable
+
+        copy, prefix = self._copy(key_prefix)
+
+        def read() -> int:
+            report_unreadable(copy.unreadable(prefix), unreadable)
+            return len(self._newest_rows(copy.rows(prefix)))
+
+        return await copy.read(read, _microseconds(timeout))
+
+    count = blocking(count_async)
+
+    def changes(self, key_prefix: KeyPrefix = ()) -> TableChanges[T]:
+        """Return the changes of the table from now on, for `for` and `async for`.
+
+        Of several changes of a key that come before the next one is taken, the newest counts.
+
+        Args:
+            key_prefix: The first parts of the keys whose changes are wanted; all keys without it.
+
+        Returns:
+            Each change with `key`, the parts of the key, and `row`, which is None once the row is removed.
+
+        Raises:
+            DataError: A part of the key does not fit its field, or there are too many.
+            AccessError: The context was opened for writing only.
+        """
+        from kandle.sets.changes import TableChanges
+
+        copy, prefix = self._copy(key_prefix)
+        return TableChanges(self._host, self.entity, copy, prefix)
+
+    def _copy(self, key_prefix: KeyPrefix) -> tuple[Copy[TableRows], bytes]:
+        """Return the copy of the table, and the bytes of a key's first parts."""
+        from kandle.store.ordering import ordered_prefix
 
         self._check_read()
         self._check_timeframe()
-        key = physical_key(self.entity, self.entity.keys, key_prefix)
-        frame = await to_thread.run_sync(table_rows, self._host.log, self.entity, key, self.newest, unreadable)
-        return mapping(self.entity).from_frame(frame)
+        if not self.entity.keys:
+            raise DataError(f"{self.entity.name} is a table without a key, so no record is the newest of its key")
+        prefix = ordered_prefix(physical_key(self.entity, self.entity.keys, key_prefix), physical_schema(self.entity))
+        return self._host.table(self.entity), prefix
 
-    to_list = blocking(to_list_async)
+    def _newest_rows(self, rows: list[list[Any]]) -> list[list[Any]]:
+        """Return the rows that were written last, as many as `limit` says, in the order in which they are given."""
+        if self.newest is None or len(rows) <= self.newest:
+            return rows
+        # By the time of the append, then by the offset.
+        newest = sorted(range(len(rows)), key=lambda at: (rows[at][3], rows[at][2]))[-self.newest :]
+        return [rows[at] for at in sorted(newest)]
 
     @awaited
     async def remove_async(self, key: KeyPrefix | T) -> None:
@@ -350,11 +488,23 @@ class TableSet(WritableSet[T]):
     def _tombstone(self, key: Any) -> tuple[Any, ...]:
         entity = self.entity
         parts = mapping(entity).key(key) if isinstance(key, entity.cls) else key
+        self._check_whole(parts, "remove")
         values = physical_key(entity, entity.keys, parts)
-        if len(values) != len(entity.keys):
-            names = ", ".join(field.name for field in entity.keys)
-            raise DataError(f"to remove a {entity.name} give all parts of its key: {names}")
         return tuple(values.get(name) for name in physical_schema(entity))
+
+    def _check_whole(self, key: KeyPrefix, word: str) -> None:
+        """Raise DataError if parts of a key are missing."""
+        if len(physical_key(self.entity, self.entity.keys, key)) != len(self.entity.keys):
+            names = ", ".join(field.name for field in self.entity.keys)
+            raise DataError(f"to {word} a {self.entity.name} give all parts of its key: {names}")
+
+
+PLACE_FIELDS = 4
+"""A row of a copy begins with its kind, partition, offset and time."""
+
+
+def _microseconds(duration: str | timedelta | None) -> int | None:
+    return None if duration is None else parse_duration(duration)
 
 
 def made_by_query(entity: EntityModel) -> str:

@@ -1,6 +1,7 @@
-"""The store port: bytes by key, for state that this machine keeps. Its adapters are `memory` and `rocks`.
+"""The store port: bytes by key, for what this machine keeps of the log. Its adapters are `memory` and `rocks`.
 
-A store is a copy of what a changelog has, so a damaged one is simply deleted. It is used by one thread at a time.
+A store is a copy of what the log has, so a damaged one is simply deleted. One thread at a time writes it; others may read
+meanwhile.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ class Store(Protocol):
 
         Returns:
             Keys and values as of this call: later writes do not show. To go on after `close` is a StorageError, never an
-            early end.
+            early end. One thread takes all of them.
         """
 
     def write(self, puts: Mapping[bytes, bytes], deletes: Collection[bytes] = ()) -> None:
@@ -38,6 +39,9 @@ class Store(Protocol):
             puts: Values by key.
             deletes: Keys to delete, which need not exist; a key that is also in `puts` exists afterwards.
         """
+
+    def clear(self) -> None:
+        """Delete everything; if the process ends meanwhile, some keys may be left."""
 
     def close(self) -> None:
         """Release the folder for others; closing again does nothing."""

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, TypeVar
 
-from kandle.context.adapters import embedded_log
+from kandle.context.adapters import embedded_log, memory_store
 from kandle.context.context import Context
 from kandle.context.opened import Opened
 from kandle.context.options import Options
@@ -17,6 +17,7 @@ from kandle.log.port import Log
 from kandle.runtime.runtime import ContextRuntime
 from kandle.sets.blocking import awaited, blocking
 from kandle.sets.host import ContextHost
+from kandle.store.port import Store
 from kandle.time.clock import ManualClock
 from kandle.time.timeframe import Timeframe, parse_instant, to_instant
 
@@ -98,6 +99,9 @@ class OpenedForTests(Opened):
 
     def _open_log(self) -> Log:
         return embedded_log(self._folder, self._manual)
+
+    def _open_copy(self, topic: str, is_large: bool) -> Store | None:
+        return memory_store() if self._folder is None else super()._open_copy(topic, is_large)
 
     def _start(self, runtime: ContextRuntime) -> None:
         """Do nothing: the runtime works when `settle` is called."""

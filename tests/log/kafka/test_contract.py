@@ -15,10 +15,11 @@ from tests.log.contract_commits import CommitContract
 from tests.log.contract_groups import GroupContract
 from tests.log.contract_polls import PollContract
 from tests.log.contract_records import RecordContract
+from tests.log.contract_tails import TailContract
 from tests.log.contract_topics import TopicContract
 
 
-class TestKafkaLog(TopicContract, RecordContract, PollContract, CommitContract, GroupContract):
+class TestKafkaLog(TopicContract, RecordContract, TailContract, PollContract, CommitContract, GroupContract):
     """What brokers keep, and how long, is theirs; the rest is the contract's."""
 
     lease = 30 * SECOND

@@ -249,6 +249,11 @@ class BatchTable:
             return self.bounds(partition)[1]
         batch = decode_batch(spec, row, StoredBatch(*rows[0]))
         return int(batch.offsets[np.argmax(batch.timestamps >= instant)])
+    def all_bounds(self, topic: str) -> dict[int, tuple[int, int]]:
+        """Return the first offset of each partition that can still be read, and the next that is written."""
+        number, _ = self._catalog.known(topic)
+        rows = self._database.rows("SELECT number, first, next FROM partition WHERE topic = ? ORDER BY number", [number])
+        return {partition: (first, end) for partition, first, end in rows}
 
     def truncate(self, partition: TopicPartition, before: int) -> None:
         """Delete whole batches below an offset."""

@@ -65,6 +65,9 @@ CREATE TABLE position (
 `bell` has the named pipes of waiting readers (`notification`).
 """
 
+IDENTITY = "\0log"
+"""The row of `generation` whose number tells the log from any other; no group can have this name."""
+
 _DAMAGED = "stop all processes and run `kandle doctor --repair`"
 
 _MEANINGS = {
@@ -187,6 +190,12 @@ class Database:
                 for statement in TABLES.split(";\n"):
                     run(statement)
                 run(f"PRAGMA user_version = {FORMAT_VERSION}")
+            run("INSERT OR IGNORE INTO generation (name, number) VALUES (?, abs(random() >> 1))", [IDENTITY])
+
+    @property
+    def identity(self) -> int:
+        """A number that no other log has; 0 for one that an older version has made, and that was only read since then."""
+        return int(self.value("SELECT number FROM generation WHERE name = ?", [IDENTITY]) or 0)
 
     def _check_format(self) -> bool:
         """Return whether the file has the tables of a log; StorageError if it has others."""

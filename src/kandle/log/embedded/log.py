@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from kandle.log.embedded.batches import no_bytes
-from kandle.log.embedded.compaction import Maintainer
+from kandle.log.embedded.compaction import TOMBSTONE_RETENTION, Maintainer
 from kandle.log.embedded.connection import Connection
 from kandle.log.embedded.consumer import EmbeddedConsumer
 from kandle.log.embedded.database import Durability
@@ -25,13 +25,51 @@ from kandle.log.port import (
     Listener,
     Maintenance,
     PartitionState,
+    TopicIdentity,
     TopicPartition,
     TopicState,
     moved_with_members,
+    TopicTail,
 )
 from kandle.log.records import AnyWrite, Batch, EncodedWrite, Records
 from kandle.plan.topics import TopicSpec
 from kandle.time.clock import Clock, ScaledClock, SystemClock
+
+
+class EmbeddedTail:
+    """A reader of all partitions of a topic, with a connection of its own.
+
+    Args:
+        log: The log, which is asked for bounds.
+        topic: Name of the topic.
+        positions: The next offset to read by number of partition; a partition without one is read from its first record.
+    """
+
+    def __init__(self, log: EmbeddedLog, topic: str, positions: Mapping[int, int]) -> None:
+        self._log, self._topic = log, topic
+        self._reading = log.connect()
+        self._positions = {number: positions.get(number, 0) for number in range(log.partition_count(topic))}
+
+    def poll(self, timeout: int, max_rows: int) -> list[Batch]:
+        if batches := self._read(max_rows):
+            return batches
+        self._reading.wait(timeout)
+        return self._read(max_rows)
+
+    def _read(self, max_rows: int) -> list[Batch]:
+        batches: list[Batch] = []
+        for number, position in self._positions.items():
+            fresh = self._reading.read(TopicPartition(self._topic, number), position, max_rows)
+            if fresh:
+                self._positions[number] = fresh[-1].next_offset
+                batches += fresh
+        return batches
+
+    def bounds(self) -> Mapping[int, tuple[int, int]]:
+        return self._log.bounds(self._topic)
+
+    def close(self) -> None:
+        self._reading.close()
 
 
 class EmbeddedLog:
@@ -89,6 +127,10 @@ class EmbeddedLog:
     def ends(self, topic: str) -> list[int]:
         return self._batches.ends(topic)
 
+    def bounds(self, topic: str) -> dict[int, tuple[int, int]]:
+        """Return the first and the next offset of each partition."""
+        return self._batches.all_bounds(topic)
+
     def first(self, partition: TopicPartition) -> int:
         return self._batches.bounds(partition)[0]
 
@@ -110,6 +152,12 @@ class EmbeddedLog:
 
     def read(self, partition: TopicPartition, offset: int, max_rows: int, span: tuple[int, int] | None = None) -> list[Batch]:
         return self._batches.read(partition, offset, max_rows, span)
+
+    def tail(self, topic: str, positions: Mapping[int, int]) -> TopicTail:
+        return EmbeddedTail(self, topic, positions)
+
+    def identity(self, topic: str) -> TopicIdentity:
+        return TopicIdentity(f"{self.database.identity}-{self.catalog.known(topic)[0]}", TOMBSTONE_RETENTION)
 
     def truncate(self, partition: TopicPartition, before: int) -> None:
         self._batches.truncate(partition, before)

@@ -7,7 +7,7 @@ from contextlib import suppress
 from types import MappingProxyType
 from typing import Any
 
-from confluent_kafka import ConsumerGroupState, ConsumerGroupTopicPartitions, KafkaError, KafkaException
+from confluent_kafka import ConsumerGroupState, ConsumerGroupTopicPartitions, KafkaError, KafkaException, TopicCollection
 from confluent_kafka import TopicPartition as ClientPartition
 from confluent_kafka.admin import AdminClient, ConfigResource, OffsetSpec, ResourceType
 from confluent_kafka.cimpl import NewTopic
@@ -15,7 +15,7 @@ from confluent_kafka.cimpl import NewTopic
 from kandle.errors import LogError, UnavailableError, UnknownTopicError
 from kandle.log.kafka.connections import Clients
 from kandle.log.kafka.failures import ALLOW, UNKNOWN_TOPIC, code_of, error_for, translate_errors
-from kandle.log.port import TopicPartition
+from kandle.log.port import TopicIdentity, TopicPartition
 from kandle.plan.topics import TopicSpec
 from kandle.time.timeframe import MILLISECOND, SECOND, duration_text
 
@@ -28,6 +28,7 @@ COORDINATOR_TIMEOUT = 2.0
 """Seconds for one question to the coordinator of a group."""
 
 FOREVER = "-1"
+TOMBSTONES, DEFAULT_TOMBSTONES = "delete.retention.ms", "86400000"
 DEFAULT_REPLICATION = -1
 """Has the brokers take their `default.replication.factor`."""
 APPEND_TIME = "LogAppendTime"
@@ -163,6 +164,13 @@ class ClusterAdmin:
                 self._clock.pause(CHECK_INTERVAL)
             else:
                 return {entry.name: entry.value for entry in next(iter(results.values())).values()}
+
+    def identity(self, name: str) -> TopicIdentity:
+        """Return the number that the cluster has given a topic, and how long the topic keeps its tombstones."""
+        futures = self._client.describe_topics(TopicCollection([name]), request_timeout=self._timeout)
+        description = self._results(f"topic {name}", futures)[name]
+        tombstones = self.config(name).get(TOMBSTONES, DEFAULT_TOMBSTONES)
+        return TopicIdentity(str(description.topic_id), int(tombstones) * MILLISECOND)
 
     def offsets(
         self, partitions: Collection[TopicPartition], spec: OffsetSpec, patience: int | None = None

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 from confluent_kafka import Consumer, Producer
@@ -15,7 +15,8 @@ from confluent_kafka.admin import AdminClient
 
 from kandle.log.kafka.failures import ClientErrors, ClientLog, translate_settings_errors
 from kandle.log.kafka.settings import KafkaSettings, Statistics
-from kandle.log.port import GroupSpec
+from kandle.log.port import GroupSpec, TopicPartition
+from kandle.log.records import AnyWrite
 from kandle.time.clock import Clock, SystemClock
 from kandle.time.timeframe import MILLISECOND, SECOND
 
@@ -43,6 +44,20 @@ class Clients:
         self.name = name
         """The `client.id` of those clients that are given no other."""
         self.errors = ClientErrors(settings.bootstrap, clock)
+        self.appended: dict[TopicPartition, int] = {}
+        """The next offset of each partition after what this log has appended in this process."""
+
+    def note_appended(self, first: Sequence[int], writes: Sequence[AnyWrite]) -> None:
+        """Note where records stand that this log has appended.
+
+        Args:
+            first: The offset of the first record of each write; a negative one is not known.
+            writes: The writes.
+        """
+        for offset, write in zip(first, writes, strict=True):
+            if offset >= 0:
+                partition = TopicPartition(write.topic, write.partition)
+                self.appended[partition] = max(self.appended.get(partition, 0), offset + len(write))
 
     def admin(self) -> AdminClient:
         """Return an administrative client."""
@@ -51,6 +66,10 @@ class Clients:
     def reader(self, name: str) -> Consumer:
         """Return a consumer that is assigned what it reads."""
         return self._created(Consumer, self.settings.for_reader(name))
+
+    def tail(self, name: str) -> Consumer:
+        """Return a consumer that is assigned what it reads, and goes on with what is appended."""
+        return self._created(Consumer, self.settings.for_tail(name))
 
     def positions(self, group: str, isolation: str) -> Consumer:
         """Return a consumer that only asks for the positions of a group."""

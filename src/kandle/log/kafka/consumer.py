@@ -301,12 +301,14 @@ class KafkaConsumer(Consumer):
                 )
         encoded = self._services.codecs.encode(writes)
         try:
-            return self._committer.commit(offsets, encoded)
+            first = self._committer.commit(offsets, encoded)
         except FencedError as error:
             is_by_name = code_of(error) not in REFUSED_BY_GROUP
             if self._settings.protocol == "consumer" and is_by_name and self._takeover.has_namesake():
                 self._replaced = ReplacedError(str(error))
             raise
+        self._services.clients.note_appended(first, writes)
+        return first
 
     def close(self) -> None:
         if self._assignment.is_ended:

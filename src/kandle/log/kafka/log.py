@@ -10,6 +10,7 @@
     producer       appends, transactions, fencing
     assignment     partitions of a group member: rebalancing and takeover
     reading        messages become batches
+    tail           reading on behind the end of a topic
     catalog        specs, schemas and codecs of topics
     takeover       claims to partitions, recovery of those of dead members
     consumer       members of groups, commits
@@ -43,6 +44,7 @@ from kandle.log.kafka.positions import GroupPositions
 from kandle.log.kafka.producer import Appender, FencedProducers
 from kandle.log.kafka.reading import WAIT_SLICE, PartitionReader, RecordCodec
 from kandle.log.kafka.settings import KafkaSettings
+from kandle.log.kafka.tail import KafkaTail
 from kandle.log.kafka.takeover import Claims
 from kandle.log.port import (
     Consumer,
@@ -53,9 +55,11 @@ from kandle.log.port import (
     Log,
     Maintenance,
     PartitionState,
+    TopicIdentity,
     TopicPartition,
     TopicState,
     moved_with_members,
+    TopicTail,
 )
 from kandle.log.records import AnyWrite, Batch, EncodedWrite, Records
 from kandle.log.schema import differences, merged_columns
@@ -228,7 +232,9 @@ class KafkaLog(Log):
             first = self._shared.appender.append(encoded, self.clients.record_timestamp)
         with self._shared.appended:
             self._shared.appended.notify_all()
-        return self._with_unknown_offsets(first, writes)
+        offsets = self._with_unknown_offsets(first, writes)
+        self.clients.note_appended(offsets, writes)
+        return offsets
 
     def _with_unknown_offsets(self, first: Sequence[int], writes: Sequence[AnyWrite]) -> list[int]:
         """Return the first offset of each write; where it is -1, it is counted back from what stands behind it."""
@@ -250,6 +256,12 @@ class KafkaLog(Log):
 
     def decoded(self, write: EncodedWrite) -> Records:
         return self.codecs.decode(write)
+    def tail(self, topic: str, positions: Mapping[int, int]) -> TopicTail:
+        starts = {number: positions.get(number, -1) for number in range(self.partition_count(topic))}
+        return KafkaTail(self.clients, self.admin, topic, starts, lambda: self.codec(topic))
+
+    def identity(self, topic: str) -> TopicIdentity:
+        return self.admin.identity(topic)
 
     def truncate(self, partition: TopicPartition, before: int) -> None:
         self.topic(partition.topic)

@@ -94,6 +94,11 @@ class KafkaSettings:
             **self.consumer,
         }
 
+    def for_tail(self, name: str) -> dict[str, Any]:
+        """Return the settings of a consumer without a group that goes on with what is appended."""
+        own = {"fetch.wait.max.ms": 100, "auto.offset.reset": "error", "queued.max.messages.kbytes": 16_384}
+        return {**self.for_reader(name), **own, **self.consumer}
+
     def for_positions(self, name: str, group: str, isolation: str) -> dict[str, Any]:
         """Return the settings of a consumer that only asks for the positions of its group."""
         return {

@@ -1,0 +1,196 @@
+"""Copies of topics that sets read in place of the log: opened with the first read, and closed with the context.
+
+A read waits until the copy has all that stood in the topic when it was asked:
+
+    topic        ....... 100 ........ 104
+    follower     ... 98 ... 100 ......... 104
+    read              asks: end 100 | waits | answers from the copy
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+from anyio import from_thread, to_thread
+
+from kandle.errors import UnavailableError
+from kandle.log.port import Log
+from kandle.model.columns import physical_schema
+from kandle.model.entity import EntityModel
+from kandle.plan.plan import BarPlan
+from kandle.sets.keys import bar_key_fields
+from kandle.store.follower import Follower, TopicView, UnreadableRecord
+from kandle.store.port import Store
+from kandle.store.rows import TableRows
+from kandle.store.runs import SortedRuns
+from kandle.time.clock import Clock, SystemClock
+from kandle.time.timeframe import duration_text
+
+T = TypeVar("T")
+V = TypeVar("V", bound=TopicView)
+Result = TypeVar("Result")
+
+ROWS_AT_ONCE = 1_000
+"""After so many rows a read looks whether it was cancelled."""
+
+NOT_CURRENT = object()
+"""Stands for the result of a read that has to wait."""
+
+MANY_ROWS = 50_000
+"""Fewer finals are read from the log each time: that takes milliseconds, and needs no copy."""
+
+OpenStore = Callable[[str, bool], Store | None]
+"""Opens the store of the copy of a topic; where one may be large, and can only be kept in memory, it returns None."""
+
+
+@dataclass(frozen=True, slots=True)
+class Copy(Generic[V]):
+    """A topic that is followed, and the view that is kept of it."""
+
+    follower: Follower
+    view: V
+
+    async def read(self, read: Callable[[], Result], timeout: int | None = None) -> Result:
+        """Read the copy once it has all that stands in the topic now.
+
+        Args:
+            read: Reads the view; called in a thread.
+            timeout: Longest wait in microseconds; None waits as long as it takes.
+
+        Raises:
+            UnavailableError: The copy was not current in time.
+        """
+        ends: dict[int, int] = {}
+        steady = SystemClock()
+        deadline = None if timeout is None else steady.steady() + timeout
+
+        def attempt() -> Any:
+            if not ends:
+                bounds = self.follower.bounds()
+                if bounds is None:
+                    self.follower.wait(None)
+                    return NOT_CURRENT
+                ends.update({number: end for number, (_, end) in bounds.items()})
+            if not self.follower.has(ends):
+                self.follower.wait(ends)
+                if not self.follower.has(ends):
+                    return NOT_CURRENT
+            with self.follower.reading():
+                return read()
+
+        while (result := await to_thread.run_sync(attempt)) is NOT_CURRENT:
+            if deadline is not None and timeout is not None and steady.steady() > deadline:
+                raise UnavailableError(
+                    f"the copy of topic {self.follower.topic} was not current within {duration_text(timeout)}; "
+                    "give it more time (timeout=), or read it at the start of the program, so that it is followed from then on"
+                )
+        answer: Result = result
+        return answer
+
+    def rows(self, prefix: bytes) -> list[list[Any]]:
+        """Return the rows of the keys with a prefix; those whose record was removed by retention are left out."""
+        assert isinstance(self.view, TableRows)
+        first = {number: start for number, (start, _) in (self.follower.bounds() or {}).items()}
+        rows: list[list[Any]] = []
+        for count, row in enumerate(self.view.rows(prefix)):
+            if count % ROWS_AT_ONCE == 0:
+                self.check()
+            if row[2] >= first.get(row[1], 0):
+                rows.append(row)
+        return rows
+
+    def check(self) -> None:
+        """Raise an error if the read was cancelled, or its context is being closed."""
+        self.follower.check_open()
+        from_thread.check_cancelled()
+
+    def unreadable(self, prefix: bytes) -> list[UnreadableRecord]:
+        """Return the records that cannot be read, and that are or may be of a key with the prefix."""
+        records = list(self.view.unreadable.values())
+        if not records:
+            return []
+        first = {number: start for number, (start, _) in (self.follower.bounds() or {}).items()}
+        return [
+            record
+            for record in records
+            if (record.key is None or record.key.startswith(prefix)) and record.offset >= first.get(record.partition, 0)
+        ]
+
+
+class Copies:
+    """The copies of one open context.
+
+    Args:
+        log: The log of the context.
+        clock: Its clock.
+        open_store: Opens the store of a copy.
+    """
+
+    def __init__(self, log: Log, clock: Clock, open_store: OpenStore) -> None:
+        self._log, self._clock, self._open_store = log, clock, open_store
+        self._copies: dict[str, Copy[Any]] = {}
+        self._lock = threading.Lock()
+
+    def table(self, entity: EntityModel) -> Copy[TableRows]:
+        """Return the copy of a table, which is followed from the first call on."""
+        copy = self._copy(entity.topic, lambda store: _table_rows(entity, store))
+        assert copy is not None
+        return copy
+
+    def _copy(self, topic: str, view_of: Callable[[Store], V], *, is_large: bool = False) -> Copy[V] | None:
+        with self._lock:
+            known = self._copies.get(topic)
+            if known is not None and not known.follower.has_failed:
+                return known
+            if known is not None:
+                # Whoever waited for it was told; who asks now tries again.
+                known.follower.close()
+            self._log.topic(topic)
+            store = self._open_store(topic, is_large)
+            if store is None:
+                return None
+            view = view_of(store)
+            copy = Copy(Follower(self._log, topic, store, view, self._clock), view)
+            self._copies[topic] = copy
+            return copy
+
+    def bars(self, entity: EntityModel, bar: BarPlan) -> Copy[SortedRuns] | None:
+        """Return the copy of the finals of a timeframe, which is followed from the first call on.
+
+        Args:
+            entity: The entity of the bars.
+            bar: The timeframe.
+
+        Returns:
+            The copy; None where the finals are few enough to be read from the log, or where there is no place for a copy.
+        """
+        topic = bar.final_topic
+        if topic not in self._copies and sum(state.rows for state in self._log.partitions(topic)) < MANY_ROWS:
+            return None
+        return self._copy(topic, lambda store: _final_runs(entity, topic, self._log, store), is_large=True)
+
+    def close(self) -> None:
+        """End all followers, and close their stores."""
+        with self._lock:
+            while self._copies:
+                self._copies.popitem()[1].follower.close()
+
+
+def _table_rows(entity: EntityModel, store: Store) -> TableRows:
+    keys = [field.name for field in entity.keys]
+    is_hashed = entity.partitioner == "murmur2"
+    return TableRows(store, entity.topic, physical_schema(entity), keys, is_hashed=is_hashed, formats=_formats(entity))
+
+
+def _final_runs(entity: EntityModel, topic: str, log: Log, store: Store) -> SortedRuns:
+    parts = [field.name for field in bar_key_fields(entity)]
+    return SortedRuns(store, topic, physical_schema(entity), log.topic(topic).keys, parts, _formats(entity))
+
+
+def _formats(entity: EntityModel) -> str:
+    """Return what the meaning of records depends on beside their columns."""
+    formats = (entity.key_format, entity.value_format)
+    return str([*formats, *((field.aliases, field.datetime_format, field.header) for field in entity.fields)])
