@@ -16,8 +16,8 @@ from pydantic_settings import BaseSettings, InitSettingsSource, PydanticBaseSett
 from kandle.context.sections import (
     ClockOptions,
     ConsumerOptions,
-    DeadLetterOptions,
     CopiesOptions,
+    DeadLetterOptions,
     EngineOptions,
     HeartbeatOptions,
     KafkaOptions,

@@ -23,9 +23,9 @@ from kandle.time.timeframe import parse_duration
 if TYPE_CHECKING:
     # What reads and writes records is loaded by the first method that does: declaring a context needs none of it.
     from kandle.log.headers import Headers
-    from kandle.sets.dead_letters import DeadLetterSet
     from kandle.sets.changes import TableChanges
     from kandle.sets.copies import Copy
+    from kandle.sets.dead_letters import DeadLetterSet
     from kandle.sets.messages import MessageStream
     from kandle.sets.reading import Unreadable
     from kandle.store.rows import TableRows

@@ -249,6 +249,7 @@ class BatchTable:
             return self.bounds(partition)[1]
         batch = decode_batch(spec, row, StoredBatch(*rows[0]))
         return int(batch.offsets[np.argmax(batch.timestamps >= instant)])
+
     def all_bounds(self, topic: str) -> dict[int, tuple[int, int]]:
         """Return the first offset of each partition that can still be read, and the next that is written."""
         number, _ = self._catalog.known(topic)

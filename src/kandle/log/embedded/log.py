@@ -28,8 +28,8 @@ from kandle.log.port import (
     TopicIdentity,
     TopicPartition,
     TopicState,
-    moved_with_members,
     TopicTail,
+    moved_with_members,
 )
 from kandle.log.records import AnyWrite, Batch, EncodedWrite, Records
 from kandle.plan.topics import TopicSpec

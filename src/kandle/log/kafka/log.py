@@ -58,8 +58,8 @@ from kandle.log.port import (
     TopicIdentity,
     TopicPartition,
     TopicState,
-    moved_with_members,
     TopicTail,
+    moved_with_members,
 )
 from kandle.log.records import AnyWrite, Batch, EncodedWrite, Records
 from kandle.log.schema import differences, merged_columns
@@ -256,6 +256,7 @@ class KafkaLog(Log):
 
     def decoded(self, write: EncodedWrite) -> Records:
         return self.codecs.decode(write)
+
     def tail(self, topic: str, positions: Mapping[int, int]) -> TopicTail:
         starts = {number: positions.get(number, -1) for number in range(self.partition_count(topic))}
         return KafkaTail(self.clients, self.admin, topic, starts, lambda: self.codec(topic))
