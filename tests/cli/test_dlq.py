@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -127,6 +128,31 @@ def test_letters_are_replayed_once_and_after_a_question_only(here: Here, log: Em
     assert log.ends("readings") == [5, 3]
     states = [row.split()[2] for row in here.output("dlq", "list", "readings", "--all", "--data", data)[1:]]
     assert states == ["replayed"] * 3
+
+
+HANDLING = """
+seen = []
+
+
+def handle(reading):
+    if reading.meter == "m2":
+        raise LookupError(reading.meter)
+    seen.append(reading.value)
+"""
+
+
+def test_a_function_is_called_with_the_objects_of_letters(here: Here, log: EmbeddedLog, data: str) -> None:
+    Path("kandle.toml").write_text('context = "tests.cli.declared:Meters"\n')
+    Path("handling.py").write_text(HANDLING)
+    replay = ("dlq", "replay", "readings", "--handler", "handling:handle", "--yes", "--data", data)
+    done, out, errors = here.run(*replay)
+    assert (done, out) == (2, "2 replayed\n")
+    assert "letter 1:0 is left as it is: the handler has failed again: LookupError: m2" in errors
+    assert [str(value) for value in importlib.import_module("handling").seen] == ["1.50", "-0.01"]
+    assert log.ends("readings") == [3, 2]
+    assert "did you mean 'handle'?" in here.failure(
+        "dlq", "replay", "readings", "--handler", "handling:hande", "--yes", "--data", data
+    )
 
 
 def test_letters_are_dropped(here: Here, data: str) -> None:

@@ -122,6 +122,12 @@ def test_bars_are_made_and_read_on_a_cluster(shop: Shop) -> None:
     listed = [line.split() for line in shop.run("topics", "list").splitlines() if line.startswith(f"{shop.name}_ticks ")]
     assert [row[:4] for row in listed] == [[f"{shop.name}_ticks", "1", "1", "-"]]
     assert "this user may read and write the topics" in shop.run("doctor", "app:App")
+    group, ticks = f"kandle-{shop.name}_sums", f"{shop.name}_ticks"
+    assert f"{group}  query of {shop.name}_sums  no members" in shop.run("groups", "list", group)
+    assert "is the group of the query" in shop.run("groups", "reset", group, "--to", "earliest", "--yes", code=2)
+    shop.run("groups", "reset", f"{shop.name}-new", "--topic", ticks, "--to", "latest", "--yes")
+    described = shop.run("groups", "describe", f"{shop.name}-new").splitlines()
+    assert described[0] == f"{shop.name}-new: readers, no members" and described[2].split() == [ticks, "0", "1", "1", "0"]
 
 
 def test_records_that_cannot_be_read_are_told_beside_those_that_can(shop: Shop) -> None:

@@ -6,6 +6,7 @@ import itertools
 import logging
 import os
 import socket
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -61,6 +62,7 @@ class Opened:
         self.copies = Copies(self.log, self.clock, self._open_copy)
         self._runtime: ContextRuntime | None = None
         self._members = 0
+        self._letter_counts: Counter[str] = Counter()
         try:
             self._prepare(model, plans)
             if options.access != "write_only":
@@ -153,15 +155,16 @@ class Opened:
 
     def health(self) -> Health:
         """Return the state of the queries of this process."""
-        return Health(self.instance, ()) if self._runtime is None else self._runtime.health()
+        health = Health(self.instance, ()) if self._runtime is None else self._runtime.health()
+        return replace(health, dead_letters=dict(self._letter_counts))
 
     def reader(self, topic: str) -> ReaderSettings:
         """Return the settings of a new consumer; each loop of each process is a member of the topic's group."""
         self._members += 1
         options = self._options.consumer
         group = f"{self._service}-{topic}"
-        rate = self._options.dead_letters.rate
-        return ReaderSettings(group, f"{self.instance}-{self._members}", options.reset, options.batch_rows, rate)
+        rate, counts = self._options.dead_letters.rate, self._letter_counts
+        return ReaderSettings(group, f"{self.instance}-{self._members}", options.reset, options.batch_rows, rate, counts)
 
     def settle(self) -> None:
         """Do nothing: the runtime has threads of its own."""

@@ -17,6 +17,7 @@ from __future__ import annotations
 import json
 import logging
 import traceback
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
@@ -320,10 +321,20 @@ class LetterBox:
         group: The consumer group.
         clock: Tells when the time of the rate is over.
         rate: How many letters may be written within a time; None for no limit.
+        counts: Counts the records that have become letters, by the topic of the letters.
     """
 
-    def __init__(self, log: Log, topic: str, group: str, clock: Clock, rate: LetterRate | None = None) -> None:
+    def __init__(
+        self,
+        log: Log,
+        topic: str,
+        group: str,
+        clock: Clock,
+        rate: LetterRate | None = None,
+        counts: Counter[str] | None = None,
+    ) -> None:
         self._log, self._topic, self._group, self._clock = log, topic, group, clock
+        self._counts: Counter[str] = Counter() if counts is None else counts
         self._limit = RateLimit(rate, clock)
         self._spec: TopicSpec | None = None
         self._source: TopicSpec | None = None
@@ -331,8 +342,6 @@ class LetterBox:
         self._waiting: dict[TopicPartition, list[Letter]] = {}
         self._left_out: dict[TopicPartition, list[Letter]] = {}
         self._report = LetterReport(HANDLER_REPORT)
-        self.written = 0
-        """Records that have become dead letters, those that are summed up among them."""
 
     @property
     def topic(self) -> str:
@@ -413,7 +422,7 @@ class LetterBox:
         """Note that the letters before these positions are written: forget them, and log them once a minute."""
         for partition, letters in self._before(positions).items():
             self._report.add(partition, letters)
-            self.written += sum(1 if letter.count is None else letter.count for letter in letters)
+            self._counts[self.topic] += sum(1 if letter.count is None else letter.count for letter in letters)
         self._report.log(self._clock.steady(), self.topic)
         for letters_by_partition in (self._waiting, self._left_out):
             for partition, position in positions.items():

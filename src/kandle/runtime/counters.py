@@ -111,10 +111,15 @@ class QueryHealth:
 
 @dataclass(frozen=True, slots=True)
 class Health:
-    """The state of all queries of a context in one process."""
+    """The state of all queries of a context in one process.
+
+    `dead_letters` counts the records that its consumers have made dead letters of, by the topic of the letters; those of
+    queries are among their counters.
+    """
 
     instance: str
     queries: tuple[QueryHealth, ...]
+    dead_letters: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def state(self) -> QueryState:
@@ -139,4 +144,9 @@ class Health:
             for counters in query["counters"]["timeframes"].values():
                 newest = counters["newest"]
                 counters["newest"] = None if newest is None else from_instant(newest).isoformat()
-        return {"instance": self.instance, "state": self.state.value, "queries": list(content["queries"])}
+        return {
+            "instance": self.instance,
+            "state": self.state.value,
+            "queries": list(content["queries"]),
+            "dead_letters": dict(self.dead_letters),
+        }

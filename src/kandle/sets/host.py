@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from kandle.plan.plan import BarPlan, Plan
@@ -25,7 +26,7 @@ Access = Literal["read_write", "read_only", "write_only"]
 class ReaderSettings:
     """How records of a topic are consumed: as which member of which group, from where on, and so many at a time.
 
-    `letter_rate` limits dead letters of a consumer; None writes all of them.
+    `letter_rate` limits dead letters of a consumer; None writes all of them. `letter_counts` counts them by their topic.
     """
 
     group: str
@@ -33,6 +34,7 @@ class ReaderSettings:
     reset: Literal["earliest", "latest"]
     batch_rows: int
     letter_rate: LetterRate | None = None
+    letter_counts: Counter[str] = field(default_factory=Counter)
 
 
 class ContextHost(Protocol):
