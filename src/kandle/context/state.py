@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Awaitable, Callable, Mapping, Set
 from typing import TYPE_CHECKING, Any
@@ -11,6 +12,7 @@ from kandle.model.entity import snake_case
 from kandle.plan.plan import BarPlan, Plan
 from kandle.sets.blocking import FORK_ADVICE, ContextLoop
 from kandle.sets.host import ReaderSettings
+from kandle.sets.policies import MessageFailure
 from kandle.time.clock import Clock
 
 if TYPE_CHECKING:
@@ -23,10 +25,20 @@ if TYPE_CHECKING:
     from kandle.store.runs import SortedRuns
 
 
+logger = logging.getLogger("kandle")
+
+
 class ContextState:
     """The part of a context that users do not see; a `ContextHost` for the sets."""
 
-    def __init__(self, name: str, plans: Mapping[type, Plan], set_names: Mapping[type, str], bar_sets: Set[type]) -> None:
+    def __init__(
+        self,
+        name: str,
+        plans: Mapping[type, Plan],
+        set_names: Mapping[type, str],
+        bar_sets: Set[type],
+        on_message_error: Callable[[MessageFailure], None] = lambda failure: None,
+    ) -> None:
         """Describe a context that is closed.
 
         Args:
@@ -34,11 +46,13 @@ class ContextState:
             plans: The plan of each entity that a query with a window makes.
             set_names: The name of the declared set of each entity.
             bar_sets: The entities whose declared set is a `BarSet`.
+            on_message_error: Is told of messages that fail.
         """
         self._name = name
         self._plans = plans
         self._set_names = set_names
         self._bar_sets = bar_sets
+        self._on_message_error = on_message_error
         self._opened: Opened | None = None
         self._loop: ContextLoop | None = None
         self._closers: set[Callable[[], Awaitable[None]]] = set()
@@ -155,6 +169,13 @@ class ContextState:
     def reader(self, topic: str) -> ReaderSettings:
         """Return the settings of a new consumer of a topic."""
         return self.opened.reader(topic)
+
+    def report_failure(self, failure: MessageFailure) -> None:
+        """Tell the context of a message that has failed; an error of its hook changes nothing for the message."""
+        try:
+            self._on_message_error(failure)
+        except Exception:
+            logger.exception("on_message_error of %s has failed", self._name)
 
     def plan_of(self, entity: type) -> Plan | None:
         """Return the plan of the entity's query; None without a query that has a window."""

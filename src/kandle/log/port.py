@@ -129,6 +129,8 @@ class GroupSpec:
             of its own gives the sign of life meanwhile. 0 leaves this to the log: on Kafka it is what
             `max.poll.interval.ms` says, and in the embedded log only polls are signs of life.
         with_bytes: Whether batches also have the bytes of their records, where the log has them.
+        max_bytes: About how many bytes of records a poll returns, and a client library reads ahead; 0 leaves this to the log.
+            What was written at once may be read at once.
     """
 
     group: str
@@ -138,6 +140,7 @@ class GroupSpec:
     lease: int = 5_000_000
     stall: int = 0
     with_bytes: bool = False
+    max_bytes: int = 0
 
 
 class Consumer(Protocol):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -119,34 +120,56 @@ def with_key(frame: pl.DataFrame, key: Mapping[str, Any]) -> pl.DataFrame:
     return frame
 
 
-def event_rows(
-    log: Log, entity: EntityModel, key: Mapping[str, Any], limit: int | None, policy: Unreadable = "refuse"
-) -> pl.DataFrame:
-    """Return the events of a key in the order of each partition.
+@dataclass(frozen=True, slots=True)
+class EventSelection:
+    """Which events of a stream are read.
+
+    Attributes:
+        key: Physical values of the key's first parts by name.
+        span: The bounds of the events' times, or without a timestamp of their appends; None for all.
+        limit: How many of the newest events, by their event time or else by the time of the append; None for all.
+        policy: What to do about events that cannot be read.
+    """
+
+    key: Mapping[str, Any]
+    span: Span | None = None
+    limit: int | None = None
+    policy: Unreadable = "refuse"
+
+
+def event_rows(log: Log, entity: EntityModel, wanted: EventSelection) -> pl.DataFrame:
+    """Return events in the order of each partition.
 
     Args:
         log: The log.
         entity: The entity of the stream.
-        key: Physical values of the key's first parts by name.
-        limit: How many of the newest events to return, by their event time or else by the time of the append; None returns all.
-        policy: What to do about events that cannot be read.
+        wanted: Which events.
 
     Returns:
         Rows with physical columns.
 
     Raises:
-        DataError: An event cannot be read.
+        DataError: An event cannot be read. With a span that may be one whose time is outside of it.
     """
     names = [field.name for field in entity.keys]
-    prefix = ordered_prefix(key, physical_schema(entity))
+    prefix = ordered_prefix(wanted.key, physical_schema(entity))
+    time = APPENDED if entity.timestamp is None else entity.timestamp.name
+    # The log knows in which batches to look for event times only.
+    span = None if entity.timestamp is None else wanted.span
     unreadable: list[UnreadableRecord] = []
-    frames = [with_key(frame, key) for frame in rows(log, entity.topic, unreadable=unreadable, parts=names)]
-    report_unreadable([bad for bad in unreadable if bad.key is None or bad.key.startswith(prefix)], policy)
+    frames = []
+    for frame in rows(log, entity.topic, span, unreadable, parts=names):
+        events = with_key(frame, wanted.key)
+        if wanted.span is not None:
+            instants = pl.col(time).to_physical()
+            events = events.filter((instants >= wanted.span[0]) & (instants < wanted.span[1]))
+        frames.append(events)
+    report_unreadable([bad for bad in unreadable if bad.key is None or bad.key.startswith(prefix)], wanted.policy)
     if not frames:
         return pl.DataFrame(schema=log.topic(entity.topic).schema)
     events = pl.concat(frames).filter(~pl.col(IS_TOMBSTONE))
-    if limit is not None:
-        events = events.sort(APPENDED if entity.timestamp is None else entity.timestamp.name, maintain_order=True).tail(limit)
+    if wanted.limit is not None:
+        events = events.sort(time, maintain_order=True).tail(wanted.limit)
     return events.drop(OFFSET, APPENDED, IS_TOMBSTONE)
 
 

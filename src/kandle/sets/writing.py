@@ -75,10 +75,20 @@ class BatchingWriter:
                         done.set_result(None)
 
     def _append(self, rows: Sequence[tuple[str, PendingRow]]) -> None:
-        writes: list[Write] = []
-        for topic in dict.fromkeys(topic for topic, _ in rows):
-            writes += writes_of(self._log, topic, _records([row for name, row in rows if name == topic]))
-        self._log.append(writes)
+        self._log.append(writes_of_rows(self._log, rows))
+
+
+def writes_of_rows(log: Log, rows: Sequence[tuple[str, PendingRow]]) -> list[Write]:
+    """Divide single records among their topics and partitions.
+
+    Args:
+        log: The log.
+        rows: Records with the names of their topics.
+    """
+    topics: dict[str, list[PendingRow]] = {}
+    for topic, row in rows:
+        topics.setdefault(topic, []).append(row)
+    return [write for topic, of_topic in topics.items() for write in writes_of(log, topic, _records(of_topic))]
 
 
 def _records(rows: Sequence[PendingRow]) -> Records:
