@@ -144,9 +144,3 @@ class PartitionFlow:
         self.rows -= len(batch) + len(batch.rejects)
         self.bytes -= size
         return batch
-
-    def clear(self) -> None:
-        """Forget what was read."""
-        self.batches.clear()
-        self.ready.clear()
-        self.rows = self.bytes = 0

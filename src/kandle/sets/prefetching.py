@@ -24,12 +24,12 @@ from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import replace
 
-from kandle.errors import FencedError, StateError, UnwritableError
+from kandle.errors import FencedError, StateError, UnavailableError, UnwritableError
 from kandle.log.port import Consumer, GroupSpec, Log, TopicPartition, batches_by_partition
 from kandle.log.records import Write
 from kandle.sets.entries import Entry, EntrySource, Limits, Note, PartitionFlow
 from kandle.time.clock import Clock
-from kandle.time.timeframe import MILLISECOND, SECOND
+from kandle.time.timeframe import MILLISECOND, MINUTE, SECOND
 
 logger = logging.getLogger("kandle")
 
@@ -38,6 +38,17 @@ POLL_INTERVAL = 50 * MILLISECOND
 
 PATIENCE = 200 * MILLISECOND
 """Longest wait of one poll while there are none."""
+
+OUTAGE_PATIENCE = 5 * MINUTE
+"""How long a log that cannot be reached is waited for."""
+
+STOP_PATIENCE = 5 * SECOND
+"""How long it is waited for by a loop that was left."""
+
+LAST_ATTEMPTS = 20
+"""How often a commit is tried again before the group is left."""
+
+OUTAGE_INTERVAL = 200 * MILLISECOND
 
 REVOKE_PATIENCE = 5 * SECOND
 """How long a partition that another member waits for is kept for its entry in hand."""
@@ -77,6 +88,9 @@ class Prefetcher:
         self._is_at_end = False
         self._is_poll_late = False
         self._polled_at = clock.steady()
+        self._is_uncertain = False
+        """Whether the last commit may have been made although it has failed."""
+        self._outage = 0
         self._error: BaseException | None = None
         self._is_raised = False
         self._consumer: Consumer | None = None
@@ -296,7 +310,7 @@ class Prefetcher:
                 self._consumer = self._log.consumer(self._spec, self)
                 while not self._is_stopping:
                     self._turn(self._consumer)
-                self._commit(self._consumer, is_last=True)
+                self._commit_last(self._consumer)
             finally:
                 if self._consumer is not None:
                     with self._changed:
@@ -312,6 +326,16 @@ class Prefetcher:
             self._tell()
         self._on_end(self._error)
 
+    def _commit_last(self, consumer: Consumer) -> None:
+        """Commit what is done, before the group is left."""
+        self._commit(consumer, is_last=True)
+        for _ in range(LAST_ATTEMPTS):
+            if not any(flow.done is not None for flow in self._flows.values()):
+                return
+            # A commit that was refused is due again after a poll, which says whether the partition is still owned.
+            consumer.poll(0, 1)
+            self._commit(consumer, is_last=True)
+
     def _turn(self, consumer: Consumer) -> None:
         """Commit what is done, then read more, or wait until there is something to do."""
         self._commit(consumer)
@@ -321,7 +345,11 @@ class Prefetcher:
             if has_entries and not self._is_poll_due():
                 self._is_poll_late = not self._has_work() and not self._changed.wait(POLL_INTERVAL / SECOND)
                 return
-        batches = consumer.poll(0 if has_entries else self._longest_poll(), min(self._limits.batch_rows, self._limits.rows))
+        try:
+            batches = consumer.poll(0 if has_entries else self._longest_poll(), min(self._limits.batch_rows, self._limits.rows))
+        except UnavailableError as error:
+            self._note_outage(error)
+            return
         with self._changed:
             self._is_at_end, self._is_poll_late, self._polled_at = not batches, False, self._clock.steady()
             for partition, read in batches_by_partition(batches).items():
@@ -407,14 +435,52 @@ class Prefetcher:
 
     def _commit_done(self, consumer: Consumer, offsets: Mapping[TopicPartition, int]) -> None:
         try:
-            self._commit_with_outbox(consumer, offsets)
+            if self._is_uncertain:
+                offsets = self._without_committed(consumer, offsets)
+            if offsets:
+                self._commit_with_outbox(consumer, offsets)
+            self._outage = 0
         except FencedError:
             if len(offsets) == 1:
-                self._forget(offsets)
+                # The next poll says whether the partition belongs to another member.
+                self._postpone(offsets)
                 return
-            # One of the partitions belongs to another member by now; the others are committed each for itself.
+            # One of the partitions does; the others are committed each for itself.
             for partition, following in offsets.items():
                 self._commit_done(consumer, {partition: following})
+        except UnavailableError as error:
+            # Nobody knows whether the log has settled the commit before it went away.
+            self._is_uncertain = True
+            self._postpone(offsets)
+            self._note_outage(error)
+
+    def _without_committed(self, consumer: Consumer, offsets: Mapping[TopicPartition, int]) -> Mapping[TopicPartition, int]:
+        """Return the positions that are not committed: an attempt whose answer was lost may have committed some."""
+        committed = consumer.committed(offsets)
+        settled = {partition: offset for partition, offset in offsets.items() if committed.get(partition, -1) >= offset}
+        for outbox in self._outboxes:
+            outbox.committed(settled)
+        self._is_uncertain = False
+        return {partition: offset for partition, offset in offsets.items() if partition not in settled}
+
+    def _postpone(self, offsets: Mapping[TopicPartition, int]) -> None:
+        """Have positions committed after the next poll, unless their partitions are gone by then."""
+        with self._changed:
+            for partition, following in offsets.items():
+                if flow := self._flows.get(partition):
+                    flow.done = following if flow.done is None else max(flow.done, following)
+            self._commit_due = self._clock.steady()
+            self._is_poll_late = True
+
+    def _note_outage(self, error: UnavailableError) -> None:
+        """Wait a moment for the log to come back; raise the error if it has been away for too long, or the thread is to end."""
+        if self._outage >= (STOP_PATIENCE if self._is_stopping else OUTAGE_PATIENCE):
+            raise error
+        if self._outage == 0:
+            logger.error("group %s waits: %s", self._spec.group, error)
+        self._outage += OUTAGE_INTERVAL
+        with self._changed:
+            self._changed.wait(OUTAGE_INTERVAL / SECOND)
 
     def _commit_with_outbox(self, consumer: Consumer, offsets: Mapping[TopicPartition, int]) -> None:
         parts = [(outbox, outbox.writes(offsets)) for outbox in self._outboxes]
@@ -430,21 +496,6 @@ class Prefetcher:
             consumer.commit(offsets, replaced)
         for outbox in self._outboxes:
             outbox.committed(offsets)
-
-    def _forget(self, partitions: Collection[TopicPartition]) -> None:
-        """Drop what was read of partitions that belong to others: the next poll says whether they come back."""
-        for partition in partitions:
-            logger.info(
-                "group %s: partition %d of %s has gone to another member, which handles its last message again",
-                self._spec.group, partition.partition, partition.topic,
-            )  # fmt: skip
-        for outbox in self._outboxes:
-            outbox.forget(partitions)
-        with self._changed:
-            for partition in partitions:
-                if flow := self._flows.get(partition):
-                    flow.clear()
-                    flow.is_leaving = True
 
     # The listener of the consumer; called in the thread
 
@@ -473,7 +524,7 @@ class Prefetcher:
         self.lost(partitions)
 
     def _await_handlers(self, consumer: Consumer, leaving: Mapping[TopicPartition, PartitionFlow]) -> None:
-        waited = 0
+        waited, has_waited = 0, True
         begun = self._clock.steady()
         while waited < REVOKE_PATIENCE and self._clock.steady() - begun < REVOKE_PATIENCE and not self._is_stopping:
             # Handlers of other partitions, and manual commits, wait for this thread.
@@ -481,7 +532,9 @@ class Prefetcher:
             with self._changed:
                 if not any(flow.taken is not None for flow in leaving.values()):
                     return
-                if not self._requests and not self._is_commit_due():
+                # What was postponed is due all the time.
+                has_waited = not self._has_work() or not has_waited
+                if has_waited:
                     self._changed.wait(POLL_INTERVAL / SECOND)
                     waited += POLL_INTERVAL
 
@@ -491,5 +544,10 @@ class Prefetcher:
             outbox.forget(partitions)
         with self._changed:
             for partition in partitions:
-                self._flows.pop(partition, None)
+                flow = self._flows.pop(partition, None)
+                if flow is not None and (flow.done is not None or (flow.taken is not None and not self._is_stopping)):
+                    logger.info(
+                        "group %s: partition %d of %s has gone to another member, which may handle its last message again",
+                        self._spec.group, partition.partition, partition.topic,
+                    )  # fmt: skip
             self._changed.notify_all()
