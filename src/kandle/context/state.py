@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from kandle.log.port import Log
     from kandle.model.entity import EntityModel
     from kandle.sets.copies import Copy
+    from kandle.sets.reading import Span
     from kandle.store.rows import TableRows
     from kandle.store.runs import SortedRuns
 
@@ -185,9 +186,9 @@ class ContextState:
         """Return the copy of a table on this machine, which is followed from the first call on."""
         return self.opened.copies.table(entity)
 
-    def bars(self, entity: EntityModel, bar: BarPlan) -> Copy[SortedRuns] | None:
+    def bars(self, entity: EntityModel, bar: BarPlan, span: Span) -> Copy[SortedRuns] | None:
         """Return the copy of the finals of a timeframe; None where they are read from the log."""
-        return self.opened.copies.bars(entity, bar)
+        return self.opened.copies.bars(entity, bar, span)
 
     async def write(self, topic: str, row: Any) -> None:
         """Append a single record together with others that are written at the same time."""

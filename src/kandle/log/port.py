@@ -400,6 +400,17 @@ class Log(Protocol):
             Batches in ascending order; none if there are no records from the offset on.
         """
 
+    def rows_in(self, topic: str, span: tuple[int, int]) -> int:
+        """Return how many records reads of a span would return at most, all partitions of a topic together.
+
+        Args:
+            topic: Name of the topic.
+            span: Instants `[start, end)` of the topic's time column, as for `read`.
+
+        Returns:
+            The number; that of all records where the log cannot tell them apart by their time.
+        """
+
     def tail(self, topic: str, positions: Mapping[int, int]) -> TopicTail:
         """Read all partitions of a topic, and go on with what is appended.
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from kandle.log.port import Log
     from kandle.model.entity import EntityModel
     from kandle.sets.copies import Copy
+    from kandle.sets.reading import Span
     from kandle.store.rows import TableRows
     from kandle.store.runs import SortedRuns
 
@@ -88,7 +89,7 @@ class ContextHost(Protocol):
     def table(self, entity: EntityModel) -> Copy[TableRows]:
         """Return the copy of a table on this machine, which is followed from the first call on."""
 
-    def bars(self, entity: EntityModel, bar: BarPlan) -> Copy[SortedRuns] | None:
+    def bars(self, entity: EntityModel, bar: BarPlan, span: Span) -> Copy[SortedRuns] | None:
         """Return the copy of the finals of a timeframe; None where they are read from the log."""
 
     async def write(self, topic: str, row: Any) -> None:

@@ -23,7 +23,7 @@ from kandle.store.runs import PARTITION as COPIED_PARTITION
 from kandle.time.timeframe import parse_instant, to_instant
 
 if TYPE_CHECKING:
-    from kandle.sets.copies import Copy
+    from kandle.sets.copies import Check, Copy
     from kandle.store.runs import SortedRuns
 
 logger = logging.getLogger("kandle")
@@ -207,11 +207,12 @@ class BarReader:
         finals = self._rows(self._bar.final_topic, self._span)
         return finals.filter(~pl.col(IS_TOMBSTONE)).drop(OFFSET, IS_TOMBSTONE).sort(self._order)
 
-    def finals_of(self, copy: Copy[SortedRuns]) -> pl.DataFrame:
+    def finals_of(self, copy: Copy[SortedRuns], check: Check) -> pl.DataFrame:
         """Return final bars, read from the copy of their topic.
 
         Args:
             copy: The copy.
+            check: Is called now and then, and raises an error to end the read.
 
         Returns:
             Rows with physical columns, ordered by key and start.
@@ -223,7 +224,7 @@ class BarReader:
             kind = self._schema[self._time]
             bounds = [max(min(instant, LAST_INSTANT), -LAST_INSTANT) for instant in self._span]
             first, end = (self._prefix + ordered_key([instant], [kind]) for instant in bounds)
-        runs = copy.view.read(first, end, self._span, copy.check)
+        runs = copy.view.read(first, end, self._span, check)
         removed = {number: start for number, (start, _) in (copy.follower.bounds() or {}).items() if start}
         frames = [frame for run in runs for frame in run]
         if not frames:

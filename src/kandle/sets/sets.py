@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     # What reads and writes records is loaded by the first method that does: declaring a context needs none of it.
     from kandle.log.headers import Headers
     from kandle.sets.changes import TableChanges
-    from kandle.sets.copies import Copy
+    from kandle.sets.copies import Check, Copy
     from kandle.sets.dead_letters import DeadLetterSet
     from kandle.sets.entries import Outbox
     from kandle.sets.messages import MessageStream, Reading
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from kandle.store.rows import TableRows
 
 T = TypeVar("T")
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -491,16 +492,11 @@ class TableSet(WritableSet[T]):
             UnavailableError: The copy was not current in time.
             AccessError: The context was opened for writing only.
         """
-        from kandle.sets.reading import report_unreadable
 
-        copy, prefix = self._copy(key_prefix)
-
-        def read() -> list[T]:
-            report_unreadable(copy.unreadable(prefix), unreadable)
-            rows = self._newest_rows(copy.rows(prefix))
+        def build(rows: list[list[Any]]) -> list[T]:
             return mapping(self.entity).objects(list(zip(*rows, strict=True))[PLACE_FIELDS:]) if rows else []
 
-        return await copy.read(read, _microseconds(timeout))
+        return await self._read(key_prefix, unreadable, timeout, build)
 
     to_list = blocking(to_list_async)
 
@@ -520,18 +516,9 @@ class TableSet(WritableSet[T]):
             UnavailableError: The copy was not current in time.
             AccessError: The context was opened for writing only.
         """
-        from kandle.sets.reading import report_unreadable
-
-        copy, whole = self._copy(key)
         self._check_whole(key, "get")
-
-        def read() -> T | None:
-            report_unreadable(copy.unreadable(whole), "refuse")
-            rows = copy.rows(whole)
-            objects: list[T] = mapping(self.entity).objects(list(zip(*rows, strict=True))[PLACE_FIELDS:]) if rows else []
-            return objects[0] if objects else None
-
-        return await copy.read(read, _microseconds(timeout))
+        objects: list[T] = await TableSet.to_list_async(self, key, timeout=timeout)
+        return objects[0] if objects else None
 
     get = blocking(get_async)
 
@@ -554,15 +541,7 @@ class TableSet(WritableSet[T]):
             UnavailableError: The copy was not current in time.
             AccessError: The context was opened for writing only.
         """
-        from kandle.sets.reading import report_unreadable
-
-        copy, prefix = self._copy(key_prefix)
-
-        def read() -> int:
-            report_unreadable(copy.unreadable(prefix), unreadable)
-            return len(self._newest_rows(copy.rows(prefix)))
-
-        return await copy.read(read, _microseconds(timeout))
+        return await self._read(key_prefix, unreadable, timeout, len)
 
     count = blocking(count_async)
 
@@ -585,6 +564,27 @@ class TableSet(WritableSet[T]):
 
         copy, prefix = self._copy(key_prefix)
         return TableChanges(self._host, self.entity, copy, prefix)
+
+    async def _read(
+        self,
+        key_prefix: KeyPrefix,
+        unreadable: Unreadable,
+        timeout: str | timedelta | None,
+        build: Callable[[list[list[Any]]], Result],
+    ) -> Result:
+        """Read the newest rows of the keys with these first parts from the copy of the table, and build something of them."""
+        from kandle.sets.copies import in_thread
+        from kandle.sets.reading import report_unreadable
+
+        copy, prefix = self._copy(key_prefix)
+        patience = None if timeout is None else parse_duration(timeout)
+
+        def read(check: Check) -> Result:
+            with copy.current(patience, check) as check_both:
+                report_unreadable(copy.unreadable(prefix), unreadable)
+                return build(self._newest_rows(copy.rows(prefix, check_both)))
+
+        return await in_thread(read)
 
     def _copy(self, key_prefix: KeyPrefix) -> tuple[Copy[TableRows], bytes]:
         """Return the copy of the table, and the bytes of a key's first parts."""
@@ -640,10 +640,6 @@ class TableSet(WritableSet[T]):
 
 PLACE_FIELDS = 4
 """A row of a copy begins with its kind, partition, offset and time."""
-
-
-def _microseconds(duration: str | timedelta | None) -> int | None:
-    return None if duration is None else parse_duration(duration)
 
 
 def made_by_query(entity: EntityModel) -> str:
