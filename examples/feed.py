@@ -26,10 +26,7 @@ def quotes(market: Fx, stop: threading.Event) -> None:
     while not stop.wait(EVERY):
         symbol = random.choice(list(bids))
         bids[symbol] += Decimal(random.randint(-5, 5)) / 100_000
-        now = datetime.now(UTC)
-        # Kafka's Avro keeps milliseconds.
-        time = now.replace(microsecond=now.microsecond // 1_000 * 1_000)
-        market.quotes.add(Quote(time, "demo", symbol, bids[symbol], bids[symbol] + Decimal("0.00010")))
+        market.quotes.add(Quote(datetime.now(UTC), "demo", symbol, bids[symbol], bids[symbol] + Decimal("0.00010")))
 
 
 def main() -> None:

@@ -46,7 +46,6 @@ from kandle.model.markers import (
 from kandle.plan.plan import plan
 from kandle.query.query import Gaps, Late
 from kandle.sets.bars import BarSet, TimeBucket
-from kandle.sets.policies import MessageFailure, OnError
 from kandle.sets.sets import EventSet, TableSet
 from kandle.time.timeframe import Period, Timeframe
 
@@ -83,11 +82,9 @@ __all__ = [
     "LogError",
     "MaxLength",
     "Message",
-    "MessageFailure",
     "MissingExtraError",
     "ModelBuilder",
     "ModelError",
-    "OnError",
     "Options",
     "OptionsError",
     "Period",

@@ -26,7 +26,6 @@ from kandle.log.embedded.log import EmbeddedLog
 from kandle.log.port import GroupSpec, TopicPartition
 from kandle.log.records import Records, Write
 from kandle.model.entity import entity_model
-from kandle.plan.query_topics import Retentions
 from kandle.plan.topics import TopicColumn, entity_topic
 from kandle.time.clock import ManualClock
 from kandle.time.timeframe import MINUTE, to_instant
@@ -125,12 +124,12 @@ def test_a_clock_behind_the_newest_record_is_a_problem(tmp_path: Path, log: Embe
 def test_the_topics_of_a_model_are_those_of_its_entities_and_queries(log: EmbeddedLog, tmp_path: Path) -> None:
     market = Meters(Options())
     entities, plans = entities_in(market), plans_in(market)
-    names = [spec.name for spec in wanted_topics(entities, plans, topics_of_queries(log, plans, Retentions()))]
+    names = [spec.name for spec in wanted_topics(entities, plans, topics_of_queries(log, plans))]
     assert names[:2] == ["readings", "shifts"]
     assert {"means_1m_live", "means_1m_final", "means_5m_live", "means_5m_final", "means_hb_1m"} <= set(names)
     assert "means" not in names
     with_nothing = EmbeddedLog(tmp_path / "other")
-    specs = wanted_topics(entities, plans, topics_of_queries(with_nothing, plans, Retentions()))
+    specs = wanted_topics(entities, plans, topics_of_queries(with_nothing, plans))
     assert [spec.name for spec in specs] == ["readings", "shifts"]
 
 

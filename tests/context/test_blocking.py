@@ -9,9 +9,10 @@ import subprocess
 import sys
 import threading
 import types
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -181,6 +182,24 @@ def test_a_loop_that_is_left_by_break_has_committed_what_it_was_given() -> None:
         site.hits.add_many([Hit(f"/{number}", NOON) for number in range(3)])
     assert asyncio.run(story()) == ["/0", "/1", "/2"]
     assert not problems
+
+
+def test_in_an_event_loop_of_trio_the_way_out_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Trio need not be installed: whoever runs it has imported it, and asks `current_trio_token` for its loop."""
+    site: Any
+    with Site.open(**NO_QUERIES) as site:
+        monkeypatch.setitem(sys.modules, "trio", SimpleNamespace(lowlevel=SimpleNamespace(current_trio_token=object)))
+        refused: list[tuple[Callable[[], Any], str]] = [
+            (lambda: site.hits.add(Hit("/", NOON)), "do it in a thread: `await trio.to_thread.run_sync"),
+            (lambda: site.hits.add_async(Hit("/", NOON)), r"write `await trio.to_thread.run_sync\(site.hits.add, ...\)`"),
+            (lambda: anext(aiter(site.hits)).send(None), "iterate in a thread: `for ... in site.hits`"),
+            (lambda: Site.open(**NO_QUERIES).__aenter__().send(None), r"open it by `with Site.open\(\) as"),
+        ]
+        for call, instead in refused:
+            with pytest.raises(StateError, match=f"here runs an event loop of trio, .*{instead}.*asyncio"):
+                call()
+        monkeypatch.delitem(sys.modules, "trio")
+        site.hits.add(Hit("/", NOON))
 
 
 FORKED = """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, date, datetime
 from uuid import uuid4
 
@@ -11,12 +12,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 
-from kandle.errors import FencedError, LogError, SchemaError
+from kandle.errors import DataError, FencedError, LogError, SchemaError, UnknownTopicError
 from kandle.log.headers import Headers, header_column, header_pairs, raw_header_rows
 from kandle.log.port import Fence, Log, TopicPartition
 from kandle.log.records import Records, Write
 from kandle.plan.topics import TopicColumn, TopicSpec
-from kandle.time.timeframe import MILLISECOND, SECOND
+from kandle.time.timeframe import DAY, MILLISECOND, SECOND
 from tests.log.building import (
     COLUMNS,
     INSTANT,
@@ -75,6 +76,29 @@ def every_type(topic: str) -> TopicSpec:
 
 class RecordContract(ContractBase):
     """Appends and reads."""
+
+    def test_records_fail_each_for_itself(self, log: Log, name: str) -> None:
+        log.ensure(topic_spec(name, partitions=2))
+        missing = pl.Series("symbol", ["B", None, "C"])
+        broken = Records(records([2, 3, 4]).frame.with_columns(missing))
+        errors = log.append_each(
+            [write(name, [1]), Write(name, 1, broken), Write(f"no-{name}", 0, records([5])), write(name, [6])]
+        )
+        assert {number: list(rows) for number, rows in errors.items()} == {1: [1], 2: [0]}
+        assert isinstance(errors[1][1], SchemaError | DataError)
+        assert isinstance(errors[2][0], UnknownTopicError)
+        assert [numbers_of(read_all(log, name, number)) for number in (0, 1)] == [[1, 6], [2, 4]]
+        assert log.append_each([write(name, [7], 1)]) == {}
+        assert numbers_of(read_all(log, name, 1)) == [2, 4, 7]
+
+    def test_a_topic_that_others_create_is_missed_with_its_settings(self, log: Log, name: str) -> None:
+        spec = topic_spec(name, partitions=3, retention=7 * DAY, is_created=False)
+        with pytest.raises(
+            UnknownTopicError, match=rf"{name} \(3 partitions, replication 1, cleanup.policy=delete, retention.ms"
+        ):
+            log.ensure(spec)
+        log.ensure(replace(spec, is_created=True))
+        assert log.ensure(spec).differences == ()
 
     def test_values_of_every_type_are_read_as_they_were_written(self, log: Log, name: str) -> None:
         log.ensure(every_type(name))

@@ -15,7 +15,7 @@ from pydantic import BaseModel
 import kandle
 from kandle import Alias, DatetimeFormat, Header, Ignore, Key, MaxLength, Precision, Timestamp
 from kandle.errors import ModelError
-from kandle.model.entity import EntityModel, bar_topic, entity_model, snake_case
+from kandle.model.entity import BarTopics, EntityModel, entity_model, snake_case
 
 
 @kandle.stream("everything", partitions=3, replication=2, retention="7d")
@@ -185,7 +185,7 @@ def test_an_unknown_field_is_named_with_one_that_is_close() -> None:
 
 def test_names() -> None:
     assert [snake_case(name) for name in ("QuoteBar", "HTTPLog", "bar", "Bar5m")] == ["quote_bar", "http_log", "bar", "bar5m"]
-    assert bar_topic("bars", "5m", "final") == "bars_5m_final"
+    assert BarTopics().names("bars", "5m") == ("bars_5m_live", "bars_5m_final")
 
 
 def test_a_precision_that_cannot_be_names_the_field() -> None:

@@ -16,6 +16,7 @@ from kandle.plan.plan import Plan, plan
 from kandle.plan.query_topics import (
     AggregatedTable,
     HeartbeatSettings,
+    QueryTopicSettings,
     Retentions,
     TopicRole,
     aggregated_topics,
@@ -99,7 +100,9 @@ def test_bars_with_partitions_of_their_own_have_the_source_copied() -> None:
 
 def test_settings_are_those_of_the_role() -> None:
     query_plan = with_source(plan_of(late=Late.TOPIC, days=1, grace="2s"), partitioner="other")
-    topics = query_topics(query_plan, 2, HeartbeatSettings(retention=DAY), Retentions(live=HOUR, repartition=2 * DAY))
+    topics = query_topics(
+        query_plan, 2, QueryTopicSettings(HeartbeatSettings(retention=DAY), Retentions(live=HOUR, repartition=2 * DAY))
+    )
     kept = {topic.spec.name: (topic.spec.retention, topic.spec.compacted) for topic in topics.created}
     assert kept == {
         "pages_1m_live": (HOUR, True),
@@ -147,7 +150,7 @@ def test_each_query_has_a_topic_of_its_own_for_its_heartbeats_and_options_name_i
         ("sites_hb_1m", 2),
         ("pages_hb_5m", 2),
     ]
-    named = context_topics([first, second], {"hits": 2}, HeartbeatSettings("beats.{bars}", DAY, 2))
+    named = context_topics([first, second], {"hits": 2}, QueryTopicSettings(HeartbeatSettings("beats.{bars}", DAY, 2)))
     specs = [spec for query in named for spec in query.specs if spec.name == query.heartbeats]
     assert [(spec.name, spec.retention, spec.replication) for spec in specs] == [("beats.pages", DAY, 2), ("beats.sites", DAY, 2)]
     usual = next(spec for spec in topics[1].specs if spec.name == "sites_hb_1m")

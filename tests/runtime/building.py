@@ -19,7 +19,7 @@ from kandle.log.records import Batch, Records, Write
 from kandle.model.entity import entity_model
 from kandle.model.mapping import mapping
 from kandle.plan.plan import Plan, plan
-from kandle.plan.query_topics import QueryTopics, Retentions
+from kandle.plan.query_topics import QueryTopics
 from kandle.plan.topics import entity_topic
 from kandle.runtime.committing import Pace
 from kandle.runtime.counters import Counters, TimeframeCounters
@@ -107,7 +107,7 @@ class Parts:
         model = context.model()
         self.plan: Plan = plan(model.queries[Bar])
         self._ensure(model.entities.values(), partitions)
-        self.topics: QueryTopics = prepare_topics(self.log, [self.plan], Retentions())[0]
+        self.topics: QueryTopics = prepare_topics(self.log, [self.plan])[0]
         self.letter_rate: LetterRate | None = None
         self.counters = Counters(timeframes={bar.name: TimeframeCounters() for bar in self.plan.emitted})
 

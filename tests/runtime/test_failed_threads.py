@@ -9,7 +9,6 @@ import pytest
 
 from kandle.log.embedded.log import EmbeddedLog
 from kandle.plan.plan import plan
-from kandle.plan.query_topics import Retentions
 from kandle.plan.topics import entity_topic
 from kandle.runtime.counters import QueryState
 from kandle.runtime.heartbeats import HeartbeatSender
@@ -37,7 +36,7 @@ def start() -> Iterator[Callable[..., QueryRuntime]]:
         for entity in model.entities.values():
             if entity.cls is not Bar:
                 log.ensure(entity_topic(entity))
-        (topics,) = prepare_topics(log, [plan(model.queries[Bar])], Retentions())
+        (topics,) = prepare_topics(log, [plan(model.queries[Bar])])
         started.append(QueryRuntime(log.connect(), SystemClock(), topics, RuntimeSpec("one", "tests", **settings)))
         started[-1].start()
         return started[-1]

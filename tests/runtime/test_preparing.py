@@ -11,7 +11,6 @@ from kandle.cli.log_checks import missing_of_before, partition_findings, topics_
 from kandle.errors import SchemaError, StateError
 from kandle.log.embedded.log import EmbeddedLog
 from kandle.log.port import TopicPartition
-from kandle.plan.query_topics import Retentions
 from kandle.runtime.preparing import prepare_topics
 from kandle.time.clock import ManualClock
 from tests.runtime.building import FINALS, Parts, Process, parts_of, read, t, tick
@@ -39,7 +38,7 @@ def test_a_topic_of_other_partitions_is_refused_by_name_and_nothing_is_made(topi
     fresh.ensure(parts.log.topic("ticks"))
     fresh.ensure(replace(parts.log.topic(topic), partitions=3))
     with pytest.raises(SchemaError, match=rf"topic {topic} has 3 partitions, but ticks, .* has 2; .*give Bar another topic"):
-        prepare_topics(fresh, [parts.plan], Retentions())
+        prepare_topics(fresh, [parts.plan])
     assert {spec.name for spec in fresh.topics()} == {"ticks", topic}
 
 
@@ -48,7 +47,7 @@ def test_doctor_calls_other_partitions_a_problem() -> None:
     fresh = EmbeddedLog(None, ManualClock(t("14:30")))
     fresh.ensure(parts.log.topic("ticks"))
     fresh.ensure(replace(parts.log.topic(FINALS), partitions=3))
-    (finding,) = partition_findings(fresh, topics_of_queries(fresh, [parts.plan], Retentions()))
+    (finding,) = partition_findings(fresh, topics_of_queries(fresh, [parts.plan]))
     assert finding.level == "problem" and finding.message.startswith(f"topic {FINALS} has 3 partitions, but ticks, ")
 
 
@@ -57,14 +56,14 @@ def test_heartbeats_whose_topic_does_not_fit_go_into_another_one(caplog: pytest.
     fresh = EmbeddedLog(None, ManualClock(t("14:30")))
     fresh.ensure(parts.log.topic("ticks"))
     fresh.ensure(replace(parts.log.topic("bars_hb_1m"), partitions=3))
-    (topics,) = prepare_topics(fresh, [parts.plan], Retentions())
+    (topics,) = prepare_topics(fresh, [parts.plan])
     assert (topics.heartbeats, fresh.topic("bars_hb_1m_2").partitions) == ("bars_hb_1m_2", 2)
     said = "the heartbeats of Bar are in topic bars_hb_1m_2, since bars_hb_1m has 3 partitions, and Bar needs 2"
     assert f"{said}; option heartbeat.topic gives them another name" in caplog.messages
     (finding,) = [one for one in partition_findings(fresh, [topics]) if one.level != "ok"]
     assert (finding.level, finding.message) == ("warning", said)
     # All processes choose the same one, and the next start too.
-    assert prepare_topics(fresh, [parts.plan], Retentions()) == [topics]
+    assert prepare_topics(fresh, [parts.plan]) == [topics]
 
 
 def test_other_settings_that_differ_are_told_and_left(caplog: pytest.LogCaptureFixture) -> None:
@@ -72,7 +71,7 @@ def test_other_settings_that_differ_are_told_and_left(caplog: pytest.LogCaptureF
     fresh = EmbeddedLog(None, ManualClock(t("14:30")))
     fresh.ensure(parts.log.topic("ticks"))
     fresh.ensure(replace(parts.log.topic("bars_1m_final"), retention=1_000_000, compacted=True))
-    prepare_topics(fresh, [parts.plan], Retentions())
+    prepare_topics(fresh, [parts.plan])
     assert "topic bars_1m_final: retention is 1s, unlimited is declared; it stays as it is" in caplog.text
     assert "topic bars_1m_final: compacted is true, false is declared; it stays as it is" in caplog.text
 
@@ -87,8 +86,8 @@ def test_settings_that_differ_are_refused_where_that_is_asked_for() -> None:
         'change the topic or its declaration, or let it be: log.differences = "warn"'
     )
     with pytest.raises(SchemaError, match=re.escape(said)):
-        prepare_topics(fresh, [parts.plan], Retentions(), refuses=True)
-    prepare_topics(parts.log, [parts.plan], Retentions(), refuses=True)
+        prepare_topics(fresh, [parts.plan], refuses=True)
+    prepare_topics(parts.log, [parts.plan], refuses=True)
 
 
 def test_a_source_that_was_given_more_partitions_is_copied_to_as_many_as_the_state_has() -> None:
@@ -97,7 +96,7 @@ def test_a_source_that_was_given_more_partitions_is_copied_to_as_many_as_the_sta
     dropped(parts, "ticks")
     parts.log.ensure(replace(spec, partitions=4))
     for _ in range(2):
-        (topics,) = prepare_topics(parts.log, [parts.plan], Retentions())
+        (topics,) = prepare_topics(parts.log, [parts.plan])
         assert (topics.partitions, topics.events) == (1, "bars_repartition")
         assert parts.log.topic("bars_repartition").partitions == 1
 
@@ -150,16 +149,16 @@ def test_a_topic_that_was_deleted_while_nothing_ran_is_told_when_it_is_made_anew
     topic: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     parts = parts_of()
-    prepare_topics(parts.log, [parts.plan], Retentions())
+    prepare_topics(parts.log, [parts.plan])
     parts.add(tick("14:30:10"))
     Process(parts).settle()
-    prepare_topics(parts.log, [parts.plan], Retentions())
+    prepare_topics(parts.log, [parts.plan])
     assert not caplog.messages
     dropped(parts, topic)
     what = f"topic {topic} is missing, although Bar was computed before; if it was deleted, this is lost: {DELETED[topic]}"
-    topics = topics_of_queries(parts.log, [parts.plan], Retentions())
+    topics = topics_of_queries(parts.log, [parts.plan])
     assert missing_of_before(parts.log, [parts.plan], topics) == {topic: what}
-    prepare_topics(parts.log, [parts.plan], Retentions())
+    prepare_topics(parts.log, [parts.plan])
     assert caplog.messages == [f"{what}; it is created again"]
-    prepare_topics(parts.log, [parts.plan], Retentions())
+    prepare_topics(parts.log, [parts.plan])
     assert len(caplog.messages) == 1

@@ -12,6 +12,7 @@ import polars as pl
 
 from kandle.context.context import Context
 from kandle.errors import ModelError, TimeframeError, UnknownTimeframeError, unknown_name
+from kandle.forks import check_threads
 from kandle.model.entity import EntityModel
 from kandle.plan.plan import Plan, check_embedded, expiry_of, plan
 from kandle.query.clauses import choice_of
@@ -218,6 +219,7 @@ def backfill(  # noqa: PLR0913, every parameter is an option of its own
         DataError: If a value does not fit its field, or an event is farther ahead than `max_silence`; names input and
             row.
         OutputError: If the folder cannot be written.
+        StateError: If this process was forked from one that has worked with kandle or Polars.
 
     Example:
         `kandle.backfill(Market, Bar, ticks="ticks/*.parquet")["1m"]`
@@ -228,6 +230,7 @@ def backfill(  # noqa: PLR0913, every parameter is an option of its own
     from kandle.engine.pipeline import Pipeline
     from kandle.engine.schedules import session_calendar
 
+    check_threads()
     query = _query(context, entity, gaps)
     check_embedded(query)
     if schedule is not None and query.schedule is None:

@@ -13,6 +13,7 @@ from kandle.cli.contexts import ContextName, load_context
 from kandle.cli.output import write_text
 from kandle.context.context import Context
 from kandle.context.options import Options
+from kandle.context.topic_options import instant_rule, query_topic_settings
 from kandle.errors import ModelError
 from kandle.plan.plan import plan
 from kandle.plan.query_topics import context_topics, ksqldb_topics
@@ -55,12 +56,13 @@ def _schemas(market: type[Context]) -> Iterator[tuple[str, str]]:
     model = market.model()
     plans = [plan(query) for query in model.queries.values() if query.has_tumbling]
     options = Options.load()
+    instants = instant_rule(options)
     topics_of = ksqldb_topics if options.engine.kind == "ksqldb" else context_topics
-    topics = [topic for query in topics_of(plans, heartbeats=options.heartbeat.settings) for topic in query.all]
+    topics = [topic for query in topics_of(plans, settings=query_topic_settings(options)) for topic in query.all]
     known = {topic.spec.name for topic in topics} | {query_plan.query.target.topic for query_plan in plans}
     for entity in model.entities.values():
         if entity.topic not in known:
-            formats = Formats(entity.key_format, entity.value_format)
+            formats = Formats(entity.key_format, entity.value_format, instants=instants)
             spec = entity_topic(entity)
             yield from topic_schemas(spec.name, spec.columns, spec.keys, formats, entity).items()
     for topic in topics:
@@ -68,5 +70,5 @@ def _schemas(market: type[Context]) -> Iterator[tuple[str, str]]:
         if content.windowed:
             # ksqlDB registers the schemas of its own tables.
             continue
-        formats = Formats(content.key_format, content.value_format)
+        formats = Formats(content.key_format, content.value_format, instants=instants)
         yield from topic_schemas(spec.name, spec.columns, spec.keys, formats, content.entity).items()

@@ -43,11 +43,12 @@ from kandle.cli.output import json_line
 from kandle.context.adapters import embedded_log, repair
 from kandle.context.context import Context
 from kandle.context.options import DEFAULT_FILE, Options
+from kandle.context.topic_options import query_topic_settings, unfollowed_options
 from kandle.errors import KandleError
 from kandle.log.port import Log
 from kandle.model.entity import snake_case
 from kandle.plan.declaration import declaration
-from kandle.plan.query_topics import QueryTopics, Retentions, query_group
+from kandle.plan.query_topics import QueryTopics, query_group
 from kandle.plan.topics import TopicSpec
 
 PROBLEM_CODE = 1
@@ -106,6 +107,7 @@ def _findings(context: str | None, config: Path | None, data: Path | None, choic
     yield fine("configuration", f"{file} is valid" if file.exists() else f"there is no {file}, so defaults are used")
     market, finding = _load_market(context, options)
     yield finding
+    yield from (warning("topics", text, "leave them out of the file for this machine") for text in unfollowed_options(options))
     if is_on_kafka(options):
         yield from _kafka_findings(options, market)
         return
@@ -196,9 +198,8 @@ def _groups(market: Context) -> list[str]:
 
 
 def _query_topics(log: Log, options: Options, market: Context) -> list[QueryTopics]:
-    retentions = Retentions(live=options.runtime.live_retention)
     topics_of = ksqldb_topics_of_queries if options.engine.kind == "ksqldb" else topics_of_queries
-    return topics_of(log, plans_in(market), retentions, options.heartbeat.settings)
+    return topics_of(log, plans_in(market), query_topic_settings(options))
 
 
 def _declared_topics(log: Log, options: Options, market: Context) -> list[TopicSpec]:

@@ -20,14 +20,15 @@ from kandle.plan.declaration import QueryDeclaration
 from kandle.plan.plan import Plan
 from kandle.plan.query_topics import (
     DEFAULT_HEARTBEATS,
+    DEFAULT_SETTINGS,
     HeartbeatSettings,
     QueryTopics,
-    Retentions,
+    QueryTopicSettings,
     context_topics,
     ksqldb_topics,
     read_entities,
 )
-from kandle.plan.topics import DECLARATIONS, TopicSpec, entity_topic
+from kandle.plan.topics import DECLARATIONS, TopicSpec, entity_topic, missing_topics
 from kandle.runtime.generations import QueryGenerations
 from kandle.runtime.preparing import check_partitions, deleted_topics, other_heartbeats, topic_partitions
 from kandle.runtime.schedule import ScheduleProvider
@@ -104,6 +105,8 @@ def _topic(existing: TopicSpec | None, wanted: TopicSpec, deleted: Mapping[str, 
         yield problem(
             "topics", deleted[wanted.name], "`kandle run` creates it again without its records; restore it first if you can"
         )
+    elif not wanted.is_created:
+        yield problem("topics", missing_topics([wanted]), "")
     else:
         yield problem("topics", f"topic {wanted.name} does not exist", "`kandle run` creates it")
 
@@ -121,20 +124,18 @@ def missing_of_before(log: Log, plans: Sequence[Plan], topics: Sequence[QueryTop
     return messages
 
 
-def topics_of_queries(
-    log: Log, plans: Sequence[Plan], retentions: Retentions, heartbeats: HeartbeatSettings = DEFAULT_HEARTBEATS
-) -> list[QueryTopics]:
+def topics_of_queries(log: Log, plans: Sequence[Plan], settings: QueryTopicSettings = DEFAULT_SETTINGS) -> list[QueryTopics]:
     """Return the topics of each query whose source exists; until then their partitions are not known."""
     partitions = topic_partitions(log)
-    return [topics for topics in context_topics(plans, partitions, heartbeats, retentions) if topics.source in partitions]
+    return [topics for topics in context_topics(plans, partitions, settings) if topics.source in partitions]
 
 
 def ksqldb_topics_of_queries(
-    log: Log, plans: Sequence[Plan], retentions: Retentions, heartbeats: HeartbeatSettings = DEFAULT_HEARTBEATS
+    log: Log, plans: Sequence[Plan], settings: QueryTopicSettings = DEFAULT_SETTINGS
 ) -> list[QueryTopics]:
     """Return the topics of each query whose base bars ksqlDB aggregates, once ksqlDB has created the topic of its table."""
     partitions = topic_partitions(log)
-    return [topics for topics in ksqldb_topics(plans, partitions, heartbeats, retentions) if topics.events in partitions]
+    return [topics for topics in ksqldb_topics(plans, partitions, settings) if topics.events in partitions]
 
 
 def wanted_topics(entities: Sequence[EntityModel], plans: Sequence[Plan], topics: Sequence[QueryTopics]) -> Iterator[TopicSpec]:

@@ -13,6 +13,7 @@ from kandle.cli.output import write_text
 from kandle.context.adapters import ksql_client
 from kandle.context.context import scripted_model
 from kandle.context.options import Options
+from kandle.context.topic_options import instant_rule
 from kandle.errors import OptionsError
 from kandle.ksql.program import DEFAULT_STORE, ScriptRole, WindowStore
 from kandle.ksql.script import Script, script
@@ -21,6 +22,9 @@ from kandle.time.timeframe import parse_duration
 
 if TYPE_CHECKING:
     from kandle.ksqldb.comparison import ScriptDifference
+
+
+IN_MILLISECONDS = "-- ksqlDB takes all instants for milliseconds: set fields.instants = millis where kandle writes these topics."
 
 
 def script_command(  # noqa: PLR0913 - each is an option of the command
@@ -71,7 +75,8 @@ def script_command(  # noqa: PLR0913 - each is an option of the command
         return
     title = f"-- {market.__name__} on ksqlDB, role {role.value}, written by kandle script."
     content = "\n".join(statement.text for statement in result.drops) if drop else result.text
-    text = f"{title}\n\n{content}\n"
+    unit = "" if drop or instant_rule(Options.load()).unit == "millis" else f"{IN_MILLISECONDS}\n"
+    text = f"{title}\n{unit}\n{content}\n"
     if out is None:
         typer.echo(text, nl=False)
     else:

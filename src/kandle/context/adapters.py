@@ -56,7 +56,7 @@ def log_of(options: Options, clock: Clock, entities: Iterable[EntityModel] = (),
     if options.log.kind == "kafka":
         from kandle.context.kafka import declarations, kafka_log
 
-        return kafka_log(options, clock, declarations(entities, plans, options.engine))
+        return kafka_log(options, clock, declarations(entities, plans, options))
     return EmbeddedLog(options.log.path, clock, options.log.durability)
 
 

@@ -15,10 +15,11 @@ from anyio import CancelScope, to_thread
 from kandle.context.model import Model, ModelBuilder, check_runs, entities_of, validated_model
 from kandle.context.state import ContextState
 from kandle.errors import KandleError, ModelError, unknown_name
-from kandle.model.entity import EntityModel
+from kandle.forks import keep_in_children
+from kandle.model.entity import EntityModel, entity_kind
+from kandle.model.markers import Access
 from kandle.plan.plan import Plan, plan
 from kandle.sets.bars import BarSet, TimeBucket, time_bucket
-from kandle.sets.policies import MessageFailure
 from kandle.sets.sets import EntitySet, EventSet, TableSet
 from kandle.time.timeframe import Timeframe
 
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
     from kandle.context.options import Options
     from kandle.ksqldb.facade import Ksql
     from kandle.runtime.counters import Health
-    from kandle.sets.transaction import Transaction
 
 T = TypeVar("T")
 
@@ -73,26 +73,17 @@ class Context:
         _check_bar_sets(type(self), declared, self._plans)
         names = {entity: name for name, (_, entity) in declared.items()}
         bar_sets = {entity for kind, entity in declared.values() if kind is BarSet}
-        self._host = ContextState(type(self).__name__, self._plans, names, bar_sets, self.on_message_error)
+        self._host = ContextState(type(self).__name__, self._plans, names, bar_sets)
         self._exit: contextlib.ExitStack | None = None
         self._ksql: Ksql | None = None
         for name, (kind, entity) in declared.items():
-            setattr(self, name, kind(self._host, self._model.entities[entity], self._options.access))
+            setattr(self, name, kind(self._host, self._model.entities[entity], self._access(entity)))
 
     def on_model_creating(self, model: ModelBuilder) -> None:
         """Declare queries and settings of entities; called once, when the model is built.
 
         Args:
             model: The builder of the model.
-        """
-
-    def on_message_error(self, failure: MessageFailure) -> None:
-        """Learn of a message that has failed, for metrics or an alarm; does nothing unless a class overrides it.
-
-        It is called in the thread or the event loop of the handler, after each failed attempt. An error that it raises is logged.
-
-        Args:
-            failure: The message, the error, and what happens to it now.
         """
 
     @classmethod
@@ -133,16 +124,16 @@ class Context:
         Raises:
             ModelError: The context has no query with a window.
         """
+        from kandle.context.topic_options import query_topic_settings
         from kandle.plan.explain import explain
-        from kandle.plan.query_topics import Retentions, context_topics, ksqldb_topics
+        from kandle.plan.query_topics import context_topics, ksqldb_topics
 
         plans = list(_plans(cls.model()).values())
         if not plans:
             raise ModelError(f"{cls.__name__} has no query with a window over time; give an entity one with to_query")
         options = _options()
-        retentions = Retentions(live=options.runtime.live_retention)
         topics_of = ksqldb_topics if options.engine.kind == "ksqldb" else context_topics
-        topics = topics_of(plans, heartbeats=options.heartbeat.settings, retentions=retentions)
+        topics = topics_of(plans, settings=query_topic_settings(options))
         return ExplanationText("\n\n".join(explain(query.plan, query) for query in topics))
 
     @property
@@ -172,7 +163,7 @@ class Context:
         if timeframe is not None:
             return self.time_bucket(entity, timeframe)
         model = self._entity(entity)
-        entity_set: EntitySet[T] = SETS[model.kind](self._host, model, self._options.access)
+        entity_set: EntitySet[T] = SETS[model.kind](self._host, model, self._access(entity))
         return entity_set
 
     def time_bucket(self, entity: type[T], timeframe: Timeframe | str) -> TimeBucket[T]:
@@ -188,7 +179,12 @@ class Context:
         Raises:
             ModelError: The context has no set of the entity, or no bars of the timeframe.
         """
-        return time_bucket(self._host, self._entity(entity), timeframe, self._options.access)
+        return time_bucket(self._host, self._entity(entity), timeframe, self._access(entity))
+
+    def _access(self, entity: type) -> Access:
+        """Return what the set of an entity may do: what both the context and the entity allow."""
+        own, of_context = self._model.entities[entity].access, self._options.access
+        return own if of_context == "read_write" else of_context
 
     def _entity(self, entity: type) -> EntityModel:
         if isinstance(entity, str):
@@ -199,21 +195,6 @@ class Context:
             names = [model.name for model in self._model.entities.values()]
             raise ModelError(unknown_name(f"{type(self).__name__} has no set of {name}", name, names))
         return self._model.entities[entity]
-
-    def transaction(self) -> Transaction:
-        """Return a transaction: messages are consumed, and what is made of them is written, exactly once.
-
-        Returns:
-            The transaction, to be opened by `with` or `async with`.
-
-        Example:
-            with market.transaction() as step:
-                for message in step.messages(market.orders):
-                    step.add(market.fills, Fill(...))
-        """
-        from kandle.sets.transaction import Transaction
-
-        return Transaction(self._host)
 
     @property
     def ksql(self) -> Ksql:
@@ -249,10 +230,14 @@ class Context:
 
     async def __aenter__(self) -> Self:
         self._host.enter()
+        keep_in_children(self)
         await to_thread.run_sync(self._host.open, self._open)
         return self
 
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if self._host.is_inherited:
+            # Only the process that has opened it has the threads that can close it.
+            return
         opened = self._host.opened
         try:
             with CancelScope(shield=True):
@@ -282,6 +267,8 @@ class Context:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if self._host.is_inherited:
+            return
         assert self._exit is not None
         leave, self._exit = self._exit, None
         leave.__exit__(kind, error, trace)
@@ -323,11 +310,17 @@ def _built(cls: type[Context], options: Options) -> Model:
 
 
 def _declared(cls: type[Context], options: Options) -> Model:
-    builder = ModelBuilder(entities_of(list(declared_sets(cls).values())), cls.__name__)
+    from kandle.context.topic_options import ContextTopics, with_topic_options
+
+    builder = ModelBuilder(entities_of(list(declared_sets(cls).values()), options.fields.decimals), cls.__name__, options)
     # The hook must not depend on the state of an instance, and none exists yet.
     cls.on_model_creating(cls.__new__(cls), builder)
-    builder.apply(options.topics, options.place_of)
-    return validated_model(builder.entities, builder.queries(), options.validation)
+    builder.apply()
+    queries = {entity: with_topic_options(query, options) for entity, query in builder.queries().items()}
+    model = validated_model(builder.entities, queries, options.validation)
+    if options.topics or options.bars.model_fields_set:
+        ContextTopics(cls.__name__, options, list(model.entities.values()), list(_plans(model).values())).check()
+    return model
 
 
 def scripted_model(cls: type[Context]) -> Model:
@@ -369,15 +362,14 @@ def _declarations(cls: type[Context]) -> dict[str, tuple[Any, type]]:
         raise ModelError(f"{cls.__name__}: an annotation cannot be resolved: {error}") from error
     generics = {name: (get_origin(hint), get_args(hint)) for name, hint in hints.items()}
     sets = {name: (kind, arguments[0]) for name, (kind, arguments) in generics.items() if kind in (EventSet, TableSet, BarSet)}
-    entities = entities_of([entity for _, entity in sets.values()])
+    kinds = {entity: entity_kind(entity) for _, entity in sets.values()}
     for name, (kind, entity) in sets.items():
         if hasattr(Context, name):
             raise ModelError(f"{cls.__name__}.{name}: every context has a {name!r} of its own; give the set another name")
-        right = SETS[entities[entity].kind]
+        right = SETS[kinds[entity]]
         if kind is not right and not (kind is BarSet and right is EventSet):
             raise ModelError(
-                f"{cls.__name__}.{name}: {entity.__name__} is a {entities[entity].kind}; "
-                f"write {right.__name__}[{entity.__name__}]"
+                f"{cls.__name__}.{name}: {entity.__name__} is a {kinds[entity]}; write {right.__name__}[{entity.__name__}]"
             )
     return sets
 

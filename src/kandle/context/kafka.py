@@ -5,16 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from kandle.context.options import Options
-from kandle.context.sections import EngineOptions
+from kandle.context.sections import client_properties
+from kandle.context.topic_options import instant_rule
 from kandle.log.kafka.catalog import SCHEMA_TOPIC, Declaration, Declarations
 from kandle.log.kafka.diagnosis import ClusterDiagnosis
 from kandle.log.kafka.log import KafkaLog
-from kandle.log.kafka.settings import KafkaSettings
+from kandle.log.kafka.settings import ClientProperties, KafkaSettings
 from kandle.model.entity import EntityModel
+from kandle.model.markers import FormatName
 from kandle.plan.plan import Plan
 from kandle.plan.query_topics import TopicContent, contents_of, ksqldb_contents_of
 from kandle.plan.topics import DECLARATIONS
 from kandle.serde.codec import Formats
+from kandle.serde.port import InstantRule
 from kandle.serde.registry import Registry
 from kandle.time.clock import Clock
 
@@ -35,6 +38,11 @@ def kafka_settings(options: Options) -> KafkaSettings:
         patience=kafka.patience,
         statistics=kafka.statistics,
         replication=kafka.replication,
+        creates=options.log.create,
+        topics={
+            topic: ClientProperties(client_properties(section.consumer), client_properties(section.producer))
+            for topic, section in options.topics.items()
+        },
     )
 
 
@@ -49,23 +57,29 @@ def registry_of(options: Options) -> Registry | None:
     return HttpRegistry(RegistrySettings(registry.url, registry.properties, registry.compatibility))
 
 
-def declarations(entities: Iterable[EntityModel], plans: Sequence[Plan], engine: EngineOptions | None = None) -> Declarations:
+def declarations(entities: Iterable[EntityModel], plans: Sequence[Plan], options: Options | None = None) -> Declarations:
     """Return what is known of a topic by its name: topics of entities, and of queries, have the records of an entity."""
+    instants = InstantRule("micros") if options is None else instant_rule(options)
     contents: dict[str, TopicContent] = {}
     for plan in plans:
         contents |= contents_of(plan)
-        if engine is not None and engine.kind == "ksqldb":
+        if options is not None and options.engine.kind == "ksqldb":
             contents |= ksqldb_contents_of(plan)
-    known = {entity.topic: Declaration(Formats(entity.key_format, entity.value_format), entity) for entity in entities}
-    known |= {topic: _declared(content) for topic, content in contents.items()}
+    known = {entity.topic: _declared(entity.key_format, entity.value_format, entity, instants) for entity in entities}
+    known |= {
+        topic: _declared(content.key_format, content.value_format, content.entity, instants, windowed=content.windowed)
+        for topic, content in contents.items()
+    }
     # Readable for everybody, and without the schema registry, which may be down when a query starts.
     known[DECLARATIONS] = Declaration(Formats("JSON", "JSON"))
     unknown = Declaration()
     return lambda topic: known.get(topic, unknown)
 
 
-def _declared(content: TopicContent) -> Declaration:
-    return Declaration(Formats(content.key_format, content.value_format, windowed=content.windowed), content.entity)
+def _declared(
+    key: FormatName, value: FormatName, entity: EntityModel | None, instants: InstantRule, *, windowed: bool = False
+) -> Declaration:
+    return Declaration(Formats(key, value, windowed=windowed, instants=instants), entity)
 
 
 def kafka_log(options: Options, clock: Clock, declared: Declarations | None = None) -> KafkaLog:

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Generic, Literal, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Literal, Self, TypeVar, get_args
 
-from kandle.errors import ModelError, QueryError, TimeframeError, unknown_name
-from kandle.model.entity import EntityModel, bar_topic, checked_topic, entity_model
+from kandle.errors import ModelError, OptionsError, QueryError, TimeframeError, unknown_name
+from kandle.model.entity import EntityModel, checked_topic, entity_model
+from kandle.model.markers import Access, Precision
+from kandle.model.settings import FOREVER
 from kandle.model.types import MAX_PRECISION, DataType, DecimalType, StringType
 from kandle.query.nodes import Aggregate, Cast, describe
 from kandle.query.query import Projection, QueryModel, Tumbling
 from kandle.query.stages import Limited, Query, build
-from kandle.time.timeframe import parse_duration
 
 if TYPE_CHECKING:
-    from kandle.context.sections import TopicOptions
+    from kandle.context.options import Options
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +94,7 @@ def _way_to_bars(query: QueryModel) -> str:
     """Return how another query can read the bars of a query."""
     if not isinstance(query.window, Tumbling):
         return f"read {query.source.name} instead"
-    topic = bar_topic(query.target.topic, str(min(query.window.timeframes)), "final")
+    _, topic = query.topics.names(query.target.topic, str(min(query.window.timeframes)))
     return f'declare a class with the same fields for the topic of its finals, @kandle.stream("{topic}"), and read that'
 
 
@@ -148,8 +149,9 @@ T = TypeVar("T")
 class ModelBuilder:
     """The entities of a context and their queries while the model is being built."""
 
-    def __init__(self, declared: Mapping[type, EntityModel], context: str) -> None:
+    def __init__(self, declared: Mapping[type, EntityModel], context: str, options: Options | None = None) -> None:
         self._entities = dict(declared)
+        self._options = options
         self._declarations: dict[type, Callable[[Query], Any]] = {}
         self._context = context
 
@@ -178,25 +180,46 @@ class ModelBuilder:
             raise ModelError(f"{cls.__name__} has a query already")
         self._declarations[cls] = query
 
-    def apply(self, topics: Mapping[str, TopicOptions], place_of: Callable[[Sequence[str]], str] = lambda path: "") -> None:
-        """Replace the topic settings of entities by those of the options.
-
-        Args:
-            topics: The settings by the name of the topic.
-            place_of: Returns where an option was given.
+    def apply(self) -> None:
+        """Replace the settings of entities by those of the options.
 
         Raises:
-            ModelError: The context has no such topic.
+            ModelError: The context has no such entity.
+            OptionsError: A setting is not possible.
         """
-        by_topic = {entity.topic: cls for cls, entity in self._entities.items()}
-        for topic, options in topics.items():
-            if topic not in by_topic:
-                problem = f"{place_of(['topics', topic])}topics.{topic}: {self._context} has no such topic"
-                raise ModelError(unknown_name(problem, topic, list(by_topic)))
-            given = {name: value for name, value in options.model_dump().items() if value is not None}
-            if "retention" in given:
-                given["retention"] = parse_duration(given["retention"])
-            self.change(by_topic[topic], **given)
+        if self._options is None:
+            return
+        from kandle.context.topic_options import topic_settings
+
+        for cls, entity in self._entities.items():
+            if entity.topic in self._options.topics:
+                section = self._options.topics[entity.topic]
+                settings = topic_settings(self._options, entity.topic)
+                given = {name: getattr(section, name) for name in ("key_format", "value_format", "partitioner")}
+                given |= {"partitions": settings.partitions, "replication": settings.replication}
+                changes = {name: value for name, value in given.items() if value is not None}
+                if settings.retention is not None:
+                    changes["retention"] = None if settings.retention == FOREVER else settings.retention
+                own = replace(settings, partitions=None, replication=None, retention=None)
+                self.change(cls, settings=own, **changes)
+            if not self._options.log.create and self._entities[cls].settings.create is None:
+                self.change(cls, settings=replace(self._entities[cls].settings, create=False))
+        self._apply_access(self._options)
+
+    def _apply_access(self, options: Options) -> None:
+        by_name = {entity.name: cls for cls, entity in self._entities.items()}
+        for name, section in options.entities.items():
+            label = f"{options.place_of(['entities', name])}entities.{name}"
+            if name not in by_name:
+                raise ModelError(unknown_name(f"{label}: {self._context} has no such entity", name, list(by_name)))
+            if section.access is not None:
+                self.change(by_name[name], access=section.access)
+        for entity in self._entities.values():
+            if {entity.access, options.access} == {"read_only", "write_only"}:
+                raise OptionsError(
+                    f"the context is {options.access} and {entity.name} is {entity.access}, so nothing could be done with it; "
+                    f"change access, or entities.{entity.name}.access"
+                )
 
     @property
     def entities(self) -> dict[type, EntityModel]:
@@ -210,7 +233,7 @@ class ModelBuilder:
     def _built(self, cls: type, declaration: Callable[[Query], Any]) -> QueryModel:
         target = self._entities[cls]
         try:
-            query: QueryModel = build(target, declaration)
+            query: QueryModel = build(target, declaration, self._entity_of)
         except (QueryError, TimeframeError) as error:
             raise type(error)(f"query of {target.name}: {error}") from error
         return replace(
@@ -219,6 +242,10 @@ class ModelBuilder:
             join=None if query.join is None else replace(query.join, entity=self._settled(query.join.entity)),
             schedule=None if query.schedule is None else replace(query.schedule, entity=self._settled(query.schedule.entity)),
         )
+
+    def _entity_of(self, cls: type) -> EntityModel:
+        """Return an entity as this model has it, also one for which the context has no set."""
+        return self._entities.get(cls) or entity_model(cls, None if self._options is None else self._options.fields.decimals)
 
     def _settled(self, entity: EntityModel) -> EntityModel:
         """Return an entity with the topic settings of this model."""
@@ -268,7 +295,22 @@ class EntityBuilder(Generic[T]):
         self._builder.change(self._cls, replication=count)
         return self
 
+    def access(self, mode: Access) -> Self:
+        """Say what the sets of the entity may do, as far as the context may.
 
-def entities_of(classes: list[type]) -> dict[type, EntityModel]:
-    """Return the metadata of entities by class."""
-    return {cls: entity_model(cls) for cls in classes}
+        Args:
+            mode: `read_write`, `read_only` or `write_only`.
+
+        Raises:
+            ModelError: The mode is none of these.
+        """
+        choices: tuple[Access, ...] = get_args(Access)
+        if mode not in choices:
+            raise ModelError(f"access({mode!r}): choose one of {', '.join(choices)}")
+        self._builder.change(self._cls, access=mode)
+        return self
+
+
+def entities_of(classes: list[type], decimals: Precision | None = None) -> dict[type, EntityModel]:
+    """Return the metadata of entities by class; `decimals` are the digits of a Decimal that names none."""
+    return {cls: entity_model(cls, decimals) for cls in classes}

@@ -16,16 +16,18 @@ from kandle.context.adapters import log_file, log_of, open_copy, store_opener
 from kandle.context.model import Model
 from kandle.context.options import Options
 from kandle.context.sections import ClockOptions
+from kandle.context.topic_options import query_topic_settings, unfollowed_options
 from kandle.errors import OptionsError, StorageError, UnavailableError, unknown_name
+from kandle.log.letters import letters_of_topic
 from kandle.log.port import Log
 from kandle.model.entity import EntityModel, snake_case
 from kandle.plan.plan import Plan, check_embedded
-from kandle.plan.query_topics import Retentions, read_entities
-from kandle.plan.topics import entity_topic
+from kandle.plan.query_topics import read_entities
+from kandle.plan.topics import dead_letter_name, entity_topic
 from kandle.runtime.committing import Pace
 from kandle.runtime.counters import Health
 from kandle.runtime.generations import check_declarations
-from kandle.runtime.preparing import ensure_topic, prepare_topics
+from kandle.runtime.preparing import ensure_topics, prepare_topics
 from kandle.runtime.query_runtime import RuntimeSpec
 from kandle.runtime.runtime import ContextRuntime, Runtime
 from kandle.sets.copies import Copies
@@ -56,6 +58,8 @@ class Opened:
         self._own_name = None if options.runtime.instance else _take_name()
         self.instance = options.runtime.instance or str(self._own_name)
         self._check_engine()
+        for text in unfollowed_options(options):
+            logger.warning("%s", text)
         self.clock = self._open_clock()
         self.log = self._open_log()
         self.writer = BatchingWriter(self.log)
@@ -108,13 +112,25 @@ class Opened:
             self._runtime = self._embedded(plans, spec, is_running=is_running)
             read = {entity.cls for plan in plans for entity in read_entities(plan)}
             self._ensure(entity for entity in model.entities.values() if entity.cls not in targets | read)
+        self._ensure_letters(entity for entity in model.entities.values() if entity.cls not in targets)
         if self._runtime is not None:
             self._start(self._runtime)
 
+    def _ensure_letters(self, entities: Iterable[EntityModel]) -> None:
+        """Create the topics of dead letters that have settings; the others are created with their first letter."""
+        settings, options = query_topic_settings(self._options), self._options
+        specs = [
+            settings.applied(letters_of_topic(self.log.topic(entity.topic)))
+            for entity in entities
+            if dead_letter_name(entity.topic) in options.topics and entity.access != "read_only"
+        ]
+        self._when_available(partial(ensure_topics, self.log, specs, refuses=options.log.differences == "refuse"))
+
     def _ensure(self, entities: Iterable[EntityModel]) -> None:
         refuses = self._options.log.differences == "refuse"
-        for entity in entities:
-            self._when_available(partial(ensure_topic, self.log, entity_topic(entity), refuses=refuses))
+        # Who only reads a topic creates nothing; one that does not exist is an error when it is read.
+        specs = [entity_topic(entity) for entity in entities if entity.access != "read_only"]
+        self._when_available(partial(ensure_topics, self.log, specs, refuses=refuses))
 
     def _when_available(self, prepare: Callable[[], Prepared]) -> Prepared:
         """Prepare something in the log; wait while a part of the cluster is away, as a running worker does."""
@@ -133,10 +149,12 @@ class Opened:
             for plan in plans:
                 check_embedded(plan.query)
             declared = [(plan, spec.declaration(plan)) for plan in plans]
-            self._when_available(lambda: check_declarations(self.log, declared, spec.member, spec.replaces.keys()))
-        topics = self._when_available(
-            lambda: prepare_topics(self.log, plans, spec.retentions, spec.heartbeats, refuses=spec.refuses_differences)
-        )
+            self._when_available(
+                lambda: check_declarations(
+                    self.log, declared, spec.member, spec.replaces.keys(), creates=self._options.log.create
+                )
+            )
+        topics = self._when_available(lambda: prepare_topics(self.log, plans, spec.topics, refuses=spec.refuses_differences))
         return Runtime(self.log, self.clock, topics, spec) if is_running else None
 
     def _on_ksqldb(self, plans: Sequence[Plan], spec: RuntimeSpec) -> ContextRuntime:
@@ -163,16 +181,8 @@ class Opened:
         self._members += 1
         options = self._options.consumer
         group = f"{self._service}-{topic}"
-        return ReaderSettings(
-            group,
-            f"{self.instance}-{self._members}",
-            options.reset,
-            options.batch_rows,
-            options.prefetch_rows,
-            options.prefetch_bytes,
-            self._options.dead_letters.rate,
-            self._letter_counts,
-        )
+        rate, counts = self._options.dead_letters.rate, self._letter_counts
+        return ReaderSettings(group, f"{self.instance}-{self._members}", options.reset, options.batch_rows, rate, counts)
 
     def settle(self) -> None:
         """Do nothing: the runtime has threads of its own."""
@@ -232,8 +242,7 @@ def _runtime_spec(options: Options, service: str, instance: str) -> RuntimeSpec:
         pace=Pace(runtime.commit_interval, runtime.round_interval, runtime.batch_rows),
         lease=runtime.lease,
         refuses_differences=options.log.differences == "refuse",
-        retentions=Retentions(live=runtime.live_retention),
-        heartbeats=heartbeat.settings,
+        topics=query_topic_settings(options),
         backfill=heartbeat.backfill,
         jitter=heartbeat.jitter,
         refresh_at=options.schedule.refresh_at,

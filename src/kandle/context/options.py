@@ -14,11 +14,14 @@ from pydantic import BaseModel, BeforeValidator, Field, PrivateAttr, ValidationE
 from pydantic_settings import BaseSettings, InitSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict, SettingsError
 
 from kandle.context.sections import (
+    BarOptions,
     ClockOptions,
     ConsumerOptions,
     CopiesOptions,
     DeadLetterOptions,
     EngineOptions,
+    EntitySection,
+    FieldOptions,
     HeartbeatOptions,
     KafkaOptions,
     KsqlDbOptions,
@@ -32,6 +35,7 @@ from kandle.context.sections import (
 )
 from kandle.context.variables import LEVEL, PREFIX, fields_of, unknown_option, wrong_variable
 from kandle.errors import OptionsError
+from kandle.model.markers import Access
 from kandle.time.timeframe import duration_text
 
 SECRETS = (
@@ -44,6 +48,12 @@ SECRETS = (
     "ksqldb.properties",
 )
 """Options whose names start like this are never printed."""
+
+
+def _is_secret(path: Sequence[str]) -> bool:
+    is_of_clients = path[:1] == ["topics"] and path[2:3] in (["consumer"], ["producer"])
+    return is_of_clients or ".".join(path).startswith(SECRETS)
+
 
 WORDS = {
     "model_type": "this is a section of options: write them below a line [{name}], or as {{option = value}}",
@@ -108,7 +118,7 @@ def message(error: ValidationError, options: type[BaseModel], origin: Origin) ->
     path = [str(part) for part in first["loc"]]
     where, key = origin.place_of(path), ".".join(path)
     if first["type"] != "extra_forbidden":
-        given = "" if key.startswith(SECRETS) else f" = {first.get('input')!r}"
+        given = "" if _is_secret(path) else f" = {first.get('input')!r}"
         return f"{where}option {key!r}{given}: {_problem_text(first, options)}"
     return f"{where}{unknown_option(path, options)}"
 
@@ -191,7 +201,10 @@ class Options(BaseSettings):
         validation: Whether a doubtful model is an error (`strict`) or a warning (`relaxed`).
         access: What sets may do: `read_write`, `read_only` or `write_only`.
         context: The `module:Class` that the command line uses when none is named.
-        topics: Settings of topics when they are created, by name.
+        topics: Settings of topics by name, those of queries included.
+        entities: Settings of entities by the name of their class.
+        fields: What fields are that do not say it themselves.
+        bars: The topics of bars.
         log: Where records are stored.
         kafka: The Kafka cluster.
         schema_registry: Where Avro schemas are stored.
@@ -211,9 +224,12 @@ class Options(BaseSettings):
     model_config = SettingsConfigDict(env_prefix=PREFIX, env_nested_delimiter=LEVEL, extra="forbid", frozen=True)
 
     validation: Literal["strict", "relaxed"] = "strict"
-    access: Literal["read_write", "read_only", "write_only"] = "read_write"
+    access: Access = "read_write"
     context: str | None = None
     topics: dict[str, TopicOptions] = Field(default_factory=dict)
+    entities: dict[str, EntitySection] = Field(default_factory=dict)
+    fields: FieldOptions = FieldOptions()
+    bars: BarOptions = BarOptions()
     log: LogOptions = LogOptions()
     kafka: KafkaOptions = KafkaOptions()
     schema_registry: SchemaRegistryOptions = SchemaRegistryOptions()

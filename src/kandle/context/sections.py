@@ -3,20 +3,30 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from datetime import datetime, time
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PlainValidator, model_validator
 
 from kandle.log.letters import LetterRate
-from kandle.model.markers import FormatName, PartitionerName
+from kandle.model.entity import USUAL_BAR_TOPICS, BarTopics
+from kandle.model.markers import Access, FormatName, PartitionerName, Precision
+from kandle.model.settings import FOREVER, Cleanup, TopicSettings
+from kandle.model.types import MAX_PRECISION
 from kandle.plan.query_topics import HeartbeatSettings
 from kandle.runtime.planner import check_backfill
 from kandle.serde.compatibility import Compatibility
-from kandle.time.timeframe import DAY, HOUR, MINUTE, SECOND, parse_duration, parse_instant
+from kandle.serde.port import InstantUnit
+from kandle.time.timeframe import DAY, HOUR, MILLISECOND, MINUTE, SECOND, parse_duration, parse_instant
 
-Duration = Annotated[int, BeforeValidator(lambda value: value if isinstance(value, int) else parse_duration(value))]
+
+def _microseconds(value: Any) -> int:
+    return value if isinstance(value, int) else parse_duration(value)
+
+
+Duration = Annotated[int, BeforeValidator(_microseconds)]
 """A duration in microseconds, written as text such as `100ms`."""
 
 
@@ -36,6 +46,18 @@ def _expiry(value: Any) -> int | str:
         return value if isinstance(value, int) else parse_duration(value)
     except ValueError as error:
         raise ValueError(f"valid are 'auto', 'never' and durations such as '7d' ({error})") from None
+
+
+def _checked_retention(text: str) -> str:
+    if text != "forever":
+        parse_duration(text)
+    return text
+
+
+def _grace(value: Any) -> int | dict[str, int]:
+    if isinstance(value, Mapping):
+        return {str(name): _microseconds(part) for name, part in value.items()}
+    return _microseconds(value)
 
 
 Expiry = Annotated[int | str, PlainValidator(_expiry)]
@@ -58,24 +80,191 @@ class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
 
 
+RetentionText = Annotated[str, AfterValidator(_checked_retention)]
+"""How long records are kept, as a text such as `7d`, or `forever`."""
+
+Grace = Annotated[int | dict[str, int], PlainValidator(_grace)]
+"""A duration in microseconds, or one for each of some timeframes, written as texts such as `2s`."""
+
+Properties = dict[str, str | int | float | bool]
+"""Settings of brokers or clients by their names."""
+
+OWN_CONFIGS = {"retention.ms": "retention", "retention.bytes": "retention_bytes", "cleanup.policy": "cleanup"}
+"""Settings of brokers that are options too, which the embedded log follows as well."""
+
+
 class TopicOptions(Section):
-    """Settings with which one topic is created, instead of those of its entity.
+    """Settings of one topic: of an entity, or of what a query writes.
 
     Attributes:
         partitions: The number of partitions.
         replication: The number of copies on a cluster.
-        retention: How long records are kept, such as `7d`.
-        key_format: The format of keys.
-        value_format: The format of values.
-        partitioner: How others choose partitions.
+        retention: How long records are kept, such as `7d`, or `forever`.
+        retention_bytes: How many bytes of each partition are kept.
+        cleanup: What happens to old records: `delete` by their age and size, `compact` all but the newest of each key, or both.
+        configs: Further settings of the brokers by name, such as `{"compression.type" = "zstd"}`.
+        create: Whether kandle creates the topic if it is missing; otherwise that is an error. By default what `log.create` says.
+        consumer: Properties of clients that read the topic.
+        producer: Properties of clients that write the topic outside of transactions.
+        grace: How late events may be, for the final bars of this topic; of the entity of bars for all its timeframes, or for
+            some of them: `{"1m" = "2s"}`.
+        key_format: The format of keys, of the topic of an entity.
+        value_format: The format of values, of the topic of an entity.
+        partitioner: How others choose partitions, of the topic of an entity.
     """
 
     partitions: int | None = Field(default=None, ge=1)
     replication: int | None = Field(default=None, ge=1)
-    retention: DurationText | None = None
+    retention: RetentionText | None = None
+    retention_bytes: int | None = Field(default=None, ge=0)
+    cleanup: Cleanup | None = None
+    configs: Properties = Field(default_factory=dict)
+    create: bool | None = None
+    consumer: Properties = Field(default_factory=dict, repr=False)
+    producer: Properties = Field(default_factory=dict, repr=False)
+    grace: Grace | None = None
     key_format: FormatName | None = None
     value_format: FormatName | None = None
     partitioner: PartitionerName | None = None
+
+    @model_validator(mode="after")
+    def _said_once(self) -> TopicOptions:
+        for config, option in OWN_CONFIGS.items():
+            if config in self.configs and getattr(self, option) is not None:
+                raise ValueError(f'{option} and configs."{config}" say the same thing: give one of them')
+        if self.cleanup == "compact" and self.retention not in (None, "forever"):
+            raise ValueError('with cleanup = "compact" no record is removed because of its age; write "compact,delete"')
+        return self
+
+    @property
+    def _age(self) -> int | None:
+        if self.retention is None:
+            return None
+        return FOREVER if self.retention == "forever" else parse_duration(self.retention)
+
+    def settings(self, origin: str) -> TopicSettings:
+        """Return the settings of the topic.
+
+        Args:
+            origin: Where they were given, to start a message with.
+
+        Raises:
+            ValueError: A setting of the brokers has no valid value.
+        """
+        configs = {name: _property(value) for name, value in self.configs.items()}
+        age, size = configs.pop("retention.ms", None), configs.pop("retention.bytes", None)
+        return TopicSettings(
+            self.partitions,
+            self.replication,
+            self._age if age is None else _number_or_forever(age, MILLISECOND),
+            self.retention_bytes if size is None else _number_or_forever(size, 1),
+            _cleanup(configs.pop("cleanup.policy", self.cleanup)),
+            tuple(sorted(configs.items())),
+            self.create,
+            origin,
+        )
+
+
+def _property(value: str | int | float | bool) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _number_or_forever(text: str, unit: int) -> int:
+    number = int(text)
+    return FOREVER if number < 0 else number * unit
+
+
+def _cleanup(policy: str | None) -> Cleanup | None:
+    if policy is None:
+        return None
+    names = ",".join(sorted(part.strip() for part in policy.split(",")))
+    choices: tuple[Cleanup, ...] = get_args(Cleanup)
+    if names not in choices:
+        raise ValueError(f"cleanup.policy = {policy!r}; choose one of {', '.join(map(repr, choices))}")
+    return choices[choices.index(names)]
+
+
+def client_properties(properties: Properties) -> dict[str, str]:
+    """Return properties of clients as texts."""
+    return {name: _property(value) for name, value in properties.items()}
+
+
+class EntitySection(Section):
+    """Settings of one entity, by the name of its class.
+
+    Attributes:
+        access: What its set may do, as far as the context may: `read_write`, `read_only` or `write_only`.
+    """
+
+    access: Access | None = None
+
+
+class FieldOptions(Section):
+    """What fields are that do not say it themselves.
+
+    Attributes:
+        decimal_precision: The number of digits of a `Decimal` without `Precision`; without it such a field is an error.
+        decimal_scale: How many of them stand behind the point.
+        instants: The unit in which a `datetime` without `DatetimeFormat` is written to new topics on Kafka, `micros` or
+            `millis`. By default microseconds, and milliseconds where ksqlDB aggregates, which knows nothing finer.
+        finer: What happens to a `datetime` that is finer than its topic on Kafka: it is an error (`refuse`), or cut (`cut`).
+    """
+
+    decimal_precision: int | None = Field(default=None, ge=1, le=MAX_PRECISION)
+    decimal_scale: int | None = Field(default=None, ge=0, le=MAX_PRECISION)
+    instants: InstantUnit | None = None
+    finer: Literal["refuse", "cut"] = "refuse"
+
+    @model_validator(mode="after")
+    def _both_digits(self) -> FieldOptions:
+        if (self.decimal_precision is None) != (self.decimal_scale is None):
+            raise ValueError("decimal_precision and decimal_scale belong together: give both, or neither")
+        return self
+
+    @property
+    def decimals(self) -> Precision | None:
+        """The digits of a Decimal that names none."""
+        if self.decimal_precision is None or self.decimal_scale is None:
+            return None
+        return Precision(self.decimal_precision, self.decimal_scale)
+
+
+def _checked_bar_topic(template: str) -> str:
+    rest = re.sub(r"\{(bars|timeframe)\}", "", template)
+    if re.fullmatch(r"[A-Za-z0-9._-]*", rest) is None:
+        raise ValueError("valid are letters, digits, '.', '_', '-' and the fields {bars}, {timeframe}")
+    if template.count("{bars}") != 1 or template.count("{timeframe}") != 1:
+        raise ValueError("it needs the fields {bars} and {timeframe} once each, since each timeframe has a topic of its own")
+    between = template.replace("{timeframe}", "{bars}").split("{bars}")[1]
+    if re.search(r"[._-]", between) is None:
+        raise ValueError("put '_', '-' or '.' between {bars} and {timeframe}, so that no two names are the same")
+    return template
+
+
+BarTopicName = Annotated[str, AfterValidator(_checked_bar_topic)]
+
+
+class BarOptions(Section):
+    """The topics of bars.
+
+    Attributes:
+        live_topic: How the topics of live bars are called; `{bars}` stands for the topic of the bars, `{timeframe}` for `5m`.
+        final_topic: The same of final bars.
+    """
+
+    live_topic: BarTopicName = Field(default=USUAL_BAR_TOPICS.live, max_length=200)
+    final_topic: BarTopicName = Field(default=USUAL_BAR_TOPICS.final, max_length=200)
+
+    @model_validator(mode="after")
+    def _different(self) -> BarOptions:
+        if self.live_topic == self.final_topic:
+            raise ValueError("live_topic and final_topic are the same: live and final bars need topics of their own")
+        return self
+
+    @property
+    def names(self) -> BarTopics:
+        """How the topics are called."""
+        return BarTopics(self.live_topic, self.final_topic)
 
 
 class LogOptions(Section):
@@ -87,12 +276,14 @@ class LogOptions(Section):
         durability: With `full` a commit waits until the disk has stored it, so that not even a power failure loses an
             acknowledged record; `normal` survives the end of any process.
         differences: Whether a topic whose settings differ from its declaration is a warning (`warn`) or an error (`refuse`).
+        create: Whether missing topics are created; otherwise they are an error, unless the topic's own section says `create`.
     """
 
     kind: Literal["embedded", "kafka"] = "embedded"
     path: Path = Path("kandle-data")
     durability: Literal["normal", "full"] = "normal"
     differences: Literal["warn", "refuse"] = "warn"
+    create: bool = True
 
 
 class KafkaOptions(Section):
@@ -261,15 +452,11 @@ class ConsumerOptions(Section):
         group: The beginning of the names of their consumer groups; by default the name of the context.
         reset: Where a new group starts.
         batch_rows: The number of records that a poll reads at most.
-        prefetch_rows: About the number of records that are read ahead of the handler.
-        prefetch_bytes: About the number of their bytes in memory; what was written at once is read at once.
     """
 
     group: str | None = None
     reset: Literal["earliest", "latest"] = "earliest"
     batch_rows: int = Field(default=1_000, ge=1)
-    prefetch_rows: int = Field(default=2_000, ge=1)
-    prefetch_bytes: int = Field(default=16 << 20, ge=1)
 
 
 def _letter_rate(value: Any) -> Any:

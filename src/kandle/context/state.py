@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import logging
-import os
 from collections.abc import Awaitable, Callable, Mapping, Set
 from typing import TYPE_CHECKING, Any
 
 from kandle.errors import StateError
+from kandle.forks import check_threads
 from kandle.model.entity import snake_case
 from kandle.plan.plan import BarPlan, Plan
-from kandle.sets.blocking import FORK_ADVICE, ContextLoop
+from kandle.sets.blocking import ContextLoop
 from kandle.sets.host import ReaderSettings
-from kandle.sets.policies import MessageFailure
 from kandle.time.clock import Clock
 
 if TYPE_CHECKING:
@@ -21,25 +19,14 @@ if TYPE_CHECKING:
     from kandle.log.port import Log
     from kandle.model.entity import EntityModel
     from kandle.sets.copies import Copy
-    from kandle.sets.reading import Span
     from kandle.store.rows import TableRows
     from kandle.store.runs import SortedRuns
-
-
-logger = logging.getLogger("kandle")
 
 
 class ContextState:
     """The part of a context that users do not see; a `ContextHost` for the sets."""
 
-    def __init__(
-        self,
-        name: str,
-        plans: Mapping[type, Plan],
-        set_names: Mapping[type, str],
-        bar_sets: Set[type],
-        on_message_error: Callable[[MessageFailure], None] = lambda failure: None,
-    ) -> None:
+    def __init__(self, name: str, plans: Mapping[type, Plan], set_names: Mapping[type, str], bar_sets: Set[type]) -> None:
         """Describe a context that is closed.
 
         Args:
@@ -47,13 +34,11 @@ class ContextState:
             plans: The plan of each entity that a query with a window makes.
             set_names: The name of the declared set of each entity.
             bar_sets: The entities whose declared set is a `BarSet`.
-            on_message_error: Is told of messages that fail.
         """
         self._name = name
         self._plans = plans
         self._set_names = set_names
         self._bar_sets = bar_sets
-        self._on_message_error = on_message_error
         self._opened: Opened | None = None
         self._loop: ContextLoop | None = None
         self._closers: set[Callable[[], Awaitable[None]]] = set()
@@ -65,8 +50,13 @@ class ContextState:
 
     @property
     def is_open(self) -> bool:
-        """Whether the context is open."""
-        return self._opened is not None
+        """Whether the context is open; in a process that was forked from the one that has opened it, it is not."""
+        return self._opened is not None and not self.is_inherited
+
+    @property
+    def is_inherited(self) -> bool:
+        """Whether the context was opened in the process from which this one was forked: its threads do not exist here."""
+        return self._loop is not None and not self._loop.is_of_this_process
 
     @property
     def opened(self) -> Opened:
@@ -89,9 +79,9 @@ class ContextState:
             make: A function that does it.
 
         Raises:
-            StateError: This process was forked from one that has opened a context.
+            StateError: This process was forked from one in which contexts or Polars have worked.
         """
-        check_not_forked()
+        check_threads()
         self._opened = make()
 
     def enter(self) -> None:
@@ -171,13 +161,6 @@ class ContextState:
         """Return the settings of a new consumer of a topic."""
         return self.opened.reader(topic)
 
-    def report_failure(self, failure: MessageFailure) -> None:
-        """Tell the context of a message that has failed; an error of its hook changes nothing for the message."""
-        try:
-            self._on_message_error(failure)
-        except Exception:
-            logger.exception("on_message_error of %s has failed", self._name)
-
     def plan_of(self, entity: type) -> Plan | None:
         """Return the plan of the entity's query; None without a query that has a window."""
         return self._plans.get(entity)
@@ -186,9 +169,9 @@ class ContextState:
         """Return the copy of a table on this machine, which is followed from the first call on."""
         return self.opened.copies.table(entity)
 
-    def bars(self, entity: EntityModel, bar: BarPlan, span: Span) -> Copy[SortedRuns] | None:
+    def bars(self, entity: EntityModel, bar: BarPlan) -> Copy[SortedRuns] | None:
         """Return the copy of the finals of a timeframe; None where they are read from the log."""
-        return self.opened.copies.bars(entity, bar, span)
+        return self.opened.copies.bars(entity, bar)
 
     async def write(self, topic: str, row: Any) -> None:
         """Append a single record together with others that are written at the same time."""
@@ -197,25 +180,3 @@ class ContextState:
     def settle(self) -> None:
         """Do everything that is due, where time is moved by hand; nothing elsewhere."""
         self.opened.settle()
-
-
-_opened_in: list[int] = []
-"""The process in which a context was opened first; a forked process inherits it."""
-
-
-def check_not_forked() -> None:
-    """Check that no context was opened in the process from which this one was forked.
-
-    The threads of Polars do not survive a fork, and reading would wait for them for ever.
-
-    Raises:
-        StateError: One was.
-    """
-    process = os.getpid()
-    if not _opened_in:
-        _opened_in.append(process)
-    elif _opened_in[0] != process:
-        raise StateError(
-            f"process {process} is a fork of process {_opened_in[0]}, in which a context has been open: "
-            f"the threads that read and write do not survive a fork. {FORK_ADVICE}"
-        )

@@ -201,7 +201,7 @@ class KsqlRuntime:
         if not all(is_scheduled):
             return
         declared = [(query.plan, self._spec.declaration(query.plan, "ksqldb")) for query in self._queries]
-        check_declarations(self._log, declared, self._spec.member, self._spec.replaces.keys())
+        check_declarations(self._log, declared, self._spec.member, self._spec.replaces.keys(), creates=self._spec.topics.creates)
         topics = asyncio.run(self._provide())
         barriers: dict[str, Barrier] = {}
         for query, query_topics in zip(self._queries, topics, strict=True):
@@ -228,7 +228,7 @@ class KsqlRuntime:
                 aggregated = aggregated_table(query.plan.query, table, await client.describe(table.name))
                 # The topic exists with the settings of ksqlDB, so they are not compared.
                 self._log.ensure(aggregated.topic)
-                declared = aggregated_topics(query.plan, aggregated, self._spec.heartbeats, self._spec.retentions)
+                declared = aggregated_topics(query.plan, aggregated, self._spec.topics)
                 topics.append(with_fitting_heartbeats(declared, partitions))
                 warn_of_other_heartbeats(topics[-1], declared.heartbeats, partitions)
                 await query.watch.check(client, is_leader=False)

@@ -23,7 +23,8 @@ from itertools import groupby
 from typing import Literal, NamedTuple, Protocol
 
 from kandle.errors import StateError
-from kandle.log.records import AnyWrite, Batch, EncodedWrite, Records
+from kandle.log.each import RowErrors
+from kandle.log.records import AnyWrite, Batch, EncodedWrite, Records, Write
 from kandle.plan.topics import TopicSpec
 
 logger = logging.getLogger("kandle")
@@ -129,8 +130,6 @@ class GroupSpec:
             of its own gives the sign of life meanwhile. 0 leaves this to the log: on Kafka it is what
             `max.poll.interval.ms` says, and in the embedded log only polls are signs of life.
         with_bytes: Whether batches also have the bytes of their records, where the log has them.
-        max_bytes: About how many bytes of records a poll returns, and a client library reads ahead; 0 leaves this to the log.
-            What was written at once may be read at once.
     """
 
     group: str
@@ -140,7 +139,6 @@ class GroupSpec:
     lease: int = 5_000_000
     stall: int = 0
     with_bytes: bool = False
-    max_bytes: int = 0
 
 
 class Consumer(Protocol):
@@ -292,6 +290,7 @@ class Log(Protocol):
 
         Raises:
             SchemaError: Columns or keys of the existing topic differ in a way that cannot be changed.
+            UnknownTopicError: There is no such topic, and others have to create it.
         """
 
     def topic(self, name: str) -> TopicSpec:
@@ -376,6 +375,19 @@ class Log(Protocol):
             DataError: One of the records cannot be read, or the log keeps no bytes.
         """
 
+    def append_each(self, writes: Sequence[Write]) -> RowErrors:
+        """Append records, each for itself: none of them fails because of another one.
+
+        When the call returns, all other records are stored and other processes see them. Records that go to one partition
+        together may change places where some of them are refused.
+
+        Args:
+            writes: Records by topic and partition.
+
+        Returns:
+            By the number of a write, the error of each of its records that was not stored; nothing if all were.
+        """
+
     def first(self, partition: TopicPartition) -> int:
         """Return the first offset of a partition that can be read.
 
@@ -398,17 +410,6 @@ class Log(Protocol):
 
         Returns:
             Batches in ascending order; none if there are no records from the offset on.
-        """
-
-    def rows_in(self, topic: str, span: tuple[int, int]) -> int:
-        """Return how many records reads of a span would return at most, all partitions of a topic together.
-
-        Args:
-            topic: Name of the topic.
-            span: Instants `[start, end)` of the topic's time column, as for `read`.
-
-        Returns:
-            The number; that of all records where the log cannot tell them apart by their time.
         """
 
     def tail(self, topic: str, positions: Mapping[int, int]) -> TopicTail:

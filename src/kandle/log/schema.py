@@ -204,8 +204,9 @@ def _check_present(spec: TopicSpec, column: TopicColumn, records: Records) -> No
 def encode_spec(spec: TopicSpec) -> tuple[str, bytes]:
     """Return a spec as JSON, and its column types as an empty frame in bytes; `decode_spec` reads both."""
     content = asdict(spec)
-    # The brokers know it, and elsewhere it is always so.
-    del content["append_time"]
+    # The brokers know them, and elsewhere they mean nothing.
+    for name in ("append_time", "configs", "is_created"):
+        del content[name]
     content["columns"] = [_column_text(column) for column in spec.columns]
     empty = encode_frame(pl.DataFrame(schema=spec.schema))
     return json.dumps(content | {"checksum": _checksum(content, empty)}), empty

@@ -17,6 +17,7 @@ from kandle.errors import ModelError, unknown_name
 from kandle.model.markers import (
     EPOCH_FORMATS,
     OPTIONS_ATTRIBUTE,
+    Access,
     Alias,
     DatetimeFormat,
     EntityOptions,
@@ -29,6 +30,7 @@ from kandle.model.markers import (
     Precision,
     Timestamp,
 )
+from kandle.model.settings import UNCHANGED, TopicSettings
 from kandle.model.types import (
     PYTHON_TYPES,
     STRING_MAP,
@@ -87,6 +89,10 @@ class EntityModel:
     partitioner: PartitionerName = "murmur2"
     cache: bool = False
     """Whether a table is followed from the start of a context on, and not only from the first read."""
+    access: Access = "read_write"
+    """What sets of the entity may do, whatever its context may."""
+    settings: TopicSettings = UNCHANGED
+    """Settings of the topic that the configuration gives; partitions, replication and retention are those above."""
 
     @property
     def keys(self) -> tuple[FieldModel, ...]:
@@ -137,29 +143,54 @@ def checked_topic(topic: str) -> str:
     return topic
 
 
-def bar_topic(topic: str, timeframe: str, role: str) -> str:
-    """Return the topic of bars: `bars`, `5m` and `final` give `bars_5m_final`."""
-    return checked_topic(f"{topic}_{timeframe}_{role}")
+@dataclass(frozen=True, slots=True)
+class BarTopics:
+    """How the topics of bars are called: `{bars}` stands for the topic of their entity, `{timeframe}` for `5m` and the like."""
+
+    live: str = "{bars}_{timeframe}_live"
+    final: str = "{bars}_{timeframe}_final"
+
+    def names(self, topic: str, timeframe: str) -> tuple[str, str]:
+        """Return the topics of the live and of the final bars of a timeframe."""
+        live, final = (checked_topic(form.format(bars=topic, timeframe=timeframe)) for form in (self.live, self.final))
+        return live, final
+
+
+USUAL_BAR_TOPICS = BarTopics()
 
 
 # From a class to its metadata
 
 
-def entity_model(cls: type) -> EntityModel:
+def entity_model(cls: type, decimals: Precision | None = None) -> EntityModel:
     """Return the metadata of a dataclass, attrs class or pydantic model that is a stream or table.
 
     The result of a class is made once; ModelError names class, field and the way to write it.
+
+    Args:
+        cls: The class.
+        decimals: The digits of a Decimal field that names none; without them such a field is an error.
     """
-    return _entity_model(cls)
+    return _entity_model(cls, decimals)
 
 
-@cache
-def _entity_model(cls: type) -> EntityModel:
+def entity_kind(cls: type) -> Literal["stream", "table"]:
+    """Return whether a class is the entity of a stream or of a table; ModelError if it is no entity."""
+    return _options(cls).kind
+
+
+def _options(cls: type) -> EntityOptions:
     options = getattr(cls, "__dict__", {}).get(OPTIONS_ATTRIBUTE)
     if not isinstance(options, EntityOptions):
         name = getattr(cls, "__name__", repr(cls))
         raise ModelError(f'{name} is not an entity: write @kandle.stream("topic") or @kandle.table("topic") above the class')
-    fields = [_field_model(cls, *declaration) for declaration in _declarations(cls)]
+    return options
+
+
+@cache
+def _entity_model(cls: type, decimals: Precision | None) -> EntityModel:
+    options = _options(cls)
+    fields = [_field_model(cls, *declaration, decimals) for declaration in _declarations(cls)]
     model = EntityModel(
         cls,
         cls.__name__,
@@ -210,7 +241,7 @@ Markers = dict[type, Any]
 """The markers of a field by their classes."""
 
 
-def _field_model(cls: type, name: str, hint: Any, default: Any) -> FieldModel | None:
+def _field_model(cls: type, name: str, hint: Any, default: Any, decimals: Precision | None) -> FieldModel | None:
     """Return the metadata of a field, or None if it is ignored."""
     label = f"{cls.__name__}.{name}"
     hint, outer_markers = _unwrap_annotated(hint)
@@ -220,7 +251,7 @@ def _field_model(cls: type, name: str, hint: Any, default: Any) -> FieldModel | 
         if default is MISSING:
             raise ModelError(f"{label} is marked Ignore, so it needs a default to build the object with")
         return None
-    kind = _data_type(label, inner, markers)
+    kind = _data_type(label, inner, markers, decimals)
     _check_markers(label, kind, nullable, markers)
     return FieldModel(
         name,
@@ -282,12 +313,16 @@ HINTS: dict[Any, DataType] = {**PYTHON_TYPES, dict[str, str]: STRING_MAP}
 """The data type of each type hint of a field, apart from Decimal, which needs its digits."""
 
 
-def _data_type(label: str, hint: Any, markers: Markers) -> DataType:
+def _data_type(label: str, hint: Any, markers: Markers, decimals: Precision | None) -> DataType:
     if hint is Decimal:
-        if Precision not in markers:
-            raise ModelError(f"{label} is a Decimal without precision: write Annotated[Decimal, Precision(18, 6)]")
+        digits: Precision | None = markers.get(Precision, decimals)
+        if digits is None:
+            raise ModelError(
+                f"{label} is a Decimal without precision: write Annotated[Decimal, Precision(18, 6)], or set the options "
+                "fields.decimal_precision and fields.decimal_scale"
+            )
         try:
-            return DecimalType(markers[Precision].precision, markers[Precision].scale)
+            return DecimalType(digits.precision, digits.scale)
         except ModelError as error:
             raise ModelError(f"{label}: {error}") from error
     if hint is str and MaxLength in markers:

@@ -21,6 +21,9 @@ PartitionerName = Literal["murmur2", "other"]
 
 PARTITIONERS: tuple[str, ...] = get_args(PartitionerName)
 
+Access = Literal["read_write", "read_only", "write_only"]
+"""What may be done with the records of an entity."""
+
 EPOCH_FORMATS = {"epoch_s": 1_000_000, "epoch_ms": 1_000, "epoch_us": 1, "epoch_ns": None}
 """Datetime formats of integers since the epoch, each with its unit in microseconds (None: finer than one)."""
 

@@ -9,9 +9,10 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+from kandle.model.entity import USUAL_BAR_TOPICS
 from kandle.plan.plan import Plan, expiry_of
 from kandle.plan.query_topics import DEFAULT_HEARTBEATS, HeartbeatSettings
 from kandle.query.nodes import AnyNode, Column, describe
@@ -35,12 +36,16 @@ LABELS = {
     "limit": "limit",
     "gaps": "gaps",
     "heartbeats": "heartbeat.topic",
+    "topics": "topic of",
     "expire_after": "universe.expire_after",
 }
 """What each part of a declaration is called; one without a label here is called by its name."""
 
-FIXED = ("engine", "source", "partitioner", "join", "group_by")
-"""Parts whose change makes other bars of other keys or other events, so that they need a topic of their own."""
+FIXED = ("engine", "source", "partitioner", "join", "group_by", "topics")
+"""Parts whose change makes other bars, of other keys or events or in other places, so that they need a topic of their own."""
+
+USUAL = {"topics": asdict(USUAL_BAR_TOPICS)}
+"""Parts that are left out where they are usual, as in the declarations of versions that knew nothing else."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +80,8 @@ class QueryDeclaration:
 
     def changed(self, other: QueryDeclaration) -> list[str]:
         """Return the names of the parts that differ; a part that only one of them knows belongs to another version of kandle."""
-        return [name for name in self.content if name in other.content and self.content[name] != other.content[name]]
+        first, second = {**USUAL, **self.content}, {**USUAL, **other.content}
+        return [name for name in first if name in second and first[name] != second[name]]
 
     def differences(self, other: QueryDeclaration, own: str, others: str) -> list[str]:
         """Return in words how another declaration differs.
@@ -88,7 +94,9 @@ class QueryDeclaration:
         return [
             f"{label}: {_value(first)} {own}, {_value(second)} {others}"
             for name in self.changed(other)
-            for label, first, second in _parts(LABELS.get(name, name), self.content[name], other.content[name])
+            for label, first, second in _parts(
+                LABELS.get(name, name), self.content.get(name, USUAL.get(name)), other.content.get(name, USUAL.get(name))
+            )
         ]
 
 
@@ -150,7 +158,8 @@ def declaration(
         "heartbeats": heartbeats.name(plan),
         "expire_after": "never" if expiry is None else duration_text(expiry),
     }
-    return QueryDeclaration(content)
+    topics = asdict(query.topics)
+    return QueryDeclaration(content if topics == USUAL["topics"] else content | {"topics": topics})
 
 
 class _Names:

@@ -8,7 +8,6 @@ from itertools import pairwise
 from math import gcd
 
 from kandle.errors import ModelError, PlanError
-from kandle.model.entity import bar_topic
 from kandle.query.query import Hopping, QueryModel, Tumbling
 from kandle.time.timeframe import DAY, SECOND, Timeframe, Unit, duration_text
 from kandle.time.zones import zone_offsets_divide
@@ -137,10 +136,15 @@ def _hopping_bars(query: QueryModel, window: Hopping) -> tuple[BarPlan, ...]:
             f"a hopping window of {size} cannot advance by {advance}: the advance must divide the size, and both must be in "
             "seconds, minutes or hours"
         )
-    name = f"{size}_every_{advance}"
+    name = hop_name(window)
     pane = BarPlan(str(advance), advance, BarRole.PANE, None, window.grace, *_topics(query, str(advance)))
     hop = BarPlan(name, size, BarRole.ROLL_UP, pane.name, window.grace, *_topics(query, name), advance)
     return (pane, hop)
+
+
+def hop_name(window: Hopping) -> str:
+    """Return the name of the bars of a hopping window, such as `20m_every_1m`."""
+    return f"{window.size}_every_{window.advance}"
 
 
 def _tumbling_bars(query: QueryModel, window: Tumbling, by_trading_day: bool) -> tuple[BarPlan, ...]:
@@ -159,7 +163,7 @@ def _tumbling_bars(query: QueryModel, window: Tumbling, by_trading_day: bool) ->
 
 
 def _topics(query: QueryModel, name: str) -> tuple[str, str]:
-    return bar_topic(query.target.topic, name, "live"), bar_topic(query.target.topic, name, "final")
+    return query.topics.names(query.target.topic, name)
 
 
 def _source(timeframe: Timeframe, ordered: list[Timeframe], zone: str, by_trading_day: bool) -> Timeframe | None:

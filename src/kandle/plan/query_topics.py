@@ -7,11 +7,13 @@ says, and `kandle avro`, `kandle explain`, `kandle doctor` and the report of del
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import Enum
 
+from kandle.errors import OptionsError
 from kandle.model.entity import EntityModel
 from kandle.model.markers import FormatName
+from kandle.model.settings import UNCHANGED, TopicSettings
 from kandle.plan.plan import BarPlan, Plan
 from kandle.plan.topics import (
     TopicSpec,
@@ -20,6 +22,7 @@ from kandle.plan.topics import (
     dead_letter_topic,
     entity_topic,
     heartbeat_topic,
+    with_settings,
 )
 from kandle.query.nodes import Column
 from kandle.query.query import Late
@@ -112,6 +115,61 @@ DEFAULT_HEARTBEATS = HeartbeatSettings()
 
 
 @dataclass(frozen=True, slots=True)
+class QueryTopicSettings:
+    """How the topics that queries write are created.
+
+    Attributes:
+        settings: How the topics are created.
+        topics: Settings of single topics by name, which count more.
+        creates: Whether missing topics are created unless their own settings say otherwise.
+    """
+
+    heartbeats: HeartbeatSettings = DEFAULT_HEARTBEATS
+    retentions: Retentions = DEFAULT_RETENTIONS
+    topics: Mapping[str, TopicSettings] = field(default_factory=dict)
+    creates: bool = True
+
+    def applied(self, spec: TopicSpec) -> TopicSpec:
+        """Return a topic with its own settings.
+
+        Args:
+            spec: The topic as the model has it.
+
+        Raises:
+            OptionsError: A setting is not possible for this topic.
+        """
+        spec = spec if self.creates else replace(spec, is_created=False)
+        return with_settings(spec, self.topics.get(spec.name, UNCHANGED))
+
+    def of_query(self, topic: QueryTopic, query: str, source: str) -> QueryTopic:
+        """Return a topic that a query writes with its own settings.
+
+        Args:
+            topic: The topic as the model has it.
+            query: The name of what the query makes, for messages.
+            source: The topic whose partitions its tasks follow, for messages.
+
+        Raises:
+            OptionsError: A setting is not possible for this topic.
+        """
+        own, spec = self.topics.get(topic.spec.name, UNCHANGED), topic.spec
+        if own.partitions not in (None, spec.partitions):
+            raise OptionsError(
+                f"{own.origin}partitions = {own.partitions}: the topics of {query} belong together partition by partition, "
+                f"and have {spec.partitions}, as many as {source}; set partitions for the topic of {query}, which all follow"
+            )
+        if topic.content.role is TopicRole.CHANGELOG and (own.retention, own.retention_bytes, own.cleanup) != (None, None, None):
+            raise OptionsError(
+                f"{own.origin}retention and cleanup are not for the state of {query}: kandle itself removes what is not needed "
+                "any more, and all else must be kept"
+            )
+        return replace(topic, spec=self.applied(spec))
+
+
+DEFAULT_SETTINGS = QueryTopicSettings()
+
+
+@dataclass(frozen=True, slots=True)
 class QueryTopics:
     """The topics of one query.
 
@@ -190,8 +248,7 @@ class QueryTopics:
 def query_topics(
     plan: Plan,
     source_partitions: int | None = None,
-    heartbeats: HeartbeatSettings = DEFAULT_HEARTBEATS,
-    retentions: Retentions = DEFAULT_RETENTIONS,
+    settings: QueryTopicSettings = DEFAULT_SETTINGS,
     state_partitions: int | None = None,
 ) -> QueryTopics:
     """Return the topics of a query that kandle aggregates itself.
@@ -202,8 +259,7 @@ def query_topics(
     Args:
         plan: The plan of the query.
         source_partitions: The partitions that the source's topic has; None takes the declared number.
-        heartbeats: The name and the settings of the heartbeats' topic.
-        retentions: How long derived records are kept.
+        settings: How the topics are created.
         state_partitions: The partitions that the topic of the state has; None if there is no state yet.
 
     Returns:
@@ -215,38 +271,39 @@ def query_topics(
     partitions = query.target.partitions if query.target.partitions > 1 else min(source, state_partitions or source)
     is_together = is_keyed_by_group(plan) and query.source.partitioner == "murmur2"
     is_repartitioned = partitions != source or (partitions > 1 and not is_together)
-    copy = replace(entity_topic(query.source), partitions=partitions, compacted=False, replication=query.target.replication)
+    own = entity_topic(replace(query.source, settings=UNCHANGED))
+    copy = replace(own, partitions=partitions, compacted=False, replication=query.target.replication)
     events = repartition_name(plan) if is_repartitioned else query.source.topic
-    copies = [replace(copy, name=events, retention=retentions.repartition)] if is_repartitioned else []
+    copies = [replace(copy, name=events, retention=settings.retentions.repartition)] if is_repartitioned else []
     copies += [replace(copy, name=late_name(plan))] if query.late is Late.TOPIC else []
-    bars = [spec for bar in plan.emitted for spec in _bar_topics(plan, bar, partitions, retentions)]
-    beats = _heartbeat_topic(plan, partitions, heartbeats)
-    return _assembled(plan, events, beats, [*bars, *copies], contents_of(plan), source_partitions)
+    bars = [spec for bar in plan.emitted for spec in _bar_topics(plan, bar, partitions, settings.retentions)]
+    beats = _heartbeat_topic(plan, partitions, settings.heartbeats)
+    topics = _assembled(plan, events, beats, [*bars, *copies], contents_of(plan), settings)
+    first, *others = topics.inputs
+    return replace(topics, inputs=(replace(first, spec=replace(first.spec, partitions=source)), *others))
 
 
 def aggregated_topics(
     plan: Plan,
     table: AggregatedTable,
-    heartbeats: HeartbeatSettings = DEFAULT_HEARTBEATS,
-    retentions: Retentions = DEFAULT_RETENTIONS,
+    settings: QueryTopicSettings = DEFAULT_SETTINGS,
 ) -> QueryTopics:
     """Return the topics of a query whose base bars ksqlDB aggregates.
 
     Args:
         plan: The plan of the query.
         table: What ksqlDB aggregates; its topic is the server's to create.
-        heartbeats: The name and the settings of the heartbeats' topic.
-        retentions: How long derived records are kept.
+        settings: How the topics are created.
 
     Returns:
         All topics that the query reads or writes, without those that are the server's own.
     """
     partitions = table.topic.partitions
-    specs = [spec for bar in plan.emitted for spec in _bar_topics(plan, bar, partitions, retentions)]
+    specs = [spec for bar in plan.emitted for spec in _bar_topics(plan, bar, partitions, settings.retentions)]
     bars = [spec for spec in specs if spec.name != table.topic.name]
-    beats = _heartbeat_topic(plan, partitions, heartbeats)
+    beats = _heartbeat_topic(plan, partitions, settings.heartbeats)
     contents = contents_of(plan) | ksqldb_contents_of(plan)
-    topics = _assembled(plan, table.topic.name, beats, bars, contents)
+    topics = _assembled(plan, table.topic.name, beats, bars, contents, settings)
     inputs = (*topics.inputs, QueryTopic(table.topic, contents[plan.base.live_topic]))
     return replace(topics, inputs=inputs, table=table)
 
@@ -254,33 +311,27 @@ def aggregated_topics(
 def context_topics(
     plans: Sequence[Plan],
     partitions: Mapping[str, int] | None = None,
-    heartbeats: HeartbeatSettings = DEFAULT_HEARTBEATS,
-    retentions: Retentions = DEFAULT_RETENTIONS,
+    settings: QueryTopicSettings = DEFAULT_SETTINGS,
 ) -> list[QueryTopics]:
     """Return the topics of all queries of a context.
 
     Args:
         plans: The plans of the queries, in the order of their declaration.
         partitions: The number of partitions of each topic that exists; sources that do not have the declared number.
-        heartbeats: The names and the settings of the heartbeats' topics.
-        retentions: How long derived records are kept.
+        settings: How the topics are created.
 
     Returns:
         The topics of each query, in the order of the plans.
     """
     known = {} if partitions is None else partitions
-    topics = [
-        query_topics(plan, known.get(plan.query.source.topic), heartbeats, retentions, known.get(changelog_name(plan)))
-        for plan in plans
-    ]
+    topics = [query_topics(plan, known.get(plan.query.source.topic), settings, known.get(changelog_name(plan))) for plan in plans]
     return [with_fitting_heartbeats(query, known) for query in topics]
 
 
 def ksqldb_topics(
     plans: Sequence[Plan],
     partitions: Mapping[str, int] | None = None,
-    heartbeats: HeartbeatSettings = DEFAULT_HEARTBEATS,
-    retentions: Retentions = DEFAULT_RETENTIONS,
+    settings: QueryTopicSettings = DEFAULT_SETTINGS,
 ) -> list[QueryTopics]:
     """Return the topics of all queries of a context whose base bars ksqlDB aggregates, as far as the declarations tell.
 
@@ -289,8 +340,7 @@ def ksqldb_topics(
     Args:
         plans: The plans of the queries, in the order of their declaration.
         partitions: The number of partitions of each topic that exists; tables that do not have the declared number.
-        heartbeats: The names and the settings of the heartbeats' topics.
-        retentions: How long derived records are kept.
+        settings: How the topics are created.
 
     Returns:
         The topics of each query, in the order of the plans.
@@ -301,7 +351,7 @@ def ksqldb_topics(
         query, table = plan.query, plan.base.live_topic
         declared = query.target.partitions if query.target.partitions > 1 else query.source.partitions
         spec = replace(entity_topic(query.target, table), partitions=known.get(table, declared), compacted=True)
-        query_topics = aggregated_topics(plan, AggregatedTable(spec, {}), heartbeats, retentions)
+        query_topics = aggregated_topics(plan, AggregatedTable(spec, {}), settings)
         topics.append(with_fitting_heartbeats(query_topics, known))
     return topics
 
@@ -332,24 +382,25 @@ def _assembled(
     heartbeats: TopicSpec,
     derived: Sequence[TopicSpec],
     contents: Mapping[str, TopicContent],
-    source_partitions: int | None = None,
+    settings: QueryTopicSettings,
 ) -> QueryTopics:
     """Return the topics of a query: `derived` ones are bars and copies of events, all others are added here."""
     partitions, replication = heartbeats.partitions, heartbeats.replication
     state = changelog_topic(changelog_name(plan), partitions, replication)
-    specs = (*derived, heartbeats, state)
-    created = tuple(QueryTopic(spec, contents.get(spec.name, HEARTBEAT_CONTENT)) for spec in specs)
-    source, *others = [QueryTopic(entity_topic(entity), contents[entity.topic]) for entity in read_entities(plan)]
-    source = replace(source, spec=replace(source.spec, partitions=source_partitions or source.spec.partitions))
     dead = dead_letter_topic(dead_letter_name(plan.query.target.topic), partitions, replication)
+    *created, dead_letters = (
+        settings.of_query(QueryTopic(spec, contents.get(spec.name, HEARTBEAT_CONTENT)), plan.query.target.name, events)
+        for spec in (*derived, heartbeats, state, dead)
+    )
+    inputs = [QueryTopic(entity_topic(entity), contents[entity.topic]) for entity in read_entities(plan)]
     return QueryTopics(
         plan=plan,
         events=events,
         heartbeats=heartbeats.name,
         partitions=partitions,
-        inputs=(source, *others),
-        created=created,
-        dead_letters=QueryTopic(dead, contents[dead.name]),
+        inputs=tuple(inputs),
+        created=tuple(created),
+        dead_letters=dead_letters,
     )
 
 
@@ -378,6 +429,20 @@ def contents_of(plan: Plan) -> dict[str, TopicContent]:
         contents[bar.live_topic] = _entity_content(TopicRole.LIVE, f"live {bar.name} bars", target)
         contents[bar.final_topic] = _entity_content(TopicRole.FINAL, f"final {bar.name} bars", target)
     return contents
+
+
+def topic_names(plan: Plan, heartbeats: HeartbeatSettings = DEFAULT_HEARTBEATS, *, with_ksqldb: bool = False) -> list[str]:
+    """Return the names of all topics that a query may write, the one of its heartbeats included.
+
+    Args:
+        plan: The plan of the query.
+        heartbeats: The name of the heartbeats' topic.
+        with_ksqldb: Whether ksqlDB aggregates the base bars, and reads topics of its own.
+    """
+    contents = contents_of(plan) | (ksqldb_contents_of(plan) if with_ksqldb else {})
+    read = {entity.topic for entity in read_entities(plan)}
+    unused = set() if plan.query.late is Late.TOPIC else {late_name(plan)}
+    return [*(name for name in contents if name not in read | unused), heartbeats.name(plan)]
 
 
 def ksqldb_contents_of(plan: Plan) -> dict[str, TopicContent]:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import polars as pl
 
+from kandle.errors import OptionsError
 from kandle.model.entity import EntityModel
+from kandle.model.settings import FOREVER, UNCHANGED, TopicSettings
+from kandle.time.timeframe import MILLISECOND
 
 INSTANT = pl.Datetime("us", "UTC")
 
@@ -33,7 +37,8 @@ class TopicSpec:
     `replication` None leaves the number of copies to the log. `retention` is in microseconds since the append,
     `retention_bytes` per partition; None keeps records for ever. A compacted topic keeps at least the newest record of
     each key. `time` names the datetime column by which reads of a span of time can be narrowed. With `append_time` records
-    have the time of the log's clock, whatever their producers say.
+    have the time of the log's clock, whatever their producers say. `configs` are further settings of the brokers of a cluster.
+    A topic that is not `is_created` belongs to others: it is an error if it is missing.
     """
 
     name: str
@@ -46,6 +51,8 @@ class TopicSpec:
     compacted: bool = False
     time: str | None = None
     append_time: bool = False
+    configs: tuple[tuple[str, str], ...] = ()
+    is_created: bool = True
 
     @property
     def schema(self) -> dict[str, pl.DataType]:
@@ -82,7 +89,7 @@ def entity_topic(entity: EntityModel, name: str | None = None) -> TopicSpec:
     columns = tuple(
         TopicColumn(part.name, str(part.type), part.type.physical, part.nullable, part.header) for part in entity.fields
     )
-    return TopicSpec(
+    spec = TopicSpec(
         name=entity.topic if name is None else name,
         columns=columns,
         keys=tuple(part.name for part in entity.keys),
@@ -92,6 +99,92 @@ def entity_topic(entity: EntityModel, name: str | None = None) -> TopicSpec:
         compacted=entity.kind == "table",
         time=None if entity.timestamp is None else entity.timestamp.name,
     )
+    return with_settings(spec, entity.settings)
+
+
+APPEND_TIME = ("message.timestamp.type", "LogAppendTime")
+"""The setting of brokers with which records have the time of their clock."""
+
+NO_LIMIT = "-1"
+"""How brokers write that records are kept for ever."""
+
+
+def with_settings(spec: TopicSpec, settings: TopicSettings) -> TopicSpec:
+    """Return a topic with the settings that the configuration gives for it.
+
+    Args:
+        spec: The topic as the model has it.
+        settings: The settings.
+
+    Raises:
+        OptionsError: A setting is not possible for this topic.
+    """
+    if settings == UNCHANGED:
+        return spec
+    retention = _limit(spec.retention, settings.retention)
+    if settings.cleanup == "compact" and settings.retention is None:
+        retention = None
+    is_stamped = spec.append_time or APPEND_TIME in settings.configs
+    changed = replace(
+        spec,
+        partitions=settings.partitions or spec.partitions,
+        replication=settings.replication or spec.replication,
+        retention=retention,
+        retention_bytes=_limit(spec.retention_bytes, settings.retention_bytes),
+        compacted=spec.compacted if settings.cleanup is None else "compact" in settings.cleanup,
+        append_time=is_stamped,
+        configs=tuple(item for item in settings.configs if item != APPEND_TIME),
+        is_created=spec.is_created if settings.create is None else settings.create,
+    )
+    problem = _impossible(spec, changed, settings)
+    if problem is not None:
+        raise OptionsError(f"{settings.origin}{problem}")
+    return changed
+
+
+def _limit(limit: int | None, given: int | None) -> int | None:
+    return limit if given is None else None if given == FOREVER else given
+
+
+def _impossible(spec: TopicSpec, changed: TopicSpec, settings: TopicSettings) -> str | None:
+    """Return what cannot be set for a topic, in words."""
+    if changed.compacted and not changed.keys and not spec.compacted:
+        return f"topic {spec.name} cannot be compacted, since its records have no key; leave cleanup out"
+    if settings.cleanup == "compact,delete" and changed.retention is None and changed.retention_bytes is None:
+        return 'cleanup = "compact,delete" needs a retention, such as retention = "7d"'
+    if spec.append_time and dict(changed.configs).get(APPEND_TIME[0]) is not None:
+        return f"topic {spec.name} needs {'='.join(APPEND_TIME)}: heartbeats count by the clock of the log"
+    return None
+
+
+def broker_config(spec: TopicSpec) -> dict[str, str]:
+    """Return how a topic is kept, in the settings of the brokers."""
+    stamps = dict([APPEND_TIME]) if spec.append_time else {}
+    is_limited = spec.retention is not None or spec.retention_bytes is not None
+    policies = [*(["compact"] if spec.compacted else []), *(["delete"] if not spec.compacted or is_limited else [])]
+    return {
+        "cleanup.policy": ",".join(policies),
+        "retention.ms": NO_LIMIT if spec.retention is None else str(spec.retention // MILLISECOND),
+        "retention.bytes": NO_LIMIT if spec.retention_bytes is None else str(spec.retention_bytes),
+        **stamps,
+        **dict(spec.configs),
+    }
+
+
+def missing_topics(specs: Sequence[TopicSpec]) -> str:
+    """Return the message for topics that are missing and that kandle must not create, with the settings that they need."""
+    listed = "; ".join(f"{spec.name} ({_creation(spec)})" for spec in specs)
+    subject = "topic is missing, which kandle is" if len(specs) == 1 else "topics are missing, which kandle is"
+    return (
+        f"{len(specs)} {subject} not to create: {listed}. Create {'it' if len(specs) == 1 else 'them'} with these settings, or "
+        "let kandle do it: create = true in the section of the topic, or log.create = true"
+    )
+
+
+def _creation(spec: TopicSpec) -> str:
+    copies = "" if spec.replication is None else f", replication {spec.replication}"
+    count = "1 partition" if spec.partitions == 1 else f"{spec.partitions} partitions"
+    return f"{count}{copies}, {', '.join(f'{name}={value}' for name, value in broker_config(spec).items())}"
 
 
 def heartbeat_topic(name: str, partitions: int, replication: int | None, retention: int) -> TopicSpec:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
 from kandle.errors import QueryError
-from kandle.model.entity import EntityModel
+from kandle.model.entity import EntityModel, entity_model
 from kandle.model.types import FloatType, StringMapType, TimestampType
 from kandle.query.clauses import check_condition, check_no_aggregate, check_schedule_key
 from kandle.query.nodes import AnyNode, WindowBound, aggregates, describe
@@ -19,11 +20,16 @@ NEVER_NULL = ("count", "sum", "count_distinct")
 """Aggregates that have a value in an empty bucket even with `Gaps.NULL`."""
 
 
+EntityLookup = Callable[[type], EntityModel]
+
+
 @dataclass(frozen=True, slots=True)
 class Draft:
     """The clauses of a query that is not complete yet."""
 
     source: EntityModel
+    entity_of: EntityLookup = entity_model
+    """Returns the metadata of an entity, as the model has it."""
     join: Join | None = None
     schedule: Schedule | None = None
     where: AnyNode | None = None

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import Any, Literal
 
-from kandle.model.entity import EntityModel
+from kandle.model.entity import USUAL_BAR_TOPICS, BarTopics, EntityModel
 from kandle.model.types import DataType
 from kandle.query.nodes import Aggregate, AnyNode, Branch, Call, Case, Cast, Column
 from kandle.query.signatures import AGGREGATES, SCALARS
@@ -127,6 +127,8 @@ class QueryModel:
     limit: int | None = None
     gaps: Gaps = Gaps.CARRY
     late: Late = Late.DROP
+    topics: BarTopics = USUAL_BAR_TOPICS
+    """How the topics of its bars are called."""
 
     @property
     def sources(self) -> tuple[EntityModel, ...]:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, NoReturn, TypeVar, Type
 from kandle.errors import QueryError, unknown_name
 from kandle.model.entity import EntityModel, entity_model
 from kandle.query.clauses import choice_of, make_hopping, make_join, make_order, make_schedule, make_tumbling
-from kandle.query.draft import Draft
+from kandle.query.draft import Draft, EntityLookup
 from kandle.query.functions.results import NewTarget
 from kandle.query.query import Gaps, Late, QueryModel
 from kandle.query.recording import Window, record, record_expression
@@ -110,7 +110,7 @@ class Selected(Limited[R]):
         """
         selected = self.draft.selected
         target = selected.target if isinstance(selected, NewTarget) else type(selected)
-        return Ordered(replace(self.draft, order_by=make_order(entity_model(target), key)))
+        return Ordered(replace(self.draft, order_by=make_order(self.draft.entity_of(target), key)))
 
     if not TYPE_CHECKING:
 
@@ -366,7 +366,7 @@ class Joined(Where[*Rows]):
         Raises:
             QueryError: If a function does not return a datetime, or `day` not a date.
         """
-        return Where(replace(self.draft, schedule=make_schedule(entity_model(schedule), open, close, day)))
+        return Where(replace(self.draft, schedule=make_schedule(self.draft.entity_of(schedule), open, close, day)))
 
 
 class Source(Joined[T]):
@@ -399,12 +399,20 @@ class Source(Joined[T]):
         Raises:
             QueryError: If the condition is not such an equality, or the two entities cannot be joined.
         """
-        clause = make_join(self.draft.source, entity_model(other), on, how, within=within, grace=grace)
+        clause = make_join(self.draft.source, self.draft.entity_of(other), on, how, within=within, grace=grace)
         return Joined(replace(self.draft, join=clause))
 
 
 class Query:
     """The start of a query, as `to_query` gives it to a function."""
+
+    def __init__(self, entity_of: EntityLookup = entity_model) -> None:
+        """Begin a query.
+
+        Args:
+            entity_of: Returns the metadata of an entity.
+        """
+        self._entity_of = entity_of
 
     def from_(self, source: type[T]) -> Source[T]:
         """Name the entity whose events the query reads.
@@ -418,7 +426,7 @@ class Query:
         Raises:
             ModelError: If the class is not an entity.
         """
-        return Source(Draft(entity_model(source)))
+        return Source(Draft(self._entity_of(source), self._entity_of))
 
     if not TYPE_CHECKING:
 
@@ -428,12 +436,13 @@ class Query:
             raise QueryError(_not_possible(self, name))
 
 
-def build(target: EntityModel, declare: Callable[[Query], Any]) -> QueryModel:
+def build(target: EntityModel, declare: Callable[[Query], Any], entity_of: EntityLookup = entity_model) -> QueryModel:
     """Build the query model of a declaration.
 
     Args:
         target: The entity that the query makes.
         declare: Function that gets a `Query` and returns its last stage.
+        entity_of: Returns the metadata of the entities that the query reads.
 
     Returns:
         The checked model.
@@ -441,7 +450,7 @@ def build(target: EntityModel, declare: Callable[[Query], Any]) -> QueryModel:
     Raises:
         QueryError: If the query is not complete or not valid; names stage and expression.
     """
-    stage = declare(Query())
+    stage = declare(Query(entity_of))
     if isinstance(stage, Limited):
         return stage.draft.to_model(target)
     if isinstance(stage, Stage):

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import polars as pl
@@ -211,14 +211,19 @@ class QueryGenerations:
         )
 
 
-def ensure_declarations(log: Log, replication: int | None) -> None:
+def ensure_declarations(log: Log, replication: int | None, *, creates: bool = True) -> None:
     """Create the topic of declarations if it is missing; an existing one is used as it is."""
     if DECLARATIONS not in {spec.name for spec in log.topics()}:
-        log.ensure(declarations_topic(replication))
+        log.ensure(replace(declarations_topic(replication), is_created=creates))
 
 
 def check_declarations(
-    log: Log, declared: Sequence[tuple[Plan, QueryDeclaration]], member: str, replaces: Collection[str]
+    log: Log,
+    declared: Sequence[tuple[Plan, QueryDeclaration]],
+    member: str,
+    replaces: Collection[str],
+    *,
+    creates: bool = True,
 ) -> None:
     """Check, before anything of the queries is created, that this process may make their bars.
 
@@ -227,11 +232,13 @@ def check_declarations(
         declared: The queries, each with its declaration in this process.
         member: The name of this process.
         replaces: Topics of bars whose declaration is to replace another one.
+        creates: Whether the topic of declarations is created if it is missing.
 
     Raises:
         StateError: Bars are declared otherwise.
+        UnknownTopicError: The topic is missing, and others have to create it.
     """
     replications = [plan.query.target.replication for plan, _ in declared if plan.query.target.replication is not None]
-    ensure_declarations(log, max(replications, default=None))
+    ensure_declarations(log, max(replications, default=None), creates=creates)
     for plan, content in declared:
         QueryGenerations(log, plan, content).check_admission(member, replaces=plan.query.target.topic in replaces)

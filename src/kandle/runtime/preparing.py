@@ -5,16 +5,15 @@ from __future__ import annotations
 import logging
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
-from kandle.errors import SchemaError
+from kandle.errors import SchemaError, UnknownTopicError
 from kandle.log.port import Log
 from kandle.plan.declaration import declaration
 from kandle.plan.plan import Plan
 from kandle.plan.query_topics import (
-    DEFAULT_HEARTBEATS,
+    DEFAULT_SETTINGS,
     HEARTBEAT_CONTENT,
-    HeartbeatSettings,
     QueryTopics,
-    Retentions,
+    QueryTopicSettings,
     TopicRole,
     changelog_name,
     contents_of,
@@ -22,7 +21,7 @@ from kandle.plan.query_topics import (
     read_entities,
     repartition_name,
 )
-from kandle.plan.topics import DECLARATIONS, TopicSpec, entity_topic
+from kandle.plan.topics import DECLARATIONS, TopicSpec, entity_topic, missing_topics
 from kandle.runtime.generations import QueryGenerations
 
 logger = logging.getLogger("kandle")
@@ -86,8 +85,7 @@ def _new_topics(log: Log, plan: Plan, wanted: Iterable[str], existing: Collectio
 def prepare_topics(
     log: Log,
     plans: Sequence[Plan],
-    retentions: Retentions,
-    heartbeats: HeartbeatSettings = DEFAULT_HEARTBEATS,
+    settings: QueryTopicSettings = DEFAULT_SETTINGS,
     *,
     refuses: bool = False,
 ) -> list[QueryTopics]:
@@ -96,8 +94,7 @@ def prepare_topics(
     Args:
         log: The log to create them in.
         plans: The plans of all queries of a context.
-        retentions: How long derived records are kept.
-        heartbeats: The names and the settings of the heartbeats' topics.
+        settings: How the topics are created.
         refuses: Whether a topic with other settings than declared is an error; otherwise it is logged and left as it is.
 
     Returns:
@@ -105,16 +102,16 @@ def prepare_topics(
 
     Raises:
         SchemaError: A topic has other columns than declared, or a number of partitions that does not fit the query.
+        UnknownTopicError: A topic is missing that others have to create.
     """
     existing = {spec.name for spec in log.topics()}
     for plan in plans:
         warn_of_deleted(log, plan, [entity.topic for entity in read_entities(plan)], existing)
-        for entity in read_entities(plan):
-            ensure_topic(log, entity_topic(entity), refuses=refuses)
+    ensure_topics(log, [entity_topic(entity) for plan in plans for entity in read_entities(plan)], refuses=refuses)
     partitions = topic_partitions(log)
-    prepared = context_topics(plans, partitions, heartbeats, retentions)
+    prepared = context_topics(plans, partitions, settings)
     for topics in prepared:
-        warn_of_other_heartbeats(topics, heartbeats.name(topics.plan), partitions)
+        warn_of_other_heartbeats(topics, settings.heartbeats.name(topics.plan), partitions)
         create_topics(log, topics, refuses=refuses)
     return prepared
 
@@ -195,9 +192,12 @@ def create_topics(log: Log, topics: QueryTopics, *, refuses: bool = False) -> No
         # Check all before the first is created: a refused start leaves nothing behind.
         check_partitions(topics, known.get(spec.name, spec).partitions, spec)
     warn_of_deleted(log, topics.plan, [spec.name for spec in topics.specs], known)
-    for spec in topics.specs:
+    dead_letters = topics.dead_letters.spec
+    # That of dead letters is created with the first one; where others have to create it, it must be there before.
+    specs = topics.specs if dead_letters.is_created else (*topics.specs, dead_letters)
+    for wanted, actual in zip(specs, ensure_topics(log, specs, refuses=refuses), strict=True):
         # Another process may have created it meanwhile, with other partitions.
-        check_partitions(topics, ensure_topic(log, spec, refuses=refuses).partitions, spec)
+        check_partitions(topics, actual.partitions, wanted)
 
 
 def check_partitions(topics: QueryTopics, partitions: int, wanted: TopicSpec) -> None:
@@ -221,10 +221,32 @@ def check_partitions(topics: QueryTopics, partitions: int, wanted: TopicSpec) ->
     )
 
 
+def ensure_topics(log: Log, specs: Sequence[TopicSpec], *, refuses: bool = False) -> list[TopicSpec]:
+    """Create topics that are missing, and return all as they are.
+
+    Raises:
+        UnknownTopicError: Some are missing that others have to create; the message names all of them with their settings, and
+            nothing was created.
+        SchemaError: A topic has other columns than declared; or, with `refuses`, other settings.
+    """
+    actual: dict[str, TopicSpec] = {}
+    missing = []
+    for spec in specs:
+        if not spec.is_created:
+            try:
+                actual[spec.name] = ensure_topic(log, spec, refuses=refuses)
+            except UnknownTopicError:
+                missing.append(spec)
+    if missing:
+        raise UnknownTopicError(missing_topics(missing))
+    return [actual.get(spec.name) or ensure_topic(log, spec, refuses=refuses) for spec in specs]
+
+
 def ensure_topic(log: Log, spec: TopicSpec, *, refuses: bool = False) -> TopicSpec:
     """Create a topic if it is missing, and return it as it is.
 
     Raises:
+        UnknownTopicError: The topic is missing, and others have to create it.
         SchemaError: The topic has other columns than declared; or, with `refuses`, other settings.
     """
     state = log.ensure(spec)

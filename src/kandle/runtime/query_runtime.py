@@ -16,7 +16,7 @@ from kandle.log.letters import LetterRate
 from kandle.log.port import GroupSpec, Log
 from kandle.plan.declaration import QueryDeclaration, declaration
 from kandle.plan.plan import Plan, expiry_of
-from kandle.plan.query_topics import HeartbeatSettings, QueryTopics, Retentions
+from kandle.plan.query_topics import DEFAULT_SETTINGS, QueryTopics, QueryTopicSettings
 from kandle.runtime.active_keys import ActiveKeys, key_names
 from kandle.runtime.barrier import Barrier
 from kandle.runtime.committing import Pace
@@ -59,10 +59,10 @@ class RuntimeSpec:
     service: str
     pace: Pace = field(default_factory=Pace)
     lease: int = 5 * SECOND
-    retentions: Retentions = field(default_factory=Retentions)
+    topics: QueryTopicSettings = DEFAULT_SETTINGS
+    """How the topics that queries write are created."""
     refuses_differences: bool = False
     """Whether a topic with other settings than declared is an error."""
-    heartbeats: HeartbeatSettings = field(default_factory=HeartbeatSettings)
     backfill: int = MINUTE
     """How far back heartbeats are made up after a start."""
     jitter: int = 5 * MILLISECOND
@@ -90,7 +90,7 @@ class RuntimeSpec:
 
     def declaration(self, plan: Plan, engine: str = "embedded") -> QueryDeclaration:
         """Return the declaration of a query in this process."""
-        return declaration(plan, engine, self.heartbeats, self.expire_after)
+        return declaration(plan, engine, self.topics.heartbeats, self.expire_after)
 
     def former_group(self, topics: QueryTopics) -> str:
         """Return the name of the group in which older versions of kandle ran a query of this service."""

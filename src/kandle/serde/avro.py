@@ -8,6 +8,7 @@ fastavro makes a dictionary of each record, which takes ten times as long. Recor
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, cast
 
 import numpy as np
@@ -18,7 +19,17 @@ from kandle.serde.avro_cursor import ColumnCursor, MessageBlock
 from kandle.serde.avro_readers import ReadColumn, column_reader, skip
 from kandle.serde.avro_single import MessageReader, ReadValue, required, value_reader
 from kandle.serde.avro_writing import AvroEncoder
-from kandle.serde.port import FEW, Decoded, Messages, RecordField, has_default, physical_default, physical_schema, rejects_of
+from kandle.serde.port import (
+    FEW,
+    Decoded,
+    InstantUnit,
+    Messages,
+    RecordField,
+    has_default,
+    physical_default,
+    physical_schema,
+    rejects_of,
+)
 from kandle.serde.registry import Registry, subject_of
 from kandle.serde.schema import AvroField, AvroType, Shape, Side, avro_schema, bare_schema, parse_schema
 from kandle.time.arrays import IntArray
@@ -128,6 +139,16 @@ def _step(written: AvroField, field: RecordField | None, subject: str) -> tuple[
     return field, read
 
 
+def _unit(writer: AvroType) -> InstantUnit | None:
+    """Return the unit in which a type has instants; None if it has none, or another one."""
+    logical = {kind.logical for kind in (writer.parts if writer.kind == "union" else (writer,))}
+    units = [unit for unit in _UNITS if f"timestamp-{unit}" in logical]
+    return units[0] if len(units) == 1 else None
+
+
+_UNITS: tuple[InstantUnit, ...] = ("micros", "millis")
+
+
 def _advice(field: RecordField, writer: AvroType) -> str:
     kinds = writer.parts if writer.kind == "union" else (writer,)
     if str(field.type) == "datetime" and any(kind.kind in ("int", "long") and kind.logical is None for kind in kinds):
@@ -177,10 +198,9 @@ class AvroFormat:
     ) -> None:
         self.fields = tuple(fields)
         self.subject = subject_of(topic, side)
-        is_bare = shape is Shape.BARE and len(self.fields) == 1
-        self.schema = bare_schema(self.fields[0]) if is_bare else avro_schema(self.fields, topic, side, namespace)
+        self._names = topic, side, namespace, shape
         self._registry = registry
-        self._encoder = AvroEncoder(self.fields, self.subject)
+        self._set_written(self.fields)
         self._header: bytes | None = None
         self._readers: dict[int, SchemaReader | str] = {}
         self._physical = physical_schema(self.fields)
@@ -192,15 +212,50 @@ class AvroFormat:
             SchemaError: It is not compatible, or the newest one of the subject disagrees with the fields.
         """
         if self._header is None:
-            self.check()
+            latest = self._latest()
+            if latest is not None:
+                self._set_written(self._with_units_of(latest))
             number = self._registry.register(self.subject, self.schema)
             self._header = bytes([MAGIC]) + number.to_bytes(HEADER - 1, "big")
 
     def check(self) -> None:
         """Raise SchemaError if the newest schema of the subject disagrees with the fields; names the field and both types."""
+        self._latest()
+
+    def _latest(self) -> AvroType | None:
+        """Return the newest schema of the subject; SchemaError if it disagrees with the fields."""
         latest = self._registry.latest(self.subject)
-        if latest is not None:
-            SchemaReader(self.fields, parse_schema(latest.schema), self.subject)
+        if latest is None:
+            return None
+        writer = parse_schema(latest.schema)
+        SchemaReader(self.fields, writer, self.subject)
+        return writer
+
+    def _set_written(self, fields: tuple[RecordField, ...]) -> None:
+        """Set how records are written from now on."""
+        topic, side, namespace, shape = self._names
+        is_bare = shape is Shape.BARE and len(fields) == 1
+        self.schema = bare_schema(fields[0]) if is_bare else avro_schema(fields, topic, side, namespace)
+        self._encoder = AvroEncoder(fields, self.subject)
+
+    def _with_units_of(self, writer: AvroType) -> tuple[RecordField, ...]:
+        """Return the fields with the units that instants have in the topic already: it has one unit for ever.
+
+        Older readers of the topic may take all numbers for the same unit, and equal keys must be the same bytes.
+        """
+        written_fields = _written_fields(writer, self.fields, self.subject)
+        written_types = {written.name: written.type for written in written_fields}
+        units = {field.name: _unit(written_types[name]) for name, field in _matches(self.fields, written_fields).items()}
+        fields = []
+        for field in self.fields:
+            unit = units.get(field.name) if field.has_open_unit else None
+            if unit is not None and unit != field.unit and field.has_fixed_unit:
+                raise SchemaError(
+                    f"subject {self.subject}, field {field.name}: its instants are timestamp-{unit} in the topic, and "
+                    f"fields.instants or the engine asks for {field.unit}; use another topic, or leave fields.instants out"
+                )
+            fields.append(field if unit is None else replace(field, unit=unit))
+        return tuple(fields)
 
     def encode(self, frame: pl.DataFrame) -> list[bytes | None]:
         """Return a message for each row of a physical frame.

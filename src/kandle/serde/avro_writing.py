@@ -95,14 +95,20 @@ class AvroEncoder:
 
 
 def _instants(field: RecordField, column: pl.Series, subject: str) -> IntArray:
-    """Return microseconds or milliseconds, as the field is written; DataError for an instant between two milliseconds."""
+    """Return microseconds or milliseconds, as the field is written; DataError for an instant between two milliseconds.
+
+    An instant that is cut never moves into the future, where it might belong to the next bucket.
+    """
     values: IntArray = column.to_physical().to_numpy()
     if field.is_fine:
         return values
     whole = values // 1_000
     lost = whole * 1_000 != values
-    if lost.any():
-        advice = 'timestamp-millis would lose its microseconds; declare DatetimeFormat("epoch_us") for timestamp-micros'
+    if lost.any() and not field.is_cut:
+        advice = (
+            'timestamp-millis would lose its microseconds; have them cut by the option fields.finer = "cut", or use another '
+            'topic for timestamp-micros, with DatetimeFormat("epoch_us") or fields.instants = "micros"'
+        )
         refuse(field, subject, column, pl.Series(lost), advice)
     return whole
 
@@ -183,7 +189,7 @@ def _write_timestamp(field: RecordField) -> WriteValue:
 
     def write(value: int) -> bytes:
         whole, lost = divmod(value, 1_000)
-        if lost:
+        if lost and not field.is_cut:
             raise _UnwritableError
         return _signed_number(whole)
 

@@ -14,10 +14,12 @@ from kandle.model.entity import EntityModel
 from kandle.serde.avro import AvroFormat
 from kandle.serde.json import JsonFormat
 from kandle.serde.port import (
+    DEFAULT_INSTANTS,
     BoolArray,
     ColumnLike,
     Decoded,
     Format,
+    InstantRule,
     Messages,
     RecordField,
     Reject,
@@ -146,6 +148,7 @@ class Formats:
         namespace: The namespace of Avro's record names.
         key_shape: BARE writes keys of one column without a record around them, which is what ksqlDB reads; both are read.
         windowed: Whether the last column of the key is the start of a window, as in ksqlDB's tables.
+        instants: How instants are written whose fields do not say it.
     """
 
     key: str = "AVRO"
@@ -153,6 +156,7 @@ class Formats:
     namespace: str | None = None
     key_shape: Shape = Shape.BARE
     windowed: bool = False
+    instants: InstantRule = DEFAULT_INSTANTS
 
     def __post_init__(self) -> None:
         for option, name in (("key_format", self.key), ("value_format", self.value)):
@@ -221,7 +225,7 @@ def topic_codec(
         SchemaError: A column has no form in its format.
     """
     chosen = Formats() if formats is None else formats
-    parts = _parts(columns, keys, entity)
+    parts = _parts(columns, keys, entity, chosen.instants)
     key = _key(_FormatRequest(topic, "key", parts.key, chosen, registry)) if keys else None
     value = _FORMATS[chosen.value](_FormatRequest(topic, "value", parts.value, chosen, registry))
     return TopicCodec([column.name for column in columns], key, value, parts.headers)
@@ -235,8 +239,8 @@ class _Parts(NamedTuple):
     headers: dict[str, str]
 
 
-def _parts(columns: Sequence[ColumnLike], keys: Sequence[str], entity: EntityModel | None) -> _Parts:
-    fields = {field.name: field for field in column_fields(columns, entity)}
+def _parts(columns: Sequence[ColumnLike], keys: Sequence[str], entity: EntityModel | None, instants: InstantRule) -> _Parts:
+    fields = {field.name: field for field in column_fields(columns, entity, instants)}
     headers = {column.name: column.header for column in columns if column.header is not None}
     value = tuple(field for name, field in fields.items() if name not in keys and name not in headers)
     return _Parts(tuple(fields[name] for name in keys), value, headers)
@@ -253,7 +257,7 @@ def topic_schemas(
     topic: str, columns: Sequence[ColumnLike], keys: Sequence[str], formats: Formats, entity: EntityModel | None = None
 ) -> dict[str, str]:
     """Return the schemas with which a topic's keys and values are written, by their subjects, as far as they are Avro."""
-    parts = _parts(columns, keys, entity)
+    parts = _parts(columns, keys, entity, formats.instants)
     schemas: dict[str, str] = {}
     if formats.key == "AVRO" and keys:
         is_bare = formats.key_shape is Shape.BARE and len(parts.key) == 1

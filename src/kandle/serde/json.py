@@ -112,13 +112,18 @@ def _check(field: RecordField, column: pl.Series, subject: str) -> None:
         check_decimals(field, column, subject)
     elif isinstance(field.type, FloatType):
         _refuse(column, ~column.is_finite(), where, "JSON has no such number; use AVRO")
-    elif isinstance(field.type, TimestampType) and is_pattern(field.datetime_format):
+    elif not isinstance(field.type, TimestampType) or field.is_cut:
+        return
+    elif is_pattern(field.datetime_format):
         text = column.dt.strftime(str(field.datetime_format))
         lost = timestamp_from_text(text, field.datetime_format).ne_missing(column)
         _refuse(column, lost, where, f"text of the form {field.datetime_format!r} would not say all of it")
-    elif isinstance(field.type, TimestampType) and field.datetime_format != NANOSECONDS:
+    elif not field.is_fine:
         unit = epoch_unit(field)
-        why = f'it would be cut to multiples of {unit} microseconds; declare DatetimeFormat("epoch_us")'
+        why = (
+            f'it would be cut to multiples of {unit} microseconds; declare DatetimeFormat("epoch_us"), or have it cut by the '
+            'option fields.finer = "cut"'
+        )
         _refuse(column, column.to_physical() % unit != 0, where, why)
 
 
@@ -159,7 +164,13 @@ def _instant(field: RecordField, column: pl.Expr) -> pl.Expr:
     microseconds = column.to_physical()
     if field.datetime_format == NANOSECONDS:
         return (microseconds.cast(pl.Int128) * 1_000).cast(pl.String)
-    return (microseconds // epoch_unit(field)).cast(pl.String)
+    if not (field.is_fine and field.has_open_unit):
+        return (microseconds // epoch_unit(field)).cast(pl.String)
+    # Milliseconds, of which programs that know no fractions take the whole.
+    sign = pl.when(microseconds < 0).then(pl.lit("-")).otherwise(pl.lit(""))
+    whole, behind = (microseconds.abs() // 1_000).cast(pl.String), microseconds.abs() % 1_000
+    fraction = pl.when(behind > 0).then(pl.concat_str(pl.lit("."), behind.cast(pl.String).str.zfill(3))).otherwise(pl.lit(""))
+    return pl.when(column.is_not_null()).then(pl.concat_str(sign, whole, fraction))
 
 
 def _date(field: RecordField, column: pl.Expr) -> pl.Expr:
@@ -234,8 +245,11 @@ def _single_instant(field: RecordField, value: int) -> str | None:
         return None
     if field.datetime_format == NANOSECONDS:
         return str(value * 1_000)
+    if field.is_fine and field.has_open_unit:
+        whole, behind = divmod(abs(value), 1_000)
+        return f"{'-' if value < 0 else ''}{whole}{f'.{behind:03}' if behind else ''}"
     number, lost = divmod(value, epoch_unit(field))
-    return None if lost else str(number)
+    return None if lost and not field.is_cut else str(number)
 
 
 _SINGLE_WRITERS: dict[type[DataType], Callable[[RecordField, Any], str | None]] = {

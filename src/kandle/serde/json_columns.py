@@ -28,7 +28,7 @@ from kandle.model.types import (
     TimestampType,
     UuidType,
 )
-from kandle.serde.json_values import NANOSECONDS, NUMBER, column_of, decimal_of, epoch_unit, is_pattern, json_value
+from kandle.serde.json_values import NANOSECONDS, NUMBER, column_of, decimal_of, epoch_digits, epoch_unit, is_pattern, json_value
 from kandle.serde.port import BoolArray, RecordField
 
 ISO_DAY = r"^\d{4}-\d{2}-\d{2}$"
@@ -143,6 +143,10 @@ def _timestamps(field: RecordField, values: list[Any]) -> pl.Series:
     elif numbers is not None:
         unit = epoch_unit(field)
         numbers = _within(numbers, -(-INSTANT_BOUNDS[0] // unit), INSTANT_BOUNDS[1] // unit) * unit
+    elif field.datetime_format != NANOSECONDS and {bytes, int, type(None)}.issuperset(map(type, values)):
+        numerals = [value if type(value) is bytes else _number_text(value) for value in values]
+        exact = decimal_from_text(pl.Series(numerals, dtype=pl.Binary).cast(pl.String), epoch_digits(field))
+        numbers = _within(exact, *INSTANT_BOUNDS).cast(pl.Int64)
     else:
         pattern = field.datetime_format if is_pattern(field.datetime_format) else None
         texts = _texts(values, "" if pattern else ISO_INSTANT)

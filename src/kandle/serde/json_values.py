@@ -60,6 +60,11 @@ def epoch_unit(field: RecordField) -> int:
     return EPOCH_FORMATS.get(field.datetime_format or "") or MILLISECOND
 
 
+def epoch_digits(field: RecordField) -> int:
+    """Return how many digits behind the point such a number may have: those of microseconds."""
+    return len(str(epoch_unit(field))) - 1
+
+
 def decimal_of(text: str) -> Decimal:
     """Return a number with a point or an exponent, exactly unless its exponent is beyond all bounds."""
     try:
@@ -189,15 +194,16 @@ def _timestamp(field: RecordField, value: Any) -> int:
         if re.search(r"[.,]\d{6}\d*[1-9]", value):
             raise ValueError(f"{value[:LONGEST_SHOWN]} is finer than a microsecond")
         return parse_instant(value)
-    number = value if type(value) is int else scaled(_number(field, value), 0)
     if field.datetime_format == NANOSECONDS:
-        microseconds, rest = divmod(number, 1_000)
+        microseconds, rest = divmod(value if type(value) is int else scaled(_number(field, value), 0), 1_000)
         if rest:
-            raise ValueError(f"{number} is finer than a microsecond")
+            raise ValueError(f"{value} is finer than a microsecond")
+    elif type(value) is int:
+        microseconds = value * epoch_unit(field)
     else:
-        microseconds = number * epoch_unit(field)
+        microseconds = scaled(_number(field, value), epoch_digits(field))
     if not INSTANT_BOUNDS[0] <= microseconds <= INSTANT_BOUNDS[1]:
-        raise ValueError(f"{number} is not within the years 1 to 9999")
+        raise ValueError(f"{value} is not within the years 1 to 9999")
     return microseconds
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
+from dataclasses import dataclass, replace
+from typing import Any, Literal, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -13,12 +13,34 @@ import polars as pl
 
 from kandle.errors import DataError, SchemaError
 from kandle.model.entity import MISSING, Default, EntityModel, FieldModel
+from kandle.model.markers import EPOCH_FORMATS
 from kandle.model.parsing import scaled
 from kandle.model.types import SIMPLE_TYPES, TIMESTAMP, UUID, DataType, DecimalType
 from kandle.time.arrays import IntArray
 
 FINE_FORMATS = ("epoch_us", "epoch_ns")
 """Datetime formats that ask for microseconds; kandle has nothing finer."""
+
+InstantUnit = Literal["micros", "millis"]
+"""The unit of instants on the wire, where a field says nothing of it."""
+
+
+@dataclass(frozen=True, slots=True)
+class InstantRule:
+    """How instants are written whose fields do not say it by their datetime format.
+
+    Args:
+        unit: The unit of new topics.
+        is_fixed: Whether a topic that has the other unit already is refused; otherwise it keeps its own.
+        is_cut: Whether instants that are finer than their unit are cut to it, towards the past; otherwise they are errors.
+    """
+
+    unit: InstantUnit = "millis"
+    is_fixed: bool = False
+    is_cut: bool = False
+
+
+DEFAULT_INSTANTS = InstantRule()
 
 LONGEST_SHOWN = 60
 """Longer values are cut in messages, in characters."""
@@ -51,6 +73,9 @@ class RecordField:
         aliases: Other names under which records may have it.
         datetime_format: That of the entity: one of the epoch formats says what plain integers of foreign records mean, and
             `epoch_us` and `epoch_ns` keep microseconds.
+        unit: The unit of instants, where the datetime format does not say it.
+        has_fixed_unit: Whether a topic that has another unit already is refused; otherwise it keeps its own.
+        is_cut: Whether instants that are finer than their unit are cut to it.
     """
 
     name: str
@@ -59,6 +84,9 @@ class RecordField:
     default: Any = MISSING
     aliases: tuple[str, ...] = ()
     datetime_format: str | None = None
+    unit: InstantUnit = "millis"
+    has_fixed_unit: bool = False
+    is_cut: bool = False
 
     @property
     def words(self) -> str:
@@ -68,7 +96,12 @@ class RecordField:
     @property
     def is_fine(self) -> bool:
         """Whether instants are kept to the microsecond, not to the millisecond."""
-        return self.datetime_format in FINE_FORMATS
+        return self.unit == "micros" if self.has_open_unit else self.datetime_format in FINE_FORMATS
+
+    @property
+    def has_open_unit(self) -> bool:
+        """Whether the datetime format leaves the unit of instants open."""
+        return self.type == TIMESTAMP and self.datetime_format not in EPOCH_FORMATS
 
 
 def entity_field(field: FieldModel) -> RecordField:
@@ -83,18 +116,23 @@ def entity_field(field: FieldModel) -> RecordField:
     )
 
 
-def column_fields(columns: Iterable[ColumnLike], entity: EntityModel | None = None) -> tuple[RecordField, ...]:
+def column_fields(
+    columns: Iterable[ColumnLike], entity: EntityModel | None = None, instants: InstantRule = DEFAULT_INSTANTS
+) -> tuple[RecordField, ...]:
     """Return the fields of a topic's columns.
 
     Args:
         columns: The columns. Those that are not of the entity keep their instants to the microsecond.
         entity: The entity of the topic, which adds what columns do not say: defaults, aliases, formats of datetimes.
+        instants: How instants are written where the entity does not say it.
 
     Raises:
         SchemaError: A column is of a type that has no form in messages.
     """
     known = {} if entity is None else {field.name: field for field in entity.fields}
-    return tuple(_column_field(column, known.get(column.name)) for column in columns)
+    fields = (_column_field(column, known.get(column.name)) for column in columns)
+    unit, is_fixed, is_cut = instants.unit, instants.is_fixed, instants.is_cut
+    return tuple(replace(field, unit=unit, has_fixed_unit=is_fixed, is_cut=is_cut) for field in fields)
 
 
 def _column_field(column: ColumnLike, field: FieldModel | None) -> RecordField:

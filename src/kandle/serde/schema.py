@@ -114,7 +114,7 @@ def _instant_default(field: RecordField) -> int:
     instant = to_instant(field.default)
     if field.is_fine:
         return instant
-    if instant % 1000:
+    if instant % 1000 and not field.is_cut:
         raise ValueError("microseconds would be lost")
     return instant // 1000
 

@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Protocol, TypeVar
 from anyio import CancelScope
 
 from kandle.errors import StateError
+from kandle.forks import ADVICE
 
 if TYPE_CHECKING:
     # Programs that only declare contexts start sooner without these.
@@ -111,9 +112,15 @@ class ContextLoop:
 
         Args:
             context: How the context is called in messages, such as `Market`.
+
+        Raises:
+            StateError: The loop is one of trio.
         """
         import asyncio
 
+        check_asyncio(
+            f"async with {context}", f"open it by `with {context}.open() as ...:`, and call its blocking methods in threads"
+        )
         self._context = context
         self._loop = asyncio.get_running_loop()
         self._process = os.getpid()
@@ -133,11 +140,13 @@ class ContextLoop:
             StateError: No event loop runs in this thread, or this is another process.
         """
         self.check_process()
+        blocking_label = label.removesuffix(SUFFIX)
+        check_asyncio(f"await {label}(...)", f"write `await trio.to_thread.run_sync({blocking_label}, ...)`")
         running = running_loop()
         if running is None:
             raise StateError(
                 f"no event loop runs here, so `{label}(...)` cannot be awaited; "
-                f"write `{label.removesuffix(SUFFIX)}(...)`, which blocks, or await it in a coroutine"
+                f"write `{blocking_label}(...)`, which blocks, or await it in a coroutine"
             )
         coroutine = make() if running is self._loop else self._from_another_loop(make)
         return PendingCall(coroutine, label, self._unawaited)
@@ -177,6 +186,7 @@ class ContextLoop:
             StateError: An event loop runs in this thread, or this is another process.
         """
         self.check_process()
+        check_asyncio(blocked, "do it in a thread: `await trio.to_thread.run_sync(function)`")
         running = running_loop()
         if running is not None and (running is self._loop or not _is_cell_of_notebook()):
             raise StateError(f"`{blocked}` would block the event loop that runs here; write `{instead}`")
@@ -187,11 +197,16 @@ class ContextLoop:
         Raises:
             StateError: The process was forked from the one that opened the context.
         """
-        if os.getpid() != self._process:
+        if not self.is_of_this_process:
             raise StateError(
                 f"this {self._context} was opened in process {self._process}, of which process {os.getpid()} is a fork: "
-                f"threads, files and connections do not survive a fork. {FORK_ADVICE}"
+                f"threads, files and connections do not survive a fork. {ADVICE}"
             )
+
+    @property
+    def is_of_this_process(self) -> bool:
+        """Whether the context was opened in this process, and not in one from which it was forked."""
+        return os.getpid() == self._process
 
     def check_all_awaited(self) -> None:
         """Check that every `*_async` call has been awaited.
@@ -206,12 +221,6 @@ class ContextLoop:
             raise StateError(f"{lacking} did nothing; write {calls}")
 
 
-FORK_ADVICE = (
-    'Start the process by `multiprocessing.get_context("spawn")` (or "forkserver") and open a context there; '
-    "where a server forks its workers, open contexts in the workers only"
-)
-
-
 def running_loop() -> asyncio.AbstractEventLoop | None:
     """Return the event loop that runs in this thread; None without one."""
     import asyncio
@@ -220,6 +229,30 @@ def running_loop() -> asyncio.AbstractEventLoop | None:
         return asyncio.get_running_loop()
     except RuntimeError:
         return None
+
+
+def check_asyncio(action: str, instead: str) -> None:
+    """Check that no event loop of trio runs in this thread: contexts work in those of asyncio.
+
+    Args:
+        action: What is being done there.
+        instead: What to do about it.
+
+    Raises:
+        StateError: One runs.
+    """
+    # Whoever runs trio has imported it; kandle does not need it.
+    lowlevel = getattr(sys.modules.get("trio"), "lowlevel", None)
+    if lowlevel is None:
+        return
+    try:
+        lowlevel.current_trio_token()
+    except RuntimeError:
+        return
+    raise StateError(
+        f"`{action}`: here runs an event loop of trio, and kandle's contexts work in those of asyncio; {instead}, or run the "
+        'program with asyncio (anyio.run(main, backend="asyncio"))'
+    )
 
 
 def _is_cell_of_notebook() -> bool:

@@ -17,8 +17,9 @@ from kandle.log.records import EncodedWrite
 from kandle.model.columns import physical_schema
 from kandle.model.entity import EntityModel
 from kandle.model.mapping import mapping
+from kandle.model.markers import Access
 from kandle.sets.blocking import awaited, blocking
-from kandle.sets.host import Access, ContextHost
+from kandle.sets.host import ContextHost
 from kandle.sets.keys import KeyPrefix, as_parts
 from kandle.sets.letters import DeadLetter, LetterFilter, read_letters
 from kandle.sets.reading import instant_of

@@ -10,7 +10,7 @@ import numpy as np
 import polars as pl
 from anyio import lowlevel, to_thread
 
-from kandle.errors import DataError
+from kandle.errors import DataError, LogError
 from kandle.log.headers import HeaderPairs, column_of_pairs
 from kandle.log.port import Log
 from kandle.log.records import Records, Write
@@ -18,6 +18,7 @@ from kandle.model.columns import to_physical
 from kandle.model.entity import EntityModel
 from kandle.model.mapping import mapping
 from kandle.serde.keys import partition_numbers
+from kandle.time.arrays import IntArray
 
 if TYPE_CHECKING:
     import asyncio
@@ -62,33 +63,48 @@ class BatchingWriter:
         await lowlevel.checkpoint()
         while self._waiting:
             taken, self._waiting = self._waiting, []
+            errors: dict[int, Exception]
             try:
-                await to_thread.run_sync(self._append, [(topic, row) for topic, row, _ in taken])
+                errors = await to_thread.run_sync(self._append, [(topic, row) for topic, row, _ in taken])
             except Exception as error:
-                # The error goes to those who wait for these records, not to the log of this task.
-                for _, _, done in taken:
-                    if not done.done():
-                        done.set_exception(error)
-            else:
-                for _, _, done in taken:
-                    if not done.done():
-                        done.set_result(None)
+                errors = dict.fromkeys(range(len(taken)), error)
+            # Errors go to those who wait for these records, not to the log of this task.
+            for number, (_, _, done) in enumerate(taken):
+                if done.done():
+                    continue
+                if number in errors:
+                    done.set_exception(errors[number])
+                else:
+                    done.set_result(None)
 
-    def _append(self, rows: Sequence[tuple[str, PendingRow]]) -> None:
-        self._log.append(writes_of_rows(self._log, rows))
+    def _append(self, rows: Sequence[tuple[str, PendingRow]]) -> dict[int, Exception]:
+        """Append rows, each for itself, and return the errors of those that were not stored, by their indices."""
+        by_topic: dict[str, list[int]] = {}
+        for index, (topic, _) in enumerate(rows):
+            by_topic.setdefault(topic, []).append(index)
+        errors: dict[int, Exception] = {}
+        writes: list[Write] = []
+        origins: list[IntArray] = []
+        for topic, indices in by_topic.items():
+            for write, origin in self._prepared(topic, rows, indices, errors):
+                writes.append(write)
+                origins.append(origin)
+        for number, failed in self._log.append_each(writes).items():
+            errors |= {int(origins[number][row]): error for row, error in failed.items()}
+        return errors
 
-
-def writes_of_rows(log: Log, rows: Sequence[tuple[str, PendingRow]]) -> list[Write]:
-    """Divide single records among their topics and partitions.
-
-    Args:
-        log: The log.
-        rows: Records with the names of their topics.
-    """
-    topics: dict[str, list[PendingRow]] = {}
-    for topic, row in rows:
-        topics.setdefault(topic, []).append(row)
-    return [write for topic, of_topic in topics.items() for write in writes_of(log, topic, _records(of_topic))]
+    def _prepared(
+        self, topic: str, rows: Sequence[tuple[str, PendingRow]], indices: Sequence[int], errors: dict[int, Exception]
+    ) -> list[tuple[Write, IntArray]]:
+        """Return the writes of rows of one topic, and where the records of each stand among all rows; note those that fail."""
+        try:
+            divided = _divided(self._log, topic, _records([rows[index][1] for index in indices]))
+        except Exception as error:
+            if len(indices) == 1 or isinstance(error, LogError):
+                errors |= dict.fromkeys(indices, error)
+                return []
+            return [write for index in indices for write in self._prepared(topic, rows, [index], errors)]
+        return [(write, np.array(indices)[chosen]) for write, chosen in divided]
 
 
 def _records(rows: Sequence[PendingRow]) -> Records:
@@ -99,16 +115,22 @@ def _records(rows: Sequence[PendingRow]) -> Records:
 
 def writes_of(log: Log, topic: str, records: Records) -> list[Write]:
     """Divide records among the partitions of their topic, by their key."""
+    return [write for write, _ in _divided(log, topic, records)]
+
+
+def _divided(log: Log, topic: str, records: Records) -> list[tuple[Write, IntArray]]:
+    """Return the records of each partition, with their numbers."""
     spec = log.topic(topic)
     if spec.partitions == 1:
-        return [Write(topic, 0, records)]
+        return [(Write(topic, 0, records), np.arange(len(records)))]
     if spec.keys:
         numbers = partition_numbers(records.frame.select(spec.keys), spec.partitions)
     else:
         # Without a key any partition will do; whole batches stay together.
         ends = log.ends(topic)
         numbers = np.full(len(records), int(np.argmin(ends)))
-    return [Write(topic, int(number), records.filter(pl.Series(numbers == number))) for number in np.unique(numbers)]
+    chosen = {int(number): np.flatnonzero(numbers == number) for number in np.unique(numbers)}
+    return [(Write(topic, number, records.filter(pl.Series(numbers == number))), rows) for number, rows in chosen.items()]
 
 
 def append_frame(log: Log, topic: str, frame: pl.DataFrame) -> None:

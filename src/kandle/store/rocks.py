@@ -16,6 +16,7 @@ from pathlib import Path
 from weakref import WeakSet
 
 from kandle.errors import OptionalImport, StorageError
+from kandle.forks import keep_in_children
 from kandle.store.ordering import following
 
 with OptionalImport("A store in RocksDB", "rocksdb"):
@@ -58,6 +59,7 @@ class RocksStore:
         self._scans: WeakSet[_Scan] = WeakSet()
         with _translated(path):
             self._database = Rdict(str(path), _options())
+        keep_in_children(self)
 
     def get(self, key: bytes) -> bytes | None:
         """Return the value of a key, or None if it has none."""

@@ -8,7 +8,7 @@ from kandle.errors import LogError, SchemaError, StorageError, UnknownTopicError
 from kandle.log.embedded.database import Database
 from kandle.log.port import TopicState
 from kandle.log.schema import decode_spec, differences, encode_spec, merged_columns
-from kandle.plan.topics import TopicSpec
+from kandle.plan.topics import TopicSpec, missing_topics
 
 RESERVED = "__"
 """Prefix of the log's own columns; columns of users must not begin with it."""
@@ -30,6 +30,8 @@ class Catalog:
         _check_spec(spec)
         with self._database.transaction():
             rows = self._database.rows("SELECT id, spec, empty FROM topic WHERE name = ?", [spec.name])
+            if not rows and not spec.is_created:
+                raise UnknownTopicError(missing_topics([spec]))
             if not rows:
                 self._create(spec)
                 return TopicState(spec)

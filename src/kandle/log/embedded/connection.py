@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from kandle.forks import keep_in_children
 from kandle.log.embedded.batches import BatchTable
 from kandle.log.embedded.catalog import Catalog
 from kandle.log.embedded.database import Database, Durability
@@ -27,6 +28,7 @@ class Connection:
         self.catalog = Catalog(self.database)
         self.batches = BatchTable(self.database, self.catalog, clock)
         self.notifier = Notifier(self.database, waiting)
+        keep_in_children(self)
 
     def close(self) -> None:
         """Close the waiters of this connection and its database."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from kandle.log.each import RowErrors, append_each
 from kandle.log.embedded.batches import no_bytes
 from kandle.log.embedded.compaction import TOMBSTONE_RETENTION, Maintainer
 from kandle.log.embedded.connection import Connection
@@ -31,7 +32,7 @@ from kandle.log.port import (
     TopicTail,
     moved_with_members,
 )
-from kandle.log.records import AnyWrite, Batch, EncodedWrite, Records
+from kandle.log.records import AnyWrite, Batch, EncodedWrite, Records, Write
 from kandle.plan.topics import TopicSpec
 from kandle.time.clock import Clock, ScaledClock, SystemClock
 
@@ -147,14 +148,18 @@ class EmbeddedLog:
     def decoded(self, write: EncodedWrite) -> Records:
         raise no_bytes(write)
 
+    def append_each(self, writes: Sequence[Write]) -> RowErrors:
+        def whole(part: Sequence[Write]) -> RowErrors:
+            self.append(part)
+            return {}
+
+        return append_each(whole, writes)
+
     def wait(self, timeout: int) -> bool:
         return self._notifier.wait(timeout)
 
     def read(self, partition: TopicPartition, offset: int, max_rows: int, span: tuple[int, int] | None = None) -> list[Batch]:
         return self._batches.read(partition, offset, max_rows, span)
-
-    def rows_in(self, topic: str, span: tuple[int, int]) -> int:
-        return self._batches.rows_in(topic, span)
 
     def tail(self, topic: str, positions: Mapping[int, int]) -> TopicTail:
         return EmbeddedTail(self, topic, positions)

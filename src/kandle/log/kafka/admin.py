@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
-from types import MappingProxyType
 from typing import Any
 
 from confluent_kafka import ConsumerGroupState, ConsumerGroupTopicPartitions, KafkaError, KafkaException, TopicCollection
@@ -12,11 +11,11 @@ from confluent_kafka import TopicPartition as ClientPartition
 from confluent_kafka.admin import AdminClient, ConfigResource, OffsetSpec, ResourceType
 from confluent_kafka.cimpl import NewTopic
 
-from kandle.errors import LogError, UnavailableError, UnknownTopicError
+from kandle.errors import LogError, OptionsError, UnavailableError, UnknownTopicError
 from kandle.log.kafka.connections import Clients
 from kandle.log.kafka.failures import ALLOW, UNKNOWN_TOPIC, code_of, error_for, translate_errors
 from kandle.log.port import TopicIdentity, TopicPartition
-from kandle.plan.topics import TopicSpec
+from kandle.plan.topics import APPEND_TIME, NO_LIMIT, TopicSpec, broker_config, missing_topics
 from kandle.time.timeframe import MILLISECOND, SECOND, duration_text
 
 # The library does not annotate these.
@@ -27,11 +26,9 @@ CHECK_INTERVAL = 20 * MILLISECOND
 COORDINATOR_TIMEOUT = 2.0
 """Seconds for one question to the coordinator of a group."""
 
-FOREVER = "-1"
 TOMBSTONES, DEFAULT_TOMBSTONES = "delete.retention.ms", "86400000"
 DEFAULT_REPLICATION = -1
 """Has the brokers take their `default.replication.factor`."""
-APPEND_TIME = "LogAppendTime"
 
 WITHOUT_LEADER = {
     KafkaError.NOT_LEADER_FOR_PARTITION,
@@ -121,23 +118,32 @@ class ClusterAdmin:
             return None
         return len(topic.partitions), len(topic.partitions[0].replicas)
 
-    def create(self, spec: TopicSpec, settings: Mapping[str, str] = MappingProxyType({})) -> tuple[int, int]:
+    def create(self, spec: TopicSpec) -> tuple[int, int]:
         """Create a topic and wait until the brokers show it.
 
         A topic that another process has created meanwhile is taken as it is.
 
         Args:
             spec: What the topic should be.
-            settings: Further settings of the brokers for it.
 
         Returns:
             The numbers of partitions and of replicas that it has.
+
+        Raises:
+            UnknownTopicError: Others have to create the topic.
+            OptionsError: The brokers refuse a setting.
         """
+        if not spec.is_created:
+            raise UnknownTopicError(missing_topics([spec]))
         replication = DEFAULT_REPLICATION if spec.replication is None else spec.replication
-        topic = NewTopic(spec.name, spec.partitions, replication, config={**topic_config(spec), **settings})
+        topic = NewTopic(spec.name, spec.partitions, replication, config=broker_config(spec))
         try:
             self._client.create_topics([topic], operation_timeout=self._timeout)[spec.name].result(self._timeout * 2)
         except KafkaException as error:
+            if error.args[0].code() == KafkaError.INVALID_CONFIG:
+                raise OptionsError(
+                    f"topic {spec.name}: the brokers refuse a setting: {error.args[0].str()}; look at configs in its section"
+                ) from error
             if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
                 copies = "the default replication" if spec.replication is None else f"replication {replication}"
                 action = f"creation of topic {spec.name} ({spec.partitions} partitions, {copies})"
@@ -293,26 +299,14 @@ def _is_timeout(error: UnavailableError) -> bool:
     return isinstance(error.__cause__, TimeoutError) or code_of(error) == KafkaError._TIMED_OUT
 
 
-def topic_config(spec: TopicSpec) -> dict[str, str]:
-    """Return how a topic is kept, in the settings of the brokers."""
-    stamps = {"message.timestamp.type": APPEND_TIME} if spec.append_time else {}
-    policies = [*(["compact"] if spec.compacted else []), *(["delete"] if not spec.compacted or spec.retention else [])]
-    return {
-        "cleanup.policy": ",".join(policies),
-        "retention.ms": FOREVER if spec.retention is None else str(spec.retention // MILLISECOND),
-        "retention.bytes": FOREVER if spec.retention_bytes is None else str(spec.retention_bytes),
-        **stamps,
-    }
-
-
 def spec_settings(config: Mapping[str, str]) -> dict[str, Any]:
     """Return the attributes of a `TopicSpec` that the settings of the brokers mean."""
     policies = config.get("cleanup.policy", "delete").split(",")
-    retention, size = config.get("retention.ms", FOREVER), config.get("retention.bytes", FOREVER)
-    is_kept_by_time = "delete" in policies and retention != FOREVER
+    retention, size = config.get("retention.ms", NO_LIMIT), config.get("retention.bytes", NO_LIMIT)
+    is_kept_by_time = "delete" in policies and retention != NO_LIMIT
     return {
         "compacted": "compact" in policies,
         "retention": int(retention) * MILLISECOND if is_kept_by_time else None,
-        "retention_bytes": None if size == FOREVER else int(size),
-        "append_time": config.get("message.timestamp.type") == APPEND_TIME,
+        "retention_bytes": None if size == NO_LIMIT else int(size),
+        "append_time": config.get(APPEND_TIME[0]) == APPEND_TIME[1],
     }

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field, replace
 
 import polars as pl
 
-from kandle.errors import DataError, LogError, UnavailableError, UnknownTopicError, UnwritableError
+from kandle.errors import AccessError, DataError, LogError, UnavailableError, UnknownTopicError, UnwritableError
 from kandle.log.headers import column_of_pairs, header_lists
 from kandle.log.kafka.admin import ClusterAdmin
 from kandle.log.kafka.connections import Clients
@@ -27,7 +27,7 @@ from kandle.log.port import TopicPartition
 from kandle.log.records import AnyWrite, EncodedWrite, Records, Write
 from kandle.log.schema import check_records, decode_spec, encode_spec, with_columns, with_headers
 from kandle.model.entity import EntityModel
-from kandle.plan.topics import TopicSpec
+from kandle.plan.topics import TopicSpec, entity_topic
 from kandle.serde.codec import Formats, topic_codec
 from kandle.serde.port import Decoded, Messages
 from kandle.serde.registry import JournalEntry, Registry
@@ -51,21 +51,41 @@ MAX_SUGGESTIONS = 10
 """Topics that the error for an unknown topic names; clusters have thousands."""
 
 
-class TopicCatalog:
-    """The specs of topics by name, as all processes know them. May be used by several threads."""
+@dataclass(frozen=True, slots=True)
+class Declaration:
+    """How the records of a topic are declared; the defaults are those of kandle's own topics."""
 
-    def __init__(self, clients: Clients, admin: ClusterAdmin, reader: PartitionReader, appender: Appender) -> None:
+    formats: Formats = field(default_factory=Formats)
+    entity: EntityModel | None = None
+
+
+Declarations = Callable[[str], Declaration]
+"""Returns the declaration of a topic by its name."""
+
+
+class TopicCatalog:
+    """The specs of topics by name, as all processes know them. May be used by several threads.
+
+    A topic that others have made, and that no process of kandle has stored, is what it is declared to be here.
+    """
+
+    def __init__(
+        self, clients: Clients, admin: ClusterAdmin, reader: PartitionReader, appender: Appender, declarations: Declarations
+    ) -> None:
         self._clients = clients
         self._clock = clients.clock
         self._admin, self._reader, self._appender = admin, reader, appender
+        self._declarations = declarations
         self._specs: dict[str, TopicSpec] = {}
+        self._assumed: dict[str, TopicSpec] = {}
+        """Topics of others, as they are declared here."""
         self._position = 0
         self._refresh_at = 0
         self._counted: dict[str, int] = {}
         self._lock = threading.RLock()
 
     def find(self, name: str) -> TopicSpec | None:
-        """Return the spec of a topic, or None if there is none."""
+        """Return the spec of a topic as processes have stored it, or None if none has."""
         with self._lock:
             try:
                 if name not in self._specs:
@@ -87,21 +107,42 @@ class TopicCatalog:
         with self._lock:
             self.get(name)
             self._count(name)
-            return self._specs[name]
+            return self._specs.get(name) or self._assumed[name]
 
     def _count(self, name: str) -> None:
         """Ask for the number of partitions, since others may have added some."""
         size = self._admin.topic_size(name)
         self._counted[name] = self._clock.steady()
-        if size is not None and size[0] != self._specs[name].partitions:
-            self._specs[name] = replace(self._specs[name], partitions=size[0])
+        specs = self._specs if name in self._specs else self._assumed
+        if size is not None and size[0] != specs[name].partitions:
+            specs[name] = replace(specs[name], partitions=size[0])
 
     def get(self, name: str) -> TopicSpec:
         """Return the spec of a topic; UnknownTopicError, which names similar topics, if there is none."""
-        spec = self.find(name)
+        entity = self._declarations(name).entity
+        try:
+            spec = self.find(name)
+        except AccessError:
+            # This user may read the topic, but not the catalogue.
+            if entity is None:
+                raise
+            spec = None
+        if spec is None and entity is not None:
+            spec = self._as_declared(name, entity)
         if spec is None:
             raise self.unknown_topic(name)
         return spec
+
+    def _as_declared(self, name: str, entity: EntityModel) -> TopicSpec | None:
+        """Return the spec of a topic of others as it is declared here, with its partitions; None if there is no such topic."""
+        with self._lock:
+            if name not in self._assumed:
+                size = self._admin.topic_size(name)
+                if size is None:
+                    return None
+                partitions, replication = size
+                self._assumed[name] = replace(entity_topic(entity, name), partitions=partitions, replication=replication)
+            return self._assumed[name]
 
     def unknown_topic(self, name: str) -> UnknownTopicError:
         """Return the error for a topic that does not exist, or that another program has created."""
@@ -138,8 +179,10 @@ class TopicCatalog:
         """Write the spec of a topic; the first call creates the catalogue's topic."""
         with self._lock:
             if self._admin.topic_size(CATALOG_TOPIC) is None:
-                replication = self._clients.settings.replication
-                self._admin.create(TopicSpec(CATALOG_TOPIC, (), replication=replication, compacted=True))
+                settings = self._clients.settings
+                self._admin.create(
+                    TopicSpec(CATALOG_TOPIC, (), replication=settings.replication, compacted=True, is_created=settings.creates)
+                )
             text, columns = encode_spec(spec)
             value = json.dumps({"spec": text, "columns": base64.b64encode(columns).decode()})
             self._appender.append([EncodedWrite(CATALOG_TOPIC, 0, [spec.name.encode()], [value.encode()])], None)
@@ -178,7 +221,8 @@ class SchemaJournal:
     def append(self, subject: str, text: str) -> None:
         """Append a record; the first call creates the topic."""
         if self._admin.topic_size(SCHEMA_TOPIC) is None:
-            self._admin.create(TopicSpec(SCHEMA_TOPIC, (), replication=self._clients.settings.replication))
+            settings = self._clients.settings
+            self._admin.create(TopicSpec(SCHEMA_TOPIC, (), replication=settings.replication, is_created=settings.creates))
         before = self._admin.bounds([_SCHEMAS])[_SCHEMAS][1]
         [offset] = self._appender.append([EncodedWrite(SCHEMA_TOPIC, 0, [subject.encode()], [text.encode()])], None)
         # The library does not know the offset of a record that it had to send twice.
@@ -221,22 +265,12 @@ _TEXTS = _TextDecoder()
 _SCHEMAS = TopicPartition(SCHEMA_TOPIC, 0)
 
 
-@dataclass(frozen=True, slots=True)
-class Declaration:
-    """How the records of a topic are declared; the defaults are those of kandle's own topics."""
-
-    formats: Formats = field(default_factory=Formats)
-    entity: EntityModel | None = None
-
-
-Declarations = Callable[[str], Declaration]
-"""Returns the declaration of a topic by its name."""
-
-
 class TopicCodecs:
     """Encodes and decodes records of topics by their specs, declarations and registered schemas."""
 
-    def __init__(self, catalog: TopicCatalog, registry: Registry, declarations: Declarations, max_record_bytes: int) -> None:
+    def __init__(
+        self, catalog: TopicCatalog, registry: Registry, declarations: Declarations, max_record_bytes: Callable[[str], int]
+    ) -> None:
         self._catalog = catalog
         self._registry = registry
         self._declarations = declarations
@@ -268,7 +302,7 @@ class TopicCodecs:
             self._check_partition(write)
             try:
                 ready = _ready(write) if isinstance(write, EncodedWrite) else self._encode(write)
-                refused = oversized(ready, self._max_record_bytes)
+                refused = oversized(ready, self._max_record_bytes(write.topic))
             except DataError as error:
                 assert isinstance(write, Write)
                 refused = self._refused(write, str(error))
@@ -289,7 +323,7 @@ class TopicCodecs:
         for begin, length in ((0, count // 2), (count // 2, count - count // 2)):
             part = replace(write, records=write.records.slice(begin, length))
             try:
-                refused = oversized(self._encode(part), self._max_record_bytes)
+                refused = oversized(self._encode(part), self._max_record_bytes(write.topic))
             except DataError as error:
                 refused = self._refused(part, str(error))
             rows |= {begin + row: text for row, text in refused.items()}

@@ -63,9 +63,9 @@ class Clients:
         """Return an administrative client."""
         return self._created(AdminClient, self.settings.for_client(self.name))
 
-    def reader(self, name: str) -> Consumer:
-        """Return a consumer that is assigned what it reads."""
-        return self._created(Consumer, self.settings.for_reader(name))
+    def reader(self, name: str, topic: str | None = None) -> Consumer:
+        """Return a consumer that is assigned what it reads; `topic` is the one whose own settings it has."""
+        return self._created(Consumer, self.settings.for_reader(name, () if topic is None else (topic,)))
 
     def tail(self, name: str) -> Consumer:
         """Return a consumer that is assigned what it reads, and goes on with what is appended."""
@@ -79,9 +79,9 @@ class Clients:
         """Return a consumer that can join a group."""
         return self._created(Consumer, {**statistics.settings_for("consumer"), **self.settings.for_member(spec)})
 
-    def appender(self) -> Producer:
-        """Return a producer that works without transactions."""
-        return self._created(Producer, self.settings.for_appender(self.name))
+    def appender(self, topic: str | None = None) -> Producer:
+        """Return a producer that works without transactions; `topic` is the one whose own settings it has."""
+        return self._created(Producer, self.settings.for_appender(self.name, topic))
 
     def transactions(self, name: str, transactional_id: str, statistics: Statistics | None) -> Producer:
         """Return a producer of transactions; the caller has to call its `init_transactions`."""

@@ -34,6 +34,7 @@ from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka import TopicPartition as ClientPartition
 
 from kandle.errors import FencedError, ReplacedError, StorageError, UnavailableError
+from kandle.forks import keep_in_children
 from kandle.log.kafka.admin import ClusterAdmin
 from kandle.log.kafka.assignment import Assignment, Rebalancing, Sharing
 from kandle.log.kafka.catalog import COUNT_INTERVAL, TopicCatalog, TopicCodecs
@@ -193,6 +194,7 @@ class KafkaConsumer(Consumer):
         """Says that another process has the member's name; the next poll finds out whether that is true."""
         self._is_woken = False
         self._stalls = Stalls(clients.clock, self._settings.session_of(spec) // 2)
+        keep_in_children(self)
         self._join()
 
     def _join(self) -> None:

@@ -11,12 +11,12 @@ from confluent_kafka import KafkaError, KafkaException, TopicCollection
 from confluent_kafka import TopicPartition as ClientPartition
 from confluent_kafka.admin import AclOperation, AdminClient, ConfigResource, OffsetSpec, ResourceType
 
-from kandle.log.kafka.admin import APPEND_TIME
 from kandle.log.kafka.connections import Clients
 from kandle.log.kafka.failures import REFUSED, error_for, translate_settings_errors
 from kandle.log.kafka.producer import Transactions
 from kandle.log.kafka.settings import KafkaSettings
 from kandle.log.port import TopicPartition
+from kandle.plan.topics import APPEND_TIME
 from kandle.time.clock import SystemClock
 from kandle.time.timeframe import MILLISECOND, SECOND
 
@@ -166,9 +166,10 @@ class ClusterDiagnosis:
         stamped: dict[str, bool] = {}
         if not resources:
             return stamped
+        name, value = APPEND_TIME
         for resource, future in client.describe_configs(resources, request_timeout=REQUEST_TIMEOUT).items():
             try:
-                stamped[resource.name] = future.result(ANSWER_TIMEOUT)["message.timestamp.type"].value == APPEND_TIME
+                stamped[resource.name] = future.result(ANSWER_TIMEOUT)[name].value == value
             except KafkaException:
                 continue
         return stamped

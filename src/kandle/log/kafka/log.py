@@ -27,7 +27,9 @@ import uuid
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from kandle.errors import LogError
+from kandle.errors import LogError, UnknownTopicError
+from kandle.forks import keep_in_children
+from kandle.log.each import RowErrors, append_each
 from kandle.log.kafka.admin import EARLIEST, LATEST, ClusterAdmin, spec_settings
 from kandle.log.kafka.catalog import (
     CATALOG_TOPIC,
@@ -61,9 +63,9 @@ from kandle.log.port import (
     TopicTail,
     moved_with_members,
 )
-from kandle.log.records import AnyWrite, Batch, EncodedWrite, Records
+from kandle.log.records import AnyWrite, Batch, EncodedWrite, Records, Write
 from kandle.log.schema import differences, merged_columns
-from kandle.plan.topics import TopicSpec
+from kandle.plan.topics import TopicSpec, missing_topics
 from kandle.serde.compatibility import Compatibility
 from kandle.serde.registry import EmbeddedRegistry, Registry
 from kandle.time.clock import Clock, SystemClock
@@ -96,14 +98,14 @@ class SharedParts:
         self.registry.close()
 
 
-def _shared_parts(clients: Clients, registry: Registry | None, rule: Compatibility) -> SharedParts:
+def _shared_parts(clients: Clients, declarations: Declarations, registry: Registry | None, rule: Compatibility) -> SharedParts:
     admin = ClusterAdmin(clients)
     appender = Appender(clients)
     reader = PartitionReader(clients, f"{clients.name}-shared")
     admin.check_reachable()
     if registry is None:
         registry = EmbeddedRegistry(SchemaJournal(clients, admin, reader, appender), rule)
-    catalog = TopicCatalog(clients, admin, reader, appender)
+    catalog = TopicCatalog(clients, admin, reader, appender, declarations)
     claims, fenced = Claims(clients, admin, reader, appender), FencedProducers(clients)
     return SharedParts(clients, admin, GroupPositions(clients), appender, reader, catalog, registry, claims, fenced)
 
@@ -115,6 +117,15 @@ def _time_difference(actual: TopicSpec, wanted: TopicSpec) -> list[str]:
     return [
         f"topic {wanted.name}: message.timestamp.type is CreateTime, LogAppendTime is declared; with it, heartbeats of a process "
         "whose clock is wrong are recognized"
+    ]
+
+
+def _config_differences(config: Mapping[str, str], wanted: TopicSpec) -> list[str]:
+    """Return in words which further settings of a topic are not as they are declared."""
+    return [
+        f"topic {wanted.name}: {name} is {config.get(name, 'unknown to the brokers')}, {value} is declared"
+        for name, value in wanted.configs
+        if config.get(name) != value
     ]
 
 
@@ -143,16 +154,19 @@ class KafkaLog(Log):
         if shared is None:
             clients = Clients(settings, clock if clock is not None else SystemClock(), name)
             self._reader = PartitionReader(clients, name)
-            shared = _shared_parts(clients, registry, rule)
+            shared = _shared_parts(clients, declarations, registry, rule)
         else:
             self._reader = PartitionReader(shared.clients, name)
         self._shared = shared
         self._declarations = declarations
         self.settings = settings
         self.clock: Clock = shared.clients.clock
-        max_record_bytes = int(settings.producer.get("message.max.bytes", MAX_RECORD_BYTES))
-        self.codecs = TopicCodecs(shared.catalog, shared.registry, declarations, max_record_bytes)
+        self.codecs = TopicCodecs(shared.catalog, shared.registry, declarations, self._max_record_bytes)
         self._is_closed = False
+        keep_in_children(self)
+
+    def _max_record_bytes(self, topic: str) -> int:
+        return int(self.settings.producer_of(topic).get("message.max.bytes", MAX_RECORD_BYTES))
 
     @property
     def clients(self) -> Clients:
@@ -178,18 +192,23 @@ class KafkaLog(Log):
             spec = replace(spec, replication=self.settings.replication)
         size = self.admin.topic_size(spec.name)
         exists = size is not None
+        if not exists and not spec.is_created:
+            raise UnknownTopicError(missing_topics([spec]))
         known = self._shared.catalog.find(spec.name) if exists else None
         merged = spec if known is None else replace(spec, columns=merged_columns(known, spec))
         # Schemas are checked before anything is created.
         self.codecs.create(merged)
         partitions, replication = size if size is not None else self.admin.create(merged)
         actual = replace(merged, partitions=partitions, replication=replication)
+        others: list[str] = []
         if exists:
             time = spec.time if known is None else known.time
-            actual = replace(actual, time=time, **spec_settings(self.admin.config(spec.name)))
+            config = self.admin.config(spec.name)
+            actual = replace(actual, time=time, **spec_settings(config))
+            others = _config_differences(config, spec)
         if known is None or (known.columns, known.partitions) != (actual.columns, actual.partitions):
             self._shared.catalog.put(actual)
-        return TopicState(actual, (*differences(actual, spec), *_time_difference(actual, spec)))
+        return TopicState(actual, (*differences(actual, spec), *_time_difference(actual, spec), *others))
 
     def topic(self, name: str) -> TopicSpec:
         return self._shared.catalog.get(name)
@@ -236,6 +255,15 @@ class KafkaLog(Log):
         self.clients.note_appended(offsets, writes)
         return offsets
 
+    def append_each(self, writes: Sequence[Write]) -> RowErrors:
+        def sent(part: Sequence[Write]) -> RowErrors:
+            errors = self._shared.appender.append_each(self.codecs.encode(part), self.clients.record_timestamp)
+            with self._shared.appended:
+                self._shared.appended.notify_all()
+            return errors
+
+        return append_each(sent, writes)
+
     def _with_unknown_offsets(self, first: Sequence[int], writes: Sequence[AnyWrite]) -> list[int]:
         """Return the first offset of each write; where it is -1, it is counted back from what stands behind it."""
         offsets, following = list(first), dict[tuple[str, int], int]()
@@ -256,10 +284,6 @@ class KafkaLog(Log):
 
     def decoded(self, write: EncodedWrite) -> Records:
         return self.codecs.decode(write)
-
-    def rows_in(self, topic: str, span: tuple[int, int]) -> int:
-        # The brokers cannot select by event time.
-        return sum(state.rows for state in self.partitions(topic))
 
     def tail(self, topic: str, positions: Mapping[int, int]) -> TopicTail:
         starts = {number: positions.get(number, -1) for number in range(self.partition_count(topic))}

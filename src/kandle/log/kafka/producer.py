@@ -29,16 +29,19 @@ their sequence numbers do not fit there. A new producer has a new epoch, in whic
 from __future__ import annotations
 
 import logging
+import threading
 import uuid
 from collections import deque
 from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import replace
 from itertools import chain, islice, repeat
 from typing import Any
 
 from confluent_kafka import KafkaError, KafkaException, Producer
 from confluent_kafka import TopicPartition as ClientPartition
 
-from kandle.errors import FencedError, KandleError, UnavailableError, UnknownTopicError
+from kandle.errors import DataError, FencedError, KandleError, UnavailableError, UnknownTopicError
+from kandle.log.each import RowErrors
 from kandle.log.kafka.connections import Clients
 from kandle.log.kafka.failures import code_of, error_for, translate_errors
 from kandle.log.kafka.settings import Statistics
@@ -78,8 +81,24 @@ def oversized(write: EncodedWrite, limit: int) -> dict[int, str]:
     }
 
 
+def _picked(write: EncodedWrite, rows: Sequence[int]) -> EncodedWrite:
+    """Return some of the records of a write."""
+    if len(rows) == len(write):
+        return write
+    keys, values = [write.keys[row] for row in rows], [write.values[row] for row in rows]
+    return replace(write, keys=keys, values=values, headers=write.headers and [write.headers[row] for row in rows])
+
+
+SentRecord = tuple[str, int, bytes | None, bytes | None]
+"""Topic, partition, key and value of a record; records that are alike in all of them are the same to whoever reads them."""
+
+
+RecordPlace = tuple[int, int]
+"""The number of a write, and that of a record in it."""
+
+
 class DeliveryReports:
-    """The offset of the first record of each write, and the first error of any record.
+    """The offset of the first record of each write, and the errors of records.
 
     The offset stays -1 for a write without records, and for one that was confirmed only when it was sent a second time:
     brokers do not say then where it is.
@@ -88,6 +107,8 @@ class DeliveryReports:
     def __init__(self, count: int) -> None:
         self.first = [-1] * count
         self.error: KafkaError | None = None
+        self.failed: list[tuple[SentRecord, KafkaError]] = []
+        """The records that were not stored, with their errors."""
 
     def for_first(self, number: int) -> Callable[[KafkaError | None, Any], None]:
         """Return the callback for the first record of the write of that number."""
@@ -103,8 +124,9 @@ class DeliveryReports:
 
     def for_other(self, error: KafkaError | None, message: Any) -> None:
         """Take the report of any other record; this is its callback."""
-        if error is not None and self.error is None:
-            self.error = error
+        if error is not None:
+            self.error = self.error or error
+            self.failed.append(((message.topic(), message.partition(), message.key(), message.value()), error))
 
 
 def _send(
@@ -153,6 +175,10 @@ def _send_with_headers(
         producer.poll(0)
 
 
+def _action(writes: Sequence[EncodedWrite]) -> str:
+    return f"append to {_topics(writes)}"
+
+
 def _topics(writes: Sequence[EncodedWrite]) -> str:
     return ", ".join(sorted({write.topic for write in writes}))
 
@@ -164,7 +190,19 @@ class Appender:
         self._clients = clients
         self._settings = clients.settings
         self._producer = clients.appender()
+        self._own: dict[str, Producer] = {}
+        """The producers of topics that have settings of their own."""
         self._known: dict[str, int] = {}
+        self._lock = threading.Lock()
+
+    def _producer_of(self, topic: str) -> Producer:
+        settings = self._settings
+        if topic not in settings.topics or not settings.topics[topic].producer:
+            return self._producer
+        with self._lock:
+            if topic not in self._own:
+                self._own[topic] = self._clients.appender(topic)
+            return self._own[topic]
 
     def append(self, writes: Sequence[EncodedWrite], timestamp: int | None) -> list[int]:
         """Append records and wait until all brokers that must have them have confirmed them.
@@ -176,23 +214,87 @@ class Appender:
         Returns:
             The offset of the first record of each write; -1 for a write without records, or if it is not known.
         """
-        reports = DeliveryReports(len(writes))
-        action = f"append to {_topics(writes)}"
-        with translate_errors(action):
-            for number, write in enumerate(writes):
-                self._clients.load_metadata(self._producer, write.topic, self._known, write.partition)
-                _send(self._producer, number, write, reports, timestamp, all_reports=True)
-            unconfirmed = self._producer.flush((self._settings.patience + self._settings.request) / SECOND)
+        reports = self._delivered(writes, timestamp)
         if reports.error is not None:
-            raise error_for(reports.error, action)
-        if unconfirmed:
-            raise UnavailableError(f"{action}: {unconfirmed} records are not confirmed by the brokers")
-        self._clients.errors.note_success()
+            raise error_for(reports.error, _action(writes))
         return reports.first
+
+    def _delivered(self, writes: Sequence[EncodedWrite], timestamp: int | None) -> DeliveryReports:
+        """Send records and wait for their reports; UnavailableError if not all have come."""
+        reports = DeliveryReports(len(writes))
+        action = _action(writes)
+        with translate_errors(action):
+            used: dict[int, Producer] = {}
+            for number, write in enumerate(writes):
+                producer = self._producer_of(write.topic)
+                used[id(producer)] = producer
+                self._clients.load_metadata(producer, write.topic, self._known, write.partition)
+                _send(producer, number, write, reports, timestamp, all_reports=True)
+            patience = (self._settings.patience + self._settings.request) / SECOND
+            unconfirmed = sum(producer.flush(patience) for producer in used.values())
+        if unconfirmed and reports.error is None:
+            raise UnavailableError(f"{action}: {unconfirmed} records are not confirmed by the brokers")
+        if reports.error is None:
+            self._clients.errors.note_success()
+        return reports
+
+    def append_each(self, writes: Sequence[EncodedWrite], timestamp: int | None) -> RowErrors:
+        """Append records, each for itself, and wait until all brokers that must have them have confirmed them.
+
+        Brokers refuse a whole batch of the library if one of its records is too large for the topic, or all of them are
+        together. Those are sent again in halves, since none of the batch was stored.
+
+        Args:
+            writes: Records as bytes.
+            timestamp: Time of the records in milliseconds; None is the current time.
+
+        Returns:
+            By the number of a write, the error of each of its records that was not stored.
+        """
+        errors: RowErrors = {}
+        waiting = [[(number, row) for number, write in enumerate(writes) for row in range(len(write.values))]]
+        while waiting:
+            chosen = waiting.pop()
+            refused: set[RecordPlace] = set()
+            try:
+                failed = self._attempt(writes, chosen, timestamp)
+            except KandleError as error:
+                # Some of them may have been stored, so none is sent again.
+                failed = dict.fromkeys(chosen, error)
+            else:
+                refused = {record for record, error in failed.items() if isinstance(error, DataError) and len(chosen) > 1}
+            for (number, row), reason in failed.items():
+                if (number, row) not in refused:
+                    errors.setdefault(number, {})[row] = reason
+            again = sorted(refused)
+            middle = (len(again) + 1) // 2
+            waiting += [part for part in (again[middle:], again[:middle]) if part]
+        return errors
+
+    def _attempt(
+        self, writes: Sequence[EncodedWrite], chosen: Sequence[RecordPlace], timestamp: int | None
+    ) -> dict[RecordPlace, KandleError]:
+        """Send some of the records, and return the errors of those that were not stored."""
+        parts = [_picked(write, [row for other, row in chosen if other == number]) for number, write in enumerate(writes)]
+        parts = [part for part in parts if part.values]
+        reports = self._delivered(parts, timestamp)
+        if reports.error is None:
+            return {}
+        failed: dict[SentRecord, list[KandleError]] = {}
+        for record, reason in reports.failed:
+            failed.setdefault(record, []).append(error_for(reason, _action(parts)))
+        errors = {}
+        for number, row in chosen:
+            write = writes[number]
+            reasons = failed.get((write.topic, write.partition, write.keys[row], write.values[row]))
+            if reasons:
+                errors[number, row] = reasons.pop()
+        return errors
 
     def close(self) -> None:
         """Wait until pending records are delivered, for as long as the patience of the settings."""
-        self._producer.flush(self._settings.patience / SECOND)
+        for producer in (self._producer, *self._own.values()):
+            producer.flush(self._settings.patience / SECOND)
 
 
 class Transactions:

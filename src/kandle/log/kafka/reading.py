@@ -168,7 +168,10 @@ class PartitionReader:
         self._partition: TopicPartition | None = None
         self._position = -1
         self._known: dict[str, int] = {}
-        self._client = clients.reader(name)
+        self._name = name
+        self._shared = self._client = clients.reader(name)
+        self._own: dict[str, Consumer] = {}
+        """The clients of topics that have settings of their own."""
 
     def read(self, decoder: RecordDecoder, partition: TopicPartition, offset: int, end: int, max_rows: int) -> list[Batch]:
         """Return the records from an offset on; no batch only if there are none before `end`.
@@ -186,6 +189,7 @@ class PartitionReader:
         if offset >= end:
             return []
         with self._lock, translate_errors(f"read of {partition.topic}, partition {partition.partition}"):
+            self._choose_client(partition.topic)
             if (partition, offset) != (self._partition, self._position):
                 self._clients.load_metadata(self._client, partition.topic, self._known, partition.partition)
                 self._client.assign([ClientPartition(*partition, offset)])
@@ -199,6 +203,19 @@ class PartitionReader:
                 self._client.unassign()
                 self._partition = None
         return batches
+
+    def _choose_client(self, topic: str) -> None:
+        """Take the client that has the settings of a topic."""
+        client = self._shared
+        if topic in self._settings.topics and self._settings.topics[topic].consumer:
+            if topic not in self._own:
+                self._own[topic] = self._clients.reader(self._name, topic)
+            client = self._own[topic]
+        if client is not self._client:
+            if self._partition is not None:
+                self._client.unassign()
+            self._client, self._partition = client, None
+            self._known.clear()
 
     def _await_messages(self, end: int, max_rows: int) -> list[Any]:
         messages: list[Any] = []
@@ -235,7 +252,8 @@ class PartitionReader:
     def close(self) -> None:
         """Close the connection."""
         with self._lock:
-            self._clients.close(self._client)
+            for client in (self._shared, *self._own.values()):
+                self._clients.close(client)
 
 
 @contextmanager
@@ -305,11 +323,8 @@ class Fetcher:
     def _add_waiting(self, messages: list[Any], most: int) -> None:
         """Add messages that the library has ready, at most so many; what was added before an error stays in the list."""
         size = 0
-        max_bytes = min(self._spec.max_bytes or MAX_POLL_BYTES, MAX_POLL_BYTES)
-        # Small limits are looked at more often.
-        per_call = max(1, ROWS_PER_CALL * max_bytes // MAX_POLL_BYTES)
-        while most > 0 and size < max_bytes:
-            wanted = min(most, per_call)
+        while most > 0 and size < MAX_POLL_BYTES:
+            wanted = min(most, ROWS_PER_CALL)
             ready = self._client.consume(wanted, 0)
             messages += ready
             if len(ready) < wanted:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from kandle.errors import OptionsError
 from kandle.log.port import GroupSpec
 from kandle.time.timeframe import MILLISECOND, SECOND
 
@@ -20,10 +21,15 @@ joined or left, so a rebalance takes about that long."""
 MAX_IDLE = 2_000
 """Milliseconds after which clients that ask coordinators close an idle connection."""
 
-MAX_QUEUE_KBYTES = 16_384
-"""What the library reads ahead of each partition, in KiB."""
-
 GroupProtocol = Literal["classic", "consumer"]
+
+
+@dataclass(frozen=True, slots=True)
+class ClientProperties:
+    """Settings of the client library for clients that read and that write one topic."""
+
+    consumer: Mapping[str, str] = field(default_factory=dict, repr=False)
+    producer: Mapping[str, str] = field(default_factory=dict, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +52,8 @@ class KafkaSettings:
         request: Longest wait for the answer to one request.
         replication: Replication of topics that are created without one of their own; None takes the default of
             the brokers.
+        creates: Whether kandle creates the topics in which it keeps what all processes must know.
+        topics: Settings for the clients of single topics.
     """
 
     bootstrap: str
@@ -59,6 +67,30 @@ class KafkaSettings:
     patience: int = 30 * SECOND
     request: int = 10 * SECOND
     replication: int | None = None
+    creates: bool = True
+    topics: Mapping[str, ClientProperties] = field(default_factory=dict, repr=False)
+
+    def consumer_of(self, topics: Iterable[str]) -> dict[str, str]:
+        """Return the settings of a consumer of topics: those of all consumers, and of the topics.
+
+        Raises:
+            OptionsError: Two of the topics have different settings.
+        """
+        owners: dict[str, str] = {}
+        merged: dict[str, str] = {}
+        for topic in topics:
+            for name, value in self.topics.get(topic, ClientProperties()).consumer.items():
+                if merged.get(name, value) != value:
+                    raise OptionsError(
+                        f"topics.{owners[name]}.consumer and topics.{topic}.consumer have different values of {name}, but one "
+                        "client reads both topics"
+                    )
+                owners[name], merged[name] = topic, value
+        return {**self.consumer, **merged}
+
+    def producer_of(self, topic: str) -> dict[str, str]:
+        """Return the settings of a producer of a topic: those of all producers, and of the topic."""
+        return {**self.producer, **self.topics.get(topic, ClientProperties()).producer}
 
     def for_client(self, name: str) -> dict[str, Any]:
         """Return the settings that all clients share."""
@@ -79,7 +111,7 @@ class KafkaSettings:
         """
         return {"connections.max.idle.ms": MAX_IDLE, **self.for_client(name)}
 
-    def for_reader(self, name: str) -> dict[str, Any]:
+    def for_reader(self, name: str, topics: Iterable[str] = ()) -> dict[str, Any]:
         """Return the settings of a consumer without a group, which is assigned what it reads."""
         return {
             **self.for_client(name),
@@ -94,7 +126,7 @@ class KafkaSettings:
             # A fetch that waits for records delays the next one from the same broker, of whatever partition.
             "fetch.wait.max.ms": 10,
             "queued.min.messages": 200_000,
-            **self.consumer,
+            **self.consumer_of(topics),
         }
 
     def for_tail(self, name: str) -> dict[str, Any]:
@@ -125,16 +157,14 @@ class KafkaSettings:
             "auto.offset.reset": "error",
             "fetch.wait.max.ms": 100,
             # For each partition; the default of 64 MiB would be a gigabyte for sixteen of them.
-            "queued.max.messages.kbytes": MAX_QUEUE_KBYTES,
+            "queued.max.messages.kbytes": 16_384,
             # Partitions that are added are noticed that soon; by default after five minutes.
             "topic.metadata.refresh.interval.ms": 5_000,
         }
-        if spec.max_bytes:
-            own["queued.max.messages.kbytes"] = min(max(spec.max_bytes >> 10, 1), MAX_QUEUE_KBYTES)
         if spec.stall:
             # The library's own thread keeps the session alive meanwhile; rebalances wait no longer for a stuck member either.
             own["max.poll.interval.ms"] = max(spec.stall, self.session_of(spec)) // MILLISECOND
-        settings = self.for_reader(spec.member) | own | dict(self.consumer)
+        settings = self.for_reader(spec.member) | own | self.consumer_of(spec.topics)
         if self.protocol == "consumer":
             # A static member that leaves, and its successor too, would have to wait for the end of its
             # session here.
@@ -150,12 +180,12 @@ class KafkaSettings:
 
     def session_of(self, spec: GroupSpec) -> int:
         """Return how long a member of a group may be silent, in microseconds."""
-        configured = {**self.properties, **self.consumer}.get("session.timeout.ms")
+        configured = {**self.properties, **self.consumer_of(spec.topics)}.get("session.timeout.ms")
         if configured is not None:
             return int(configured) * MILLISECOND
         return self.session if self.session is not None else max(spec.lease, MIN_SESSION)
 
-    def for_appender(self, name: str) -> dict[str, Any]:
+    def for_appender(self, name: str, topic: str | None = None) -> dict[str, Any]:
         """Return the settings of a producer whose retries neither double nor reorder records."""
         return {
             **self.for_client(name),
@@ -166,7 +196,7 @@ class KafkaSettings:
             "queue.buffering.max.kbytes": 2_097_151,
             "delivery.timeout.ms": self.patience // MILLISECOND,
             "request.timeout.ms": self.request // MILLISECOND,
-            **self.producer,
+            **(self.producer if topic is None else self.producer_of(topic)),
         }
 
     def for_transactions(self, name: str, transactional_id: str) -> dict[str, Any]:

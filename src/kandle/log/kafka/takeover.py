@@ -119,8 +119,16 @@ class Claims:
         """Claim partitions; the first call creates the topic."""
         with self._lock:
             if self._admin.topic_size(CLAIMS_TOPIC) is None:
-                spec = TopicSpec(CLAIMS_TOPIC, (), replication=self._clients.settings.replication, compacted=True)
-                self._admin.create(spec, CLAIMS_SETTINGS)
+                settings = self._clients.settings
+                spec = TopicSpec(
+                    CLAIMS_TOPIC,
+                    (),
+                    replication=settings.replication,
+                    compacted=True,
+                    configs=tuple(CLAIMS_SETTINGS.items()),
+                    is_created=settings.creates,
+                )
+                self._admin.create(spec)
             self._append([Claim(group, partition, transactional_id) for partition in partitions], process.encode())
 
     def remove(self, group: str, partitions: Collection[TopicPartition], transactional_id: str) -> None:
