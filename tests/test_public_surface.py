@@ -16,8 +16,8 @@ ROOT = Path(__file__).resolve().parent.parent
 SURFACE = [
     "AccessError", "Alias", "Backfill", "BarSet", "Context", "DataError", "DatetimeFormat", "DeadLetter", "EventSet",
     "FencedError", "Gaps", "Header", "Health", "Ignore", "InputError", "KandleError", "Key", "KsqlError",
-    "Late", "LogError", "MaxLength", "Message", "MissingExtraError", "ModelBuilder", "ModelError",
-    "Options", "OptionsError", "Period", "Precision", "QueryError", "SchemaError", "StateError",
+    "Late", "LogError", "MaxLength", "Message", "MessageFailure", "MissingExtraError", "ModelBuilder", "ModelError",
+    "OnError", "Options", "OptionsError", "Period", "Precision", "QueryError", "SchemaError", "StateError",
     "StorageError", "TableSet", "TimeBucket", "Timeframe", "TimeframeError", "Timestamp",
     "UnavailableError", "UnknownTopicError", "backfill", "explain", "functions", "plan", "stream",
     "table", "testing",
@@ -54,20 +54,28 @@ def test_functions_are_a_module_of_their_own() -> None:
 
 
 def test_what_users_see_of_a_context_and_its_sets_is_theirs() -> None:
-    context = {"explain", "health", "ksql", "model", "on_model_creating", "open", "options", "problem", "set", "time_bucket"}
+    context = {"explain", "health", "ksql", "model", "on_message_error", "on_model_creating", "open", "options", "problem", "set"}
+    context |= {"time_bucket", "transaction"}
     assert {name for name in dir(kandle.Context) if not name.startswith("_")} == context
     reading = {
         "access",
+        "beginning",
         "can_read",
         "can_write",
         "dead_letters",
         "entity",
         "for_each",
         "for_each_async",
+        "from_offsets",
         "limit",
         "manual_commit",
         "messages",
         "newest",
+        "on_error",
+        "policy",
+        "since",
+        "with_circuit_breaker",
+        "with_retry",
     }
     reading |= {"to_list", "to_list_async", "topic", "count", "count_async"}
     single = {"get", "get_async"}

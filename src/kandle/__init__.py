@@ -46,6 +46,7 @@ from kandle.model.markers import (
 from kandle.plan.plan import plan
 from kandle.query.query import Gaps, Late
 from kandle.sets.bars import BarSet, TimeBucket
+from kandle.sets.policies import MessageFailure, OnError
 from kandle.sets.sets import EventSet, TableSet
 from kandle.time.timeframe import Period, Timeframe
 
@@ -82,9 +83,11 @@ __all__ = [
     "LogError",
     "MaxLength",
     "Message",
+    "MessageFailure",
     "MissingExtraError",
     "ModelBuilder",
     "ModelError",
+    "OnError",
     "Options",
     "OptionsError",
     "Period",

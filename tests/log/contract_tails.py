@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from kandle.log.port import Log, TopicTail
 from kandle.log.records import Batch
-from tests.log.building import numbers_of, topic_spec, write
+from tests.log.building import instant, numbers_of, topic_spec, write
 from tests.log.contract_base import ContractBase
 from tests.waiting import wait_until
 
@@ -80,3 +80,9 @@ class TailContract(ContractBase):
         log.ensure(topic_spec(name))
         before = log.identity(name)
         assert self.reopen(log).identity(name) == before
+
+    def test_the_records_in_a_span_are_counted_at_least(self, log: Log, name: str) -> None:
+        log.ensure(topic_spec(name, partitions=2))
+        log.append([write(name, [1, 2], 0), write(name, [7, 8, 9], 1)])
+        assert log.rows_in(name, (instant(0), instant(100))) == 5
+        assert 2 <= log.rows_in(name, (instant(0), instant(5))) <= 5

@@ -20,6 +20,7 @@ from kandle.model.entity import EntityModel, entity_kind
 from kandle.model.markers import Access
 from kandle.plan.plan import Plan, plan
 from kandle.sets.bars import BarSet, TimeBucket, time_bucket
+from kandle.sets.policies import MessageFailure
 from kandle.sets.sets import EntitySet, EventSet, TableSet
 from kandle.time.timeframe import Timeframe
 
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from kandle.context.options import Options
     from kandle.ksqldb.facade import Ksql
     from kandle.runtime.counters import Health
+    from kandle.sets.transaction import Transaction
 
 T = TypeVar("T")
 
@@ -73,7 +75,7 @@ class Context:
         _check_bar_sets(type(self), declared, self._plans)
         names = {entity: name for name, (_, entity) in declared.items()}
         bar_sets = {entity for kind, entity in declared.values() if kind is BarSet}
-        self._host = ContextState(type(self).__name__, self._plans, names, bar_sets)
+        self._host = ContextState(type(self).__name__, self._plans, names, bar_sets, self.on_message_error)
         self._exit: contextlib.ExitStack | None = None
         self._ksql: Ksql | None = None
         for name, (kind, entity) in declared.items():
@@ -84,6 +86,15 @@ class Context:
 
         Args:
             model: The builder of the model.
+        """
+
+    def on_message_error(self, failure: MessageFailure) -> None:
+        """Learn of a message that has failed, for metrics or an alarm; does nothing unless a class overrides it.
+
+        It is called in the thread or the event loop of the handler, after each failed attempt. An error that it raises is logged.
+
+        Args:
+            failure: The message, the error, and what happens to it now.
         """
 
     @classmethod
@@ -195,6 +206,21 @@ class Context:
             names = [model.name for model in self._model.entities.values()]
             raise ModelError(unknown_name(f"{type(self).__name__} has no set of {name}", name, names))
         return self._model.entities[entity]
+
+    def transaction(self) -> Transaction:
+        """Return a transaction: messages are consumed, and what is made of them is written, exactly once.
+
+        Returns:
+            The transaction, to be opened by `with` or `async with`.
+
+        Example:
+            with market.transaction() as step:
+                for message in step.messages(market.orders):
+                    step.add(market.fills, Fill(...))
+        """
+        from kandle.sets.transaction import Transaction
+
+        return Transaction(self._host)
 
     @property
     def ksql(self) -> Ksql:

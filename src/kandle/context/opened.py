@@ -181,8 +181,16 @@ class Opened:
         self._members += 1
         options = self._options.consumer
         group = f"{self._service}-{topic}"
-        rate, counts = self._options.dead_letters.rate, self._letter_counts
-        return ReaderSettings(group, f"{self.instance}-{self._members}", options.reset, options.batch_rows, rate, counts)
+        return ReaderSettings(
+            group,
+            f"{self.instance}-{self._members}",
+            options.reset,
+            options.batch_rows,
+            options.prefetch_rows,
+            options.prefetch_bytes,
+            self._options.dead_letters.rate,
+            self._letter_counts,
+        )
 
     def settle(self) -> None:
         """Do nothing: the runtime has threads of its own."""

@@ -452,11 +452,15 @@ class ConsumerOptions(Section):
         group: The beginning of the names of their consumer groups; by default the name of the context.
         reset: Where a new group starts.
         batch_rows: The number of records that a poll reads at most.
+        prefetch_rows: About the number of records that are read ahead of the handler.
+        prefetch_bytes: About the number of their bytes in memory; what was written at once is read at once.
     """
 
     group: str | None = None
     reset: Literal["earliest", "latest"] = "earliest"
     batch_rows: int = Field(default=1_000, ge=1)
+    prefetch_rows: int = Field(default=2_000, ge=1)
+    prefetch_bytes: int = Field(default=16 << 20, ge=1)
 
 
 def _letter_rate(value: Any) -> Any:

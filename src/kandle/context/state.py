@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Awaitable, Callable, Mapping, Set
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +12,7 @@ from kandle.model.entity import snake_case
 from kandle.plan.plan import BarPlan, Plan
 from kandle.sets.blocking import ContextLoop
 from kandle.sets.host import ReaderSettings
+from kandle.sets.policies import MessageFailure
 from kandle.time.clock import Clock
 
 if TYPE_CHECKING:
@@ -19,14 +21,25 @@ if TYPE_CHECKING:
     from kandle.log.port import Log
     from kandle.model.entity import EntityModel
     from kandle.sets.copies import Copy
+    from kandle.sets.keys import Span
     from kandle.store.rows import TableRows
     from kandle.store.runs import SortedRuns
+
+
+logger = logging.getLogger("kandle")
 
 
 class ContextState:
     """The part of a context that users do not see; a `ContextHost` for the sets."""
 
-    def __init__(self, name: str, plans: Mapping[type, Plan], set_names: Mapping[type, str], bar_sets: Set[type]) -> None:
+    def __init__(
+        self,
+        name: str,
+        plans: Mapping[type, Plan],
+        set_names: Mapping[type, str],
+        bar_sets: Set[type],
+        on_message_error: Callable[[MessageFailure], None] = lambda failure: None,
+    ) -> None:
         """Describe a context that is closed.
 
         Args:
@@ -34,11 +47,13 @@ class ContextState:
             plans: The plan of each entity that a query with a window makes.
             set_names: The name of the declared set of each entity.
             bar_sets: The entities whose declared set is a `BarSet`.
+            on_message_error: Is told of messages that fail.
         """
         self._name = name
         self._plans = plans
         self._set_names = set_names
         self._bar_sets = bar_sets
+        self._on_message_error = on_message_error
         self._opened: Opened | None = None
         self._loop: ContextLoop | None = None
         self._closers: set[Callable[[], Awaitable[None]]] = set()
@@ -161,6 +176,13 @@ class ContextState:
         """Return the settings of a new consumer of a topic."""
         return self.opened.reader(topic)
 
+    def report_failure(self, failure: MessageFailure) -> None:
+        """Tell the context of a message that has failed; an error of its hook changes nothing for the message."""
+        try:
+            self._on_message_error(failure)
+        except Exception:
+            logger.exception("on_message_error of %s has failed", self._name)
+
     def plan_of(self, entity: type) -> Plan | None:
         """Return the plan of the entity's query; None without a query that has a window."""
         return self._plans.get(entity)
@@ -169,9 +191,9 @@ class ContextState:
         """Return the copy of a table on this machine, which is followed from the first call on."""
         return self.opened.copies.table(entity)
 
-    def bars(self, entity: EntityModel, bar: BarPlan) -> Copy[SortedRuns] | None:
+    def bars(self, entity: EntityModel, bar: BarPlan, span: Span) -> Copy[SortedRuns] | None:
         """Return the copy of the finals of a timeframe; None where they are read from the log."""
-        return self.opened.copies.bars(entity, bar)
+        return self.opened.copies.bars(entity, bar, span)
 
     async def write(self, topic: str, row: Any) -> None:
         """Append a single record together with others that are written at the same time."""

@@ -130,6 +130,8 @@ class GroupSpec:
             of its own gives the sign of life meanwhile. 0 leaves this to the log: on Kafka it is what
             `max.poll.interval.ms` says, and in the embedded log only polls are signs of life.
         with_bytes: Whether batches also have the bytes of their records, where the log has them.
+        max_bytes: About how many bytes of records a poll returns, and a client library reads ahead; 0 leaves this to the log.
+            What was written at once may be read at once.
     """
 
     group: str
@@ -139,6 +141,7 @@ class GroupSpec:
     lease: int = 5_000_000
     stall: int = 0
     with_bytes: bool = False
+    max_bytes: int = 0
 
 
 class Consumer(Protocol):
@@ -410,6 +413,17 @@ class Log(Protocol):
 
         Returns:
             Batches in ascending order; none if there are no records from the offset on.
+        """
+
+    def rows_in(self, topic: str, span: tuple[int, int]) -> int:
+        """Return how many records reads of a span would return at most, all partitions of a topic together.
+
+        Args:
+            topic: Name of the topic.
+            span: Instants `[start, end)` of the topic's time column, as for `read`.
+
+        Returns:
+            The number; that of all records where the log cannot tell them apart by their time.
         """
 
     def tail(self, topic: str, positions: Mapping[int, int]) -> TopicTail:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, NoReturn, Self, TypeVar
 
 import polars as pl
-from anyio import to_thread
 
 from kandle.errors import AccessError, DataError, ModelError
 from kandle.model.columns import to_logical
@@ -24,10 +23,12 @@ from kandle.sets.sets import EntitySet, made_by_query
 from kandle.time.timeframe import Timeframe, as_timeframe, parse_duration
 
 if TYPE_CHECKING:
+    from kandle.sets.copies import Check
     from kandle.sets.dead_letters import DeadLetterSet
     from kandle.sets.reading import Instant, Unreadable
 
 T = TypeVar("T")
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,9 +135,8 @@ class TimeBucket(EntitySet[T]):
             UnavailableError: The copy was not current in time.
             AccessError: The context was opened for writing only.
         """
-        frame = await self._frame(key_prefix, BarRange(start, end, include_live, unreadable, timeout))
-        objects: list[T] = await to_thread.run_sync(mapping(self.entity).from_frame, frame)
-        return objects
+        bars = BarRange(start, end, include_live, unreadable, timeout)
+        return await self._read(key_prefix, bars, mapping(self.entity).from_frame)
 
     to_list = blocking(to_list_async)
 
@@ -251,7 +251,7 @@ class TimeBucket(EntitySet[T]):
             raise DataError(f"to get a bar of {self.entity.name} give all parts of its key: {names}")
         start = values[fields[-1].name]
         whole = BarRange(start, start + timedelta(microseconds=1), include_live, timeout=timeout)
-        bars: list[T] = mapping(self.entity).from_frame(await self._frame(key, whole))
+        bars: list[T] = await self._read(key, whole, mapping(self.entity).from_frame)
         return bars[0] if bars else None
 
     get = blocking(get_async)
@@ -280,30 +280,37 @@ class TimeBucket(EntitySet[T]):
         Returns:
             The number of bars, at most that of `limit`.
         """
-        return (await self._frame(key_prefix, BarRange(start, end, include_live, unreadable, timeout))).height
+        bars = BarRange(start, end, include_live, unreadable, timeout)
+        return await self._read(key_prefix, bars, len)
 
     count = blocking(count_async)
 
     async def _logical(self, key_prefix: KeyPrefix, bars: BarRange) -> pl.DataFrame:
-        return await to_thread.run_sync(to_logical, self.entity, await self._frame(key_prefix, bars))
+        return await self._read(key_prefix, bars, partial(to_logical, self.entity))
 
-    async def _frame(self, key_prefix: KeyPrefix, bars: BarRange) -> pl.DataFrame:
+    async def _read(self, key_prefix: KeyPrefix, bars: BarRange, build: Callable[[pl.DataFrame], Result]) -> Result:
+        """Read bars as a frame with physical columns, and build something of it."""
+        from kandle.sets.copies import in_thread
         from kandle.sets.reading import BarReader, span_of
 
         self._check_read()
         key = physical_key(self.entity, bar_key_fields(self.entity), key_prefix)
+        patience = None if bars.timeout is None else parse_duration(bars.timeout)
         span = span_of(bars.start, bars.end)
-        timeout = None if bars.timeout is None else parse_duration(bars.timeout)
         self._host.settle()
         reader = BarReader(self._host.log, self.entity, self._plan, key, span, bars.unreadable)
-        copy = await to_thread.run_sync(self._host.bars, self.entity, self._plan)
-        if copy is None:
-            finals = await to_thread.run_sync(reader.finals)
-        else:
-            finals = await copy.read(partial(reader.finals_of, copy), timeout)
-        if bars.include_live or self.is_live:
-            finals = await to_thread.run_sync(reader.with_live, finals)
-        return self._newest(finals)
+
+        def read(check: Check) -> Result:
+            copy = self._host.bars(self.entity, self._plan, span)
+            if copy is None:
+                finals = reader.finals()
+            else:
+                with copy.current(patience, check) as check_both:
+                    finals = reader.finals_of(copy, check_both)
+            shown = reader.with_live(finals) if bars.include_live or self.is_live else finals
+            return build(self._newest(shown))
+
+        return await in_thread(read)
 
     def _newest(self, bars: pl.DataFrame) -> pl.DataFrame:
         if self.newest is None or self.entity.timestamp is None:

@@ -15,7 +15,7 @@ from kandle.model.entity import EntityModel
 from kandle.model.mapping import mapping
 from kandle.model.stored import python_values
 from kandle.sets.blocking import awaited, blocking
-from kandle.sets.copies import Copy
+from kandle.sets.copies import Check, Copy, in_thread
 from kandle.sets.host import ContextHost
 from kandle.store.follower import WAIT_SLICE, Changes
 from kandle.store.ordering import stored_parts
@@ -87,14 +87,15 @@ class TableChanges(Generic[T]):
     async def _fill_async(self) -> None:
         """Wait for changes, at first for the copy to be current."""
         if not self._is_listening:
-            await self._copy.read(self._listen)
+            await in_thread(self._listen)
         await to_thread.run_sync(self._take)
 
     _fill = blocking(_fill_async)
 
-    def _listen(self) -> None:
-        self._copy.follower.listeners.append(self._note)
-        self._is_listening = True
+    def _listen(self, check: Check) -> None:
+        with self._copy.current(None, check):
+            self._copy.follower.listeners.append(self._note)
+            self._is_listening = True
 
     def _stop(self) -> None:
         if self._is_listening:

@@ -10,18 +10,19 @@ A read waits until the copy has all that stood in the topic when it was asked:
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 from anyio import from_thread, to_thread
 
-from kandle.errors import UnavailableError
+from kandle.errors import StateError, UnavailableError
 from kandle.log.port import Log
 from kandle.model.columns import physical_schema
 from kandle.model.entity import EntityModel
 from kandle.plan.plan import BarPlan
-from kandle.sets.keys import bar_key_fields
+from kandle.sets.keys import Span, bar_key_fields
 from kandle.store.follower import Follower, TopicView, UnreadableRecord
 from kandle.store.port import Store
 from kandle.store.rows import TableRows
@@ -36,14 +37,36 @@ Result = TypeVar("Result")
 ROWS_AT_ONCE = 1_000
 """After so many rows a read looks whether it was cancelled."""
 
-NOT_CURRENT = object()
-"""Stands for the result of a read that has to wait."""
-
 MANY_ROWS = 50_000
-"""Fewer finals are read from the log each time: that takes milliseconds, and needs no copy."""
+"""Where the log finds fewer finals in a span, they are read from it: that takes milliseconds, and needs no copy."""
 
 OpenStore = Callable[[str, bool], Store | None]
 """Opens the store of the copy of a topic; where one may be large, and can only be kept in memory, it returns None."""
+
+
+Check = Callable[[], None]
+"""Raises an error to end a read that was cancelled; called now and then."""
+
+
+async def in_thread(read: Callable[[Check], Result]) -> Result:
+    """Read in a thread, which ends soon after the call is cancelled.
+
+    Args:
+        read: Reads; it is given what it has to call now and then.
+    """
+    is_left = threading.Event()
+
+    def check() -> None:
+        from_thread.check_cancelled()
+        # The event loop cancels a task by itself without a word to its thread.
+        if is_left.is_set():
+            raise StateError("the read was cancelled")
+
+    try:
+        return await to_thread.run_sync(read, check)
+    except BaseException:
+        is_left.set()
+        raise
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,59 +76,54 @@ class Copy(Generic[V]):
     follower: Follower
     view: V
 
-    async def read(self, read: Callable[[], Result], timeout: int | None = None) -> Result:
-        """Read the copy once it has all that stands in the topic now.
+    @contextmanager
+    def current(self, timeout: int | None, check: Check) -> Iterator[Check]:
+        """Wait until the copy has all that stands in the topic now, and keep it open for the block.
 
         Args:
-            read: Reads the view; called in a thread.
             timeout: Longest wait in microseconds; None waits as long as it takes.
+            check: Is called now and then.
+
+        Yields:
+            What the block has to call now and then.
 
         Raises:
             UnavailableError: The copy was not current in time.
         """
-        ends: dict[int, int] = {}
         steady = SystemClock()
         deadline = None if timeout is None else steady.steady() + timeout
-
-        def attempt() -> Any:
-            if not ends:
-                bounds = self.follower.bounds()
-                if bounds is None:
-                    self.follower.wait(None)
-                    return NOT_CURRENT
-                ends.update({number: end for number, (_, end) in bounds.items()})
-            if not self.follower.has(ends):
-                self.follower.wait(ends)
-                if not self.follower.has(ends):
-                    return NOT_CURRENT
-            with self.follower.reading():
-                return read()
-
-        while (result := await to_thread.run_sync(attempt)) is NOT_CURRENT:
+        ends: dict[int, int] | None = None
+        while True:
+            if ends is None and (bounds := self.follower.bounds()) is not None:
+                ends = {number: end for number, (_, end) in bounds.items()}
+            if ends is not None and self.follower.has(ends):
+                break
+            self.follower.wait(ends)
+            check()
             if deadline is not None and timeout is not None and steady.steady() > deadline:
                 raise UnavailableError(
                     f"the copy of topic {self.follower.topic} was not current within {duration_text(timeout)}; "
                     "give it more time (timeout=), or read it at the start of the program, so that it is followed from then on"
                 )
-        answer: Result = result
-        return answer
 
-    def rows(self, prefix: bytes) -> list[list[Any]]:
+        def check_both() -> None:
+            self.follower.check_open()
+            check()
+
+        with self.follower.reading():
+            yield check_both
+
+    def rows(self, prefix: bytes, check: Check) -> list[list[Any]]:
         """Return the rows of the keys with a prefix; those whose record was removed by retention are left out."""
         assert isinstance(self.view, TableRows)
         first = {number: start for number, (start, _) in (self.follower.bounds() or {}).items()}
         rows: list[list[Any]] = []
         for count, row in enumerate(self.view.rows(prefix)):
             if count % ROWS_AT_ONCE == 0:
-                self.check()
+                check()
             if row[2] >= first.get(row[1], 0):
                 rows.append(row)
         return rows
-
-    def check(self) -> None:
-        """Raise an error if the read was cancelled, or its context is being closed."""
-        self.follower.check_open()
-        from_thread.check_cancelled()
 
     def unreadable(self, prefix: bytes) -> list[UnreadableRecord]:
         """Return the records that cannot be read, and that are or may be of a key with the prefix."""
@@ -157,18 +175,19 @@ class Copies:
             self._copies[topic] = copy
             return copy
 
-    def bars(self, entity: EntityModel, bar: BarPlan) -> Copy[SortedRuns] | None:
+    def bars(self, entity: EntityModel, bar: BarPlan, span: Span) -> Copy[SortedRuns] | None:
         """Return the copy of the finals of a timeframe, which is followed from the first call on.
 
         Args:
             entity: The entity of the bars.
             bar: The timeframe.
+            span: The bounds of the bars' starts.
 
         Returns:
             The copy; None where the finals are few enough to be read from the log, or where there is no place for a copy.
         """
         topic = bar.final_topic
-        if topic not in self._copies and sum(state.rows for state in self._log.partitions(topic)) < MANY_ROWS:
+        if topic not in self._copies and self._log.rows_in(topic, span) < MANY_ROWS:
             return None
         return self._copy(topic, lambda store: _final_runs(entity, topic, self._log, store), is_large=True)
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from kandle.plan.plan import BarPlan, Plan
 from kandle.sets.blocking import ContextLoop
+from kandle.sets.policies import MessageFailure
 from kandle.time.clock import Clock
 
 if TYPE_CHECKING:
@@ -16,13 +17,14 @@ if TYPE_CHECKING:
     from kandle.log.port import Log
     from kandle.model.entity import EntityModel
     from kandle.sets.copies import Copy
+    from kandle.sets.keys import Span
     from kandle.store.rows import TableRows
     from kandle.store.runs import SortedRuns
 
 
 @dataclass(frozen=True, slots=True)
 class ReaderSettings:
-    """How records of a topic are consumed: as which member of which group, from where on, and so many at a time.
+    """How records of a topic are consumed: as which member of which group, from where on, and how far ahead they are read.
 
     `letter_rate` limits dead letters of a consumer; None writes all of them. `letter_counts` counts them by their topic.
     """
@@ -31,6 +33,8 @@ class ReaderSettings:
     member: str
     reset: Literal["earliest", "latest"]
     batch_rows: int
+    prefetch_rows: int
+    prefetch_bytes: int
     letter_rate: LetterRate | None = None
     letter_counts: Counter[str] = field(default_factory=Counter)
 
@@ -74,13 +78,16 @@ class ContextHost(Protocol):
     def reader(self, topic: str) -> ReaderSettings:
         """Return the settings of a new consumer of a topic."""
 
+    def report_failure(self, failure: MessageFailure) -> None:
+        """Tell the context of a message that has failed."""
+
     def plan_of(self, entity: type) -> Plan | None:
         """Return the plan of the entity's query; None without a query that has a window."""
 
     def table(self, entity: EntityModel) -> Copy[TableRows]:
         """Return the copy of a table on this machine, which is followed from the first call on."""
 
-    def bars(self, entity: EntityModel, bar: BarPlan) -> Copy[SortedRuns] | None:
+    def bars(self, entity: EntityModel, bar: BarPlan, span: Span) -> Copy[SortedRuns] | None:
         """Return the copy of the finals of a timeframe; None where they are read from the log."""
 
     async def write(self, topic: str, row: Any) -> None:

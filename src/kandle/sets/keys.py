@@ -12,6 +12,9 @@ from typing import Any
 from kandle.errors import DataError
 from kandle.model.entity import EntityModel, FieldModel
 
+Span = tuple[int, int]
+"""Instants in microseconds since the epoch, `[start, end)`."""
+
 KeyPrefix = Any
 """A key's first parts: a sequence of values or texts, or the first part alone."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -14,7 +15,7 @@ from kandle.log.port import Log, TopicPartition
 from kandle.model.columns import physical_schema
 from kandle.model.entity import EntityModel
 from kandle.plan.plan import BarPlan
-from kandle.sets.keys import bar_key_fields
+from kandle.sets.keys import Span, bar_key_fields
 from kandle.store.follower import UnreadableRecord, unreadable_records
 from kandle.store.ordering import following, ordered_key, ordered_prefix
 from kandle.store.runs import OFFSET as COPIED_OFFSET
@@ -22,7 +23,7 @@ from kandle.store.runs import PARTITION as COPIED_PARTITION
 from kandle.time.timeframe import parse_instant, to_instant
 
 if TYPE_CHECKING:
-    from kandle.sets.copies import Copy
+    from kandle.sets.copies import Check, Copy
     from kandle.store.runs import SortedRuns
 
 logger = logging.getLogger("kandle")
@@ -35,10 +36,6 @@ APPENDED = "__appended"
 
 Instant = datetime | str
 """An aware datetime or an ISO 8601 text."""
-
-Span = tuple[int, int]
-"""Instants in microseconds since the epoch, `[start, end)`."""
-
 
 Unreadable = Literal["refuse", "skip"]
 """What reading does with records that cannot be read: raise an error that names them, or log a warning that does."""
@@ -119,34 +116,56 @@ def with_key(frame: pl.DataFrame, key: Mapping[str, Any]) -> pl.DataFrame:
     return frame
 
 
-def event_rows(
-    log: Log, entity: EntityModel, key: Mapping[str, Any], limit: int | None, policy: Unreadable = "refuse"
-) -> pl.DataFrame:
-    """Return the events of a key in the order of each partition.
+@dataclass(frozen=True, slots=True)
+class EventSelection:
+    """Which events of a stream are read.
+
+    Attributes:
+        key: Physical values of the key's first parts by name.
+        span: The bounds of the events' times, or without a timestamp of their appends; None for all.
+        limit: How many of the newest events, by their event time or else by the time of the append; None for all.
+        policy: What to do about events that cannot be read.
+    """
+
+    key: Mapping[str, Any]
+    span: Span | None = None
+    limit: int | None = None
+    policy: Unreadable = "refuse"
+
+
+def event_rows(log: Log, entity: EntityModel, wanted: EventSelection) -> pl.DataFrame:
+    """Return events in the order of each partition.
 
     Args:
         log: The log.
         entity: The entity of the stream.
-        key: Physical values of the key's first parts by name.
-        limit: How many of the newest events to return, by their event time or else by the time of the append; None returns all.
-        policy: What to do about events that cannot be read.
+        wanted: Which events.
 
     Returns:
         Rows with physical columns.
 
     Raises:
-        DataError: An event cannot be read.
+        DataError: An event cannot be read. With a span that may be one whose time is outside of it.
     """
     names = [field.name for field in entity.keys]
-    prefix = ordered_prefix(key, physical_schema(entity))
+    prefix = ordered_prefix(wanted.key, physical_schema(entity))
+    time = APPENDED if entity.timestamp is None else entity.timestamp.name
+    # The log knows in which batches to look for event times only.
+    span = None if entity.timestamp is None else wanted.span
     unreadable: list[UnreadableRecord] = []
-    frames = [with_key(frame, key) for frame in rows(log, entity.topic, unreadable=unreadable, parts=names)]
-    report_unreadable([bad for bad in unreadable if bad.key is None or bad.key.startswith(prefix)], policy)
+    frames = []
+    for frame in rows(log, entity.topic, span, unreadable, parts=names):
+        events = with_key(frame, wanted.key)
+        if wanted.span is not None:
+            instants = pl.col(time).to_physical()
+            events = events.filter((instants >= wanted.span[0]) & (instants < wanted.span[1]))
+        frames.append(events)
+    report_unreadable([bad for bad in unreadable if bad.key is None or bad.key.startswith(prefix)], wanted.policy)
     if not frames:
         return pl.DataFrame(schema=log.topic(entity.topic).schema)
     events = pl.concat(frames).filter(~pl.col(IS_TOMBSTONE))
-    if limit is not None:
-        events = events.sort(APPENDED if entity.timestamp is None else entity.timestamp.name, maintain_order=True).tail(limit)
+    if wanted.limit is not None:
+        events = events.sort(time, maintain_order=True).tail(wanted.limit)
     return events.drop(OFFSET, APPENDED, IS_TOMBSTONE)
 
 
@@ -184,11 +203,12 @@ class BarReader:
         finals = self._rows(self._bar.final_topic, self._span)
         return finals.filter(~pl.col(IS_TOMBSTONE)).drop(OFFSET, IS_TOMBSTONE).sort(self._order)
 
-    def finals_of(self, copy: Copy[SortedRuns]) -> pl.DataFrame:
+    def finals_of(self, copy: Copy[SortedRuns], check: Check) -> pl.DataFrame:
         """Return final bars, read from the copy of their topic.
 
         Args:
             copy: The copy.
+            check: Is called now and then, and raises an error to end the read.
 
         Returns:
             Rows with physical columns, ordered by key and start.
@@ -200,7 +220,7 @@ class BarReader:
             kind = self._schema[self._time]
             bounds = [max(min(instant, LAST_INSTANT), -LAST_INSTANT) for instant in self._span]
             first, end = (self._prefix + ordered_key([instant], [kind]) for instant in bounds)
-        runs = copy.view.read(first, end, self._span, copy.check)
+        runs = copy.view.read(first, end, self._span, check)
         removed = {number: start for number, (start, _) in (copy.follower.bounds() or {}).items() if start}
         frames = [frame for run in runs for frame in run]
         if not frames:

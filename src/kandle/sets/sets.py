@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
@@ -19,19 +19,24 @@ from kandle.model.markers import Access
 from kandle.sets.blocking import awaited, blocking, check_asyncio
 from kandle.sets.host import ContextHost
 from kandle.sets.keys import KeyPrefix, physical_key
-from kandle.time.timeframe import parse_duration
+from kandle.sets.policies import STOPPING, CircuitBreaker, ErrorPolicy, OnError, Retries
+from kandle.time.timeframe import parse_duration, parse_instant, to_instant
 
 if TYPE_CHECKING:
     # What reads and writes records is loaded by the first method that does: declaring a context needs none of it.
     from kandle.log.headers import Headers
     from kandle.sets.changes import TableChanges
-    from kandle.sets.copies import Copy
+    from kandle.sets.copies import Check, Copy
     from kandle.sets.dead_letters import DeadLetterSet
-    from kandle.sets.messages import MessageStream
-    from kandle.sets.reading import Unreadable
+    from kandle.sets.entries import Outbox
+    from kandle.sets.messages import MessageStream, Reading
+    from kandle.sets.places import Beginning
+    from kandle.sets.reading import EventSelection, Instant, Unreadable
+    from kandle.sets.writing import PendingRow
     from kandle.store.rows import TableRows
 
 T = TypeVar("T")
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -42,7 +47,11 @@ class EntitySet(Generic[T]):
     entity: EntityModel
     access: Access = "read_write"
     newest: int | None = None
-    """How many of the newest records `to_list` returns; None for all."""
+    """How many of the newest records `to_list` returns, and how many messages a loop has; None for all."""
+    policy: ErrorPolicy = STOPPING
+    """What happens to messages that fail."""
+    beginning: Beginning | None = None
+    """Where loops begin; None for the position of the consumer group."""
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.entity.name})"
@@ -68,10 +77,12 @@ class EntitySet(Generic[T]):
         return self.entity.topic
 
     def limit(self, count: int) -> Self:
-        """Return the set with only its newest records: of a table, the rows that were written last.
+        """Return the set with only its newest records for `to_list`: of a table, the rows that were written last.
+
+        A loop over it, or `for_each`, ends after so many messages.
 
         Args:
-            count: The number of records that `to_list` returns at most.
+            count: The number of records that `to_list` returns at most, and of messages.
 
         Raises:
             DataError: The number is below 1.
@@ -98,19 +109,118 @@ class EntitySet(Generic[T]):
             label = self._host.bars_label(self.entity.cls, names[0])
             raise ModelError(f"{self.entity.name} has bars of {', '.join(names)}; say which: {label}")
 
-    def messages(self) -> MessageStream[T]:
+    def on_error(self, action: OnError) -> Self:
+        """Return the set with another policy for messages that fail, also for records that cannot be read.
+
+        Args:
+            action: What becomes of a message once its retries are used up.
+
+        Example:
+            market.ticks.on_error(OnError.DEAD_LETTER).with_retry(3, backoff="200ms").for_each(handle)
+        """
+        return replace(self, policy=replace(self.policy, action=OnError(action)))
+
+    def with_retry(
+        self,
+        times: int,
+        *,
+        backoff: str | timedelta = "200ms",
+        max: str | timedelta = "30s",
+        jitter: bool = True,
+    ) -> Self:
+        """Return the set with retries: a message that fails is tried again before any other of its partition.
+
+        Args:
+            times: The number of attempts after the first one.
+            backoff: The wait before the second attempt; it doubles with each one.
+            max: The longest wait.
+            jitter: Whether the waits vary by chance, between half of their length and all of it.
+
+        Raises:
+            DataError: The number is below 0, or the longest wait is shorter than the first.
+        """
+        retries = Retries(times, parse_duration(backoff), parse_duration(max), jitter)
+        return replace(self, policy=replace(self.policy, retries=retries))
+
+    def with_circuit_breaker(self, failures: int, *, within: str | timedelta = "1m", rest: str | timedelta = "30s") -> Self:
+        """Return the set with a circuit breaker: a partition whose messages fail too often rests before the next attempt.
+
+        Args:
+            failures: The number of failed attempts that opens it.
+            within: The time in which they come.
+            rest: How long the partition rests before one attempt is made, after which it goes on or rests again.
+
+        Raises:
+            DataError: The number is below 1.
+        """
+        breaker = CircuitBreaker(failures, parse_duration(within), parse_duration(rest))
+        return replace(self, policy=replace(self.policy, breaker=breaker))
+
+    def since(self, instant: Instant) -> Self:
+        """Return the set with loops that begin at an instant, and not at the position of the consumer group.
+
+        Each partition begins at its first event of that time or later (without a timestamp in the entity: at its first record
+        that was appended then), and goes on with all that follow. Positions are committed as always.
+
+        Args:
+            instant: An aware datetime or an ISO 8601 text.
+
+        Raises:
+            TimeframeError: The text is no instant, or the datetime is not aware.
+        """
+        from kandle.sets.places import Beginning
+
+        since = parse_instant(instant) if isinstance(instant, str) else to_instant(instant)
+        time = None if self.entity.timestamp is None else self.entity.timestamp.name
+        return replace(self, beginning=Beginning(since=since, time=time))
+
+    def from_offsets(self, offsets: Mapping[int, int]) -> Self:
+        """Return the set with loops that begin at these offsets, and not at the position of the consumer group.
+
+        Args:
+            offsets: The first offset by the number of a partition; other partitions begin at the position of the group.
+
+        Raises:
+            DataError: An offset is negative.
+        """
+        from kandle.sets.places import Beginning
+
+        if any(offset < 0 for offset in offsets.values()):
+            raise DataError(f"from_offsets({dict(offsets)}): give offsets of 0 or more")
+        return replace(self, beginning=Beginning(dict(offsets)))
+
+    def _reading(self, timeout: str | timedelta | None = None, limit: int | None = None) -> Reading:
+        from kandle.sets.messages import Reading
+
+        self._check_read()
+        if limit is not None and limit < 1:
+            raise DataError(f"limit={limit}: give 1 or more")
+        limits = [count for count in (self.newest, limit) if count is not None]
+        duration = None if timeout is None else parse_duration(timeout)
+        return Reading(self.topic, self.policy, self.beginning, min(limits, default=None), duration)
+
+    def _transactional_reading(self, timeout: str | timedelta | None, interval: int, outbox: Outbox) -> Reading:
+        return replace(self._reading(timeout), interval=interval, outboxes=(outbox,))
+
+    def messages(self, *, timeout: str | timedelta | None = None) -> MessageStream[T]:
         """Return the records with their headers, partition, offset and time, from the position of the consumer group on.
 
+        Args:
+            timeout: How long a loop waits for the next message before it ends; None for no end.
+
         Returns:
-            Messages for `for` or `async for`; each is committed when the next one is taken, or when the loop is left.
+            Messages for `for` or `async for`. Each is done, and committed, when the next one is asked for, or when the loop is
+            left by `break`; a message in whose turn an exception ends the loop is the next one when consuming begins again.
         """
         from kandle.sets.messages import MessageStream
 
-        self._check_read()
-        return MessageStream(self._host, self.entity, self.topic)
+        return MessageStream(self._host, self.entity, self._reading(timeout))
 
-    def manual_commit(self) -> MessageStream[T]:
+    def manual_commit(self, *, timeout: str | timedelta | None = None) -> MessageStream[T]:
         """Return the records as `messages` does, committed by `message.commit()` only; to be opened by `with`.
+
+        Args:
+            timeout: How long a loop waits for the next message before it ends; None for no end.
 
         Returns:
             The messages.
@@ -123,8 +233,7 @@ class EntitySet(Generic[T]):
         """
         from kandle.sets.messages import MessageStream
 
-        self._check_read()
-        return MessageStream(self._host, self.entity, self.topic, is_manual=True)
+        return MessageStream(self._host, self.entity, self._reading(timeout), is_manual=True)
 
     def dead_letters(self) -> DeadLetterSet[T]:
         """Return the dead letters of this set: of its records that could not be read or handled.
@@ -144,32 +253,48 @@ class EntitySet(Generic[T]):
         return DeadLetterSet(self._host, self.entity, self.access, topics, self.entity.topic, f"{self._label}.dead_letters()")
 
     @awaited
-    async def for_each_async(self, handler: Callable[[T], Awaitable[None] | None], *, limit: int | None = None) -> int:
+    async def for_each_async(
+        self,
+        handler: Callable[[T], Awaitable[None] | None],
+        *,
+        limit: int | None = None,
+        timeout: str | timedelta | None = None,
+    ) -> int:
         """Call a function or a coroutine function with every value, one after the other.
 
-        A value is committed when the handler has returned and the next one is taken, or when the call ends.
+        A value is committed when the handler has returned. What happens when it raises says the policy of the set (`on_error`,
+        `with_retry`); by default the error ends the call, and the value is the next one when consuming begins again.
 
         Args:
             handler: What is called with each value; tombstones are left out.
             limit: The number of values after which the call returns; None for no end but cancellation.
+            timeout: How long to wait for the next value before the call returns; None for no end.
 
         Returns:
-            The number of values handled.
+            The number of values handled without an error.
+
+        Raises:
+            Exception: What the handler has raised, where the policy is to stop.
         """
+        from kandle.sets.loops import MessageLoop
+        from kandle.sets.messages import MessageStream, alive
+
         count = 0
-        async with self.messages() as stream:
-            async for message in stream:
-                if message.value is None:
-                    continue
-                result = handler(message.value)
-                if inspect.isawaitable(result):
-                    await result
-                count += 1
-                if limit is not None and count >= limit:
-                    break
+        stream: MessageStream[T] = MessageStream(self._host, self.entity, self._reading(timeout, limit))
+        async with stream:
+            async for message in MessageLoop(stream, alive):
+                try:
+                    result = handler(message.value)  # type: ignore[arg-type]
+                    if inspect.isawaitable(result):
+                        await result
+                except Exception as error:
+                    message.reject(error)
+                else:
+                    stream.finish(message)
+                    count += 1
         return count
 
-    def for_each(self, handler: Callable[[T], None], *, limit: int | None = None) -> int:
+    def for_each(self, handler: Callable[[T], None], *, limit: int | None = None, timeout: str | timedelta | None = None) -> int:
         """Call a function with every value, one after the other, in this thread.
 
         The blocking form of `for_each_async`: the function may call blocking methods of sets.
@@ -177,43 +302,41 @@ class EntitySet(Generic[T]):
         Args:
             handler: What is called with each value; tombstones are left out.
             limit: The number of values after which the call returns; None for no end but Ctrl-C.
+            timeout: How long to wait for the next value before the call returns; None for no end.
 
         Returns:
-            The number of values handled.
+            The number of values handled without an error.
 
         Raises:
             StateError: The handler is a coroutine function, or an event loop runs in this thread.
+            Exception: What the handler has raised, where the policy is to stop.
         """
+        from kandle.sets.loops import MessageLoop
+        from kandle.sets.messages import MessageStream, alive
+
         if inspect.iscoroutinefunction(handler):
             raise StateError(f"the handler is a coroutine function; write `await {self._label}.for_each_async(...)`")
         self._host.loop.check_blocking(f"{self._label}.for_each(...)", f"await {self._label}.for_each_async(...)")
         count = 0
-        with self.messages() as stream:
-            for message in stream:
-                if message.value is None:
-                    continue
-                handler(message.value)
-                count += 1
-                if limit is not None and count >= limit:
-                    break
+        stream: MessageStream[T] = MessageStream(self._host, self.entity, self._reading(timeout, limit))
+        with stream:
+            for message in MessageLoop(stream, alive):
+                try:
+                    handler(message.value)  # type: ignore[arg-type]
+                except Exception as error:
+                    message.reject(error)
+                else:
+                    stream.finish(message)
+                    count += 1
         return count
 
-    async def __aiter__(self) -> AsyncIterator[T]:
+    def __aiter__(self) -> AsyncIterator[T]:
         check_asyncio(f"async for ... in {self._label}", f"iterate in a thread: `for ... in {self._label}`")
-        async with self.messages() as stream:
-            async for message in stream:
-                if message.value is not None:
-                    yield message.value
+        return self.messages().values()
 
     def __iter__(self) -> Iterator[T]:
         self._host.loop.check_blocking("for", "async for")
-        return self._iterate()
-
-    def _iterate(self) -> Iterator[T]:
-        with self.messages() as stream:
-            for message in stream:
-                if message.value is not None:
-                    yield message.value
+        return self.messages().values()
 
 
 class WritableSet(EntitySet[T]):
@@ -239,14 +362,17 @@ class WritableSet(EntitySet[T]):
             DataError: A value does not fit its field, or a header is neither text nor bytes nor None.
             AccessError: The context was opened for reading only, or a query makes the entity.
         """
+        await self._host.write(*self._pending(obj, headers))
+
+    add = blocking(add_async)
+
+    def _pending(self, obj: T, headers: Headers | None) -> tuple[str, PendingRow]:
+        """Return an object as a record to be written, with the name of its topic."""
         from kandle.log.headers import header_pairs
         from kandle.sets.writing import PendingRow
 
         self._check_write()
-        row = PendingRow(self.entity, mapping(self.entity).row(obj), header_pairs(headers))
-        await self._host.write(self.entity.topic, row)
-
-    add = blocking(add_async)
+        return self.entity.topic, PendingRow(self.entity, mapping(self.entity).row(obj), header_pairs(headers))
 
     @awaited
     async def add_many_async(self, objects: Iterable[T] | pl.DataFrame | pl.LazyFrame) -> int:
@@ -282,11 +408,20 @@ class EventSet(WritableSet[T]):
     __slots__ = ()
 
     @awaited
-    async def to_list_async(self, key_prefix: KeyPrefix = (), *, unreadable: Unreadable = "refuse") -> list[T]:
+    async def to_list_async(
+        self,
+        key_prefix: KeyPrefix = (),
+        *,
+        start: Instant | None = None,
+        end: Instant | None = None,
+        unreadable: Unreadable = "refuse",
+    ) -> list[T]:
         """Return the events that the log stores.
 
         Args:
             key_prefix: The first parts of the events' keys, as values or as text; all keys without it.
+            start: The time of the first events, as an aware datetime or an ISO 8601 text; None for the oldest.
+            end: The bound of the events' times, not included; None for no bound.
             unreadable: What to do about records that cannot be read: "refuse" raises an error that names them, "skip" leaves
                 them out and logs a warning.
 
@@ -297,7 +432,10 @@ class EventSet(WritableSet[T]):
             DataError: A part of the key does not fit its field, there are too many, or a record cannot be read.
             AccessError: The context was opened for writing only.
         """
-        frame = await self._rows(key_prefix, unreadable)
+        from kandle.sets.reading import EventSelection, span_of
+
+        span = None if start is None and end is None else span_of(start, end)
+        frame = await self._rows(key_prefix, lambda key: EventSelection(key, span, self.newest, unreadable))
         return await to_thread.run_sync(mapping(self.entity).from_frame, frame)
 
     to_list = blocking(to_list_async)
@@ -317,18 +455,20 @@ class EventSet(WritableSet[T]):
             DataError: As for `to_list`.
             AccessError: The context was opened for writing only.
         """
-        return (await self._rows(key_prefix, unreadable)).height
+        from kandle.sets.reading import EventSelection
+
+        return (await self._rows(key_prefix, lambda key: EventSelection(key, None, self.newest, unreadable))).height
 
     count = blocking(count_async)
 
-    async def _rows(self, key_prefix: KeyPrefix, unreadable: Unreadable) -> pl.DataFrame:
+    async def _rows(self, key_prefix: KeyPrefix, select: Callable[[Mapping[str, Any]], EventSelection]) -> pl.DataFrame:
         from kandle.sets.reading import event_rows
 
         self._check_read()
         self._check_timeframe()
         key = physical_key(self.entity, self.entity.keys, key_prefix)
         self._host.settle()
-        return await to_thread.run_sync(event_rows, self._host.log, self.entity, key, self.newest, unreadable)
+        return await to_thread.run_sync(event_rows, self._host.log, self.entity, select(key))
 
 
 class TableSet(WritableSet[T]):
@@ -360,16 +500,11 @@ class TableSet(WritableSet[T]):
             UnavailableError: The copy was not current in time.
             AccessError: The context was opened for writing only.
         """
-        from kandle.sets.reading import report_unreadable
 
-        copy, prefix = self._copy(key_prefix)
-
-        def read() -> list[T]:
-            report_unreadable(copy.unreadable(prefix), unreadable)
-            rows = self._newest_rows(copy.rows(prefix))
+        def build(rows: list[list[Any]]) -> list[T]:
             return mapping(self.entity).objects(list(zip(*rows, strict=True))[PLACE_FIELDS:]) if rows else []
 
-        return await copy.read(read, _microseconds(timeout))
+        return await self._read(key_prefix, unreadable, timeout, build)
 
     to_list = blocking(to_list_async)
 
@@ -389,18 +524,9 @@ class TableSet(WritableSet[T]):
             UnavailableError: The copy was not current in time.
             AccessError: The context was opened for writing only.
         """
-        from kandle.sets.reading import report_unreadable
-
-        copy, whole = self._copy(key)
         self._check_whole(key, "get")
-
-        def read() -> T | None:
-            report_unreadable(copy.unreadable(whole), "refuse")
-            rows = copy.rows(whole)
-            objects: list[T] = mapping(self.entity).objects(list(zip(*rows, strict=True))[PLACE_FIELDS:]) if rows else []
-            return objects[0] if objects else None
-
-        return await copy.read(read, _microseconds(timeout))
+        objects: list[T] = await TableSet.to_list_async(self, key, timeout=timeout)
+        return objects[0] if objects else None
 
     get = blocking(get_async)
 
@@ -423,15 +549,7 @@ class TableSet(WritableSet[T]):
             UnavailableError: The copy was not current in time.
             AccessError: The context was opened for writing only.
         """
-        from kandle.sets.reading import report_unreadable
-
-        copy, prefix = self._copy(key_prefix)
-
-        def read() -> int:
-            report_unreadable(copy.unreadable(prefix), unreadable)
-            return len(self._newest_rows(copy.rows(prefix)))
-
-        return await copy.read(read, _microseconds(timeout))
+        return await self._read(key_prefix, unreadable, timeout, len)
 
     count = blocking(count_async)
 
@@ -454,6 +572,27 @@ class TableSet(WritableSet[T]):
 
         copy, prefix = self._copy(key_prefix)
         return TableChanges(self._host, self.entity, copy, prefix)
+
+    async def _read(
+        self,
+        key_prefix: KeyPrefix,
+        unreadable: Unreadable,
+        timeout: str | timedelta | None,
+        build: Callable[[list[list[Any]]], Result],
+    ) -> Result:
+        """Read the newest rows of the keys with these first parts from the copy of the table, and build something of them."""
+        from kandle.sets.copies import in_thread
+        from kandle.sets.reading import report_unreadable
+
+        copy, prefix = self._copy(key_prefix)
+        patience = None if timeout is None else parse_duration(timeout)
+
+        def read(check: Check) -> Result:
+            with copy.current(patience, check) as check_both:
+                report_unreadable(copy.unreadable(prefix), unreadable)
+                return build(self._newest_rows(copy.rows(prefix, check_both)))
+
+        return await in_thread(read)
 
     def _copy(self, key_prefix: KeyPrefix) -> tuple[Copy[TableRows], bytes]:
         """Return the copy of the table, and the bytes of a key's first parts."""
@@ -509,10 +648,6 @@ class TableSet(WritableSet[T]):
 
 PLACE_FIELDS = 4
 """A row of a copy begins with its kind, partition, offset and time."""
-
-
-def _microseconds(duration: str | timedelta | None) -> int | None:
-    return None if duration is None else parse_duration(duration)
 
 
 def made_by_query(entity: EntityModel) -> str:

@@ -107,6 +107,19 @@ class BatchingWriter:
         return [(write, np.array(indices)[chosen]) for write, chosen in divided]
 
 
+def writes_of_rows(log: Log, rows: Sequence[tuple[str, PendingRow]]) -> list[Write]:
+    """Divide single records among their topics and partitions.
+
+    Args:
+        log: The log.
+        rows: Records with the names of their topics.
+    """
+    topics: dict[str, list[PendingRow]] = {}
+    for topic, row in rows:
+        topics.setdefault(topic, []).append(row)
+    return [write for topic, of_topic in topics.items() for write in writes_of(log, topic, _records(of_topic))]
+
+
 def _records(rows: Sequence[PendingRow]) -> Records:
     frame = mapping(rows[0].entity).frame_of([row.values for row in rows])
     gone = pl.Series("tombstones", [row.is_tombstone for row in rows])

@@ -32,6 +32,9 @@ HEADERS_COLUMN = f"{RESERVED}headers"
 TOMBSTONE = f"{RESERVED}tombstone"
 """Columns of a stored frame beside those of its topic; each is left out where its values are the usual ones."""
 
+IN_SPAN = " AND (low IS NULL OR (low < ? AND high >= ?))"
+"""The condition of batches that may have records in a span, of which the end is given first."""
+
 MOST_BATCHES = 256
 """Most batches that one statement reads."""
 
@@ -190,7 +193,7 @@ class BatchTable:
         statement = f"SELECT {COLUMNS} FROM batch WHERE topic = ? AND partition = ? AND last >= ?"
         values = [*row, offset]
         if span is not None:
-            statement += " AND (low IS NULL OR (low < ? AND high >= ?))"
+            statement += IN_SPAN
             values += [span[1], span[0]]
         batches: list[Batch] = []
         count = size = 0
@@ -249,6 +252,12 @@ class BatchTable:
             return self.bounds(partition)[1]
         batch = decode_batch(spec, row, StoredBatch(*rows[0]))
         return int(batch.offsets[np.argmax(batch.timestamps >= instant)])
+
+    def rows_in(self, topic: str, span: tuple[int, int]) -> int:
+        """Return the number of records of the batches that may have some in a span."""
+        number, _ = self._catalog.known(topic)
+        statement = f"SELECT coalesce(sum(rows), 0) FROM batch WHERE topic = ?{IN_SPAN}"
+        return int(self._database.value(statement, [number, span[1], span[0]]))
 
     def all_bounds(self, topic: str) -> dict[int, tuple[int, int]]:
         """Return the first offset of each partition that can still be read, and the next that is written."""

@@ -118,7 +118,7 @@ class EmbeddedConsumer:
         """Read topics in the order of the group's spec, so that records of a later topic are at least as new."""
         batches: list[Batch] = []
         for topic in self._spec.topics:
-            rows, size = max_rows, MAX_POLL_BYTES
+            rows, size = max_rows, self._spec.max_bytes or MAX_POLL_BYTES
             for partition in self._in_turn(topic):
                 position = self._position(partition)
                 read = self._batches.read(partition, position, rows, most_bytes=size)

@@ -161,6 +161,9 @@ class EmbeddedLog:
     def read(self, partition: TopicPartition, offset: int, max_rows: int, span: tuple[int, int] | None = None) -> list[Batch]:
         return self._batches.read(partition, offset, max_rows, span)
 
+    def rows_in(self, topic: str, span: tuple[int, int]) -> int:
+        return self._batches.rows_in(topic, span)
+
     def tail(self, topic: str, positions: Mapping[int, int]) -> TopicTail:
         return EmbeddedTail(self, topic, positions)
 

@@ -323,8 +323,11 @@ class Fetcher:
     def _add_waiting(self, messages: list[Any], most: int) -> None:
         """Add messages that the library has ready, at most so many; what was added before an error stays in the list."""
         size = 0
-        while most > 0 and size < MAX_POLL_BYTES:
-            wanted = min(most, ROWS_PER_CALL)
+        max_bytes = min(self._spec.max_bytes or MAX_POLL_BYTES, MAX_POLL_BYTES)
+        # Small limits are looked at more often.
+        per_call = max(1, ROWS_PER_CALL * max_bytes // MAX_POLL_BYTES)
+        while most > 0 and size < max_bytes:
+            wanted = min(most, per_call)
             ready = self._client.consume(wanted, 0)
             messages += ready
             if len(ready) < wanted:

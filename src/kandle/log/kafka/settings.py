@@ -21,6 +21,9 @@ joined or left, so a rebalance takes about that long."""
 MAX_IDLE = 2_000
 """Milliseconds after which clients that ask coordinators close an idle connection."""
 
+MAX_QUEUE_KBYTES = 16_384
+"""What the library reads ahead of each partition, in KiB."""
+
 GroupProtocol = Literal["classic", "consumer"]
 
 
@@ -157,10 +160,12 @@ class KafkaSettings:
             "auto.offset.reset": "error",
             "fetch.wait.max.ms": 100,
             # For each partition; the default of 64 MiB would be a gigabyte for sixteen of them.
-            "queued.max.messages.kbytes": 16_384,
+            "queued.max.messages.kbytes": MAX_QUEUE_KBYTES,
             # Partitions that are added are noticed that soon; by default after five minutes.
             "topic.metadata.refresh.interval.ms": 5_000,
         }
+        if spec.max_bytes:
+            own["queued.max.messages.kbytes"] = min(max(spec.max_bytes >> 10, 1), MAX_QUEUE_KBYTES)
         if spec.stall:
             # The library's own thread keeps the session alive meanwhile; rebalances wait no longer for a stuck member either.
             own["max.poll.interval.ms"] = max(spec.stall, self.session_of(spec)) // MILLISECOND
