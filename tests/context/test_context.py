@@ -247,5 +247,5 @@ def test_the_health_of_a_context_that_runs_no_queries_says_so_and_is_good(tmp_pa
     with Site(Options(log=log, **settings)) as site:
         health = site.health()
         assert (health.state, health.is_healthy, health.queries) == (QueryState.NO_QUERIES, True, ())
-        assert health.to_dict() == {"instance": health.instance, "state": "no queries", "queries": []}
+        assert health.to_dict() == {"instance": health.instance, "state": "no queries", "dead_letters": {}, "queries": []}
         assert site.problem is None
