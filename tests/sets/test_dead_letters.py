@@ -7,21 +7,27 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
+from functools import partial
+from pathlib import Path
 from typing import Annotated, Any
 
 import pytest
 
 import kandle.testing
-from kandle import AccessError, Context, DataError, EventSet, Key, Precision, TableSet, Timestamp
+from kandle import AccessError, BarSet, Context, DataError, EventSet, Key, Precision, TableSet, Timestamp
+from kandle import functions as f
 from kandle.context.context import state_of
 from kandle.errors import FencedError, StorageError
 from kandle.log.embedded.consumer import EmbeddedConsumer
 from kandle.log.embedded.log import EmbeddedLog
 from kandle.log.headers import raw_header_rows
-from kandle.log.letters import LetterBox, LetterRate
+from kandle.log.letters import Letter, LetterBox, LetterKind, LetterRate, letter_write
 from kandle.log.port import TopicPartition
-from kandle.sets.letters import DeadLetter
+from kandle.plan.topics import dead_letter_topic
+from kandle.sets.letters import DeadLetter, LetterFilter
+from kandle.sets.replaying import finish, replay
 from tests.log.building import read_all
+from tests.waiting import aside, result_of
 
 NOON = datetime(2024, 3, 8, 12, tzinfo=UTC)
 
@@ -47,6 +53,29 @@ class Owner:
 class Market(Context):
     orders: EventSet[Order]
     owners: TableSet[Owner]
+
+
+@kandle.stream("totals")
+@dataclass(frozen=True)
+class Total:
+    venue: Annotated[str, Key(0)]
+    start: Annotated[datetime, Timestamp(), Key(1)]
+    number: int
+
+
+class Sums(Context):
+    orders: EventSet[Order]
+    totals: BarSet[Total]
+
+    def on_model_creating(self, model: kandle.ModelBuilder) -> None:
+        model.entity(Total).to_query(
+            lambda q: (
+                q.from_(Order)
+                .tumbling(lambda o: o.at, minutes=(1, 5))
+                .group_by(lambda o: o.venue)
+                .select(lambda o, w: Total(venue=o.venue, start=w.start, number=f.sum(o.number)))
+            )
+        )
 
 
 class UnluckyError(Exception):
@@ -203,22 +232,72 @@ def test_a_kill_in_the_middle_and_a_second_replay_make_no_doubles(market: Market
     assert sorted(order.number for order in market.orders.to_list()) == sorted([o.number for o in orders] * 2)
 
 
-def test_who_has_lost_the_partition_while_he_was_away_writes_nothing(market: Market, monkeypatch: pytest.MonkeyPatch) -> None:
-    add_orders(market, 2)
+def test_who_was_away_for_too_long_writes_nothing_and_begins_anew(market: Market, monkeypatch: pytest.MonkeyPatch) -> None:
+    """
+    A   owns p0: reads ──── away ──── commit: fenced   owns p0 again: reads, commits
+    B                       owns p0
+    """
+    orders = add_orders(market, 2)
     fail(market, "orders", 0, 1)
-    commit = EmbeddedConsumer.commit
+    commit, fenced = EmbeddedConsumer.commit, []
 
     def late(consumer: EmbeddedConsumer, *arguments: Any) -> list[int]:
         monkeypatch.setattr(EmbeddedConsumer, "commit", commit)
-        # Another process takes the partitions over and does all of it.
-        state_of(market).log.database.run("DELETE FROM member")  # type: ignore[attr-defined]
-        state_of(market).log.database.run("UPDATE lease SET owner = NULL, session = NULL, epoch = epoch + 1")  # type: ignore[attr-defined]
-        return commit(consumer, *arguments)
+        database = state_of(market).log.database  # type: ignore[attr-defined]
+        database.run("DELETE FROM member")
+        database.run("UPDATE lease SET owner = NULL, session = NULL, epoch = epoch + 1")
+        database.run("UPDATE generation SET number = number + 1")
+        with pytest.raises(FencedError) as error:
+            commit(consumer, *arguments)
+        fenced.append(market.orders.to_list())
+        raise error.value
 
     monkeypatch.setattr(EmbeddedConsumer, "commit", late)
-    with pytest.raises(FencedError):
-        market.orders.dead_letters().replay()
-    assert len(market.orders.to_list()) == 2 == market.orders.dead_letters().count()
+    assert market.orders.dead_letters().replay().done == 2
+    assert fenced == [orders]
+    assert sorted(order.number for order in market.orders.to_list()) == sorted([order.number for order in orders] * 2)
+
+
+def test_two_that_replay_at_the_same_time_share_the_letters(tmp_path: Path) -> None:
+    with kandle.testing.context(Market, start=NOON, log={"path": tmp_path}) as market:
+        orders = add_orders(market, 8)
+        fail(market, "orders", *range(8))
+        log = state_of(market).log
+
+        def work(member: str) -> int:
+            connection = log.connect()
+            try:
+                return finish(connection, "orders_dlq", member, LetterFilter(), replay(connection)).done
+            finally:
+                connection.close()
+
+        workers = [aside(partial(work, member)) for member in ("one", "two")]
+        assert sum(result_of(worker) for worker in workers) == 8
+        assert sorted(order.number for order in market.orders.to_list()) == sorted([order.number for order in orders] * 2)
+
+
+def test_bars_have_the_letters_of_their_query_and_of_their_readers() -> None:
+    with kandle.testing.context(Sums, start=NOON) as market:
+        log = state_of(market).log
+        market.orders.add(Order("north", 1))
+        market.clock.advance("5m")  # type: ignore[attr-defined]
+        assert [len(market.totals(timeframe).to_list()) for timeframe in ("1m", "5m")] == [5, 1]
+        source = TopicPartition("orders", 0)
+        letters = [Letter(LetterKind.BAR, 0, name, timeframe=name) for name in ("1m", "5m")]
+        letters.append(Letter(LetterKind.EVENT, 0, "event", payload=b"{}"))
+        spec = log.ensure(dead_letter_topic("totals_dlq", 1, None)).spec
+        log.append([letter_write(spec, source, letters)])
+        box = LetterBox(log, "totals_1m_final", "app", state_of(market).clock)
+        box.add(read_all(log, "totals_1m_final")[0], 0, UnluckyError("final"))
+        log.append(box.writes({TopicPartition("totals_1m_final", 0): 9}))
+        assert [letter.error for letter in market.totals.dead_letters()] == ["1m", "5m", "event"]
+        assert sorted(letter.error for letter in market.totals("1m").dead_letters()) == ["1m", "event", "final"]
+        assert [letter.error for letter in market.totals("5m").dead_letters()] == ["5m", "event"]
+        [refused] = market.totals.dead_letters().where(kind="bar").replay().refused[:1]
+        assert refused.reason.startswith("bars are made by their query")
+        seen: list[Total] = []
+        assert market.totals("1m").dead_letters().where(kind="handler").replay(seen.append).done == 1
+        assert seen == market.totals("1m").to_list()[:1]
 
 
 def test_a_handler_takes_the_objects_and_what_fails_again_stays(market: Market) -> None:

@@ -28,10 +28,10 @@ from kandle.cli.topics import as_text, shortened
 from kandle.context.context import Context, declared_sets
 from kandle.context.options import Options
 from kandle.errors import DataError, ModelError, OptionsError, UnknownTopicError, unknown_name
-from kandle.log.port import Log, TopicPartition
+from kandle.log.port import Log
 from kandle.plan.topics import dead_letter_name
 from kandle.sets.dead_letters import KINDS, DeadLetterSet
-from kandle.sets.letters import DeadLetter, LetterFilter, key_texts, letter_topics, read_letters
+from kandle.sets.letters import DeadLetter, LetterFilter, every_letter, key_texts, letter_topics, newest_letters
 from kandle.sets.replaying import LettersDone, LetterWork, drop, finish, replay
 from kandle.time.timeframe import parse_instant
 
@@ -86,16 +86,14 @@ def list_command(  # noqa: PLR0913 - options of a command line
         if topic is None:
             _list_topics(log, chosen, as_json=as_json)
             return
-        letters = _letters(log, _letter_topic(log, topic), chosen)
+        letters = newest_letters(log, _letter_topic(log, topic), chosen, count)
         if as_json:
-            for letter in letters[-count:]:
+            for letter in letters:
                 typer.echo(json_line(_content(log, letter)))
             return
         table = Columns(("letter", "written", "state", "kind", "partition", "offset", "key", "class", "error"), right=(4, 5))
-        for line in table.lines([_row(log, letter) for letter in letters[-count:]]):
+        for line in table.lines([_row(log, letter) for letter in letters]):
             typer.echo(line)
-        if len(letters) > count:
-            typer.echo(f"{len(letters) - count} older ones; show them with -n {len(letters)}", err=True)
 
 
 @dlq_app.command("show")
@@ -114,7 +112,7 @@ def show_command(
     chosen = LetterFilter(ids=_ids(ids), is_done=True)
     with opened_log(options_of(config, data, log_choice)) as log:
         name = _letter_topic(log, topic)
-        letters = _letters(log, name, chosen)
+        letters = newest_letters(log, name, chosen)
         if missing := chosen.ids - {(letter.letter_partition, letter.letter_offset) for letter in letters}:
             gone = ", ".join(f"{part}:{offset}" for part, offset in sorted(missing))
             raise DataError(f"topic {name} has no letter {gone}; see `kandle dlq list {topic} --all`")
@@ -241,23 +239,15 @@ def _letter_topic(log: Log, topic: str) -> str:
     return name
 
 
-def _letters(log: Log, topic: str, chosen: LetterFilter) -> list[DeadLetter]:
-    partitions = [TopicPartition(topic, number) for number in range(log.partition_count(topic))]
-    letters = [letter for partition in partitions for letter in read_letters(log, partition, chosen).letters]
-    return sorted(letters, key=lambda letter: (letter.written, letter.letter_partition, letter.letter_offset))
-
-
 def _list_topics(log: Log, chosen: LetterFilter, *, as_json: bool) -> None:
     rows: list[dict[str, Any]] = []
     for topic in letter_topics(log):
-        letters = _letters(log, topic, chosen)
-        classes = Counter(letter.error_class or "" for letter in letters)
-        rows.append({
-            "topic": topic,
-            "letters": sum(letter.count for letter in letters),
-            "newest": max((letter.written for letter in letters), default=None),
-            "classes": dict(classes.most_common()),
-        })  # fmt: skip
+        classes: Counter[str] = Counter()
+        newest = None
+        for letter in every_letter(log, topic, chosen):
+            classes[letter.error_class or ""] += letter.count
+            newest = letter.written if newest is None else max(newest, letter.written)
+        rows.append({"topic": topic, "letters": classes.total(), "newest": newest, "classes": dict(classes.most_common())})
     if as_json:
         for row in rows:
             typer.echo(json_line(row))
@@ -336,7 +326,7 @@ def _page(content: dict[str, Any]) -> Iterator[str]:
 
 def _asked(log: Log, topic: str, chosen: LetterFilter, question: str, *, yes: bool) -> int:
     """Return the number of open letters that are chosen, once the user has agreed to what will be done with them."""
-    count = len(_letters(log, topic, replace(chosen, is_done=False)))
+    count = sum(1 for _ in every_letter(log, topic, replace(chosen, is_done=False)))
     letters = "1 letter" if count == 1 else f"{count} letters"
     if count and not yes:
         question = question.format(letters)

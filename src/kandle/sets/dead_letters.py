@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Generic, Self, TypeVar
@@ -12,7 +13,6 @@ from anyio import from_thread, to_thread
 
 from kandle.errors import AccessError, DataError, UnknownTopicError
 from kandle.log.letters import LetterKind
-from kandle.log.port import TopicPartition
 from kandle.log.records import EncodedWrite
 from kandle.model.columns import physical_schema
 from kandle.model.entity import EntityModel
@@ -21,7 +21,7 @@ from kandle.model.markers import Access
 from kandle.sets.blocking import awaited, blocking
 from kandle.sets.host import ContextHost
 from kandle.sets.keys import KeyPrefix, as_parts
-from kandle.sets.letters import DeadLetter, LetterFilter, read_letters
+from kandle.sets.letters import DeadLetter, LetterFilter, every_letter, newest_letters
 from kandle.sets.reading import instant_of
 from kandle.sets.replaying import LettersDone, LetterWork, Refused, drop, finish, handle, letter_record, replay
 
@@ -130,33 +130,27 @@ class DeadLetterSet(Generic[T]):
         Raises:
             AccessError: The context was opened for writing only.
         """
-        if self.access == "write_only":
-            raise AccessError(f"dead letters cannot be read: the context was opened with access={self.access!r}")
+        self._check_read()
         self._host.settle()
         return await to_thread.run_sync(self._read)
 
     to_list = blocking(to_list_async)
 
+    def _check_read(self) -> None:
+        if self.access == "write_only":
+            raise AccessError(f"dead letters cannot be read: the context was opened with access={self.access!r}")
+
     def _read(self) -> list[DeadLetter]:
-        log = self._host.log
-        letters = [
-            letter
-            for topic, count in self._existing().items()
-            for number in range(count)
-            for letter in read_letters(log, TopicPartition(topic, number), self._chosen).letters
-        ]
-        letters.sort(key=lambda letter: (letter.written, letter.letter_topic, letter.letter_partition, letter.letter_offset))
+        parts = (newest_letters(self._host.log, topic, self._chosen, self.newest) for topic in self._existing())
+        letters = sorted((letter for part in parts for letter in part), key=lambda letter: letter.written)
         return letters if self.newest is None else letters[-self.newest :]
 
-    def _existing(self) -> dict[str, int]:
-        """Return the topics that are there, with their partitions: they are created with their first letter."""
-        counts = {}
+    def _existing(self) -> Iterator[str]:
+        """Yield the topics that are there: each is created with its first letter."""
         for topic in self.topics:
-            try:
-                counts[topic] = self._host.log.topic(topic).partitions
-            except UnknownTopicError:
-                continue
-        return counts
+            with suppress(UnknownTopicError):
+                self._host.log.topic(topic)
+                yield topic
 
     @awaited
     async def count_async(self) -> int:
@@ -165,9 +159,15 @@ class DeadLetterSet(Generic[T]):
         Returns:
             The number; a letter that sums up others counts for all of them.
         """
-        return sum(letter.count for letter in await self.to_list_async())
+        self._check_read()
+        self._host.settle()
+        return await to_thread.run_sync(self._sum)
 
     count = blocking(count_async)
+
+    def _sum(self) -> int:
+        topics = list(self._existing())
+        return sum(letter.count for topic in topics for letter in every_letter(self._host.log, topic, self._chosen))
 
     async def __aiter__(self) -> AsyncIterator[DeadLetter]:
         for letter in await self.to_list_async():
@@ -221,7 +221,7 @@ class DeadLetterSet(Generic[T]):
         self._host.settle()
         done = 0
         refused: list[Refused] = []
-        for topic in self._existing():
+        for topic in list(self._existing()):
             member = self._host.reader(topic).member
             result = await to_thread.run_sync(
                 finish, self._host.log, topic, member, self._chosen, work, from_thread.check_cancelled

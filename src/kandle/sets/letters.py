@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any
@@ -164,52 +165,97 @@ class LetterFilter:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class PartitionLetters:
-    """The letters of one partition.
+class LetterStates:
+    """What became of the letters of one partition.
 
     Attributes:
-        letters: Those that are meant, oldest first.
-        open: The offsets of all letters that are neither replayed nor dropped, ascending.
+        done: By the offset of a letter whether it was replayed or dropped; open ones are not in it.
+        open: The offsets of all others, ascending.
         end: The next offset.
     """
 
-    letters: Sequence[DeadLetter]
+    done: Mapping[int, str]
     open: IntArray
     end: int
 
 
-def read_letters(log: Log, partition: TopicPartition, chosen: LetterFilter) -> PartitionLetters:
-    """Return the letters of one partition that are meant.
+def letter_states(log: Log, partition: TopicPartition) -> LetterStates:
+    """Return what became of the letters of one partition of their topic.
+
+    Args:
+        log: The log.
+        partition: The partition.
+    """
+    end = log.ends(partition.topic)[partition.partition]
+    done: dict[int, str] = {}
+    letters = [np.empty(0, np.int64)]
+    for batch in _batches(log, partition, end):
+        frame = _letter_frame(batch)
+        is_mark = frame["kind"].is_in([kind.value for kind in MARKS])
+        done |= dict(frame.filter(is_mark).select("letter", "kind").rows())
+        letters.append(frame.filter(~is_mark)[OFFSET].to_numpy())
+    offsets = np.concatenate(letters)
+    return LetterStates(done, offsets[~np.isin(offsets, list(done))], end)
+
+
+def read_letters(
+    log: Log, partition: TopicPartition, chosen: LetterFilter, states: LetterStates | None = None
+) -> Iterator[DeadLetter]:
+    """Yield the letters of one partition that are meant, oldest first.
 
     Args:
         log: The log.
         partition: A partition of a topic of letters.
         chosen: Which letters are meant.
+        states: What became of them; None looks it up.
     """
-    end = log.ends(partition.topic)[partition.partition]
+    states = letter_states(log, partition) if states is None else states
+    for batch in _batches(log, partition, states.end):
+        frame = _letter_frame(batch)
+        is_mark = frame["kind"].is_in([kind.value for kind in MARKS])
+        wanted = ~is_mark & frame.select(chosen.rows(partition.partition)).to_series()
+        if not chosen.is_done:
+            wanted &= frame[OFFSET].is_in(pl.Series(states.open).implode())
+        if wanted.any():
+            headers = raw_header_rows(batch.records.filter(wanted))
+            for letter in _letters(partition, frame.filter(wanted), headers, states.done):
+                if _has_key(log, letter, chosen.key):
+                    yield letter
+
+
+def _batches(log: Log, partition: TopicPartition, end: int) -> Iterator[Batch]:
     offset = log.first(partition)
-    parts: list[tuple[pl.DataFrame, list[HeaderPairs]]] = []
-    known: list[IntArray] = []
-    states: dict[int, str] = {}
     while offset < end and (batches := log.read(partition, offset, ROWS_AT_ONCE)):
-        for batch in batches:
-            frame = _letter_frame(batch)
-            is_mark = frame["kind"].is_in([kind.value for kind in MARKS])
-            states |= dict(frame.filter(is_mark).select("letter", "kind").rows())
-            known.append(frame.filter(~is_mark)[OFFSET].to_numpy())
-            wanted = ~is_mark & frame.select(chosen.rows(partition.partition)).to_series()
-            if wanted.any():
-                parts.append((frame.filter(wanted), raw_header_rows(batch.records.filter(wanted))))
+        yield from batches
         offset = batches[-1].next_offset
-    offsets = np.concatenate(known) if known else np.empty(0, np.int64)
-    still_open = offsets[~np.isin(offsets, list(states))]
-    letters = [
-        letter
-        for frame, headers in parts
-        for letter in _letters(partition, frame, headers, states)
-        if (chosen.is_done or letter.state == OPEN) and _has_key(log, letter, chosen.key)
-    ]
-    return PartitionLetters(letters, still_open, end)
+
+
+def newest_letters(log: Log, topic: str, chosen: LetterFilter, count: int | None = None) -> list[DeadLetter]:
+    """Return the letters of a topic that are meant, oldest first.
+
+    Args:
+        log: The log.
+        topic: A topic of letters.
+        chosen: Which letters are meant.
+        count: How many of the newest to return; None returns all.
+    """
+    letters: list[DeadLetter] = []
+    for number in range(log.partition_count(topic)):
+        letters += deque(read_letters(log, TopicPartition(topic, number), chosen), maxlen=count)
+    letters.sort(key=lambda letter: (letter.written, letter.letter_partition, letter.letter_offset))
+    return letters if count is None else letters[-count:]
+
+
+def every_letter(log: Log, topic: str, chosen: LetterFilter) -> Iterator[DeadLetter]:
+    """Yield the letters of a topic that are meant, partition after partition.
+
+    Args:
+        log: The log.
+        topic: A topic of letters.
+        chosen: Which letters are meant.
+    """
+    for number in range(log.partition_count(topic)):
+        yield from read_letters(log, TopicPartition(topic, number), chosen)
 
 
 def _letter_frame(batch: Batch) -> pl.DataFrame:

@@ -1,7 +1,7 @@
 """What is done with dead letters: replayed into the topic of their records or into a handler, or dropped; each exactly once.
 
-Whoever does it owns the partition of the letters in a group of its own. What is written and the mark that says so are one commit
-of that group, so a process that is killed has done both or neither, and two that do the same share the partitions:
+Whoever does it owns partition 0 of the letters in a group of its own. What is written and the mark that says so are one commit of
+that group, so a process that is killed has done both or neither, and one that was away for too long can do neither:
 
     process A   owns p0: reads letters and marks ── commit (records, marks) ─✗ killed
     process B   waits for p0 ──────────────────────────────────────────────── owns p0: reads letters and marks, does the rest
@@ -10,12 +10,13 @@ of that group, so a process that is killed has done both or neither, and two tha
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
 import polars as pl
 
-from kandle.errors import DataError, FencedError, LogError, StateError, UnwritableError
+from kandle.errors import DataError, FencedError, StateError, UnknownTopicError, UnwritableError
 from kandle.log.headers import HeaderPairs, column_of_pairs, raw_header_rows
 from kandle.log.letters import Letter, LetterKind, class_name, letter_records
 from kandle.log.port import Consumer, GroupSpec, Log, TopicPartition
@@ -23,7 +24,7 @@ from kandle.log.records import AnyWrite, Batch, EncodedWrite, Records, Write
 from kandle.model.texts import row_of_json
 from kandle.plan.topics import TopicSpec, dead_letter_topic
 from kandle.serde.port import column_fields
-from kandle.sets.letters import DeadLetter, LetterFilter, PartitionLetters, read_letters
+from kandle.sets.letters import DeadLetter, LetterFilter, letter_states, read_letters
 from kandle.time.timeframe import MILLISECOND, MINUTE, SECOND
 
 LETTER_HEADER = "kandle-dead-letter"
@@ -133,21 +134,21 @@ def finish(
 
     Raises:
         StateError: Another process works on letters of this topic and does not come to an end.
-        FencedError: This process was away for so long that another one has taken its partitions over.
     """
     current = log.topic(topic)
     spec = log.ensure(dead_letter_topic(topic, current.partitions, current.replication)).spec
-    partitions = {TopicPartition(topic, number) for number in range(spec.partitions)}
     consumer = log.consumer(GroupSpec(letters_group(topic), (topic,), member, stall=STALL))
     try:
         # Nothing is read by this consumer: it owns partitions and commits.
-        consumer.pause(partitions)
-        return _Finisher(log, spec, consumer, chosen, work, check_cancelled).run(partitions)
+        consumer.pause([TopicPartition(topic, number) for number in range(spec.partitions)])
+        return _Finisher(log, spec, consumer, chosen, work, check_cancelled).run()
     finally:
         consumer.close()
 
 
 class _Finisher:
+    """Does the work of one process; `lock` is the partition whose owner may work on all of them."""
+
     def __init__(
         self,
         log: Log,
@@ -157,71 +158,72 @@ class _Finisher:
         work: LetterWork,
         check_cancelled: Callable[[], None],
     ) -> None:
-        self._log, self._spec, self._consumer, self._chosen, self._work = log, spec, consumer, chosen, work
+        self._log, self._spec, self._consumer, self._work = log, spec, consumer, work
+        self._chosen = replace(chosen, is_done=False)
         self._check_cancelled = check_cancelled
+        self._lock = TopicPartition(spec.name, 0)
+        self._position = log.ends(spec.name)[0]
         self._done = 0
-        self._refused: list[Refused] = []
+        self._refused: dict[tuple[int, int], Refused] = {}
 
-    def run(self, partitions: Collection[TopicPartition]) -> LettersDone:
-        left = set(partitions)
+    def run(self) -> LettersDone:
+        left = [TopicPartition(self._spec.name, number) for number in range(self._spec.partitions)]
         waited = 0
         while left:
             self._check_cancelled()
             self._consumer.poll(POLL, 1)
-            owned = sorted(left & set(self._consumer.assignment))
-            for partition in owned:
-                self._finish(partition)
-                left.discard(partition)
-            waited = 0 if owned else waited + POLL
+            if self._lock in self._consumer.assignment:
+                waited = 0
+                # Who was away for too long has lost the lock, and gets it again when the other one is ready.
+                with suppress(FencedError):
+                    while left:
+                        self._finish(left[0])
+                        del left[0]
+            else:
+                waited += POLL
             if waited > PATIENCE:
-                numbers = ", ".join(str(partition.partition) for partition in sorted(left))
                 raise StateError(
-                    f"another process works on letters of {self._spec.name}, partitions {numbers}, and has not come to an end; "
-                    "wait for it, or stop it"
+                    f"another process works on letters of {self._spec.name}, and has not come to an end; wait for it, or stop it"
                 )
-        return LettersDone(self._done, tuple(self._refused))
+        return LettersDone(self._done, tuple(self._refused.values()))
 
     def _finish(self, partition: TopicPartition) -> None:
-        stored = read_letters(self._log, partition, replace(self._chosen, is_done=False))
-        still_open = stored.open.tolist()
-        for letters in _portions(stored, self._work.at_once):
-            done = self._commit(partition, letters, still_open, stored.end)
-            gone = {letter.letter_offset for letter in done}
-            still_open = [offset for offset in still_open if offset not in gone]
-            self._done += len(done)
+        states = letter_states(self._log, partition)
+        done: set[int] = set()
+        for letters in _portions(read_letters(self._log, partition, self._chosen, states), self._work.at_once):
+            done |= self._commit(partition, letters)
             self._consumer.poll(0, 1)
             self._check_cancelled()
         if self._work.mark is LetterKind.DROPPED:
             # What stands before the first open letter is of no use to anybody.
-            self._log.truncate(partition, still_open[0] if still_open else stored.end)
+            first = next((offset for offset in states.open.tolist() if offset not in done), states.end)
+            self._log.truncate(partition, first)
 
-    def _commit(
-        self, partition: TopicPartition, letters: Sequence[DeadLetter], still_open: Sequence[int], end: int
-    ) -> Sequence[DeadLetter]:
-        """Do the work of some letters in one commit; return those that are done."""
+    def _commit(self, partition: TopicPartition, letters: Sequence[DeadLetter]) -> set[int]:
+        """Do the work of some letters in one commit; return the offsets of those that are done."""
         writes: list[AnyWrite] = []
         done: list[DeadLetter] = []
         for letter in letters:
             try:
                 writes += self._work.writes_of(letter)
-            except FencedError:
-                raise
-            except (DataError, LogError) as error:
-                self._refused.append(Refused(letter, str(error)))
+            except (DataError, UnknownTopicError) as error:
+                self._refuse(letter, str(error))
             else:
                 done.append(letter)
         if not done:
-            return done
-        gone = {letter.letter_offset for letter in done}
-        position = next((offset for offset in still_open if offset not in gone), end)
+            return set()
         try:
-            self._consumer.commit({partition: position}, [*merged(writes), self._marks(partition, done)])
+            self._consumer.commit({self._lock: self._position}, [*merged(writes), self._marks(partition, done)])
         except UnwritableError as error:
             if len(done) == 1:
-                self._refused.append(Refused(done[0], str(error)))
-                return []
-            return [one for letter in done for one in self._commit(partition, [letter], still_open, end)]
-        return done
+                self._refuse(done[0], str(error))
+                return set()
+            return set().union(*(self._commit(partition, [letter]) for letter in done))
+        self._done += len(done)
+        return {letter.letter_offset for letter in done}
+
+    def _refuse(self, letter: DeadLetter, reason: str) -> None:
+        self._refused[letter.letter_partition, letter.letter_offset] = Refused(letter, reason)
 
     def _marks(self, partition: TopicPartition, letters: Sequence[DeadLetter]) -> Write:
         kind = self._work.mark
@@ -232,11 +234,11 @@ class _Finisher:
         return Write(partition.topic, partition.partition, letter_records(self._spec, marks))
 
 
-def _portions(stored: PartitionLetters, at_once: int) -> Iterable[Sequence[DeadLetter]]:
+def _portions(letters: Iterable[DeadLetter], at_once: int) -> Iterator[Sequence[DeadLetter]]:
     """Yield letters in parts of bounded size."""
     part: list[DeadLetter] = []
     size = 0
-    for letter in stored.letters:
+    for letter in letters:
         if part and (len(part) == at_once or size >= BYTES_AT_ONCE):
             yield part
             part, size = [], 0
