@@ -9,11 +9,15 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import anyio
+import polars as pl
 import pytest
 
 import kandle.testing
 from kandle import Context, DataError, EventSet, Key, TableSet, Timestamp
+from kandle.context.context import state_of
 from kandle.errors import StorageError, UnavailableError
+from kandle.log.port import TopicPartition
+from kandle.log.records import Records, Write
 from kandle.sets.changes import TableChange
 from kandle.store.follower import Follower
 from kandle.store.rows import TableRows
@@ -223,3 +227,12 @@ def test_the_failure_of_a_copy_is_told_and_the_next_read_tries_again(market: Mar
         with pytest.raises(StorageError, match="the disk is full"):
             market.owners.to_list()
     assert market.owners.to_list() == []
+
+
+def test_rows_whose_records_are_gone_are_not_shown(market: Market) -> None:
+    assert market.sessions.count() == 4
+    log = state_of(market).log
+    log.append([Write("sessions", 0, Records(pl.DataFrame({"venue": ["west"], "day": [DAY], "note": [""]})))])
+    log.truncate(TopicPartition("sessions", 0), 4)
+    assert market.sessions.to_list() == [Session("west", DAY)]
+    assert market.sessions.get(["north", DAY]) is None

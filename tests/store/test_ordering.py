@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kandle.store.ordering import following, ordered_key, ordered_keys, ordered_prefix, stored_parts
+from kandle.store import ordering
+from kandle.store.ordering import following, in_order, ordered_key, ordered_keys, ordered_prefix, stored_parts
 
 INSTANT = pl.Datetime("us", "UTC")
 TEXT = st.text(st.sampled_from("\0\1\2ab\u00e9\U0001f600\uffff"), max_size=4) | st.text(
@@ -77,3 +78,15 @@ def test_the_bytes_are_as_they_are_documented() -> None:
     assert ordered_key(["north", 7], [pl.String(), pl.Int64()]) == b"north\0\x80\0\0\0\0\0\0\x07\0"
     assert ordered_key(["a\0b\1"], [pl.String()]) == b"a\1\1b\1\2\0"
     assert ordered_key([date(1970, 1, 2), datetime(1970, 1, 1, tzinfo=UTC)], [pl.Date(), INSTANT])[:5] == b"\x80\0\0\1\0"
+
+
+@given(keys())
+def test_rows_are_put_in_order_by_numbers_as_they_are_by_values(drawn: tuple[list[str], list[tuple[Any, ...]]]) -> None:
+    names, rows = drawn
+    frame = pl.DataFrame(rows, schema={name: SCHEMA[name] for name in names}, orient="row")
+    assert in_order(frame, names).equals(frame.sort(names))
+
+
+@pytest.fixture(autouse=True)
+def few_are_many(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ordering, "MANY_ROWS", 0)

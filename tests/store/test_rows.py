@@ -373,3 +373,17 @@ def test_a_process_that_is_killed_leaves_a_copy_that_goes_on(tmp_path: Path) -> 
         with following(log, RocksStore(tmp_path / "copy")) as copy:
             assert copy.table() == scanned(log)
     log.close()
+
+
+def test_rows_whose_records_retention_has_removed_are_deleted() -> None:
+    clock = ManualClock(20_000 * DAY)
+    log, store = EmbeddedLog(None, clock), KeptStore()
+    log.ensure(replace(SPEC, retention=DAY))
+    write(log, [("a", 1, 1), ("b", 1, 1)])
+    with following(log, store, clock) as copy:
+        copy.settle()
+    log.truncate(TopicPartition("table", 0), 1)
+    with following(log, store, clock) as copy:
+        wait_until(lambda: len(list(store.scan(b"row/"))) == 1, "the row is deleted")
+        assert copy.table() == scanned(log) == {("b", 1): 1}
+    log.close()

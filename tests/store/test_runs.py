@@ -159,3 +159,19 @@ def test_bars_that_cannot_be_read_are_known_by_their_key() -> None:
         first, second = view.unreadable.values()
         assert first.key is not None and first.key.startswith(ordered_prefix({"name": "a"}, SCHEMA))
         assert second.key is None
+
+
+def test_runs_whose_records_are_gone_are_deleted() -> None:
+    """run 1: offsets 0, 1 | run 2: offsets 2, 3; the topic begins at 2, and then at 3"""
+    kept = Kept()
+    kept.take(batch_of(0, [("a", 0, 0), ("b", 0, 1)], (RejectedRecord(1, b"", b"", "no key"),)))
+    kept.take(batch_of(2, [("a", 1, 2), ("b", 1, 3)]))
+    kept.view = kept.opened()
+    kept.view.forget({0: 2})
+    kept.take(batch_of(4, []))
+    assert [row[2] for row in kept.rows()] == [2, 3]
+    kept.view.forget({0: 3})
+    kept.take(batch_of(4, []))
+    assert [row[2] for row in kept.rows()] == [2, 3]
+    assert (kept.view.unreadable, kept.opened().unreadable) == ({}, {})
+    assert len(list(kept.store.scan(runs.BLOCKS))) == len(list(kept.store.scan(runs.RUNS))) == 1

@@ -15,11 +15,11 @@ from kandle.model.entity import EntityModel
 from kandle.model.mapping import mapping
 from kandle.model.stored import python_values
 from kandle.sets.blocking import awaited, blocking
-from kandle.sets.copies import Check, Copy, in_thread
+from kandle.sets.copies import Check, in_thread
 from kandle.sets.host import ContextHost
-from kandle.store.follower import WAIT_SLICE, Changes
+from kandle.store.follower import WAIT_SLICE, Changes, Follower
 from kandle.store.ordering import stored_parts
-from kandle.store.rows import ROW, ROWS, TableRows, decode
+from kandle.store.rows import ROW, ROWS, decode
 
 T = TypeVar("T")
 
@@ -44,15 +44,14 @@ class TableChanges(Generic[T]):
     behind.
     """
 
-    def __init__(self, host: ContextHost, entity: EntityModel, copy: Copy[TableRows], prefix: bytes) -> None:
+    def __init__(self, host: ContextHost, entity: EntityModel, prefix: bytes) -> None:
         self._host = host
         self._entity = entity
-        self._copy = copy
+        self._follower: Follower | None = None
         self._prefix = ROWS + prefix
         self._ready: deque[TableChange[T]] = deque()
         self._pending: dict[bytes, bytes | None] = {}
         self._arrived = threading.Condition()
-        self._is_listening = False
 
     @property
     def _label(self) -> str:
@@ -86,21 +85,22 @@ class TableChanges(Generic[T]):
     @awaited
     async def _fill_async(self) -> None:
         """Wait for changes, at first for the copy to be current."""
-        if not self._is_listening:
+        if self._follower is None:
             await in_thread(self._listen)
         await to_thread.run_sync(self._take)
 
     _fill = blocking(_fill_async)
 
     def _listen(self, check: Check) -> None:
-        with self._copy.current(None, check):
-            self._copy.follower.listeners.append(self._note)
-            self._is_listening = True
+        copy = self._host.table(self._entity)
+        with copy.current(None, check):
+            copy.follower.listeners.append(self._note)
+            self._follower = copy.follower
 
     def _stop(self) -> None:
-        if self._is_listening:
-            self._copy.follower.listeners.remove(self._note)
-            self._is_listening = False
+        follower, self._follower = self._follower, None
+        if follower is not None:
+            follower.listeners.remove(self._note)
 
     def _note(self, changes: Changes) -> None:
         """Take what was written; called in the thread of the follower."""
@@ -114,8 +114,11 @@ class TableChanges(Generic[T]):
             self._arrived.notify_all()
 
     def _take(self) -> None:
-        self._copy.follower.bounds()
-        self._copy.follower.check_open()
+        follower = self._follower
+        assert follower is not None
+        # Raises the error with which the follower has ended.
+        follower.bounds()
+        follower.check_open()
         with self._arrived:
             if not self._pending:
                 self._arrived.wait(WAIT_SLICE)

@@ -194,8 +194,11 @@ class Copies:
     def close(self) -> None:
         """End all followers, and close their stores."""
         with self._lock:
-            while self._copies:
-                self._copies.popitem()[1].follower.close()
+            copies, self._copies = list(self._copies.values()), {}
+        for copy in copies:
+            copy.follower.stop()
+        for copy in copies:
+            copy.follower.close()
 
 
 def _table_rows(entity: EntityModel, store: Store) -> TableRows:

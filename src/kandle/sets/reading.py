@@ -17,7 +17,7 @@ from kandle.model.entity import EntityModel
 from kandle.plan.plan import BarPlan
 from kandle.sets.keys import Span, bar_key_fields
 from kandle.store.follower import UnreadableRecord, unreadable_records
-from kandle.store.ordering import following, ordered_key, ordered_prefix
+from kandle.store.ordering import following, in_order, ordered_key, ordered_prefix
 from kandle.store.runs import OFFSET as COPIED_OFFSET
 from kandle.store.runs import PARTITION as COPIED_PARTITION
 from kandle.time.timeframe import parse_instant, to_instant
@@ -201,7 +201,7 @@ class BarReader:
             Rows with physical columns, ordered by key and start.
         """
         finals = self._rows(self._bar.final_topic, self._span)
-        return finals.filter(~pl.col(IS_TOMBSTONE)).drop(OFFSET, IS_TOMBSTONE).sort(self._order)
+        return in_order(finals.filter(~pl.col(IS_TOMBSTONE)).drop(OFFSET, IS_TOMBSTONE), self._order)
 
     def finals_of(self, copy: Copy[SortedRuns], check: Check) -> pl.DataFrame:
         """Return final bars, read from the copy of their topic.
@@ -228,7 +228,7 @@ class BarReader:
         bars = pl.concat(frames)
         conditions = [*self._conditions(self._span), *_kept(removed)]
         bars = bars.filter(*conditions) if conditions else bars
-        return (bars if len(runs) == 1 else bars.sort(self._order)).select(list(self._schema))
+        return (bars if len(runs) == 1 else in_order(bars, self._order)).select(list(self._schema))
 
     def with_live(self, finals: pl.DataFrame) -> pl.DataFrame:
         """Return final bars, and the bars of open buckets as they are now.

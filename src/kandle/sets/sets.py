@@ -26,14 +26,13 @@ if TYPE_CHECKING:
     # What reads and writes records is loaded by the first method that does: declaring a context needs none of it.
     from kandle.log.headers import Headers
     from kandle.sets.changes import TableChanges
-    from kandle.sets.copies import Check, Copy
+    from kandle.sets.copies import Check
     from kandle.sets.dead_letters import DeadLetterSet
     from kandle.sets.entries import Outbox
     from kandle.sets.messages import MessageStream, Reading
     from kandle.sets.places import Beginning
     from kandle.sets.reading import EventSelection, Instant, Unreadable
     from kandle.sets.writing import PendingRow
-    from kandle.store.rows import TableRows
 
 T = TypeVar("T")
 Result = TypeVar("Result")
@@ -570,8 +569,7 @@ class TableSet(WritableSet[T]):
         """
         from kandle.sets.changes import TableChanges
 
-        copy, prefix = self._copy(key_prefix)
-        return TableChanges(self._host, self.entity, copy, prefix)
+        return TableChanges(self._host, self.entity, self._prefix(key_prefix))
 
     async def _read(
         self,
@@ -584,26 +582,26 @@ class TableSet(WritableSet[T]):
         from kandle.sets.copies import in_thread
         from kandle.sets.reading import report_unreadable
 
-        copy, prefix = self._copy(key_prefix)
+        prefix = self._prefix(key_prefix)
         patience = None if timeout is None else parse_duration(timeout)
 
         def read(check: Check) -> Result:
+            copy = self._host.table(self.entity)
             with copy.current(patience, check) as check_both:
                 report_unreadable(copy.unreadable(prefix), unreadable)
                 return build(self._newest_rows(copy.rows(prefix, check_both)))
 
         return await in_thread(read)
 
-    def _copy(self, key_prefix: KeyPrefix) -> tuple[Copy[TableRows], bytes]:
-        """Return the copy of the table, and the bytes of a key's first parts."""
+    def _prefix(self, key_prefix: KeyPrefix) -> bytes:
+        """Return the bytes of a key's first parts, after a check of what reads need."""
         from kandle.store.ordering import ordered_prefix
 
         self._check_read()
         self._check_timeframe()
         if not self.entity.keys:
             raise DataError(f"{self.entity.name} is a table without a key, so no record is the newest of its key")
-        prefix = ordered_prefix(physical_key(self.entity, self.entity.keys, key_prefix), physical_schema(self.entity))
-        return self._host.table(self.entity), prefix
+        return ordered_prefix(physical_key(self.entity, self.entity.keys, key_prefix), physical_schema(self.entity))
 
     def _newest_rows(self, rows: list[list[Any]]) -> list[list[Any]]:
         """Return the rows that were written last, as many as `limit` says, in the order in which they are given."""

@@ -46,6 +46,9 @@ CHECK_INTERVAL = 5 * SECOND
 NOTE_INTERVAL = MINUTE
 """How often the store is told that the copy is current, where nothing else is written."""
 
+FORGET_INTERVAL = 10 * MINUTE
+"""How often what retention has removed from the topic is looked for in the copy."""
+
 OUTAGE_PATIENCE = 30 * SECOND
 """How long a reader waits for a copy that cannot be read on, since the log cannot be reached."""
 
@@ -119,6 +122,13 @@ class TopicView(Protocol):
     def written(self) -> None:
         """Note that the last changes are in the store."""
 
+    def forget(self, first: Mapping[int, int]) -> None:
+        """Have the next changes delete what the topic does not have any more.
+
+        Args:
+            first: The first offset of each partition.
+        """
+
 
 Listener = Callable[[Changes], None]
 
@@ -151,7 +161,8 @@ class Follower:
         self._read: dict[int, int] = {}
         self._last: dict[int, tuple[int, int]] = {}
         self._seen = 0
-        self._checked = self._noted = 0
+        self._first: dict[int, int] = {}
+        self._checked = self._noted = self._forgot = 0
         self._outage: tuple[int, UnavailableError] | None = None
         self._problem: BaseException | None = None
         self._changed = threading.Condition()
@@ -224,11 +235,15 @@ class Follower:
                 self._readers -= 1
                 self._changed.notify_all()
 
-    def close(self) -> None:
-        """End the thread, and close the store once nobody reads it any more."""
+    def stop(self) -> None:
+        """Have the thread end, and reads that are not done fail."""
         self._closing.set()
         with self._changed:
             self._changed.notify_all()
+
+    def close(self) -> None:
+        """End the thread, and close the store once nobody reads it any more."""
+        self.stop()
         self._thread.join()
         with self._changed:
             self._changed.wait_for(lambda: not self._readers)
@@ -285,9 +300,21 @@ class Follower:
             self._outage = None
             bounds = tail.bounds()
             self._check_ends(bounds)
+            self._forget_removed(bounds)
             self._write(is_current=all(self._read.get(number, 0) >= end for number, (_, end) in bounds.items()))
             if len(bounds) > count or self._is_changed(count):
                 return
+
+    def _forget_removed(self, bounds: Mapping[int, tuple[int, int]]) -> None:
+        """Delete now and then what retention has removed from the topic; reads do not show it before either."""
+        now = self._steady.steady()
+        first = {number: start for number, (start, _) in bounds.items() if start}
+        if not first or first == self._first or (self._first and now - self._forgot < FORGET_INTERVAL):
+            return
+        self._first, self._forgot = first, now
+        spec = self._log.topic(self.topic)
+        if spec.retention is not None or spec.retention_bytes is not None:
+            self.view.forget(first)
 
     def _place(self, batch: Batch) -> None:
         """Note up to where a partition was read."""

@@ -124,3 +124,43 @@ def _text_part(part: bytes, kind: pl.DataType) -> str | bytes:
 def _number(part: bytes, kind: pl.DataType) -> int | bool:
     number = int.from_bytes(part, "big") - (1 << 8 * len(part) - 1)
     return bool(number) if kind == pl.Boolean else number
+
+
+MANY_ROWS = 10_000
+"""So many rows are put in order by one number each, which takes a third of the time."""
+
+LARGEST_NUMBER = 2**62
+
+
+def in_order(frame: pl.DataFrame, names: Sequence[str]) -> pl.DataFrame:
+    """Return rows in the order of columns without NULL; that of equal ones is not defined.
+
+    Args:
+        frame: The rows.
+        names: The columns, the first one first.
+    """
+    if frame.height < MANY_ROWS:
+        return frame.sort(names)
+    numbers, count = pl.zeros(frame.height, pl.Int64, eager=True), 1
+    for name in names:
+        ranks, size = _ranks(frame[name])
+        if count * size > LARGEST_NUMBER:
+            return frame.sort(names)
+        numbers, count = numbers * size + ranks, count * size
+    return frame[numbers.arg_sort()]
+
+
+def _ranks(series: pl.Series) -> tuple[pl.Series, int]:
+    """Return numbers from 0 on that have the order of the values, and the number behind the greatest."""
+    if series.dtype in (pl.Int64, pl.Datetime, pl.Date, pl.Boolean):
+        numbers = series.to_physical().cast(pl.Int64)
+        low, high = numbers.min(), numbers.max()
+        assert isinstance(low, int) and isinstance(high, int)
+        size = high - low + 1
+        return (numbers - low, size) if size <= LARGEST_NUMBER else (numbers, size)
+    different = series.unique().sort()
+    if series.dtype == pl.String:
+        return series.cast(pl.Enum(different)).to_physical().cast(pl.Int64), len(different)
+    table = pl.DataFrame({"value": different, "rank": pl.arange(len(different), eager=True)})
+    ranks = series.alias("value").to_frame().join(table, on="value", how="left", maintain_order="left")["rank"]
+    return ranks.cast(pl.Int64), len(different)

@@ -187,6 +187,18 @@ class TableRows:
             self._deletes.add(entry)
         self._has_tombstones = False
 
+    def forget(self, first: Mapping[int, int]) -> None:
+        """Have the next changes delete the rows whose records the topic does not have any more."""
+        for entry, value in self._store.scan(ROWS):
+            _, partition, offset, *_ = decode(value)
+            if offset < first.get(partition, 0) and entry not in self._puts:
+                self._deletes.add(entry)
+        for entry, record in list(self.unreadable.items()):
+            if record.offset < first.get(record.partition, 0):
+                del self.unreadable[entry]
+                self._puts.pop(entry, None)
+                self._deletes.add(entry)
+
     def written(self) -> None:
         """Note that the last changes are in the store."""
         self._puts, self._deletes = {}, set()

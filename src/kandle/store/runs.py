@@ -9,7 +9,7 @@ the bounds of its times are known, so that a read decodes only the blocks that i
 
 Runs of a million rows are not merged any more; by then they are of different times, and a read of a span needs few of them.
 
-    run/<number>              its blocks: first key, last key, earliest and latest time, number of rows
+    run/<number>              its greatest offsets, and its blocks: first and last key, earliest and latest time, number of rows
     block/<number><block>     a frame
     unreadable/<place>        why a record cannot be read, and its key if that can be read
 """
@@ -25,7 +25,7 @@ import polars as pl
 from kandle.errors import StorageError
 from kandle.log.records import Batch, decode_frame, encode_frame
 from kandle.store.follower import Changes, UnreadableRecord, unreadable_records
-from kandle.store.ordering import ordered_keys
+from kandle.store.ordering import in_order, ordered_keys
 from kandle.store.port import Store
 
 RUNS, BLOCKS, UNREADABLE = b"run/", b"block/", b"unreadable/"
@@ -92,6 +92,8 @@ class SortedRuns:
         self.unreadable: dict[bytes, UnreadableRecord] = {}
         self._runs: dict[int, tuple[Block, ...]] = {}
         self._newest_run = 0
+        self._newest: dict[int, dict[int, int]] = {}
+        """The greatest offset of each partition in a run."""
         self._held: list[pl.DataFrame] = []
         self._puts: dict[bytes, bytes] = {}
         self._deletes: set[bytes] = set()
@@ -100,10 +102,11 @@ class SortedRuns:
     def load(self) -> None:
         """Take what the store has."""
         self._held, self._puts, self._deletes = [], {}, set()
-        self._runs = {}
+        self._runs, self._newest = {}, {}
         for entry, value in self._store.scan(RUNS):
             run = int.from_bytes(entry[len(RUNS) :], "big")
-            self._runs[run] = tuple(Block(run, *block) for block in decode(value))
+            self._newest[run], blocks = decode(value)
+            self._runs[run] = tuple(Block(run, *block) for block in blocks)
         self._fresh = dict(self._runs)
         self._newest_run = max(self._runs, default=0)
         self.unreadable = {key: UnreadableRecord(self._topic, *decode(value)) for key, value in self._store.scan(UNREADABLE)}
@@ -127,7 +130,6 @@ class SortedRuns:
         rows = sum(frame.height for frame in self._held)
         if not is_current and rows < HELD_ROWS:
             return None
-        self._fresh = dict(self._runs)
         if rows:
             self._add(pl.concat(self._held))
             while (run := self._mergeable()) is not None:
@@ -137,13 +139,13 @@ class SortedRuns:
 
     def written(self) -> None:
         """Note that the last changes are in the store."""
-        self._runs, self._puts, self._deletes = self._fresh, {}, set()
+        self._runs, self._puts, self._deletes = dict(self._fresh), {}, set()
 
     def _add(self, frame: pl.DataFrame) -> None:
         """Add rows as a run."""
         # No number is used again: whoever reads a run that is merged meanwhile must find it gone.
         self._newest_run = run = self._newest_run + 1
-        ordered = frame.sort(self._parts)
+        ordered = in_order(frame, self._parts)
         blocks: list[Block] = []
         for number, part in enumerate(ordered.iter_slices(BLOCK_ROWS)):
             first, last = ordered_keys(pl.concat([part.head(1), part.tail(1)]).select(self._parts))
@@ -151,8 +153,9 @@ class SortedRuns:
             block = Block(run, number, first, last, int(times.min()), int(times.max()), part.height)  # type: ignore[arg-type]
             self._puts[block.entry] = encode_frame(part)
             blocks.append(block)
-        self._puts[_run_entry(run)] = encode([block[1:] for block in blocks])
-        self._fresh[run] = tuple(blocks)
+        newest = dict(frame.group_by(PARTITION).agg(pl.col(OFFSET).max()).rows())
+        self._puts[_run_entry(run)] = encode([newest, [block[1:] for block in blocks]])
+        self._fresh[run], self._newest[run] = tuple(blocks), newest
 
     def _mergeable(self) -> list[int] | None:
         """Return runs of about the same size that are to be merged; None if there are not enough."""
@@ -165,12 +168,27 @@ class SortedRuns:
 
     def _merge(self, runs: Sequence[int]) -> None:
         blocks = [block for run in runs for block in self._fresh.pop(run)]
+        for run in runs:
+            del self._newest[run]
         frames = [decode_frame(self._puts.get(block.entry) or self._content(block)) for block in blocks]
         for block in blocks:
             self._delete(block.entry)
         for run in runs:
             self._delete(_run_entry(run))
         self._add(pl.concat(frames))
+
+    def forget(self, first: Mapping[int, int]) -> None:
+        """Have the next changes delete the runs whose records the topic does not have any more."""
+        for run, newest in list(self._newest.items()):
+            if run in self._fresh and all(offset < first.get(partition, 0) for partition, offset in newest.items()):
+                for block in self._fresh.pop(run):
+                    self._delete(block.entry)
+                self._delete(_run_entry(run))
+                del self._newest[run]
+        for entry, record in list(self.unreadable.items()):
+            if record.offset < first.get(record.partition, 0):
+                del self.unreadable[entry]
+                self._delete(entry)
 
     def _delete(self, entry: bytes) -> None:
         if self._puts.pop(entry, None) is None:

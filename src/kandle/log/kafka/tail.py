@@ -61,6 +61,10 @@ class KafkaTail:
         self._partitions = [TopicPartition(topic, number) for number in positions]
         self._bounds = self._admin.bounds(self._partitions)
         self._asked = clients.clock.steady()
+        for partition, (_, end) in self._bounds.items():
+            if clients.appended.get(partition, 0) > end:
+                # Of a topic of this name that was deleted.
+                del clients.appended[partition]
         self._positions = {
             partition: max(positions[partition.partition], self._bounds[partition][0]) for partition in self._partitions
         }
