@@ -7,13 +7,14 @@ import uuid
 from typing import Any
 
 import pytest
+from confluent_kafka import Producer
 
-from kandle import ModelBuilder
+from kandle import DataError, ModelBuilder, OnError
 from kandle.time.clock import SystemClock
 from kandle.time.timeframe import MILLISECOND
 from tests.sets.consumed import Job, Place, Result, Work, jobs
 from tests.sets.policy_stories import OpenWork, PolicyStories
-from tests.waiting import aside, result_of
+from tests.waiting import LIMIT, aside, result_of
 from tools.kafka.cluster import Cluster
 
 
@@ -34,6 +35,26 @@ class TestKafkaPolicies(PolicyStories):
     @pytest.fixture
     def open_work(self, cluster: Cluster) -> OpenWork:
         return work_of(cluster)
+
+
+def test_records_that_cannot_be_read_follow_the_policy(cluster: Cluster) -> None:
+    open_work = work_of(cluster)
+    with open_work() as work:
+        work.jobs.add_many(jobs(2))
+        producer = Producer({"bootstrap.servers": cluster.bootstrap})
+        for payload in (b"no record", b"none either"):
+            producer.produce(work.jobs.topic, key=b"?", value=payload, partition=0)
+        assert producer.flush(LIMIT) == 0
+        work.jobs.add_many(jobs(4)[2:])
+        seen: list[int] = []
+        for _ in range(2):
+            with pytest.raises(DataError, match=r"partition 0, offset 2: the record cannot be read"):
+                work.jobs.for_each(lambda job: seen.append(job.number))
+        assert seen == [0, 1]
+        assert [job.number for job in work.jobs.on_error(OnError.DEAD_LETTER).limit(1)] == [2]
+        letters = work.jobs.dead_letters().to_list()
+        assert [(letter.offset, letter.payload) for letter in letters] == [(2, b"no record"), (3, b"none either")]
+        assert [job.number for job in work.jobs.limit(1)] == [3]
 
 
 def test_a_handler_slower_than_the_poll_interval_gets_on(cluster: Cluster) -> None:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import pytest
 
+import kandle
 import kandle.testing
-from kandle import DataError, OnError
+from kandle import Context, DataError, EventSet, Key, OnError, Timestamp
 from kandle.sets.policies import BreakerState, CircuitBreaker, ErrorPolicy, Retries
 from kandle.time.timeframe import MILLISECOND, SECOND
 from tests.sets.consumed import Work, jobs
@@ -122,3 +125,50 @@ def test_sets_stay_as_they_are() -> None:
         assert changed.policy == ErrorPolicy(OnError.SKIP, Retries(3, 200 * MILLISECOND, 30 * SECOND))
         assert work.jobs.policy == ErrorPolicy()
         assert work.jobs.newest is None
+
+
+@kandle.stream("jobs", partitions=2)
+@dataclass(frozen=True)
+class StrictJob:
+    id: Annotated[str, Key(0)]
+    number: int
+    time: Annotated[datetime, Timestamp()]
+
+    def __post_init__(self) -> None:
+        if self.number == 2:
+            raise ValueError("two is no number of a job")
+
+
+class StrictWork(Context):
+    jobs: EventSet[StrictJob]
+
+
+def test_a_record_of_which_no_object_can_be_made_is_treated_as_one_that_cannot_be_read(tmp_path: Path) -> None:
+    with Work.open(log={"path": tmp_path}) as work:
+        work.jobs.add_many(jobs(4))
+    seen: list[int] = []
+    with StrictWork.open(log={"path": tmp_path}) as strict:
+        with pytest.raises(DataError, match=r"jobs, partition 0, offset 2: the record cannot be read: two is no number"):
+            strict.jobs.for_each(lambda job: seen.append(job.number))
+        with pytest.raises(DataError, match="offset 2"):
+            for job in strict.jobs:
+                seen.append(job.number)
+        strict.jobs.on_error(OnError.DEAD_LETTER).with_retry(3).for_each(lambda job: seen.append(job.number), limit=1)
+        (letter,) = strict.jobs.dead_letters().to_list()
+        assert (letter.offset, letter.attempts) == (2, 1)
+    assert seen == [0, 1, 3]
+
+
+def test_an_error_of_the_policy_leaves_the_stream_usable(tmp_path: Path) -> None:
+    with Work.open(log={"path": tmp_path}) as work:
+        work.jobs.add_many(jobs(3))
+        with work.jobs.messages() as messages:
+            for attempt in (1, 2):
+                with pytest.raises(HandlerError):
+                    for message in messages:
+                        assert (message.offset, message.attempt) == (0, attempt)
+                        message.reject(HandlerError("down"))
+            for message in messages:
+                if message.offset == 2:
+                    break
+        assert work.jobs.for_each(lambda job: None, timeout="50ms") == 0

@@ -57,6 +57,10 @@ class LoopedStream(Protocol[M]):
     """How many of the delivered messages are done."""
 
     @property
+    def is_open(self) -> bool:
+        """Whether the context is open, in this process."""
+
+    @property
     def clock(self) -> Clock:
         """The clock by which loops wait."""
 
@@ -125,13 +129,18 @@ class MessageLoop(Generic[M, R]):
     def __next__(self) -> R:
         self._frame = id(sys._getframe(1))
         stream = self._stream
-        if self._begin_next():
-            idle = IdleTime(stream.clock)
-            while True:
-                if (value := self._take()) is not None:
-                    return value
-                if not stream.wait(idle):
-                    break
+        try:
+            if self._begin_next():
+                idle = IdleTime(stream.clock)
+                while True:
+                    if (value := self._take()) is not None:
+                        return value
+                    if not stream.wait(idle):
+                        break
+        except BaseException:
+            # The traceback of the error would keep the loop from being dropped.
+            self._end_by_error()
+            raise
         self._is_ended = True
         if not stream.is_entered:
             stream.finish_blocking()
@@ -144,22 +153,50 @@ class MessageLoop(Generic[M, R]):
 
     async def _next_async(self) -> R:
         stream = self._stream
-        if self._begin_next():
-            idle = IdleTime(stream.clock)
-            while True:
-                if (value := self._take()) is not None:
-                    return value
-                if not await stream.wait_async(idle):
-                    break
+        try:
+            if self._begin_next():
+                idle = IdleTime(stream.clock)
+                while True:
+                    if (value := self._take()) is not None:
+                        return value
+                    if not await stream.wait_async(idle):
+                        break
+        except BaseException:
+            self._end_by_error()
+            raise
         self._is_ended = True
         if not stream.is_entered:
             with CancelScope(shield=True):
                 await stream.finish_async()
         raise StopAsyncIteration
 
+    def _end_by_error(self) -> None:
+        if not self._is_ended:
+            self._is_ended = True
+            self._close(in_order=False)
+
+    def _close(self, *, in_order: bool) -> None:
+        """Leave the stream, and the group unless `with` does that."""
+        stream = self._stream
+        if not stream.is_open:
+            # What was closed has left the group; a forked process has no thread that could.
+            return
+        stream.leave(in_order=in_order)
+        if stream.is_entered:
+            return
+        if self._is_async:
+            stream.stop()
+            return
+        try:
+            stream.finish_blocking()
+        except Exception as error:
+            logger.error("%s could not be closed: %s", stream, error)
+
     def _begin_next(self) -> bool:
         """Finish the last message, and return whether there is a next one to wait for."""
         stream = self._stream
+        if self._is_ended:
+            return False
         if self._has_begun:
             stream.finish(stream.current)
         else:
@@ -167,7 +204,7 @@ class MessageLoop(Generic[M, R]):
             limit = stream.limit
             self._last = None if limit is None else stream.settled + limit
             stream.begin()
-        return not self._is_ended and (self._last is None or stream.settled < self._last)
+        return self._last is None or stream.settled < self._last
 
     def _take(self) -> R | None:
         while (message := self._stream.take()) is not None:
@@ -183,17 +220,8 @@ class MessageLoop(Generic[M, R]):
     def __del__(self) -> None:
         if self._is_ended or not self._has_begun or sys.is_finalizing():
             return
-        stream = self._stream
-        stream.leave(in_order=_is_left_in_order(sys._getframe(1), self._frame))
-        if stream.is_entered:
-            return
-        if self._is_async:
-            stream.stop()
-            return
-        try:
-            stream.finish_blocking()
-        except Exception as error:
-            logger.error("%s could not be closed: %s", stream, error)
+        self._is_ended = True
+        self._close(in_order=_is_left_in_order(sys._getframe(1), self._frame))
 
 
 def _is_left_in_order(frame: FrameType, loop: int) -> bool:

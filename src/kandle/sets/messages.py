@@ -266,6 +266,11 @@ class MessageStream(Generic[T]):
         self._prefetcher.finish(message._entry, note)
 
     @property
+    def is_open(self) -> bool:
+        """Whether the context is open, in this process."""
+        return self._host.is_open
+
+    @property
     def clock(self) -> Clock:
         """The clock by which loops wait."""
         return self._host.clock
@@ -324,6 +329,8 @@ class MessageStream(Generic[T]):
         elif action is OnError.DEAD_LETTER:
             self._prefetcher.finish(entry, self._note_letter(entry, error), rest)
         else:
+            # It is the next one also where `with` keeps the membership.
+            self._prefetcher.put_back(entry, 0)
             raise error
 
     def _rest_after_failure(self, entry: Entry, error: Exception) -> int | None:

@@ -449,7 +449,7 @@ class Prefetcher:
             for partition, following in offsets.items():
                 self._commit_done(consumer, {partition: following})
         except UnavailableError as error:
-            # Nobody knows whether the log has settled the commit before it went away.
+            # Nobody knows whether the log has made the commit before it went away.
             self._is_uncertain = True
             self._postpone(offsets)
             self._note_outage(error)
