@@ -47,6 +47,8 @@ class TailContract(ContractBase):
         assert {number: end for number, (_, end) in tail.bounds().items()} == {0: 2, 1: 0}
         log.append([write(name, [3], 0), write(name, [4], 1)])
         assert {number: end for number, (_, end) in tail.bounds().items()} == {0: 3, 1: 1}
+        assert log.append_each([write(name, [5], 0), write(name, [6, 7], 1)]) == {}
+        assert {number: end for number, (_, end) in tail.bounds().items()} == {0: 4, 1: 3}
         tail.close()
 
     def test_a_tail_reaches_its_bounds(self, log: Log, name: str) -> None:

@@ -236,6 +236,9 @@ class Appender:
             raise UnavailableError(f"{action}: {unconfirmed} records are not confirmed by the brokers")
         if reports.error is None:
             self._clients.errors.note_success()
+        refused = {(topic, partition) for (topic, partition, _, _), _ in reports.failed}
+        stored = [number for number, write in enumerate(writes) if (write.topic, write.partition) not in refused]
+        self._clients.note_appended([reports.first[number] for number in stored], [writes[number] for number in stored])
         return reports
 
     def append_each(self, writes: Sequence[EncodedWrite], timestamp: int | None) -> RowErrors:
