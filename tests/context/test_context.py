@@ -247,5 +247,12 @@ def test_the_health_of_a_context_that_runs_no_queries_says_so_and_is_good(tmp_pa
     with Site(Options(log=log, **settings)) as site:
         health = site.health()
         assert (health.state, health.is_healthy, health.queries) == (QueryState.NO_QUERIES, True, ())
-        assert health.to_dict() == {"instance": health.instance, "state": "no queries", "dead_letters": {}, "queries": []}
+        expected = {
+            "instance": health.instance,
+            "state": "no queries",
+            "queries": [],
+            "dead_letters": {},
+            "dual_write_mismatch": 0,
+        }
+        assert health.to_dict() == expected
         assert site.problem is None

@@ -96,7 +96,7 @@ def commit(parts: Parts, **positions: int) -> None:
 def test_a_copy_is_waited_for_up_to_the_end_that_the_source_had_at_the_start() -> None:
     parts = copied_parts()
     parts.add(tick("14:30:10"), tick("14:30:20"), partition=1)
-    barrier = CopyBarrier(parts.log, "copiers", "ticks")
+    barrier = CopyBarrier(parts.log, "copiers", ["ticks"])
     barrier.start()
     parts.add(tick("14:30:30"), partition=1)
     assert not barrier.is_reached()
@@ -112,7 +112,7 @@ def test_every_partition_of_the_source_is_waited_for() -> None:
     parts = copied_parts()
     parts.add(tick("14:30:10"), partition=0)
     parts.add(tick("14:30:10"), partition=2)
-    barrier = CopyBarrier(parts.log, "copiers", "ticks")
+    barrier = CopyBarrier(parts.log, "copiers", ["ticks"])
     barrier.start()
     commit(parts, p0=1)
     assert not barrier.is_reached()

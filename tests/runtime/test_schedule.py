@@ -209,7 +209,7 @@ def test_a_row_without_a_time_is_wrong_for_its_key_only() -> None:
     frame = frame_of([hours("14:30", "21:00"), hours("09:00", "11:30", "B")])
     frame = frame.with_columns(pl.when(pl.col("symbol") == "A").then(None).otherwise(pl.col("opens")).alias("opens"))
     provider = parts.provider()
-    provider._take(Batch("hours", 0, np.arange(2), np.zeros(2, np.int64), Records(frame)))
+    provider._take(Batch("hours", 0, np.arange(2), np.zeros(2, np.int64), Records(frame)), 0)
     provider._positions = {0: 2}
     assert provider._build(0)
     assert sessions(provider) == [("09:00", "11:30")]
@@ -225,7 +225,7 @@ def test_a_record_that_cannot_be_read_is_wrong_for_the_key_that_it_names() -> No
     torn = RejectedRecord(2, b"A", b"torn", "it is cut off", key_values=tuple(frame.select("symbol", "day").row(0)))
     nameless = RejectedRecord(3, b"torn", b"torn", "its key is cut off")
     provider = parts.provider()
-    provider._take(Batch("hours", 0, np.arange(2), np.zeros(2, np.int64), Records(frame), 4, (torn, nameless)))
+    provider._take(Batch("hours", 0, np.arange(2), np.zeros(2, np.int64), Records(frame), 4, (torn, nameless)), 0)
     provider._positions = {0: 4}
     assert provider._build(0)
     assert sessions(provider) == [("09:00", "11:30")]
@@ -320,7 +320,7 @@ def test_rows_of_all_partitions_count() -> None:
     spec = replace(parts.log.topic("hours"), name="hours_in_three", partitions=3)
     parts.log.ensure(spec)
     provider = parts.provider()
-    provider.topic = "hours_in_three"
+    provider._known_adapters = {"hours_in_three": None}
     for number, row in enumerate([hours("14:30", "21:00"), hours("09:00", "11:30", "B"), hours("01:00", "02:00", "C")]):
         parts.log.append([Write("hours_in_three", number, Records(frame_of([row])))])
     assert provider.refresh()

@@ -65,7 +65,12 @@ def declarations(entities: Iterable[EntityModel], plans: Sequence[Plan], options
         contents |= contents_of(plan)
         if options is not None and options.engine.kind == "ksqldb":
             contents |= ksqldb_contents_of(plan)
-    known = {entity.topic: _declared(entity.key_format, entity.value_format, entity, instants) for entity in entities}
+    versions = [version for entity in entities for version in (*entity.former, entity)]
+    known = {entity.topic: _declared(entity.key_format, entity.value_format, entity, instants) for entity in versions}
+    for plan in plans:
+        for number, former in enumerate(plan.query.target.former):
+            declared = _declared(former.key_format, former.value_format, former, instants)
+            known |= {bar.former_topics[number]: declared for bar in plan.emitted}
     known |= {
         topic: _declared(content.key_format, content.value_format, content.entity, instants, windowed=content.windowed)
         for topic, content in contents.items()

@@ -12,6 +12,8 @@ from kandle.model.entity import EntityModel, checked_topic, entity_model
 from kandle.model.markers import Access, Precision
 from kandle.model.settings import FOREVER
 from kandle.model.types import MAX_PRECISION, DataType, DecimalType, StringType
+from kandle.model.versions import check_version
+from kandle.query.key_forms import with_key_forms
 from kandle.query.nodes import Aggregate, Cast, describe
 from kandle.query.query import Projection, QueryModel, Tumbling
 from kandle.query.stages import Limited, Query, build
@@ -56,12 +58,29 @@ def validated_model(
     Raises:
         ModelError: Something is doubtful, and the validation is strict.
     """
+    _check_versions(entities, queries)
     doubts = tuple(_doubts(entities, queries))
     if doubts and validation == "strict":
         raise ModelError(f'{doubts[0]} (validation="relaxed" makes this a warning)')
     for doubt in doubts:
         warnings.warn(doubt, stacklevel=2)
     return Model(entities, queries, doubts)
+
+
+def _check_versions(entities: Mapping[type, EntityModel], queries: Mapping[type, QueryModel]) -> None:
+    """Raise ModelError for versions of a key that cannot be: two in one topic, and two of bars that a query makes."""
+    for entity in entities.values():
+        topics = {former.topic: former for former in entity.former}
+        if entity.topic in topics:
+            raise ModelError(
+                f"{entity.name} and {topics[entity.topic].name}, a previous version of its key, have the same topic "
+                f"{entity.topic!r}; name one otherwise"
+            )
+        if entity.cls in queries and entity.version is not None and entity.version.dual_write:
+            raise ModelError(
+                f"{entity.name}: dual_write is for what is added, and a query makes {entity.name}; leave it out, and let the "
+                f"processes that make {entity.former[-1].name} go on as long as somebody reads it"
+            )
 
 
 def check_runs(queries: Mapping[type, QueryModel]) -> None:
@@ -228,7 +247,18 @@ class ModelBuilder:
 
     def queries(self) -> dict[type, QueryModel]:
         """Build all queries, and return them by the class of what they make."""
-        return {cls: self._built(cls, declaration) for cls, declaration in self._declarations.items()}
+        return {cls: self._with_key_forms(self._built(cls, query)) for cls, query in self._declarations.items()}
+
+    def _with_key_forms(self, query: QueryModel) -> QueryModel:
+        """Return a query with one form of its keys, which its bars and its schedule have from then on."""
+        try:
+            query = with_key_forms(query)
+        except QueryError as error:
+            raise QueryError(f"query of {query.target.name}: {error}") from error
+        for entity in (query.target, *([] if query.schedule is None else [query.schedule.entity])):
+            if entity.cls in self._entities:
+                self._entities[entity.cls] = entity
+        return query
 
     def _built(self, cls: type, declaration: Callable[[Query], Any]) -> QueryModel:
         target = self._entities[cls]
@@ -312,5 +342,12 @@ class EntityBuilder(Generic[T]):
 
 
 def entities_of(classes: list[type], decimals: Precision | None = None) -> dict[type, EntityModel]:
-    """Return the metadata of entities by class; `decimals` are the digits of a Decimal that names none."""
-    return {cls: entity_model(cls, decimals) for cls in classes}
+    """Return the metadata of entities by class; `decimals` are the digits of a Decimal that names none.
+
+    Raises:
+        ModelError: A class is no entity, or the functions between the versions of its key make objects of other classes.
+    """
+    entities = {cls: entity_model(cls, decimals) for cls in classes}
+    for entity in entities.values():
+        check_version(entity)
+    return entities

@@ -20,6 +20,7 @@ from kandle.context.topic_options import query_topic_settings, unfollowed_option
 from kandle.errors import OptionsError, StorageError, UnavailableError, unknown_name
 from kandle.log.letters import letters_of_topic
 from kandle.log.port import Log
+from kandle.log.versions import written_versions
 from kandle.model.entity import EntityModel, snake_case
 from kandle.plan.plan import Plan, check_embedded
 from kandle.plan.query_topics import read_entities
@@ -67,6 +68,7 @@ class Opened:
         self._runtime: ContextRuntime | None = None
         self._members = 0
         self._letter_counts: Counter[str] = Counter()
+        self.dual_write_mismatch = 0
         try:
             self._prepare(model, plans)
             if options.access != "write_only":
@@ -129,7 +131,8 @@ class Opened:
     def _ensure(self, entities: Iterable[EntityModel]) -> None:
         refuses = self._options.log.differences == "refuse"
         # Who only reads a topic creates nothing; one that does not exist is an error when it is read.
-        specs = [entity_topic(entity) for entity in entities if entity.access != "read_only"]
+        written = [entity for entity in entities if entity.access != "read_only"]
+        specs = [entity_topic(version) for entity in written for version in written_versions(entity)]
         self._when_available(partial(ensure_topics, self.log, specs, refuses=refuses))
 
     def _when_available(self, prepare: Callable[[], Prepared]) -> Prepared:
@@ -174,7 +177,8 @@ class Opened:
     def health(self) -> Health:
         """Return the state of the queries of this process."""
         health = Health(self.instance, ()) if self._runtime is None else self._runtime.health()
-        return replace(health, dead_letters=dict(self._letter_counts))
+        letters = dict(self._letter_counts)
+        return replace(health, dead_letters=letters, dual_write_mismatch=self.dual_write_mismatch)
 
     def reader(self, topic: str) -> ReaderSettings:
         """Return the settings of a new consumer; each loop of each process is a member of the topic's group."""

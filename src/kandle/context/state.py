@@ -199,6 +199,10 @@ class ContextState:
         """Append a single record together with others that are written at the same time."""
         await self.opened.writer.write(topic, row)
 
+    def count_mismatch(self, count: int) -> None:
+        """Count records that are in the topic of one version of their key only, although both are written."""
+        self.opened.dual_write_mismatch += count
+
     def settle(self) -> None:
         """Do everything that is due, where time is moved by hand; nothing elsewhere."""
         self.opened.settle()

@@ -15,6 +15,7 @@ from kandle.ksql.program import DEFAULT_STORE, Program, ScriptRole, WindowStore
 from kandle.ksql.statements import Create, CreateAs, Drop, Statement
 from kandle.model.entity import EntityModel
 from kandle.plan.plan import plan
+from kandle.query.key_forms import with_computed_forms
 from kandle.query.query import QueryModel
 
 WIDTH = 120
@@ -105,12 +106,23 @@ def query_program(query: QueryModel, role: ScriptRole = ScriptRole.LIVE, store: 
         QueryError: If ksqlDB cannot run the query; the message names its target entity.
     """
     try:
+        _check_versions(query)
+        query = with_computed_forms(query)
         if query.window is not None and role is ScriptRole.LIVE:
             return live_program(plan(query), store)
         _check_order(query)
         return plain_program(query) if query.window is None else all_program(plan(query), store)
     except QueryError as error:
         raise QueryError(f"query of {query.target.name} on ksqlDB: {error}") from error
+
+
+def _check_versions(query: QueryModel) -> None:
+    for entity in query.sources:
+        if entity.former:
+            raise QueryError(
+                f"{entity.name} has earlier versions of its key, and ksqlDB cannot call the function that upgrades their "
+                f"records; run `kandle rekey`, and read a class of the topic {entity.topic} without previous=..."
+            )
 
 
 def _check_order(query: QueryModel) -> None:

@@ -6,6 +6,7 @@ In frames they are one column of lists. For text there are simple forms on both 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 import polars as pl
@@ -115,6 +116,37 @@ def header_texts(pairs: Iterable[tuple[str, bytes | None]]) -> dict[str, str]:
             except UnicodeDecodeError:
                 continue
     return texts
+
+
+def header_values(headers: pl.Series, name: str) -> pl.Series:
+    """Return one header of each record as text, or NULL where there is none; of several with the name the last counts.
+
+    Args:
+        headers: A column of type `HEADERS`.
+        name: The name of the header.
+    """
+    part = pl.element().struct
+    value = pl.col("headers").list.eval(part.field("value").filter(part.field("name") == name)).list.last()
+    return headers.to_frame("headers").select(value.cast(pl.String, strict=False).alias(name)).to_series()
+
+
+def with_header(records: Records, name: str, values: pl.Series) -> Records:
+    """Return records with one more header.
+
+    Args:
+        records: The records.
+        name: The name of the header.
+        values: Its text for each record; records without one get no header.
+    """
+    one = pl.concat_list(pl.struct(pl.lit(name).alias("name"), pl.col("value").cast(pl.Binary)))
+    none = pl.lit([], dtype=HEADERS)
+    added = pl.when(pl.col("value").is_not_null()).then(one).otherwise(none)
+    frame = pl.DataFrame({"value": values})
+    if records.headers is None:
+        return replace(records, headers=frame.select(added.alias("headers"))["headers"])
+    frame = frame.with_columns(records.headers.alias("headers"))
+    both = pl.concat_list(pl.col("headers").fill_null(none), added)
+    return replace(records, headers=frame.select(both.alias("headers"))["headers"])
 
 
 HeaderList = Sequence[tuple[str, bytes | None]]

@@ -337,8 +337,8 @@ class LetterBox:
         self._counts: Counter[str] = Counter() if counts is None else counts
         self._limit = RateLimit(rate, clock)
         self._spec: TopicSpec | None = None
-        self._source: TopicSpec | None = None
-        self._fields: tuple[RecordField, ...] = ()
+        self._sources: dict[str, tuple[Sequence[RecordField], Sequence[str]]] = {}
+        """By topic the fields of its columns, and the names of those of its key."""
         self._waiting: dict[TopicPartition, list[Letter]] = {}
         self._left_out: dict[TopicPartition, list[Letter]] = {}
         self._report = LetterReport(HANDLER_REPORT)
@@ -363,10 +363,13 @@ class LetterBox:
             time = int(batch.timestamps[row])
             self._leave_out(partition, Letter(LetterKind.HANDLER, offset, text, time, error_class=class_name(error)))
             return
-        if self._source is None:
-            self._source = self._log.topic(self._topic)
-            self._fields = column_fields(self._source.columns)
-        letter = failed_letter(batch, row, self._fields, self._source.keys, error)
+        if batch.original is not None:
+            # A letter holds what stands in the topic.
+            batch = replace(batch, records=batch.original)
+        if batch.topic not in self._sources:
+            source = self._log.topic(batch.topic)
+            self._sources[batch.topic] = (column_fields(source.columns), source.keys)
+        letter = failed_letter(batch, row, *self._sources[batch.topic], error)
         self._waiting.setdefault(partition, []).append(replace(letter, attempts=attempts, group=self._group))
 
     def add_reject(self, partition: TopicPartition, reject: RejectedRecord) -> None:

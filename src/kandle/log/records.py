@@ -97,6 +97,7 @@ class Batch:
         has_append_times: Whether `timestamps` are of the log's clock.
         keys: The keys of the records as bytes, where they were asked for and the log has them.
         values: The values of the records as bytes, likewise; None for a tombstone.
+        original: The same records as they stand in the topic, where these are what has become of them.
     """
 
     topic: str
@@ -109,6 +110,7 @@ class Batch:
     has_append_times: bool = True
     keys: Sequence[bytes | None] | None = None
     values: Sequence[bytes | None] | None = None
+    original: Records | None = None
 
     def __len__(self) -> int:
         return len(self.records)
@@ -144,6 +146,7 @@ class Batch:
             rejects=rejects,
             keys=None if self.keys is None else self.keys[offset:stop],
             values=None if self.values is None else self.values[offset:stop],
+            original=None if self.original is None else self.original.slice(offset, stop - offset),
         )
 
 

@@ -15,6 +15,7 @@ import polars as pl
 from kandle.errors import DataError, unknown_name
 from kandle.model.entity import EntityModel, FieldModel
 from kandle.model.markers import EPOCH_FORMATS
+from kandle.model.normalizing import normalized_column
 from kandle.model.parsing import decimal_from_text, exact_double, timestamp_from_text
 from kandle.model.types import (
     BooleanType,
@@ -215,6 +216,8 @@ def _string(target: Target, column: pl.Series) -> pl.Series:
         column = column.cast(pl.String)
     if column.dtype != pl.String:
         raise target.wrong_type(column)
+    if target.field.normalize is not None:
+        column = _normalized(target, column)
     if kind.max_length is not None:
         too_long = (column.str.len_chars() > kind.max_length).fill_null(False)
         if too_long.any():
@@ -223,6 +226,16 @@ def _string(target: Target, column: pl.Series) -> pl.Series:
             text = _shown(column[position])
             raise target.error(f"{text} is longer than {kind.max_length} characters", position)
     return column
+
+
+def _normalized(target: Target, column: pl.Series) -> pl.Series:
+    assert target.field.normalize is not None
+    normalized = normalized_column(target.field.normalize, column)
+    if normalized.failures:
+        position = column.is_in(list(normalized.failures)).fill_null(False).arg_max()
+        assert position is not None
+        raise target.error(normalized.failures[column[position]], position)
+    return normalized.column
 
 
 def _uuid(target: Target, column: pl.Series) -> pl.Series:

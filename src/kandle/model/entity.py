@@ -7,7 +7,7 @@ import re
 import types
 import typing
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from enum import Enum
 from functools import cache
@@ -26,9 +26,11 @@ from kandle.model.markers import (
     Ignore,
     Key,
     MaxLength,
+    Normalizer,
     PartitionerName,
     Precision,
     Timestamp,
+    Upgrade,
 )
 from kandle.model.settings import UNCHANGED, TopicSettings
 from kandle.model.types import (
@@ -68,6 +70,27 @@ class FieldModel:
     aliases: tuple[str, ...] = ()
     header: str | None = None
     """The header of the record that holds the field."""
+    normalize: Normalizer | None = None
+    """Gives all spellings of this part of the key one form."""
+
+
+@dataclass(frozen=True, slots=True)
+class KeyVersion:
+    """The version of an entity's key, and how records of the version before it become records of this one.
+
+    Attributes:
+        number: The version, counted from 1.
+        previous: The entity with the version before it; None for the first.
+        upgrade: Makes of an object of `previous` one of the entity.
+        downgrade: Makes of an object of the entity one of `previous`, where both versions are written.
+        dual_write: Whether both versions are written.
+    """
+
+    number: int
+    previous: EntityModel | None = None
+    upgrade: Upgrade | None = None
+    downgrade: Upgrade | None = None
+    dual_write: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +116,14 @@ class EntityModel:
     """What sets of the entity may do, whatever its context may."""
     settings: TopicSettings = UNCHANGED
     """Settings of the topic that the configuration gives; partitions, replication and retention are those above."""
+    version: KeyVersion | None = None
+    """The version of the key; None if the entity does not say one, which counts as 1."""
+
+    @property
+    def former(self) -> tuple[EntityModel, ...]:
+        """The entities with the key's earlier versions, the oldest first."""
+        previous = None if self.version is None else self.version.previous
+        return () if previous is None else (*previous.former, previous)
 
     @property
     def keys(self) -> tuple[FieldModel, ...]:
@@ -206,7 +237,30 @@ def _entity_model(cls: type, decimals: Precision | None) -> EntityModel:
         options.cache,
     )
     _check_fields(model)
-    return model
+    return model if options.key_version is None else _with_version(model, options, options.key_version, decimals)
+
+
+def _with_version(model: EntityModel, options: EntityOptions, number: int, decimals: Precision | None) -> EntityModel:
+    """Return the entity with the version of its key, and with a topic of its own.
+
+    Two versions cannot share a topic: a key's layout belongs to its topic and to the subject of its schema, the partition of a
+    record follows from its key, and programs of the previous version could not read what those of this one write.
+    """
+    if options.previous is None:
+        return replace(model, version=KeyVersion(number))
+    previous = entity_model(options.previous, decimals)
+    if previous.kind != model.kind:
+        raise ModelError(f"{model.name} is a {model.kind}, and its previous version {previous.name} a {previous.kind}")
+    before = 1 if previous.version is None else previous.version.number
+    if before >= number:
+        raise ModelError(
+            f"{model.name} has key_version={number}, and its previous version {previous.name} has {before}: "
+            f"give {model.name} key_version={before + 1}"
+        )
+    version = KeyVersion(number, previous, options.upgrade, options.downgrade, options.dual_write)
+    taken = {former.topic for former in (*previous.former, previous)}
+    topic = checked_topic(f"{model.topic}_v{number}") if model.topic in taken else model.topic
+    return replace(model, topic=topic, version=version)
 
 
 def _declarations(cls: type) -> list[tuple[str, Any, Any]]:
@@ -263,6 +317,7 @@ def _field_model(cls: type, name: str, hint: Any, default: Any, decimals: Precis
         datetime_format=markers[DatetimeFormat].pattern if DatetimeFormat in markers else None,
         aliases=markers[Alias].names if Alias in markers else (),
         header=markers[Header].name if Header in markers else None,
+        normalize=markers[Key].normalize if Key in markers else None,
     )
 
 
@@ -354,6 +409,8 @@ def _check_markers(label: str, kind: DataType, nullable: bool, markers: Markers)
         raise ModelError(f"{label}: a field marked {marker_name} cannot be Optional; write {kind} without None")
     if Key in markers and isinstance(kind, FloatType | StringMapType):
         raise ModelError(f"{label}: a {kind} cannot be a part of a key, since keys must compare equal byte by byte")
+    if Key in markers and markers[Key].normalize is not None and not isinstance(kind, StringType):
+        raise ModelError(f"{label}: normalize is for key parts of type str, not {kind}; leave it out")
     if Header in markers and Key in markers:
         raise ModelError(f"{label}: a field cannot be both a part of the key and a header; leave out Key or Header")
     if Header in markers and not nullable:

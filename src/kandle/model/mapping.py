@@ -16,6 +16,7 @@ import polars as pl
 from kandle.errors import DataError
 from kandle.model.columns import physical_schema
 from kandle.model.entity import MISSING, EntityModel, FieldModel
+from kandle.model.normalizing import normalized_value
 from kandle.model.stored import python_values, stored_columns
 
 
@@ -95,7 +96,18 @@ class EntityMapping:
         problem = field.type.problem(value)
         if problem is not None:
             raise DataError(f"{self.entity.name}.{field.name} = {value!r} {problem} ({field.type})")
-        return value
+        return value if field.normalize is None else self._normalized(field, value)
+
+    def _normalized(self, field: FieldModel, value: str) -> str:
+        assert field.normalize is not None
+        try:
+            result = normalized_value(field.normalize, value)
+        except DataError as error:
+            raise DataError(f"{self.entity.name}.{field.name} = {value!r}: {error}") from error
+        problem = field.type.problem(result)
+        if problem is not None:
+            raise DataError(f"{self.entity.name}.{field.name} = {value!r} becomes {result!r}, which {problem} ({field.type})")
+        return result
 
 
 def _is_plain(entity: EntityModel) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Literal, TypeVar, get_args
+from typing import Any, Literal, TypeVar, get_args
 
 from kandle.errors import ModelError
 
@@ -24,6 +24,9 @@ PARTITIONERS: tuple[str, ...] = get_args(PartitionerName)
 Access = Literal["read_write", "read_only", "write_only"]
 """What may be done with the records of an entity."""
 
+Normalizer = Callable[[str], str]
+"""Gives all spellings of a part of a key one form."""
+
 EPOCH_FORMATS = {"epoch_s": 1_000_000, "epoch_ms": 1_000, "epoch_us": 1, "epoch_ns": None}
 """Datetime formats of integers since the epoch, each with its unit in microseconds (None: finer than one)."""
 
@@ -36,18 +39,26 @@ class Key:
 
     Args:
         order: Position of the part in the key, counted from 0.
+        normalize: Gives all spellings of a text one form, such as `str.upper`. It is used for what is written and for what
+            is read, for the keys of queries and schedules, and for the keys that reads and the configuration name.
+            Normalizing a normalized text must not change it.
 
     Raises:
-        ModelError: If `order` is negative.
+        ModelError: If `order` is negative, or `normalize` is not a function.
 
     Example:
-        `symbol: Annotated[str, Key(0)]`
+        `symbol: Annotated[str, Key(0, normalize=str.upper)]`
     """
 
     order: int
+    normalize: Normalizer | None = None
 
     def __post_init__(self) -> None:
         _check_count("Key", self.order, least=0, example=0)
+        if self.normalize is not None and not callable(self.normalize):
+            raise ModelError(
+                f"Key({self.order}, normalize={self.normalize!r}): give a function of a text, such as normalize=str.upper"
+            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,6 +168,10 @@ def _check_count(marker: str, value: object, *, least: int, example: int) -> Non
         raise ModelError(f"{marker}({value!r}): give an int of {least} or more, for example {marker}({example})")
 
 
+Upgrade = Callable[[Any], Any]
+"""Makes of an object of one class the same of another."""
+
+
 @dataclass(frozen=True, slots=True)
 class EntityOptions:
     """Settings of an entity's topic, as its class decorator gives them."""
@@ -170,6 +185,11 @@ class EntityOptions:
     value_format: FormatName = "AVRO"
     partitioner: PartitionerName = "murmur2"
     cache: bool = False
+    key_version: int | None = None
+    previous: type | None = None
+    upgrade: Upgrade | None = None
+    downgrade: Upgrade | None = None
+    dual_write: bool = False
 
     def __post_init__(self) -> None:
         if self.topic is not None and not isinstance(self.topic, str):
@@ -185,6 +205,38 @@ class EntityOptions:
         ):
             if choice not in choices:
                 raise ModelError(f"{topic}: {name} = {choice!r}; choose one of {', '.join(choices)}")
+        self._check_version(topic)
+
+    def _check_version(self, topic: str) -> None:
+        """Raise ModelError for parts of a key version that do not go together."""
+        number = self.key_version
+        if number is not None and (isinstance(number, bool) or not isinstance(number, int) or number < 1):
+            raise ModelError(f"{topic}: key_version = {number!r}; give 1, 2, 3 ..")
+        if number is not None and number > 1 and self.previous is None:
+            raise ModelError(
+                f"{topic}: key_version = {number} without a version before it; add previous=..., the class with the former key, "
+                "and upgrade=..., a function from its objects to those of this class"
+            )
+        if self.previous is None:
+            given = {"upgrade": self.upgrade, "downgrade": self.downgrade, "dual_write": self.dual_write}
+            for name, value in given.items():
+                if value:
+                    raise ModelError(f"{topic}: {name} = ... without previous=...; say which class has the former key")
+            return
+        if number is None or number < 2:
+            raise ModelError(f"{topic}: previous = {_name(self.previous)} needs key_version=2 or more, and {number} is given")
+        if self.upgrade is None:
+            raise ModelError(
+                f"{topic}: previous = {_name(self.previous)} needs upgrade=..., a function from its objects to those of this "
+                "class"
+            )
+        for name, function in (("upgrade", self.upgrade), ("downgrade", self.downgrade)):
+            if function is not None and not callable(function):
+                raise ModelError(f"{topic}: {name} = {function!r} is no function; write {name}=lambda old: ...")
+
+
+def _name(cls: object) -> str:
+    return getattr(cls, "__name__", repr(cls))
 
 
 OPTIONS_ATTRIBUTE = "__kandle_entity__"
@@ -200,6 +252,11 @@ def stream(  # noqa: PLR0913 - all but the topic are by name
     key_format: FormatName = "AVRO",
     value_format: FormatName = "AVRO",
     partitioner: PartitionerName = "murmur2",
+    key_version: int | None = None,
+    previous: type | None = None,
+    upgrade: Upgrade | None = None,
+    downgrade: Upgrade | None = None,
+    dual_write: bool = False,
 ) -> Callable[[type[T]], type[T]]:
     """Declare a class as the entity of a stream: a topic in which every record is an event.
 
@@ -215,6 +272,13 @@ def stream(  # noqa: PLR0913 - all but the topic are by name
         value_format: Format of the values.
         partitioner: How the producers of the topic choose partitions: `murmur2` as the default of Java, or
             `other`.
+        key_version: Version of the key, which records carry in the header `key-version`. From 2 on with `previous` and
+            `upgrade`; the topic is then another one than that of the previous version, see below.
+        previous: The class with the previous key, an entity of the same kind with a lower version. Whoever reads this entity
+            reads its records as well. If it has the same topic, that of this class is `<topic>_v<key_version>`.
+        upgrade: A function from an object of `previous` to the same object of this class.
+        downgrade: The function back, for `dual_write`; where all fields of `previous` are fields here, it can be left out.
+        dual_write: Whether what is added here is written in the previous version as well, for programs that read it.
 
     Returns:
         A class decorator that returns the class itself.
@@ -225,7 +289,8 @@ def stream(  # noqa: PLR0913 - all but the topic are by name
     Example:
         `@kandle.stream("ticks", partitions=4, retention="7d")`
     """
-    return _decorator(EntityOptions("stream", topic, partitions, replication, retention, key_format, value_format, partitioner))
+    settings = (topic, partitions, replication, retention, key_format, value_format, partitioner)
+    return _decorator(EntityOptions("stream", *settings, False, key_version, previous, upgrade, downgrade, dual_write))
 
 
 def table(  # noqa: PLR0913 - all but the topic are by name
@@ -238,6 +303,11 @@ def table(  # noqa: PLR0913 - all but the topic are by name
     value_format: FormatName = "AVRO",
     partitioner: PartitionerName = "murmur2",
     cache: bool = False,
+    key_version: int | None = None,
+    previous: type | None = None,
+    upgrade: Upgrade | None = None,
+    downgrade: Upgrade | None = None,
+    dual_write: bool = False,
 ) -> Callable[[type[T]], type[T]]:
     """Declare a class as the entity of a table: a topic in which the newest record of a key is its row.
 
@@ -254,6 +324,13 @@ def table(  # noqa: PLR0913 - all but the topic are by name
         partitioner: How the producers of the topic choose partitions: `murmur2` as the default of Java, or
             `other`.
         cache: Whether an open context keeps a copy of the table from its start on, and not only from the first read.
+        key_version: Version of the key, which records carry in the header `key-version`. From 2 on with `previous` and
+            `upgrade`; the topic is then another one than that of the previous version, see below.
+        previous: The class with the previous key, an entity of the same kind with a lower version. Whoever reads this entity
+            reads its records as well. If it has the same topic, that of this class is `<topic>_v<key_version>`.
+        upgrade: A function from an object of `previous` to the same object of this class.
+        downgrade: The function back, for `dual_write`; where all fields of `previous` are fields here, it can be left out.
+        dual_write: Whether what is added here is written in the previous version as well, for programs that read it.
 
     Returns:
         A class decorator that returns the class itself.
@@ -264,8 +341,9 @@ def table(  # noqa: PLR0913 - all but the topic are by name
     Example:
         `@kandle.table("instruments")`
     """
-    formats = (key_format, value_format, partitioner)
-    return _decorator(EntityOptions("table", topic, partitions, replication, retention, *formats, cache=cache))
+    settings = (topic, partitions, replication, retention, key_format, value_format, partitioner)
+    version = (key_version, previous, upgrade, downgrade, dual_write)
+    return _decorator(EntityOptions("table", *settings, cache, *version))
 
 
 def _decorator(options: EntityOptions) -> Callable[[type[T]], type[T]]:

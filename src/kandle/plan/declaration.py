@@ -15,6 +15,7 @@ from typing import Any
 from kandle.model.entity import USUAL_BAR_TOPICS
 from kandle.plan.plan import Plan, expiry_of
 from kandle.plan.query_topics import DEFAULT_HEARTBEATS, HeartbeatSettings
+from kandle.query.key_forms import group_normalizers
 from kandle.query.nodes import AnyNode, Column, describe
 from kandle.query.query import Join, QueryModel, Schedule, rewrite
 from kandle.time.timeframe import duration_text
@@ -145,7 +146,7 @@ def declaration(
         "sessions": None if query.schedule is None else names.sessions(query.schedule),
         "time": names.text(window.time),
         "where": None if query.where is None else names.text(query.where),
-        "group_by": [names.text(key) for key in query.group_by],
+        "group_by": names.group_key(),
         "timeframes": {
             bar.name: {"made from": bar.source or "events", "grace": duration_text(bar.grace)} for bar in plan.emitted
         },
@@ -166,6 +167,7 @@ class _Names:
     """Expressions as text in which entities are called by their role, whatever the names of their classes."""
 
     def __init__(self, query: QueryModel) -> None:
+        self._query = query
         self._roles = {query.source.name: "event"}
         if query.join is not None:
             self._roles.setdefault(query.join.entity.name, "joined")
@@ -174,6 +176,16 @@ class _Names:
 
     def text(self, node: AnyNode) -> str:
         return describe(rewrite(node, self._renamed))
+
+    def group_key(self) -> list[str]:
+        """Return the parts of the group key, with the form in which the events of a part are read."""
+        texts = [self.text(key) for key in self._query.group_by]
+        forms = group_normalizers(self._query)
+        named = zip(self._query.group_by, texts, forms, strict=True)
+        return [
+            f"{text} ({getattr(form, '__qualname__', 'normalized')})" if form is not None and isinstance(key, Column) else text
+            for key, text, form in named
+        ]
 
     def _renamed(self, node: Any) -> Any:
         return replace(node, entity=self._roles.get(node.entity, node.entity)) if isinstance(node, Column) else node

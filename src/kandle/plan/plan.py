@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from itertools import pairwise
 from math import gcd
@@ -40,6 +40,8 @@ class BarPlan:
     live_topic: str
     final_topic: str
     advance: Timeframe | None = None
+    former_topics: tuple[str, ...] = ()
+    """The topics of finals with earlier versions of the bars' key, the oldest first."""
 
     @property
     def is_emitted(self) -> bool:
@@ -90,10 +92,19 @@ def plan(query: QueryModel) -> Plan:
         )
     by_trading_day = query.schedule is not None and query.schedule.day is not None
     if isinstance(query.window, Hopping):
-        return Plan(query, _hopping_bars(query, query.window), "UTC", by_trading_day)
+        return Plan(query, _with_former_topics(query, _hopping_bars(query, query.window)), "UTC", by_trading_day)
     _check_limit(query, query.window, by_trading_day)
     bars = _tumbling_bars(query, query.window, by_trading_day)
-    return Plan(query, bars, query.window.zone, by_trading_day)
+    return Plan(query, _with_former_topics(query, bars), query.window.zone, by_trading_day)
+
+
+def _with_former_topics(query: QueryModel, bars: tuple[BarPlan, ...]) -> tuple[BarPlan, ...]:
+    former = query.target.former
+    return tuple(replace(bar, former_topics=tuple(_final_topic(query, one.topic, bar) for one in former)) for bar in bars)
+
+
+def _final_topic(query: QueryModel, topic: str, bar: BarPlan) -> str:
+    return query.topics.names(topic, bar.name)[1]
 
 
 EXPIRY_WITHOUT_SCHEDULE = 7 * DAY

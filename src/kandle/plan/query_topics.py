@@ -174,9 +174,10 @@ class QueryTopics:
     """The topics of one query.
 
     `events` is the topic that its tasks read: the source itself, the source by group key (the repartition topic), or the
-    `table` of base buckets that ksqlDB aggregates. `inputs` are the topics of the source and the schedule and that of the
-    `table`; `created` are those that the query writes and that are created when it starts. `dead_letters` is created with
-    its first record.
+    `table` of base buckets that ksqlDB aggregates. `former` are the topics of earlier versions of the source's key that there
+    are, which are copied as the source is. `inputs` are the topics of the source and the schedule and that of the `table`;
+    `created` are those that the query writes and that are created when it starts. `dead_letters` is created with its first
+    record.
     """
 
     plan: Plan
@@ -187,6 +188,7 @@ class QueryTopics:
     created: tuple[QueryTopic, ...]
     dead_letters: QueryTopic
     table: AggregatedTable | None = None
+    former: tuple[str, ...] = ()
 
     @property
     def engine(self) -> str:
@@ -215,6 +217,11 @@ class QueryTopics:
         return names[0] if names else None
 
     @property
+    def sources(self) -> tuple[str, ...]:
+        """The topics of all versions of the source's key, the oldest first."""
+        return (*self.former, self.source)
+
+    @property
     def specs(self) -> tuple[TopicSpec, ...]:
         """The topics that are created when the query starts."""
         return tuple(topic.spec for topic in self.created)
@@ -232,7 +239,7 @@ class QueryTopics:
     @property
     def read(self) -> tuple[str, ...]:
         """What the group of the query reads; heartbeats last, so that no event that stands before one is missed."""
-        first = () if self.table is not None else (self.source,)
+        first = () if self.table is not None else self.sources
         return tuple(dict.fromkeys((*first, self.events, self.heartbeats)))
 
     @property
@@ -270,7 +277,8 @@ def query_topics(
     # One partition is what an entity has that says nothing; then bars go where their events are.
     partitions = query.target.partitions if query.target.partitions > 1 else min(source, state_partitions or source)
     is_together = is_keyed_by_group(plan) and query.source.partitioner == "murmur2"
-    is_repartitioned = partitions != source or (partitions > 1 and not is_together)
+    # A key that has changed is in another partition than before.
+    is_repartitioned = bool(query.source.former) or partitions != source or (partitions > 1 and not is_together)
     own = entity_topic(replace(query.source, settings=UNCHANGED))
     copy = replace(own, partitions=partitions, compacted=False, replication=query.target.replication)
     events = repartition_name(plan) if is_repartitioned else query.source.topic
@@ -325,7 +333,13 @@ def context_topics(
     """
     known = {} if partitions is None else partitions
     topics = [query_topics(plan, known.get(plan.query.source.topic), settings, known.get(changelog_name(plan))) for plan in plans]
-    return [with_fitting_heartbeats(query, known) for query in topics]
+    return [_with_former(with_fitting_heartbeats(query, known), known) for query in topics]
+
+
+def _with_former(topics: QueryTopics, known: Mapping[str, int]) -> QueryTopics:
+    """Return the topics of a query with those of earlier versions of its source's key that there are."""
+    former = tuple(entity.topic for entity in topics.plan.query.source.former if entity.topic in known)
+    return replace(topics, former=former) if former else topics
 
 
 def ksqldb_topics(

@@ -7,7 +7,9 @@ from collections.abc import Collection, Iterable, Sequence
 import polars as pl
 
 from kandle.errors import OptionsError
+from kandle.model.normalizing import normalized_value
 from kandle.plan.plan import Plan
+from kandle.query.key_forms import group_normalizers
 from kandle.serde.keys import SEPARATOR, key_text
 from kandle.time.sessions import SessionCalendar
 
@@ -34,7 +36,11 @@ class ActiveKeys:
                 f"the group key of {plan.query.target.name} has {width}"
             )
         self._width = width
-        self._configured = {key_text(key) for key in configured}
+        forms = group_normalizers(plan.query)
+        self._configured = {
+            key_text([part if form is None else normalized_value(form, part) for part, form in zip(key, forms, strict=True)])
+            for key in configured
+        }
 
     def observed(self, frames: Iterable[pl.DataFrame | None]) -> set[str]:
         """Return the keys that had events, from the tables of keys of all tasks."""

@@ -48,29 +48,32 @@ class CopyBarrier:
     Args:
         log: The log of the topics.
         group: The consumer group of the query, whose committed positions say how far the copy has come.
-        source: The topic that is copied.
+        sources: The topics that are copied.
     """
 
-    def __init__(self, log: Log, group: str, source: str) -> None:
+    def __init__(self, log: Log, group: str, sources: Sequence[str]) -> None:
         self._log = log
         self._group = group
-        self._source = source
-        self._ends: Sequence[int] = ()
+        self._sources = sources
+        self._ends: dict[str, Sequence[int]] = {}
 
     def start(self) -> None:
         """Take the present end of each partition of the source as the target."""
-        self._ends = self._log.ends(self._source)
+        self._ends = {source: self._log.ends(source) for source in self._sources}
 
     def is_reached(self) -> bool:
         """Return whether the group has committed every target; records that retention has removed count as copied."""
-        copied = self._log.committed(self._group, self._source)
-        first = [self._log.first(TopicPartition(self._source, number)) for number in range(len(self._ends))]
-        return all(max(copied.get(number, 0), first[number]) >= end for number, end in enumerate(self._ends))
+        return all(self._is_copied(source, ends) for source, ends in self._ends.items())
+
+    def _is_copied(self, source: str, ends: Sequence[int]) -> bool:
+        copied = self._log.committed(self._group, source)
+        first = [self._log.first(TopicPartition(source, number)) for number in range(len(ends))]
+        return all(max(copied.get(number, 0), first[number]) >= end for number, end in enumerate(ends))
 
 
 def default_barrier(log: Log, topics: QueryTopics) -> Barrier:
     """Return the barrier of a query that kandle aggregates itself."""
-    return CopyBarrier(log, topics.group, topics.source) if topics.is_repartitioned else NoBarrier()
+    return CopyBarrier(log, topics.group, topics.sources) if topics.is_repartitioned else NoBarrier()
 
 
 class HeartbeatGate:

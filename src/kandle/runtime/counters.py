@@ -114,12 +114,14 @@ class Health:
     """The state of all queries of a context in one process.
 
     `dead_letters` counts the records that its consumers have made dead letters of, by the topic of the letters; those of
-    queries are among their counters.
+    queries are among their counters. `dual_write_mismatch` counts records that this process has added,
+    and that are in the topic of one version of their key only, although both are written.
     """
 
     instance: str
     queries: tuple[QueryHealth, ...]
     dead_letters: Mapping[str, int] = field(default_factory=dict)
+    dual_write_mismatch: int = 0
 
     @property
     def state(self) -> QueryState:
@@ -149,4 +151,5 @@ class Health:
             "state": self.state.value,
             "queries": list(content["queries"]),
             "dead_letters": dict(self.dead_letters),
+            "dual_write_mismatch": self.dual_write_mismatch,
         }

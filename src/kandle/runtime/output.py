@@ -16,6 +16,7 @@ from kandle.log.headers import HEADERS
 from kandle.log.letters import Letter, LetterKind
 from kandle.log.port import TopicPartition
 from kandle.log.records import Batch, Records, Write
+from kandle.log.versions import marked, version_headers
 from kandle.model.texts import named_rows
 from kandle.plan.plan import BarPlan
 from kandle.query.nodes import WindowBound
@@ -44,6 +45,7 @@ class TaskOutput:
     def __init__(self, context: TaskContext, partition: int, guard: FinalGuard | None = None) -> None:
         self._topics, self._counters, self._clock = context.topics, context.counters, context.clock
         self._partition = partition
+        self._version = version_headers(context.topics.plan.query.target)
         self._guard = guard
         self._is_repeated = False
         self._finals: list[Finals] = []
@@ -139,7 +141,7 @@ class TaskOutput:
             keys = pipeline.bar_keys(failed) if failed and self._topics.is_written_live(plan) else None
             if keys is not None:
                 tombstones = pl.Series("tombstones", [True] * keys.height)
-                yield Write(plan.live_topic, self._partition, Records(keys, tombstones=tombstones))
+                yield Write(plan.live_topic, self._partition, marked(Records(keys, tombstones=tombstones), self._version))
 
     def _final_writes(self) -> Iterator[Write]:
         for bar in self._topics.plan.emitted:
@@ -147,15 +149,16 @@ class TaskOutput:
             if closed:
                 bars = pl.concat([finals.bars for finals in closed])
                 gaps = pl.concat([finals.gaps for finals in closed])
-                yield Write(bar.final_topic, self._partition, Records(bars, _gap_headers(gaps)))
+                records = marked(Records(bars, _gap_headers(gaps)), self._version)
+                yield Write(bar.final_topic, self._partition, records)
                 if self._topics.is_written_live(bar):
                     # The last value of a bucket in the live topic is its final.
-                    yield Write(bar.live_topic, self._partition, Records(bars, _gap_headers(gaps)))
+                    yield Write(bar.live_topic, self._partition, records)
 
     def _live_writes(self, pipeline: Pipeline) -> Iterator[Write]:
         for bar, frame in self._allowed(pipeline.changes()):
             if self._topics.is_written_live(bar):
-                yield Write(bar.live_topic, self._partition, Records(frame))
+                yield Write(bar.live_topic, self._partition, marked(Records(frame), self._version))
             self._live_counts[bar.name] += frame.height
         yield from self._removals(pipeline, pipeline.left_out)
 

@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from kandle.errors import SchemaError, UnknownTopicError
 from kandle.log.port import Log
+from kandle.log.versions import written_versions
 from kandle.plan.declaration import declaration
 from kandle.plan.plan import Plan
 from kandle.plan.query_topics import (
@@ -107,7 +108,9 @@ def prepare_topics(
     existing = {spec.name for spec in log.topics()}
     for plan in plans:
         warn_of_deleted(log, plan, [entity.topic for entity in read_entities(plan)], existing)
-    ensure_topics(log, [entity_topic(entity) for plan in plans for entity in read_entities(plan)], refuses=refuses)
+    read = [entity for plan in plans for entity in read_entities(plan)]
+    versions = [version for entity in read for version in written_versions(entity)]
+    ensure_topics(log, [entity_topic(version) for version in versions], refuses=refuses)
     partitions = topic_partitions(log)
     prepared = context_topics(plans, partitions, settings)
     for topics in prepared:

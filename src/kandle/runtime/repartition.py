@@ -33,13 +33,14 @@ class Repartitioner:
 
     Args:
         context: What the tasks of the query work with.
-        partition: The number of the source's partition.
+        source: The partition of the source, or of an earlier version of its key.
     """
 
-    def __init__(self, context: TaskContext, partition: int) -> None:
+    def __init__(self, context: TaskContext, source: TopicPartition) -> None:
         self._topics, self._counters = context.topics, context.counters
         self._query = CompiledQuery(context.topics.plan.query)
-        self.source = TopicPartition(context.topics.source, partition)
+        self.source = source
+        self._fields = [field.name for field in context.topics.plan.query.source.fields]
         self._position: int | None = None
         self._copied = 0
         self._done = 0
@@ -68,9 +69,15 @@ class Repartitioner:
         self._dead.take(batches)
         for batch in batches:
             if len(batch):
-                self._pending += self._split(batch)
+                self._pending += self._split(self._of_source(batch))
             self._position = batch.next_offset
             self._copied += len(batch)
+
+    def _of_source(self, batch: Batch) -> Batch:
+        """Return records with the same columns in the same order, whichever version of the source's key they are of."""
+        if not self._topics.former:
+            return batch
+        return replace(batch, records=replace(batch.records, frame=batch.records.frame.select(self._fields)))
 
     def _split(self, batch: Batch) -> list[tuple[Write, IntArray]]:
         """Return the records of a batch, with their offsets, by partition of their group key.

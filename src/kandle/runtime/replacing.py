@@ -163,6 +163,26 @@ def starting_point(
     return StartingPoint(first_event, first_beat, guard)
 
 
+def start_after_copies(log: Log, plan: Plan, events: TopicPartition, heartbeats: TopicPartition) -> StartingPoint | None:
+    """Return where a new query begins whose finals up to some time were copied from bars with an earlier version of their key.
+
+    It reads all events that there are, and does not make these finals again.
+
+    Args:
+        log: The log.
+        plan: The plan of the query.
+        events: The partition of the events.
+        heartbeats: The partition of the heartbeats.
+
+    Returns:
+        None if there are none.
+    """
+    newest = _newest_finals(log, plan, events.partition, None) if plan.query.target.former else {}
+    if not newest:
+        return None
+    return StartingPoint(log.first(events), log.first(heartbeats), FinalGuard(plan, FAR_BACK, 0, newest))
+
+
 def _oldest_open(plan: Plan, former: QueryDeclaration | None, closed: int) -> int | None:
     """Return the start of the oldest bucket that can have been open by an instant; None if all were."""
     if closed == UNSEEN:

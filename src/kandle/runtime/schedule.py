@@ -24,6 +24,7 @@ import polars as pl
 from kandle.engine.schedules import CLOSE, OPEN, TRADING_DAY, ScheduleFault, judged_sessions, schedule_keys
 from kandle.log.port import Log, TopicPartition
 from kandle.log.records import Batch
+from kandle.log.versions import PER_VERSION, Adapt, adapters
 from kandle.plan.plan import Plan
 from kandle.time.clock import Clock
 from kandle.time.sessions import SessionCalendar, SessionRows
@@ -40,12 +41,13 @@ MOST_NAMED = 5
 """How many keys with wrong rows `problem` names."""
 
 OFFSET = "__offset"
+APPENDED = "__appended"
 PARTITION = "__partition"
 GONE = "__gone"
 UNREADABLE = "__unreadable"
 
 Positions = Mapping[int, int]
-"""Next offset of each partition of the schedule's topic."""
+"""Next offset of each partition of the schedule's topic, and of those of earlier versions of its key, by their numbers."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -82,6 +84,7 @@ class ScheduleProvider:
         self.topic = self._schedule.entity.topic
         self._refresh_at = refresh_at
         self._retry = retry
+        self._known_adapters: dict[str, Adapt | None] = {}
         self._forget()
         self._next_refresh = 0
         self._next_warning = 0
@@ -118,8 +121,8 @@ class ScheduleProvider:
             Whether the calendar is a new one.
         """
         now = self._clock.now()
-        ends = dict(enumerate(self._log.ends(self.topic)))
-        firsts = {number: self._log.first(TopicPartition(self.topic, number)) for number in ends}
+        ends = self._ends()
+        firsts = {number: self._log.first(self._source(number)) for number in ends}
         is_due = now >= self._next_refresh
         if is_due or self._are_rows_gone(firsts, ends):
             self._forget()
@@ -134,9 +137,27 @@ class ScheduleProvider:
     def check(self) -> tuple[str, ...]:
         """Read all rows and return what is wrong with them, a sentence for each key; nothing is logged or kept."""
         self._forget()
-        self._read(dict(enumerate(self._log.ends(self.topic))))
+        self._read(self._ends())
         _, texts = self._judge(self._positions, None)
         return (*texts, *self._illegible_texts())
+
+    @property
+    def _adapters(self) -> dict[str, Adapt | None]:
+        """How the rows of each version of the key become those of the schedule, by topic, the oldest first."""
+        if not self._known_adapters:
+            self._known_adapters = adapters(self._log, self._schedule.entity)
+        return self._known_adapters
+
+    def _ends(self) -> dict[int, int]:
+        """Return the next offset of each partition by its number, those of earlier versions of the key among them."""
+        numbered = enumerate(reversed(self._adapters))
+        ends = ((age * PER_VERSION, self._log.ends(topic)) for age, topic in numbered)
+        return {first + number: end for first, of_topic in ends for number, end in enumerate(of_topic)}
+
+    def _source(self, number: int) -> TopicPartition:
+        """Return the partition of a number."""
+        age, partition = divmod(number, PER_VERSION)
+        return TopicPartition([*reversed(self._adapters)][age], partition)
 
     def _are_rows_gone(self, firsts: Positions, ends: Positions) -> bool:
         """Return whether records that were read have been removed by retention, or the topic was created anew."""
@@ -144,22 +165,24 @@ class ScheduleProvider:
         return is_shorter or any(first > self._firsts.get(number, first) for number, first in firsts.items())
 
     def _read(self, ends: Positions) -> None:
-        for partition, end in ends.items():
-            source = TopicPartition(self.topic, partition)
-            offset = self._positions.get(partition, 0)
+        for number, end in ends.items():
+            source = self._source(number)
+            adapt = self._adapters[source.topic]
+            offset = self._positions.get(number, 0)
             while batches := self._log.read(source, offset, ROWS_AT_ONCE):
                 for batch in batches:
-                    self._take(batch)
+                    self._take(batch if adapt is None else adapt(batch), number)
                 offset = batches[-1].next_offset
-            self._positions[partition] = max(offset, end)
+            self._positions[number] = max(offset, end)
 
-    def _take(self, batch: Batch) -> None:
+    def _take(self, batch: Batch, number: int) -> None:
         """Keep the rows of a batch; a record that cannot be read is a row without values if its key can be read."""
         records = batch.records
         present = pl.Series(GONE, [False]).new_from_index(0, len(batch))
         marks = [
             pl.Series(OFFSET, batch.offsets, dtype=pl.Int64),
-            pl.Series(PARTITION, [batch.partition], dtype=pl.Int32).new_from_index(0, len(batch)),
+            pl.Series(APPENDED, batch.timestamps, dtype=pl.Int64),
+            pl.Series(PARTITION, [number], dtype=pl.Int32).new_from_index(0, len(batch)),
             present if records.tombstones is None else records.tombstones.alias(GONE),
             pl.Series(UNREADABLE, [None], dtype=pl.String).new_from_index(0, len(batch)),
         ]
@@ -169,13 +192,11 @@ class ScheduleProvider:
         if keyed:
             rows = [
                 dict(zip(self._keys, reject.key_values or (), strict=True))
-                | {OFFSET: reject.offset, PARTITION: batch.partition, GONE: False, UNREADABLE: reject.reason}
+                | {OFFSET: reject.offset, APPENDED: reject.timestamp, PARTITION: number, GONE: False, UNREADABLE: reject.reason}
                 for reject in keyed
             ]
             frame = pl.concat([frame, pl.DataFrame(rows, schema=frame.schema)]).sort(OFFSET)
-        self._illegible += [
-            (batch.partition, reject.offset, reject.reason) for reject in batch.rejects if reject.key_values is None
-        ]
+        self._illegible += [(number, reject.offset, reject.reason) for reject in batch.rejects if reject.key_values is None]
         self._rows.append(frame)
 
     @property
@@ -234,19 +255,24 @@ class ScheduleProvider:
             {PARTITION: list(positions), "__limit": list(positions.values())}, schema={PARTITION: pl.Int32, "__limit": pl.Int64}
         )
         rows = rows.join(limits, on=PARTITION, how="inner", maintain_order="left").filter(pl.col(OFFSET) < pl.col("__limit"))
+        if len(self._adapters) > 1:
+            # Rows of one key may be in a topic of each version.
+            rows = rows.sort(APPENDED, maintain_order=True)
         newest = rows.unique(self._keys, keep="last", maintain_order=True)
         return newest.filter(~pl.col(GONE))
 
     def _fault_text(self, fault: ScheduleFault, rows: pl.DataFrame) -> str:
-        records = [f"partition {rows[PARTITION][row]}, offset {rows[OFFSET][row]}" for row in fault.rows[:2]]
-        source = f"{' and '.join(records)} of topic {self.topic}"
+        sources = [self._source(rows[PARTITION][row]) for row in fault.rows[:2]]
+        offsets = [rows[OFFSET][row] for row in fault.rows[:2]]
+        records = [f"partition {one.partition}, offset {offset}" for one, offset in zip(sources, offsets, strict=True)]
+        source = f"{' and '.join(records)} of topic {sources[0].topic if sources else self.topic}"
         return f"{fault.reason} ({source}); until that is corrected the key has only the sessions that it had before"
 
     def _illegible_texts(self) -> tuple[str, ...]:
         """Return a text for each record whose key cannot be read, so that it can stop no key."""
         return tuple(
-            f"partition {partition}, offset {offset} of topic {self.topic} cannot be read, so it is left out: {reason}"
-            for partition, offset, reason in self._illegible
+            f"partition {source.partition}, offset {offset} of topic {source.topic} cannot be read, so it is left out: {reason}"
+            for source, offset, reason in [(self._source(number), offset, reason) for number, offset, reason in self._illegible]
         )
 
     def _report(self, calendar: SessionCalendar) -> None:

@@ -11,11 +11,12 @@ from kandle.engine.operator import UNSEEN
 from kandle.errors import StateError, StorageError, UnknownTopicError
 from kandle.log.port import TopicPartition, batches_by_partition, report_removed
 from kandle.log.records import Batch, Write
+from kandle.log.versions import Adapt, adapters
 from kandle.runtime.dead_letters import RefusedRows
 from kandle.runtime.generations import QueryGenerations
 from kandle.runtime.preparing import check_source_partitions
 from kandle.runtime.repartition import Repartitioner
-from kandle.runtime.replacing import StartingPoint, starting_point
+from kandle.runtime.replacing import StartingPoint, start_after_copies, starting_point
 from kandle.runtime.resuming import resumed_position
 from kandle.runtime.state import Replica, TaskContext, state_is_gone
 from kandle.runtime.task import Task
@@ -103,7 +104,9 @@ class Tasks:
         self._topics = context.topics
         self._group = group
         self._restore = restore
-        self._repartitioners: dict[int, Repartitioner] = {}
+        self._repartitioners: dict[TopicPartition, Repartitioner] = {}
+        self._adapters: Mapping[str, Adapt | None] = {}
+        """By topic of the source, how its records become events of the query."""
         self._lag = 0
         self._turn = 0
         self._share = 1.0
@@ -162,20 +165,24 @@ class Tasks:
         try:
             events = log.ends(topics.events) if tasks else ()
             heartbeats = log.ends(topics.heartbeats) if tasks else ()
-            source = log.ends(topics.source) if copies else ()
+            sources = {topic: log.ends(topic) for topic in {source.topic for source in copies}}
         except (StorageError, UnknownTopicError):
             return self._lag
         self._lag = sum(task.lag(events[number], heartbeats[number]) for number, task in tasks.items())
-        self._lag += sum(copy.lag(source[number]) for number, copy in copies.items())
+        self._lag += sum(copy.lag(sources[source.topic][source.partition]) for source, copy in copies.items())
         return self._lag
 
     def take(self, batches: Sequence[Batch]) -> None:
         """Give every task the records of its partition."""
-        read = batches_by_partition(batches)
-        for number, copy in self._repartitioners.items():
-            copy.take(read.get(TopicPartition(self._topics.source, number), ()))
+        read = batches_by_partition(map(self._adapted, batches))
+        for source, copy in self._repartitioners.items():
+            copy.take(read.get(source, ()))
         for task in self.by_partition.values():
             task.take(read.get(task.events, ()), read.get(task.heartbeats, ()))
+
+    def _adapted(self, batch: Batch) -> Batch:
+        adapt = self._adapters.get(batch.topic)
+        return batch if adapt is None else adapt(batch)
 
     def work(self) -> bool:
         """Do what was read, piece by piece and partition by partition, until it is done or a commit is due.
@@ -245,13 +252,15 @@ class Tasks:
         self._check_generation()
         check_source_partitions(self._context.log, self._topics)
         begin: dict[TopicPartition, int] = {}
+        if self._topics.table is None:
+            self._adapters = adapters(self._context.log, self._topics.plan.query.source)
         known = {**self.former, **committed}
         for partition in partitions:
             if self._is_copied(partition):
                 begin[partition] = self._position(partition, known)
-                copy = Repartitioner(self._context, partition.partition)
+                copy = Repartitioner(self._context, partition)
                 copy.start_at(begin[partition])
-                self._repartitioners[partition.partition] = copy
+                self._repartitioners[partition] = copy
         ours = (self._topics.events, self._topics.heartbeats)
         assigned = {partition.partition for partition in partitions if partition.topic in ours}
         for number in sorted(assigned - self.by_partition.keys()):
@@ -259,7 +268,7 @@ class Tasks:
         for partition in self.former.keys() & begin.keys() - committed.keys():
             # Positions of the former group are committed at once for the own one, so that they are taken over once.
             if self._is_copied(partition):
-                self._repartitioners[partition.partition].commit_soon(begin[partition])
+                self._repartitioners[partition].commit_soon(begin[partition])
             else:
                 self.by_partition[partition.partition].commit_soon()
         return begin
@@ -274,7 +283,7 @@ class Tasks:
         self._generations.check(own)
 
     def _is_copied(self, partition: TopicPartition) -> bool:
-        return partition.topic == self._topics.source and self._topics.is_repartitioned
+        return partition.topic in self._topics.sources and self._topics.is_repartitioned
 
     def _start_task(self, number: int, committed: Positions) -> dict[TopicPartition, int]:
         """Start the task of a partition, and return the positions to read on from."""
@@ -330,8 +339,11 @@ class Tasks:
     ) -> StartingPoint | None:
         """Return where a task begins whose declaration has replaced another one; None if it goes on with a state of its own."""
         generation = self._context.generation
-        if generation is None or generation.number == 1 or replica.has_state:
+        if replica.has_state:
             return None
+        if generation is None or generation.number == 1:
+            is_new = events not in committed and heartbeats not in committed
+            return start_after_copies(self._context.log, self._topics.plan, events, heartbeats) if is_new else None
         closed = replica.former_closed
         if closed is None and generation.begin is None:
             # The former declaration has done nothing in this partition.
@@ -355,8 +367,10 @@ class Tasks:
     def drop(self, partitions: Collection[TopicPartition]) -> None:
         """End the tasks of partitions that go; what they have not committed is done again by the next owner."""
         for partition in partitions:
-            tasks = self._repartitioners if self._is_copied(partition) else self.by_partition
-            tasks.pop(partition.partition, None)
+            if self._is_copied(partition):
+                self._repartitioners.pop(partition, None)
+            else:
+                self.by_partition.pop(partition.partition, None)
 
     def clear(self) -> None:
         """End all tasks."""

@@ -307,6 +307,7 @@ class TimeBucket(EntitySet[T]):
             else:
                 with copy.current(patience, check) as check_both:
                     finals = reader.finals_of(copy, check_both)
+            finals = reader.with_former(finals)
             shown = reader.with_live(finals) if bars.include_live or self.is_live else finals
             return build(self._newest(shown))
 

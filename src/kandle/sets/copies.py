@@ -18,12 +18,14 @@ from typing import Any, Generic, TypeVar
 from anyio import from_thread, to_thread
 
 from kandle.errors import StateError, UnavailableError
+from kandle.log.merging import MergedTopics
 from kandle.log.port import Log
 from kandle.model.columns import physical_schema
 from kandle.model.entity import EntityModel
+from kandle.model.versions import form_text
 from kandle.plan.plan import BarPlan
-from kandle.sets.keys import Span, bar_key_fields
-from kandle.store.follower import Follower, TopicView, UnreadableRecord
+from kandle.sets.keys import bar_key_fields
+from kandle.store.follower import FollowedTopics, Follower, TopicView, UnreadableRecord
 from kandle.store.port import Store
 from kandle.store.rows import TableRows
 from kandle.store.runs import SortedRuns
@@ -154,11 +156,14 @@ class Copies:
 
     def table(self, entity: EntityModel) -> Copy[TableRows]:
         """Return the copy of a table, which is followed from the first call on."""
-        copy = self._copy(entity.topic, lambda store: _table_rows(entity, store))
+        source = MergedTopics(self._log, entity) if _is_merged(entity) else self._log
+        copy = self._copy(entity.topic, lambda store: _table_rows(entity, store), source)
         assert copy is not None
         return copy
 
-    def _copy(self, topic: str, view_of: Callable[[Store], V], *, is_large: bool = False) -> Copy[V] | None:
+    def _copy(
+        self, topic: str, view_of: Callable[[Store], V], source: FollowedTopics, *, is_large: bool = False
+    ) -> Copy[V] | None:
         with self._lock:
             known = self._copies.get(topic)
             if known is not None and not known.follower.has_failed:
@@ -171,11 +176,11 @@ class Copies:
             if store is None:
                 return None
             view = view_of(store)
-            copy = Copy(Follower(self._log, topic, store, view, self._clock), view)
+            copy = Copy(Follower(source, topic, store, view, self._clock), view)
             self._copies[topic] = copy
             return copy
 
-    def bars(self, entity: EntityModel, bar: BarPlan, span: Span) -> Copy[SortedRuns] | None:
+    def bars(self, entity: EntityModel, bar: BarPlan, span: tuple[int, int]) -> Copy[SortedRuns] | None:
         """Return the copy of the finals of a timeframe, which is followed from the first call on.
 
         Args:
@@ -189,7 +194,7 @@ class Copies:
         topic = bar.final_topic
         if topic not in self._copies and self._log.rows_in(topic, span) < MANY_ROWS:
             return None
-        return self._copy(topic, lambda store: _final_runs(entity, topic, self._log, store), is_large=True)
+        return self._copy(topic, lambda store: _final_runs(entity, topic, self._log, store), self._log, is_large=True)
 
     def close(self) -> None:
         """End all followers, and close their stores."""
@@ -203,8 +208,14 @@ class Copies:
 
 def _table_rows(entity: EntityModel, store: Store) -> TableRows:
     keys = [field.name for field in entity.keys]
-    is_hashed = entity.partitioner == "murmur2"
-    return TableRows(store, entity.topic, physical_schema(entity), keys, is_hashed=is_hashed, formats=_formats(entity))
+    is_hashed = None if _is_merged(entity) else entity.partitioner == "murmur2"
+    formats = _formats(entity) + (form_text(entity) if _is_merged(entity) else "")
+    return TableRows(store, entity.topic, physical_schema(entity), keys, is_hashed=is_hashed, formats=formats)
+
+
+def _is_merged(entity: EntityModel) -> bool:
+    """Return whether records of a key may be in several topics or partitions, and are not as they are read."""
+    return bool(entity.former) or any(field.normalize is not None for field in entity.keys)
 
 
 def _final_runs(entity: EntityModel, topic: str, log: Log, store: Store) -> SortedRuns:

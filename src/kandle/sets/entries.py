@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 from kandle.log.port import TopicPartition
 from kandle.log.records import Batch, RejectedRecord, Write
+from kandle.log.versions import Adapt
 from kandle.sets.places import Beginning
 
 ROWS_AT_ONCE = 200
@@ -94,12 +95,15 @@ class EntrySource:
         on_end: Is called by the thread at its end, with the error that has ended it.
         beginning: Where partitions begin when they are owned for the first time; None for the position of the group.
         outboxes: Hold what the commits of entries append.
+        adapters: Returns the topics to read, in the place of the one of the group, with what makes their records those of the
+            entity; None reads that one as it is.
     """
 
     unpack: Unpack
     on_end: Callable[[BaseException | None], None]
     beginning: Beginning | None = None
     outboxes: Sequence[Outbox] = ()
+    adapters: Callable[[], Mapping[str, Adapt | None]] | None = None
 
 
 @dataclass(slots=True)

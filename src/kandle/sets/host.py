@@ -93,5 +93,8 @@ class ContextHost(Protocol):
     async def write(self, topic: str, row: Any) -> None:
         """Append a single record together with others that are written at the same time."""
 
+    def count_mismatch(self, count: int) -> None:
+        """Count records that are in the topic of one version of their key only, although both are written."""
+
     def settle(self) -> None:
         """Do everything that is due, where time is moved by hand; nothing elsewhere."""

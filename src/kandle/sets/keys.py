@@ -11,6 +11,7 @@ from typing import Any
 
 from kandle.errors import DataError
 from kandle.model.entity import EntityModel, FieldModel
+from kandle.model.normalizing import normalized_value
 
 Span = tuple[int, int]
 """Instants in microseconds since the epoch, `[start, end)`."""
@@ -78,7 +79,15 @@ def _value(entity: EntityModel, field: FieldModel, part: Any) -> Any:
     problem = field.type.problem(part)
     if problem is not None:
         raise DataError(f"key part {entity.name}.{field.name} = {part!r} {problem}; give {field.type.words}")
-    return part
+    return part if field.normalize is None else _normalized(entity, field, part)
+
+
+def _normalized(entity: EntityModel, field: FieldModel, part: str) -> str:
+    assert field.normalize is not None
+    try:
+        return normalized_value(field.normalize, part)
+    except DataError as error:
+        raise DataError(f"key part {entity.name}.{field.name} = {part!r}: {error}") from error
 
 
 def _parsed(entity: EntityModel, field: FieldModel, text: str) -> Any:

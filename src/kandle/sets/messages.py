@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -23,6 +23,7 @@ from kandle.log.headers import HeaderPairs, header_texts
 from kandle.log.letters import LetterBox
 from kandle.log.port import GroupSpec, TopicPartition
 from kandle.log.records import RejectedRecord
+from kandle.log.versions import Adapt, adapters
 from kandle.model.entity import EntityModel
 from kandle.sets.blocking import awaited, blocking
 from kandle.sets.entries import Entry, EntrySource, Limits, Note, Outbox
@@ -217,9 +218,15 @@ class MessageStream(Generic[T]):
         self._has_begun = True
         limits = Limits(reader.batch_rows, reader.prefetch_rows, reader.prefetch_bytes, self.reading.interval)
         outboxes = self.reading.outboxes if self._letters is None else (*self.reading.outboxes, self._letters)
-        source = EntrySource(self._unpacker, self._forget, beginning, outboxes)
+        source = EntrySource(self._unpacker, self._forget, beginning, outboxes, self._adapters())
         self._host.closers.add(self.finish_async)
         self._prefetcher = Prefetcher(self._host.log, spec, limits, self._host.clock, source)
+
+    def _adapters(self) -> Callable[[], Mapping[str, Adapt | None]] | None:
+        """Return what says how the records of each version of the entity's key become its own; None where they are."""
+        entity = self._entity
+        is_plain = not entity.former and all(part.normalize is None for part in entity.keys)
+        return None if is_plain or self.reading.topic != entity.topic else partial(adapters, self._host.log, entity)
 
     def _forget(self, error: BaseException | None) -> None:
         self._host.closers.discard(self.finish_async)

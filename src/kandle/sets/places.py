@@ -75,7 +75,8 @@ class Beginning:
         return end
 
     def _times(self, batch: Batch) -> np.ndarray:
-        if self.time is None:
+        if self.time is None or self.time not in batch.records.frame.columns:
+            # The topic of an earlier version may have no such column.
             return batch.timestamps
         return batch.records.frame[self.time].to_physical().fill_null(-FAR).to_numpy()
 

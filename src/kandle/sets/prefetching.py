@@ -26,7 +26,8 @@ from dataclasses import replace
 
 from kandle.errors import FencedError, StateError, UnavailableError, UnwritableError
 from kandle.log.port import Consumer, GroupSpec, Log, TopicPartition, batches_by_partition
-from kandle.log.records import Write
+from kandle.log.records import Batch, Write
+from kandle.log.versions import Adapt
 from kandle.sets.entries import Entry, EntrySource, Limits, Note, PartitionFlow
 from kandle.time.clock import Clock
 from kandle.time.timeframe import MILLISECOND, MINUTE, SECOND
@@ -75,7 +76,8 @@ class Prefetcher:
         self._limits = limits
         self._clock = clock
         self._unpack, self._beginning, self._outboxes = source.unpack, source.beginning, source.outboxes
-        self._on_end = source.on_end
+        self._on_end, self._adapters_of = source.on_end, source.adapters
+        self._adapters: Mapping[str, Adapt | None] = {}
         self._begun: set[TopicPartition] = set()
         self._paused: set[TopicPartition] = set()
         self._changed = threading.Condition()
@@ -304,9 +306,12 @@ class Prefetcher:
     def _run(self) -> None:
         try:
             try:
+                topic = self._spec.topics[-1]
                 if self._beginning is not None:
-                    for topic in self._spec.topics:
-                        self._beginning.check(topic, self._log.partition_count(topic))
+                    self._beginning.check(topic, self._log.partition_count(topic))
+                if self._adapters_of is not None:
+                    self._adapters = self._adapters_of()
+                    self._spec = replace(self._spec, topics=tuple(self._adapters))
                 self._consumer = self._log.consumer(self._spec, self)
                 while not self._is_stopping:
                     self._turn(self._consumer)
@@ -350,6 +355,7 @@ class Prefetcher:
         except UnavailableError as error:
             self._note_outage(error)
             return
+        batches = [self._adapted(batch) for batch in batches]
         with self._changed:
             self._is_at_end, self._is_poll_late, self._polled_at = not batches, False, self._clock.steady()
             for partition, read in batches_by_partition(batches).items():
@@ -358,6 +364,10 @@ class Prefetcher:
                         self._flows[partition].add(batch)
             if batches:
                 self._tell()
+
+    def _adapted(self, batch: Batch) -> Batch:
+        adapt = self._adapters.get(batch.topic)
+        return batch if adapt is None else adapt(batch)
 
     def _is_poll_due(self) -> bool:
         """Return whether there is more to read and room for it, or the group has not been looked after for a while."""
@@ -504,7 +514,10 @@ class Prefetcher:
         assert self._consumer is not None
         fresh = [partition for partition in partitions if partition not in self._begun]
         if self._beginning is not None and fresh:
-            self._consumer.seek(self._beginning.of(self._log, fresh))
+            # Offsets are those of the topic of the newest version.
+            is_any = self._beginning.since is not None
+            begun = [partition for partition in fresh if is_any or partition.topic == self._spec.topics[-1]]
+            self._consumer.seek(self._beginning.of(self._log, begun))
         self._begun.update(fresh)
         epochs = self._consumer.assignment
         with self._changed:

@@ -12,6 +12,7 @@ import polars as pl
 
 from kandle.errors import DataError
 from kandle.log.port import Log, TopicPartition
+from kandle.log.versions import PER_VERSION, Adapt, adapter_of, adapters, existing_topic
 from kandle.model.columns import physical_schema
 from kandle.model.entity import EntityModel
 from kandle.plan.plan import BarPlan
@@ -56,7 +57,7 @@ def report_unreadable(unreadable: Sequence[UnreadableRecord], policy: Unreadable
     first = min(unreadable, key=lambda record: (record.partition, record.offset))
     count = "1 record" if len(unreadable) == 1 else f"{len(unreadable)} records"
     message = (
-        f"{count} of topic {first.topic} cannot be read; the first, in partition {first.partition} at offset "
+        f"{count} of topic {first.topic} cannot be read; the first, in partition {first.partition % PER_VERSION} at offset "
         f"{first.offset}: {first.reason}"
     )
     if policy == "refuse":
@@ -65,7 +66,12 @@ def report_unreadable(unreadable: Sequence[UnreadableRecord], policy: Unreadable
 
 
 def rows(
-    log: Log, topic: str, span: Span | None = None, unreadable: list[UnreadableRecord] | None = None, parts: Sequence[str] = ()
+    log: Log,
+    topic: str,
+    span: Span | None = None,
+    unreadable: list[UnreadableRecord] | None = None,
+    parts: Sequence[str] = (),
+    adapt: Adapt | None = None,
 ) -> Iterator[pl.DataFrame]:
     """Read all records of a topic, partition by partition.
 
@@ -75,6 +81,7 @@ def rows(
         span: Only records whose event time is in it, as far as the log can tell; None reads all.
         unreadable: Takes the records that cannot be read; None makes the first of them an error.
         parts: The names of the parts of the key, in the order in which they are asked for.
+        adapt: Makes the records those of the entity that is read; None leaves them as they are.
 
     Yields:
         Frames with the columns of the topic, the offset, the time of the append, and whether the record is a tombstone.
@@ -88,7 +95,7 @@ def rows(
         end = log.ends(topic)[number]
         offset = log.first(partition)
         while offset < end and (batches := log.read(partition, offset, ROWS_AT_ONCE, span)):
-            for batch in batches:
+            for batch in batches if adapt is None else map(adapt, batches):
                 rejects = unreadable_records(batch, spec.keys, spec.schema, parts or spec.keys)
                 if unreadable is None:
                     report_unreadable(rejects, "refuse")
@@ -99,6 +106,30 @@ def rows(
                 offsets, times = pl.Series(OFFSET, batch.offsets), pl.Series(APPENDED, batch.timestamps)
                 yield batch.records.frame.with_columns(offsets, times, mark)
             offset = batches[-1].next_offset
+
+
+def entity_rows(
+    log: Log, entity: EntityModel, unreadable: list[UnreadableRecord], span: Span | None = None
+) -> Iterator[pl.DataFrame]:
+    """Read all records of an entity, those of earlier versions of its key first.
+
+    Args:
+        log: The log.
+        entity: The entity.
+        unreadable: Takes the records that cannot be read.
+        span: Only records whose event time is in it, as far as the log can tell; None reads all.
+
+    Yields:
+        Frames as `rows` does; of an entity with earlier versions, each of the entity's own columns.
+    """
+    topics = adapters(log, entity)
+    names = [field.name for field in entity.keys]
+    columns = [*(field.name for field in entity.fields), OFFSET, APPENDED, IS_TOMBSTONE]
+    for topic, adapt in topics.items():
+        is_own = topic == entity.topic
+        # An upgrade may give events another time.
+        for frame in rows(log, topic, span if is_own else None, unreadable, names if is_own else (), adapt):
+            yield frame if len(topics) == 1 else frame.select(columns)
 
 
 def with_key(frame: pl.DataFrame, key: Mapping[str, Any]) -> pl.DataFrame:
@@ -147,14 +178,13 @@ def event_rows(log: Log, entity: EntityModel, wanted: EventSelection) -> pl.Data
     Raises:
         DataError: An event cannot be read. With a span that may be one whose time is outside of it.
     """
-    names = [field.name for field in entity.keys]
     prefix = ordered_prefix(wanted.key, physical_schema(entity))
     time = APPENDED if entity.timestamp is None else entity.timestamp.name
     # The log knows in which batches to look for event times only.
     span = None if entity.timestamp is None else wanted.span
     unreadable: list[UnreadableRecord] = []
     frames = []
-    for frame in rows(log, entity.topic, span, unreadable, parts=names):
+    for frame in entity_rows(log, entity, unreadable, span):
         events = with_key(frame, wanted.key)
         if wanted.span is not None:
             instants = pl.col(time).to_physical()
@@ -167,6 +197,21 @@ def event_rows(log: Log, entity: EntityModel, wanted: EventSelection) -> pl.Data
     if wanted.limit is not None:
         events = events.sort(time, maintain_order=True).tail(wanted.limit)
     return events.drop(OFFSET, APPENDED, IS_TOMBSTONE)
+
+
+def newest_row(log: Log, entity: EntityModel, key: Mapping[str, Any]) -> pl.DataFrame:
+    """Return the row of a key of a table; no row if it has none.
+
+    Args:
+        log: The log.
+        entity: The entity of the table.
+        key: Physical values of all parts of the key by name.
+    """
+    frames = [with_key(frame, key) for frame in entity_rows(log, entity, [])]
+    if not frames:
+        return pl.DataFrame(schema=physical_schema(entity))
+    newest = pl.concat(frames).sort(APPENDED, maintain_order=True).tail(1)
+    return newest.filter(~pl.col(IS_TOMBSTONE)).select(list(physical_schema(entity)))
 
 
 class BarReader:
@@ -186,6 +231,7 @@ class BarReader:
     ) -> None:
         assert entity.timestamp is not None
         self._log = log
+        self._entity = entity
         self._bar = bar
         self._key, self._span, self._policy = key, span, policy
         self._time = entity.timestamp.name
@@ -202,6 +248,22 @@ class BarReader:
         """
         finals = self._rows(self._bar.final_topic, self._span)
         return in_order(finals.filter(~pl.col(IS_TOMBSTONE)).drop(OFFSET, IS_TOMBSTONE), self._order)
+
+    def with_former(self, finals: pl.DataFrame) -> pl.DataFrame:
+        """Return final bars, with those of earlier versions of their key where the query has made none.
+
+        Args:
+            finals: The final bars.
+
+        Returns:
+            Rows with physical columns, ordered by key and start.
+        """
+        for former, topic in reversed([*zip(self._entity.former, self._bar.former_topics, strict=True)]):
+            if existing_topic(self._log, topic):
+                rows = self._rows(topic, self._span, adapter_of(self._log, self._entity, former))
+                older = rows.filter(~pl.col(IS_TOMBSTONE)).drop(OFFSET, IS_TOMBSTONE)
+                finals = pl.concat([finals, older.join(finals, on=self._order, how="anti")]).sort(self._order)
+        return finals
 
     def finals_of(self, copy: Copy[SortedRuns], check: Check) -> pl.DataFrame:
         """Return final bars, read from the copy of their topic.
@@ -258,14 +320,14 @@ class BarReader:
         conditions += [time >= span[0]] if span[0] > -FAR else []
         return conditions + ([time < span[1]] if span[1] < FAR else [])
 
-    def _rows(self, topic: str, span: Span) -> pl.DataFrame:
+    def _rows(self, topic: str, span: Span, adapt: Adapt | None = None) -> pl.DataFrame:
         # Topics that others fill may have more columns.
         columns = [*self._schema, OFFSET, IS_TOMBSTONE]
         unreadable: list[UnreadableRecord] = []
         conditions = self._conditions(span)
         frames = [
             (frame.filter(*conditions) if conditions else frame).select(columns)
-            for frame in rows(self._log, topic, span, unreadable, self._order)
+            for frame in rows(self._log, topic, span, unreadable, () if adapt else self._order, adapt)
         ]
         self._report(unreadable)
         return pl.concat(frames) if frames else pl.DataFrame(schema=self._schema | {OFFSET: pl.Int64, IS_TOMBSTONE: pl.Boolean})

@@ -361,7 +361,7 @@ class WritableSet(EntitySet[T]):
             DataError: A value does not fit its field, or a header is neither text nor bytes nor None.
             AccessError: The context was opened for reading only, or a query makes the entity.
         """
-        await self._host.write(*self._pending(obj, headers))
+        await self._write(*self._pending(obj, headers))
 
     add = blocking(add_async)
 
@@ -372,6 +372,17 @@ class WritableSet(EntitySet[T]):
 
         self._check_write()
         return self.entity.topic, PendingRow(self.entity, mapping(self.entity).row(obj), header_pairs(headers))
+
+    async def _write(self, topic: str, row: PendingRow) -> None:
+        """Append a record, in the topic of the previous version of its key as well if the entity says so."""
+        if self.entity.version is None or not self.entity.version.dual_write:
+            await self._host.write(topic, row)
+            return
+        from kandle.sets.dual_writing import append_records
+        from kandle.sets.writing import records_of
+
+        records = records_of([row])
+        self._host.count_mismatch(await to_thread.run_sync(append_records, self._host.log, self.entity, records))
 
     @awaited
     async def add_many_async(self, objects: Iterable[T] | pl.DataFrame | pl.LazyFrame) -> int:
@@ -389,12 +400,13 @@ class WritableSet(EntitySet[T]):
             DataError: A value does not fit its field; the message names its row.
             AccessError: The context was opened for reading only, or a query makes the entity.
         """
-        from kandle.sets.writing import append_frame, frames_of
+        from kandle.sets.dual_writing import append_frame
+        from kandle.sets.writing import frames_of
 
         self._check_write()
         count = 0
         for frame in frames_of(self.entity, objects):
-            await to_thread.run_sync(append_frame, self._host.log, self.entity.topic, frame)
+            self._host.count_mismatch(await to_thread.run_sync(append_frame, self._host.log, self.entity, frame))
             count += frame.height
         return count
 
@@ -625,8 +637,7 @@ class TableSet(WritableSet[T]):
         from kandle.sets.writing import PendingRow
 
         self._check_write()
-        row = PendingRow(self.entity, self._tombstone(key), is_tombstone=True)
-        await self._host.write(self.entity.topic, row)
+        await self._write(self.entity.topic, PendingRow(self.entity, self._tombstone(key), is_tombstone=True))
 
     remove = blocking(remove_async)
 

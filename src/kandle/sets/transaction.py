@@ -21,11 +21,12 @@ from kandle.errors import DataError, StateError
 from kandle.log.headers import Headers
 from kandle.log.port import Log, TopicPartition
 from kandle.log.records import Write
+from kandle.sets.dual_writing import writes_of_versions
 from kandle.sets.entries import Note
 from kandle.sets.host import ContextHost
 from kandle.sets.messages import Message, MessageStream, Reading
 from kandle.sets.sets import EntitySet, WritableSet
-from kandle.sets.writing import PendingRow, writes_of_rows
+from kandle.sets.writing import PendingRow
 from kandle.time.timeframe import MILLISECOND
 
 T = TypeVar("T")
@@ -66,7 +67,7 @@ class Outputs:
             if offset < position
             for row in rows
         ]
-        return writes_of_rows(self._log, done)
+        return writes_of_versions(self._log, done)
 
     def without(self, writes: Sequence[Write], refused: Mapping[int, Mapping[int, str]]) -> list[Write]:
         """Raise DataError: there is nothing in the place of a record that the log refuses."""

@@ -14,6 +14,7 @@ from kandle.errors import DataError, LogError
 from kandle.log.headers import HeaderPairs, column_of_pairs
 from kandle.log.port import Log
 from kandle.log.records import Records, Write
+from kandle.log.versions import marked, version_headers
 from kandle.model.columns import to_physical
 from kandle.model.entity import EntityModel
 from kandle.model.mapping import mapping
@@ -98,7 +99,7 @@ class BatchingWriter:
     ) -> list[tuple[Write, IntArray]]:
         """Return the writes of rows of one topic, and where the records of each stand among all rows; note those that fail."""
         try:
-            divided = _divided(self._log, topic, _records([rows[index][1] for index in indices]))
+            divided = _divided(self._log, topic, records_of([rows[index][1] for index in indices]))
         except Exception as error:
             if len(indices) == 1 or isinstance(error, LogError):
                 errors |= dict.fromkeys(indices, error)
@@ -117,13 +118,15 @@ def writes_of_rows(log: Log, rows: Sequence[tuple[str, PendingRow]]) -> list[Wri
     topics: dict[str, list[PendingRow]] = {}
     for topic, row in rows:
         topics.setdefault(topic, []).append(row)
-    return [write for topic, of_topic in topics.items() for write in writes_of(log, topic, _records(of_topic))]
+    return [write for topic, of_topic in topics.items() for write in writes_of(log, topic, records_of(of_topic))]
 
 
-def _records(rows: Sequence[PendingRow]) -> Records:
+def records_of(rows: Sequence[PendingRow]) -> Records:
+    """Return rows of one entity as records, with the version of its key."""
     frame = mapping(rows[0].entity).frame_of([row.values for row in rows])
     gone = pl.Series("tombstones", [row.is_tombstone for row in rows])
-    return Records(frame, column_of_pairs([row.headers for row in rows]), gone if gone.any() else None)
+    records = Records(frame, column_of_pairs([row.headers for row in rows]), gone if gone.any() else None)
+    return marked(records, version_headers(rows[0].entity))
 
 
 def writes_of(log: Log, topic: str, records: Records) -> list[Write]:
@@ -144,11 +147,6 @@ def _divided(log: Log, topic: str, records: Records) -> list[tuple[Write, IntArr
         numbers = np.full(len(records), int(np.argmin(ends)))
     chosen = {int(number): np.flatnonzero(numbers == number) for number in np.unique(numbers)}
     return [(Write(topic, number, records.filter(pl.Series(numbers == number))), rows) for number, rows in chosen.items()]
-
-
-def append_frame(log: Log, topic: str, frame: pl.DataFrame) -> None:
-    """Append the rows of a physical frame to their partitions."""
-    log.append(writes_of(log, topic, Records(frame)))
 
 
 def frames_of(entity: EntityModel, objects: Any) -> Iterator[pl.DataFrame]:

@@ -23,7 +23,7 @@ from typing import Any, Protocol
 import polars as pl
 
 from kandle.errors import StateError, UnavailableError
-from kandle.log.port import Log, TopicIdentity, TopicPartition, TopicTail
+from kandle.log.port import TopicIdentity, TopicPartition, TopicTail
 from kandle.log.records import Batch, RejectedRecord
 from kandle.store.ordering import ordered_key
 from kandle.store.port import Store
@@ -130,6 +130,25 @@ class TopicView(Protocol):
         """
 
 
+class FollowedTopics(Protocol):
+    """What a follower needs of a log."""
+
+    def identity(self, topic: str) -> TopicIdentity:
+        """Return what tells a topic from any other."""
+
+    def tail(self, topic: str, positions: Mapping[int, int]) -> TopicTail:
+        """Read all partitions of a topic, and go on with what is appended."""
+
+    def partition_count(self, topic: str) -> int:
+        """Return the number of partitions that a topic has at this moment."""
+
+    def ends(self, topic: str) -> Sequence[int] | Mapping[int, int]:
+        """Return the next offset of each partition, by its number."""
+
+    def read(self, partition: TopicPartition, offset: int, max_rows: int) -> list[Batch]:
+        """Return the records of a partition from an offset on."""
+
+
 Listener = Callable[[Changes], None]
 
 
@@ -148,7 +167,7 @@ class Follower:
         clock: The clock of the log.
     """
 
-    def __init__(self, log: Log, topic: str, store: Store, view: TopicView, clock: Clock) -> None:
+    def __init__(self, log: FollowedTopics, topic: str, store: Store, view: TopicView, clock: Clock) -> None:
         self.topic = topic
         self.view = view
         self.store = store

@@ -55,7 +55,8 @@ class TableRows:
         topic: The topic.
         schema: The physical columns of a row.
         keys: The columns of the key, in the order of its parts.
-        is_hashed: Whether the partition of a record follows from its key.
+        is_hashed: Whether the partition of a record follows from its key. None says that records of a key may be in several
+            partitions, and that the one that was appended last counts.
         formats: What else the meaning of the records depends on, as text.
     """
 
@@ -66,7 +67,7 @@ class TableRows:
         schema: Mapping[str, pl.DataType],
         keys: Sequence[str],
         *,
-        is_hashed: bool = True,
+        is_hashed: bool | None = True,
         formats: str = "",
     ) -> None:
         self._store = store
@@ -104,7 +105,9 @@ class TableRows:
         key_frame = frame.select(self._keys)
         keys = ordered_keys(key_frame)
         elsewhere: set[int] = set()
-        if partitions > 1 and self._is_hashed:
+        if self._is_hashed is None:
+            elsewhere = set(range(len(keys)))
+        elif partitions > 1 and self._is_hashed:
             elsewhere = set(np.flatnonzero(partition_numbers(key_frame, partitions) != batch.partition).tolist())
         # Of several records of a key in a batch the last one counts.
         newest = sorted({key: number for number, key in enumerate(keys)}.values())
@@ -151,7 +154,12 @@ class TableRows:
         if value is None:
             return True
         _, partition, offset, time, *_ = decode(value)
-        return partition == position.partition or (time, offset) < (position.time, position.offset)
+        if partition == position.partition:
+            return True
+        if self._is_hashed is None:
+            # Lower numbers are those of newer topics, which count where the time is the same.
+            return bool((time, -partition) < (position.time, -position.partition))
+        return bool((time, offset) < (position.time, position.offset))
 
     def _take_unreadable(self, record: UnreadableRecord, time: int) -> None:
         key = record.key
