@@ -24,6 +24,7 @@ from kandle.cli.dlq import dlq_app
 from kandle.cli.doctor import doctor_command
 from kandle.cli.groups import groups_app
 from kandle.cli.output import console, progress_bar, show_summary
+from kandle.cli.rekey import rekey_command
 from kandle.cli.run import run_command
 from kandle.cli.script import script_command
 from kandle.cli.topics import topics_app
@@ -132,6 +133,7 @@ app.command("bars")(bars_command)
 app.add_typer(topics_app, name="topics")
 app.add_typer(groups_app, name="groups")
 app.add_typer(dlq_app, name="dlq")
+app.command("rekey")(rekey_command)
 app.command("explain")(explain_command)
 app.command("script")(script_command)
 app.command("avro")(avro_command)
