@@ -13,6 +13,7 @@ from kandle.log.port import Log, TopicIdentity, TopicPartition, TopicTail
 from kandle.log.records import Batch
 from kandle.log.versions import PER_VERSION, Adapt, adapters
 from kandle.model.entity import EntityModel
+from kandle.plan.topics import TopicSpec
 
 
 class MergedTopics:
@@ -38,6 +39,10 @@ class MergedTopics:
         """Return what tells these topics from all others."""
         identities = [self._log.identity(name) for name, _ in self._topics]
         return TopicIdentity(" ".join(one.id for one in identities), min(one.tombstones for one in identities))
+
+    def topic(self, name: str) -> TopicSpec:
+        """Return the topic of the newest version as it is."""
+        return self._log.topic(name)
 
     def partition_count(self, topic: str) -> int:
         """Return the number of partitions of all topics."""

@@ -25,6 +25,7 @@ import polars as pl
 from kandle.errors import StateError, UnavailableError
 from kandle.log.port import TopicIdentity, TopicPartition, TopicTail
 from kandle.log.records import Batch, RejectedRecord
+from kandle.plan.topics import TopicSpec
 from kandle.store.ordering import ordered_key
 from kandle.store.port import Store
 from kandle.time.clock import Clock, SystemClock
@@ -138,6 +139,9 @@ class FollowedTopics(Protocol):
 
     def tail(self, topic: str, positions: Mapping[int, int]) -> TopicTail:
         """Read all partitions of a topic, and go on with what is appended."""
+
+    def topic(self, name: str) -> TopicSpec:
+        """Return a topic as it is."""
 
     def partition_count(self, topic: str) -> int:
         """Return the number of partitions that a topic has at this moment."""
