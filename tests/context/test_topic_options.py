@@ -247,7 +247,10 @@ def test_settings_are_taken_from_the_environment(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setenv("KANDLE_TOPICS__SUMS_1M_FINAL__RETENTION", "9d")
     monkeypatch.setenv("KANDLE_TOPICS__SUMS_1M_FINAL__CONFIGS", '{"segment.bytes": 1048576}')
     monkeypatch.setenv("KANDLE_BARS__LIVE_TOPIC", "{bars}_{timeframe}_open")
-    specs = specs_of(Rail.open())
+    monkeypatch.setenv("KANDLE_ENTITIES__RIDE__ACCESS", "read_only")
+    rail = Rail.open()
+    assert not rail.rides.can_write
+    specs = specs_of(rail)
     final = specs["sums_1m_final"]
     assert (final.replication, final.retention, final.configs) == (3, 9 * DAY, (("segment.bytes", "1048576"),))
     assert "sums_5m_open" in specs

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from typing import Any
@@ -24,6 +25,7 @@ from kandle.model.types import (
     DecimalType,
     StringType,
 )
+from kandle.serde.avro import AvroFormat
 from kandle.serde.port import RecordField
 from kandle.serde.schema import Shape
 from tests.serde.building import PRICE, SOME_UUID, TICK, BothWays, avro, datum, decoded, message, record, registry, ticks
@@ -225,6 +227,35 @@ def test_an_instant_between_two_milliseconds_is_not_cut() -> None:
     frame = ticks(2).with_columns(at=ticks(2)["at"].dt.offset_by("1us"))
     with pytest.raises(DataError, match=r"field at = .* in row 0: timestamp-millis would lose its microseconds.*epoch_us"):
         avro(*TICK).encode(frame)
+
+
+AT = RecordField("at", TIMESTAMP)
+
+
+def moments(rows: int, extra: str = "1us") -> pl.DataFrame:
+    instants = pl.DataFrame({"at": [INSTANT] * rows}, schema={"at": TIMESTAMP.physical})
+    return instants.with_columns(pl.col("at").dt.offset_by(extra))
+
+
+@pytest.mark.parametrize("rows", [1, 50])
+def test_a_topic_keeps_the_unit_that_its_instants_have(rows: int) -> None:
+    schemas = registry()
+    fine = replace(AT, unit="micros")
+    AvroFormat("t", "value", [AT], schemas).encode(moments(1, "0us"))
+    later = AvroFormat("t", "value", [fine], schemas)
+    assert later.decode(later.encode(moments(rows, "1ms"))).frame.equals(moments(rows, "1ms"))
+    assert json.loads(later.schema)["fields"][0]["type"] == MILLIS
+    with pytest.raises(DataError, match="timestamp-millis would lose its microseconds"):
+        later.encode(moments(rows))
+    cutting = AvroFormat("t", "value", [replace(fine, is_cut=True)], schemas)
+    assert cutting.decode(cutting.encode(moments(rows, "-1us"))).frame.equals(moments(rows, "-1ms"))
+    other = AvroFormat("u", "value", [fine], schemas)
+    assert other.decode(other.encode(moments(rows))).frame.equals(moments(rows))
+    assert json.loads(other.schema)["fields"][0]["type"] == MICROS
+    kept = AvroFormat("u", "value", [AT], schemas)
+    assert kept.decode(kept.encode(moments(rows))).frame.equals(moments(rows))
+    with pytest.raises(SchemaError, match=r"subject u-value, field at: its instants are timestamp-micros in the topic"):
+        AvroFormat("u", "value", [replace(AT, has_fixed_unit=True)], schemas).encode(moments(rows))
 
 
 def test_a_missing_column_and_one_of_another_type_are_named() -> None:

@@ -260,6 +260,32 @@ def test_microseconds_are_not_cut() -> None:
         written(*TICK).encode(frame)
 
 
+MOMENTS = st.integers(-(10**15), 2 * 10**15).map(lambda micros: datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=micros))
+
+
+@given(st.lists(MOMENTS | st.none(), min_size=1, max_size=5), st.sampled_from([1, FEW + 1]))
+def test_microseconds_are_a_fraction_of_milliseconds(moments: list[datetime | None], repeats: int) -> None:
+    at = RecordField("at", TIMESTAMP, nullable=True, unit="micros")
+    frame = pl.DataFrame({"at": moments * repeats}, schema={"at": TIMESTAMP.physical})
+    messages = written(at).encode(frame)
+    for message, moment in zip(messages, moments * repeats, strict=True):
+        value = json.loads(message or b"", parse_float=Decimal)["at"]
+        micros = None if moment is None else (moment - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1)
+        assert (None if value is None else value * 1000) == micros
+    assert_frame_equal(written(at).decode(messages).frame, frame)
+
+
+@pytest.mark.parametrize("rows", [1, FEW + 1])
+def test_whole_milliseconds_are_written_without_a_fraction_and_others_only_cut_where_asked_for(rows: int) -> None:
+    whole = pl.DataFrame({"at": [INSTANT] * rows}, schema={"at": TIMESTAMP.physical})
+    fine = whole.with_columns(pl.col("at").dt.offset_by("1us"))
+    assert written(RecordField("at", TIMESTAMP, unit="micros")).encode(whole)[0] == b'{"at":1709908200250}'
+    assert written(RecordField("at", TIMESTAMP, unit="micros")).encode(fine)[0] == b'{"at":1709908200250.001}'
+    assert written(RecordField("at", TIMESTAMP, is_cut=True)).encode(fine)[0] == b'{"at":1709908200250}'
+    pattern = RecordField("at", TIMESTAMP, datetime_format="%Y-%m-%d %H:%M", unit="micros", is_cut=True)
+    assert written(pattern).encode(fine)[0] == b'{"at":"2024-03-08 14:30"}'
+
+
 def test_a_decimal_of_too_many_digits_is_not_written() -> None:
     with pytest.raises(DataError, match=r"field level = 1000 in row 0: it does not fit Decimal\(3, 1\)"):
         written(RecordField("level", DecimalType(3, 1))).encode(pl.DataFrame({"level": [1000]}))

@@ -159,6 +159,7 @@ def _cluster_findings(log: Log, options: Options, market: Context) -> Iterator[F
     declared = _declared_topics(log, options, market)
     names = {spec.name for spec in declared}
     yield from _topics_findings(log, options, market, declared)
+    yield from server_checks.config_findings(options, declared)
     yield from server_checks.topic_access_findings(options, declared)
     yield from server_checks.group_access_findings(options, _groups(market))
     yield from schedule_findings(log, plans_in(market), clock_of(options))

@@ -15,7 +15,7 @@ from kandle.context.options import Options
 from kandle.errors import KandleError
 from kandle.log.port import TopicPartition
 from kandle.plan.plan import Plan
-from kandle.plan.topics import TopicSpec
+from kandle.plan.topics import TopicSpec, config_differences
 
 if TYPE_CHECKING:
     from kandle.ksqldb.results import RunningQuery, ServerHealth, ServerInfo
@@ -45,6 +45,14 @@ def topic_access_findings(options: Options, wanted: Iterable[TopicSpec]) -> Iter
         return
     findings = list(_topic_findings(options, names))
     yield from findings or [fine("access", "this user may read and write the topics")]
+
+
+def config_findings(options: Options, wanted: Iterable[TopicSpec]) -> Iterator[Finding]:
+    """Check that topics have the further settings of the brokers that are declared for them."""
+    specs = {spec.name: spec for spec in wanted if spec.configs}
+    for topic, config in cluster_diagnosis(options).configs(specs).items():
+        for difference in config_differences(config, specs[topic]):
+            yield warning("topics", f"{difference}; kandle does not change it", "set it on the topic, or declare it as it is")
 
 
 def _topic_findings(options: Options, names: Sequence[str]) -> Iterator[Finding]:

@@ -227,12 +227,15 @@ class ModelBuilder:
 
     def _apply_access(self, options: Options) -> None:
         by_name = {entity.name: cls for cls, entity in self._entities.items()}
+        # Names of variables of the environment have no case.
+        by_letters = {name.lower(): cls for name, cls in by_name.items()}
         for name, section in options.entities.items():
-            label = f"{options.place_of(['entities', name])}entities.{name}"
-            if name not in by_name:
+            cls = by_name.get(name) or by_letters.get(name)
+            if cls is None:
+                label = f"{options.place_of(['entities', name])}entities.{name}"
                 raise ModelError(unknown_name(f"{label}: {self._context} has no such entity", name, list(by_name)))
             if section.access is not None:
-                self.change(by_name[name], access=section.access)
+                self.change(cls, access=section.access)
         for entity in self._entities.values():
             if {entity.access, options.access} == {"read_only", "write_only"}:
                 raise OptionsError(

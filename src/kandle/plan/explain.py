@@ -130,7 +130,10 @@ def _settings(topic: QueryTopic) -> Sequence[str]:
     copies = "" if spec.replication is None else f", replication {spec.replication}"
     partitions = f"{spec.partitions} partition{'' if spec.partitions == 1 else 's'}{copies}"
     kept = "kept for ever" if spec.retention is None else f"kept {duration_text(spec.retention)}"
-    compacted = ", compacted" if spec.compacted else ""
+    size = [] if spec.retention_bytes is None else [f"at most {spec.retention_bytes:,} bytes a partition"]
+    compacted = ["compacted"] if spec.compacted else []
+    configs = [f"{name}={value}" for name, value in spec.configs]
+    others = [] if spec.is_created else ["created by others"]
     key, value = content.key_format, content.value_format
     format_ = value if key == value or not spec.keys else f"key {key}, value {value}"
-    return spec.name, partitions, f"{kept}{compacted}", format_, content.text
+    return spec.name, partitions, ", ".join([kept, *size, *compacted, *configs, *others]), format_, content.text

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import polars as pl
@@ -169,6 +169,15 @@ def broker_config(spec: TopicSpec) -> dict[str, str]:
         **stamps,
         **dict(spec.configs),
     }
+
+
+def config_differences(config: Mapping[str, str], wanted: TopicSpec) -> list[str]:
+    """Return in words which further settings of a topic are not as they are declared."""
+    return [
+        f"topic {wanted.name}: {name} is {config.get(name, 'unknown to the brokers')}, {value} is declared"
+        for name, value in wanted.configs
+        if config.get(name) != value
+    ]
 
 
 def missing_topics(specs: Sequence[TopicSpec]) -> str:

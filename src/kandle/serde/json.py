@@ -103,6 +103,8 @@ def json_column(field: RecordField, frame: pl.DataFrame, subject: str) -> pl.Ser
     column = checked_column(field, frame, subject)
     _check(field, column, subject)
     write = _WRITERS.get(type(field.type), _number)
+    if field.is_fine and field.has_open_unit and not is_pattern(field.datetime_format):
+        write = _milliseconds(column)
     return pl.DataFrame({"v": column}).select(write(field, pl.col("v")).fill_null("null")).to_series()
 
 
@@ -164,9 +166,28 @@ def _instant(field: RecordField, column: pl.Expr) -> pl.Expr:
     microseconds = column.to_physical()
     if field.datetime_format == NANOSECONDS:
         return (microseconds.cast(pl.Int128) * 1_000).cast(pl.String)
-    if not (field.is_fine and field.has_open_unit):
-        return (microseconds // epoch_unit(field)).cast(pl.String)
-    # Milliseconds, of which programs that know no fractions take the whole.
+    return (microseconds // epoch_unit(field)).cast(pl.String)
+
+
+def _milliseconds(column: pl.Series) -> Callable[[RecordField, pl.Expr], pl.Expr]:
+    """Return what writes instants as milliseconds with a fraction, of which programs that know no fractions take the whole.
+
+    Args:
+        column: The instants: for whole milliseconds, and for instants after 1970, there are faster ways.
+    """
+    microseconds = column.to_physical()
+    if not (microseconds % 1_000 != 0).any():
+        return lambda field, instants: (instants.to_physical() // 1_000).cast(pl.String)
+    return _with_fraction if (microseconds < 1_000).any() else _late_with_fraction
+
+
+def _late_with_fraction(field: RecordField, column: pl.Expr) -> pl.Expr:
+    text = column.to_physical().cast(pl.String)
+    return pl.concat_str(text.str.head(-3), pl.lit("."), text.str.tail(3)).str.strip_suffix(".000")
+
+
+def _with_fraction(field: RecordField, column: pl.Expr) -> pl.Expr:
+    microseconds = column.to_physical()
     sign = pl.when(microseconds < 0).then(pl.lit("-")).otherwise(pl.lit(""))
     whole, behind = (microseconds.abs() // 1_000).cast(pl.String), microseconds.abs() % 1_000
     fraction = pl.when(behind > 0).then(pl.concat_str(pl.lit("."), behind.cast(pl.String).str.zfill(3))).otherwise(pl.lit(""))

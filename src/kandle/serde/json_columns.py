@@ -144,9 +144,7 @@ def _timestamps(field: RecordField, values: list[Any]) -> pl.Series:
         unit = epoch_unit(field)
         numbers = _within(numbers, -(-INSTANT_BOUNDS[0] // unit), INSTANT_BOUNDS[1] // unit) * unit
     elif field.datetime_format != NANOSECONDS and {bytes, int, type(None)}.issuperset(map(type, values)):
-        numerals = [value if type(value) is bytes else _number_text(value) for value in values]
-        exact = decimal_from_text(pl.Series(numerals, dtype=pl.Binary).cast(pl.String), epoch_digits(field))
-        numbers = _within(exact, *INSTANT_BOUNDS).cast(pl.Int64)
+        numbers = _within(_fractions(values, epoch_digits(field)), *INSTANT_BOUNDS).cast(pl.Int64)
     else:
         pattern = field.datetime_format if is_pattern(field.datetime_format) else None
         texts = _texts(values, "" if pattern else ISO_INSTANT)
@@ -155,6 +153,19 @@ def _timestamps(field: RecordField, values: list[Any]) -> pl.Series:
         numbers = timestamp_from_text(texts, pattern).to_physical()
     # A pattern may say a year that Python does not know; the rules for single values leave those to the reader of the text.
     return _within(numbers, *INSTANT_BOUNDS).cast(field.type.physical)
+
+
+def _fractions(values: list[Any], digits: int) -> pl.Series:
+    """Return numbers, whole or as texts with a point, as multiples of a power of ten; NULL where there are more digits."""
+    numerals = [b"%d" % value if type(value) is int else value for value in values]
+    texts = pl.Series(numerals, dtype=pl.Binary).cast(pl.String)
+    # As kandle writes them; that is three times as fast as any number.
+    usual = texts.str.contains(rf"^-?\d{{1,16}}(\.\d{{{digits}}})?$").all() if digits else False
+    if not usual:
+        return decimal_from_text(texts, digits)
+    whole = texts.str.contains(".", literal=True)
+    joined = texts.str.replace(".", "", literal=True).cast(pl.Int64)
+    return joined if whole.all() else joined.zip_with(whole, joined * 10**digits)
 
 
 def _uuids(field: RecordField, values: list[Any]) -> pl.Series:

@@ -161,18 +161,26 @@ class ClusterDiagnosis:
         Args:
             topics: The topics to look at. Those that cannot be asked are left out.
         """
+        name, value = APPEND_TIME
+        return {topic: config[name] == value for topic, config in self.configs(topics).items()}
+
+    def configs(self, topics: Iterable[str]) -> dict[str, dict[str, str]]:
+        """Return the settings of topics by their names on the brokers.
+
+        Args:
+            topics: The topics to look at. Those that cannot be asked are left out.
+        """
         client = self._client()
         resources = [ConfigResource(ResourceType.TOPIC, name) for name in topics]
-        stamped: dict[str, bool] = {}
+        configs: dict[str, dict[str, str]] = {}
         if not resources:
-            return stamped
-        name, value = APPEND_TIME
+            return configs
         for resource, future in client.describe_configs(resources, request_timeout=REQUEST_TIMEOUT).items():
             try:
-                stamped[resource.name] = future.result(ANSWER_TIMEOUT)[name].value == value
+                configs[resource.name] = {name: entry.value for name, entry in future.result(ANSWER_TIMEOUT).items()}
             except KafkaException:
                 continue
-        return stamped
+        return configs
 
 
 def _topic_access(name: str, future: Any) -> TopicAccess | None:

@@ -65,7 +65,7 @@ from kandle.log.port import (
 )
 from kandle.log.records import AnyWrite, Batch, EncodedWrite, Records, Write
 from kandle.log.schema import differences, merged_columns
-from kandle.plan.topics import TopicSpec, missing_topics
+from kandle.plan.topics import TopicSpec, config_differences, missing_topics
 from kandle.serde.compatibility import Compatibility
 from kandle.serde.registry import EmbeddedRegistry, Registry
 from kandle.time.clock import Clock, SystemClock
@@ -117,15 +117,6 @@ def _time_difference(actual: TopicSpec, wanted: TopicSpec) -> list[str]:
     return [
         f"topic {wanted.name}: message.timestamp.type is CreateTime, LogAppendTime is declared; with it, heartbeats of a process "
         "whose clock is wrong are recognized"
-    ]
-
-
-def _config_differences(config: Mapping[str, str], wanted: TopicSpec) -> list[str]:
-    """Return in words which further settings of a topic are not as they are declared."""
-    return [
-        f"topic {wanted.name}: {name} is {config.get(name, 'unknown to the brokers')}, {value} is declared"
-        for name, value in wanted.configs
-        if config.get(name) != value
     ]
 
 
@@ -205,7 +196,7 @@ class KafkaLog(Log):
             time = spec.time if known is None else known.time
             config = self.admin.config(spec.name)
             actual = replace(actual, time=time, **spec_settings(config))
-            others = _config_differences(config, spec)
+            others = config_differences(config, spec)
         if known is None or (known.columns, known.partitions) != (actual.columns, actual.partitions):
             self._shared.catalog.put(actual)
         return TopicState(actual, (*differences(actual, spec), *_time_difference(actual, spec), *others))
