@@ -13,6 +13,7 @@ from kandle.cli.output import Columns, json_line
 from kandle.errors import DataError, OptionsError, StateError, TimeframeError, UnknownTopicError, unknown_name
 from kandle.log.port import GroupState, Log, TopicPartition, moved_with_members
 from kandle.plan.query_topics import bars_of_group
+from kandle.plan.topics import TopicSpec
 from kandle.time.timeframe import parse_instant
 
 groups_app = typer.Typer()
@@ -40,7 +41,8 @@ def list_command(
     Example: kandle groups list market-
     """
     with opened_log(options_of(config, data, log_choice)) as log:
-        rows = [_summary(log, group) for group in log.groups(prefix)]
+        topics = log.topics()
+        rows = [_summary(log, group, topics) for group in log.groups(prefix)]
     if as_json:
         for row in rows:
             typer.echo(json_line(row))
@@ -62,7 +64,7 @@ def describe_command(
     """
     with opened_log(options_of(config, data, log_choice)) as log:
         state = _group(log, group)
-        summary, rows = _summary(log, state), _rows(log, state)
+        summary, rows = _summary(log, state, log.topics()), _rows(log, state)
     if as_json:
         typer.echo(json_line(summary | {"partitions": rows}))
         return
@@ -123,8 +125,8 @@ def _group(log: Log, name: str) -> GroupState:
     return states[0]
 
 
-def _summary(log: Log, state: GroupState) -> dict[str, Any]:
-    bars = bars_of_group(state.group, log.topics())
+def _summary(log: Log, state: GroupState, specs: Sequence[TopicSpec]) -> dict[str, Any]:
+    bars = bars_of_group(state.group, specs)
     kind = "readers" if bars is None else f"query of {bars}"
     topics = sorted({partition.topic for partition in [*state.owners, *state.positions]})
     lag = sum(row["lag"] or 0 for row in _rows(log, state))
