@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import pytest
 
 import kandle.testing
-from kandle import Context, DataError, EventSet, Key, ModelError, TableSet, Timestamp
+from kandle import Context, DataError, EventSet, Key, ModelError, Options, TableSet, Timestamp
 from kandle.log.port import Log
 
 NOON = datetime(2024, 3, 8, 12, tzinfo=UTC)
@@ -231,6 +231,12 @@ def test_an_entity_that_says_no_version_has_no_header(market: Any) -> None:
     for message in market.old_orders.messages():
         assert message.headers == {}
         break
+
+
+def test_the_configuration_has_settings_for_the_topics_of_both_versions() -> None:
+    options = Options(topics={"orders": {"partitions": 5}, "orders_v2": {"partitions": 7}})
+    entity = After(options).orders.entity
+    assert (entity.former[0].partitions, entity.partitions) == (5, 7)
 
 
 def test_both_versions_cannot_be_given_one_topic() -> None:

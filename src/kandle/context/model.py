@@ -208,21 +208,7 @@ class ModelBuilder:
         """
         if self._options is None:
             return
-        from kandle.context.topic_options import topic_settings
-
-        for cls, entity in self._entities.items():
-            if entity.topic in self._options.topics:
-                section = self._options.topics[entity.topic]
-                settings = topic_settings(self._options, entity.topic)
-                given = {name: getattr(section, name) for name in ("key_format", "value_format", "partitioner")}
-                given |= {"partitions": settings.partitions, "replication": settings.replication}
-                changes = {name: value for name, value in given.items() if value is not None}
-                if settings.retention is not None:
-                    changes["retention"] = None if settings.retention == FOREVER else settings.retention
-                own = replace(settings, partitions=None, replication=None, retention=None)
-                self.change(cls, settings=own, **changes)
-            if not self._options.log.create and self._entities[cls].settings.create is None:
-                self.change(cls, settings=replace(self._entities[cls].settings, create=False))
+        self._entities = {cls: _configured(entity, self._options) for cls, entity in self._entities.items()}
         self._apply_access(self._options)
 
     def _apply_access(self, options: Options) -> None:
@@ -283,6 +269,28 @@ class ModelBuilder:
     def _settled(self, entity: EntityModel) -> EntityModel:
         """Return an entity with the topic settings of this model."""
         return self._entities.get(entity.cls, entity)
+
+
+def _configured(entity: EntityModel, options: Options) -> EntityModel:
+    """Return an entity with the settings that the options have for its topic, and for those of earlier versions of its key."""
+    from kandle.context.topic_options import topic_settings
+
+    version = entity.version
+    if version is not None and version.previous is not None:
+        entity = replace(entity, version=replace(version, previous=_configured(version.previous, options)))
+    if entity.topic in options.topics:
+        section = options.topics[entity.topic]
+        settings = topic_settings(options, entity.topic)
+        given = {name: getattr(section, name) for name in ("key_format", "value_format", "partitioner")}
+        given |= {"partitions": settings.partitions, "replication": settings.replication}
+        changes = {name: value for name, value in given.items() if value is not None}
+        if settings.retention is not None:
+            changes["retention"] = None if settings.retention == FOREVER else settings.retention
+        own = replace(settings, partitions=None, replication=None, retention=None)
+        entity = replace(entity, settings=own, **changes)
+    if not options.log.create and entity.settings.create is None:
+        entity = replace(entity, settings=replace(entity.settings, create=False))
+    return entity
 
 
 class EntityBuilder(Generic[T]):

@@ -104,7 +104,7 @@ class ContextTopics:
             OptionsError: A setting is not possible for its topic.
         """
         targets = {plan.query.target.topic: plan for plan in self.plans}
-        own = {entity.topic for entity in self.entities}
+        own = {version.topic for entity in self.entities for version in (*entity.former, entity)}
         derived = self._derived()
         known = [*own, *derived, *map(dead_letter_name, own.difference(targets))]
         for topic, section in self.options.topics.items():
