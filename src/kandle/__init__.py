@@ -56,7 +56,7 @@ if TYPE_CHECKING:
     from kandle.plan.explain import explain
     from kandle.runtime.counters import Health
     from kandle.sets.letters import DeadLetter
-    from kandle.sets.messages import Message
+    from kandle.sets.message import Message
 
 __version__ = "0.1.0"
 
@@ -115,7 +115,7 @@ __all__ = [
 _LAZY = {
     "DeadLetter": "kandle.sets.letters",
     "Health": "kandle.runtime.counters",
-    "Message": "kandle.sets.messages",
+    "Message": "kandle.sets.message",
     "Options": "kandle.context.options",
     "explain": "kandle.plan.explain",
     "testing": "kandle.testing",

@@ -20,8 +20,9 @@ from kandle.model.entity import EntityModel, entity_kind
 from kandle.model.markers import Access
 from kandle.plan.plan import Plan, plan
 from kandle.sets.bars import BarSet, TimeBucket, time_bucket
+from kandle.sets.entity_set import EntitySet
 from kandle.sets.policies import MessageFailure
-from kandle.sets.sets import EntitySet, EventSet, TableSet
+from kandle.sets.sets import EventSet, TableSet
 from kandle.time.timeframe import Timeframe
 
 if TYPE_CHECKING:

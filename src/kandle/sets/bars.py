@@ -17,9 +17,10 @@ from kandle.model.mapping import mapping
 from kandle.model.markers import Access
 from kandle.plan.plan import BarPlan
 from kandle.sets.blocking import awaited, blocking
+from kandle.sets.entity_set import EntitySet
 from kandle.sets.host import ContextHost
 from kandle.sets.keys import KeyPrefix, bar_key_fields, physical_key
-from kandle.sets.sets import EntitySet, made_by_query
+from kandle.sets.sets import made_by_query
 from kandle.time.timeframe import Timeframe, as_timeframe, parse_duration
 
 if TYPE_CHECKING:

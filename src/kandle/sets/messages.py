@@ -11,7 +11,6 @@ import logging
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
-from datetime import datetime
 from functools import partial
 from types import TracebackType
 from typing import Any, Generic, Self, TypeVar
@@ -19,16 +18,17 @@ from typing import Any, Generic, Self, TypeVar
 from anyio import CancelScope, move_on_after, to_thread
 
 from kandle.errors import DataError, StateError
-from kandle.log.headers import HeaderPairs, header_texts
+from kandle.log.headers import header_texts
 from kandle.log.letters import LetterBox
 from kandle.log.port import GroupSpec, TopicPartition
 from kandle.log.records import RejectedRecord
 from kandle.log.versions import Adapt, adapters
 from kandle.model.entity import EntityModel
-from kandle.sets.blocking import awaited, blocking
+from kandle.sets.blocking import awaited, blocking, check_asyncio
 from kandle.sets.entries import Entry, EntrySource, Limits, Note, Outbox
 from kandle.sets.host import ContextHost
 from kandle.sets.loops import IdleTime, MessageLoop
+from kandle.sets.message import Message
 from kandle.sets.places import Beginning
 from kandle.sets.policies import BreakerState, ErrorPolicy, MessageFailure, OnError
 from kandle.sets.prefetching import CLOSED, PATIENCE, Prefetcher
@@ -43,86 +43,6 @@ R = TypeVar("R")
 
 STALL = 5 * MINUTE
 """Microseconds for which the thread that reads may stand still before its partitions go to other members, on any log."""
-
-
-@dataclass(frozen=True, slots=True)
-class Message(Generic[T]):
-    """One record of a topic.
-
-    Attributes:
-        value: The object of the entity; None for a tombstone.
-        key: The parts of the record's key.
-        headers: The headers of the record that are text, by name; of several with one name the last.
-        topic: The name of the topic.
-        partition: The number of the partition.
-        offset: The offset in the partition.
-        timestamp: When the record was appended.
-        is_tombstone: Whether the record removes the row of its key.
-        raw_headers: All headers as they are: pairs of a name and bytes, or None.
-        attempt: The number of the attempt to handle it; the first is 1.
-    """
-
-    value: T | None
-    key: tuple[Any, ...]
-    headers: dict[str, str]
-    topic: str
-    partition: int
-    offset: int
-    timestamp: datetime
-    is_tombstone: bool = False
-    raw_headers: HeaderPairs = ()
-    attempt: int = 1
-    _stream: MessageStream[T] | None = field(default=None, repr=False, compare=False)
-    _entry: Entry | None = field(default=None, repr=False, compare=False)
-
-    @property
-    def _host(self) -> ContextHost:
-        return self._manual_stream.host
-
-    @property
-    def _label(self) -> str:
-        return "message"
-
-    @property
-    def _manual_stream(self) -> MessageStream[T]:
-        if self._stream is None or not self._stream.is_manual:
-            raise StateError(
-                "this message is committed by itself once the next one is taken; "
-                "to commit messages yourself, take them from `manual_commit()`"
-            )
-        return self._stream
-
-    @awaited
-    async def commit_async(self) -> None:
-        """Commit the position behind this message, so that its group continues there after a restart.
-
-        All messages before it in its partition count as done too.
-
-        Raises:
-            StateError: The message is not from `manual_commit()`, or its messages are closed already.
-            FencedError: The partition belongs to another member by now, which handles the message again.
-        """
-        done = self._manual_stream.commit_position(TopicPartition(self.topic, self.partition), self.offset + 1)
-        await asyncio.wrap_future(done)
-
-    commit = blocking(commit_async)
-
-    def reject(self, error: Exception) -> None:
-        """Say that this message has failed, so that the policy of its set decides: `on_error` and `with_retry`.
-
-        A message that is tried again comes once more in the same loop, before any other of its partition. What is skipped or
-        becomes a dead letter counts as done.
-
-        Args:
-            error: What has gone wrong.
-
-        Raises:
-            Exception: The error itself, where the policy is to stop.
-            StateError: The message is not the one that its loop has delivered last.
-        """
-        if self._stream is None or self._entry is None:
-            raise StateError("only a message that a loop has delivered can be rejected")
-        self._stream.fail(self, error)
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,6 +99,7 @@ class MessageStream(Generic[T]):
         return self._label
 
     def __aiter__(self) -> AsyncIterator[Message[T]]:
+        check_asyncio(f"async for ... in {self._label}", f"iterate in a thread: `for ... in {self._label}`")
         return MessageLoop(self, _itself)
 
     def __iter__(self) -> Iterator[Message[T]]:
@@ -534,18 +455,6 @@ class SkipReport:
 
 def _itself(message: Message[T]) -> Message[T] | None:
     return message
-
-
-def alive(message: Message[T]) -> Message[T] | None:
-    """Return the message unless it is a tombstone.
-
-    Args:
-        message: The message.
-
-    Returns:
-        The message, or None.
-    """
-    return None if message.value is None else message
 
 
 def _value(message: Message[T]) -> T | None:

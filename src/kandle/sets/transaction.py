@@ -22,10 +22,12 @@ from kandle.log.headers import Headers
 from kandle.log.port import Log, TopicPartition
 from kandle.log.records import Write
 from kandle.sets.dual_writing import writes_of_versions
+from kandle.sets.entity_set import EntitySet
 from kandle.sets.entries import Note
 from kandle.sets.host import ContextHost
-from kandle.sets.messages import Message, MessageStream, Reading
-from kandle.sets.sets import EntitySet, WritableSet
+from kandle.sets.message import Message
+from kandle.sets.messages import MessageStream, Reading
+from kandle.sets.sets import WritableSet
 from kandle.sets.writing import PendingRow
 from kandle.time.timeframe import MILLISECOND
 
