@@ -58,6 +58,23 @@ class Listings(Context):
     listings: TableSet[Listing]
 
 
+@kandle.table("amounts")
+@dataclass(frozen=True)
+class Amount:
+    """A class that does not take all values that its topic may have."""
+
+    owner: Annotated[str, Key(0)]
+    value: int
+
+    def __post_init__(self) -> None:
+        if self.value < 0:
+            raise ValueError("a debt is no amount")
+
+
+class Bank(Context):
+    amounts: TableSet[Amount]
+
+
 class Market(Context):
     sessions: TableSet[Session]
     owners: TableSet[Owner]
@@ -236,3 +253,16 @@ def test_rows_whose_records_are_gone_are_not_shown(market: Market) -> None:
     log.truncate(TopicPartition("sessions", 0), 4)
     assert market.sessions.to_list() == [Session("west", DAY)]
     assert market.sessions.get(["north", DAY]) is None
+
+
+def test_a_row_of_which_no_object_can_be_made_is_named_or_left_out(caplog: pytest.LogCaptureFixture) -> None:
+    with kandle.testing.context(Bank, start=NOON) as bank:
+        frame = pl.DataFrame({"owner": ["a", "b", "c"], "value": [1, -2, 3]})
+        state_of(bank).log.append([Write("amounts", 0, Records(frame))])
+        message = "of 1 row of topic amounts no Amount can be made; the first, of owner='b': a debt is no amount"
+        with pytest.raises(DataError, match=message):
+            bank.amounts.to_list()
+        assert bank.amounts.to_list(unreadable="skip") == [Amount("a", 1), Amount("c", 3)]
+        assert message in caplog.text
+        assert bank.amounts.get("a") == Amount("a", 1)
+        assert bank.amounts.count() == 3

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any, Generic, NoReturn, Self, TypeVar
 import polars as pl
 
 from kandle.errors import AccessError, DataError, ModelError
-from kandle.model.columns import to_logical
+from kandle.model.columns import physical_schema, to_logical
 from kandle.model.entity import EntityModel
-from kandle.model.mapping import mapping
 from kandle.model.markers import Access
+from kandle.model.stored import stored_columns
 from kandle.plan.plan import BarPlan
 from kandle.sets.blocking import awaited, blocking
 from kandle.sets.entity_set import EntitySet
@@ -137,7 +137,7 @@ class TimeBucket(EntitySet[T]):
             AccessError: The context was opened for writing only.
         """
         bars = BarRange(start, end, include_live, unreadable, timeout)
-        return await self._read(key_prefix, bars, mapping(self.entity).from_frame)
+        return await self._read(key_prefix, bars, partial(self._objects, unreadable))
 
     to_list = blocking(to_list_async)
 
@@ -252,7 +252,7 @@ class TimeBucket(EntitySet[T]):
             raise DataError(f"to get a bar of {self.entity.name} give all parts of its key: {names}")
         start = values[fields[-1].name]
         whole = BarRange(start, start + timedelta(microseconds=1), include_live, timeout=timeout)
-        bars: list[T] = await self._read(key, whole, mapping(self.entity).from_frame)
+        bars: list[T] = await self._read(key, whole, partial(self._objects, "refuse"))
         return bars[0] if bars else None
 
     get = blocking(get_async)
@@ -285,6 +285,11 @@ class TimeBucket(EntitySet[T]):
         return await self._read(key_prefix, bars, len)
 
     count = blocking(count_async)
+
+    def _objects(self, unreadable: Unreadable, frame: pl.DataFrame) -> list[T]:
+        from kandle.sets.reading import objects_of
+
+        return objects_of(self.entity, stored_columns(frame.select(list(physical_schema(self.entity)))), unreadable)
 
     async def _logical(self, key_prefix: KeyPrefix, bars: BarRange) -> pl.DataFrame:
         return await self._read(key_prefix, bars, partial(to_logical, self.entity))

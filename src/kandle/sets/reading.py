@@ -15,6 +15,7 @@ from kandle.log.port import Log, TopicPartition
 from kandle.log.versions import PER_VERSION, Adapt, adapter_of, adapters, existing_topic
 from kandle.model.columns import physical_schema
 from kandle.model.entity import EntityModel
+from kandle.model.mapping import mapping
 from kandle.plan.plan import BarPlan
 from kandle.sets.keys import Span, bar_key_fields
 from kandle.store.follower import UnreadableRecord, unreadable_records
@@ -63,6 +64,43 @@ def report_unreadable(unreadable: Sequence[UnreadableRecord], policy: Unreadable
     if policy == "refuse":
         raise DataError(f'{message}; correct its schema or format, or leave such records out with unreadable="skip"')
     logger.warning("%s; left out", message)
+
+
+def objects_of(entity: EntityModel, columns: Sequence[Sequence[Any]], policy: Unreadable) -> list[Any]:
+    """Build the objects of rows.
+
+    Args:
+        entity: The entity.
+        columns: Stored values, column by column in the order of the fields.
+        policy: What to do about rows of which the class of the entity makes no object.
+
+    Returns:
+        The objects.
+
+    Raises:
+        DataError: The class makes no object of a row, which is named, and such rows are an error.
+    """
+    whole = mapping(entity)
+    try:
+        return whole.objects(columns)
+    except Exception as error:
+        logger.debug("rows of %s are made into objects one by one: %s", entity.name, error)
+    objects: list[Any] = []
+    wrong: list[tuple[tuple[Any, ...], Exception]] = []
+    for row in zip(*columns, strict=True):
+        try:
+            objects += whole.objects([[value] for value in row])
+        except Exception as error:
+            wrong.append((row, error))
+    names = [part.name for part in entity.fields]
+    row, reason = wrong[0]
+    shown = ", ".join(f"{name}={value!r}" for name, value in zip(names, row, strict=True) if entity.field(name) in entity.keys)
+    count = "1 row" if len(wrong) == 1 else f"{len(wrong)} rows"
+    message = f"of {count} of topic {entity.topic} no {entity.name} can be made; the first, of {shown or 'no key'}: {reason}"
+    if policy == "refuse":
+        raise DataError(f'{message}; correct the class, or leave such rows out with unreadable="skip"') from reason
+    logger.warning("%s; left out", message)
+    return objects
 
 
 def rows(

@@ -13,6 +13,7 @@ from kandle.errors import AccessError, DataError
 from kandle.model.columns import physical_schema
 from kandle.model.entity import EntityModel
 from kandle.model.mapping import mapping
+from kandle.model.stored import stored_columns
 from kandle.sets.blocking import awaited, blocking
 from kandle.sets.entity_set import EntitySet
 from kandle.sets.keys import KeyPrefix, physical_key
@@ -135,11 +136,12 @@ class EventSet(WritableSet[T]):
             DataError: A part of the key does not fit its field, there are too many, or a record cannot be read.
             AccessError: The context was opened for writing only.
         """
-        from kandle.sets.reading import EventSelection, span_of
+        from kandle.sets.reading import EventSelection, objects_of, span_of
 
         span = None if start is None and end is None else span_of(start, end)
         frame = await self._rows(key_prefix, lambda key: EventSelection(key, span, self.newest, unreadable))
-        return await to_thread.run_sync(mapping(self.entity).from_frame, frame)
+        columns = stored_columns(frame.select(list(physical_schema(self.entity))))
+        return await to_thread.run_sync(objects_of, self.entity, columns, unreadable)
 
     to_list = blocking(to_list_async)
 
@@ -203,9 +205,10 @@ class TableSet(WritableSet[T]):
             UnavailableError: The copy was not current in time.
             AccessError: The context was opened for writing only.
         """
+        from kandle.sets.reading import objects_of
 
         def build(rows: list[list[Any]]) -> list[T]:
-            return mapping(self.entity).objects(list(zip(*rows, strict=True))[PLACE_FIELDS:]) if rows else []
+            return objects_of(self.entity, list(zip(*rows, strict=True))[PLACE_FIELDS:], unreadable) if rows else []
 
         return await self._read(key_prefix, unreadable, timeout, build)
 
