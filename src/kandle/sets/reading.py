@@ -244,6 +244,9 @@ def newest_row(log: Log, entity: EntityModel, key: Mapping[str, Any]) -> pl.Data
         log: The log.
         entity: The entity of the table.
         key: Physical values of all parts of the key by name.
+
+    Returns:
+        At most one row, with physical columns.
     """
     frames = [with_key(frame, key) for frame in entity_rows(log, entity, [])]
     if not frames:
