@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import pytest
 
 import kandle.testing
-from kandle import Context, DataError, EventSet, Key, ModelError, Options, TableSet, Timestamp
+from kandle import Context, DataError, EventSet, Key, ModelError, OnError, Options, TableSet, Timestamp
 from kandle.log.port import Log
 
 NOON = datetime(2024, 3, 8, 12, tzinfo=UTC)
@@ -189,6 +189,24 @@ def test_a_record_that_cannot_be_upgraded_is_one_that_cannot_be_read(market: Any
     with pytest.raises(DataError, match=r"upgrade of OrderV1\(symbol='bad'.*fails: ValueError: no venue has it"):
         market.orders.to_list()
     assert [order.number for order in market.orders.to_list(unreadable="skip")] == [1, 3]
+
+
+def test_dead_letters_hold_what_stands_in_the_old_topic_and_are_replayed_there(market: Any) -> None:
+    market.old_orders.add_many([OrderV1("A", 1), OrderV1("bad", 2)])
+    market.orders.add(Order("south", "B", 3))
+
+    def handle(order: Order) -> None:
+        if order.number == 1:
+            raise ValueError("not today")
+
+    assert market.orders.on_error(OnError.DEAD_LETTER).for_each(handle, timeout="1s") == 1
+    letters = market.orders.dead_letters()
+    assert sorted((letter.topic, letter.key) for letter in letters.to_list()) == [
+        ("orders", b'{"symbol": "A"}'),
+        ("orders", b'{"symbol": "bad"}'),
+    ]
+    assert letters.replay().done == 2
+    assert sorted(order.number for order in market.old_orders.to_list()) == [1, 1, 2, 2, 3]
 
 
 class Failing:

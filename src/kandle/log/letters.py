@@ -159,7 +159,7 @@ def reject_letter(reject: RejectedRecord) -> Letter:
         payload=reject.value,
         headers=reject.headers,
         error_class=DataError.__name__,
-        is_json=False,
+        is_json=reject.is_json,
     )
 
 

@@ -69,6 +69,7 @@ class RejectedRecord:
         timestamp: When it was appended, in microseconds of the log's clock; None if that is not known.
         headers: Its headers, pairs of name and bytes.
         key_values: The values of the key columns, where the key can be read.
+        is_json: Whether key and value are the fields of the record as JSON, since there are no bytes.
     """
 
     offset: int
@@ -78,6 +79,7 @@ class RejectedRecord:
     timestamp: int | None = None
     headers: Sequence[tuple[str, bytes | None]] = ()
     key_values: tuple[Any, ...] | None = None
+    is_json: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,6 @@ deleted, or be emptied by its retention, at any time.
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -30,6 +29,7 @@ from kandle.log.records import Batch, Records, RejectedRecord
 from kandle.model.entity import EntityModel
 from kandle.model.mapping import mapping
 from kandle.model.normalizing import normalized_column
+from kandle.model.texts import json_row, named_rows
 from kandle.model.versions import upgraded
 from kandle.serde.keys import SEPARATOR, key_text
 
@@ -364,7 +364,7 @@ def _with_rows(
         upgraded_rows: What the rows that are not left out have become; None leaves them as they are.
     """
     rejects = [replace(reject, key_values=new_key(reject.key_values)) for reject in batch.rejects]
-    rejects += [_reject(batch, row, reason, frame, version) for row, reason in left_out.items() if reason is not None]
+    rejects += [_reject(batch, row, reason, version) for row, reason in left_out.items() if reason is not None]
     result = replace(batch, rejects=tuple(sorted(rejects, key=lambda reject: reject.offset)))
     if upgraded_rows is not None:
         result = replace(result, original=result.records)
@@ -374,21 +374,14 @@ def _with_rows(
     return replace(result, records=replace(result.records, frame=frame if upgraded_rows is None else upgraded_rows))
 
 
-def _reject(batch: Batch, row: int, reason: str, frame: pl.DataFrame, version: EntityModel) -> RejectedRecord:
-    values = batch.records.frame.row(row, named=True)
-    key = {part.name: values[part.name] for part in version.keys}
-    return RejectedRecord(
-        int(batch.offsets[row]),
-        batch.keys[row] if batch.keys is not None else _json(key) if key else None,
-        batch.values[row] if batch.values is not None else _json(values),
-        reason,
-        int(batch.timestamps[row]),
-        raw_header_rows(batch.records.slice(row, 1))[0],
-    )
-
-
-def _json(values: Mapping[str, Any]) -> bytes:
-    return json.dumps(values, ensure_ascii=False, default=str).encode()
+def _reject(batch: Batch, row: int, reason: str, version: EntityModel) -> RejectedRecord:
+    headers = raw_header_rows(batch.records.slice(row, 1))[0]
+    offset, time = int(batch.offsets[row]), int(batch.timestamps[row])
+    if batch.keys is not None and batch.values is not None:
+        return RejectedRecord(offset, batch.keys[row], batch.values[row], reason, time, headers)
+    values = named_rows(batch.records.frame.slice(row, 1))[0]
+    key = json_row(version.keys, values) if version.keys else None
+    return RejectedRecord(offset, key, json_row(version.fields, values), reason, time, headers, is_json=True)
 
 
 def without_headers(records: Records, names: Sequence[str]) -> Records:
