@@ -48,6 +48,22 @@ class PollContract(ContractBase):
             for partition in range(2):
                 assert len(numbers_of(batch for batch in batches if batch.partition == partition)) <= 30
 
+    def test_a_poll_of_a_member_that_wants_few_bytes_takes_few(self, log: Log, name: str, join: Join) -> None:
+        log.ensure(topic_spec(name))
+        for number in range(300):
+            log.append([write(name, [number])])
+        consumer = join("one", max_bytes=100)
+        taken: list[int] = []
+
+        def all_taken() -> bool:
+            batches = consumer.poll(100_000, 1_000)
+            assert sum(map(len, batches)) <= 50
+            taken.extend(numbers_of(batches))
+            return len(taken) == 300
+
+        wait_until(all_taken)
+        assert taken == list(range(300))
+
     def test_no_partition_is_starved_by_a_busy_one(self, log: Log, name: str, join: Join) -> None:
         log.ensure(topic_spec(name, partitions=3))
         for _ in range(50):
