@@ -6,6 +6,7 @@ import asyncio
 import json
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Annotated, Any
 from uuid import uuid4
 
@@ -19,6 +20,7 @@ from kandle import Context, EventSet, Key, Timestamp
 from kandle.context.context import state_of
 from kandle.errors import DataError, OptionsError, SchemaError, UnknownTopicError
 from kandle.log.kafka.log import KafkaLog
+from tests.context.test_forks import check_forks
 from tests.waiting import LIMIT
 
 FINE = datetime(2024, 3, 8, 14, 30, 0, 123_457, tzinfo=UTC)
@@ -140,3 +142,7 @@ def test_a_topic_keeps_the_unit_of_its_times(bootstrap: str) -> None:
     refused = pytest.raises(SchemaError, match=rf"subject {topic}-value, field time: its instants are timestamp-micros")
     with refused, fine.open(**kafka(bootstrap), fields={"instants": "millis"}) as house:
         house.visits.add(visit("other", 1, whole))
+
+
+def test_children_of_a_process_with_clients_of_kafka_end_as_they_like(bootstrap: str, tmp_path: Path) -> None:
+    check_forks(tmp_path, KANDLE_LOG__KIND="kafka", KANDLE_KAFKA__BOOTSTRAP=bootstrap, KANDLE_KAFKA__REPLICATION="1")
