@@ -169,6 +169,11 @@ WRONG = [
         OptionsError,
         "context is read_only and Ride is write_only",
     ),
+    (
+        "[engine]\nkind = 'ksqldb'\n[topics.sums_1m_live]\nretention = '1d'\n",
+        OptionsError,
+        "sums_1m_live: retention: ksqlDB creates this topic; set it there",
+    ),
     ("[fields]\ndecimal_precision = 18\n", OptionsError, "decimal_precision and decimal_scale belong together"),
 ]
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import polars as pl
 
 from kandle.context.options import Options
+from kandle.context.topic_options import query_topic_settings
 from kandle.errors import OptionsError
 from kandle.ksql.program import ScriptRole
 from kandle.ksqldb.client import KsqlClient
@@ -41,7 +42,8 @@ def engine_spec(options: Options) -> EngineSpec:
     """Return the settings of the engine: how queries are created on the server, and how they are supervised."""
     ksqldb = options.ksqldb
     properties = ScriptRole.LIVE.properties | EXACTLY_ONCE | ksqldb.properties
-    return EngineSpec(ksql_settings(options), properties, ksqldb.retention, ksqldb.watch, ksqldb.on_failure)
+    topics = query_topic_settings(options)
+    return EngineSpec(ksql_settings(options), properties, ksqldb.retention, ksqldb.watch, ksqldb.on_failure, topics)
 
 
 def ksql_access(host: ContextHost, options: Options, clock: Clock) -> Ksql:

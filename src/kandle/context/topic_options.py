@@ -118,6 +118,8 @@ class ContextTopics:
                 self._refuse(origin, given, OF_ENTITIES, "it is for topics of entities only")
             if topic in targets or topic not in own:
                 self._refuse(origin, given, ("producer",), "queries write in transactions, with the properties of kafka.producer")
+            if self.options.engine.kind == "ksqldb" and any(plan.base.live_topic == topic for plan in self.plans):
+                self._refuse(origin, given - {"consumer"}, sorted(given), "ksqlDB creates this topic; set it there")
             if topic not in targets and not any(bar.final_topic == topic for plan in self.plans for bar in plan.emitted):
                 self._refuse(origin, given, ("grace",), "it is for bars and their finals only")
         self._check_query_topics()

@@ -22,7 +22,15 @@ from kandle.ksqldb.watch import OnFailure, QueryWatch, WatchedProgram
 from kandle.log.port import Log
 from kandle.model.types import INTEGER, MAX_PRECISION, SIMPLE_TYPES, UUID, DataType, DecimalType
 from kandle.plan.plan import Plan
-from kandle.plan.query_topics import AggregatedTable, QueryTopics, aggregated_topics, query_group, with_fitting_heartbeats
+from kandle.plan.query_topics import (
+    DEFAULT_SETTINGS,
+    AggregatedTable,
+    QueryTopics,
+    QueryTopicSettings,
+    aggregated_topics,
+    query_group,
+    with_fitting_heartbeats,
+)
 from kandle.plan.topics import TopicColumn, TopicSpec, intervals_topic
 from kandle.query.nodes import aggregates, describe
 from kandle.query.query import QueryModel
@@ -55,6 +63,7 @@ class EngineSpec:
         retention: How long windows are kept, in microseconds.
         watch_interval: Time between two checks of the queries, in microseconds.
         on_failure: Whether a failed query is created again, or stops its tasks.
+        topics: How topics are created.
     """
 
     server: KsqlSettings
@@ -62,6 +71,7 @@ class EngineSpec:
     retention: int = 7 * DAY
     watch_interval: int = 5 * SECOND
     on_failure: OnFailure = "recreate"
+    topics: QueryTopicSettings = DEFAULT_SETTINGS
 
 
 class KsqlQuery:
@@ -69,14 +79,14 @@ class KsqlQuery:
 
     def __init__(self, log: Log, clock: Clock, plan: Plan, program: Program, spec: EngineSpec) -> None:
         self.plan, self.program = plan, program
-        self._log = log
+        self._log, self._topics = log, spec.topics
         self._schedule: ScheduleProvider | None = None
         self._intervals: IntervalWriter | None = None
         if self.program.schedule is not None:
             self._schedule = ScheduleProvider(log, plan, clock)
             self._intervals = IntervalWriter(log, plan.query, self.program.schedule)
         watched = WatchedProgram(self.program, spec.properties, spec.on_failure)
-        self.watch = QueryWatch(watched, StatementLog(log), clock)
+        self.watch = QueryWatch(watched, StatementLog(log, creates=spec.topics.creates), clock)
 
     @property
     def schedule_problem(self) -> str | None:
@@ -99,7 +109,8 @@ class KsqlQuery:
             return False
         assert self.program.schedule is not None and self._intervals is not None
         table, replication = self.program.schedule, self.plan.query.source.replication
-        ensure_topic(self._log, intervals_topic(table.topic, table.partitions, replication), refuses=refuses)
+        topic = self._topics.applied(intervals_topic(table.topic, table.partitions, replication))
+        ensure_topic(self._log, topic, refuses=refuses)
         self._intervals.write(self._schedule.calendar)
         return True
 
@@ -213,14 +224,14 @@ class KsqlRuntime:
 
     async def _provide(self) -> list[QueryTopics]:
         """Create streams, tables and queries of ksqlDB, and return the topics of all queries."""
-        topics = []
+        topics, creates = list[QueryTopics](), self._engine.topics.creates
         async with KsqlClient(self._engine.server, self._clock) as client:
             info = await client.info()
             logger.info("ksqlDB %s, service %s", info.version, info.service_id)
             if info.doubt is not None:
                 logger.warning("%s", info.doubt)
             programs = [query.program for query in self._queries]
-            await provide(client, StatementLog(self._log), programs, self._engine.properties)
+            await provide(client, StatementLog(self._log, creates=creates), programs, self._engine.properties)
             partitions = topic_partitions(self._log)
             for query in self._queries:
                 table = query.program.live

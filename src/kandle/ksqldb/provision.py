@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 
 import polars as pl
 
@@ -32,9 +33,9 @@ class StatementLog:
     ksqlDB does not return a statement as it was sent, so a changed query is only recognised by comparing it with this topic.
     """
 
-    def __init__(self, log: Log) -> None:
+    def __init__(self, log: Log, *, creates: bool = True) -> None:
         self._log = log
-        log.ensure(SPEC)
+        log.ensure(replace(SPEC, is_created=creates))
 
     def statements(self) -> dict[str, str]:
         """Return the latest statement of each name."""
