@@ -266,3 +266,21 @@ def test_both_versions_cannot_be_given_one_topic() -> None:
 
     with pytest.raises(ModelError, match="Order and OrderV1, a previous version of its key, have the same topic 'orders'"):
         Same.model()
+
+
+def test_dead_letters_of_a_former_version_are_replayed_into_its_topic_or_handed_over_as_new_objects(tmp_path: Path) -> None:
+    with opened(Before, tmp_path) as before:
+        before.orders.add_many([OrderV1("A", 1), OrderV1("B", 2)])
+    with opened(After, tmp_path) as after:
+
+        def fail(order: Order) -> None:
+            raise LookupError(order.symbol)
+
+        assert after.orders.on_error(OnError.DEAD_LETTER).for_each(fail, limit=2) == 0
+        letters = after.orders.dead_letters()
+        assert sorted((letter.topic, letter.error) for letter in letters) == [("orders", "A"), ("orders", "B")]
+        seen: list[Order] = []
+        assert letters.where(key="A").replay(seen.append).done == 1
+        assert seen == [Order("north", "A", 1)]
+        assert letters.replay().done == 1
+        assert sorted(order.number for order in after.orders.to_list()) == [1, 2, 2]

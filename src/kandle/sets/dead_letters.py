@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Generic, Self, TypeVar
 
+import numpy as np
 from anyio import from_thread, to_thread
 
 from kandle.errors import AccessError, DataError, UnknownTopicError
 from kandle.log.letters import LetterKind
-from kandle.log.records import EncodedWrite
+from kandle.log.records import Batch, EncodedWrite
+from kandle.log.versions import Adapt, adapters
 from kandle.model.columns import physical_schema
 from kandle.model.entity import EntityModel
 from kandle.model.mapping import mapping
@@ -238,19 +240,25 @@ class DeadLetterSet(Generic[T]):
             handler(obj)
 
     def _object(self, letter: DeadLetter) -> T:
-        """Return the object of a letter's record; DataError if it is none of this set."""
-        if (
-            letter.topic != self._records
-            or letter.payload is None
-            or letter.kind in (LetterKind.BAR.value, LetterKind.LEFT_OUT.value)
-        ):
-            raise DataError(f"it holds no {self.entity.name} of topic {self._records} that a handler could take")
+        """Return the object of a letter's record, also of a former version of the key; DataError if it is none of this set."""
         log = self._host.log
+        versions: Mapping[str, Adapt | None] = (
+            adapters(log, self.entity) if self._records == self.entity.topic else {self._records: None}
+        )
+        is_sum = letter.kind in (LetterKind.BAR.value, LetterKind.LEFT_OUT.value)
+        if letter.topic not in versions or letter.payload is None or is_sum:
+            raise DataError(f"it holds no {self.entity.name} of topic {self._records} that a handler could take")
         if letter.is_json:
             records = letter_record(log.topic(letter.topic), letter, letter.raw_headers)
         else:
             records = log.decoded(
                 EncodedWrite(letter.topic, letter.partition, [letter.key], [letter.payload], [letter.raw_headers])
             )
-        objects: list[T] = mapping(self.entity).from_frame(records.frame.select(list(physical_schema(self.entity))))
+        batch = Batch(letter.topic, letter.partition, np.array([letter.offset]), np.zeros(1, np.int64), records)
+        adapt = versions[letter.topic]
+        batch = batch if adapt is None else adapt(batch)
+        if not len(batch):
+            reasons = [reject.reason for reject in batch.rejects]
+            raise DataError(reasons[0] if reasons else "it is a copy of a record in another topic")
+        objects: list[T] = mapping(self.entity).from_frame(batch.records.frame.select(list(physical_schema(self.entity))))
         return objects[0]
