@@ -120,6 +120,8 @@ def main() -> None:
             log = state_of(market).log
             assert isinstance(log, KafkaLog)
             late = delays(log, reading.result())
+    if not len(late):
+        raise SystemExit(f"no final came within {options.seconds} s; this machine is busy: give more --seconds")
     median, high, most = np.median(late), np.percentile(late, 99), late.max()
     rate = f"{sent / options.seconds:,.0f} ticks/s"
     print(f"{rate} of {options.keys:,} keys for {options.seconds} s: {len(late):,} one-second finals")

@@ -80,8 +80,8 @@ def test_memory_and_log_are_watched_over_time() -> None:
 
 def test_the_delay_through_kafka_is_measured_with_another_client() -> None:
     kafka_or_skip()
-    rate, delays, processor = lines_of("-m", "benchmarks.kafka_delay", "--seconds", "1", "--rate", "500", "--keys", "5")
-    assert re.fullmatch(rf"{NUMBER} ticks/s of 5 keys for 1 s: {NUMBER} one-second finals", rate)
+    rate, delays, processor = lines_of("-m", "benchmarks.kafka_delay", "--seconds", "4", "--rate", "500", "--keys", "5")
+    assert re.fullmatch(rf"{NUMBER} ticks/s of 5 keys for 4 s: {NUMBER} one-second finals", rate)
     assert "readable" in delays and "of a processor" in processor
 
 

@@ -217,6 +217,8 @@ def test_a_table_whose_newest_row_of_a_key_cannot_be_read_is_not_the_row_before_
         for key, value in ((b"a", b'{"level": 2.5}'), (b"c", b"{cut")):
             producer.produce(f"{name}_accounts", key=key, value=value)
         assert producer.flush(LIMIT) == 0
+        # What others write is seen within a second.
+        wait_until(lambda: table.count(unreadable="skip") == 1, market)
         with pytest.raises(
             DataError, match=f"2 records of topic {name}_accounts cannot be read; the first, in partition 0 at offset 2: "
         ):
@@ -224,7 +226,7 @@ def test_a_table_whose_newest_row_of_a_key_cannot_be_read_is_not_the_row_before_
         with pytest.raises(DataError, match=r"1 record of topic .* at offset 3"):
             table.to_list(["c"])
         assert table.to_list(["b"]) == [account("b", 1)]
-        assert table.to_list(unreadable="skip") == [account("a", 1), account("b", 1)]
+        assert table.to_list(unreadable="skip") == [account("b", 1)]
         assert "2 records of topic" in caplog.text and "left out" in caplog.text
         table.add(account("a", 3))
         table.remove("c")

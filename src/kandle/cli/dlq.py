@@ -55,7 +55,7 @@ IncludeDone = Annotated[bool, typer.Option("--all", help="Include letters that w
 
 @dlq_app.callback(invoke_without_command=True)
 def _root(context: typer.Context) -> None:
-    """Show, replay and drop dead letters: records, events and bars that could not be used."""
+    """Show, replay and drop dead letters."""
     if context.invoked_subcommand is None:
         typer.echo(context.get_help())
 

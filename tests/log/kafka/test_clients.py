@@ -20,6 +20,7 @@ from kandle.log.records import EncodedWrite
 from kandle.time.clock import SystemClock
 from kandle.time.timeframe import MILLISECOND, SECOND
 from tests.log.building import topic_spec, write
+from tests.waiting import wait_until
 
 
 class Stuck:
@@ -99,7 +100,8 @@ def test_a_commit_that_was_made_somewhere_is_gone_back_to(bootstrap: str, monkey
     monkeypatch.setattr(DeliveryReports, "for_first", for_first)
     with pytest.raises(UnavailableError, match="it was made, but where its records are is not known"):
         transactions.commit([EncodedWrite(name, 0, [None], [b"1"])], None)
-    assert log.ends(name) == [2]
+    # Brokers write the end of a transaction behind its records a moment after they have confirmed it.
+    wait_until(lambda: log.ends(name) == [2], "the end of the transaction")
     monkeypatch.undo()
     assert transactions.commit([EncodedWrite(name, 0, [None], [b"2"])], None) == [2]
     transactions.close()
