@@ -6,7 +6,8 @@ All read the same Avro ticks from the same topic with the same schema registry, 
 last, total; two seconds of grace); the volume of the first minute is checked. kandle runs as `kandle run` does: finals, live bars
 and state in transactions. Each runs alone, on one processor; the broker and this process, which looks at the bars, have another.
 What is measured is what comes out: ticks of the bars that have come, by time and by processor time of the whole process tree,
-without the first quarter of the bars that each makes (start, compilation); with it where all bars come at once. A peer that cannot be installed is left out by name.
+without the first quarter of the bars that each makes (start, compilation); with it where all bars come at once. A peer that
+cannot be installed is left out by name.
 """
 
 from __future__ import annotations

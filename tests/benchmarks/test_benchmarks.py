@@ -91,4 +91,4 @@ def test_kandle_makes_the_bars_of_the_comparison_on_kafka() -> None:
     sizes = ("--ticks", "20000", "--ticks-a-minute", "2000", "--keys", "10", "--seconds", "300")
     *_, head, row = lines_of("-m", "benchmarks.kafka_peers", "--only", "kandle", *sizes)
     assert head == "20,000 ticks of 10 keys, 2,000 a minute of their own time; 90 bars", row
-    assert re.match(r"  kandle +([\d,]+ k ticks/s .*; 100% of the bars in |made all 90 bars too quickly to be measured)", row)
+    assert re.match(r"  kandle +[\d,]+ k ticks/s .*; 100% of the bars in ", row)

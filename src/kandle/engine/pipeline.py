@@ -387,10 +387,10 @@ class Pipeline:
         """Let `changes` return all open buckets once more."""
         self._live.touch_all(self._operators[0])
 
-    @property
-    def open_base_rows(self) -> int:
-        """Number of base buckets, of all keys, that stay open: those that are to be closed do not count any more."""
-        return self._operators[0].open_after(self._keys, self._target)
+    def has_open_base_rows(self, beyond: int) -> bool:
+        """Return whether more base buckets than so many stay open: those that are to be closed do not count any more."""
+        base = self._operators[0]
+        return base.buffer.most_buckets > beyond and base.open_after(self._keys, self._target) > beyond
 
     @property
     def open_rows(self) -> int:

@@ -106,6 +106,11 @@ class PartialBuffer:
         return self._frames[0] if self._frames else None
 
     @property
+    def most_buckets(self) -> int:
+        """No fewer than there are open buckets, known without merging."""
+        return sum(frame.height for frame in self._frames)
+
+    @property
     def bucket_count(self) -> int:
         """Number of open buckets; changes nothing, so that any thread may ask."""
         frames = list(self._frames)

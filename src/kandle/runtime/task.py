@@ -195,7 +195,7 @@ class Task:
             self._output.add_processed(processed, sum(len(batch) for batch in piece))
             self._output.add_failures(self._failures, piece, piece[-1].next_offset)
             self._pipeline.aim(self._watermark.value)
-            if instant is not None and self._pipeline.open_base_rows > MOST_OPEN:
+            if instant is not None and self._pipeline.has_open_base_rows(MOST_OPEN):
                 self._pipeline.aim(instant)
             self._is_dirty = True
 
