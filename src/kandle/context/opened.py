@@ -210,10 +210,12 @@ class Opened:
             if self._runtime is not None:
                 self._runtime.stop()
         finally:
-            self.copies.close()
-            self.log.close()
-            if self._own_name is not None:
-                _NAMES.discard(self._own_name)
+            try:
+                self.copies.close()
+            finally:
+                self.log.close()
+                if self._own_name is not None:
+                    _NAMES.discard(self._own_name)
         for query, problem in self.problems.items():
             if query not in before:
                 raise problem
