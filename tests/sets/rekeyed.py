@@ -1,4 +1,4 @@
-"""A rekey that ends its own process, somewhere in the middle: `python -m tests.sets.rekeyed FOLDER UPGRADES`."""
+"""A rekey that ends its own process, somewhere in the middle: `python -m tests.sets.rekeyed FOLDER UPGRADES WRITES`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import signal
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import kandle
 from kandle import Key
@@ -23,7 +23,7 @@ RECORDS = 3_000
 
 
 class Fuse:
-    """Kills the process with the upgrade of so many records; 0 never does."""
+    """Kills the process once it has burnt so many times; 0 never does."""
 
     def __init__(self) -> None:
         self.left = 0
@@ -37,6 +37,33 @@ class Fuse:
 
 
 FUSE = Fuse()
+"""Burns with each upgrade of a record."""
+
+
+class WatchedLog:
+    """A log, or a consumer of it, of which a fuse burns after each write."""
+
+    def __init__(self, log: Any, fuse: Fuse) -> None:
+        self._log, self._fuse = log, fuse
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._log, name)
+
+    def consumer(self, *arguments: Any) -> Any:
+        """Join a group."""
+        return WatchedLog(self._log.consumer(*arguments), self._fuse)
+
+    def append(self, *arguments: Any) -> Any:
+        """Append records."""
+        offsets = self._log.append(*arguments)
+        self._fuse.burn()
+        return offsets
+
+    def commit(self, *arguments: Any) -> Any:
+        """Commit positions and records."""
+        offsets = self._log.commit(*arguments)
+        self._fuse.burn()
+        return offsets
 
 
 @kandle.stream("numbers", partitions=2)
@@ -70,4 +97,7 @@ def copied(log: Log) -> RekeyResult:
 
 if __name__ == "__main__":
     FUSE.left = int(sys.argv[2])
-    copied(embedded_log(Path(sys.argv[1]), SystemClock()))
+    writes = Fuse()
+    writes.left = int(sys.argv[3])
+    watched: Any = WatchedLog(embedded_log(Path(sys.argv[1]), SystemClock()), writes)
+    copied(watched)

@@ -69,8 +69,9 @@ def test_a_rekey_that_is_killed_ten_times_gives_the_same_topic(tmp_path: Path, l
     killed = embedded_log(tmp_path, SystemClock())
     with_numbers(killed)
     for kill in range(10):
-        # In the middle of a commit's records, at another place each time.
-        process = [sys.executable, "-m", "tests.sets.rekeyed", str(tmp_path), str(130 + 37 * kill)]
+        # In the middle of the records of a commit, at another place each time, or right after something was written.
+        fuses = ("0", "1") if kill % 2 else (str(130 + 37 * kill), "0")
+        process = [sys.executable, "-m", "tests.sets.rekeyed", str(tmp_path), *fuses]
         done = subprocess.run(process, cwd=Path(__file__).parents[2], timeout=LIMIT, check=False)
         assert done.returncode == -signal.SIGKILL
     last = copied(killed)
