@@ -1,4 +1,5 @@
 -- Fx on ksqlDB, role live, written by kandle script.
+-- ksqlDB takes all instants for milliseconds: set fields.instants = millis where kandle writes these topics.
 
 SET 'auto.offset.reset'='earliest';
 SET 'commit.interval.ms'='200';

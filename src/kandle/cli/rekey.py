@@ -58,7 +58,7 @@ def rekey_command(  # noqa: PLR0913 - each is an option of the command
     quiet: Annotated[bool, typer.Option("--quiet", help="Show no progress bar.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Copy the history of an entity to the topic of the next version of its key.
+    """Copy an entity's history to its next key version.
 
     Each record is copied exactly once, also if the command is killed and begun again. At the end both topics are read again and
     compared, and the groups that still read the old one are named.
