@@ -48,7 +48,7 @@ def test_reads_of_a_little_of_much_are_measured() -> None:
     title, *rows = lines_of("-m", "benchmarks.reading", *words)
     assert title == "embedded log: 400 rows of a table, 2,880 and 100 final bars"
     counts = [re.fullmatch(rf"  (.{{28}}) +({NUMBER}) +{NUMBER} ms.*", row) for row in rows]
-    assert [found[2] for found in counts if found is not None] == ["200", "1", "1,440", "100", "100", "1"]
+    assert [count[2] for count in counts if count is not None] == ["200", "1", "1,440", "100", "100", "1"]
 
 
 def test_records_are_measured_beside_fastavro() -> None:

@@ -78,7 +78,7 @@ def test_letters_are_listed_newest_last_and_without_escape_codes(here: Here, dat
 
 
 @pytest.mark.parametrize(
-    ("options", "places"),
+    ("options", "letters"),
     [
         (["--error-class", "ValueError"], ["0:1", "1:0"]),
         (["--error-class", "OutOfStockError"], ["0:0"]),
@@ -89,9 +89,9 @@ def test_letters_are_listed_newest_last_and_without_escape_codes(here: Here, dat
         (["--group", "market-readings", "-n", "9"], ["0:0", "0:1", "1:0"]),
     ],
 )
-def test_letters_are_filtered(here: Here, data: str, options: list[str], places: list[str]) -> None:
+def test_letters_are_filtered(here: Here, data: str, options: list[str], letters: list[str]) -> None:
     rows = here.output("dlq", "list", "readings", "--data", data, *options)[1:]
-    assert [row.split()[0] for row in rows] == places
+    assert [row.split()[0] for row in rows] == letters
 
 
 def test_the_tail_of_a_topic_of_letters_can_be_read(here: Here, data: str) -> None:

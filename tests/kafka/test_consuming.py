@@ -12,7 +12,7 @@ from confluent_kafka import Producer
 from kandle import DataError, ModelBuilder, OnError
 from kandle.time.clock import SystemClock
 from kandle.time.timeframe import MILLISECOND
-from tests.sets.consumed import Job, Place, Result, Work, jobs
+from tests.sets.consumed import Job, Result, Site, Work, jobs
 from tests.sets.policy_stories import OpenWork, PolicyStories
 from tests.waiting import LIMIT, aside, result_of
 from tools.kafka.cluster import Cluster
@@ -24,7 +24,7 @@ def work_of(cluster: Cluster, **consumer: str) -> OpenWork:
 
     class Prefixed(Work):
         def on_model_creating(self, model: ModelBuilder) -> None:
-            for entity, name in ((Job, "jobs"), (Result, "results"), (Place, "places")):
+            for entity, name in ((Job, "jobs"), (Result, "results"), (Site, "sites")):
                 model.entity(entity).topic(f"{prefix}_{name}")
 
     kafka: dict[str, Any] = {"bootstrap": cluster.bootstrap, "consumer": consumer}

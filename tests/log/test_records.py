@@ -125,7 +125,7 @@ def test_headers_that_are_no_text_stay_as_they_are_and_are_left_out_of_the_texts
 @pytest.mark.parametrize(
     ("headers", "message"),
     [
-        ({"trace": 7}, "header 'trace' = 7 is a int; give a text, bytes or None"),
+        ({"trace": 7}, "header 'trace' = 7 is of type int; give a text, bytes or None"),
         ([(b"trace", "7")], "is no pair of a name and a value"),
         (["ab"], "header 'ab' is no pair"),
         ({"trace": "\ud800"}, "not text that UTF-8 can hold"),

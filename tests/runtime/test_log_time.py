@@ -247,7 +247,7 @@ class SlowLog(EmbeddedLog):
 
 
 def obeyed(parts: Parts, partition: int) -> list[tuple[str, int]]:
-    """When the buckets of the heartbeats of a partition were over that are obeyed, with their positions."""
+    """Return the heartbeats of a partition that are obeyed: when their buckets were over, and their positions."""
     frames = [batch.records.frame.filter(~refused_by_log(batch)) for batch in read(parts.log, parts.topics.heartbeats, partition)]
     times = [time for frame in frames for time in frame["instant"].dt.strftime("%H:%M:%S").to_list()]
     return list(zip(times, [position for frame in frames for position in frame["position"].to_list()], strict=True))

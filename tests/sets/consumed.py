@@ -28,9 +28,9 @@ class Result:
     time: Annotated[datetime, Timestamp()] = NOON
 
 
-@kandle.table("places")
+@kandle.table("sites")
 @dataclass(frozen=True)
-class Place:
+class Site:
     id: Annotated[str, Key(0)]
     name: str
 
@@ -38,7 +38,7 @@ class Place:
 class Work(Context):
     jobs: EventSet[Job]
     results: EventSet[Result]
-    places: TableSet[Place]
+    sites: TableSet[Site]
 
     def on_message_error(self, failure: MessageFailure) -> None:
         FAILURES.append(failure)

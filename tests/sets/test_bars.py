@@ -168,7 +168,7 @@ class FollowedSite(TestSite):
 
 @pytest.mark.parametrize("store", ["rocksdb", "memory"])
 def test_bars_from_a_copy_are_those_of_the_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, store: str) -> None:
-    """Each minute has bars of two pages; before the last ones the context is opened anew, and goes on from its copy."""
+    """Read bars of two pages in each minute; before the last ones the context is opened anew, and goes on from its copy."""
     reads: list[dict[str, Any]] = [
         {},
         {"key_prefix": "/a"},

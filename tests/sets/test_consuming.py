@@ -18,7 +18,7 @@ import pytest
 
 from kandle import DataError
 from kandle.context.context import state_of
-from tests.sets.consumed import NOON, OTHER, Job, Place, Work, jobs
+from tests.sets.consumed import NOON, OTHER, Job, Site, Work, jobs
 from tests.waiting import aside, result_of, wait_until
 
 
@@ -280,10 +280,10 @@ def test_manual_commits_say_what_is_done(folder: dict[str, Any]) -> None:
 def test_what_is_read_ahead_is_bounded_by_rows_and_bytes(folder: dict[str, Any]) -> None:
     with Work.open(**folder) as work:
         for number in range(60):
-            work.places.add(Place(str(number), "x" * 100_000))
+            work.sites.add(Site(str(number), "x" * 100_000))
     for bounds in ({"prefetch_rows": 5}, {"prefetch_bytes": 500_000}):
         consumer = {"batch_rows": 5, "group": str(bounds), **bounds}
-        with Work.open(**folder, consumer=consumer) as work, work.places.messages() as messages:
+        with Work.open(**folder, consumer=consumer) as work, work.sites.messages() as messages:
             for count, _ in enumerate(messages, 1):
                 assert messages._prefetcher is not None
                 assert sum(flow.rows for flow in messages._prefetcher._flows.values()) <= 10
@@ -305,10 +305,10 @@ def test_limit_is_a_number_of_messages_for_loops(folder: dict[str, Any]) -> None
 
 def test_tombstones_do_not_count_as_values(folder: dict[str, Any]) -> None:
     with Work.open(**folder) as work:
-        work.places.add(Place("a", "one"))
-        work.places.remove("a")
-        work.places.add(Place("b", "two"))
-        assert [place.name for place in work.places.limit(2)] == ["one", "two"]
+        work.sites.add(Site("a", "one"))
+        work.sites.remove("a")
+        work.sites.add(Site("b", "two"))
+        assert [site.name for site in work.sites.limit(2)] == ["one", "two"]
 
 
 def test_a_loop_with_a_timeout_ends_when_nothing_comes(folder: dict[str, Any]) -> None:
@@ -343,8 +343,11 @@ def test_consuming_begins_at_an_offset_or_at_an_instant(folder: dict[str, Any]) 
             next(iter(work.jobs.from_offsets({partition: 11})))
         with pytest.raises(DataError, match="jobs has partitions 0 to 1, not 2"):
             next(iter(work.jobs.from_offsets({2: 0})))
-        with pytest.raises(DataError, match="give offsets of 0 or more"):
+        with pytest.raises(DataError, match=r"from_offsets\(\{0: -1\}\): give 0 or more"):
             work.jobs.from_offsets({0: -1})
+        wrong: Any = [1]
+        with pytest.raises(DataError, match=r"from_offsets\(\[1\]\): give the first offset by the number of a partition"):
+            work.jobs.from_offsets(wrong)
 
 
 def test_what_is_done_in_a_partition_that_others_have_taken_is_not_committed(folder: dict[str, Any]) -> None:

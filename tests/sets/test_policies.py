@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -172,3 +173,21 @@ def test_an_error_of_the_policy_leaves_the_stream_usable(tmp_path: Path) -> None
                 if message.offset == 2:
                     break
         assert work.jobs.for_each(lambda job: None, timeout="50ms") == 0
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda jobs: jobs.on_error("deadletter"), r"on_error\('deadletter'\): choose from OnError.SKIP, OnError.RETRY, "),
+        (lambda jobs: jobs.with_retry("3"), r"with_retry\('3'\): give a whole number of 0 or more"),
+        (lambda jobs: jobs.with_retry(-1), r"with_retry\(-1\): give 0 or more"),
+        (lambda jobs: jobs.with_circuit_breaker(0), r"with_circuit_breaker\(failures=0\): give 1 or more"),
+        (lambda jobs: jobs.limit(2.5), r"limit\(2.5\): give a whole number of 1 or more"),
+        (lambda jobs: jobs.limit(True), r"limit\(True\): give a whole number of 1 or more"),
+        (lambda jobs: jobs.from_offsets({"0": 1}), r"from_offsets\(\{'0': 1\}\): give a whole number of 0 or more"),
+        (lambda jobs: jobs.dead_letters().limit("2"), r"limit\('2'\): give a whole number of 1 or more"),
+    ],
+)
+def test_what_makes_no_sense_is_refused_with_the_choices(tmp_path: Path, call: Callable[[Any], object], message: str) -> None:
+    with Work.open(log={"path": tmp_path / "log"}) as work, pytest.raises(DataError, match=message):
+        call(work.jobs)

@@ -158,7 +158,7 @@ def test_a_row_is_got_by_its_whole_key_and_rows_are_counted(market: Market) -> N
 
 
 def test_a_part_that_holds_what_separates_parts_is_a_part_like_any_other(market: Market) -> None:
-    """The rows of "a" are not those of "a NUL b", nor the other way round."""
+    """Tell the rows of "a" from those of "a NUL b"."""
     names = ["a", "a\0", "a\0b", "a\1", "ab", "\0", ""]
     market.sessions.add_many([Session(name, DAY) for name in names])
     for name in names:

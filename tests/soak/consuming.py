@@ -237,13 +237,13 @@ def run_consuming(run: Consuming, folder: Path) -> Outcome:
         )
 
 
-def check(run: Consuming, found: Outcome) -> None:
+def check(run: Consuming, outcome: Outcome) -> None:
     """Raise AssertionError if something is not as promised."""
-    assert found.kills > 0
-    assert not found.missing, found
-    assert not found.wrong_letters, found
-    assert not found.disordered, found
-    assert found.again <= (0 if run.kind == "transaction" else found.kills * PARTITIONS), found
+    assert outcome.kills > 0
+    assert not outcome.missing, outcome
+    assert not outcome.wrong_letters, outcome
+    assert not outcome.disordered, outcome
+    assert outcome.again <= (0 if run.kind == "transaction" else outcome.kills * PARTITIONS), outcome
 
 
 def main() -> None:
@@ -258,9 +258,9 @@ def main() -> None:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         cluster = stack.enter_context(Cluster()) if given.log == "kafka" else None
         run = Consuming(given.seconds, given.seed, given.kind, cluster=cluster)
-        found = run_consuming(run, folder)
-        print(found)
-        check(run, found)
+        outcome = run_consuming(run, folder)
+        print(outcome)
+        check(run, outcome)
 
 
 if __name__ == "__main__":

@@ -104,7 +104,7 @@ class Killer:
     """Kills one after the other, and brings them back."""
 
     def __init__(self, services: Processes, crash: Crash) -> None:
-        self._every = services
+        self._services = services
         self._crash = crash
         self._chance = random.Random(crash.seed)
         self._workers = [f"worker{number}" for number in range(crash.workers)]
@@ -117,7 +117,7 @@ class Killer:
     def start(self) -> None:
         """Start all, and wait until the workers share the partitions."""
         for name in self._workers:
-            self._running[name] = self._every.worker(name)
+            self._running[name] = self._services.worker(name)
         workers = list(self._running.values())
         wait_until(
             lambda: owns(*workers, partitions=self._crash.partitions),
@@ -129,7 +129,7 @@ class Killer:
     def _producer(self) -> Process:
         settings = {} if self._crash.cluster is None else {"keys": 200}
         poison = {"poison": SECOND} if self._crash.is_company else {}
-        return self._every.producer(**settings, **poison)
+        return self._services.producer(**settings, **poison)
 
     def run(self, until: int, clock: Clock) -> None:
         """Kill somebody every one to three seconds until an instant, and until there were as many kills as wanted."""
@@ -189,7 +189,7 @@ class Killer:
         for name, instant in list(self._back.items()):
             if instant <= now:
                 del self._back[name]
-                self._running[name] = self._producer() if name == "producer" else self._every.worker(name)
+                self._running[name] = self._producer() if name == "producer" else self._services.worker(name)
         for name, instant in list(self._paused.items()):
             if instant <= now:
                 del self._paused[name]

@@ -21,7 +21,7 @@ FLAKY = 17
 
 
 def is_poison(number: int) -> bool:
-    """Whether nobody can handle the job of this number."""
+    """Return whether nobody can handle the job of this number."""
     return number % POISON == POISON - 1
 
 

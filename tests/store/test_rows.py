@@ -95,7 +95,7 @@ class Followed:
         wait_until(lambda: self.follower.has(ends), "the copy", pause=0.002)
 
     def table(self, prefix: bytes = b"") -> dict[Key, int]:
-        """The rows of the copy, with all that is in the topic now."""
+        """Return the rows of the copy, with all that is in the topic now."""
         self.settle()
         return {(name, number): value for _, _, _, _, name, number, value in self.view.rows(prefix)}
 
@@ -205,7 +205,7 @@ def test_a_copy_of_another_declaration_is_built_anew(log: EmbeddedLog, change: s
 
 
 def test_a_topic_that_was_created_anew_is_not_taken_for_the_former_one(tmp_path: Path) -> None:
-    """The new topic has more records than the former one, so that its offsets tell nothing."""
+    """Let the new topic have more records than the former one, so that its offsets tell nothing."""
     store = KeptStore()
     for rows in ([("a", 1, 1), ("b", 1, 1)], [("c", 1, 1), ("d", 1, 1), ("e", 1, 1)]):
         log = EmbeddedLog(tmp_path / rows[0][0])
@@ -217,7 +217,7 @@ def test_a_topic_that_was_created_anew_is_not_taken_for_the_former_one(tmp_path:
 
 
 def test_a_log_that_has_lost_its_newest_records_and_got_others_is_read_anew(tmp_path: Path) -> None:
-    """A power failure takes the newest transactions of a log, but not those of the copy."""
+    """Lose, as in a power failure, the newest transactions of a log, but not those of the copy."""
     store = KeptStore()
     log = EmbeddedLog(tmp_path)
     log.ensure(SPEC)

@@ -53,7 +53,7 @@ class Kept:
             self.view.written()
 
     def rows(self, name: str | None = None, span: tuple[int, int] = EVERYTHING) -> list[tuple[Any, ...]]:
-        """The rows that a read of these bounds decodes, and that fit them."""
+        """Return the rows that a read of these bounds decodes, and that fit them."""
         prefix = b"" if name is None else ordered_prefix({"name": name}, SCHEMA)
         frames = [frame for run in self.view.read(prefix, following(prefix), span, lambda: None) for frame in run]
         if not frames:
@@ -63,7 +63,7 @@ class Kept:
         return rows.sort(PARTS).select(list(SCHEMA)).rows()
 
     def runs(self) -> list[int]:
-        """The number of rows of each run."""
+        """Return the number of rows of each run."""
         return [sum(block.rows for block in blocks) for blocks in self.view._runs.values()]
 
 

@@ -53,7 +53,7 @@ def _header_bytes(name: str, value: HeaderValue) -> bytes | None:
             raise DataError(f"header {name!r} = {value!r} is not text that UTF-8 can hold") from error
     if value is None or isinstance(value, bytes):
         return value
-    raise DataError(f"header {name!r} = {value!r} is a {type(value).__name__}; give a text, bytes or None")
+    raise DataError(f"header {name!r} = {value!r} is of type {type(value).__name__}; give a text, bytes or None")
 
 
 def header_column(rows: Sequence[Headers | None]) -> pl.Series | None:

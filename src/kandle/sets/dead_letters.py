@@ -24,6 +24,7 @@ from kandle.sets.blocking import awaited, blocking
 from kandle.sets.host import ContextHost
 from kandle.sets.keys import KeyPrefix, as_parts
 from kandle.sets.letters import DeadLetter, LetterFilter, every_letter, newest_letters
+from kandle.sets.policies import checked_count
 from kandle.sets.reading import instant_of
 from kandle.sets.replaying import LettersDone, LetterWork, Refused, drop, finish, handle, letter_record, replay
 
@@ -118,9 +119,7 @@ class DeadLetterSet(Generic[T]):
         Raises:
             DataError: The number is below 1.
         """
-        if count < 1:
-            raise DataError(f"limit({count}): give 1 or more")
-        return replace(self, newest=count)
+        return replace(self, newest=checked_count(f"limit({count!r})", count, 1))
 
     @awaited
     async def to_list_async(self) -> list[DeadLetter]:

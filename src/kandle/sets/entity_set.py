@@ -13,7 +13,7 @@ from kandle.model.entity import EntityModel
 from kandle.model.markers import Access
 from kandle.sets.blocking import awaited, check_asyncio
 from kandle.sets.host import ContextHost
-from kandle.sets.policies import STOPPING, CircuitBreaker, ErrorPolicy, OnError, Retries
+from kandle.sets.policies import STOPPING, CircuitBreaker, ErrorPolicy, OnError, Retries, checked_count
 from kandle.time.timeframe import parse_duration, parse_instant, to_instant
 
 if TYPE_CHECKING:
@@ -76,9 +76,7 @@ class EntitySet(Generic[T]):
         Raises:
             DataError: The number is below 1.
         """
-        if count < 1:
-            raise DataError(f"limit({count}): give 1 or more")
-        return replace(self, newest=count)
+        return replace(self, newest=checked_count(f"limit({count!r})", count, 1))
 
     def _check_read(self) -> None:
         if not self.can_read:
@@ -104,10 +102,16 @@ class EntitySet(Generic[T]):
         Args:
             action: What becomes of a message once its retries are used up.
 
+        Raises:
+            DataError: There is no such policy.
+
         Example:
             market.ticks.on_error(OnError.DEAD_LETTER).with_retry(3, backoff="200ms").for_each(handle)
         """
-        return replace(self, policy=replace(self.policy, action=OnError(action)))
+        if not isinstance(action, OnError):
+            choices = ", ".join(f"OnError.{choice.name}" for choice in OnError)
+            raise DataError(f"on_error({action!r}): choose from {choices}")
+        return replace(self, policy=replace(self.policy, action=action))
 
     def with_retry(
         self,
@@ -167,23 +171,26 @@ class EntitySet(Generic[T]):
         """Return the set with loops that begin at these offsets, and not at the position of the consumer group.
 
         Args:
-            offsets: The first offset by the number of a partition; other partitions begin at the position of the group.
+            offsets: The first offset by the number of a partition; other partitions begin at the position of the group. Of an
+                entity with former key versions they are those of its newest topic.
 
         Raises:
-            DataError: An offset is negative.
+            DataError: Something is no partition or no offset, or an offset is negative.
         """
         from kandle.sets.places import Beginning
 
-        if any(offset < 0 for offset in offsets.values()):
-            raise DataError(f"from_offsets({dict(offsets)}): give offsets of 0 or more")
+        if not isinstance(offsets, Mapping):
+            raise DataError(f"from_offsets({offsets!r}): give the first offset by the number of a partition, such as {{0: 17}}")
+        for number in (*offsets, *offsets.values()):
+            checked_count(f"from_offsets({dict(offsets)})", number, 0)
         return replace(self, beginning=Beginning(dict(offsets)))
 
     def _reading(self, timeout: str | timedelta | None = None, limit: int | None = None) -> Reading:
         from kandle.sets.messages import Reading
 
         self._check_read()
-        if limit is not None and limit < 1:
-            raise DataError(f"limit={limit}: give 1 or more")
+        if limit is not None:
+            checked_count(f"limit={limit!r}", limit, 1)
         limits = [count for count in (self.newest, limit) if count is not None]
         duration = None if timeout is None else parse_duration(timeout)
         return Reading(self.topic, self.policy, self.beginning, min(limits, default=None), duration)

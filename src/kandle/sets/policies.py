@@ -27,6 +27,23 @@ from kandle.errors import DataError
 from kandle.time.timeframe import MILLISECOND, SECOND
 
 
+def checked_count(call: str, count: object, least: int) -> int:
+    """Return a number that a user has given.
+
+    Args:
+        call: What the user has written, for the message.
+        count: The number.
+        least: The least that it may be.
+
+    Raises:
+        DataError: It is no whole number, or less than that.
+    """
+    if not isinstance(count, int) or isinstance(count, bool) or count < least:
+        kind = "" if isinstance(count, int) and not isinstance(count, bool) else "a whole number of "
+        raise DataError(f"{call}: give {kind}{least} or more")
+    return count
+
+
 class OnError(Enum):
     """What becomes of a message that has failed, once its retries are used up."""
 
@@ -57,8 +74,8 @@ class Retries:
     jitter: bool = True
 
     def __post_init__(self) -> None:
-        if self.times is not None and self.times < 0:
-            raise DataError(f"with_retry({self.times}): give 0 or more")
+        if self.times is not None:
+            checked_count(f"with_retry({self.times!r})", self.times, 0)
         if self.longest < self.backoff:
             raise DataError("with_retry: max is shorter than backoff; give a longer one")
 
@@ -93,8 +110,7 @@ class CircuitBreaker:
     rest: int
 
     def __post_init__(self) -> None:
-        if self.failures < 1:
-            raise DataError(f"with_circuit_breaker(failures={self.failures}): give 1 or more")
+        checked_count(f"with_circuit_breaker(failures={self.failures!r})", self.failures, 1)
 
 
 @dataclass(frozen=True, slots=True)
