@@ -23,7 +23,7 @@ from itertools import groupby
 from typing import Literal, NamedTuple, Protocol
 
 from kandle.errors import StateError
-from kandle.log.each import RowErrors
+from kandle.log.appending import RowErrors
 from kandle.log.records import AnyWrite, Batch, EncodedWrite, Records, Write
 from kandle.plan.topics import TopicSpec
 

@@ -18,10 +18,10 @@ from kandle.time.timeframe import parse_duration, parse_instant, to_instant
 
 if TYPE_CHECKING:
     # What reads and writes records is loaded by the first method that does: declaring a context needs none of it.
+    from kandle.sets.beginning import Beginning
     from kandle.sets.dead_letters import DeadLetterSet
     from kandle.sets.entries import Outbox
     from kandle.sets.messages import MessageStream, Reading
-    from kandle.sets.places import Beginning
     from kandle.sets.reading import Instant
 
 T = TypeVar("T")
@@ -161,7 +161,7 @@ class EntitySet(Generic[T]):
         Raises:
             TimeframeError: The text is no instant, or the datetime is not aware.
         """
-        from kandle.sets.places import Beginning
+        from kandle.sets.beginning import Beginning
 
         since = parse_instant(instant) if isinstance(instant, str) else to_instant(instant)
         time = None if self.entity.timestamp is None else self.entity.timestamp.name
@@ -177,7 +177,7 @@ class EntitySet(Generic[T]):
         Raises:
             DataError: Something is no partition or no offset, or an offset is negative.
         """
-        from kandle.sets.places import Beginning
+        from kandle.sets.beginning import Beginning
 
         if not isinstance(offsets, Mapping):
             raise DataError(f"from_offsets({offsets!r}): give the first offset by the number of a partition, such as {{0: 17}}")

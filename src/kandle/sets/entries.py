@@ -10,7 +10,7 @@ from typing import Any, Protocol
 from kandle.log.port import TopicPartition
 from kandle.log.records import Batch, RejectedRecord, Write
 from kandle.log.versions import Adapt
-from kandle.sets.places import Beginning
+from kandle.sets.beginning import Beginning
 
 ROWS_AT_ONCE = 200
 """Rows that become objects at once."""

@@ -24,12 +24,12 @@ from kandle.log.port import GroupSpec, TopicPartition
 from kandle.log.records import RejectedRecord
 from kandle.log.versions import Adapt, adapters
 from kandle.model.entity import EntityModel
+from kandle.sets.beginning import Beginning
 from kandle.sets.blocking import awaited, blocking, check_asyncio
 from kandle.sets.entries import Entry, EntrySource, Limits, Note, Outbox
 from kandle.sets.host import ContextHost
 from kandle.sets.loops import IdleTime, MessageLoop
 from kandle.sets.message import Message
-from kandle.sets.places import Beginning
 from kandle.sets.policies import BreakerState, ErrorPolicy, MessageFailure, OnError
 from kandle.sets.prefetching import CLOSED, PATIENCE, Prefetcher
 from kandle.sets.unpacking import Row, Unpacker

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from kandle.log.each import RowErrors, append_each
+from kandle.log.appending import RowErrors, append_each
 from kandle.log.embedded.batches import no_bytes
 from kandle.log.embedded.compaction import TOMBSTONE_RETENTION, Maintainer
 from kandle.log.embedded.connection import Connection

@@ -29,7 +29,7 @@ from dataclasses import dataclass, field, replace
 
 from kandle.errors import LogError, UnknownTopicError
 from kandle.forks import keep_in_children
-from kandle.log.each import RowErrors, append_each
+from kandle.log.appending import RowErrors, append_each
 from kandle.log.kafka.admin import EARLIEST, LATEST, ClusterAdmin, spec_settings
 from kandle.log.kafka.catalog import (
     CATALOG_TOPIC,

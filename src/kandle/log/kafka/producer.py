@@ -41,7 +41,7 @@ from confluent_kafka import KafkaError, KafkaException, Producer
 from confluent_kafka import TopicPartition as ClientPartition
 
 from kandle.errors import DataError, FencedError, KandleError, UnavailableError, UnknownTopicError
-from kandle.log.each import RowErrors
+from kandle.log.appending import RowErrors
 from kandle.log.kafka.connections import Clients
 from kandle.log.kafka.failures import code_of, error_for, translate_errors
 from kandle.log.kafka.settings import Statistics
