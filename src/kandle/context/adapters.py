@@ -18,6 +18,7 @@ from kandle.log.embedded.repair import Repair, repair
 from kandle.log.port import Log
 from kandle.model.entity import EntityModel
 from kandle.plan.plan import Plan
+from kandle.plan.query_topics import contents_of
 from kandle.store.memory import MemoryStore
 from kandle.store.port import Store
 from kandle.time.clock import Clock
@@ -47,8 +48,9 @@ def log_of(options: Options, clock: Clock, entities: Iterable[EntityModel] = (),
     Args:
         options: The options of the context.
         clock: The clock of the context.
-        entities: The entities whose topics are read or written; on a cluster they say how records are bytes.
-        plans: The plans of the queries; on a cluster they say the same of the topics of queries.
+        entities: The entities whose topics are read or written: which columns readers expect, and on a cluster how records are
+            bytes.
+        plans: The plans of the queries, which say the same of the topics of queries.
 
     Returns:
         The log, open.
@@ -57,7 +59,10 @@ def log_of(options: Options, clock: Clock, entities: Iterable[EntityModel] = (),
         from kandle.context.kafka import declarations, kafka_log
 
         return kafka_log(options, clock, declarations(entities, plans, options))
-    return EmbeddedLog(options.log.path, clock, options.log.durability)
+    declared = {version.topic: version for entity in entities for version in (*entity.former, entity)}
+    for plan in plans:
+        declared |= {topic: content.entity for topic, content in contents_of(plan).items() if content.entity is not None}
+    return EmbeddedLog(options.log.path, clock, options.log.durability, declared=declared)
 
 
 def embedded_log(folder: Path | None, clock: Clock) -> EmbeddedLog:

@@ -55,6 +55,18 @@ def merged_columns(current: TopicSpec, wanted: TopicSpec) -> tuple[TopicColumn, 
     return (*current.columns, *added)
 
 
+def with_declared(current: TopicSpec, declared: TopicSpec) -> TopicSpec:
+    """Return a topic with the nullable columns that only its declaration has: to those who read it they are NULL.
+
+    Args:
+        current: The topic as it is.
+        declared: The topic as a reader declares it.
+    """
+    names = {column.name for column in current.columns}
+    added = [column for column in declared.columns if column.nullable and column.name not in names]
+    return replace(current, columns=(*current.columns, *added)) if added else current
+
+
 def _check_same(topic: str, old: TopicColumn, new: TopicColumn | None) -> None:
     if new is None:
         raise SchemaError(

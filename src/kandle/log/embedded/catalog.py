@@ -2,26 +2,37 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
+from types import MappingProxyType
 
 from kandle.errors import LogError, SchemaError, StorageError, UnknownTopicError
 from kandle.log.embedded.database import Database
 from kandle.log.port import TopicState
-from kandle.log.schema import decode_spec, differences, encode_spec, merged_columns
-from kandle.plan.topics import TopicSpec, missing_topics
+from kandle.log.schema import decode_spec, differences, encode_spec, merged_columns, with_declared
+from kandle.model.entity import EntityModel
+from kandle.plan.topics import TopicSpec, entity_topic, missing_topics
 
 RESERVED = "__"
 """Prefix of the log's own columns; columns of users must not begin with it."""
+
+NO_ENTITIES: Mapping[str, EntityModel] = MappingProxyType({})
 
 TOPICS = "\0topics"
 """The generation that counts changes of topics; no group can have this name."""
 
 
 class Catalog:
-    """The topics that one connection knows; it looks at them again whenever one has changed."""
+    """The topics that one connection knows; it looks at them again whenever one has changed.
 
-    def __init__(self, database: Database) -> None:
+    Args:
+        database: The database of the log.
+        declared: The entities of topics by name, as this process declares them.
+    """
+
+    def __init__(self, database: Database, declared: Mapping[str, EntityModel] = NO_ENTITIES) -> None:
         self._database = database
+        self._declared = declared
         self._topics: dict[str, tuple[int, TopicSpec]] = {}
         self._generation = -1
 
@@ -68,7 +79,8 @@ class Catalog:
             if not rows:
                 raise UnknownTopicError(f"there is no topic {name!r}; there are {', '.join(self.names()) or 'none'}")
             number, text, empty = rows[0]
-            self._topics[name] = (number, _spec_of(text, empty))
+            spec, entity = _spec_of(text, empty), self._declared.get(name)
+            self._topics[name] = (number, spec if entity is None else with_declared(spec, entity_topic(entity, name)))
         return self._topics[name]
 
     def names(self) -> list[str]:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from kandle.log.appending import RowErrors, append_each
 from kandle.log.embedded.batches import no_bytes
+from kandle.log.embedded.catalog import NO_ENTITIES
 from kandle.log.embedded.compaction import TOMBSTONE_RETENTION, Maintainer
 from kandle.log.embedded.connection import Connection
 from kandle.log.embedded.consumer import EmbeddedConsumer
@@ -33,6 +34,7 @@ from kandle.log.port import (
     moved_with_members,
 )
 from kandle.log.records import AnyWrite, Batch, EncodedWrite, Records, Write
+from kandle.model.entity import EntityModel
 from kandle.plan.topics import TopicSpec
 from kandle.time.clock import Clock, ScaledClock, SystemClock
 
@@ -82,6 +84,7 @@ class EmbeddedLog:
         durability: "full" waits until the disk has each commit; "normal" survives the end of any process.
         waiting: How readers wait for commits of other processes: on named pipes ("pipe"), or by asking the database every
             2 ms ("poll"). By default on pipes where the system has them.
+        declared: The entities of topics by name: who reads a topic that lacks one of their nullable columns gets NULL.
 
     Raises:
         StorageError: The folder cannot be used, or holds something else.
@@ -93,15 +96,17 @@ class EmbeddedLog:
         clock: Clock | None = None,
         durability: Durability = "normal",
         waiting: Waiting | None = None,
+        declared: Mapping[str, EntityModel] = NO_ENTITIES,
     ) -> None:
         self.path = path
+        self._declared = declared
         self.clock: Clock = clock if clock is not None else SystemClock()
         self._durability: Durability = durability
         self._waiting: Waiting | None = waiting
         # A clock that is wrong, and not simulated, must not pass for that of the log, which is that of the machine.
         is_wrong = isinstance(self.clock, ScaledClock) and not self.clock.is_simulated
         self._stamps: Clock = SystemClock() if is_wrong else self.clock
-        self._connection = Connection(path, self._stamps, durability, waiting)
+        self._connection = Connection(path, self._stamps, durability, waiting, declared)
         self.database, self.catalog = self._connection.database, self._connection.catalog
         self._batches, self._notifier = self._connection.batches, self._connection.notifier
         self._users = 1
@@ -210,7 +215,7 @@ class EmbeddedLog:
         if self.path is None:
             self._users += 1
             return self
-        return EmbeddedLog(self.path, self.clock, self._durability, self._waiting)
+        return EmbeddedLog(self.path, self.clock, self._durability, self._waiting, self._declared)
 
     def close(self) -> None:
         self._users -= 1

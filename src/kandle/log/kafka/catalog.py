@@ -25,7 +25,7 @@ from kandle.log.kafka.producer import Appender, oversized
 from kandle.log.kafka.reading import NO_HEADERS, PartitionReader, RecordCodec
 from kandle.log.port import TopicPartition
 from kandle.log.records import AnyWrite, EncodedWrite, Records, Write
-from kandle.log.schema import check_records, decode_spec, encode_spec, with_columns, with_headers
+from kandle.log.schema import check_records, decode_spec, encode_spec, with_columns, with_declared, with_headers
 from kandle.model.entity import EntityModel
 from kandle.plan.topics import TopicSpec, entity_topic
 from kandle.serde.codec import Formats, topic_codec
@@ -79,6 +79,8 @@ class TopicCatalog:
         self._specs: dict[str, TopicSpec] = {}
         self._assumed: dict[str, TopicSpec] = {}
         """Topics of others, as they are declared here."""
+        self._completed: dict[str, tuple[TopicSpec, TopicSpec]] = {}
+        """Topics as they are stored, and as readers declare them."""
         self._position = 0
         self._refresh_at = 0
         self._counted: dict[str, int] = {}
@@ -131,7 +133,15 @@ class TopicCatalog:
             spec = self._as_declared(name, entity)
         if spec is None:
             raise self.unknown_topic(name)
-        return spec
+        return spec if entity is None else self._with_declared(spec, entity)
+
+    def _with_declared(self, spec: TopicSpec, entity: EntityModel) -> TopicSpec:
+        """Return the spec with the nullable columns that only the declaration has; the same object for the same spec."""
+        with self._lock:
+            known = self._completed.get(spec.name)
+            if known is None or known[0] is not spec:
+                known = self._completed[spec.name] = (spec, with_declared(spec, entity_topic(entity, spec.name)))
+            return known[1]
 
     def _as_declared(self, name: str, entity: EntityModel) -> TopicSpec | None:
         """Return the spec of a topic of others as it is declared here, with its partitions; None if there is no such topic."""
