@@ -26,7 +26,7 @@ logger = logging.getLogger("kandle")
 
 Positions = Mapping[TopicPartition, int]
 
-EVENTS_AT_ONCE = 100_000
+EVENTS_AT_ONCE = 200_000
 """Most events of a piece of work."""
 
 FINALS_AT_ONCE = 40_000
