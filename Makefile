@@ -40,7 +40,7 @@ kafka: setup
 	@$(BIN)/python -m tools.kafka
 
 test: lint
-	$(BIN)/pytest --numprocesses 2 --dist worksteal
+	$(BIN)/pytest --numprocesses 3 --dist worksteal
 
 lint: setup
 	$(BIN)/ruff check .

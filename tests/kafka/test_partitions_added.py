@@ -20,7 +20,7 @@ from tests.waiting import LIMIT
 from tools.kafka.cluster import Cluster
 
 CODES = "abcdefgh"
-AHEAD = 30
+AHEAD = 20
 
 
 def add_partitions(cluster: Cluster, topic: str, count: int) -> None:
@@ -81,6 +81,6 @@ def test_a_query_that_copies_by_group_key_goes_on_by_itself(cluster: Cluster) ->
         wait_until(lambda: summed(market, app)[1] >= 2 * len(CODES), market)
         assert summed(market, app) == (11 * len(CODES), 2 * len(CODES))
     with app.context.open(**settings(cluster.bootstrap)) as market:
-        add_to_all(market, app, 100)
+        add_to_all(market, app, 100, ahead=10)
         wait_until(lambda: summed(market, app)[1] >= 3 * len(CODES), market)
         assert summed(market, app) == (111 * len(CODES), 3 * len(CODES))
