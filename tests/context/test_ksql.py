@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
+from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,8 +14,8 @@ import pytest
 from anyio.from_thread import start_blocking_portal
 
 import kandle
-from kandle import Context, Key, TableSet
-from kandle.errors import KsqlError, OptionsError, StateError
+from kandle import Context, EventSet, Key, TableSet
+from kandle.errors import DataError, KsqlError, OptionsError, StateError
 from tests.ksqldb.serving import Asked, Reply, Served, Then, serving
 from tests.ksqldb.talking import rows
 from tests.waiting import LIMIT
@@ -90,3 +92,45 @@ def test_a_wrong_url_is_named_and_a_password_is_not(tmp_path: Path) -> None:
     with pytest.raises(OptionsError) as caught:
         Words.open(ksqldb={"password": ["s3cret"]})
     assert "s3cret" not in str(caught.value)
+
+
+@kandle.stream("prices")
+@dataclass(frozen=True)
+class Price:
+    symbol: Annotated[str, Key(0)]
+    amount: Decimal
+
+
+@kandle.table("rates")
+@dataclass(frozen=True)
+class Rate:
+    """No context has a set of it."""
+
+    pair: Annotated[str, Key(0)]
+    amount: Decimal
+
+
+class Prices(Context):
+    prices: EventSet[Price]
+
+
+def serving_decimals(asked: Asked) -> Reply:
+    if asked.path == "/inserts-stream":
+        count = len(asked.body.splitlines()) - 1
+        return Reply(parts=[json.dumps({"seq": number, "status": "ok"}).encode() + b"\n" for number in range(count)])
+    name = "pair" if b"rates" in asked.body else "symbol"
+    header = {"queryId": "q", "columnNames": [name, "amount"], "columnTypes": ["STRING", "DECIMAL(9, 3)"]}
+    return Reply(parts=[json.dumps(header).encode() + b"\n", b'["a",1.250]\n'], content_type=None)
+
+
+def test_decimals_without_digits_have_those_of_the_options_in_inserts_and_rows(tmp_path: Path) -> None:
+    fields: Any = {"decimal_precision": 9, "decimal_scale": 3}
+    with start_blocking_portal() as portal, portal.wrap_async_context_manager(serving(serving_decimals)) as served:
+        options: Any = {"log": {"path": tmp_path}, "ksqldb": {"url": served.url, "timeout": "120s"}, "validation": "relaxed"}
+        with pytest.warns(UserWarning), Prices.open(**options, fields=fields) as prices:
+            assert prices.ksql.insert("prices", [Price("a", Decimal("1.25"))]) == 1
+            assert prices.ksql.pull(Price, "SELECT * FROM `prices`;") == [Price("a", Decimal("1.25"))]
+            assert prices.ksql.insert("rates", [Rate("a", Decimal("1.25"))]) == 1
+            assert prices.ksql.pull(Rate, "SELECT * FROM `rates`;") == [Rate("a", Decimal("1.25"))]
+            with pytest.raises(DataError, match=r"row 0: Price\.amount = Decimal\('1\.2345'\) has 4 digits behind the point"):
+                prices.ksql.insert("prices", [Price("a", Decimal("1.2345"))])

@@ -19,6 +19,7 @@ from kandle.ksql.types import KsqlType
 from kandle.ksqldb.columns import columns_of, json_of, type_in, type_of, value_of
 from kandle.ksqldb.http import Lines
 from kandle.ksqldb.rows import row_reader
+from kandle.model.entity import entity_model
 from tests.ksqldb.declarations import Bar, Everything
 
 EVERYTHING = (
@@ -51,7 +52,7 @@ OBJECT = Everything(
 
 
 def made(entity: type | None, columns: str, row: list[Any]) -> Any:
-    return row_reader(entity, columns_of(columns))(row)
+    return row_reader(None if entity is None else entity_model(entity), columns_of(columns))(row)
 
 
 def test_every_type_of_a_field_comes_back() -> None:
@@ -62,7 +63,7 @@ def test_every_type_of_a_field_comes_back() -> None:
 def test_columns_may_come_in_another_order_and_in_other_letters() -> None:
     columns = columns_of(EVERYTHING)[::-1]
     raised = [type(column)(column.name.upper(), column.type) for column in columns]
-    assert row_reader(Everything, raised)(ROW[::-1]) == OBJECT
+    assert row_reader(entity_model(Everything), raised)(ROW[::-1]) == OBJECT
 
 
 @kandle.stream("cases")
@@ -99,7 +100,7 @@ def test_the_same_letters_win_over_others() -> None:
 )
 def test_columns_that_do_not_fit_are_named(columns: str, message: str) -> None:
     with pytest.raises(DataError, match=message):
-        row_reader(Cases, columns_of(columns))
+        row_reader(entity_model(Cases), columns_of(columns))
 
 
 def test_two_columns_of_one_name_are_not_one_value_of_a_dict() -> None:

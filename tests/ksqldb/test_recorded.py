@@ -15,6 +15,7 @@ from kandle.ksqldb.client import KsqlClient
 from kandle.ksqldb.http import Repeat
 from kandle.ksqldb.results import Command, Notice, QueryList, SourceList
 from kandle.ksqldb.rows import QueryRequest, Rows
+from kandle.model.entity import entity_model
 from tests.ksqldb.declarations import Bar, Tick
 from tests.ksqldb.recorded import EXCHANGES, FILE, MISSING, Exchange, Replay
 from tests.ksqldb.serving import Served
@@ -227,7 +228,7 @@ async def push(client: KsqlClient, exchange: Exchange) -> None:
 
 @case("push query on the old endpoint")
 async def push_on_the_old_endpoint(client: KsqlClient, exchange: Exchange) -> None:
-    request = QueryRequest(exchange.path, (exchange.body or "").encode(), "query", Tick, is_push=True)
+    request = QueryRequest(exchange.path, (exchange.body or "").encode(), "query", entity_model(Tick), is_push=True)
     rows: Rows[Tick] = Rows(client._http, request, lambda rows: None)
     assert [tick async for tick in rows] == TICKS[:2]
 

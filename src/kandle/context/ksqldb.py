@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import polars as pl
 
+from kandle.context.model import Model
 from kandle.context.options import Options
 from kandle.context.topic_options import query_topic_settings
 from kandle.errors import OptionsError
@@ -46,9 +47,9 @@ def engine_spec(options: Options) -> EngineSpec:
     return EngineSpec(ksql_settings(options), properties, ksqldb.retention, ksqldb.watch, ksqldb.on_failure, topics)
 
 
-def ksql_access(host: ContextHost, options: Options, clock: Clock) -> Ksql:
+def ksql_access(host: ContextHost, options: Options, model: Model, clock: Clock) -> Ksql:
     """Return what users of a context see as `context.ksql`."""
-    return Ksql(host, lambda: KsqlClient(ksql_settings(options), clock))
+    return Ksql(host, lambda: KsqlClient(ksql_settings(options), clock, model.entity))
 
 
 def check_options(options: Options, plans: Sequence[Plan]) -> None:

@@ -30,11 +30,24 @@ class Model:
         entities: The entities by class.
         queries: The queries by the class of what they make.
         warnings: What is doubtful, with `validation="relaxed"`.
+        decimals: The digits of a Decimal that names none.
     """
 
     entities: Mapping[type, EntityModel]
     queries: Mapping[type, QueryModel]
     warnings: tuple[str, ...] = ()
+    decimals: Precision | None = None
+
+    def entity(self, cls: type) -> EntityModel:
+        """Return the metadata of a class as this model has it, also of one for which the context has no set.
+
+        Args:
+            cls: The class of the entity.
+
+        Raises:
+            ModelError: The class is no entity.
+        """
+        return self.entities.get(cls) or entity_model(cls, self.decimals)
 
     @property
     def has_tumbling(self) -> bool:
@@ -43,7 +56,10 @@ class Model:
 
 
 def validated_model(
-    entities: Mapping[type, EntityModel], queries: Mapping[type, QueryModel], validation: Literal["strict", "relaxed"]
+    entities: Mapping[type, EntityModel],
+    queries: Mapping[type, QueryModel],
+    validation: Literal["strict", "relaxed"],
+    decimals: Precision | None = None,
 ) -> Model:
     """Build the model, and check it as a whole.
 
@@ -51,6 +67,7 @@ def validated_model(
         entities: The entities by class.
         queries: The queries by the class of what they make.
         validation: Whether what is doubtful is an error (`strict`) or a warning (`relaxed`).
+        decimals: The digits of a Decimal that names none.
 
     Returns:
         The model.
@@ -64,7 +81,7 @@ def validated_model(
         raise ModelError(f'{doubts[0]} (validation="relaxed" makes this a warning)')
     for doubt in doubts:
         warnings.warn(doubt, stacklevel=2)
-    return Model(entities, queries, doubts)
+    return Model(entities, queries, doubts, decimals)
 
 
 def _check_versions(entities: Mapping[type, EntityModel], queries: Mapping[type, QueryModel]) -> None:
@@ -208,15 +225,19 @@ class ModelBuilder:
         """
         if self._options is None:
             return
+        # Loaded here since they import the options, and classes of a context are declared without them.
+        from kandle.context.spelling import name_sections
+
+        entities = list(self._entities.values())
+        name_sections(self._options, "entities", [entity.name for entity in entities])
+        name_sections(self._options, "topics", [version.topic for entity in entities for version in (*entity.former, entity)])
         self._entities = {cls: _configured(entity, self._options) for cls, entity in self._entities.items()}
         self._apply_access(self._options)
 
     def _apply_access(self, options: Options) -> None:
         by_name = {entity.name: cls for cls, entity in self._entities.items()}
-        # Names of variables of the environment have no case.
-        by_letters = {name.lower(): cls for name, cls in by_name.items()}
         for name, section in options.entities.items():
-            cls = by_name.get(name) or by_letters.get(name)
+            cls = by_name.get(name)
             if cls is None:
                 label = f"{options.place_of(['entities', name])}entities.{name}"
                 raise ModelError(unknown_name(f"{label}: {self._context} has no such entity", name, list(by_name)))

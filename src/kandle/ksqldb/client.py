@@ -15,7 +15,7 @@ from kandle.ksql.types import source_name
 from kandle.ksqldb import results
 from kandle.ksqldb.failures import was_never_sent
 from kandle.ksqldb.http import OK, Http, Repeat
-from kandle.ksqldb.inserts import RowSource, insert
+from kandle.ksqldb.inserts import EntityOf, RowSource, insert
 from kandle.ksqldb.results import (
     ERROR,
     FINISHED,
@@ -33,6 +33,7 @@ from kandle.ksqldb.results import (
 )
 from kandle.ksqldb.rows import QueryRequest, Rows
 from kandle.ksqldb.settings import KsqlSettings
+from kandle.model.entity import entity_model
 from kandle.time.clock import Clock, SystemClock
 from kandle.time.timeframe import MILLISECOND, SECOND, parse_duration
 
@@ -50,10 +51,16 @@ class KsqlClient:
     """A client of one ksqlDB server, open inside of `async with`.
 
     Errors of the server are `KsqlError`; those that may pass are `KsqlUnavailableError`.
+
+    Args:
+        settings: How the server is reached.
+        clock: The clock of time-outs and pauses; None is that of the system.
+        entity_of: Returns the metadata of a class of rows; a context gives its own, which knows the options of fields.
     """
 
-    def __init__(self, settings: KsqlSettings, clock: Clock | None = None) -> None:
+    def __init__(self, settings: KsqlSettings, clock: Clock | None = None, entity_of: EntityOf = entity_model) -> None:
         self._settings = settings
+        self._entity_of = entity_of
         self._clock = SystemClock() if clock is None else clock
         self._opened: Http | None = None
         self._rows: set[Rows[Any]] = set()
@@ -205,14 +212,15 @@ class KsqlClient:
 
     def _query(self, entity: type | None, sql: str, properties: Properties | None, *, is_push: bool) -> Rows[Any]:
         body = json.dumps({"sql": sql, "properties": self._properties(properties)}, ensure_ascii=False).encode()
-        request = QueryRequest(QUERIES, body, f"query {_shortened(sql)}", entity, is_push)
+        model = None if entity is None else self._entity_of(entity)
+        request = QueryRequest(QUERIES, body, f"query {_shortened(sql)}", model, is_push)
         rows: Rows[Any] = Rows(self._http, request, self._rows.discard)
         self._rows.add(rows)
         return rows
 
     async def insert(self, target: str, rows: RowSource) -> int:
         """Insert rows into a stream or table, see `kandle.ksqldb.inserts.insert`."""
-        return await insert(self._http, target, rows)
+        return await insert(self._http, target, rows, self._entity_of)
 
     def _properties(self, properties: Properties | None) -> dict[str, object]:
         return {**self._settings.properties, **(properties or {})}

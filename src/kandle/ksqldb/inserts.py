@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncGenerator, AsyncIterable, Iterable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterable, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,7 +15,7 @@ from kandle.ksql.types import quoted, source_name
 from kandle.ksqldb.columns import json_of
 from kandle.ksqldb.failures import was_never_sent
 from kandle.ksqldb.http import Http, Lines, Repeat, Stream
-from kandle.model.entity import entity_model
+from kandle.model.entity import EntityModel
 from kandle.model.mapping import mapping
 
 PATH = "/inserts-stream"
@@ -27,6 +27,9 @@ the window, and would not see an error that the server sends instead.
 """
 
 RowSource = Iterable[Any] | AsyncIterable[Any]
+
+EntityOf = Callable[[type], EntityModel]
+"""Returns the metadata of a class as a context has it."""
 
 
 @dataclass(slots=True)
@@ -48,7 +51,7 @@ class InsertRequest:
         return self.first + len(self.lines)
 
 
-async def insert(http: Http, target: str, rows: RowSource) -> int:
+async def insert(http: Http, target: str, rows: RowSource, entity_of: EntityOf) -> int:
     """Insert rows, and return when the server has acknowledged all.
 
     Rows are collected into requests of at most `REQUEST_BYTES`, so rows of a slow source wait until a request is full. The
@@ -58,6 +61,7 @@ async def insert(http: Http, target: str, rows: RowSource) -> int:
         http: The connections to the server.
         target: The name of the stream or table.
         rows: Objects of entities, or mappings by column.
+        entity_of: Returns the metadata of a class.
 
     Returns:
         The number of rows.
@@ -73,7 +77,7 @@ async def insert(http: Http, target: str, rows: RowSource) -> int:
     count = 0
     stream = http.stream(subject)
     try:
-        async with aclosing(_requests(rows)) as requests:
+        async with aclosing(_requests(rows, entity_of)) as requests:
             async for request in requests:
                 await _Insertion(http, stream, subject, request).run(head)
                 count = request.end
@@ -83,11 +87,11 @@ async def insert(http: Http, target: str, rows: RowSource) -> int:
     return count
 
 
-async def _requests(rows: RowSource) -> AsyncGenerator[InsertRequest, None]:
+async def _requests(rows: RowSource, entity_of: EntityOf) -> AsyncGenerator[InsertRequest, None]:
     request = InsertRequest(0)
     async with aclosing(_iterate(rows)) as iterator:
         async for row in iterator:
-            line = _line(row, request.end)
+            line = _line(row, request.end, entity_of)
             if request.lines and request.size + len(line) > REQUEST_BYTES:
                 yield request
                 request = InsertRequest(request.end)
@@ -105,19 +109,19 @@ async def _iterate(rows: RowSource) -> AsyncGenerator[Any, None]:
             yield row
 
 
-def _line(row: Any, number: int) -> bytes:
+def _line(row: Any, number: int, entity_of: EntityOf) -> bytes:
     """Return the line of a row; names are quoted, since the server converts others to upper case."""
     try:
-        values = {quoted(name): json_of(value) for name, value in _values(row).items()}
+        values = {quoted(name): json_of(value) for name, value in _values(row, entity_of).items()}
     except DataError as error:
         raise DataError(f"row {number}: {error}") from error
     return json.dumps(values, ensure_ascii=False, separators=(",", ":")).encode() + b"\n"
 
 
-def _values(row: Any) -> Mapping[str, Any]:
+def _values(row: Any, entity_of: EntityOf) -> Mapping[str, Any]:
     if isinstance(row, Mapping):
         return row
-    entity = entity_model(type(row))
+    entity = entity_of(type(row))
     values = mapping(entity).values(row)
     for header in entity.headers:
         if values.pop(header.name) is not None:

@@ -17,7 +17,7 @@ from kandle.ksql.types import BIGINT, INTEGER, KsqlType, column_type
 from kandle.ksqldb.columns import ResultColumn, columns_of, type_of, value_of
 from kandle.ksqldb.http import OK, Documents, Http, Repeat, Stream, documents
 from kandle.ksqldb.results import LACKING
-from kandle.model.entity import MISSING, EntityModel, FieldModel, entity_model
+from kandle.model.entity import MISSING, EntityModel, FieldModel
 from kandle.model.mapping import mapping
 from kandle.model.types import UuidType
 
@@ -27,11 +27,11 @@ WINDOW_BOUNDS = ("WINDOWSTART", "WINDOWEND")
 """Columns that `SELECT *` adds to those of a windowed table; declared columns cannot have these names."""
 
 
-def row_reader(entity: type | None, columns: Sequence[ResultColumn]) -> RowReader:
+def row_reader(entity: EntityModel | None, columns: Sequence[ResultColumn]) -> RowReader:
     """Return a function that converts rows.
 
     Args:
-        entity: The class of the objects; None returns dicts by column.
+        entity: The metadata of the objects' class; None returns dicts by column.
         columns: The columns of the result.
 
     Returns:
@@ -45,7 +45,7 @@ def row_reader(entity: type | None, columns: Sequence[ResultColumn]) -> RowReade
         if doubles := sorted({name for name in names if names.count(name) > 1}):
             raise DataError(f"the query returns more than one column {', '.join(doubles)}; rename them with AS")
         return lambda row: dict(zip(names, _values(columns, row), strict=True))
-    return _object_reader(entity_model(entity), columns)
+    return _object_reader(entity, columns)
 
 
 def _object_reader(entity: EntityModel, columns: Sequence[ResultColumn]) -> RowReader:
@@ -149,7 +149,7 @@ MARKS = ("finalMessage", "continuationToken", "consistencyToken")
 
 @dataclass(frozen=True, slots=True)
 class QueryRequest:
-    """A query and the class of its rows' objects; a push query runs until it is closed.
+    """A query and the entity of its rows' objects; a push query runs until it is closed.
 
     `subject` is the name of the query in messages.
     """
@@ -157,7 +157,7 @@ class QueryRequest:
     path: str
     body: bytes
     subject: str
-    entity: type | None = None
+    entity: EntityModel | None = None
     is_push: bool = False
 
 
