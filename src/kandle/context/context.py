@@ -230,7 +230,7 @@ class Context:
             # The client library of HTTP is only loaded where there is a ksqlDB.
             from kandle.context.ksqldb import ksql_access
 
-            self._ksql = ksql_access(self._host, self._options, self._host.clock)
+            self._ksql = ksql_access(self._host, self._options, self._model, self._host.clock)
         return self._ksql
 
     def health(self) -> Health:
@@ -337,14 +337,16 @@ def _built(cls: type[Context], options: Options) -> Model:
 
 
 def _declared(cls: type[Context], options: Options) -> Model:
-    from kandle.context.topic_options import ContextTopics, with_topic_options
+    from kandle.context.topic_options import ContextTopics, name_topics, with_topic_options
 
     builder = ModelBuilder(entities_of(list(declared_sets(cls).values()), options.fields.decimals), cls.__name__, options)
     # The hook must not depend on the state of an instance, and none exists yet.
     cls.on_model_creating(cls.__new__(cls), builder)
     builder.apply()
-    queries = {entity: with_topic_options(query, options) for entity, query in builder.queries().items()}
-    model = validated_model(builder.entities, queries, options.validation)
+    declared = builder.queries()
+    name_topics(options, list(builder.entities.values()), list(declared.values()))
+    queries = {entity: with_topic_options(query, options) for entity, query in declared.items()}
+    model = validated_model(builder.entities, queries, options.validation, options.fields.decimals)
     if options.topics or options.bars.model_fields_set:
         ContextTopics(cls.__name__, options, list(model.entities.values()), list(_plans(model).values())).check()
     return model

@@ -33,7 +33,15 @@ from kandle.context.sections import (
     TopicOptions,
     UniverseOptions,
 )
-from kandle.context.variables import LEVEL, PREFIX, fields_of, unknown_option, wrong_variable
+from kandle.context.variables import (
+    LEVEL,
+    PREFIX,
+    fields_of,
+    names_in_variables,
+    spelled,
+    unknown_option,
+    wrong_variable,
+)
 from kandle.errors import OptionsError
 from kandle.model.markers import Access
 from kandle.time.timeframe import duration_text
@@ -120,7 +128,9 @@ def message(error: ValidationError, options: type[BaseModel], origin: Origin) ->
     if first["type"] != "extra_forbidden":
         given = "" if _is_secret(path) else f" = {first.get('input')!r}"
         return f"{where}option {key!r}{given}: {_problem_text(first, options)}"
-    return f"{where}{unknown_option(path, options)}"
+    underscores = path[0] in ("topics", "entities") and len(path) > 2 and where.startswith("environment")
+    hint = " (two underscores end a name: write one underscore for '.', '-' and '__' in it)" if underscores else ""
+    return f"{where}{unknown_option(path, options)}{hint}"
 
 
 def _problem_text(problem: Mapping[str, Any], options: type[BaseModel]) -> str:
@@ -155,6 +165,11 @@ def _holds(values: Any, path: Sequence[str]) -> bool:
 
 def _variable(path: Sequence[str]) -> str | None:
     """Return the variable of the environment that sets an option; None without one."""
+    spelling = [*path[:1], *map(spelled, path[1:2]), *path[2:]]
+    return _variable_of(path) or _variable_of(spelling)
+
+
+def _variable_of(path: Sequence[str]) -> str | None:
     variables = {name.upper(): name for name in os.environ}
     names = (PREFIX + LEVEL.join(path[:length]).upper() for length in range(len(path), 0, -1))
     above = f"{PREFIX}{LEVEL.join(path)}{LEVEL}".upper()
@@ -246,6 +261,7 @@ class Options(BaseSettings):
     ksqldb: KsqlDbOptions = KsqlDbOptions()
 
     _origin: Origin = PrivateAttr(default_factory=Origin)
+    _names: dict[str, frozenset[str]] = PrivateAttr(default_factory=dict)
 
     def __init__(self, **values: Any) -> None:
         """Read the environment for all options that are not given.
@@ -264,6 +280,30 @@ class Options(BaseSettings):
             raise OptionsError(message(error, Options, Origin(values))) from error
         except SettingsError as error:
             raise OptionsError(f"environment: {error}") from error
+        self._origin = Origin(values)
+        self._names = {kind: names_in_variables(kind) for kind in ("topics", "entities")}
+
+    def names_in_variables(self, kind: str) -> frozenset[str]:
+        """Return the names of topics, or of entities, that variables of the environment had when the options were made.
+
+        Args:
+            kind: `topics` or `entities`.
+
+        Returns:
+            The names in small letters.
+        """
+        return self._names.get(kind, frozenset())
+
+    def is_in_code(self, path: Sequence[str]) -> bool:
+        """Return whether an option was given in code.
+
+        Args:
+            path: The names of the sections and of the option.
+
+        Returns:
+            Whether it was; code counts before the environment and the file.
+        """
+        return _holds(self._origin.code, path)
 
     def place_of(self, path: Sequence[str]) -> str:
         """Return where an option was given, to start a message with.

@@ -7,10 +7,12 @@ from dataclasses import dataclass, replace
 
 from kandle.context.options import Options
 from kandle.context.sections import TopicOptions
+from kandle.context.spelling import name_sections
 from kandle.errors import ModelError, OptionsError, TimeframeError, unknown_name
 from kandle.model.entity import EntityModel
 from kandle.model.settings import TopicSettings
 from kandle.plan.plan import Plan, hop_name
+from kandle.plan.plan import plan as plan_of
 from kandle.plan.query_topics import QueryTopicSettings, Retentions, context_topics, ksqldb_topics, topic_names
 from kandle.plan.topics import dead_letter_name
 from kandle.query.query import Hopping, QueryModel, Tumbling
@@ -104,9 +106,7 @@ class ContextTopics:
             OptionsError: A setting is not possible for its topic.
         """
         targets = {plan.query.target.topic: plan for plan in self.plans}
-        own = {version.topic for entity in self.entities for version in (*entity.former, entity)}
-        derived = self._derived()
-        known = [*own, *derived, *map(dead_letter_name, own.difference(targets))]
+        own, known = _own(self.entities), _all(self.entities, self.plans, self._derived())
         for topic, section in self.options.topics.items():
             origin, given = origin_of(self.options, topic), section.model_fields_set
             if topic not in known:
@@ -150,6 +150,36 @@ class ContextTopics:
         """Raise OptionsError for settings that are not possible for a topic of a query."""
         topics_of = ksqldb_topics if self.options.engine.kind == "ksqldb" else context_topics
         topics_of(self.plans, settings=query_topic_settings(self.options))
+
+
+def _own(entities: Iterable[EntityModel]) -> set[str]:
+    """Return the topics of entities, those of earlier versions of their keys among them."""
+    return {version.topic for entity in entities for version in (*entity.former, entity)}
+
+
+def _all(entities: Iterable[EntityModel], plans: Iterable[Plan], derived: Iterable[str]) -> list[str]:
+    """Return all topics of a context: of entities, of what queries write, and of dead letters of readers."""
+    own = _own(entities)
+    return [*own, *derived, *map(dead_letter_name, own.difference(plan.query.target.topic for plan in plans))]
+
+
+def name_topics(options: Options, entities: Sequence[EntityModel], queries: Iterable[QueryModel]) -> None:
+    """Give sections of topics that variables of the environment name the names of the topics, those of queries included.
+
+    Args:
+        options: The options, in which the names are replaced.
+        entities: The entities of the context.
+        queries: Its queries, as they are declared.
+
+    Raises:
+        OptionsError: A variable may mean several topics.
+    """
+    if not options.names_in_variables("topics"):
+        return
+    plans = [plan_of(replace(query, topics=options.bars.names)) for query in queries if query.has_tumbling]
+    with_ksqldb = options.engine.kind == "ksqldb"
+    derived = {topic for one in plans for topic in topic_names(one, options.heartbeat.settings, with_ksqldb=with_ksqldb)}
+    name_sections(options, "topics", _all(entities, plans, derived))
 
 
 def with_topic_options(query: QueryModel, options: Options) -> QueryModel:

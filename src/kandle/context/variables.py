@@ -9,6 +9,7 @@ from __future__ import annotations
 import difflib
 import json
 import os
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, get_args, get_origin
 
@@ -22,6 +23,21 @@ SIMILAR = 0.8
 
 MOST_SHOWN = 8
 """How many options of a section a message names."""
+
+
+def spelled(name: str) -> str:
+    """Return how the name of a topic or of an entity is written in a variable: `Market.ticks` as `market_ticks`."""
+    return re.sub("[._-]+", "_", name).strip("_").lower()
+
+
+def names_in_variables(kind: str) -> frozenset[str]:
+    """Return the names of topics, or of entities, that variables have, in small letters.
+
+    Args:
+        kind: The option whose sections have such names.
+    """
+    start = f"{PREFIX}{kind}{LEVEL}".upper()
+    return frozenset(name[len(start) :].split(LEVEL)[0].lower() for name in os.environ if name.upper().startswith(start))
 
 
 def wrong_variable(options: type[BaseModel]) -> str | None:
