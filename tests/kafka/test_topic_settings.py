@@ -12,7 +12,7 @@ from uuid import uuid4
 
 import pytest
 from confluent_kafka import Producer
-from confluent_kafka.admin import AdminClient
+from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource, ResourceType
 from confluent_kafka.cimpl import NewTopic
 
 import kandle
@@ -20,6 +20,7 @@ from kandle import Context, EventSet, Key, Timestamp
 from kandle.context.context import state_of
 from kandle.errors import DataError, OptionsError, SchemaError, UnknownTopicError
 from kandle.log.kafka.log import KafkaLog
+from kandle.time.timeframe import DAY, HOUR
 from tests.context.test_forks import check_forks
 from tests.waiting import LIMIT
 
@@ -146,3 +147,22 @@ def test_a_topic_keeps_the_unit_of_its_times(bootstrap: str) -> None:
 
 def test_children_of_a_process_with_clients_of_kafka_end_as_they_like(bootstrap: str, tmp_path: Path) -> None:
     check_forks(tmp_path, KANDLE_LOG__KIND="kafka", KANDLE_KAFKA__BOOTSTRAP=bootstrap, KANDLE_KAFKA__REPLICATION="1")
+
+
+def test_how_long_records_are_kept_is_what_the_brokers_say(bootstrap: str) -> None:
+    """A topic of others that is declared otherwise, and one that kandle has made and somebody has changed."""
+    reader, _, foreign = context_of(retention="30d")
+    maker, _, own = context_of(retention="30d")
+    admin = AdminClient({"bootstrap.servers": bootstrap})
+    kept = {"retention.ms": "3600000", "retention.bytes": "5000000", "cleanup.policy": "compact,delete"}
+    admin.create_topics([NewTopic(foreign, 1, 1, config=kept)])[foreign].result(LIMIT)
+    with maker.open(**kafka(bootstrap)) as house:
+        assert state_of(house).log.topic(own).retention == 30 * DAY
+    change = ConfigEntry("retention.ms", "7200000", incremental_operation=AlterConfigOpType.SET)
+    [future] = admin.incremental_alter_configs([ConfigResource(ResourceType.TOPIC, own, incremental_configs=[change])]).values()
+    future.result(LIMIT)
+    with reader.open(**kafka(bootstrap), access="read_only") as house:
+        log = state_of(house).log
+        spec = log.topic(foreign)
+        assert (spec.retention, spec.retention_bytes, spec.compacted) == (HOUR, 5_000_000, True)
+        assert {spec.name: spec.retention for spec in log.topics()}[own] == log.topic(own).retention == 2 * HOUR

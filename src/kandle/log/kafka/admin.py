@@ -11,7 +11,7 @@ from confluent_kafka import TopicPartition as ClientPartition
 from confluent_kafka.admin import AdminClient, ConfigResource, OffsetSpec, ResourceType
 from confluent_kafka.cimpl import NewTopic
 
-from kandle.errors import LogError, OptionsError, UnavailableError, UnknownTopicError
+from kandle.errors import AccessError, LogError, OptionsError, UnavailableError, UnknownTopicError
 from kandle.log.kafka.connections import Clients
 from kandle.log.kafka.failures import ALLOW, UNKNOWN_TOPIC, code_of, error_for, translate_errors
 from kandle.log.port import TopicIdentity, TopicPartition
@@ -170,6 +170,16 @@ class ClusterAdmin:
                 self._clock.pause(CHECK_INTERVAL)
             else:
                 return {entry.name: entry.value for entry in next(iter(results.values())).values()}
+
+    def configs(self, names: Collection[str]) -> dict[str, dict[str, str]]:
+        """Return the settings of topics by their names on the brokers, without topics that are gone or not shown to this user."""
+        resources = [ConfigResource(ResourceType.TOPIC, name) for name in names]
+        configs = {}
+        for resource, future in self._client.describe_configs(resources).items() if resources else ():
+            with suppress(AccessError, UnknownTopicError), translate_errors(f"settings of topic {resource.name}"):
+                entries = future.result(self._timeout * 2)
+                configs[resource.name] = {entry.name: entry.value for entry in entries.values()}
+        return configs
 
     def identity(self, name: str) -> TopicIdentity:
         """Return the number that the cluster has given a topic, and how long the topic keeps its tombstones."""

@@ -14,12 +14,13 @@ import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import polars as pl
 
 from kandle.errors import AccessError, DataError, LogError, UnavailableError, UnknownTopicError, UnwritableError
 from kandle.log.headers import column_of_pairs, header_lists
-from kandle.log.kafka.admin import ClusterAdmin
+from kandle.log.kafka.admin import ClusterAdmin, spec_settings
 from kandle.log.kafka.connections import Clients
 from kandle.log.kafka.producer import Appender, oversized
 from kandle.log.kafka.reading import NO_HEADERS, PartitionReader, RecordCodec
@@ -41,6 +42,9 @@ OUTAGE_INTERVAL = 10 * SECOND
 
 COUNT_INTERVAL = 5 * SECOND
 """How often the partitions of a topic that is in use are counted."""
+
+SETTINGS_INTERVAL = 30 * SECOND
+"""How long it is believed how brokers keep the records of a topic, which others may change."""
 
 ROWS_PER_READ = 10_000
 
@@ -84,6 +88,8 @@ class TopicCatalog:
         self._position = 0
         self._refresh_at = 0
         self._counted: dict[str, int] = {}
+        self._configured: dict[str, tuple[int, dict[str, Any]]] = {}
+        """When the brokers were asked for the settings of each topic, and what they are."""
         self._lock = threading.RLock()
 
     def find(self, name: str) -> TopicSpec | None:
@@ -110,6 +116,20 @@ class TopicCatalog:
             self.get(name)
             self._count(name)
             return self._specs.get(name) or self._assumed[name]
+
+    def configured(self, specs: Sequence[TopicSpec]) -> list[TopicSpec]:
+        """Return specs with retention and cleanup as the brokers have them, whoever has set them.
+
+        A user who may not see these settings gets them as they are stored, or else declared.
+        """
+        with self._lock:
+            now = self._clock.steady()
+            never = (now - SETTINGS_INTERVAL, dict[str, Any]())
+            due = [spec.name for spec in specs if now - self._configured.get(spec.name, never)[0] >= SETTINGS_INTERVAL]
+            with suppress(UnavailableError):
+                configs = self._admin.configs(due)
+                self._configured |= {name: (now, spec_settings(configs[name]) if name in configs else {}) for name in due}
+            return [replace(spec, **self._configured.get(spec.name, never)[1]) for spec in specs]
 
     def _count(self, name: str) -> None:
         """Ask for the number of partitions, since others may have added some."""

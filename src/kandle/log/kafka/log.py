@@ -202,13 +202,14 @@ class KafkaLog(Log):
         return TopicState(actual, (*differences(actual, spec), *_time_difference(actual, spec), *others))
 
     def topic(self, name: str) -> TopicSpec:
-        return self._shared.catalog.get(name)
+        [spec] = self._shared.catalog.configured([self._shared.catalog.get(name)])
+        return spec
 
     def topics(self) -> list[TopicSpec]:
         existing = self.admin.partition_counts()
         specs = self._shared.catalog.all()
         names = [name for name in sorted(specs) if name in existing and name != CATALOG_TOPIC]
-        return [replace(specs[name], partitions=existing[name]) for name in names]
+        return self._shared.catalog.configured([replace(specs[name], partitions=existing[name]) for name in names])
 
     def codec(self, topic: str) -> RecordCodec:
         """Return what encodes and decodes the records of a topic."""
