@@ -21,8 +21,10 @@ class Growing(EmbeddedLog):
     """A log to whose ticks a partition is added when it is told so."""
 
     added = 0
+    counted = 0
 
     def partition_count(self, topic: str) -> int:
+        self.counted += topic == "ticks"
         return super().partition_count(topic) + self._more(topic)
 
     def ends(self, topic: str) -> list[int]:
@@ -95,3 +97,21 @@ def test_the_number_of_tasks_is_that_of_the_state() -> None:
     assert (grown.partitions, grown.is_repartitioned, grown.events) == (2, True, "bars_repartition")
     assert {spec.partitions for spec in grown.specs} == {2}
     assert query_topics(plan, 5).partitions == 5
+
+
+def test_partitions_are_counted_once_for_all_commits_of_a_heartbeat(monkeypatch: pytest.MonkeyPatch) -> None:
+    """
+    heartbeat      14:35
+    commits        14:30 | 14:31 | 14:32 | 14:33 | 14:34
+    counted        x
+    """
+    monkeypatch.setattr("kandle.runtime.tasks.FINALS_AT_ONCE", 1)
+    monkeypatch.setattr("kandle.runtime.tasks.FINALS_PER_COMMIT", 1)
+    log, parts, process = growing()
+    parts.clock.jump(t("14:35:30"))
+    process.beat()
+    before, at = log.counted, log.committed(GROUP, parts.topics.heartbeats)
+    process.settle()
+    assert len(finals_of(parts)) == 5
+    assert parts.counters.commits > 3
+    assert log.counted == before + 1, (at, parts.counters)

@@ -111,6 +111,8 @@ class Tasks:
         self._turn = 0
         self._share = 1.0
         self._crowded: set[TopicPartition] = set()
+        self._are_partitions_checked = False
+        """Whether the partitions of the events were counted after the newest records were read."""
         self._generations: QueryGenerations | None = None
         self.former: Positions = {}
         """Where the former group of the query stood, for partitions without a position in the own one."""
@@ -174,6 +176,7 @@ class Tasks:
 
     def take(self, batches: Sequence[Batch]) -> None:
         """Give every task the records of its partition."""
+        self._are_partitions_checked &= not batches
         read = batches_by_partition(map(self._adapted, batches))
         for source, copy in self._repartitioners.items():
             copy.take(read.get(source, ()))
@@ -226,9 +229,12 @@ class Tasks:
         dirty = [task for task in self._all if task.is_dirty]
         if not dirty:
             return None
-        if self.has_finals or any(task.pipeline.is_closing for task in self.by_partition.values()):
-            # Whoever goes on with the state closes the buckets up to where it says.
+        is_closing = self.has_finals or any(task.pipeline.is_closing for task in self.by_partition.values())
+        if is_closing and not self._are_partitions_checked:
+            # Whoever goes on with the state closes the buckets up to where it says. One heartbeat may close so many that they
+            # take many commits; what was added after the heartbeat was read cannot have events that are before it.
             check_source_partitions(self._context.log, self._topics)
+            self._are_partitions_checked = True
         parts = [(task, task.writes(live=live)) for task in dirty]
         positions: dict[TopicPartition, int] = {}
         for task in dirty:
