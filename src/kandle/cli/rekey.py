@@ -158,7 +158,8 @@ def _summary(pair: TopicPair, result: RekeyResult) -> dict[str, Any]:
         "records": result.new.records,
         "checksum": str(result.new),
         "readers": dict(result.readers),
-        "is_free": not result.active,
+        "since": result.since,
+        "is_free": result.is_free,
     }
 
 
@@ -169,9 +170,11 @@ def _lines(pair: TopicPair, result: RekeyResult) -> Iterator[str]:
     yield f"verified: {result.new.records:,} records in both, checksum {result.new}"
     for name, state in sorted(result.readers.items()):
         yield f"group {name}: {READER_TEXTS[state]}"
+    if result.since:
+        yield f"{result.since:,} records have come to {pair.old} meanwhile: it is still written; run this again"
     if result.active:
         yield f"{pair.old} is still read; run this again once these programs read {pair.new}"
-    else:
+    elif result.is_free:
         yield f"nobody reads {pair.old} any more"
 
 
@@ -179,5 +182,7 @@ READER_TEXTS = {
     "members": "has members",
     "moved": "has no members now, but its position has moved meanwhile",
     "stands": "has no members, and its position stands",
+    "both": "reads the new topic too, and has all records of the old one",
+    "behind": "reads the new topic too, and has not read all records of the old one yet",
 }
 """What a group of the old topic does, in words."""

@@ -20,9 +20,9 @@ from typing import Literal
 import numpy as np
 import polars as pl
 
-from kandle.errors import DataError, ModelError, StateError
+from kandle.errors import DataError, FencedError, ModelError, ReplacedError, StateError
 from kandle.log.headers import header_values, with_header
-from kandle.log.port import Consumer, GroupSpec, Log, TopicPartition
+from kandle.log.port import Consumer, GroupSpec, GroupState, Log, TopicPartition
 from kandle.log.records import Batch, Records, Write
 from kandle.log.versions import (
     COPIED_FROM,
@@ -39,12 +39,15 @@ from kandle.model.entity import EntityModel
 from kandle.plan.plan import Plan
 from kandle.query.nodes import describe
 from kandle.serde.keys import partition_numbers
-from kandle.time.timeframe import MILLISECOND
+from kandle.time.timeframe import MILLISECOND, MINUTE
 
 PATIENCE = 200 * MILLISECOND
 ROWS_AT_ONCE = 20_000
 LEAST_IDLE_POLLS = 5
 """So many polls without records, and the end of a topic may be nothing but the marks of transactions."""
+
+STALL = 10 * MINUTE
+"""How long the upgrades of `ROWS_AT_ONCE` records may take, or a look at the copies of earlier runs, in microseconds."""
 
 GROUP = "kandle-rekey-"
 """How the names of the groups begin whose positions say how far a topic is copied."""
@@ -129,7 +132,9 @@ class RekeyResult:
         skipped: Records that cannot be read, or not be upgraded, and were left out because that was asked for.
         old: Count and checksum of the records of the old topic, as records of the new one.
         new: The same of their copies in the new topic.
-        readers: The groups that read the old topic, by name: `members` or `moved` or `stands`.
+        readers: What the groups with positions in the old topic do there, by name: `members`, `moved` or `stands`; `both` or
+            `behind` are readers of the new class, which read both topics, and have all of the old one or not.
+        since: How many records have come to the old topic while it was copied, at most: somebody still writes it.
     """
 
     copied: int
@@ -137,6 +142,7 @@ class RekeyResult:
     old: Checksum
     new: Checksum
     readers: Mapping[str, str] = field(default_factory=dict)
+    since: int = 0
 
     @property
     def is_whole(self) -> bool:
@@ -144,9 +150,14 @@ class RekeyResult:
         return self.old == self.new
 
     @property
+    def is_free(self) -> bool:
+        """Whether nobody reads or writes the old topic, as far as this run has seen."""
+        return not (self.active or self.since)
+
+    @property
     def active(self) -> list[str]:
-        """The groups that still read the old topic."""
-        return [name for name, state in self.readers.items() if state != "stands"]
+        """The groups that still need the old topic."""
+        return [name for name, state in self.readers.items() if state not in ("stands", "both")]
 
 
 def rekey(log: Log, pair: TopicPair, unreadable: Unreadable = "refuse", progress: Progress | None = None) -> RekeyResult:
@@ -163,14 +174,19 @@ def rekey(log: Log, pair: TopicPair, unreadable: Unreadable = "refuse", progress
 
     Raises:
         DataError: A record cannot be read or upgraded; all before it are copied, and the next run begins with it.
-        StateError: The copies differ from the records of the old topic.
+        StateError: The copies differ from the records of the old topic, or another process copies it as well.
     """
-    before = _positions(log, pair)
-    with_copy = _Copy(log, pair, unreadable)
-    with_copy.run(progress)
-    result = RekeyResult(
-        with_copy.copied, with_copy.skipped, *_compared(log, pair, unreadable), readers=_readers(log, pair, before)
-    )
+    before = _groups(log, pair)
+    copy = _Copy(log, pair, unreadable)
+    try:
+        copy.run(progress)
+    except (FencedError, ReplacedError) as error:
+        raise StateError(
+            f"this process does not copy {pair.old} any more: another one has begun to copy it, or this one stood still for "
+            f"long. If no other copies it, begin again; what is copied by now stays ({error})"
+        ) from error
+    old, new = _compared(log, pair)
+    result = RekeyResult(copy.copied, copy.skipped, old, new, _readers(log, pair, before), _uncopied(log, pair))
     if not result.is_whole:
         raise StateError(
             f"topic {pair.old} has {result.old.records} records with the checksum {result.old}, and their copies in {pair.new} "
@@ -194,16 +210,15 @@ class _Copy:
         """Copy up to the end that the old topic has now."""
         old = self._pair.old
         ends = {TopicPartition(old, number): end for number, end in enumerate(self._log.ends(old))}
-        if self._pair.entity.kind == "table":
-            self._learn_keys()
-        member = GroupSpec(self._pair.group, (old,), "rekey")
-        done = {partition: self._log.first(partition) for partition in ends}
-        done |= {TopicPartition(old, number): at for number, at in self._log.committed(self._pair.group, old).items()}
-        total = sum(ends.values()) - sum(self._log.first(partition) for partition in ends)
-        consumer, idle = self._log.consumer(member), 0
+        consumer, idle = self._log.consumer(GroupSpec(self._pair.group, (old,), "rekey", stall=STALL)), 0
         try:
+            batches = self._first_batches(consumer)
+            if self._pair.entity.kind == "table":
+                self._learn_keys()
+            done = {partition: self._log.first(partition) for partition in ends}
+            total = sum(ends.values()) - sum(done.values())
+            done |= consumer.committed(list(ends))
             while any(done[partition] < end for partition, end in ends.items()):
-                batches = consumer.poll(PATIENCE, ROWS_AT_ONCE)
                 idle = 0 if batches else idle + 1
                 if idle >= LEAST_IDLE_POLLS and self._is_at_end(consumer, done, ends):
                     return
@@ -213,8 +228,20 @@ class _Copy:
                 if progress is not None and batches:
                     left = sum(max(0, end - done[partition]) for partition, end in ends.items())
                     progress(total - left, total)
+                batches = consumer.poll(PATIENCE, ROWS_AT_ONCE)
         finally:
             consumer.close()
+
+    def _first_batches(self, consumer: Consumer) -> list[Batch]:
+        """Return the first batches, once the partitions are assigned.
+
+        From then on the transaction that a killed run may have left open is decided: only now positions and copies say how far
+        that run has come.
+        """
+        batches: list[Batch] = []
+        while not (batches or consumer.assignment):
+            batches = consumer.poll(PATIENCE, ROWS_AT_ONCE)
+        return batches
 
     def _is_at_end(self, consumer: Consumer, done: Mapping[TopicPartition, int], ends: Mapping[TopicPartition, int]) -> bool:
         """Return whether nothing is left but the marks of transactions."""
@@ -294,14 +321,39 @@ def _batches(log: Log, topic: str) -> Iterator[Batch]:
 PARTITION, OFFSET, GONE = "_partition", "_offset", "_gone"
 
 
-def _compared(log: Log, pair: TopicPair, unreadable: Unreadable) -> tuple[Checksum, Checksum]:
-    """Return the checksums of the records of the old topic and of their copies."""
+def _compared(log: Log, pair: TopicPair) -> tuple[Checksum, Checksum]:
+    """Return the checksums of the records of the old topic and of their copies.
+
+    If records are removed from the old topic while it is read, it is read again.
+    """
     copied = log.committed(pair.group, pair.old)
-    firsts = {number: log.first(TopicPartition(pair.old, number)) for number in range(len(log.ends(pair.old)))}
-    old, new = _old_rows(log, pair, copied), _new_rows(log, pair, firsts)
-    if pair.entity.kind != "table":
-        return _sum(old), _sum(new)
-    return _sum_of_newest(pair, list(old), list(new), list(_newer_keys(log, pair)))
+    while True:
+        firsts = _firsts(log, pair)
+        old, new = _old_rows(log, pair, copied), _new_rows(log, pair, firsts)
+        if pair.entity.kind != "table":
+            sums = _sum(old), _sum(new)
+        else:
+            sums = _sum_of_newest(pair, list(old), list(new), list(_newer_keys(log, pair)))
+        if sums[0] == sums[1] or firsts == _firsts(log, pair):
+            return sums
+
+
+def _firsts(log: Log, pair: TopicPair) -> dict[int, int]:
+    """Return the first offset of each partition of the old topic."""
+    return {number: log.first(TopicPartition(pair.old, number)) for number in range(len(log.ends(pair.old)))}
+
+
+def _uncopied(log: Log, pair: TopicPair) -> int:
+    """Return how many records are in the old topic behind what is copied, at most."""
+    copied = log.committed(pair.group, pair.old)
+    count = 0
+    for number, end in enumerate(log.ends(pair.old)):
+        partition = TopicPartition(pair.old, number)
+        first = max(copied.get(number, 0), log.first(partition))
+        # Behind the last record there may be marks of transactions.
+        if first < end and log.read(partition, first, 1):
+            count += end - first
+    return count
 
 
 def _sum(frames: Iterator[pl.DataFrame]) -> Checksum:
@@ -375,20 +427,41 @@ def _sum_of_newest(
 # Readers of the old topic
 
 
-def _positions(log: Log, pair: TopicPair) -> dict[str, dict[TopicPartition, int]]:
-    """Return the positions of all groups in the old topic."""
-    groups = {group.group: group for group in log.groups() if group.group != pair.group}
+def _groups(log: Log, pair: TopicPair) -> dict[str, GroupState]:
+    """Return the groups that have positions or partitions of the old topic, by name."""
     return {
-        name: {partition: at for partition, at in group.positions.items() if partition.topic == pair.old}
-        for name, group in groups.items()
-        if any(partition.topic == pair.old for partition in (*group.positions, *group.owners))
+        group.group: group
+        for group in log.groups()
+        if group.group != pair.group and any(partition.topic == pair.old for partition in (*group.positions, *group.owners))
     }
 
 
-def _readers(log: Log, pair: TopicPair, before: Mapping[str, Mapping[TopicPartition, int]]) -> dict[str, str]:
-    """Return the groups with positions in the old topic: whether they have members, have moved, or stand still."""
+def _old_positions(group: GroupState, pair: TopicPair) -> dict[TopicPartition, int]:
+    return {partition: at for partition, at in group.positions.items() if partition.topic == pair.old}
+
+
+def _readers(log: Log, pair: TopicPair, before: Mapping[str, GroupState]) -> dict[str, str]:
+    """Return what each group with positions in the old topic does there, by name."""
     states = {}
-    for name, positions in _positions(log, pair).items():
-        has_moved = before.get(name, positions) != positions
-        states[name] = "members" if log.has_members(name) else "moved" if has_moved else "stands"
+    for name, group in _groups(log, pair).items():
+        positions = _old_positions(group, pair)
+        if any(partition.topic == pair.new for partition in (*group.positions, *group.owners)):
+            # Readers of the new class read both topics, and go on without the old one.
+            states[name] = "behind" if _is_behind(log, pair, positions) else "both"
+        elif log.has_members(name):
+            states[name] = "members"
+        else:
+            has_moved = name in before and _old_positions(before[name], pair) != positions
+            states[name] = "moved" if has_moved else "stands"
     return states
+
+
+def _is_behind(log: Log, pair: TopicPair, positions: Mapping[TopicPartition, int]) -> bool:
+    """Return whether there are records of the old topic behind these positions."""
+    for number, end in enumerate(log.ends(pair.old)):
+        partition = TopicPartition(pair.old, number)
+        offset = max(positions.get(partition, 0), log.first(partition))
+        # Behind the last record there may be marks of transactions.
+        if offset < end and log.read(partition, offset, 1):
+            return True
+    return False
