@@ -150,7 +150,7 @@ def test_children_of_a_process_with_clients_of_kafka_end_as_they_like(bootstrap:
 
 
 def test_how_long_records_are_kept_is_what_the_brokers_say(bootstrap: str) -> None:
-    """A topic of others that is declared otherwise, and one that kandle has made and somebody has changed."""
+    """Read a topic of others that is declared otherwise, and one that kandle has made and somebody has changed."""
     reader, _, foreign = context_of(retention="30d")
     maker, _, own = context_of(retention="30d")
     admin = AdminClient({"bootstrap.servers": bootstrap})

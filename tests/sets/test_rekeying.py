@@ -30,7 +30,7 @@ from kandle.sets.rekeying import entity_pair, rekey
 from kandle.sets.writing import writes_of
 from kandle.store.memory import MemoryStore
 from kandle.time.clock import SystemClock
-from tests.sets.rekeyed import NEW, OLD, RECORDS, Number, NumberV1, copied
+from tests.sets.rekeyed import NEW, OLD, RECORDS, Fuse, Number, NumberV1, WatchedLog, copied
 from tests.waiting import LIMIT
 
 
@@ -63,12 +63,12 @@ def content(log: Log, topic: str) -> dict[int, list[tuple[Any, ...]]]:
     return rows
 
 
-def test_a_rekey_that_is_killed_ten_times_gives_the_same_topic(tmp_path: Path, log: Log) -> None:
+def test_a_rekey_that_is_killed_again_and_again_gives_the_same_topic(tmp_path: Path, log: Log) -> None:
     with_numbers(log)
     assert copied(log).copied == RECORDS
     killed = embedded_log(tmp_path, SystemClock())
     with_numbers(killed)
-    for kill in range(10):
+    for kill in range(5):
         # In the middle of the records of a commit, at another place each time, or right after something was written.
         fuses = ("0", "1") if kill % 2 else (str(130 + 37 * kill), "0")
         process = [sys.executable, "-m", "tests.sets.rekeyed", str(tmp_path), *fuses]
@@ -199,6 +199,85 @@ def test_whoever_reads_the_old_topic_is_named(log: Log) -> None:
     consumer.close()
     result = copied(log)
     assert (result.readers, result.active) == ({"readers": "stands"}, [])
+
+
+def joined(log: Log, count: int) -> Any:
+    """Return a consumer of both topics, as programs of the new version have it, that has read so many numbers of the old one."""
+    consumer = log.consumer(GroupSpec("new-readers", (OLD.topic, NEW.topic), "one"))
+    for batch in consumer.poll(0, count):
+        consumer.commit({TopicPartition(batch.topic, batch.partition): batch.next_offset})
+    return consumer
+
+
+def test_readers_of_both_topics_need_the_old_one_until_they_have_read_it(log: Log) -> None:
+    with_numbers(log, 100)
+    log.ensure(entity_topic(NEW))
+    consumer = joined(log, 10)
+    first = copied(log)
+    assert (first.readers, first.active) == ({"new-readers": "behind"}, ["new-readers"])
+    while batches := consumer.poll(0, 1000):
+        for batch in batches:
+            consumer.commit({TopicPartition(batch.topic, batch.partition): batch.next_offset})
+    second = copied(log)
+    assert (second.readers, second.active, second.is_free) == ({"new-readers": "both"}, [], True)
+    consumer.close()
+
+
+class BusyLog(WatchedLog):
+    """A log on which something else happens before the first commit of a copy."""
+
+    def __init__(self, log: Any, meanwhile: list[Any]) -> None:
+        super().__init__(log, Fuse())
+        self._meanwhile = meanwhile
+
+    def consumer(self, *arguments: Any) -> Any:
+        return BusyLog(self._log.consumer(*arguments), self._meanwhile)
+
+    def commit(self, *arguments: Any) -> Any:
+        while self._meanwhile:
+            self._meanwhile.pop()()
+        return super().commit(*arguments)
+
+
+def test_what_is_written_during_a_copy_is_reported_and_copied_by_the_next_one(log: Log) -> None:
+    with_numbers(log, 100)
+    busy: Any = BusyLog(log, [lambda: with_numbers(log, 200)])
+    first = copied(busy)
+    assert (first.copied + first.since, first.is_whole, first.is_free) == (300, True, False)
+    second = copied(log)
+    assert (first.copied + second.copied, second.since, second.is_free) == (300, 0, True)
+
+
+def test_a_second_process_that_copies_the_same_topic_takes_over_and_the_first_one_says_so(log: Log) -> None:
+    """
+    one    poll ─────────────── commit: refused
+    two          copies all
+    """
+    with_numbers(log, 100)
+    busy: Any = BusyLog(log, [lambda: copied(log)])
+    with pytest.raises(StateError, match="this process does not copy numbers any more: another one has begun to copy it, or"):
+        copied(busy)
+    result = copied(log)
+    assert (result.copied, result.new.records) == (0, 100)
+
+
+def test_records_that_retention_removes_during_the_comparison_are_no_difference(log: Log) -> None:
+    with_numbers(log, 400)
+    copied(log)
+
+    class Aging(WatchedLog):
+        """A log whose old topic loses records while the new one is read."""
+
+        def read(self, partition: TopicPartition, *arguments: Any) -> Any:
+            if partition.topic == OLD.topic and not self._fuse.left:
+                self._fuse.left = -1
+                for number, end in enumerate(log.ends(OLD.topic)):
+                    log.truncate(TopicPartition(OLD.topic, number), end // 2)
+            return self._log.read(partition, *arguments)
+
+    aging: Any = Aging(log, Fuse())
+    result = copied(aging)
+    assert result.is_whole and 0 < result.new.records < 400
 
 
 def test_an_entity_without_versions_and_forms_is_read_as_it_is(log: Log) -> None:

@@ -53,10 +53,10 @@ class Rekey:
     def configured(self, folder: Path) -> Path:
         """Write the configuration of all contexts and commands, and return its file."""
         file = folder / "kandle.toml"
-        place = f"path = {json.dumps(str(folder / 'log'))}"
+        settings = f"path = {json.dumps(str(folder / 'log'))}"
         if self.cluster is not None:
-            place = f'kind = "kafka"\n[kafka]\nbootstrap = "{self.cluster.bootstrap}"'
-        file.write_text(f"[log]\n{place}\n")
+            settings = f'kind = "kafka"\n[kafka]\nbootstrap = "{self.cluster.bootstrap}"'
+        file.write_text(f"[log]\n{settings}\n")
         return file
 
 
@@ -133,7 +133,7 @@ def differences(killed: dict[int, list[Any]], whole: dict[int, list[Any]]) -> li
         ours, theirs = killed.get(number, []), whole.get(number, [])
         if ours == theirs:
             continue
-        first = next((place for place, (one, other) in enumerate(zip(ours, theirs, strict=False)) if one != other), len(ours))
+        first = next((row for row, (one, other) in enumerate(zip(ours, theirs, strict=False)) if one != other), len(ours))
         result.append(
             f"partition {number}: {len(ours)} records ({len(set(ours))} different ones), undisturbed {len(theirs)}; "
             f"first difference: {ours[first : first + 1]} and {theirs[first : first + 1]}"
@@ -218,8 +218,8 @@ def run_rekey(run: Rekey, folder: Path) -> Outcome:
         contents = [content(log, name) for log, name in zip(topics, names, strict=True)]
         if run.kind == "table":
             contents = list(map(newest, contents))
-        found = differences(contents[1], contents[0])
-        return Outcome(run.records, run.kills, early, seconds, (undisturbed["checksum"], ended["checksum"]), found)
+        checksums = (undisturbed["checksum"], ended["checksum"])
+        return Outcome(run.records, run.kills, early, seconds, checksums, differences(contents[1], contents[0]))
 
 
 def check(run: Rekey, outcome: Outcome) -> None:
