@@ -10,7 +10,7 @@ import pytest
 
 from kandle.errors import FencedError, KandleError, ReplacedError, StateError, UnknownTopicError
 from kandle.log.port import Consumer, Log, TopicPartition
-from kandle.log.records import Write
+from kandle.log.records import Batch, Write
 from tests.log.building import (
     LONG,
     Event,
@@ -53,8 +53,15 @@ class GroupContract(ContractBase):
         settle_on([first, second], partitions_of(name, 4))
         settle([first, second], lambda: len(first.assignment) == 2 == len(second.assignment))
         log.append([write(name, [partition], partition) for partition in range(4)])
-        for consumer in (first, second):
-            assert set(numbers_of(poll_until(consumer, 2))) == {partition for _, partition in consumer.assignment}
+        read: dict[str, list[Batch]] = {"one": [], "two": []}
+
+        def poll_both() -> None:
+            read["one"] += first.poll(10_000, 10)
+            read["two"] += second.poll(10_000, 10)
+
+        wait_until(lambda: sum(map(len, map(numbers_of, read.values()))) >= 4, "4 records", seen=lambda: read, check=poll_both)
+        for batches, consumer in zip(read.values(), (first, second), strict=True):
+            assert set(numbers_of(batches)) == {partition for _, partition in consumer.assignment}
 
     def test_a_member_too_many_owns_nothing_and_takes_over_when_another_leaves(self, log: Log, name: str, join: Join) -> None:
         log.ensure(topic_spec(name))

@@ -139,7 +139,8 @@ class Evaluated:
 
     def rows(self, height: int) -> IntArray:
         """Return the numbers of the rows that can be computed, of as many as the frame had."""
-        return np.delete(np.arange(height), [failure.row for failure in self.failures])
+        rows = np.arange(height)
+        return np.delete(rows, [failure.row for failure in self.failures]) if self.failures else rows
 
 
 def evaluate_rows(frame: pl.DataFrame, expressions: list[pl.Expr], labels: Mapping[str, str]) -> Evaluated:

@@ -132,7 +132,7 @@ class Pipeline:
         filtered, passing, prepared = computed.filtered, computed.events, computed.prepared
         if passing.is_empty():
             return Processed(passing, filtered, 0)
-        if appended is not None:
+        if appended is not None and passing.height < events.height:
             appended = appended[computed.rows]
         prepared = self._numbered(prepared)
         groups = self._keys.groups[prepared[KEY].to_numpy()]
@@ -386,6 +386,11 @@ class Pipeline:
     def touch(self) -> None:
         """Let `changes` return all open buckets once more."""
         self._live.touch_all(self._operators[0])
+
+    @property
+    def most_base_rows(self) -> int:
+        """No fewer than there are open base buckets, known without counting them; an event adds at most one."""
+        return self._operators[0].buffer.most_buckets
 
     def has_open_base_rows(self, beyond: int) -> bool:
         """Return whether more base buckets than so many stay open: those that are to be closed do not count any more."""

@@ -10,7 +10,7 @@ It joins four objects, each of which knows one thing:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import polars as pl
 
@@ -186,10 +186,9 @@ class Task:
         return True
 
     def _process(self, batches: Sequence[Batch]) -> None:
-        pieces = [(batches, None)] if self._backlog is None else self._backlog.pieces(batches)
-        for piece, instant in pieces:
-            if not piece:
-                continue
+        if not batches:
+            return
+        for piece, instant in self._pieces(batches):
             processed = self._reader.take(self._pipeline, self._watermark, piece)
             self._check_placement()
             self._output.add_processed(processed, sum(len(batch) for batch in piece))
@@ -198,6 +197,18 @@ class Task:
             if instant is not None and self._pipeline.has_open_base_rows(MOST_OPEN):
                 self._pipeline.aim(instant)
             self._is_dirty = True
+
+    def _pieces(self, batches: Sequence[Batch]) -> Iterable[tuple[Sequence[Batch], int | None]]:
+        """Return batches as they are processed, and the instant up to which a backlog may close after each."""
+        if self._backlog is None:
+            return [(batches, None)]
+        pieces = self._backlog.pieces(batches)
+        if self._pipeline.most_base_rows + sum(len(batch) for batch in batches) <= MOST_OPEN:
+            # However these events fall into buckets, the backlog closes none, and larger pieces are faster.
+            for _ in pieces:
+                pass
+            return [(batches, None)]
+        return pieces
 
     def _check_placement(self) -> None:
         try:

@@ -28,8 +28,9 @@ def proven_times(times: IntArray, appended: IntArray) -> IntArray:
     Returns:
         Microseconds since the epoch, `BEFORE_ALL` for events that prove nothing.
     """
-    is_proof = (times <= appended) & (appended - times <= LONGEST_DELAY)
-    return np.where(is_proof, times, BEFORE_ALL)
+    # As numbers without a sign, delays below 0 are the longest ones.
+    is_proof = (appended - times).view(np.uint64) <= LONGEST_DELAY
+    return times if is_proof.all() else np.where(is_proof, times, BEFORE_ALL)
 
 
 class Watermark:
