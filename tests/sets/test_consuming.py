@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from kandle import DataError
+from kandle import DataError, OnError, StateError
 from kandle.context.context import state_of
 from tests.sets.consumed import NOON, OTHER, Job, Site, Work, jobs
 from tests.waiting import aside, result_of, wait_until
@@ -324,6 +324,14 @@ def test_a_loop_with_a_timeout_ends_when_nothing_comes(folder: dict[str, Any]) -
     assert asyncio.run(story()) == [2]
 
 
+@pytest.mark.parametrize("timeout", ["0s", timedelta(microseconds=1)])
+def test_what_is_there_comes_before_the_shortest_timeout_ends_a_loop(folder: dict[str, Any], timeout: str | timedelta) -> None:
+    with Work.open(**folder) as work:
+        work.jobs.add_many([Job(key, number) for number in range(3) for key in ("a", OTHER)])
+        assert len(list(work.jobs.messages(timeout=timeout))) == 6
+        assert work.jobs.for_each(lambda job: None, timeout=timeout) == 0
+
+
 def test_consuming_begins_at_an_offset_or_at_an_instant(folder: dict[str, Any]) -> None:
     def at(minutes: int) -> Any:
         return NOON + timedelta(minutes=minutes)
@@ -348,6 +356,63 @@ def test_consuming_begins_at_an_offset_or_at_an_instant(folder: dict[str, Any]) 
         wrong: Any = [1]
         with pytest.raises(DataError, match=r"from_offsets\(\[1\]\): give the first offset by the number of a partition"):
             work.jobs.from_offsets(wrong)
+
+
+@pytest.mark.parametrize("timeout", ["50ms", "1m"])
+def test_the_group_goes_on_where_a_loop_has_begun_also_if_nothing_was_done_there(folder: dict[str, Any], timeout: str) -> None:
+    with Work.open(**folder) as work:
+        work.jobs.add_many([Job(key, number, NOON + timedelta(minutes=number)) for number in range(6) for key in ("a", OTHER)])
+        assert work.jobs.for_each(lambda job: None, limit=12) == 12
+        with pytest.raises(ValueError, match="bug"):
+            for _ in work.jobs.since(NOON + timedelta(minutes=4)):
+                raise ValueError("bug")
+    with Work.open(**folder) as work:
+        again = [(job.id, job.number) for job in work.jobs.limit(4)]
+        assert sorted(again) == [("a", 4), ("a", 5), (OTHER, 4), (OTHER, 5)]
+        with work.jobs.from_offsets({0: 1, 1: 1}).manual_commit(timeout=timeout) as messages:
+            for message in messages:
+                assert message.offset == 1
+                break
+        assert work.jobs.for_each(lambda job: None, timeout="50ms") == 0
+
+
+def test_a_stream_has_one_loop_at_a_time(folder: dict[str, Any]) -> None:
+    with Work.open(**folder) as work:
+        work.jobs.add_many(jobs(4))
+        with work.jobs.messages() as messages:
+            older = iter(messages)
+            assert next(older).offset == 0
+            for message in messages:
+                assert (message.offset, message.attempt) == (0, 2)
+                break
+            with pytest.raises(StateError, match=r"another loop over the same work.jobs.messages\(\) has begun"):
+                next(older)
+            del older
+            assert [message.offset for message, _ in zip(messages, range(1), strict=False)] == [1]
+    assert rest(folder, 2) == [2, 3]
+
+
+def test_a_handler_that_would_do_nothing_is_refused_and_its_message_stays(folder: dict[str, Any]) -> None:
+    async def later(job: Job) -> None:
+        done.append(job.number)
+
+    def lazily(job: Job) -> Iterator[int]:
+        yield job.number
+
+    done: list[int] = []
+    with Work.open(**folder) as work:
+        work.jobs.add_many(jobs(2))
+        careful: Any = work.jobs.on_error(OnError.SKIP)
+        with pytest.raises(StateError, match=r"is a coroutine function; write `await work.jobs.for_each_async"):
+            careful.for_each(lambda job, handle=later: handle(job))
+        with pytest.raises(DataError, match="for_each: the handler contains `yield`, so calling it would do nothing"):
+            careful.for_each(lazily)
+        with pytest.raises(DataError, match="for_each: the handler is None; give a function"):
+            careful.for_each(None)
+        with pytest.raises(DataError, match="replay: the handler is 5"):
+            careful.dead_letters().replay(5)
+    assert done == []
+    assert rest(folder, 2) == [0, 1]
 
 
 def test_what_is_done_in_a_partition_that_others_have_taken_is_not_committed(folder: dict[str, Any]) -> None:

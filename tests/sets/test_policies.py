@@ -39,7 +39,7 @@ def test_waits_double_up_to_the_longest() -> None:
 def test_policies_without_a_sense_are_refused() -> None:
     with pytest.raises(DataError, match="give 0 or more"):
         Retries(-1)
-    with pytest.raises(DataError, match="max is shorter than backoff"):
+    with pytest.raises(DataError, match=r"max \(1us\) is shorter than backoff \(2us\); give max='2us'"):
         Retries(1, backoff=2, longest=1)
     with pytest.raises(DataError, match="failures=0"):
         CircuitBreaker(0, 1, 1)
@@ -181,6 +181,13 @@ def test_an_error_of_the_policy_leaves_the_stream_usable(tmp_path: Path) -> None
         (lambda jobs: jobs.on_error("deadletter"), r"on_error\('deadletter'\): choose from OnError.SKIP, OnError.RETRY, "),
         (lambda jobs: jobs.with_retry("3"), r"with_retry\('3'\): give a whole number of 0 or more"),
         (lambda jobs: jobs.with_retry(-1), r"with_retry\(-1\): give 0 or more"),
+        (lambda jobs: jobs.with_retry(None), r"with_retry\(None\): give a whole number of 0 or more"),
+        (
+            lambda jobs: jobs.with_circuit_breaker(2, within="0s"),
+            r"with_circuit_breaker\(within=...\): a breaker of 0s does nothing",
+        ),
+        (lambda jobs: jobs.since(17), r"17 is not a point in time; give a datetime with a time zone, or an ISO 8601 text"),
+        (lambda jobs: jobs.to_list(start=17), r"17 is not a point in time; give a datetime"),
         (lambda jobs: jobs.with_circuit_breaker(0), r"with_circuit_breaker\(failures=0\): give 1 or more"),
         (lambda jobs: jobs.limit(2.5), r"limit\(2.5\): give a whole number of 1 or more"),
         (lambda jobs: jobs.limit(True), r"limit\(True\): give a whole number of 1 or more"),
@@ -189,5 +196,5 @@ def test_an_error_of_the_policy_leaves_the_stream_usable(tmp_path: Path) -> None
     ],
 )
 def test_what_makes_no_sense_is_refused_with_the_choices(tmp_path: Path, call: Callable[[Any], object], message: str) -> None:
-    with Work.open(log={"path": tmp_path / "log"}) as work, pytest.raises(DataError, match=message):
+    with Work.open(log={"path": tmp_path / "log"}) as work, pytest.raises(ValueError, match=message):
         call(work.jobs)

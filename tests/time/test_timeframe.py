@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta, timezone
+from datetime import UTC, date, datetime, timedelta, timezone
+from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -114,6 +115,11 @@ def test_an_instant_outside_of_the_years_of_a_datetime_is_refused() -> None:
 
 
 def test_a_datetime_without_a_zone_is_refused() -> None:
+    wrong: Any = date(2024, 3, 8)
+    with pytest.raises(
+        TimeframeError, match=r"datetime.date\(2024, 3, 8\) is not a point in time; give a datetime with a time zone"
+    ):
+        to_instant(wrong)
     with pytest.raises(TimeframeError, match=r"has no time zone; write datetime\(..., tzinfo=timezone.utc\)"):
         to_instant(datetime(2024, 1, 1))
 

@@ -24,7 +24,7 @@ from kandle.sets.blocking import awaited, blocking
 from kandle.sets.host import ContextHost
 from kandle.sets.keys import KeyPrefix, as_parts
 from kandle.sets.letters import DeadLetter, LetterFilter, every_letter, newest_letters
-from kandle.sets.policies import checked_count
+from kandle.sets.policies import check_handler, checked_count
 from kandle.sets.reading import instant_of
 from kandle.sets.replaying import LettersDone, LetterWork, Refused, drop, finish, handle, letter_record, replay
 
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from kandle.sets.reading import Instant
 
 T = TypeVar("T")
+R = TypeVar("R")
 
 KINDS = tuple(kind.value for kind in LetterKind if kind not in (LetterKind.REPLAYED, LetterKind.DROPPED))
 
@@ -194,10 +195,12 @@ class DeadLetterSet(Generic[T]):
 
         Raises:
             AccessError: The context was not opened for reading and writing.
+            DataError: The handler is no function that can handle an object.
             StateError: Another process replays letters of this topic and does not come to an end.
         """
         if handler is None:
             return await self._finish(replay(self._host.log))
+        check_handler("replay", handler)
         return await self._finish(handle(partial(self._call, handler)))
 
     replay = blocking(replay_async)
@@ -233,10 +236,9 @@ class DeadLetterSet(Generic[T]):
 
     def _call(self, handler: Callable[[T], Awaitable[None] | None], letter: DeadLetter) -> None:
         obj = self._object(letter)
-        if inspect.iscoroutinefunction(handler):
-            from_thread.run(handler, obj)
-        else:
-            handler(obj)
+        result = handler(obj)
+        if inspect.isawaitable(result):
+            from_thread.run(_result_of, result)
 
     def _object(self, letter: DeadLetter) -> T:
         """Return the object of a letter's record, also of a former version of the key; DataError if it is none of this set."""
@@ -261,3 +263,7 @@ class DeadLetterSet(Generic[T]):
             raise DataError(reasons[0] if reasons else "it is a copy of a record in another topic")
         objects: list[T] = mapping(self.entity).from_frame(batch.records.frame.select(list(physical_schema(self.entity))))
         return objects[0]
+
+
+async def _result_of(awaitable: Awaitable[R]) -> R:
+    return await awaitable

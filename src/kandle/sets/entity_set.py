@@ -13,7 +13,7 @@ from kandle.model.entity import EntityModel
 from kandle.model.markers import Access
 from kandle.sets.blocking import awaited, check_asyncio
 from kandle.sets.host import ContextHost
-from kandle.sets.policies import STOPPING, CircuitBreaker, ErrorPolicy, OnError, Retries, checked_count
+from kandle.sets.policies import STOPPING, CircuitBreaker, ErrorPolicy, OnError, Retries, check_handler, checked_count
 from kandle.time.timeframe import parse_duration, parse_instant, to_instant
 
 if TYPE_CHECKING:
@@ -132,6 +132,7 @@ class EntitySet(Generic[T]):
         Raises:
             DataError: The number is below 0, or the longest wait is shorter than the first.
         """
+        checked_count(f"with_retry({times!r})", times, 0)
         retries = Retries(times, parse_duration(backoff), parse_duration(max), jitter)
         return replace(self, policy=replace(self.policy, retries=retries))
 
@@ -144,7 +145,7 @@ class EntitySet(Generic[T]):
             rest: How long the partition rests before one attempt is made, after which it goes on or rests again.
 
         Raises:
-            DataError: The number is below 1.
+            DataError: The number is below 1, or a time is 0.
         """
         breaker = CircuitBreaker(failures, parse_duration(within), parse_duration(rest))
         return replace(self, policy=replace(self.policy, breaker=breaker))
@@ -270,12 +271,14 @@ class EntitySet(Generic[T]):
             The number of values handled without an error.
 
         Raises:
+            DataError: The handler is no function that can handle a value.
             Exception: What the handler has raised, where the policy is to stop.
         """
         from kandle.sets.loops import MessageLoop
         from kandle.sets.message import alive
         from kandle.sets.messages import MessageStream
 
+        check_handler("for_each", handler)
         count = 0
         stream: MessageStream[T] = MessageStream(self._host, self.entity, self._reading(timeout, limit))
         async with stream:
@@ -305,6 +308,7 @@ class EntitySet(Generic[T]):
             The number of values handled without an error.
 
         Raises:
+            DataError: The handler is no function that can handle a value.
             StateError: The handler is a coroutine function, or an event loop runs in this thread.
             Exception: What the handler has raised, where the policy is to stop.
         """
@@ -312,18 +316,25 @@ class EntitySet(Generic[T]):
         from kandle.sets.message import alive
         from kandle.sets.messages import MessageStream
 
+        check_handler("for_each", handler)
+        wrong = StateError(f"the handler is a coroutine function; write `await {self._label}.for_each_async(...)`")
         if inspect.iscoroutinefunction(handler):
-            raise StateError(f"the handler is a coroutine function; write `await {self._label}.for_each_async(...)`")
+            raise wrong
         self._host.loop.check_blocking(f"{self._label}.for_each(...)", f"await {self._label}.for_each_async(...)")
         count = 0
         stream: MessageStream[T] = MessageStream(self._host, self.entity, self._reading(timeout, limit))
         with stream:
             for message in MessageLoop(stream, alive):
                 try:
-                    handler(message.value)  # type: ignore[arg-type]
+                    # Functions that only return a coroutine cannot be told before; nothing was done then.
+                    result: object = handler(message.value)  # type: ignore[arg-type, func-returns-value]
                 except Exception as error:
                     message.reject(error)
                 else:
+                    if inspect.isawaitable(result):
+                        if inspect.iscoroutine(result):
+                            result.close()
+                        raise wrong
                     stream.finish(message)
                     count += 1
         return count

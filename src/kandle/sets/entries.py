@@ -95,6 +95,7 @@ class EntrySource:
         on_end: Is called by the thread at its end, with the error that has ended it.
         beginning: Where partitions begin when they are owned for the first time; None for the position of the group.
         outboxes: Hold what the commits of entries append.
+        is_manual: Whether positions are committed by hand only, and so not where partitions begin.
         adapters: Returns the topics to read, in the place of the one of the group, with what makes their records those of the
             entity; None reads that one as it is.
     """
@@ -103,6 +104,7 @@ class EntrySource:
     on_end: Callable[[BaseException | None], None]
     beginning: Beginning | None = None
     outboxes: Sequence[Outbox] = ()
+    is_manual: bool = False
     adapters: Callable[[], Mapping[str, Adapt | None]] | None = None
 
 

@@ -11,6 +11,7 @@ from typing import Any, Generic, Protocol, Self, TypeVar
 
 from anyio import CancelScope
 
+from kandle.errors import StateError
 from kandle.time.clock import Clock
 
 logger = logging.getLogger("kandle")
@@ -55,6 +56,8 @@ class LoopedStream(Protocol[M]):
     """Whether `with` closes the stream, so that the end of a loop does not."""
     settled: int
     """How many of the delivered messages are done."""
+    loops: int
+    """How many loops have begun; the last of them has the messages."""
 
     @property
     def is_open(self) -> bool:
@@ -103,6 +106,8 @@ class LoopedStream(Protocol[M]):
 class MessageLoop(Generic[M, R]):
     """One `for` or `async for` over a stream.
 
+    A stream has one loop at a time: one that begins takes its place, and the message in hand of the one before comes again.
+
     The loop holds its iterator alone, so Python drops that when the loop is left. Nothing says then whether an exception has
     ended the loop, but the instruction does at which the loop's frame stands: one that drops the iterator, or one that raised.
 
@@ -116,6 +121,7 @@ class MessageLoop(Generic[M, R]):
         self._deliver = deliver
         self._last: int | None = None
         self._frame = 0
+        self._number = 0
         self._has_begun = False
         self._is_async = False
         self._is_ended = False
@@ -178,8 +184,8 @@ class MessageLoop(Generic[M, R]):
     def _close(self, *, in_order: bool) -> None:
         """Leave the stream, and the group unless `with` does that."""
         stream = self._stream
-        if not stream.is_open:
-            # What was closed has left the group; a forked process has no thread that could.
+        if not stream.is_open or self._number != stream.loops:
+            # What was closed has left the group; a forked process has no thread that could. A newer loop goes on.
             return
         stream.leave(in_order=in_order)
         if stream.is_entered:
@@ -198,9 +204,17 @@ class MessageLoop(Generic[M, R]):
         if self._is_ended:
             return False
         if self._has_begun:
+            if self._number != stream.loops:
+                raise StateError(
+                    f"another loop over the same {stream} has begun, and has its messages now; give each loop messages of its "
+                    "own: call `messages()` once for each"
+                )
             stream.finish(stream.current)
         else:
             self._has_begun = True
+            stream.leave(in_order=False)
+            stream.loops += 1
+            self._number = stream.loops
             limit = stream.limit
             self._last = None if limit is None else stream.settled + limit
             stream.begin()

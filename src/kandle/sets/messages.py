@@ -34,7 +34,7 @@ from kandle.sets.policies import BreakerState, ErrorPolicy, MessageFailure, OnEr
 from kandle.sets.prefetching import CLOSED, PATIENCE, Prefetcher
 from kandle.sets.unpacking import Row, Unpacker
 from kandle.time.clock import Clock, ManualClock
-from kandle.time.timeframe import MINUTE, SECOND, duration_text, from_instant
+from kandle.time.timeframe import MILLISECOND, MINUTE, SECOND, duration_text, from_instant
 
 logger = logging.getLogger("kandle")
 
@@ -43,6 +43,10 @@ R = TypeVar("R")
 
 STALL = 5 * MINUTE
 """Microseconds for which the thread that reads may stand still before its partitions go to other members, on any log."""
+
+
+JOIN_INTERVAL = 10 * MILLISECOND
+"""How often a loop looks that would have ended, were its group joined already."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +92,8 @@ class MessageStream(Generic[T]):
         self._has_begun = False
         self.settled = 0
         """How many of the delivered messages are done, skipped or dead letters."""
+        self.loops = 0
+        """How many loops over the stream have begun."""
         self.is_entered = False
         """Whether `with` closes the stream, so that the end of a loop does not."""
 
@@ -139,7 +145,7 @@ class MessageStream(Generic[T]):
         self._has_begun = True
         limits = Limits(reader.batch_rows, reader.prefetch_rows, reader.prefetch_bytes, self.reading.interval)
         outboxes = self.reading.outboxes if self._letters is None else (*self.reading.outboxes, self._letters)
-        source = EntrySource(self._unpacker, self._forget, beginning, outboxes, self._adapters())
+        source = EntrySource(self._unpacker, self._forget, beginning, outboxes, self.is_manual, self._adapters())
         self._host.closers.add(self.finish_async)
         self._prefetcher = Prefetcher(self._host.log, spec, limits, self._host.clock, source)
 
@@ -360,11 +366,17 @@ class MessageStream(Generic[T]):
         return True
 
     def _is_over(self, idle: IdleTime) -> bool:
-        return self.reading.timeout is not None and idle.total >= self.reading.timeout
+        """Return whether nothing has come for as long as the loop waits; what is there when it begins is given time to come."""
+        timeout, prefetcher = self.reading.timeout, self._prefetcher
+        if timeout is None or prefetcher is None or idle.total < timeout:
+            return False
+        return prefetcher.has_looked
 
     def _next_wait(self, idle: IdleTime) -> int:
         timeout = self.reading.timeout
-        return PATIENCE if timeout is None else max(1, min(PATIENCE, timeout - idle.total))
+        if timeout is None:
+            return PATIENCE
+        return min(PATIENCE, timeout - idle.total) if idle.total < timeout else JOIN_INTERVAL
 
     # Closing
 

@@ -17,6 +17,7 @@ call. Here a message is put back instead, so that other partitions go on meanwhi
 
 from __future__ import annotations
 
+import inspect
 import random
 from collections import deque
 from dataclasses import dataclass, field
@@ -24,7 +25,7 @@ from enum import Enum
 from typing import Any
 
 from kandle.errors import DataError
-from kandle.time.timeframe import MILLISECOND, SECOND
+from kandle.time.timeframe import MILLISECOND, SECOND, duration_text
 
 
 def checked_count(call: str, count: object, least: int) -> int:
@@ -42,6 +43,22 @@ def checked_count(call: str, count: object, least: int) -> int:
         kind = "" if isinstance(count, int) and not isinstance(count, bool) else "a whole number of "
         raise DataError(f"{call}: give {kind}{least} or more")
     return count
+
+
+def check_handler(call: str, handler: object) -> None:
+    """Check that a function can handle messages, before it is given one.
+
+    Args:
+        call: What the user has written, for the message.
+        handler: The function.
+
+    Raises:
+        DataError: It cannot be called, or calling it does nothing, since it is a generator function.
+    """
+    if not callable(handler):
+        raise DataError(f"{call}: the handler is {handler!r}; give a function that takes one object")
+    if inspect.isgeneratorfunction(handler) or inspect.isasyncgenfunction(handler):
+        raise DataError(f"{call}: the handler contains `yield`, so calling it would do nothing; give a function without")
 
 
 class OnError(Enum):
@@ -77,7 +94,8 @@ class Retries:
         if self.times is not None:
             checked_count(f"with_retry({self.times!r})", self.times, 0)
         if self.longest < self.backoff:
-            raise DataError("with_retry: max is shorter than backoff; give a longer one")
+            longest, backoff = duration_text(self.longest), duration_text(self.backoff)
+            raise DataError(f"with_retry: max ({longest}) is shorter than backoff ({backoff}); give max={backoff!r} or longer")
 
     def wait(self, attempt: int) -> int | None:
         """Return how long a message waits whose attempt of this number has failed.
@@ -111,6 +129,9 @@ class CircuitBreaker:
 
     def __post_init__(self) -> None:
         checked_count(f"with_circuit_breaker(failures={self.failures!r})", self.failures, 1)
+        for name, duration in (("within", self.within), ("rest", self.rest)):
+            if duration <= 0:
+                raise DataError(f"with_circuit_breaker({name}=...): a breaker of 0s does nothing; give a longer time")
 
 
 @dataclass(frozen=True, slots=True)

@@ -40,6 +40,9 @@ POLL_INTERVAL = 50 * MILLISECOND
 PATIENCE = 200 * MILLISECOND
 """Longest wait of one poll while there are none."""
 
+VAIN_POLLS = 50
+"""After so many polls without partitions, which take about ten seconds, others seem to have them all."""
+
 OUTAGE_PATIENCE = 5 * MINUTE
 """How long a log that cannot be reached is waited for."""
 
@@ -76,7 +79,7 @@ class Prefetcher:
         self._limits = limits
         self._clock = clock
         self._unpack, self._beginning, self._outboxes = source.unpack, source.beginning, source.outboxes
-        self._on_end, self._adapters_of = source.on_end, source.adapters
+        self._on_end, self._adapters_of, self._is_manual = source.on_end, source.adapters, source.is_manual
         self._adapters: Mapping[str, Adapt | None] = {}
         self._begun: set[TopicPartition] = set()
         self._paused: set[TopicPartition] = set()
@@ -88,6 +91,9 @@ class Prefetcher:
         self._commit_due: int | None = None
         self._is_stopping = False
         self._is_at_end = False
+        self.has_looked = False
+        """Whether all that stood in the partitions of this member has been read, or it seems to get none."""
+        self._vain_polls = 0
         self._is_poll_late = False
         self._polled_at = clock.steady()
         self._is_uncertain = False
@@ -350,11 +356,15 @@ class Prefetcher:
             if has_entries and not self._is_poll_due():
                 self._is_poll_late = not self._has_work() and not self._changed.wait(POLL_INTERVAL / SECOND)
                 return
+        owned = bool(self._flows)
         try:
             batches = consumer.poll(0 if has_entries else self._longest_poll(), min(self._limits.batch_rows, self._limits.rows))
         except UnavailableError as error:
+            self._note_look(has_read_all=False)
             self._note_outage(error)
             return
+        if not batches:
+            self._note_look(has_read_all=owned)
         batches = [self._adapted(batch) for batch in batches]
         with self._changed:
             self._is_at_end, self._is_poll_late, self._polled_at = not batches, False, self._clock.steady()
@@ -364,6 +374,10 @@ class Prefetcher:
                         self._flows[partition].add(batch)
             if batches:
                 self._tell()
+
+    def _note_look(self, *, has_read_all: bool) -> None:
+        self._vain_polls += 1
+        self.has_looked = self.has_looked or has_read_all or self._vain_polls >= VAIN_POLLS
 
     def _adapted(self, batch: Batch) -> Batch:
         adapt = self._adapters.get(batch.topic)
@@ -512,18 +526,22 @@ class Prefetcher:
     def assigned(self, partitions: Collection[TopicPartition]) -> None:
         """Read partitions from now on, and begin them where they are to begin."""
         assert self._consumer is not None
+        begun: dict[TopicPartition, int] = {}
         fresh = [partition for partition in partitions if partition not in self._begun]
         if self._beginning is not None and fresh:
             # Offsets are those of the topic of the newest version.
             is_any = self._beginning.since is not None
-            begun = [partition for partition in fresh if is_any or partition.topic == self._spec.topics[-1]]
-            self._consumer.seek(self._beginning.of(self._log, begun))
+            begun = self._beginning.of(self._log, [part for part in fresh if is_any or part.topic == self._spec.topics[-1]])
+            self._consumer.seek(begun)
         self._begun.update(fresh)
         epochs = self._consumer.assignment
         with self._changed:
             for partition in partitions:
                 # A pause outlasts the ownership; the next turn ends it.
-                self._flows[partition] = PartitionFlow(epochs.get(partition, 0), partition in self._paused)
+                flow = self._flows[partition] = PartitionFlow(epochs.get(partition, 0), partition in self._paused)
+                if partition in begun and not self._is_manual:
+                    # The group goes on from here, whether or not the first message is done.
+                    flow.done, self._commit_due = begun[partition], self._clock.steady()
 
     def revoked(self, partitions: Collection[TopicPartition]) -> None:
         """Commit a last time, after the entries in hand of these partitions are done."""

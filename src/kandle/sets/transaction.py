@@ -149,9 +149,12 @@ class _Step:
 
         Raises:
             StateError: The transaction has messages already.
+            DataError: The source is no set.
         """
         if self._stream is not None:
             raise StateError("a transaction consumes one set; open another transaction for another set")
+        if not isinstance(source, EntitySet):
+            raise DataError(f"a transaction consumes a set, such as market.orders.limit(10), not {source!r}")
         outputs = Outputs(self._host.log)
         stream = TransactionStream(source, source._transactional_reading(timeout, COMMIT_INTERVAL, outputs), outputs)
         self._stream = stream

@@ -283,8 +283,12 @@ def to_instant(moment: datetime) -> int:
         Microseconds since 1970-01-01 in UTC.
 
     Raises:
-        TimeframeError: The datetime has no time zone.
+        TimeframeError: This is no datetime, or it has no time zone.
     """
+    if not isinstance(moment, datetime):
+        raise TimeframeError(
+            f"{moment!r} is not a point in time; give a datetime with a time zone, or an ISO 8601 text such as 2024-03-08"
+        )
     if moment.utcoffset() is None:
         raise TimeframeError(
             f"{moment!r} has no time zone; write datetime(..., tzinfo=timezone.utc) or .replace(tzinfo=ZoneInfo(...))"
