@@ -150,6 +150,11 @@ WRONG = [
         r'retention and configs\."retention\.ms" say',
     ),
     (
+        "[topics.rides]\nconfigs = {'retention.ms' = 'a week'}\n",
+        OptionsError,
+        r"topics\.rides: configs\.\"retention\.ms\" = 'a week': give a whole number, or -1 for no limit",
+    ),
+    (
         "[topics.rides]\nconfigs = {'cleanup.policy' = 'forget'}\n",
         OptionsError,
         r"topics\.rides: cleanup\.policy = 'forget'; choose one",

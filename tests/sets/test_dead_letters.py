@@ -296,6 +296,9 @@ def test_bars_have_the_letters_of_their_query_and_of_their_readers() -> None:
         [refused] = market.totals.dead_letters().where(kind="bar").replay().refused[:1]
         assert refused.reason.startswith("bars are made by their query")
         seen: list[Total] = []
+        [refused] = market.totals("1m").dead_letters().where(kind="handler").replay().refused
+        assert refused.reason.startswith("its record is a bar, which its query alone writes, and once: hand it to a handler")
+        assert len(market.totals("1m").to_list()) == 5
         assert market.totals("1m").dead_letters().where(kind="handler").replay(seen.append).done == 1
         assert seen == market.totals("1m").to_list()[:1]
 

@@ -156,8 +156,8 @@ class TopicOptions(Section):
         return TopicSettings(
             self.partitions,
             self.replication,
-            self._age if age is None else _number_or_forever(age, MILLISECOND),
-            self.retention_bytes if size is None else _number_or_forever(size, 1),
+            self._age if age is None else _number_or_forever("retention.ms", age, MILLISECOND),
+            self.retention_bytes if size is None else _number_or_forever("retention.bytes", size, 1),
             _cleanup(configs.pop("cleanup.policy", self.cleanup)),
             tuple(sorted(configs.items())),
             self.create,
@@ -169,8 +169,11 @@ def _property(value: str | int | float | bool) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def _number_or_forever(text: str, unit: int) -> int:
-    number = int(text)
+def _number_or_forever(name: str, text: str, unit: int) -> int:
+    try:
+        number = int(text)
+    except ValueError as error:
+        raise ValueError(f'configs."{name}" = {text!r}: give a whole number, or -1 for no limit') from error
     return FOREVER if number < 0 else number * unit
 
 

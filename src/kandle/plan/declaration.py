@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from kandle.model.entity import USUAL_BAR_TOPICS
+from kandle.model.entity import USUAL_BAR_TOPICS, BarTopics
 from kandle.plan.plan import Plan, expiry_of
 from kandle.plan.query_topics import DEFAULT_HEARTBEATS, HeartbeatSettings
 from kandle.query.key_forms import group_normalizers
@@ -68,6 +68,15 @@ class QueryDeclaration:
     def fingerprint(self) -> str:
         """A short text that differs between different declarations."""
         return hashlib.sha256(json.dumps(self.content, sort_keys=True).encode()).hexdigest()[:16]
+
+    def bar_topics(self, bars: str) -> set[str]:
+        """Return the topics of the live and of the final bars of all timeframes.
+
+        Args:
+            bars: The topic of the entity of the bars.
+        """
+        forms = BarTopics(**self.content.get("topics", USUAL["topics"]))
+        return {name for timeframe in self.content["timeframes"] for name in forms.names(bars, timeframe)}
 
     @property
     def is_aggregated_elsewhere(self) -> bool:

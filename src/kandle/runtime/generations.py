@@ -217,6 +217,24 @@ def ensure_declarations(log: Log, replication: int | None, *, creates: bool = Tr
         log.ensure(replace(declarations_topic(replication), is_created=creates))
 
 
+def bar_topics(log: Log) -> set[str]:
+    """Return the topics of live and final bars that queries make, by all declarations in the log.
+
+    Args:
+        log: The log.
+    """
+    if DECLARATIONS not in {spec.name for spec in log.topics()}:
+        return set()
+    names: set[str] = set()
+    position = 0
+    while batches := log.read(TopicPartition(DECLARATIONS, 0), position, ROWS_AT_ONCE):
+        for batch in batches:
+            for bars, text in batch.records.frame.select("bars", "declaration").iter_rows():
+                names |= QueryDeclaration.parse(text).bar_topics(bars)
+        position = batches[-1].next_offset
+    return names
+
+
 def check_declarations(
     log: Log,
     declared: Sequence[tuple[Plan, QueryDeclaration]],

@@ -370,7 +370,8 @@ class MessageStream(Generic[T]):
         timeout, prefetcher = self.reading.timeout, self._prefetcher
         if timeout is None or prefetcher is None or idle.total < timeout:
             return False
-        return prefetcher.has_looked
+        # Something may have come since the loop looked last.
+        return prefetcher.has_looked and prefetcher.is_idle
 
     def _next_wait(self, idle: IdleTime) -> int:
         timeout = self.reading.timeout

@@ -13,6 +13,7 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import cache, partial
 
 import polars as pl
 
@@ -23,6 +24,7 @@ from kandle.log.port import Consumer, GroupSpec, Log, TopicPartition
 from kandle.log.records import AnyWrite, Batch, EncodedWrite, Records, Write
 from kandle.model.texts import row_of_json
 from kandle.plan.topics import TopicSpec, dead_letter_topic
+from kandle.runtime.generations import bar_topics
 from kandle.serde.port import column_fields
 from kandle.sets.letters import DeadLetter, LetterFilter, letter_states, read_letters
 from kandle.time.timeframe import MILLISECOND, MINUTE, SECOND
@@ -45,6 +47,12 @@ STALL = 10 * MINUTE
 ROWS_AT_ONCE = 10_000
 
 NO_REPLAY = "bars are made by their query: correct the entity, and replace its declaration with `kandle run --replace`"
+
+
+NO_REPLAY_OF_BARS = (
+    "its record is a bar, which its query alone writes, and once: hand it to a handler, by replay(handler) or "
+    "`kandle dlq replay --handler MODULE:FUNCTION`"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +96,15 @@ def drop() -> LetterWork:
 
 def replay(log: Log) -> LetterWork:
     """Return the work of writing the records of letters to their topics again."""
-    return LetterWork(lambda letter: source_writes(log, letter), LetterKind.REPLAYED, LETTERS_AT_ONCE)
+    # Read by the thread that writes.
+    made = cache(partial(bar_topics, log))
+
+    def writes_of(letter: DeadLetter) -> Sequence[AnyWrite]:
+        if letter.topic in made():
+            raise DataError(NO_REPLAY_OF_BARS)
+        return source_writes(log, letter)
+
+    return LetterWork(writes_of, LetterKind.REPLAYED, LETTERS_AT_ONCE)
 
 
 def handle(handler: Callable[[DeadLetter], None]) -> LetterWork:
