@@ -61,7 +61,7 @@ class PollContract(ContractBase):
             taken.extend(numbers_of(batches))
             return len(taken) == 300
 
-        wait_until(all_taken)
+        wait_until(all_taken, pause=0)
         assert taken == list(range(300))
 
     def test_no_partition_is_starved_by_a_busy_one(self, log: Log, name: str, join: Join) -> None:
@@ -76,7 +76,7 @@ class PollContract(ContractBase):
             seen.update(batch.partition for batch in consumer.poll(100_000, 100))
             return seen == {0, 1, 2}
 
-        wait_until(all_seen)
+        wait_until(all_seen, pause=0)
 
     def test_a_poll_that_finds_nothing_ends_with_nothing(self, log: Log, name: str, join: Join) -> None:
         log.ensure(topic_spec(name))

@@ -220,6 +220,8 @@ class Partition:
             How many records and bytes were removed.
         """
         chosen = [chunk for chunk in self._chunks if chunk.last < until]
+        if not chosen or chosen[-1].last < self.compacted:
+            return 0, 0
         newest: dict[tuple[Any, ...], int] = {}
         for chunk in chosen:
             newest.update(zip(chunk.batch.records.frame.select(keys).rows(), chunk.batch.offsets.tolist(), strict=True))
@@ -234,8 +236,7 @@ class Partition:
                 remaining.append(rest)
         self._chunks[: len(chosen)] = remaining
         self._lasts = [chunk.last for chunk in self._chunks]
-        if chosen:
-            self.compacted = chosen[-1].last + 1
+        self.compacted = chosen[-1].last + 1
         return rows, size
 
 

@@ -8,7 +8,9 @@ from random import Random
 import pytest
 
 from kandle.log.port import Log
+from kandle.time.timeframe import SECOND
 from tests.log.building import MovedClock
+from tests.log.contract import LogContract
 from tests.log.embedded.test_contract import LocalContract
 from tests.simulation.logs.world import World
 
@@ -26,3 +28,24 @@ class TestEmbeddedRules(LocalContract):
 
     def reopen(self, log: Log) -> Log:
         return self.world.connect("one")
+
+
+class TestKafkaRules(LogContract):
+    """Under the rules of a cluster, whose brokers clean up when the log is maintained."""
+
+    lease = 30 * SECOND
+    worth = 40
+
+    @pytest.fixture
+    def log(self, monkeypatch: pytest.MonkeyPatch) -> Iterator[Log]:
+        self.clock = MovedClock()
+        self.world = World("kafka", Random(0), self.clock)
+        log = self.world.connect("one")
+        monkeypatch.setattr(log, "maintain", self.world.clean)
+        yield log
+
+    def reopen(self, log: Log) -> Log:
+        return self.world.connect("one")
+
+    def pass_time(self, duration: int) -> None:
+        self.clock.ahead += duration

@@ -2,7 +2,9 @@
 
     world.py      World: what a history uses
     kafka.py      a log of one process under the rules of a cluster     embedded.py   under those of the embedded log
-    brokers.py    transactions, claims, groups of a cluster             leases.py     groups of leases
+    members.py    members of groups                                     leases.py     groups of leases
+    producers.py  transactions of one process
+    brokers.py    transactions, claims and groups of a cluster
                   log.py        the part of a log that is the same under both rules
                   state.py      processes, faults, the point where a scheduler steps in
                   topics.py     topics, and which records fit them
@@ -23,9 +25,11 @@ from typing import Literal
 from kandle.log.port import Maintenance
 from kandle.model.entity import EntityModel
 from kandle.time.clock import Clock
+from tests.simulation.logs.brokers import BrokerState
 from tests.simulation.logs.embedded import EmbeddedRules, LeaseState
+from tests.simulation.logs.kafka import KafkaRules
 from tests.simulation.logs.log import SimulatedLog
-from tests.simulation.logs.state import Call, Faults, Process, WorldState
+from tests.simulation.logs.state import Call, Faults, Process
 from tests.simulation.logs.topics import NO_ENTITIES, Topics, TopicViews
 
 Rules = Literal["embedded", "kafka"]
@@ -43,7 +47,11 @@ class World:
 
     def __init__(self, rules: Rules, random: Random, clock: Clock, least_rows: int = 1_000) -> None:
         self.rules = rules
-        self.state: WorldState = LeaseState(random, clock, Topics(), least_rows)
+        self.state: LeaseState | BrokerState
+        if rules == "embedded":
+            self.state = LeaseState(random, clock, Topics(), least_rows)
+        else:
+            self.state = BrokerState(random, clock, Topics())
 
     @property
     def faults(self) -> Faults:
@@ -65,9 +73,16 @@ class World:
             declared: The entities of topics by name, as the process declares them.
         """
         own = Process(self.state, process, self.state.clock if clock is None else clock)
-        assert isinstance(self.state, LeaseState)
-        return EmbeddedRules(self.state, own, TopicViews(self.state.topics, declared))
+        views = TopicViews(self.state.topics, declared)
+        if isinstance(self.state, LeaseState):
+            return EmbeddedRules(self.state, own, views)
+        return KafkaRules(self.state, own, views)
 
     def clean(self) -> Maintenance:
         """Apply retention and compaction to all topics, as brokers do by themselves; return what was removed."""
         return self.state.clean()
+
+    def add_partitions(self, topic: str, count: int) -> None:
+        """Have a topic have so many partitions, as somebody may do on a cluster."""
+        assert isinstance(self.state, BrokerState), "the embedded log adds no partitions"
+        self.state.add_partitions(topic, count)
