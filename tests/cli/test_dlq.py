@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from kandle.cli.log_checks import group_findings
 from kandle.log.embedded.log import EmbeddedLog
 from kandle.log.letters import LetterBox
 from kandle.log.port import GroupSpec, TopicPartition
@@ -196,6 +197,20 @@ def test_groups_are_listed_and_described(here: Here, live: EmbeddedLog, data: st
     assert "did you mean 'market-readings'?" in here.failure("groups", "describe", "market-reading", "--data", data)
     consumer.close()
     assert here.output("groups", "list", "market", "--data", data)[1].split()[2:4] == ["no", "members"]
+
+
+def test_who_replays_letters_has_those_before_him_that_are_open(here: Here, log: EmbeddedLog, data: str) -> None:
+    group = "kandle-readings_dlq"
+    here.output("dlq", "replay", "readings", "--error-class", "OutOfStockError", "--yes", "--data", data)
+    row = here.output("groups", "list", group, "--data", data)[1]
+    assert row.split() == [group, "replays", "of", "readings_dlq", "no", "members", "readings_dlq", "2"]
+    [(finding, advice)] = [(line.message, line.advice) for line in group_findings(log) if group in line.message]
+    assert finding == f"group {group}: no members, 2 partitions, lag 2 records" and "kandle dlq list readings_dlq" in advice
+    here.output("dlq", "drop", "readings", "--yes", "--data", data)
+    (line,) = here.output("groups", "describe", group, "--data", data, "--json")
+    assert json.loads(line)["lag"] == 0
+    assert [part["lag"] for part in json.loads(line)["partitions"]] == [0, 0]
+    assert log.ends("readings_dlq")[0] > 2
 
 
 def test_positions_are_moved(here: Here, log: EmbeddedLog, data: str) -> None:

@@ -13,15 +13,17 @@ import pytest
 
 import kandle
 import kandle.testing
-from kandle import Context, EventSet, Key, Options, Timestamp
+from kandle import Context, EventSet, Key, OnError, Options, Timestamp
 from kandle import functions as f
 from kandle.context.context import state_of
 from kandle.context.topic_options import query_topic_settings
 from kandle.errors import AccessError, ModelError, OptionsError, PlanError, StateError, UnknownTopicError
+from kandle.log.letters import letters_of_topic
 from kandle.model.types import DecimalType
 from kandle.plan.query_topics import query_topics
 from kandle.plan.topics import TopicSpec, broker_config
 from kandle.time.timeframe import DAY, HOUR, SECOND
+from tests.sets.consumed import Job, Work
 
 
 @kandle.stream("rides", partitions=2)
@@ -104,6 +106,51 @@ def test_the_log_has_the_topics_as_they_are_set() -> None:
         assert (log.topic("rides_dlq").retention, log.topic("rides_dlq").partitions) == (DAY, 2)
         assert (log.topic("sums_1m_final").compacted, log.topic("sums_5m_final").retention) == (True, 9 * DAY)
         assert log.topic("sums_1m_final").retention is None
+
+
+class RailInTests(kandle.testing.TestContext, Rail):
+    """With a clock that is moved by hand."""
+
+
+def fail(bar: Sum) -> None:
+    raise ValueError(f"no {bar.line}")
+
+
+def test_dead_letters_of_bars_have_the_settings_of_their_topics() -> None:
+    topics: Any = {"sums_1m_final_dlq": {"retention": "1d"}, "sums_5m_live_dlq": {"retention": "2d"}, "sums_1m_live_dlq": {}}
+    with kandle.testing.context(RailInTests, "2024-03-08T12:00Z", topics=topics) as rail:
+        rail.rides.add(Ride("u1", datetime(2024, 3, 8, 12, 0, 1, tzinfo=UTC), 2))
+        rail.clock.advance("2m")
+        log = state_of(rail).log
+        for bars, retention in ((rail.sums("1m"), DAY), (rail.sums("5m").live, 2 * DAY)):
+            assert bars.on_error(OnError.DEAD_LETTER).for_each(fail, limit=1) == 0
+            assert [letter.error for letter in bars.dead_letters()] == ["no u1"]
+            spec = log.topic(f"{bars.topic}_dlq")
+            assert (spec.retention, spec.partitions) == (retention, 2)
+
+
+def test_dead_letters_of_readers_are_missed_with_the_first_one_where_others_create_topics(tmp_path: Path) -> None:
+    with Work.open(log={"path": tmp_path}) as work:
+        work.jobs.add(Job("a", 1))
+    topics: Any = {"jobs_dlq": {"retention": "1d"}}
+    for options in ({"log": {"create": False}}, {"topics": {"jobs_dlq": {"create": False}}}):
+        merged: Any = {"topics": topics, **options, "log": {"path": tmp_path, **options.get("log", {})}}
+        with Work.open(**merged) as work:
+            careful = work.jobs.on_error(OnError.DEAD_LETTER)
+            with pytest.raises(UnknownTopicError, match=r"1 topic is missing.* jobs_dlq \(2 partitions.*create = true"):
+                careful.for_each(fail_job, limit=1)
+            log = state_of(work).log
+            assert "jobs_dlq" not in {spec.name for spec in log.topics()}
+            assert work.jobs.dead_letters().to_list() == []
+    with Work.open(log={"path": tmp_path, "create": False}) as work:
+        log = state_of(work).log
+        log.ensure(letters_of_topic(log.topic("jobs")))
+        assert work.jobs.on_error(OnError.DEAD_LETTER).for_each(fail_job, limit=1) == 0
+        assert [letter.error for letter in work.jobs.dead_letters()] == ["no job 1"]
+
+
+def fail_job(job: Job) -> None:
+    raise ValueError(f"no job {job.number}")
 
 
 WRONG = [

@@ -10,6 +10,7 @@ from typing import Any
 
 import polars as pl
 
+from kandle.log.embedded.log import EmbeddedLog
 from kandle.log.headers import header_rows
 from kandle.log.port import Consumer, Log, TopicPartition
 from kandle.log.records import Batch, Records, Write
@@ -112,6 +113,16 @@ def maintain_fully(log: Log) -> int:
     while (done := log.maintain()).rows:
         removed += done.rows
     return removed
+
+
+def drop_topic(log: EmbeddedLog, topic: str) -> None:
+    """Take a topic away behind kandle's back, as an administrator of a cluster can."""
+    with log.database.transaction():
+        ((number,),) = log.database.rows("SELECT id FROM topic WHERE name = ?", [topic])
+        for table in ("batch", "partition"):
+            log.database.run(f"DELETE FROM {table} WHERE topic = ?", [number])
+        log.database.run("DELETE FROM topic WHERE id = ?", [number])
+        log.catalog.invalidate()
 
 
 class MovedClock(SystemClock):

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from kandle.errors import LogError
-from kandle.log.port import Log, TopicPartition
-from kandle.log.records import Records, Write
+from kandle.log.port import Log, ReadPosition, TopicPartition
+from kandle.log.records import EncodedWrite, Records, Write
 from tests.log.building import (
     numbers_of,
     partitions_of,
@@ -118,6 +118,22 @@ class CommitContract(ContractBase):
         assert numbers_of(poll_until(one, 3)) == numbers_of(poll_until(other, 3)) == [0, 1, 2]
         one.commit({TopicPartition(name, 0): 3})
         assert log.committed(f"{name}.other", name) == {}
+
+    def test_what_waits_for_a_reader_is_counted_in_records(self, log: Log, name: str, join: Join) -> None:
+        """
+        offset      0    1    2         3    (4)
+        record      1    2    no row    3    the mark of the transaction, on a cluster
+        """
+        log.ensure(topic_spec(name, partitions=2))
+        log.append([write(name, [1, 2])])
+        consumer = join("one")
+        settle_on([consumer], partitions_of(name, 2))
+        consumer.commit({TopicPartition(name, 0): 1}, [EncodedWrite(name, 0, [b"\xff"], [b"torn"]), write(name, [3])])
+        positions = {ReadPosition(TopicPartition(name, 0), offset): count for offset, count in ((0, 4), (1, 3), (3, 1), (4, 0))}
+        positions[ReadPosition(TopicPartition(name, 1), 0)] = 0
+        assert log.waiting(positions.keys()) == positions
+        nowhere = {ReadPosition(TopicPartition(name, 2), 0), ReadPosition(TopicPartition(f"no-{name}", 0), 0)}
+        assert log.waiting(nowhere) == {}
 
     def test_groups_tell_owners_and_positions(self, log: Log, name: str, join: Join) -> None:
         log.ensure(topic_spec(name, partitions=2))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import UTC, date, datetime
+from typing import Any
 from uuid import uuid4
 
 import polars as pl
@@ -15,7 +16,7 @@ from polars.testing import assert_frame_equal
 from kandle.errors import DataError, FencedError, LogError, SchemaError, UnknownTopicError
 from kandle.log.headers import Headers, header_column, header_pairs, raw_header_rows
 from kandle.log.port import Fence, Log, TopicPartition
-from kandle.log.records import Records, Write
+from kandle.log.records import Batch, EncodedWrite, Records, Write
 from kandle.plan.topics import TopicColumn, TopicSpec
 from kandle.time.timeframe import DAY, MILLISECOND, SECOND
 from tests.log.building import (
@@ -27,6 +28,7 @@ from tests.log.building import (
     numbers_of,
     offsets_of,
     partitions_of,
+    poll_until,
     read_all,
     records,
     settle_on,
@@ -121,6 +123,38 @@ class RecordContract(ContractBase):
         part = pl.DataFrame(columns).slice(17, 5)
         log.append([Write(name, 0, Records(part))])
         assert_frame_equal(frame_of(read_all(log, name)), part)
+
+    def test_bytes_that_are_no_rows_come_back_as_they_were_beside_the_rows(self, log: Log, name: str, join: Join) -> None:
+        """
+        offset      0    1       2          3    4
+        record      1    torn    no bytes   2    a torn key
+        """
+        log.ensure(topic_spec(name))
+        torn = [(b"\xff", b"\x00\x01torn"), (None, b""), (b"\x00", None)]
+        headers: list[tuple[str, bytes | None]] = [("trace", b"\xff"), ("trace", b"2"), ("none", None)]
+        bad = EncodedWrite(name, 0, [key for key, _ in torn[:2]], [value for _, value in torn[:2]], [headers, None])
+        assert log.append([write(name, [1]), bad, write(name, [2])]) == [0, 1, 3]
+        consumer = join("one")
+        batches = poll_until(consumer, 2)
+        consumer.commit({TopicPartition(name, 0): 4}, [EncodedWrite(name, 0, [torn[2][0]], [torn[2][1]])])
+        assert self.rejected(batches) == [(1, *torn[0], tuple(headers)), (2, *torn[1], ())]
+        consumer.close()
+        for _ in range(2):
+            batches = read_all(log, name)
+            assert (numbers_of(batches), offsets_of(batches)) == ([1, 2], [0, 3])
+            assert self.rejected(batches) == [(1, *torn[0], tuple(headers)), (2, *torn[1], ()), (4, *torn[2], ())]
+            assert all(reject.reason and reject.timestamp for batch in batches for reject in batch.rejects)
+            assert self.rejected(read_all(log, name, offset=2)) == [(2, *torn[1], ()), (4, *torn[2], ())]
+            assert self.rejected(read_all(log, name, offset=4)) == [(4, *torn[2], ())]
+            with pytest.raises(DataError):
+                log.decoded(bad)
+            log = self.reopen(log)
+
+    @staticmethod
+    def rejected(batches: list[Batch]) -> list[tuple[int, bytes | None, bytes | None, tuple[Any, ...]]]:
+        """Return offset, key, value and headers of the records that are no rows."""
+        rejects = [reject for batch in batches for reject in batch.rejects]
+        return [(reject.offset, reject.key, reject.value, tuple(reject.headers)) for reject in rejects]
 
     def test_offsets_go_up_by_one_in_each_partition(self, log: Log, name: str) -> None:
         log.ensure(topic_spec(name, partitions=2))

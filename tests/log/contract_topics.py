@@ -10,9 +10,10 @@ import polars as pl
 import pytest
 
 from kandle.errors import SchemaError, UnknownTopicError
+from kandle.log.letters import Letter, LetterKind, letter_write
 from kandle.log.port import GroupSpec, Log, TopicPartition
 from kandle.log.records import Records, Write
-from kandle.plan.topics import TopicColumn
+from kandle.plan.topics import TopicColumn, dead_letter_topic
 from kandle.time.timeframe import DAY, HOUR
 from tests.log.building import COLUMNS, INSTANT, frame_of, numbers_of, read_all, records, topic_spec, write
 from tests.log.contract_base import ContractBase
@@ -78,6 +79,21 @@ class TopicContract(ContractBase):
         log.append([Write(name, 0, Records(frame))])
         table = frame_of(read_all(log, name))
         assert dict(zip(table["number"], table["venue"], strict=True)) == {1: None, 2: "X"}
+
+    def test_an_older_version_leaves_the_columns_of_a_newer_one_alone(self, log: Log, name: str) -> None:
+        older = dead_letter_topic(f"{name}_dlq", 1, 1)
+        newer = replace(older, columns=(*older.columns, VENUE))
+        log.ensure(older)
+        log.ensure(newer)
+        source = TopicPartition("ticks", 0)
+        for _ in range(2):
+            assert log.ensure(older).spec.schema == newer.schema
+            log.append([letter_write(older, source, [Letter(LetterKind.EVENT, 7, "bad")])])
+            log.append([letter_write(log.topic(older.name), source, [Letter(LetterKind.EVENT, 8, "bad")])])
+            log = self.reopen(log)
+        assert frame_of(read_all(log, older.name)).select("offset", "venue").rows() == [(7, None), (8, None)] * 2
+        with pytest.raises(SchemaError, match="needed"):
+            log.ensure(replace(newer, columns=(*newer.columns, replace(VENUE, name="needed", nullable=False))))
 
     @pytest.mark.parametrize(
         ("columns", "wrong"),

@@ -6,6 +6,7 @@ import json
 import logging
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import polars as pl
@@ -18,7 +19,7 @@ from kandle.log.port import TopicPartition
 from kandle.log.records import Batch, Records, RejectedRecord, Write
 from kandle.plan.topics import TopicColumn, TopicSpec
 from kandle.time.timeframe import MINUTE
-from tests.log.building import INSTANT, MovedClock, read_all, records, topic_spec, write
+from tests.log.building import INSTANT, MovedClock, drop_topic, read_all, records, topic_spec, write
 
 SOURCE = TopicPartition("ticks", 1)
 
@@ -175,6 +176,30 @@ def test_a_topic_of_dead_letters_of_a_former_version_goes_on(log: EmbeddedLog) -
         ("old", None, "1m"),
         ("new", "ValueError", None),
     ]
+
+
+def test_the_topic_of_dead_letters_is_as_it_was_asked_for_and_created_again_after_it_was_deleted(log: EmbeddedLog) -> None:
+    asked = []
+
+    def wanted(source: TopicSpec) -> TopicSpec:
+        asked.append(source.name)
+        return replace(letters_of_topic(source), retention=MINUTE)
+
+    box = LetterBox(log, "ticks", "app-ticks", log.clock, wanted=wanted)
+    batch = ticks(log, 4)
+    for row in range(3):
+        box.add(batch, row, raised(ValueError("no")))
+        commit(log, box, row + 1)
+    assert (asked, log.topic("ticks_dlq").retention) == (["ticks"], MINUTE)
+    drop_topic(log, "ticks_dlq")
+    box.add(batch, 3, raised(ValueError("no")))
+    commit(log, box, 4)
+    assert (asked, [row["offset"] for row in rows(log)]) == (["ticks"] * 2, [3])
+    # A commit that fails may have failed because of the topic.
+    box.add(batch, 3, raised(ValueError("no")))
+    for _ in range(2):
+        box.writes({SOURCE: 4})
+    assert asked == ["ticks"] * 3
 
 
 def test_letters_of_few_partitions_take_those_of_many(log: EmbeddedLog) -> None:

@@ -13,6 +13,7 @@ from kandle.log.embedded.log import EmbeddedLog
 from kandle.log.port import TopicPartition
 from kandle.runtime.preparing import prepare_topics
 from kandle.time.clock import ManualClock
+from tests.log.building import drop_topic
 from tests.runtime.building import FINALS, Parts, Process, parts_of, read, t, tick
 
 TWO = {"bars_1m_final", "bars_1m_live", "bars_changelog", "bars_hb_1m"}
@@ -20,14 +21,8 @@ TWO = {"bars_1m_final", "bars_1m_live", "bars_changelog", "bars_hb_1m"}
 
 def dropped(parts: Parts, topic: str) -> None:
     """Take a topic away behind kandle's back, as an administrator of a cluster can."""
-    log = parts.log
-    assert isinstance(log, EmbeddedLog)
-    with log.database.transaction():
-        ((number,),) = log.database.rows("SELECT id FROM topic WHERE name = ?", [topic])
-        for table in ("batch", "partition"):
-            log.database.run(f"DELETE FROM {table} WHERE topic = ?", [number])
-        log.database.run("DELETE FROM topic WHERE id = ?", [number])
-        log.catalog.invalidate()
+    assert isinstance(parts.log, EmbeddedLog)
+    drop_topic(parts.log, topic)
 
 
 @pytest.mark.parametrize("topic", sorted(TWO - {"bars_hb_1m"}))

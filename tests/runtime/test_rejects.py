@@ -10,11 +10,14 @@ import pytest
 
 from kandle.errors import DataError, ModelError
 from kandle.log.embedded.batches import BatchTable
+from kandle.log.embedded.log import EmbeddedLog
 from kandle.log.letters import LetterRate
-from kandle.log.port import TopicPartition
+from kandle.log.port import TopicPartition, TopicState
 from kandle.log.records import Batch, Records, RejectedRecord
 from kandle.model.markers import stream
 from kandle.plan.query_topics import query_topics
+from kandle.plan.topics import TopicSpec
+from tests.log.building import drop_topic
 from tests.runtime.building import Parts, Process, finals_of, parts_of, rows, t, tick
 from tests.runtime.declarations import Declared, market
 
@@ -85,6 +88,28 @@ def test_dead_letters_alone_are_committed_too_and_only_once() -> None:
     Process(parts).settle()
     assert [letter[2] for letter in letters(parts)] == [0, 1]
     assert parts.log.committed("kandle-bars", "ticks") == {0: 2}
+
+
+def test_the_topic_of_dead_letters_is_asked_for_once_and_created_again_after_it_was_deleted(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    parts, asked, ensure = parts_of(), list[str](), EmbeddedLog.ensure
+
+    def noted(log: EmbeddedLog, spec: TopicSpec) -> TopicState:
+        asked.append(spec.name)
+        return ensure(log, spec)
+
+    monkeypatch.setattr(EmbeddedLog, "ensure", noted)
+    process = Process(parts)
+    for second in range(3):
+        parts.add(tick(f"14:30:2{second}", size=TORN))
+        process.settle()
+    assert (asked.count("bars_dlq"), len(letters(parts))) == (1, 3)
+    assert isinstance(parts.log, EmbeddedLog)
+    drop_topic(parts.log, "bars_dlq")
+    parts.add(tick("14:30:30", size=TORN))
+    process.settle()
+    assert (asked.count("bars_dlq"), [letter[2] for letter in letters(parts)]) == (2, [3])
 
 
 def test_records_beyond_a_rate_are_summed_up_in_the_same_commit() -> None:

@@ -14,7 +14,7 @@ from typing import Annotated, Any
 import pytest
 
 import kandle.testing
-from kandle import AccessError, BarSet, Context, DataError, EventSet, Key, Precision, TableSet, Timestamp
+from kandle import AccessError, BarSet, Context, DataError, EventSet, Key, OnError, Precision, TableSet, Timestamp
 from kandle import functions as f
 from kandle.context.context import state_of
 from kandle.errors import FencedError, StorageError
@@ -23,6 +23,7 @@ from kandle.log.embedded.log import EmbeddedLog
 from kandle.log.headers import raw_header_rows
 from kandle.log.letters import Letter, LetterBox, LetterKind, LetterRate, letter_write
 from kandle.log.port import TopicPartition
+from kandle.log.records import EncodedWrite
 from kandle.plan.topics import dead_letter_topic
 from kandle.sets.letters import DeadLetter, LetterFilter
 from kandle.sets.replaying import finish, replay
@@ -340,6 +341,74 @@ def test_the_sum_of_many_letters_replays_their_records(market: Market) -> None:
     assert market.orders.dead_letters().count() == 6
     market.orders.dead_letters().replay()
     assert sorted(order.number for order in market.orders.to_list()) == sorted([order.number for order in orders] * 2)
+
+
+def add_bytes(market: Market, *letters: tuple[bytes | None, bytes | None]) -> None:
+    """Have bytes of orders stand in dead letters, as those of a cluster do."""
+    log = state_of(market).log
+    spec = log.ensure(dead_letter_topic("orders_dlq", 2, None)).spec
+    unreadable = [
+        Letter(LetterKind.UNREADABLE, number, "torn", key=key, payload=value, headers=[("trace", b"\xff")], is_json=False)
+        for number, (key, value) in enumerate(letters)
+    ]
+    log.append([letter_write(spec, TopicPartition("orders", 1), unreadable)])
+
+
+def test_letters_of_bytes_are_replayed_once_and_read_again_as_what_they_are(market: Market) -> None:
+    key = b'{"venue": "north", "number": 7}'
+    add_bytes(market, (b"\xff\x00", b"\x00torn"), (b"\x01", None), (key, b'{"price": "1.5"}'))
+    done = market.orders.dead_letters().replay()
+    assert (done.done, done.refused) == (3, ())
+    assert market.orders.dead_letters().replay().done == 0
+    batches = read_all(state_of(market).log, "orders", 1)
+    rejects = [reject for batch in batches for reject in batch.rejects]
+    assert [(reject.key, reject.value) for reject in rejects] == [(b"\xff\x00", b"\x00torn"), (b"\x01", None)]
+    assert rejects[0].headers == (
+        ("trace", b"\xff"),
+        ("kandle-origin", b"orders/1/0"),
+        ("kandle-dead-letter", b"orders_dlq/1/0"),
+    )
+    assert market.orders.to_list(unreadable="skip") == [Order("north", 7, price=Decimal("1.5"))]
+    with pytest.raises(DataError, match="2 records of topic orders cannot be read"):
+        market.orders.to_list()
+    assert market.orders.on_error(OnError.DEAD_LETTER).for_each(lambda order: None, limit=1) == 1
+    again = market.orders.dead_letters().to_list()
+    assert [(letter.kind, letter.key, letter.payload) for letter in again] == [
+        ("unreadable", reject.key, reject.value) for reject in rejects
+    ]
+
+
+def test_what_is_skipped_is_counted_and_logged_once_a_minute(market: Market, caplog: pytest.LogCaptureFixture) -> None:
+    """
+    offset      0       1       2       3       4       5
+    record      torn    torn    torn    order   torn    order
+    """
+    log, key = state_of(market).log, b'{"venue": "north", "number": 7}'
+    skipping = market.orders.on_error(OnError.SKIP)
+    log.append([EncodedWrite("orders", 0, [None, None, None, key], [b"torn", b"torn", b"torn", b"{}"])])
+    for _ in range(2):
+        assert len(market.orders.to_list(unreadable="skip")) == market.orders.count(unreadable="skip") == 1
+    assert skipping.for_each(lambda order: None, limit=1) == 1
+    health = market.health()
+    assert (health.unreadable, health.skipped) == ({"orders": 12}, {"orders": 3})
+    assert health.to_dict()["unreadable"] == {"orders": 12}
+    assert caplog.text.count("3 records of topic orders cannot be read") == caplog.text.count("left out") == 1
+    assert caplog.text.count("1 messages of orders were skipped") == 1
+    market.clock.advance("61s")  # type: ignore[attr-defined]
+    log.append([EncodedWrite("orders", 0, [None, key], [b"torn", b"{}"])])
+    assert len(market.orders.to_list(unreadable="skip")) == 2
+    assert skipping.for_each(lambda order: None, limit=1) == 1
+    assert caplog.text.count("4 records of topic orders cannot be read") == 1
+    assert caplog.text.count("3 messages of orders were skipped") == 1
+
+
+def test_a_handler_takes_bytes_that_are_json_and_the_others_say_what_is_wrong(market: Market) -> None:
+    add_bytes(market, (b"\xff", b"torn"), (b'{"venue": "north", "number": 7}', b"{}"))
+    assert [letter.offset for letter in market.orders.dead_letters().where(key="north")] == [1]
+    seen: list[Order] = []
+    done = market.orders.dead_letters().replay(seen.append)
+    assert (done.done, [order.number for order in seen]) == (1, [7])
+    assert "the embedded log reads bytes as JSON" in done.refused[0].reason
 
 
 def test_letters_of_a_context_that_only_reads_cannot_be_replayed() -> None:

@@ -40,7 +40,7 @@ SESSION = "6s"
 
 @dataclass(frozen=True, slots=True)
 class Consuming:
-    """A run; on the embedded log without a `cluster`. `kind` is `handler` or `transaction`."""
+    """A run; on the embedded log without a `cluster`. `kind` is `handler` or `transaction`, or `replay` for dead letters."""
 
     seconds: float
     seed: int
@@ -108,8 +108,12 @@ class Consumers:
         """Start a consumer of this name."""
         options = self._run.options(self._folder) | {"runtime": {"instance": name}}
         self._count += 1
-        words = [json.dumps(options), str(self.book), self._run.kind]
-        self._running[name] = Process(name, self._folder / f"{name}-{self._count}.lines", "tests.soak.handler", *words)
+        output = self._folder / f"{name}-{self._count}.lines"
+        if self._run.kind == "replay":
+            self._running[name] = Process(name, output, "tests.soak.replayer", json.dumps(options))
+        else:
+            words = [json.dumps(options), str(self.book), self._run.kind]
+            self._running[name] = Process(name, output, "tests.soak.handler", *words)
 
     def kill_one(self, now: int) -> None:
         """Kill one of those that run; it comes back at once, or within two seconds."""

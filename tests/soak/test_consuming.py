@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
 from tests.brokers.needed import kafka_or_skip
+from tests.soak import letters
 from tests.soak.consuming import Consuming, check, run_consuming
 from tools.kafka.cluster import Cluster
 
@@ -15,6 +17,20 @@ from tools.kafka.cluster import Cluster
 def test_killed_consumers_lose_nothing(tmp_path: Path, kind: str) -> None:
     run = Consuming(7, seed=2, kind=kind)
     check(run, run_consuming(run, tmp_path))
+
+
+def test_killed_replays_write_each_letter_once(tmp_path: Path) -> None:
+    letters.check(letters.run_letters(Consuming(5, seed=2, kind="replay", rate=100), tmp_path))
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("log", ["embedded", "kafka"])
+def test_a_minute_of_killing_writes_each_letter_once(tmp_path: Path, log: str) -> None:
+    with ExitStack() as stack:
+        if log == "kafka":
+            kafka_or_skip()
+        cluster = stack.enter_context(Cluster()) if log == "kafka" else None
+        letters.check(letters.run_letters(Consuming(60, seed=3, kind="replay", cluster=cluster), tmp_path))
 
 
 @pytest.mark.soak

@@ -9,11 +9,11 @@ from typing import Annotated, Any
 import typer
 
 from kandle.cli.contexts import AsJson, ConfigFile, DataFolder, LogChoice, opened_log, options_of
+from kandle.cli.lags import Lags
 from kandle.cli.output import Columns, json_line
 from kandle.errors import DataError, OptionsError, StateError, TimeframeError, UnknownTopicError, unknown_name
 from kandle.log.port import GroupState, Log, TopicPartition, moved_with_members
 from kandle.plan.query_topics import bars_of_group
-from kandle.plan.topics import TopicSpec
 from kandle.time.timeframe import parse_instant
 
 groups_app = typer.Typer()
@@ -41,8 +41,9 @@ def list_command(
     Example: kandle groups list market-
     """
     with opened_log(options_of(config, data, log_choice)) as log:
-        topics = log.topics()
-        rows = [_summary(log, group, topics) for group in log.groups(prefix)]
+        states = log.groups(prefix)
+        lags = Lags(log, states)
+        rows = [_summary(lags, state) for state in states]
     if as_json:
         for row in rows:
             typer.echo(json_line(row))
@@ -64,7 +65,8 @@ def describe_command(
     """
     with opened_log(options_of(config, data, log_choice)) as log:
         state = _group(log, group)
-        summary, rows = _summary(log, state, log.topics()), _rows(log, state)
+        lags = Lags(log, [state])
+        summary, rows = _summary(lags, state), _rows(log, lags, state)
     if as_json:
         typer.echo(json_line(summary | {"partitions": rows}))
         return
@@ -125,28 +127,31 @@ def _group(log: Log, name: str) -> GroupState:
     return states[0]
 
 
-def _summary(log: Log, state: GroupState, specs: Sequence[TopicSpec]) -> dict[str, Any]:
-    bars = bars_of_group(state.group, specs)
-    kind = "readers" if bars is None else f"query of {bars}"
-    topics = sorted({partition.topic for partition in [*state.owners, *state.positions]})
-    lag = sum(row["lag"] or 0 for row in _rows(log, state))
-    alive = "active" if log.has_members(state.group) else "no members"
-    return {"group": state.group, "kind": kind, "state": alive, "topics": topics, "lag": lag}
+def _summary(lags: Lags, state: GroupState) -> dict[str, Any]:
+    of_partition = lags.of(state)
+    return {
+        "group": state.group,
+        "kind": lags.kind(state.group),
+        "state": "active" if state.has_members else "no members",
+        "topics": sorted({partition.topic for partition in of_partition}),
+        "lag": sum(lag or 0 for lag in of_partition.values()),
+    }
 
 
-def _rows(log: Log, state: GroupState) -> list[dict[str, Any]]:
-    ends = {topic: _ends(log, topic) for topic in {partition.topic for partition in [*state.owners, *state.positions]}}
-    rows = []
-    for part in sorted({*state.owners, *state.positions}):
-        position = state.positions.get(part)
-        known = ends[part.topic]
-        end = known[part.partition] if part.partition < len(known) else None
-        lag = None if end is None or position is None else max(0, end - position)
-        rows.append({
-            "topic": part.topic, "partition": part.partition, "position": position, "end": end, "lag": lag,
+def _rows(log: Log, lags: Lags, state: GroupState) -> list[dict[str, Any]]:
+    of_partition = lags.of(state)
+    ends = {topic: _ends(log, topic) for topic in {partition.topic for partition in of_partition}}
+    return [
+        {
+            "topic": part.topic,
+            "partition": part.partition,
+            "position": state.positions.get(part),
+            "end": ends[part.topic][part.partition] if part.partition < len(ends[part.topic]) else None,
+            "lag": lag,
             "owner": state.owners.get(part),
-        })  # fmt: skip
-    return rows
+        }
+        for part, lag in sorted(of_partition.items())
+    ]
 
 
 def _ends(log: Log, topic: str) -> Sequence[int]:

@@ -9,8 +9,9 @@ from pathlib import Path
 
 from kandle.cli.contexts import has_log
 from kandle.cli.findings import Finding, fine, problem, warning
+from kandle.cli.lags import Lags
 from kandle.cli.output import iso_instant
-from kandle.cli.topics import bounds, newest, size_text
+from kandle.cli.topics import newest, size_text
 from kandle.context.adapters import log_file
 from kandle.errors import SchemaError
 from kandle.log.port import GroupState, Log
@@ -178,15 +179,18 @@ def group_findings(log: Log, prefix: str = "", groups: Collection[str] = ()) -> 
     states = {name: state for name, state in states.items() if name.startswith(prefix) or name in groups}
     if not states:
         yield fine("groups", "no consumer groups")
+    lags = Lags(log, list(states.values()))
     for state in states.values():
-        yield _group(log, state)
+        yield _group(state, lags)
 
 
-def _group(log: Log, state: GroupState) -> Finding:
+def _group(state: GroupState, lags: Lags) -> Finding:
     members = sorted({owner for owner in state.owners.values() if owner is not None})
-    lag = _lag(log, state)
+    lag, letters = lags.total(state), lags.letters_of(state.group)
     names = f"members {', '.join(members)}" if members else "no members"
     message = f"group {state.group}: {names}, {len(state.owners)} partitions, lag {lag:,} records"
+    if lag and not members and letters is not None:
+        return warning("groups", message, f"these are open dead letters: look at them with `kandle dlq list {letters}`")
     if lag and not members:
         return warning("groups", message, "start `kandle run`, or ignore it if this reader has ended for good")
     free = sum(owner is None for owner in state.owners.values())
@@ -195,14 +199,6 @@ def _group(log: Log, state: GroupState) -> Finding:
     if lag > GREAT_LAG:
         return warning("groups", message, "start another process, or find out why this one is slow")
     return fine("groups", message)
-
-
-def _lag(log: Log, state: GroupState) -> int:
-    """Return how many records the group has not committed yet."""
-    partitions = {*state.owners, *state.positions}
-    topics = {partition.topic for partition in partitions}
-    ranges = {partition: (start, end) for topic in topics for partition, start, end in bounds(log, topic)}
-    return sum(max(0, ranges[item][1] - max(state.positions.get(item, 0), ranges[item][0])) for item in partitions)
 
 
 def declaration_findings(log: Log, declared: Sequence[tuple[Plan, QueryDeclaration]]) -> Iterator[Finding]:

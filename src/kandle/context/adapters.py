@@ -59,23 +59,32 @@ def log_of(options: Options, clock: Clock, entities: Iterable[EntityModel] = (),
         from kandle.context.kafka import declarations, kafka_log
 
         return kafka_log(options, clock, declarations(entities, plans, options))
+    return EmbeddedLog(options.log.path, clock, options.log.durability, declared=_entities_of_topics(entities, plans))
+
+
+def _entities_of_topics(entities: Iterable[EntityModel], plans: Sequence[Plan]) -> dict[str, EntityModel]:
+    """Return the entities of topics by name: who reads a topic that lacks one of their nullable columns gets NULL."""
     declared = {version.topic: version for entity in entities for version in (*entity.former, entity)}
     for plan in plans:
         declared |= {topic: content.entity for topic, content in contents_of(plan).items() if content.entity is not None}
-    return EmbeddedLog(options.log.path, clock, options.log.durability, declared=declared)
+    return declared
 
 
-def embedded_log(folder: Path | None, clock: Clock) -> EmbeddedLog:
+def embedded_log(
+    folder: Path | None, clock: Clock, entities: Iterable[EntityModel] = (), plans: Sequence[Plan] = ()
+) -> EmbeddedLog:
     """Open a log in a folder, or in memory.
 
     Args:
         folder: The folder; None keeps the log in memory.
         clock: The clock that times of records come from.
+        entities: The entities whose topics are read or written.
+        plans: The plans of the queries.
 
     Returns:
         The log, open.
     """
-    return EmbeddedLog(folder, clock)
+    return EmbeddedLog(folder, clock, declared=_entities_of_topics(entities, plans))
 
 
 def store_opener(options: Options, service: str) -> Callable[[str], Store] | None:

@@ -24,7 +24,7 @@ from kandle.log.versions import written_versions
 from kandle.model.entity import EntityModel, snake_case
 from kandle.plan.plan import Plan, check_embedded
 from kandle.plan.query_topics import read_entities
-from kandle.plan.topics import dead_letter_name, entity_topic
+from kandle.plan.topics import TopicSpec, dead_letter_name, entity_topic
 from kandle.runtime.committing import Pace
 from kandle.runtime.counters import Health
 from kandle.runtime.generations import check_declarations
@@ -33,6 +33,7 @@ from kandle.runtime.query_runtime import RuntimeSpec
 from kandle.runtime.runtime import ContextRuntime, Runtime
 from kandle.sets.copies import Copies
 from kandle.sets.host import ReaderSettings
+from kandle.sets.skipping import SkipCounter
 from kandle.sets.writing import BatchingWriter
 from kandle.store.port import Store
 from kandle.time.clock import Clock, ScaledClock, SystemClock
@@ -68,6 +69,7 @@ class Opened:
         self._runtime: ContextRuntime | None = None
         self._members = 0
         self._letter_counts: Counter[str] = Counter()
+        self.skipped, self.left_out = SkipCounter(self.clock), SkipCounter(self.clock)
         self.dual_write_mismatch = 0
         try:
             self._prepare(model, plans)
@@ -119,14 +121,18 @@ class Opened:
             self._start(self._runtime)
 
     def _ensure_letters(self, entities: Iterable[EntityModel]) -> None:
-        """Create the topics of dead letters that have settings; the others are created with their first letter."""
-        settings, options = query_topic_settings(self._options), self._options
+        """Create the topics of dead letters that have settings; the others are created with their first letter.
+
+        Those that others have to create are missed by the first letter only.
+        """
+        options = self._options
         specs = [
-            settings.applied(letters_of_topic(self.log.topic(entity.topic)))
+            self._letter_topic(self.log.topic(entity.topic))
             for entity in entities
             if dead_letter_name(entity.topic) in options.topics and entity.access != "read_only"
         ]
-        self._when_available(partial(ensure_topics, self.log, specs, refuses=options.log.differences == "refuse"))
+        created = [spec for spec in specs if spec.is_created]
+        self._when_available(partial(ensure_topics, self.log, created, refuses=options.log.differences == "refuse"))
 
     def _ensure(self, entities: Iterable[EntityModel]) -> None:
         refuses = self._options.log.differences == "refuse"
@@ -178,7 +184,13 @@ class Opened:
         """Return the state of the queries of this process."""
         health = Health(self.instance, ()) if self._runtime is None else self._runtime.health()
         letters = dict(self._letter_counts)
-        return replace(health, dead_letters=letters, dual_write_mismatch=self.dual_write_mismatch)
+        return replace(
+            health,
+            dead_letters=letters,
+            skipped=self.skipped.counts,
+            unreadable=self.left_out.counts,
+            dual_write_mismatch=self.dual_write_mismatch,
+        )
 
     def reader(self, topic: str) -> ReaderSettings:
         """Return the settings of a new consumer; each loop of each process is a member of the topic's group."""
@@ -194,7 +206,12 @@ class Opened:
             options.prefetch_bytes,
             self._options.dead_letters.rate,
             self._letter_counts,
+            self._letter_topic,
         )
+
+    def _letter_topic(self, source: TopicSpec) -> TopicSpec:
+        """Return what the topic of dead letters of a topic's records should be."""
+        return query_topic_settings(self._options).applied(letters_of_topic(source))
 
     def settle(self) -> None:
         """Do nothing: the runtime has threads of its own."""

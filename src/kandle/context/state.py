@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from kandle.model.entity import EntityModel
     from kandle.sets.copies import Copy
     from kandle.sets.keys import Span
+    from kandle.sets.skipping import SkipCounter
     from kandle.store.rows import TableRows
     from kandle.store.runs import SortedRuns
 
@@ -141,6 +142,16 @@ class ContextState:
         _ = self.opened
         assert self._loop is not None
         return self._loop
+
+    @property
+    def skipped(self) -> SkipCounter:
+        """Counts the messages that consumers skip."""
+        return self.opened.skipped
+
+    @property
+    def left_out(self) -> SkipCounter:
+        """Counts the records that reads leave out, since they cannot be read."""
+        return self.opened.left_out
 
     def set_label(self, entity: type) -> str:
         """Return how the set of an entity is written in messages.

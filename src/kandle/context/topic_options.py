@@ -157,10 +157,11 @@ def _own(entities: Iterable[EntityModel]) -> set[str]:
     return {version.topic for entity in entities for version in (*entity.former, entity)}
 
 
-def _all(entities: Iterable[EntityModel], plans: Iterable[Plan], derived: Iterable[str]) -> list[str]:
-    """Return all topics of a context: of entities, of what queries write, and of dead letters of readers."""
+def _all(entities: Iterable[EntityModel], plans: Sequence[Plan], derived: Iterable[str]) -> list[str]:
+    """Return all topics of a context: of entities, of what queries write, and of dead letters of readers, also of bars."""
     own = _own(entities)
-    return [*own, *derived, *map(dead_letter_name, own.difference(plan.query.target.topic for plan in plans))]
+    bars = [topic for plan in plans for bar in plan.emitted for topic in (bar.final_topic, bar.live_topic)]
+    return [*own, *derived, *map(dead_letter_name, [*own.difference(plan.query.target.topic for plan in plans), *bars])]
 
 
 def name_topics(options: Options, entities: Sequence[EntityModel], queries: Iterable[QueryModel]) -> None:

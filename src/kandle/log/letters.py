@@ -18,13 +18,14 @@ import json
 import logging
 import traceback
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from enum import Enum
 
 import polars as pl
 
-from kandle.errors import DataError
+from kandle.errors import DataError, UnknownTopicError
 from kandle.log.headers import column_of_pairs, raw_header_rows
 from kandle.log.port import Log, TopicPartition
 from kandle.log.records import Batch, Records, RejectedRecord, Write
@@ -308,6 +309,37 @@ class RateLimit:
         return self._count <= self.rate.count
 
 
+class LetterTopic:
+    """The topic of dead letters of a process: created or compared with its first letter, and again if it was deleted since.
+
+    Args:
+        log: The log.
+        wanted: Returns what the topic should be.
+    """
+
+    def __init__(self, log: Log, wanted: Callable[[], TopicSpec]) -> None:
+        self._log, self._wanted = log, wanted
+        self._spec: TopicSpec | None = None
+
+    def spec(self) -> TopicSpec:
+        """Return the topic as it is.
+
+        Raises:
+            UnknownTopicError: It is missing, and others have to create it.
+        """
+        if self._spec is not None:
+            with suppress(UnknownTopicError):
+                # A log that has to be asked for it remembers the topic; then a commit that fails says that it is gone.
+                self._log.topic(self._spec.name)
+                return self._spec
+        self._spec = self._log.ensure(self._wanted()).spec
+        return self._spec
+
+    def forget(self) -> None:
+        """Have the topic compared or created again before the next letter: a commit has failed, maybe because it is gone."""
+        self._spec = None
+
+
 class LetterBox:
     """The dead letters of one consumer of a topic that wait for the commits of their records.
 
@@ -322,9 +354,10 @@ class LetterBox:
         clock: Tells when the time of the rate is over.
         rate: How many letters may be written within a time; None for no limit.
         counts: Counts the records that have become letters, by the topic of the letters.
+        wanted: Returns what the topic of the letters should be, given that of the records.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - the last three may be left out
         self,
         log: Log,
         topic: str,
@@ -332,11 +365,15 @@ class LetterBox:
         clock: Clock,
         rate: LetterRate | None = None,
         counts: Counter[str] | None = None,
+        wanted: Callable[[TopicSpec], TopicSpec] | None = None,
     ) -> None:
         self._log, self._topic, self._group, self._clock = log, topic, group, clock
         self._counts: Counter[str] = Counter() if counts is None else counts
         self._limit = RateLimit(rate, clock)
-        self._spec: TopicSpec | None = None
+        of_topic = letters_of_topic if wanted is None else wanted
+        self._letters = LetterTopic(log, lambda: of_topic(log.topic(topic)))
+        self._is_tried = False
+        """Whether letters were given to a commit that has not been made."""
         self._sources: dict[str, tuple[Sequence[RecordField], Sequence[str]]] = {}
         """By topic the fields of its columns, and the names of those of its key."""
         self._waiting: dict[TopicPartition, list[Letter]] = {}
@@ -397,9 +434,10 @@ class LetterBox:
         letters = self._before(positions)
         if not letters:
             return []
-        if self._spec is None:
-            self._spec = self._log.ensure(letters_of_topic(self._log.topic(self._topic))).spec
-        return [letter_write(self._spec, partition, waiting) for partition, waiting in letters.items()]
+        if self._is_tried:
+            self._letters.forget()
+        spec, self._is_tried = self._letters.spec(), True
+        return [letter_write(spec, partition, waiting) for partition, waiting in letters.items()]
 
     def _before(self, positions: Mapping[TopicPartition, int]) -> dict[TopicPartition, list[Letter]]:
         letters: dict[TopicPartition, list[Letter]] = {}
@@ -423,6 +461,7 @@ class LetterBox:
 
     def committed(self, positions: Mapping[TopicPartition, int]) -> None:
         """Note that the letters before these positions are written: forget them, and log them once a minute."""
+        self._is_tried = False
         for partition, letters in self._before(positions).items():
             self._report.add(partition, letters)
             self._counts[self.topic] += sum(1 if letter.count is None else letter.count for letter in letters)

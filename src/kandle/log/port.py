@@ -37,6 +37,13 @@ class TopicPartition(NamedTuple):
     partition: int
 
 
+class ReadPosition(NamedTuple):
+    """Where a reader goes on in a partition: at the record with this offset, or the next one behind it."""
+
+    partition: TopicPartition
+    offset: int
+
+
 @dataclass(frozen=True, slots=True)
 class TopicState:
     """A topic as it exists.
@@ -352,8 +359,8 @@ class Log(Protocol):
         When the call returns, the records are stored and other processes see them.
 
         Args:
-            writes: Records by topic and partition. Those that are given as bytes are taken as they are by logs that keep bytes;
-                others refuse them with DataError.
+            writes: Records by topic and partition. Those that are given as bytes are kept as they are; a log that keeps rows
+                makes rows of those that it can read, and the others come back as rejects.
             fence: A condition that must hold when the records are stored.
 
         Returns:
@@ -375,7 +382,7 @@ class Log(Protocol):
             The rows.
 
         Raises:
-            DataError: One of the records cannot be read, or the log keeps no bytes.
+            DataError: One of the records cannot be read.
         """
 
     def append_each(self, writes: Sequence[Write]) -> RowErrors:
@@ -520,13 +527,24 @@ class Log(Protocol):
         """
 
     def groups(self, prefix: str = "") -> list[GroupState]:
-        """Return groups with their members and positions.
+        """Return groups with their members and positions, in partitions of topics that the log knows.
 
         Args:
             prefix: How the names of the groups begin.
 
         Returns:
             The groups in the order of their names.
+        """
+
+    def waiting(self, positions: Collection[ReadPosition]) -> dict[ReadPosition, int]:
+        """Return how many records readers would get that stand at these positions, all asked for at the same time.
+
+        Args:
+            positions: Where readers go on.
+
+        Returns:
+            The number for each of them, without what is no record, such as the marks that transactions leave in a log; where
+            many offsets follow, it is their number. Positions in partitions that do not exist are left out.
         """
 
     def maintain(self) -> Maintenance:
@@ -555,11 +573,13 @@ class GroupState:
         group: Name of the group.
         owners: The member that owns each partition, or None.
         positions: The committed next offset of each partition.
+        has_members: Whether members are alive, or were a moment ago.
     """
 
     group: str
     owners: Mapping[TopicPartition, str | None] = field(default_factory=dict)
     positions: Mapping[TopicPartition, int] = field(default_factory=dict)
+    has_members: bool = False
 
 
 @dataclass(frozen=True, slots=True)

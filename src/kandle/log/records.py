@@ -124,8 +124,9 @@ class Batch:
 
     @property
     def memory(self) -> int:
-        """About how many bytes the rows take in memory."""
-        return int(self.records.frame.estimated_size())
+        """About how many bytes the rows and the rejects take in memory."""
+        rejects = sum(len(reject.key or b"") + len(reject.value or b"") for reject in self.rejects)
+        return int(self.records.frame.estimated_size()) + rejects
 
     def slice(self, offset: int, length: int | None = None) -> Batch:
         """Return `length` records from the record number `offset` on, or all if `length` is None.

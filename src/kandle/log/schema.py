@@ -2,7 +2,7 @@
 
 An existing topic may get new nullable columns. Any other change of columns or keys is refused with an error
 that names it, since older records would not fit; other settings (partitions, retention, ...) are only
-compared.
+compared. What newer versions of kandle have added to its own topics, and to the description of any topic, is left alone.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import zlib
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, fields, replace
 from typing import Any
 
 import polars as pl
@@ -44,7 +44,9 @@ def merged_columns(current: TopicSpec, wanted: TopicSpec) -> tuple[TopicColumn, 
     old = {column.name: column for column in current.columns}
     new = {column.name: column for column in wanted.columns}
     for name, column in old.items():
-        _check_same(current.name, column, new.get(name))
+        is_newer = wanted.is_growing and column.nullable and name not in new
+        if not is_newer:
+            _check_same(current.name, column, new.get(name))
     added = [column for name, column in new.items() if name not in old]
     for column in added:
         if not column.nullable:
@@ -216,8 +218,8 @@ def _check_present(spec: TopicSpec, column: TopicColumn, records: Records) -> No
 def encode_spec(spec: TopicSpec) -> tuple[str, bytes]:
     """Return a spec as JSON, and its column types as an empty frame in bytes; `decode_spec` reads both."""
     content = asdict(spec)
-    # The brokers know them, and elsewhere they mean nothing.
-    for name in ("append_time", "configs", "is_created"):
+    # The brokers know them, or the process that declares the topic; elsewhere they mean nothing.
+    for name in ("append_time", "configs", "is_created", "is_growing"):
         del content[name]
     content["columns"] = [_column_text(column) for column in spec.columns]
     empty = encode_frame(pl.DataFrame(schema=spec.schema))
@@ -240,7 +242,15 @@ def decode_spec(text: str, empty: bytes) -> TopicSpec:
         if content.pop("checksum") != _checksum(content, empty):
             raise ValueError("the checksum does not fit")
         schema = decode_frame(empty).schema
-        columns = tuple(TopicColumn(physical=schema[column["name"]], **column) for column in content.pop("columns"))
-        return TopicSpec(columns=columns, keys=tuple(content.pop("keys")), **content)
+        columns = tuple(
+            TopicColumn(physical=schema[column["name"]], **_known(TopicColumn, column)) for column in content.pop("columns")
+        )
+        return TopicSpec(columns=columns, keys=tuple(content.pop("keys")), **_known(TopicSpec, content))
     except (ValueError, TypeError, LookupError, AttributeError, pl.exceptions.PolarsError, OSError) as error:
         raise StorageError("the description of a topic is damaged") from error
+
+
+def _known(kind: type[TopicColumn | TopicSpec], content: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what this version knows of a description that a newer one may have written."""
+    names = {field.name for field in fields(kind)}
+    return {name: value for name, value in content.items() if name in names}

@@ -38,7 +38,8 @@ class TopicSpec:
     `retention_bytes` per partition; None keeps records for ever. A compacted topic keeps at least the newest record of
     each key. `time` names the datetime column by which reads of a span of time can be narrowed. With `append_time` records
     have the time of the log's clock, whatever their producers say. `configs` are further settings of the brokers of a cluster.
-    A topic that is not `is_created` belongs to others: it is an error if it is missing.
+    A topic that is not `is_created` belongs to others: it is an error if it is missing. One that `is_growing` is kandle's own:
+    newer versions may have added nullable columns, which older ones leave alone.
     """
 
     name: str
@@ -53,6 +54,7 @@ class TopicSpec:
     append_time: bool = False
     configs: tuple[tuple[str, str], ...] = ()
     is_created: bool = True
+    is_growing: bool = False
 
     @property
     def schema(self) -> dict[str, pl.DataType]:
@@ -222,6 +224,7 @@ def heartbeat_topic(name: str, partitions: int, replication: int | None, retenti
         compacted=True,
         time="start",
         append_time=True,
+        is_growing=True,
     )
 
 
@@ -233,7 +236,7 @@ def changelog_topic(name: str, partitions: int, replication: int | None = None) 
         TopicColumn("more", "bool", pl.Boolean()),
         TopicColumn("content", "bytes", pl.Binary()),
     )
-    return TopicSpec(name, columns, partitions=partitions, replication=replication)
+    return TopicSpec(name, columns, partitions=partitions, replication=replication, is_growing=True)
 
 
 DECLARATIONS = "_kandle_queries"
@@ -254,7 +257,7 @@ def declarations_topic(replication: int | None) -> TopicSpec:
         TopicColumn("member", "str", pl.String()),
         TopicColumn("begin", "timestamp", INSTANT, nullable=True),
     )
-    return TopicSpec(DECLARATIONS, columns, ("bars", "generation"), replication=replication)
+    return TopicSpec(DECLARATIONS, columns, ("bars", "generation"), replication=replication, is_growing=True)
 
 
 def dead_letter_topic(name: str, partitions: int, replication: int | None) -> TopicSpec:
@@ -284,7 +287,7 @@ def dead_letter_topic(name: str, partitions: int, replication: int | None) -> To
         TopicColumn("count", "int", pl.Int64(), nullable=True),
         TopicColumn("letter", "int", pl.Int64(), nullable=True),
     )
-    return TopicSpec(name, columns, ("topic", "partition", "offset"), partitions, replication)
+    return TopicSpec(name, columns, ("topic", "partition", "offset"), partitions, replication, is_growing=True)
 
 
 def dead_letter_name(topic: str) -> str:
@@ -300,4 +303,4 @@ def has_letters(spec: TopicSpec) -> bool:
 def intervals_topic(name: str, partitions: int, replication: int | None) -> TopicSpec:
     """Return the topic of session intervals: the key as text, the value as the text of a JSON object."""
     columns = (TopicColumn("id", "str", pl.String()), TopicColumn("row", "str", pl.String()))
-    return TopicSpec(name, columns, ("id",), partitions, replication, compacted=True)
+    return TopicSpec(name, columns, ("id",), partitions, replication, compacted=True, is_growing=True)

@@ -94,7 +94,7 @@ class Committer:
     """
 
     def __init__(self, context: TaskContext, tasks: Tasks, membership: Membership, pace: Pace, outage: Outage) -> None:
-        self._clock, self._counters = context.clock, context.counters
+        self._clock, self._counters, self._letters = context.clock, context.counters, context.letters
         self._tasks = tasks
         self._membership = membership
         self._interval = pace.commit_interval
@@ -124,6 +124,7 @@ class Committer:
             self._restore()
 
     def _restore(self) -> None:
+        self._letters.forget()
         self._membership.restore()
         self._must_restore = False
 

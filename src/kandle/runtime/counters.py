@@ -114,14 +114,18 @@ class Health:
     """The state of all queries of a context in one process.
 
     `dead_letters` counts the records that its consumers have made dead letters of, by the topic of the letters; those of
-    queries are among their counters. `dual_write_mismatch` counts records that this process has added,
-    and that are in the topic of one version of their key only, although both are written.
+    queries are among their counters. `skipped` counts the messages that its consumers have skipped (`OnError.SKIP`), and
+    `unreadable` the records that its reads have left out (`unreadable="skip"`), those of each read; both by topic.
+    `dual_write_mismatch` counts records that this process has added, and that are in the topic of one version of their key
+    only, although both are written.
     """
 
     instance: str
     queries: tuple[QueryHealth, ...]
     dead_letters: Mapping[str, int] = field(default_factory=dict)
     dual_write_mismatch: int = 0
+    skipped: Mapping[str, int] = field(default_factory=dict)
+    unreadable: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def state(self) -> QueryState:
@@ -151,5 +155,7 @@ class Health:
             "state": self.state.value,
             "queries": list(content["queries"]),
             "dead_letters": dict(self.dead_letters),
+            "skipped": dict(self.skipped),
+            "unreadable": dict(self.unreadable),
             "dual_write_mismatch": self.dual_write_mismatch,
         }

@@ -127,8 +127,8 @@ class DeadLetters:
     """
 
     def __init__(self, context: TaskContext, source: TopicPartition) -> None:
-        self._log, self._clock, self._counters = context.log, context.clock, context.counters
-        self._spec = context.topics.dead_letters.spec
+        self._clock, self._counters = context.clock, context.counters
+        self._topic, self._name = context.letters, context.topics.dead_letters.spec.name
         self._source = source
         self._limit = RateLimit(context.letter_rate, context.clock)
         self._waiting: list[Letter] = []
@@ -157,8 +157,7 @@ class DeadLetters:
     def _writes(self, letters: Sequence[Letter]) -> list[Write]:
         if not letters:
             return []
-        self._log.ensure(self._spec)
-        return [letter_write(self._spec, self._source, letters)]
+        return [letter_write(self._topic.spec(), self._source, letters)]
 
     def without(self, writes: Sequence[Write], refused: RefusedRows, letter_of: LetterOf) -> list[Write]:
         """Return writes without records that the log refuses: they become dead letters of the same commit.
@@ -172,7 +171,7 @@ class DeadLetters:
         letters: list[Letter] = []
         for number, write in enumerate(writes):
             reasons = refused.get(number, {})
-            if reasons and write.topic == self._spec.name:
+            if reasons and write.topic == self._name:
                 kept.append(without_bytes(write, reasons))
                 continue
             letters += [letter for row, why in reasons.items() if (letter := letter_of(write, row, why)) is not None]
@@ -195,4 +194,4 @@ class DeadLetters:
         now = self._clock.steady()
         for kind, report in self._reports.items():
             report.add(self._source, by_kind[kind])
-            report.log(now, self._spec.name)
+            report.log(now, self._name)

@@ -17,7 +17,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import polars as pl
 
@@ -26,7 +26,7 @@ from kandle.engine.failures import FailureCollector
 from kandle.engine.pipeline import Pipeline
 from kandle.engine.state import ChangeJournal, StateChange
 from kandle.errors import StateError
-from kandle.log.letters import LetterRate
+from kandle.log.letters import LetterRate, LetterTopic
 from kandle.log.port import Log, TopicPartition
 from kandle.log.records import Write
 from kandle.plan.plan import Plan
@@ -83,7 +83,7 @@ class TaskContext:
     a local copy of the changelogs; None reads them from the log. `generation` is the declaration that the process runs; None
     is the first one, whatever it says. `refused` reports heartbeats that are ahead of the log's clock, which are passed over;
     None takes them all, since a clock that is simulated says nothing of them. `letter_rate` limits dead letters of records and
-    events; None writes all of them.
+    events; None writes all of them. `letters` is the topic of dead letters.
     """
 
     log: Log
@@ -96,6 +96,11 @@ class TaskContext:
     generation: Generation | None = None
     refused: RefusedHeartbeats | None = None
     letter_rate: LetterRate | None = None
+    letters: LetterTopic = field(init=False)
+
+    def __post_init__(self) -> None:
+        spec = self.topics.dead_letters.spec
+        object.__setattr__(self, "letters", LetterTopic(self.log, lambda: spec))
 
     @property
     def generation_number(self) -> int:
@@ -160,7 +165,7 @@ def snapshot_frames(
 
 def schedule_positions(frames: Frames) -> dict[int, int]:
     """Return the positions of the schedule rows that the calendar of a snapshot held."""
-    return dict(frames[SCHEDULE].iter_rows())
+    return dict(frames[SCHEDULE].select("partition", "position").iter_rows())
 
 
 def numbers_of(frames: Frames) -> dict[str, int]:

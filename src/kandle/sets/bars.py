@@ -124,7 +124,7 @@ class TimeBucket(EntitySet[T]):
             end: The bound of the bars' starts, not included; None for no bound.
             include_live: Whether bars of open buckets follow, as they are now.
             unreadable: What to do about bars that cannot be read: "refuse" raises an error that names them, "skip" leaves them
-                out and logs a warning.
+                out and counts them in `health()`.
             timeout: Longest wait for the copy of the bars that this machine keeps where there are many, such as "5s"; as long
                 as it takes without it.
 
@@ -287,9 +287,10 @@ class TimeBucket(EntitySet[T]):
     count = blocking(count_async)
 
     def _objects(self, unreadable: Unreadable, frame: pl.DataFrame) -> list[T]:
-        from kandle.sets.reading import objects_of
+        from kandle.sets.reading import UnreadablePolicy, objects_of
 
-        return objects_of(self.entity, stored_columns(frame.select(list(physical_schema(self.entity)))), unreadable)
+        columns = stored_columns(frame.select(list(physical_schema(self.entity))))
+        return objects_of(self.entity, columns, UnreadablePolicy(unreadable, self._host.left_out))
 
     async def _logical(self, key_prefix: KeyPrefix, bars: BarRange) -> pl.DataFrame:
         return await self._read(key_prefix, bars, partial(to_logical, self.entity))
@@ -297,14 +298,15 @@ class TimeBucket(EntitySet[T]):
     async def _read(self, key_prefix: KeyPrefix, bars: BarRange, build: Callable[[pl.DataFrame], Result]) -> Result:
         """Read bars as a frame with physical columns, and build something of it."""
         from kandle.sets.copies import in_thread
-        from kandle.sets.reading import BarReader, span_of
+        from kandle.sets.reading import BarReader, UnreadablePolicy, span_of
 
         self._check_read()
         key = physical_key(self.entity, bar_key_fields(self.entity), key_prefix)
         patience = None if bars.timeout is None else parse_duration(bars.timeout)
         span = span_of(bars.start, bars.end)
         self._host.settle()
-        reader = BarReader(self._host.log, self.entity, self._plan, key, span, bars.unreadable)
+        policy = UnreadablePolicy(bars.unreadable, self._host.left_out)
+        reader = BarReader(self._host.log, self.entity, self._plan, key, span, policy)
 
         def read(check: Check) -> Result:
             copy = self._host.bars(self.entity, self._plan, span)

@@ -16,8 +16,10 @@ if TYPE_CHECKING:
     from kandle.log.letters import LetterRate
     from kandle.log.port import Log
     from kandle.model.entity import EntityModel
+    from kandle.plan.topics import TopicSpec
     from kandle.sets.copies import Copy
     from kandle.sets.keys import Span
+    from kandle.sets.skipping import SkipCounter
     from kandle.store.rows import TableRows
     from kandle.store.runs import SortedRuns
 
@@ -26,7 +28,8 @@ if TYPE_CHECKING:
 class ReaderSettings:
     """How records of a topic are consumed: as which member of which group, from where on, and how far ahead they are read.
 
-    `letter_rate` limits dead letters of a consumer; None writes all of them. `letter_counts` counts them by their topic.
+    `letter_rate` limits dead letters of a consumer; None writes all of them. `letter_counts` counts them by their topic, which is
+    created as `letter_topic` says for that of the records.
     """
 
     group: str
@@ -37,6 +40,7 @@ class ReaderSettings:
     prefetch_bytes: int
     letter_rate: LetterRate | None = None
     letter_counts: Counter[str] = field(default_factory=Counter)
+    letter_topic: Callable[[TopicSpec], TopicSpec] | None = None
 
 
 class ContextHost(Protocol):
@@ -65,6 +69,14 @@ class ContextHost(Protocol):
     @property
     def closers(self) -> set[Callable[[], Awaitable[None]]]:
         """What is called before the log is closed: each finishes a stream of messages that is still open."""
+
+    @property
+    def skipped(self) -> SkipCounter:
+        """Counts the messages that consumers skip."""
+
+    @property
+    def left_out(self) -> SkipCounter:
+        """Counts the records that reads leave out, since they cannot be read."""
 
     def set_label(self, entity: type) -> str:
         """Return how the set of an entity is written in messages, such as `market.ticks`."""

@@ -87,7 +87,6 @@ class MessageStream(Generic[T]):
         self._prefetcher: Prefetcher | None = None
         self._current: Message[T] | None = None
         self._breakers: dict[TopicPartition, BreakerState] = {}
-        self._skipped = SkipReport(reading.topic)
         self._letters: LetterBox | None = None
         self._has_begun = False
         self.settled = 0
@@ -138,8 +137,9 @@ class MessageStream(Generic[T]):
         self._letters = None
         if is_writing_letters:
             self._letters = LetterBox(
-                self._host.log, self.reading.topic, reader.group, self._host.clock, reader.letter_rate, reader.letter_counts
-            )
+                self._host.log, self.reading.topic, reader.group, self._host.clock, reader.letter_rate, reader.letter_counts,
+                reader.letter_topic,
+            )  # fmt: skip
         # A loop goes on where the last one of this stream has ended.
         beginning = None if self._has_begun else self.reading.beginning
         self._has_begun = True
@@ -258,7 +258,7 @@ class MessageStream(Generic[T]):
         if wait is not None:
             self._prefetcher.put_back(entry, max(wait, rest or 0))
         elif action is OnError.SKIP:
-            self._skipped.add(self._host.clock.steady(), entry, error)
+            self._count_skipped(entry, error)
             self._prefetcher.finish(entry, rest=rest)
         elif action is OnError.DEAD_LETTER:
             self._prefetcher.finish(entry, self._note_letter(entry, error), rest)
@@ -266,6 +266,14 @@ class MessageStream(Generic[T]):
             # It is the next one also where `with` keeps the membership.
             self._prefetcher.put_back(entry, 0)
             raise error
+
+    def _count_skipped(self, entry: Entry, error: Exception) -> None:
+        count = self._host.skipped.add(entry.partition.topic)
+        if count is not None:
+            logger.warning(
+                "%d messages of %s were skipped; the last, in partition %d at offset %d: %s",
+                count, entry.partition.topic, entry.partition.partition, entry.offset, error,
+            )  # fmt: skip
 
     def _rest_after_failure(self, entry: Entry, error: Exception) -> int | None:
         breaker = self.reading.policy.breaker
@@ -434,36 +442,6 @@ class MessageStream(Generic[T]):
 def _set_in(loop: asyncio.AbstractEventLoop, event: asyncio.Event) -> None:
     """Set an event from any thread."""
     loop.call_soon_threadsafe(event.set)
-
-
-class SkipReport:
-    """Counts messages that were skipped, and logs them at most once a minute.
-
-    Args:
-        topic: The topic of the messages.
-    """
-
-    def __init__(self, topic: str) -> None:
-        self._topic = topic
-        self._count = 0
-        self._logged_at: int | None = None
-
-    def add(self, now: int, entry: Entry, error: Exception) -> None:
-        """Count a message.
-
-        Args:
-            now: A steady time, in microseconds.
-            entry: The message.
-            error: Why it has failed.
-        """
-        self._count += 1
-        if self._logged_at is not None and 0 <= now - self._logged_at < MINUTE:
-            return
-        logger.warning(
-            "%d messages of %s were skipped; the last, in partition %d at offset %d: %s",
-            self._count, self._topic, entry.partition.partition, entry.offset, error,
-        )  # fmt: skip
-        self._count, self._logged_at = 0, now
 
 
 def _itself(message: Message[T]) -> Message[T] | None:

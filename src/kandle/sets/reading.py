@@ -26,6 +26,7 @@ from kandle.time.timeframe import parse_instant, to_instant
 
 if TYPE_CHECKING:
     from kandle.sets.copies import Check, Copy
+    from kandle.sets.skipping import SkipCounter
     from kandle.store.runs import SortedRuns
 
 logger = logging.getLogger("kandle")
@@ -40,15 +41,50 @@ Instant = datetime | str
 """An aware datetime or an ISO 8601 text."""
 
 Unreadable = Literal["refuse", "skip"]
-"""What reading does with records that cannot be read: raise an error that names them, or log a warning that does."""
+"""What reading does with records that cannot be read: raise an error that names them, or leave them out and count them."""
 
 
-def report_unreadable(unreadable: Sequence[UnreadableRecord], policy: Unreadable) -> None:
+@dataclass(frozen=True, slots=True)
+class UnreadablePolicy:
+    """What a read does with records that cannot be read.
+
+    Attributes:
+        choice: Whether they are an error, or left out.
+        left_out: Counts those that are left out; None if they are an error.
+    """
+
+    choice: Unreadable = "refuse"
+    left_out: SkipCounter | None = None
+
+    def report(self, topic: str, count: int, message: str, way: str, cause: Exception | None = None) -> None:
+        """Report records that cannot be read.
+
+        Args:
+            topic: Their topic.
+            count: How many they are.
+            message: What is wrong with them.
+            way: What can be corrected.
+            cause: The first error.
+
+        Raises:
+            DataError: They are an error.
+        """
+        if self.choice == "refuse" or self.left_out is None:
+            raise DataError(f'{message}; {way}, or leave such records out with unreadable="skip"') from cause
+        if self.left_out.add(topic, count) is not None:
+            logger.warning("%s; left out", message)
+
+
+REFUSING = UnreadablePolicy()
+"""The policy where nothing else is said."""
+
+
+def report_unreadable(unreadable: Sequence[UnreadableRecord], policy: UnreadablePolicy) -> None:
     """Report records that cannot be read, and of which a result would have to say something.
 
     Args:
         unreadable: The records.
-        policy: Whether they are an error or a warning.
+        policy: Whether they are an error, or left out.
 
     Raises:
         DataError: There are such records, and they are an error; names the first one.
@@ -61,12 +97,10 @@ def report_unreadable(unreadable: Sequence[UnreadableRecord], policy: Unreadable
         f"{count} of topic {first.topic} cannot be read; the first, in partition {first.partition % PER_VERSION} at offset "
         f"{first.offset}: {first.reason}"
     )
-    if policy == "refuse":
-        raise DataError(f'{message}; correct its schema or format, or leave such records out with unreadable="skip"')
-    logger.warning("%s; left out", message)
+    policy.report(first.topic, len(unreadable), message, "correct its schema or format")
 
 
-def objects_of(entity: EntityModel, columns: Sequence[Sequence[Any]], policy: Unreadable) -> list[Any]:
+def objects_of(entity: EntityModel, columns: Sequence[Sequence[Any]], policy: UnreadablePolicy) -> list[Any]:
     """Build the objects of rows.
 
     Args:
@@ -97,9 +131,7 @@ def objects_of(entity: EntityModel, columns: Sequence[Sequence[Any]], policy: Un
     shown = ", ".join(f"{name}={value!r}" for name, value in zip(names, row, strict=True) if entity.field(name) in entity.keys)
     count = "1 row" if len(wrong) == 1 else f"{len(wrong)} rows"
     message = f"of {count} of topic {entity.topic} no {entity.name} can be made; the first, of {shown or 'no key'}: {reason}"
-    if policy == "refuse":
-        raise DataError(f'{message}; correct the class, or leave such rows out with unreadable="skip"') from reason
-    logger.warning("%s; left out", message)
+    policy.report(entity.topic, len(wrong), message, "correct the class", reason)
     return objects
 
 
@@ -136,7 +168,7 @@ def rows(
             for batch in batches if adapt is None else map(adapt, batches):
                 rejects = unreadable_records(batch, spec.keys, spec.schema, parts or spec.keys)
                 if unreadable is None:
-                    report_unreadable(rejects, "refuse")
+                    report_unreadable(rejects, REFUSING)
                 else:
                     unreadable += rejects
                 tombstones = batch.records.tombstones
@@ -199,7 +231,7 @@ class EventSelection:
     key: Mapping[str, Any]
     span: Span | None = None
     limit: int | None = None
-    policy: Unreadable = "refuse"
+    policy: UnreadablePolicy = REFUSING
 
 
 def event_rows(log: Log, entity: EntityModel, wanted: EventSelection) -> pl.DataFrame:
@@ -268,7 +300,7 @@ class BarReader:
     """
 
     def __init__(
-        self, log: Log, entity: EntityModel, bar: BarPlan, key: Mapping[str, Any], span: Span, policy: Unreadable = "refuse"
+        self, log: Log, entity: EntityModel, bar: BarPlan, key: Mapping[str, Any], span: Span, policy: UnreadablePolicy = REFUSING
     ) -> None:
         assert entity.timestamp is not None
         self._log = log

@@ -127,7 +127,7 @@ class EventSet(WritableSet[T]):
             start: The time of the first events, as an aware datetime or an ISO 8601 text; None for the oldest.
             end: The bound of the events' times, not included; None for no bound.
             unreadable: What to do about records that cannot be read: "refuse" raises an error that names them, "skip" leaves
-                them out and logs a warning.
+                them out and counts them in `health()`.
 
         Returns:
             The events, oldest first in each partition.
@@ -136,12 +136,13 @@ class EventSet(WritableSet[T]):
             DataError: A part of the key does not fit its field, there are too many, or a record cannot be read.
             AccessError: The context was opened for writing only.
         """
-        from kandle.sets.reading import EventSelection, objects_of, span_of
+        from kandle.sets.reading import EventSelection, UnreadablePolicy, objects_of, span_of
 
+        policy = UnreadablePolicy(unreadable, self._host.left_out)
         span = None if start is None and end is None else span_of(start, end)
-        frame = await self._rows(key_prefix, lambda key: EventSelection(key, span, self.newest, unreadable))
+        frame = await self._rows(key_prefix, lambda key: EventSelection(key, span, self.newest, policy))
         columns = stored_columns(frame.select(list(physical_schema(self.entity))))
-        return await to_thread.run_sync(objects_of, self.entity, columns, unreadable)
+        return await to_thread.run_sync(objects_of, self.entity, columns, policy)
 
     to_list = blocking(to_list_async)
 
@@ -160,9 +161,10 @@ class EventSet(WritableSet[T]):
             DataError: As for `to_list`.
             AccessError: The context was opened for writing only.
         """
-        from kandle.sets.reading import EventSelection
+        from kandle.sets.reading import EventSelection, UnreadablePolicy
 
-        return (await self._rows(key_prefix, lambda key: EventSelection(key, None, self.newest, unreadable))).height
+        policy = UnreadablePolicy(unreadable, self._host.left_out)
+        return (await self._rows(key_prefix, lambda key: EventSelection(key, None, self.newest, policy))).height
 
     count = blocking(count_async)
 
@@ -193,7 +195,7 @@ class TableSet(WritableSet[T]):
         Args:
             key_prefix: The first parts of the rows' keys, as values or as text; all rows without it.
             unreadable: What to do about keys whose newest record cannot be read: "refuse" raises an error that names them,
-                "skip" leaves such keys out and logs a warning.
+                "skip" leaves such keys out and counts them in `health()`.
             timeout: Longest wait for the copy of the table, such as "5s"; as long as it takes without it.
 
         Returns:
@@ -205,10 +207,12 @@ class TableSet(WritableSet[T]):
             UnavailableError: The copy was not current in time.
             AccessError: The context was opened for writing only.
         """
-        from kandle.sets.reading import objects_of
+        from kandle.sets.reading import UnreadablePolicy, objects_of
+
+        policy = UnreadablePolicy(unreadable, self._host.left_out)
 
         def build(rows: list[list[Any]]) -> list[T]:
-            return objects_of(self.entity, list(zip(*rows, strict=True))[PLACE_FIELDS:], unreadable) if rows else []
+            return objects_of(self.entity, list(zip(*rows, strict=True))[PLACE_FIELDS:], policy) if rows else []
 
         return await self._read(key_prefix, unreadable, timeout, build)
 
@@ -287,15 +291,16 @@ class TableSet(WritableSet[T]):
     ) -> Result:
         """Read the newest rows of the keys with these first parts from the copy of the table, and build something of them."""
         from kandle.sets.copies import in_thread
-        from kandle.sets.reading import report_unreadable
+        from kandle.sets.reading import UnreadablePolicy, report_unreadable
 
+        policy = UnreadablePolicy(unreadable, self._host.left_out)
         prefix = self._prefix(key_prefix)
         patience = None if timeout is None else parse_duration(timeout)
 
         def read(check: Check) -> Result:
             copy = self._host.table(self.entity)
             with copy.current(patience, check) as check_both:
-                report_unreadable(copy.unreadable(prefix), unreadable)
+                report_unreadable(copy.unreadable(prefix), policy)
                 return build(self._newest_rows(copy.rows(prefix, check_both)))
 
         return await in_thread(read)

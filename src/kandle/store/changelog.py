@@ -311,7 +311,7 @@ def decode_frames(content: bytes) -> dict[str, pl.DataFrame]:
     head, _, body = content.partition(b"\n")
     frames: dict[str, pl.DataFrame] = {}
     begin = 0
-    for name, length in json.loads(head):
+    for name, length, *_ in json.loads(head):
         frames[name] = decode_frame(body[begin : begin + length])
         begin += length
     return frames

@@ -98,7 +98,7 @@ class OpenedForTests(Opened):
         return self._manual
 
     def _open_log(self) -> Log:
-        return embedded_log(self._folder, self._manual)
+        return embedded_log(self._folder, self._manual, self._model.entities.values(), self._plans)
 
     def _open_copy(self, topic: str, is_large: bool) -> Store | None:
         return memory_store() if self._folder is None else super()._open_copy(topic, is_large)

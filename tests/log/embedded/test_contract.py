@@ -17,7 +17,7 @@ from kandle.errors import FencedError, SchemaError
 from kandle.log.embedded.log import EmbeddedLog
 from kandle.log.embedded.notification import Waiting
 from kandle.log.port import Consumer, GroupSpec, Log, TopicPartition
-from kandle.log.records import Batch, Write
+from kandle.log.records import Batch, EncodedWrite, Write
 from kandle.plan.topics import TopicColumn
 from kandle.time.timeframe import SECOND
 from tests.log.building import (
@@ -94,6 +94,30 @@ class LocalContract(LogContract):
         for first in range(0, 1000, 10):
             log.append([write(name, range(first, first + 10))])
         assert numbers_of(read_all(log, name, span=(instant(500), instant(510)))) == list(range(500, 510))
+
+    def test_bytes_are_rows_where_they_are_json_and_compacted_by_their_key_where_it_can_be_read(
+        self, log: Log, name: str
+    ) -> None:
+        """
+        offset      0    1             2         3         4         5 ...
+        key         A    A             torn      torn      A         B, again and again
+        value       0    torn          JSON      JSON      7
+        kept             (A is newer)  for ever  for ever  newest A  newest B
+        """
+        log.ensure(topic_spec(name, compacted=True, keys=("symbol",)))
+        key, value = b'{"symbol": "A"}', b'{"number": 7, "time": 0}'
+        given = EncodedWrite(name, 0, [key, b"\xff", b"\xff", key], [b"torn", value, value, value])
+        assert log.decoded(EncodedWrite(name, 0, [key], [value])).frame["number"].to_list() == [7]
+        log.append([write(name, [0]), given])
+        rejects = [reject for batch in read_all(log, name) for reject in batch.rejects]
+        assert [(reject.offset, reject.key_values) for reject in rejects] == [(1, ("A",)), (2, None), (3, None)]
+        log.append([write(name, range(self.worth), symbols=["B"] * self.worth)])
+        maintain_fully(log)
+        for _ in range(2):
+            batches = read_all(log, name)
+            assert offsets_of(batches) == [4, self.worth + 4]
+            assert [(reject.offset, reject.value) for batch in batches for reject in batch.rejects] == [(2, value), (3, value)]
+            log = self.reopen(log)
 
     def test_names_of_columns_that_the_log_needs_for_itself_are_refused(self, log: Log, name: str) -> None:
         column = TopicColumn("__offset", "int", COLUMNS[1].physical)

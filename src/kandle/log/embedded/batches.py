@@ -8,18 +8,19 @@ offsets and timestamps are columns of the stream.
 from __future__ import annotations
 
 import zlib
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
 import polars as pl
 
-from kandle.errors import DataError, LogError, StorageError
+from kandle.errors import LogError, StorageError
 from kandle.log.embedded.catalog import RESERVED, Catalog
 from kandle.log.embedded.database import Database
+from kandle.log.embedded.given_bytes import given_rejects, stored_records
 from kandle.log.headers import stored_headers
-from kandle.log.port import PartitionState, TopicPartition
+from kandle.log.port import PartitionState, ReadPosition, TopicPartition
 from kandle.log.records import AnyWrite, Batch, EncodedWrite, Records, decode_frame, encode_frame
 from kandle.log.schema import check_records, header_columns, with_columns, with_headers
 from kandle.plan.topics import TopicSpec
@@ -30,6 +31,7 @@ OFFSET = f"{RESERVED}offset"
 TIMESTAMP = f"{RESERVED}timestamp"
 HEADERS_COLUMN = f"{RESERVED}headers"
 TOMBSTONE = f"{RESERVED}tombstone"
+BYTES_COLUMN = f"{RESERVED}bytes"
 """Columns of a stored frame beside those of its topic; each is left out where its values are the usual ones."""
 
 IN_SPAN = " AND (low IS NULL OR (low < ? AND high >= ?))"
@@ -109,7 +111,15 @@ def decode_batch(spec: TopicSpec, row: PartitionRow, stored: StoredBatch) -> Bat
     headers = stored_headers(frame[HEADERS_COLUMN]) if HEADERS_COLUMN in frame.columns else None
     tombstones = frame[TOMBSTONE] if TOMBSTONE in frame.columns else None
     records = Records(_in_schema(spec, frame), headers, tombstones)
-    return Batch(spec.name, row.partition, offsets, timestamps, records)
+    if BYTES_COLUMN not in frame.columns:
+        return Batch(spec.name, row.partition, offsets, timestamps, records)
+    given = frame[BYTES_COLUMN]
+    rejects = given_rejects(spec, given, records, offsets, timestamps)
+    rows = given.is_null()
+    kept = rows.to_numpy()
+    return Batch(
+        spec.name, row.partition, offsets[kept], timestamps[kept], records.filter(rows), stored.last + 1, rejects
+    )  # fmt: skip
 
 
 def _integers(frame: pl.DataFrame, name: str, default: IntArray) -> IntArray:
@@ -138,15 +148,17 @@ class BatchTable:
         return [self._prepare(write) for write in writes]
 
     def _prepare(self, write: AnyWrite) -> PreparedBatch:
-        if isinstance(write, EncodedWrite):
-            raise no_bytes(write)
         number, spec = self._catalog.known(write.topic)
         if not 0 <= write.partition < spec.partitions:
             raise LogError(f"topic {spec.name} has partitions 0 to {spec.partitions - 1}, not {write.partition}")
-        headers = header_columns(spec.columns)
-        records = with_columns(with_headers(write.records, headers), headers)
-        check_records(spec, records)
-        marks = {HEADERS_COLUMN: records.headers, TOMBSTONE: records.tombstones}
+        given = None
+        if isinstance(write, EncodedWrite):
+            records, given = stored_records(spec, write, self._catalog.declared(write.topic))
+        else:
+            headers = header_columns(spec.columns)
+            records = with_columns(with_headers(write.records, headers), headers)
+            check_records(spec, records)
+        marks = {HEADERS_COLUMN: records.headers, TOMBSTONE: records.tombstones, BYTES_COLUMN: given}
         columns = [series.alias(name) for name, series in marks.items() if series is not None]
         frame = records.frame.with_columns(columns) if columns else records.frame
         return PartitionRow(number, write.partition), StoredBatch.of(spec, frame)
@@ -203,13 +215,13 @@ class BatchTable:
             chunk = self._database.rows(f"{statement} ORDER BY last LIMIT {limit}", values)
             for fields in chunk:
                 batches.append(_from_offset(decode_batch(spec, row, StoredBatch(*fields)), offset))
-                count += len(batches[-1])
+                count += len(batches[-1]) + len(batches[-1].rejects)
                 size += batches[-1].memory if most_bytes is not None else 0
                 if count >= max_rows or (most_bytes is not None and size >= most_bytes):
                     return batches
             if len(chunk) < limit:
                 return batches
-            values[2] = int(batches[-1].offsets[-1]) + 1
+            values[2] = batches[-1].next_offset
             limit = min(MOST_BATCHES, 4 * len(batches))
             if most_bytes is not None:
                 limit = min(limit, max(1, (most_bytes - size) * len(batches) // max(1, size)))
@@ -231,6 +243,26 @@ class BatchTable:
         number, _ = self._catalog.known(topic)
         return [row[0] for row in self._database.rows("SELECT next FROM partition WHERE topic = ? ORDER BY number", [number])]
 
+    def waiting(self, positions: Collection[ReadPosition]) -> dict[ReadPosition, int]:
+        """Return how many records follow positions in partitions that there are."""
+        known = set(self._catalog.names())
+        existing = [position for position in positions if position.partition.topic in known]
+        return {
+            position: self._rows_from(*position)
+            for position in existing
+            if position.partition.partition < self._catalog.known(position.partition.topic)[1].partitions
+        }
+
+    def _rows_from(self, partition: TopicPartition, offset: int) -> int:
+        number, spec = self._catalog.known(partition.topic)
+        row = PartitionRow(number, partition.partition)
+        where = "FROM batch WHERE topic = ? AND partition = ?"
+        count = int(self._database.value(f"SELECT coalesce(sum(rows), 0) {where} AND first >= ?", [*row, offset]))
+        for fields in self._database.rows(f"SELECT {COLUMNS} {where} AND first < ? AND last >= ?", [*row, offset, offset]):
+            rest = _from_offset(decode_batch(spec, row, StoredBatch(*fields)), offset)
+            count += len(rest) + len(rest.rejects)
+        return count
+
     def bounds(self, partition: TopicPartition) -> tuple[int, int]:
         """Return the first offset that can still be read, and the next that is written."""
         number, _ = self._catalog.known(partition.topic)
@@ -251,7 +283,8 @@ class BatchTable:
         if not rows:
             return self.bounds(partition)[1]
         batch = decode_batch(spec, row, StoredBatch(*rows[0]))
-        return int(batch.offsets[np.argmax(batch.timestamps >= instant)])
+        rejects = [reject.offset for reject in batch.rejects if reject.timestamp is None or reject.timestamp >= instant]
+        return int(min([*batch.offsets[batch.timestamps >= instant][:1].tolist(), *rejects[:1]]))
 
     def rows_in(self, topic: str, span: tuple[int, int]) -> int:
         """Return the number of records of the batches that may have some in a span."""
@@ -282,14 +315,9 @@ class BatchTable:
         )
 
 
-def no_bytes(write: EncodedWrite) -> DataError:
-    """Return the error for records that are given as bytes."""
-    return DataError(
-        f"topic {write.topic}: the embedded log keeps rows, and these are bytes of records of a cluster; "
-        "write them to their topic there"
-    )
-
-
 def _from_offset(batch: Batch, offset: int) -> Batch:
     """Return the records of a batch from an offset on."""
-    return batch if batch.offsets[0] >= offset else batch.slice(int((batch.offsets < offset).sum()))
+    if batch.rejects:
+        batch = replace(batch, rejects=tuple(reject for reject in batch.rejects if reject.offset >= offset))
+    before = int((batch.offsets < offset).sum())
+    return batch.slice(before) if before else batch

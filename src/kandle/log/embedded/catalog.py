@@ -83,6 +83,10 @@ class Catalog:
             self._topics[name] = (number, spec if entity is None else with_declared(spec, entity_topic(entity, name)))
         return self._topics[name]
 
+    def declared(self, name: str) -> EntityModel | None:
+        """Return the entity of a topic as this process declares it; None if it declares none."""
+        return self._declared.get(name)
+
     def names(self) -> list[str]:
         """Return the names of all topics in order; they can be read even where a topic's description is damaged."""
         return [row[0] for row in self._database.rows("SELECT name FROM topic ORDER BY name")]

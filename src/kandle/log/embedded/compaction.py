@@ -16,12 +16,13 @@ loses records that a listed, newer one has replaced, a process that dies between
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import polars as pl
 
 from kandle.log.embedded.batches import (
+    BYTES_COLUMN,
     COLUMNS,
     HEADERS_COLUMN,
     OFFSET,
@@ -32,9 +33,10 @@ from kandle.log.embedded.batches import (
     decode_batch,
 )
 from kandle.log.embedded.connection import Connection
-from kandle.log.headers import HEADERS
+from kandle.log.embedded.given_bytes import BYTES, key_rows
+from kandle.log.headers import HEADERS, column_of_pairs
 from kandle.log.port import Maintenance
-from kandle.log.records import Batch
+from kandle.log.records import Batch, RejectedRecord
 from kandle.plan.topics import TopicSpec
 from kandle.time.timeframe import DAY
 
@@ -151,9 +153,8 @@ class Maintainer:
         for chunk in self._chunks(spec, row, sizes):
             if len(chunk.batches) < len(chunk.numbers):
                 return None
-            rows = _as_frame(chunk.batches)
-            of_chunk = rows.group_by(list(spec.keys)).agg(pl.col(OFFSET).max()) if newest is None else newest
-            remaining = self._remaining(rows, of_chunk)
+            rows = _as_frame(spec, chunk.batches)
+            remaining = self._remaining(spec, rows, _newest_offsets(spec, rows) if newest is None else newest)
             if remaining.height == rows.height >= SMALL_BATCH_ROWS * len(chunk.batches):
                 # As of bars of a long absence, each of which has a key of its own: to write them again would gain nothing.
                 continue
@@ -177,13 +178,18 @@ class Maintainer:
         for chunk in self._chunks(spec, row, sizes):
             if not chunk.batches:
                 continue
-            of_chunk = _as_frame(chunk.batches).group_by(keys).agg(pl.col(OFFSET).max())
+            of_chunk = _newest_offsets(spec, _as_frame(spec, chunk.batches))
             newest = of_chunk if newest is None else pl.concat([newest, of_chunk]).group_by(keys).agg(pl.col(OFFSET).max())
         return newest
 
-    def _remaining(self, frame: pl.DataFrame, newest: pl.DataFrame) -> pl.DataFrame:
-        """Return the records that stay: the newest of each key, without tombstones that all readers have had time to see."""
+    def _remaining(self, spec: TopicSpec, frame: pl.DataFrame, newest: pl.DataFrame) -> pl.DataFrame:
+        """Return the records that stay: the newest of each key, without tombstones that all readers have had time to see.
+
+        A record whose key cannot be read stays, since nobody knows what has replaced it.
+        """
         remaining = frame.join(newest, on=OFFSET, how="semi", maintain_order="left")
+        if _has_given(frame):
+            remaining = pl.concat([remaining, frame.filter(_is_without_key(spec))]).sort(OFFSET)
         is_old = pl.col(TIMESTAMP) < self._clock.now() - TOMBSTONE_RETENTION
         return remaining.filter(~(pl.col(TOMBSTONE) & is_old))
 
@@ -226,8 +232,8 @@ def _split(sizes: BatchSizes) -> Iterator[list[int]]:
         yield numbers
 
 
-def _as_frame(batches: list[Batch]) -> pl.DataFrame:
-    """Return batches as one frame that also holds offsets, timestamps, headers and tombstones."""
+def _as_frame(spec: TopicSpec, batches: list[Batch]) -> pl.DataFrame:
+    """Return batches as one frame that also holds offsets, timestamps, headers, tombstones, and what is no row."""
     frames = []
     for batch in batches:
         records = batch.records
@@ -236,9 +242,42 @@ def _as_frame(batches: list[Batch]) -> pl.DataFrame:
             pl.Series(TIMESTAMP, batch.timestamps),
             _or_constant(records.headers, None, HEADERS).alias(HEADERS_COLUMN),
             _or_constant(records.tombstones, False, pl.Boolean()).alias(TOMBSTONE),
+            pl.lit(None, dtype=BYTES).alias(BYTES_COLUMN),
         ]
         frames.append(records.frame.with_columns(columns))
-    return pl.concat(frames)
+        if batch.rejects:
+            frames.append(_reject_frame(spec, batch.rejects))
+    frame = pl.concat(frames)
+    return frame.sort(OFFSET) if _has_given(frame) else frame
+
+
+def _reject_frame(spec: TopicSpec, rejects: Sequence[RejectedRecord]) -> pl.DataFrame:
+    """Return records that are no rows, in the columns of `_as_frame`."""
+    headers = column_of_pairs([reject.headers for reject in rejects])
+    given = [{"key": reject.key, "value": reject.value, "reason": reject.reason} for reject in rejects]
+    return key_rows(spec, [reject.key_values for reject in rejects]).with_columns(
+        pl.Series(OFFSET, [reject.offset for reject in rejects], dtype=pl.Int64),
+        pl.Series(TIMESTAMP, [reject.timestamp for reject in rejects], dtype=pl.Int64),
+        _or_constant(headers, None, HEADERS).alias(HEADERS_COLUMN),
+        pl.lit(value=False).alias(TOMBSTONE),
+        pl.Series(BYTES_COLUMN, given, dtype=BYTES),
+    )
+
+
+def _has_given(frame: pl.DataFrame) -> bool:
+    """Return whether some of the records are no rows."""
+    return frame[BYTES_COLUMN].null_count() < frame.height
+
+
+def _is_without_key(spec: TopicSpec) -> pl.Expr:
+    """Return an expression that is true for records whose key cannot be read."""
+    return pl.col(BYTES_COLUMN).is_not_null() & pl.any_horizontal(pl.col(name).is_null() for name in spec.keys)
+
+
+def _newest_offsets(spec: TopicSpec, frame: pl.DataFrame) -> pl.DataFrame:
+    """Return the greatest offset of each key."""
+    keyed = frame.filter(~_is_without_key(spec)) if _has_given(frame) else frame
+    return keyed.group_by(list(spec.keys)).agg(pl.col(OFFSET).max())
 
 
 def _or_constant(series: pl.Series | None, value: bool | None, dtype: pl.DataType) -> pl.Expr | pl.Series:
@@ -249,6 +288,7 @@ def _with_holes(spec: TopicSpec, frame: pl.DataFrame) -> StoredBatch:
     """Return records whose offsets have holes as a batch."""
     absent = [HEADERS_COLUMN] if frame[HEADERS_COLUMN].null_count() == frame.height else []
     absent += [] if frame[TOMBSTONE].any() else [TOMBSTONE]
+    absent += [] if _has_given(frame) else [BYTES_COLUMN]
     stored = StoredBatch.of(spec, frame.drop(absent))
     offsets, newest = frame[OFFSET], frame[TIMESTAMP].max()
     assert isinstance(newest, int)

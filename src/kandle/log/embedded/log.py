@@ -6,16 +6,16 @@ of a log is in one file, so that a power loss can only take away the newest tran
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 from kandle.log.appending import RowErrors, append_each
-from kandle.log.embedded.batches import no_bytes
 from kandle.log.embedded.catalog import NO_ENTITIES
 from kandle.log.embedded.compaction import TOMBSTONE_RETENTION, Maintainer
 from kandle.log.embedded.connection import Connection
 from kandle.log.embedded.consumer import EmbeddedConsumer
 from kandle.log.embedded.database import Durability
+from kandle.log.embedded.given_bytes import decoded_records
 from kandle.log.embedded.membership import check_fence, group_states, has_members, write_position
 from kandle.log.embedded.notification import Waiting
 from kandle.log.embedded.repair import find_damage
@@ -27,6 +27,7 @@ from kandle.log.port import (
     Listener,
     Maintenance,
     PartitionState,
+    ReadPosition,
     TopicIdentity,
     TopicPartition,
     TopicState,
@@ -151,7 +152,7 @@ class EmbeddedLog:
         return first
 
     def decoded(self, write: EncodedWrite) -> Records:
-        raise no_bytes(write)
+        return decoded_records(self.topic(write.topic), write, self.catalog.declared(write.topic))
 
     def append_each(self, writes: Sequence[Write]) -> RowErrors:
         def whole(part: Sequence[Write]) -> RowErrors:
@@ -201,7 +202,10 @@ class EmbeddedLog:
         return has_members(self.database, group, self.clock.steady())
 
     def groups(self, prefix: str = "") -> list[GroupState]:
-        return group_states(self.database, prefix)
+        return group_states(self.database, prefix, self.clock.steady())
+
+    def waiting(self, positions: Collection[ReadPosition]) -> dict[ReadPosition, int]:
+        return self._batches.waiting(positions)
 
     def maintain(self) -> Maintenance:
         return Maintainer(self._connection).run()

@@ -294,16 +294,18 @@ def write_position(database: Database, group: str, partition: TopicPartition, of
     )
 
 
-def group_states(database: Database, prefix: str) -> list[GroupState]:
-    """Return the groups whose names begin with a prefix, with owners and positions."""
-    owners = database.rows("SELECT name, topic, partition, owner FROM lease ORDER BY name, topic, partition")
-    positions = database.rows("SELECT name, topic, partition, next FROM position ORDER BY name, topic, partition")
+def group_states(database: Database, prefix: str, now: int) -> list[GroupState]:
+    """Return groups whose names begin with a prefix, with owners, positions and, at a steady time, whether they have members."""
+    owners: dict[str, dict[TopicPartition, str | None]] = {}
+    for group, topic, number, owner in database.rows("SELECT name, topic, partition, owner FROM lease"):
+        owners.setdefault(group, {})[TopicPartition(topic, number)] = owner
+    positions: dict[str, dict[TopicPartition, int]] = {}
+    for group, topic, number, offset in database.rows("SELECT name, topic, partition, next FROM position"):
+        positions.setdefault(group, {})[TopicPartition(topic, number)] = offset
+    members = database.rows("SELECT name, expires, lease FROM member")
+    alive = {group for group, expires, lease in members if _is_alive(now, expires, lease)}
     return [
-        GroupState(
-            name,
-            {TopicPartition(topic, number): owner for group, topic, number, owner in owners if group == name},
-            {TopicPartition(topic, number): offset for group, topic, number, offset in positions if group == name},
-        )
-        for name in sorted({row[0] for row in [*owners, *positions]})
+        GroupState(name, owners.get(name, {}), positions.get(name, {}), name in alive)
+        for name in sorted(owners.keys() | positions.keys())
         if name.startswith(prefix)
     ]

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 from confluent_kafka import ConsumerGroupState, ConsumerGroupTopicPartitions, KafkaError, KafkaException, TopicCollection
@@ -25,6 +26,9 @@ LATEST: Any = OffsetSpec.latest()  # type: ignore[no-untyped-call]
 CHECK_INTERVAL = 20 * MILLISECOND
 COORDINATOR_TIMEOUT = 2.0
 """Seconds for one question to the coordinator of a group."""
+
+GROUPS_AT_ONCE = 200
+"""Groups that are asked for at the same time."""
 
 TOMBSTONES, DEFAULT_TOMBSTONES = "delete.retention.ms", "86400000"
 DEFAULT_REPLICATION = -1
@@ -287,22 +291,63 @@ class ClusterAdmin:
         with translate_errors("groups"):
             return self._client.list_consumer_groups(request_timeout=self._timeout).result(self._timeout * 2)
 
-    def members(self, group: str) -> list[tuple[str, list[TopicPartition]]]:
-        """Return the name of each member of a group, and its partitions of subscribed topics.
+    def members(self, groups: Sequence[str]) -> dict[str, list[tuple[str, list[TopicPartition]]]]:
+        """Return for each group the names of its members, each with its partitions of subscribed topics.
 
         Commands ask this, workers never do: the library ends the process if the group's coordinator goes away
         before it has answered.
         """
-        results = self._ask_coordinator(
-            f"group {group}", lambda client: client.describe_consumer_groups([group], request_timeout=COORDINATOR_TIMEOUT)
-        )
-        return [
-            (
-                member.group_instance_id or member.client_id,
-                [TopicPartition(owned.topic, owned.partition) for owned in member.assignment.topic_partitions],
-            )
-            for member in results[group].members
-        ]
+        members: dict[str, list[tuple[str, list[TopicPartition]]]] = {}
+        for part in _portions(groups):
+            results = self._ask_coordinator(_groups_text(part), partial(_asked_members, part))
+            for group, description in results.items():
+                members[group] = [
+                    (
+                        member.group_instance_id or member.client_id,
+                        [TopicPartition(owned.topic, owned.partition) for owned in member.assignment.topic_partitions],
+                    )
+                    for member in description.members
+                ]
+        return members
+
+    def positions(self, groups: Sequence[str]) -> dict[str, dict[TopicPartition, int]]:
+        """Return for each group its committed positions, without waiting for open transactions; commands ask this, as `members`.
+
+        A request is for one group, but they are all under way at the same time.
+        """
+        positions: dict[str, dict[TopicPartition, int]] = {}
+        for part in _portions(groups):
+            results = self._ask_coordinator(f"positions of {_groups_text(part)}", partial(_asked_positions, part))
+            for group, answer in results.items():
+                positions[group] = {
+                    TopicPartition(owned.topic, owned.partition): owned.offset
+                    for owned in answer.topic_partitions
+                    if owned.error is None and owned.offset >= 0
+                }
+        return positions
+
+
+def _portions(groups: Sequence[str]) -> Iterator[Sequence[str]]:
+    """Yield so many groups as are asked for at the same time."""
+    for begin in range(0, len(groups), GROUPS_AT_ONCE):
+        yield groups[begin : begin + GROUPS_AT_ONCE]
+
+
+def _asked_members(groups: Sequence[str], client: AdminClient) -> Mapping[str, Any]:
+    """Ask for the members of groups, and return what the answers come in."""
+    return client.describe_consumer_groups(list(groups), request_timeout=COORDINATOR_TIMEOUT)
+
+
+def _asked_positions(groups: Sequence[str], client: AdminClient) -> dict[str, Any]:
+    """Ask for the positions of groups, and return what the answers come in."""
+    futures: dict[str, Any] = {}
+    for group in groups:
+        futures |= client.list_consumer_group_offsets([ConsumerGroupTopicPartitions(group)], request_timeout=COORDINATOR_TIMEOUT)
+    return futures
+
+
+def _groups_text(groups: Sequence[str]) -> str:
+    return f"group {groups[0]}" if len(groups) == 1 else f"groups {groups[0]} to {groups[-1]}"
 
 
 def _is_timeout(error: UnavailableError) -> bool:

@@ -57,6 +57,7 @@ from kandle.log.port import (
     Log,
     Maintenance,
     PartitionState,
+    ReadPosition,
     TopicIdentity,
     TopicPartition,
     TopicState,
@@ -70,6 +71,9 @@ from kandle.serde.compatibility import Compatibility
 from kandle.serde.registry import EmbeddedRegistry, Registry
 from kandle.time.clock import Clock, SystemClock
 from kandle.time.timeframe import MILLISECOND, SECOND
+
+FEW_OFFSETS = 100
+"""So many offsets, or fewer, are read to see which of them are records."""
 
 
 @dataclass(slots=True)
@@ -328,15 +332,38 @@ class KafkaLog(Log):
         return self.admin.has_members(group)
 
     def groups(self, prefix: str = "") -> list[GroupState]:
-        partitions = [TopicPartition(spec.name, number) for spec in self.topics() for number in range(spec.partitions)]
-        return [self._group(name, partitions) for name in self.admin.groups() if name.startswith(prefix)]
+        known = {TopicPartition(spec.name, number) for spec in self.topics() for number in range(spec.partitions)}
+        names = [name for name in self.admin.groups() if name.startswith(prefix)]
+        members, positions = self.admin.members(names), self.admin.positions(names)
+        states = []
+        for name in names:
+            owners: dict[TopicPartition, str | None] = {}
+            for member, owned in members[name]:
+                owners |= dict.fromkeys(owned, member)
+            committed = {partition: offset for partition, offset in positions[name].items() if partition in known}
+            states.append(GroupState(name, owners, committed, bool(members[name])))
+        return states
 
-    def _group(self, name: str, partitions: Collection[TopicPartition]) -> GroupState:
-        positions = self.positions.committed(name, partitions)
-        owners: dict[TopicPartition, str | None] = {}
-        for member, owned in self.admin.members(name):
-            owners |= dict.fromkeys(owned, member)
-        return GroupState(name, owners, positions)
+    def waiting(self, positions: Collection[ReadPosition]) -> dict[ReadPosition, int]:
+        counts = self.admin.partition_counts()
+        existing = [position for position in positions if position.partition.partition < counts.get(position.partition.topic, 0)]
+        partitions = sorted({position.partition for position in existing})
+        bounds = self.admin.bounds(partitions) if partitions else {}
+        offsets = {
+            position: bounds[position.partition][1] - max(bounds[position.partition][0], position.offset) for position in existing
+        }
+        # Offsets behind the last record are marks of transactions.
+        few = {position for position, count in offsets.items() if 0 < count <= FEW_OFFSETS}
+        starts: dict[TopicPartition, int] = {}
+        for partition, offset in few:
+            starts[partition] = min(offset, starts.get(partition, offset))
+        offsets_read = self._reader.offsets_from(starts) if starts else {}
+        return {
+            position: sum(offset >= position.offset for offset in offsets_read[position.partition])
+            if position in few
+            else max(0, count)
+            for position, count in offsets.items()
+        }
 
     def maintain(self) -> Maintenance:
         # The brokers apply retention and compaction by themselves.

@@ -204,6 +204,35 @@ class PartitionReader:
                 self._partition = None
         return batches
 
+    def offsets_from(self, starts: Mapping[TopicPartition, int]) -> dict[TopicPartition, list[int]]:
+        """Return the offsets of the committed records of partitions, read at the same time.
+
+        Args:
+            starts: The first offset of each partition.
+
+        Raises:
+            UnavailableError: Partitions were not read to their ends in the patience of the settings.
+        """
+        offsets: dict[TopicPartition, list[int]] = {partition: [] for partition in starts}
+        with self._lock, translate_errors(f"read of {', '.join(sorted({partition.topic for partition in starts}))}"):
+            self._choose_client(next(iter(starts)).topic)
+            self._partition = None
+            self._client.assign([ClientPartition(*partition, offset) for partition, offset in starts.items()])
+            left, deadline = set(starts), self._clock.steady() + self._settings.patience
+            while left and self._clock.steady() < deadline:
+                for message in self._client.consume(MAX_READ_ROWS, WAIT_SLICE / SECOND):
+                    topic, number, offset, error = message.topic(), message.partition(), message.offset(), message.error()
+                    if topic is None or number is None:
+                        continue
+                    if self._is_record(message) and offset is not None:
+                        offsets[TopicPartition(topic, number)].append(offset)
+                    elif error is not None and error.code() == KafkaError._PARTITION_EOF:
+                        left.discard(TopicPartition(topic, number))
+            self._client.unassign()
+        if left:
+            raise UnavailableError(f"{sorted(left)[0].topic} was not read to its end in {duration_text(self._settings.patience)}")
+        return offsets
+
     def _choose_client(self, topic: str) -> None:
         """Take the client that has the settings of a topic."""
         client = self._shared

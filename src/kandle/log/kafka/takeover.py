@@ -76,7 +76,8 @@ class Claim:
     @classmethod
     def from_key(cls, key: bytes) -> Claim:
         """Return the claim of a record's key."""
-        group, topic, number, transactional_id = json.loads(key)
+        # Newer versions may say more.
+        group, topic, number, transactional_id, *_ = json.loads(key)
         return cls(group, TopicPartition(topic, number), transactional_id)
 
 
