@@ -19,10 +19,6 @@ def test_killed_consumers_lose_nothing(tmp_path: Path, kind: str) -> None:
     check(run, run_consuming(run, tmp_path))
 
 
-def test_killed_replays_write_each_letter_once(tmp_path: Path) -> None:
-    letters.check(letters.run_letters(Consuming(5, seed=2, kind="replay", rate=100), tmp_path))
-
-
 @pytest.mark.soak
 @pytest.mark.parametrize("log", ["embedded", "kafka"])
 def test_a_minute_of_killing_writes_each_letter_once(tmp_path: Path, log: str) -> None:

@@ -41,7 +41,7 @@ BYTES_AT_ONCE = 4 << 20
 
 POLL = 50 * MILLISECOND
 PATIENCE = 60 * SECOND
-"""How long a partition is waited for that another process owns."""
+"""How long a process is waited for that works on letters, and gets no further."""
 
 STALL = 10 * MINUTE
 ROWS_AT_ONCE = 10_000
@@ -184,7 +184,7 @@ class _Finisher:
 
     def run(self) -> LettersDone:
         left = [TopicPartition(self._spec.name, number) for number in range(self._spec.partitions)]
-        waited = 0
+        waited, ends = 0, self._log.ends(self._spec.name)
         while left:
             self._check_cancelled()
             self._consumer.poll(POLL, 1)
@@ -198,9 +198,11 @@ class _Finisher:
             else:
                 waited += POLL
             if waited > PATIENCE:
-                raise StateError(
-                    f"another process works on letters of {self._spec.name}, and has not come to an end; wait for it, or stop it"
-                )
+                waited, before, ends = 0, ends, self._log.ends(self._spec.name)
+                if ends == before:
+                    raise StateError(
+                        f"another process works on letters of {self._spec.name}, and gets no further; wait for it, or stop it"
+                    )
         return LettersDone(self._done, tuple(self._refused.values()))
 
     def _finish(self, partition: TopicPartition) -> None:
