@@ -9,10 +9,12 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from random import Random
 
+import numpy as np
+
 from kandle.errors import ReplacedError
-from kandle.log.embedded.batches import no_bytes
 from kandle.log.embedded.compaction import TOMBSTONE_RETENTION
 from kandle.log.embedded.consumer import MAX_POLL_BYTES
+from kandle.log.embedded.given_bytes import decoded_records, given_rejects, stored_records
 from kandle.log.port import (
     Consumer,
     Fence,
@@ -20,6 +22,7 @@ from kandle.log.port import (
     GroupState,
     Listener,
     Maintenance,
+    ReadPosition,
     TopicPartition,
     TopicTail,
     moved_with_members,
@@ -31,7 +34,7 @@ from kandle.time.clock import Clock
 from tests.simulation.logs.leases import LeaseGroup, LeaseMember
 from tests.simulation.logs.log import Limits, SimulatedLog, bounds, read
 from tests.simulation.logs.state import WorldState
-from tests.simulation.logs.storage import Prepared, Topic
+from tests.simulation.logs.storage import Prepared, Topic, from_offset
 from tests.simulation.logs.topics import Topics, checked
 
 
@@ -81,18 +84,23 @@ class EmbeddedRules(SimulatedLog):
         return self.clock is not self.state.clock
 
     def _kept(self, spec: TopicSpec) -> TopicSpec:
-        return replace(spec, append_time=False, configs=(), is_created=True)
+        return replace(spec, append_time=False, configs=(), is_created=True, is_growing=False)
 
     def prepare(self, writes: Sequence[AnyWrite]) -> list[Prepared]:
         """Check records, before anything is written."""
         return [self._prepare(write) for write in writes]
 
     def _prepare(self, write: AnyWrite) -> Prepared:
-        if isinstance(write, EncodedWrite):
-            raise no_bytes(write)
         spec = self.views.spec(write.topic)
-        records = checked(spec, write)
-        return Prepared(self.state.topics.get(write.topic).partitions[write.partition], spec.columns, records)
+        partition = self.state.topics.get(write.topic).partitions[write.partition]
+        if not isinstance(write, EncodedWrite):
+            return Prepared(partition, spec.columns, checked(spec, write))
+        records, given = stored_records(spec, write, self.views.declared(write.topic))
+        if given is None:
+            return Prepared(partition, spec.columns, records)
+        rejects = given_rejects(spec, given, records, np.arange(len(write)), np.zeros(len(write), np.int64))
+        rows = records.filter(given.is_null())
+        return Prepared(partition, spec.columns, rows, {reject.offset: reject for reject in rejects})
 
     def store(self, prepared: Sequence[Prepared]) -> list[int]:
         """Append checked records; return the offset of each one's first record."""
@@ -115,7 +123,7 @@ class EmbeddedRules(SimulatedLog):
         return first
 
     def decoded(self, write: EncodedWrite) -> Records:
-        raise no_bytes(write)
+        return decoded_records(self.views.spec(write.topic), write, self.views.declared(write.topic))
 
     def read(self, partition: TopicPartition, offset: int, max_rows: int, span: tuple[int, int] | None = None) -> list[Batch]:
         self.state.at(self.process, "read", partitions=[partition])
@@ -169,10 +177,23 @@ class EmbeddedRules(SimulatedLog):
                 name,
                 {partition: lease.owner for partition, lease in sorted(self.state.group(name).leases.items())},
                 dict(sorted(positions.get(name, {}).items())),
+                self.state.group(name).has_members(self.state.clock.steady()),
             )
             for name in names
             if name.startswith(prefix)
         ]
+
+    def waiting(self, positions: Collection[ReadPosition]) -> dict[ReadPosition, int]:
+        self.state.at(self.process, "waiting")
+        by_name = self.state.topics.by_name
+        counts: dict[ReadPosition, int] = {}
+        for position in positions:
+            (topic, number), offset = position
+            if topic in by_name and number < len(by_name[topic].partitions):
+                kept = by_name[topic].partitions[number]
+                rest = [from_offset(chunk.batch, offset) for chunk in kept.from_offset(offset, kept.end)]
+                counts[position] = sum(len(batch) + len(batch.rejects) for batch in rest)
+        return counts
 
     def maintain(self) -> Maintenance:
         self.state.at(self.process, "maintain", is_write=True)
@@ -279,7 +300,7 @@ class EmbeddedRulesConsumer:
             for partition in self._in_turn(topic):
                 position, kept = self._position(partition), self._state.topics.partition(partition)
                 fresh, _ = read(self._state, spec, partition, position, Limits(kept.end, rows, size))
-                if not fresh or int(fresh[0].offsets[0]) > position:
+                if not fresh or (len(fresh[0]) and int(fresh[0].offsets[0]) > position):
                     self._skip_removed(partition, position)
                 if not fresh:
                     continue

@@ -224,7 +224,10 @@ class Partition:
             return 0, 0
         newest: dict[tuple[Any, ...], int] = {}
         for chunk in chosen:
-            newest.update(zip(chunk.batch.records.frame.select(keys).rows(), chunk.batch.offsets.tolist(), strict=True))
+            records = zip(chunk.batch.records.frame.select(keys).rows(), chunk.batch.offsets.tolist(), strict=True)
+            unreadable = ((reject.key_values, reject.offset) for reject in chunk.batch.rejects)
+            keyed = ((key, offset) for key, offset in (*records, *unreadable) if key is not None)
+            newest.update(sorted(keyed, key=lambda pair: pair[1]))
         kept = set(newest.values())
         rows = size = 0
         remaining: list[Chunk] = []
@@ -254,9 +257,10 @@ def _compacted(chunk: Chunk, kept: set[int], tombstones: int) -> Chunk | None:
         offset in kept and not (mark and time < tombstones)
         for offset, time, mark in zip(offsets, times, is_gone, strict=True)
     ]  # fmt: skip
-    if all(mask):
+    rejects = tuple(reject for reject in batch.rejects if reject.key_values is None or reject.offset in kept)
+    if all(mask) and len(rejects) == len(batch.rejects):
         return chunk
-    if not any(mask) and not batch.rejects:
+    if not any(mask) and not rejects:
         return None
     chosen = np.array(mask, np.bool_)
     rows = [row for row, stays in enumerate(mask) if stays]
@@ -267,9 +271,10 @@ def _compacted(chunk: Chunk, kept: set[int], tombstones: int) -> Chunk | None:
         records=batch.records.filter(pl.Series(chosen)),
         keys=_picked(batch.keys, rows),
         values=_picked(batch.values, rows),
+        rejects=rejects,
     )
-    places = [*smaller.offsets.tolist(), *(reject.offset for reject in batch.rejects)]
-    newest = max([*smaller.timestamps.tolist(), *(reject.timestamp or 0 for reject in batch.rejects)])
+    places = [*smaller.offsets.tolist(), *(reject.offset for reject in rejects)]
+    newest = max([*smaller.timestamps.tolist(), *(reject.timestamp or 0 for reject in rejects)])
     return Chunk(smaller, chunk.columns, min(places), max(places), newest)
 
 

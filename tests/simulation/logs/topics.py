@@ -74,6 +74,10 @@ class TopicViews:
         self._topics, self._declared = topics, declared
         self._views: dict[str, tuple[TopicSpec, TopicSpec]] = {}
 
+    def declared(self, name: str) -> EntityModel | None:
+        """Return the entity of a topic as the process declares it; None if it declares none."""
+        return self._declared.get(name)
+
     def spec(self, name: str) -> TopicSpec:
         """Return the spec of a topic; the same object for the same stored spec."""
         stored = self._topics.get(name).spec
