@@ -92,9 +92,11 @@ class EmbeddedRules(SimulatedLog):
 
     def _prepare(self, write: AnyWrite) -> Prepared:
         spec = self.views.spec(write.topic)
-        partition = self.state.topics.get(write.topic).partitions[write.partition]
+        partitions = self.state.topics.get(write.topic).partitions
         if not isinstance(write, EncodedWrite):
-            return Prepared(partition, spec.columns, checked(spec, write))
+            records = checked(spec, write)
+            return Prepared(partitions[write.partition], spec.columns, records)
+        partition = partitions[write.partition]
         records, given = stored_records(spec, write, self.views.declared(write.topic))
         if given is None:
             return Prepared(partition, spec.columns, records)
