@@ -22,7 +22,6 @@ from kandle.log.port import (
     GroupState,
     Listener,
     Maintenance,
-    ReadPosition,
     TopicPartition,
     TopicTail,
     moved_with_members,
@@ -34,7 +33,7 @@ from kandle.time.clock import Clock
 from tests.simulation.logs.leases import LeaseGroup, LeaseMember
 from tests.simulation.logs.log import Limits, SimulatedLog, bounds, read
 from tests.simulation.logs.state import WorldState
-from tests.simulation.logs.storage import Prepared, Topic, from_offset
+from tests.simulation.logs.storage import Prepared, Topic
 from tests.simulation.logs.topics import Topics, checked
 
 
@@ -184,18 +183,6 @@ class EmbeddedRules(SimulatedLog):
             for name in names
             if name.startswith(prefix)
         ]
-
-    def waiting(self, positions: Collection[ReadPosition]) -> dict[ReadPosition, int]:
-        self.state.at(self.process, "waiting")
-        by_name = self.state.topics.by_name
-        counts: dict[ReadPosition, int] = {}
-        for position in positions:
-            (topic, number), offset = position
-            if topic in by_name and number < len(by_name[topic].partitions):
-                kept = by_name[topic].partitions[number]
-                rest = [from_offset(chunk.batch, offset) for chunk in kept.from_offset(offset, kept.end)]
-                counts[position] = sum(len(batch) + len(batch.rejects) for batch in rest)
-        return counts
 
     def maintain(self) -> Maintenance:
         self.state.at(self.process, "maintain", is_write=True)

@@ -80,7 +80,9 @@ class KafkaRules(SimulatedLog):
         return self._shared.fenced
 
     def _kept(self, spec: TopicSpec) -> TopicSpec:
-        return replace(spec, configs=(), is_created=True, replication=1 if spec.replication is None else spec.replication)
+        return replace(
+            spec, configs=(), is_created=True, is_growing=False, replication=1 if spec.replication is None else spec.replication
+        )
 
     def ensure(self, spec: TopicSpec) -> TopicState:
         return super().ensure(replace(spec, replication=1) if spec.replication is None else spec)
@@ -249,7 +251,12 @@ class KafkaRules(SimulatedLog):
             {name for name, group in groups.items() if group.members} | {name for name in positions if positions[name]}
         )
         return [
-            GroupState(name, dict(sorted(self.state.group(name).owners.items())), dict(sorted(positions.get(name, {}).items())))
+            GroupState(
+                name,
+                dict(sorted(self.state.group(name).owners.items())),
+                dict(sorted(positions.get(name, {}).items())),
+                bool(self.state.group(name).members),
+            )
             for name in names
             if name.startswith(prefix)
         ]

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from kandle.log.appending import RowErrors, append_each
 from kandle.log.embedded.compaction import TOMBSTONE_RETENTION
-from kandle.log.port import Log, PartitionState, TopicIdentity, TopicPartition, TopicState
+from kandle.log.port import Log, PartitionState, ReadPosition, TopicIdentity, TopicPartition, TopicState
 from kandle.log.records import Batch, Write
 from kandle.plan.topics import TopicSpec
 from tests.simulation.logs.state import Process, WorldState
@@ -117,6 +117,18 @@ class SimulatedLog(Log):
         self.state.at(self.process, "offset_at", partitions=[partition])
         topic = self.state.topics.get(partition.topic)
         return topic.offset_at(topic.partitions[partition.partition], instant)
+
+    def waiting(self, positions: Collection[ReadPosition]) -> dict[ReadPosition, int]:
+        self.state.at(self.process, "waiting")
+        by_name = self.state.topics.by_name
+        counts: dict[ReadPosition, int] = {}
+        for position in positions:
+            (topic, number), offset = position
+            if topic in by_name and number < len(by_name[topic].partitions):
+                kept = by_name[topic].partitions[number]
+                rest = [from_offset(chunk.batch, offset) for chunk in kept.from_offset(offset, kept.end)]
+                counts[position] = sum(len(batch) + len(batch.rejects) for batch in rest)
+        return counts
 
     def wait(self, timeout: int) -> bool:
         """Return at once: the scheduler decides who runs next."""
