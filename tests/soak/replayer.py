@@ -18,7 +18,7 @@ from tests.soak.processes import end_in_order_when_told
 
 def replay(options: dict[str, Any]) -> None:
     """Replay letters, few in one commit, so that a kill comes between two of them."""
-    kandle.sets.replaying.LETTERS_AT_ONCE = 10
+    kandle.sets.replaying.LETTERS_AT_ONCE = 100
     with Work.open(**options) as work:
         while True:
             done = work.jobs.dead_letters().replay()
