@@ -53,4 +53,6 @@ def test_history_is_copied_verified_and_reported(tmp_path: Path) -> None:
     assert done.stdout.splitlines()[-1] == "nobody reads numbers any more"
     again = json.loads(run(tmp_path, "rekey", "NumberV1", "Number", "--json").stdout)
     assert (again["copied"], again["records"], again["is_free"]) == (0, 20, True)
+    swapped = run(tmp_path, "rekey", "Number", "NumberV1").stderr
+    assert "NumberV1 is an earlier version of Number: name the former class first" in swapped
     assert "give two classes, such as `kandle rekey app:Market BarV1 Bar`" in failure(tmp_path, "rekey", "Number")

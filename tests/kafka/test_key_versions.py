@@ -9,7 +9,8 @@ from uuid import uuid4
 import kandle
 from kandle import Context, EventSet, Key, TableSet, Timestamp
 from kandle.context.context import state_of
-from kandle.sets.rekeying import entity_pair, rekey
+from kandle.sets.rekeying import rekey
+from kandle.sets.topic_pairs import entity_pair
 from tests.kafka.summing import settings
 
 NOON = datetime(2024, 3, 8, 12, tzinfo=UTC)

@@ -36,6 +36,10 @@ def order(topic: str = "orders", **settings: Any) -> type:
     return Order
 
 
+async def awaited(old: Any) -> Any:
+    return old
+
+
 def problem(make: Callable[[], Any]) -> str:
     with pytest.raises(ModelError) as error:
         check_version(entity_model(make()))
@@ -72,6 +76,9 @@ def test_versions_form_a_line() -> None:
         ({"key_version": 1}, "previous = OrderV1 needs key_version=2 or more"),
         ({"key_version": 0}, "key_version = 0; give 1, 2, 3 .."),
         ({"upgrade": "up"}, "upgrade = 'up' is no function"),
+        ({"upgrade": lambda: None}, "upgrade = <lambda> cannot be called with one object: too many positional arguments"),
+        ({"downgrade": awaited}, "downgrade = awaited would have to be awaited; write it without async"),
+        ({"previous": "OrderV1"}, "previous = 'OrderV1' is no class; give the class with the former key itself"),
         ({"upgrade": lambda old: old}, "Order: upgrade makes a OrderV1 of a OrderV1; it must return a Order"),
         ({"downgrade": lambda new: new}, "Order: downgrade makes a Order of a Order; it must return a OrderV1"),
     ],

@@ -15,7 +15,8 @@ from kandle import BarSet, Context, EventSet, Key, ModelError, QueryError, Table
 from kandle import functions as f
 from kandle.cli.rekey import next_version
 from kandle.ksql.script import query_program
-from kandle.sets.rekeying import bar_pairs, rekey
+from kandle.sets.rekeying import rekey
+from kandle.sets.topic_pairs import bar_pairs
 
 NOON = datetime(2024, 3, 8, 12, tzinfo=UTC)
 

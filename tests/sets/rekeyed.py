@@ -16,7 +16,8 @@ from kandle.log.port import Log
 from kandle.model.entity import entity_model
 from kandle.plan.topics import entity_topic
 from kandle.sets import rekeying
-from kandle.sets.rekeying import RekeyResult, entity_pair, rekey
+from kandle.sets.rekeying import RekeyResult, rekey
+from kandle.sets.topic_pairs import entity_pair
 from kandle.time.clock import SystemClock
 
 RECORDS = 3_000

@@ -26,7 +26,8 @@ from kandle.plan.topics import entity_topic
 from kandle.sets.copies import Copies
 from kandle.sets.dual_writing import append_frame
 from kandle.sets.reading import EventSelection, event_rows
-from kandle.sets.rekeying import entity_pair, rekey
+from kandle.sets.rekeying import rekey
+from kandle.sets.topic_pairs import entity_pair
 from kandle.sets.writing import writes_of
 from kandle.store.memory import MemoryStore
 from kandle.time.clock import SystemClock
@@ -188,6 +189,8 @@ def test_a_record_that_cannot_be_upgraded_ends_the_run_or_is_left_out(log: Log) 
         assert log.ends("rows_v2") == [1]
     result = rekey(log, entity_pair(parts.new), "skip")
     assert (result.copied, result.skipped, result.new.records) == (1, 1, 2)
+    again = rekey(log, entity_pair(parts.new))
+    assert (again.copied, again.skipped) == (0, 1)
 
 
 def test_whoever_reads_the_old_topic_is_named(log: Log) -> None:

@@ -36,7 +36,8 @@ from kandle.plan.query_topics import changelog_name, query_group
 from kandle.plan.topics import entity_topic
 from kandle.runtime.preparing import prepare_topics
 from kandle.sets.rekeying import Progress as ProgressCallback
-from kandle.sets.rekeying import RekeyResult, TopicPair, bar_pairs, entity_pair, rekey
+from kandle.sets.rekeying import RekeyResult, rekey
+from kandle.sets.topic_pairs import TopicPair, bar_pairs, entity_pair
 
 POLICIES = ("refuse", "skip")
 
@@ -108,6 +109,8 @@ def next_version(entities: Sequence[EntityModel], old: str, new: str) -> EntityM
     if new not in versions:
         raise ModelError(unknown_name(f"the context has no entity {new!r}", new, list(versions)))
     entity = versions[new]
+    if any(version is entity for version in (versions[old].former if old in versions else ())):
+        raise ModelError(f"{new} is an earlier version of {old}: name the former class first, `kandle rekey {new} {old}`")
     if not entity.former:
         raise ModelError(f"{new} has no earlier version of its key; declare it with key_version=2, previous={old}, upgrade=...")
     previous = entity.former[-1]
@@ -164,18 +167,22 @@ def _summary(pair: TopicPair, result: RekeyResult) -> dict[str, Any]:
 
 
 def _lines(pair: TopicPair, result: RekeyResult) -> Iterator[str]:
-    yield f"{result.copied:,} records copied from {pair.old} to {pair.new}"
+    yield f"{_records(result.copied)} copied from {pair.old} to {pair.new}"
     if result.skipped:
-        yield f"{result.skipped:,} records left out, since they cannot be read or upgraded"
-    yield f"verified: {result.new.records:,} records in both, checksum {result.new}"
+        yield f"{_records(result.skipped)} of {pair.old} left out, since no record of {pair.new} can be made of them"
+    yield f"verified: {_records(result.new.records)} in both, checksum {result.new}"
     for name, state in sorted(result.readers.items()):
         yield f"group {name}: {READER_TEXTS[state]}"
     if result.since:
-        yield f"{result.since:,} records have come to {pair.old} meanwhile: it is still written; run this again"
+        yield f"{_records(result.since)} came to {pair.old} meanwhile: it is still written; run this again"
     if result.active:
-        yield f"{pair.old} is still read; run this again once these programs read {pair.new}"
+        yield f"{pair.old} is still read; run this again once these programs read {pair.new}, and have read all of {pair.old}"
     elif result.is_free:
         yield f"nobody reads {pair.old} any more"
+
+
+def _records(count: int) -> str:
+    return f"{count:,} record{'' if count == 1 else 's'}"
 
 
 READER_TEXTS = {

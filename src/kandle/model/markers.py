@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
@@ -219,10 +220,12 @@ class EntityOptions:
             )
         if self.previous is None:
             given = {"upgrade": self.upgrade, "downgrade": self.downgrade, "dual_write": self.dual_write}
-            for name, value in given.items():
-                if value:
-                    raise ModelError(f"{topic}: {name} = ... without previous=...; say which class has the former key")
+            name = next((name for name, value in given.items() if value), None)
+            if name is not None:
+                raise ModelError(f"{topic}: {name} = ... without previous=...; say which class has the former key")
             return
+        if not isinstance(self.previous, type):
+            raise ModelError(f"{topic}: previous = {self.previous!r} is no class; give the class with the former key itself")
         if number is None or number < 2:
             raise ModelError(f"{topic}: previous = {_name(self.previous)} needs key_version=2 or more, and {number} is given")
         if self.upgrade is None:
@@ -231,8 +234,23 @@ class EntityOptions:
                 "class"
             )
         for name, function in (("upgrade", self.upgrade), ("downgrade", self.downgrade)):
-            if function is not None and not callable(function):
-                raise ModelError(f"{topic}: {name} = {function!r} is no function; write {name}=lambda old: ...")
+            if function is not None:
+                _check_function(f"{topic}: {name}", function)
+
+
+def _check_function(label: str, function: object) -> None:
+    """Raise ModelError for what is no function, cannot be called with one object, or would have to be awaited."""
+    if not callable(function):
+        raise ModelError(f"{label} = {function!r} is no function; write a lambda or the name of a function of one object")
+    if inspect.iscoroutinefunction(function):
+        raise ModelError(f"{label} = {_name(function)} would have to be awaited; write it without async")
+    try:
+        inspect.signature(function).bind(None)
+    except TypeError as error:
+        raise ModelError(f"{label} = {_name(function)} cannot be called with one object: {error}") from None
+    except ValueError:
+        # Some functions that are not written in Python do not say what they take.
+        return
 
 
 def _name(cls: object) -> str:

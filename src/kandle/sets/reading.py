@@ -97,7 +97,7 @@ def report_unreadable(unreadable: Sequence[UnreadableRecord], policy: Unreadable
         f"{count} of topic {first.topic} cannot be read; the first, in partition {first.partition % PER_VERSION} at offset "
         f"{first.offset}: {first.reason}"
     )
-    policy.report(first.topic, len(unreadable), message, "correct its schema or format")
+    policy.report(first.topic, len(unreadable), message, "correct its schema, format or upgrade")
 
 
 def objects_of(entity: EntityModel, columns: Sequence[Sequence[Any]], policy: UnreadablePolicy) -> list[Any]:
