@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import re
 import sys
+import tomllib
 import types
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any, get_args
 
 import pytest
+from pydantic import BaseModel
 
 from kandle import Options
-from kandle.context.sections import TopicOptions
+from kandle.context.variables import section_of
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -52,20 +56,66 @@ def test_there_are_snippets_to_run() -> None:
     }
 
 
+def options_below(section: type[BaseModel], path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    """Yield the path of every option; what users name themselves, such as topics, is left out of it."""
+    for name, field in section.model_fields.items():
+        kinds = [section_of(kind) for kind in (field.annotation, *get_args(field.annotation))]
+        below = next(filter(None, kinds), None)
+        if below is None:
+            yield (*path, name)
+        else:
+            yield from options_below(below, (*path, name))
+
+
+OPTIONS = set(options_below(Options))
+
+
 def test_every_option_is_in_the_page_of_the_configuration() -> None:
     text = (ROOT / "docs" / "configuration.md").read_text(encoding="utf-8")
-    tables = {
-        found[1]: found[2] for found in re.finditer(r"^\[(\w+)(?:\.\w+)?\](.*?)(?=^\[|^```)", text, re.MULTILINE | re.DOTALL)
-    }
+    tables = {"": text[text.index("```toml") : text.index("[log]")]}
+    for found in re.finditer(r"^\[(\w+)(?:\.\w+)?\](.*?)(?=^\[|^```)", text, re.MULTILINE | re.DOTALL):
+        tables[found[1]] = tables.get(found[1], "") + found[2]
     tables["clock"] = text.partition("`[clock]`")[2]
-    sections = {name: found.annotation for name, found in Options.model_fields.items()} | {"topics": TopicOptions}
-    missing = [
-        f"{name}.{option}"
-        for name, section in sections.items()
-        for option in getattr(section, "model_fields", {})
-        if not re.search(rf"\b{option}\b", tables[name])
-    ]
+    assert len(OPTIONS) > 80
+    missing = [path for path in sorted(OPTIONS) if not re.search(rf"\b{path[-1]}\b", tables[path[0] if len(path) > 1 else ""])]
     assert missing == []
+
+
+NAMED_BY_USER = ("topics", "entities")
+FILES = ("py", "toml", "txt", "db", "sql")
+
+
+def set_in(content: Mapping[str, Any], path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    """Yield the path of every option that a configuration sets."""
+    for name, value in content.items():
+        if path in OPTIONS:
+            yield path
+        elif not isinstance(value, Mapping):
+            yield (*path, name)
+        else:
+            is_name = len(path) == 1 and path[0] in NAMED_BY_USER
+            yield from ((*path, option) for option in value) if is_name else set_in(value, (*path, name))
+
+
+def settings_of(text: str) -> Iterator[tuple[str, ...]]:
+    """Yield the options that a page names: in blocks of TOML, as `section.option`, as `[section] option = ..`, as variables."""
+    for block in re.findall(r"^```toml\n(.*?)^```", text, re.MULTILINE | re.DOTALL):
+        yield from set_in(tomllib.loads(block))
+    sections = {path[0] for path in OPTIONS if len(path) > 1}
+    for section, option in re.findall(r"`([a-z_]+)\.([a-z_]+)(?: = [^`]*)?`", text) + re.findall(r"`\[(\w+)\] (\w+) =", text):
+        if section in sections and option not in FILES and section not in NAMED_BY_USER:
+            yield section, option
+    for variable in re.findall(r"\bKANDLE_(\w+__\w+)", text):
+        path = tuple(variable.lower().split("__"))
+        yield (path[0], *path[2:]) if path[0] in NAMED_BY_USER else path
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_option_that_a_page_names_exists(page: Path) -> None:
+    named = set(settings_of(page.read_text(encoding="utf-8")))
+    assert sorted(path for path in named if path not in OPTIONS) == []
+    if page.name == "configuration.md":
+        assert len(named) > 60
 
 
 def test_every_link_between_pages_leads_somewhere() -> None:

@@ -37,6 +37,13 @@ logger = logging.getLogger("kandle")
 ROWS_AT_ONCE = 1_000
 
 
+WAY_ON_KSQLDB = (
+    "its bars are made of all events that the source still holds, beside the former ones, whose table is dropped on ksqlDB once "
+    "nobody reads them (`kandle script --drop` of the former declaration prints how)"
+)
+"""What a changed declaration needs where ksqlDB aggregates, in words."""
+
+
 @dataclass(frozen=True, slots=True)
 class Generation:
     """A declaration that counts, or has counted.
@@ -126,6 +133,11 @@ class QueryGenerations:
             return newest
         if not replaces:
             raise self._refusal(newest, member)
+        if self._own.is_aggregated_elsewhere:
+            raise StateError(
+                f"the declaration of {self._name} cannot be replaced where ksqlDB aggregates, since ksqlDB cannot change a "
+                f"table of windows ({self.differences(newest)}): give {self._name} another topic; {WAY_ON_KSQLDB}"
+            )
         fixed = [LABELS[name] for name in newest.declaration.changed(self._own) if name in FIXED]
         if fixed:
             raise StateError(
@@ -207,7 +219,7 @@ class QueryGenerations:
         return StateError(
             f"the bars of {self._name} in topic {self._bars} are declared otherwise by {newest.member} (there, generation "
             f"{newest.number}) than by {member} (here): {self.differences(newest)}. Declare them alike, or give "
-            f"{self._name} another topic{'' if self._own.is_aggregated_elsewhere else replacement}"
+            f"{self._name} another topic{f'; {WAY_ON_KSQLDB}' if self._own.is_aggregated_elsewhere else replacement}"
         )
 
 

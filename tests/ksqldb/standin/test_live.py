@@ -233,7 +233,7 @@ def test_what_is_there_is_used_and_what_differs_is_refused_by_name(cluster: Clus
         changed.on_model_creating = _renamed(changed, found.app)  # type: ignore[method-assign]
         changed.topics_of_tests = topics  # type: ignore[attr-defined]
         other = Play(changed, cluster, server, found.begin, found.given)
-        with pytest.raises(StateError, match=r"where: event.size > 0 there, event.size > 1 here.*another topic$"):
+        with pytest.raises(StateError, match=r"where: event.size > 0 there, event.size > 1 here.*another topic; its bars"):
             other.opened().__enter__()
         # The server compares as well, where declarations are not known.
         admin = AdminClient(cluster.client_properties())
