@@ -278,5 +278,5 @@ def test_versions_are_copied_one_after_the_other() -> None:
     assert next_version(entities, "BarV1", "Bar").cls is Bar
     with pytest.raises(ModelError, match="the version before Bar is BarV1, not 'TickV1'; copy one version after the other"):
         next_version(entities, "TickV1", "Bar")
-    with pytest.raises(ModelError, match="BarV1 has no earlier version of its key; declare it with key_version=2, previous=Bar"):
+    with pytest.raises(ModelError, match="BarV1 is an earlier version of Bar: name the former class first"):
         next_version(entities, "Bar", "BarV1")
