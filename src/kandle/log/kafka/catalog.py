@@ -120,16 +120,19 @@ class TopicCatalog:
     def configured(self, specs: Sequence[TopicSpec]) -> list[TopicSpec]:
         """Return specs with retention and cleanup as the brokers have them, whoever has set them.
 
-        A user who may not see these settings gets them as they are stored, or else declared.
+        A user who may not see these settings gets them as they are stored, or else declared. So does everybody while the brokers
+        are away, who are not waited for again and again; the others of the process do not wait for this meanwhile.
         """
-        with self._lock:
-            now = self._clock.steady()
-            never = (now - SETTINGS_INTERVAL, dict[str, Any]())
-            due = [spec.name for spec in specs if now - self._configured.get(spec.name, never)[0] >= SETTINGS_INTERVAL]
-            with suppress(UnavailableError):
-                configs = self._admin.configs(due)
-                self._configured |= {name: (now, spec_settings(configs[name]) if name in configs else {}) for name in due}
-            return [replace(spec, **self._configured.get(spec.name, never)[1]) for spec in specs]
+        now = self._clock.steady()
+        never = (now - SETTINGS_INTERVAL, dict[str, Any]())
+        known = {spec.name: self._configured.get(spec.name, never) for spec in specs}
+        due = [name for name, (asked_at, _) in known.items() if now - asked_at >= SETTINGS_INTERVAL]
+        known |= {name: (now, known[name][1]) for name in due}
+        with suppress(UnavailableError):
+            configs = self._admin.configs(due)
+            known |= {name: (now, spec_settings(configs[name]) if name in configs else {}) for name in due}
+        self._configured |= known
+        return [replace(spec, **known[spec.name][1]) for spec in specs]
 
     def _count(self, name: str) -> None:
         """Ask for the number of partitions, since others may have added some."""

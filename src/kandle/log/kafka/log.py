@@ -236,7 +236,7 @@ class KafkaLog(Log):
         return [offsets[partition] for partition in partitions]
 
     def first(self, partition: TopicPartition) -> int:
-        self.topic(partition.topic)
+        self._shared.catalog.get(partition.topic)
         return self.admin.offsets([partition], EARLIEST)[partition]
 
     def append(self, writes: Sequence[AnyWrite], fence: Fence | None = None) -> list[int]:
@@ -293,7 +293,7 @@ class KafkaLog(Log):
         return self.admin.identity(topic)
 
     def truncate(self, partition: TopicPartition, before: int) -> None:
-        self.topic(partition.topic)
+        self._shared.catalog.get(partition.topic)
         first, end = self.admin.bounds([partition])[partition]
         if first < before <= end:
             self.admin.truncate(partition, before)
@@ -319,11 +319,11 @@ class KafkaLog(Log):
         if self.has_members(group):
             raise moved_with_members(group)
         for topic in {partition.topic for partition in positions}:
-            self.topic(topic)
+            self._shared.catalog.get(topic)
         self.admin.alter_positions(group, positions)
 
     def offset_at(self, partition: TopicPartition, instant: int) -> int:
-        self.topic(partition.topic)
+        self._shared.catalog.get(partition.topic)
         # Milliseconds, rounded up: nothing before the instant may come along.
         offset = self.admin.offsets_at([partition], -(-instant // MILLISECOND))[partition]
         return self.ends(partition.topic)[partition.partition] if offset is None else offset
