@@ -64,6 +64,8 @@ class Waiter(Protocol):
 class PipeWaiter:
     """Waits on a named pipe.
 
+    Any thread may wake it, also after it was closed: the number of its pipe may be that of another file by then.
+
     Args:
         folder: Where the pipe is created; its name is in `name`.
     """
@@ -77,23 +79,30 @@ class PipeWaiter:
         # Open for both ends: the pipe then never reports that its last writer has gone.
         self._pipe = os.open(hidden, os.O_RDWR | os.O_NONBLOCK)
         hidden.rename(self._path)
+        self._lock = threading.Lock()
+        self._is_closed = False
 
     def wait(self, timeout: int) -> bool:
         poll = select.poll()
         poll.register(self._pipe, select.POLLIN)
         if not poll.poll(max(0, timeout) / 1000):
             return False
-        with contextlib.suppress(BlockingIOError):
+        with self._lock, contextlib.suppress(BlockingIOError):
             # Another thread that waits here too may have been quicker.
-            os.read(self._pipe, 65_536)
+            if not self._is_closed:
+                os.read(self._pipe, 65_536)
         return True
 
     def wake(self) -> None:
-        _write_byte(self._pipe)
+        with self._lock:
+            if not self._is_closed:
+                _write_byte(self._pipe)
 
     def close(self) -> None:
-        self._path.unlink(missing_ok=True)
-        os.close(self._pipe)
+        with self._lock:
+            self._is_closed = True
+            self._path.unlink(missing_ok=True)
+            os.close(self._pipe)
 
 
 class Signal:
@@ -174,13 +183,15 @@ class PipeWriter:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._pipes: dict[str, int] = {}
+        self._lock = threading.Lock()
 
     def write(self, names: Iterable[str]) -> list[str]:
         """Wake the readers of these pipes; return the names of those that are gone, so that they can be forgotten."""
         wanted = set(names)
-        for name in self._pipes.keys() - wanted:
-            os.close(self._pipes.pop(name))
-        return [name for name in wanted if not self._reaches(name)]
+        with self._lock:
+            for name in self._pipes.keys() - wanted:
+                os.close(self._pipes.pop(name))
+            return [name for name in wanted if not self._reaches(name)]
 
     def _reaches(self, name: str) -> bool:
         """Wake one reader; return False if it is gone."""
@@ -202,9 +213,10 @@ class PipeWriter:
 
     def close(self) -> None:
         """Close all pipes."""
-        for pipe in self._pipes.values():
-            os.close(pipe)
-        self._pipes.clear()
+        with self._lock:
+            for pipe in self._pipes.values():
+                os.close(pipe)
+            self._pipes.clear()
 
 
 class Notifier:
