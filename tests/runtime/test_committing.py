@@ -14,12 +14,13 @@ from kandle.log.embedded.log import EmbeddedLog
 from kandle.runtime.counters import QueryState
 from kandle.runtime.reading import KeyPlacement
 from kandle.time.clock import ManualClock
-from kandle.time.timeframe import HOUR, SECOND
+from kandle.time.timeframe import HOUR, MILLISECOND, SECOND
 from tests.runtime.building import (
     FINALS,
     GROUP,
     Parts,
     Process,
+    bars,
     beat,
     finals_of,
     outwait,
@@ -157,6 +158,38 @@ def test_a_process_that_was_replaced_by_one_of_its_name_gives_up() -> None:
     )
     assert not old.worker.tasks
     assert not old.leadership.is_leader
+
+
+def test_live_bars_of_a_backlog_leave_once_a_second_and_all_of_them_once_it_is_caught_up() -> None:
+    """
+    clock        30:10       30:15.0   .1   .2   ...   30:16.0   .1   .2
+    events       20 appended    1      1    1             all
+    live bars                   *                          *          *
+    """
+    parts = parts_of("14:30:10")
+    for _ in range(20):
+        parts.add(tick("14:30:10"))
+    parts.clock.jump(t("14:30:15"))
+    process = Process(parts, commit_interval=100 * MILLISECOND, batch_rows=1)
+
+    def live() -> int:
+        return parts.log.ends("bars_1m_live")[0]
+
+    seen = []
+    for _ in range(10):
+        process.worker.step()
+        seen.append(live())
+        parts.clock.jump(parts.clock.now() + 100 * MILLISECOND)
+    assert seen == [1] * 10
+    process.worker.step()
+    assert live() == 2
+    while process.worker.step():
+        pass
+    for _ in range(2):
+        parts.clock.jump(parts.clock.now() + 100 * MILLISECOND)
+        process.worker.step()
+    assert live() == 3
+    assert [bar.ticks for bar in bars(parts.log, "bars_1m_live")][-1] == 20
 
 
 def test_live_bars_leave_once_an_interval_and_finals_at_once() -> None:

@@ -30,6 +30,9 @@ logger = logging.getLogger("kandle")
 SETTLED = 10 * SECOND
 """A failure sooner than this after the last one, in microseconds, belongs to the same outage, even if something was written."""
 
+BEHIND_INTERVAL = SECOND
+"""The least time between two commits with live bars while events are processed that wait since longer, in microseconds."""
+
 LONGEST_SILENCE = 10 * MINUTE
 """The same where nothing was written: rounds without partitions succeed during an outage, too, and attempts may take long."""
 
@@ -38,7 +41,8 @@ LONGEST_SILENCE = 10 * MINUTE
 class Pace:
     """How a worker divides its time: microseconds, and events per round.
 
-    Live bars leave with every commit, so `commit_interval` is also the rate of live bars; finals never wait for it.
+    Live bars leave with every commit, so `commit_interval` is also the rate of live bars; finals never wait for it. Those of a
+    backlog, whose buckets are mostly over, leave once a second.
     `round_interval` lets events gather a little, so that a trickle does not cost a round each. `idle` is how long a round
     waits for records when nothing is to be committed.
     """
@@ -136,7 +140,8 @@ class Committer:
     def commit_if_due(self) -> None:
         """Commit if finals wait, or the interval is over, or many events wait; live bars never hold up finals."""
         if self._is_due():
-            is_due = not 0 <= self._clock.steady() - self._live_at < self._interval
+            interval = max(self._interval, BEHIND_INTERVAL if self._tasks.is_behind else 0)
+            is_due = not 0 <= self._clock.steady() - self._live_at < interval
             self._commit(live=is_due and not self._tasks.has_finals)
 
     def _is_due(self) -> bool:

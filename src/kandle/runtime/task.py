@@ -28,6 +28,10 @@ from kandle.runtime.preparing import check_source_partitions
 from kandle.runtime.reading import KeyPlacement, record_reader
 from kandle.runtime.state import Replica, StateRecorder, TaskContext
 from kandle.time.closings import NewestClosings
+from kandle.time.timeframe import SECOND
+
+LONG_WAIT = SECOND
+"""An event that was appended longer ago than this when it is processed belongs to a backlog, in microseconds."""
 
 
 class Task:
@@ -61,6 +65,7 @@ class Task:
         self._input.known_last = replica.last
         self._failures = replica.failures
         self._is_dirty = False
+        self._appended = 0
         context.counters.restored += replica.has_state
 
     def _held_events(self) -> HeldEvents:
@@ -123,6 +128,11 @@ class Task:
         """
         unread = max(0, heartbeats - self._input.heartbeats_read) + self._input.waiting_heartbeats
         return max(0, events - self._input.event_position) + unread + self._pipeline.is_closing
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether events were processed since the last commit that had waited for long."""
+        return self._output.events > 0 and self._context.clock.now() - self._appended > LONG_WAIT
 
     @property
     def has_finals(self) -> bool:
@@ -191,6 +201,7 @@ class Task:
         for piece, instant in self._pieces(batches):
             processed = self._reader.take(self._pipeline, self._watermark, piece)
             self._check_placement()
+            self._appended = int(piece[-1].timestamps[-1])
             self._output.add_processed(processed, sum(len(batch) for batch in piece))
             self._output.add_failures(self._failures, piece, piece[-1].next_offset)
             self._pipeline.aim(self._watermark.value)

@@ -138,6 +138,11 @@ class Tasks:
         return self.has_finals or any(copy.is_dirty for copy in self._repartitioners.values())
 
     @property
+    def is_behind(self) -> bool:
+        """Whether events were processed since the last commit that had waited for long."""
+        return any(task.is_behind for task in self.by_partition.values())
+
+    @property
     def waiting_events(self) -> int:
         """Events processed since the last commit."""
         return sum(task.output.events for task in self.by_partition.values())

@@ -11,6 +11,7 @@ Each file imports only files below it:
     connection.py    the parts of one connection
     notification.py  readers are told of commits, by named pipes or by asking the database
     batches.py       appended records as rows of the file
+    given_bytes.py   records that are given as bytes: those that are no rows are kept beside them
     catalog.py       the topics
     database.py      the SQLite file: tables, transactions, what its errors mean
 """
