@@ -189,7 +189,9 @@ class Worker:
 
     def poll(self) -> None:
         assert self.consumer is not None
-        self.pending += self.consumer.poll(0, 3)
+        # Not in one line: the poll may call `revoked`, which makes another list.
+        batches = self.consumer.poll(0, 3)
+        self.pending += batches
 
     def commit(self, results: str) -> None:
         assert self.consumer is not None

@@ -176,6 +176,7 @@ class WorldState:
             self.on_call(Call(process.name, name, stage, tuple(partitions)))
         if stage != "before":
             return
+        self.expire()
         faults, now = self.faults, self.clock.steady()
         if now < faults.down_until:
             raise UnavailableError(f"{name}: the log cannot be reached; try again later")
