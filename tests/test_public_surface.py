@@ -14,13 +14,13 @@ from kandle.query.functions import aggregates, conditions, numbers, results, tex
 ROOT = Path(__file__).resolve().parent.parent
 
 SURFACE = [
-    "AccessError", "Alias", "Backfill", "BarSet", "Context", "DataError", "DatetimeFormat", "DeadLetter", "EventSet",
-    "FencedError", "Gaps", "Header", "Health", "Ignore", "InputError", "KandleError", "Key", "KsqlError",
-    "Late", "LogError", "MaxLength", "Message", "MessageFailure", "MissingExtraError", "ModelBuilder", "ModelError",
-    "OnError", "Options", "OptionsError", "Period", "Precision", "QueryError", "SchemaError", "StateError",
-    "StorageError", "TableSet", "TimeBucket", "Timeframe", "TimeframeError", "Timestamp",
-    "UnavailableError", "UnknownTopicError", "backfill", "explain", "functions", "plan", "stream",
-    "table", "testing",
+    "AccessError", "Alias", "Backfill", "BarSet", "Context", "DataError", "DatetimeFormat", "DeadLetter", "DeadLetterSet",
+    "EventSet", "FencedError", "Gaps", "Header", "Health", "Ignore", "InputError", "KandleError", "Key", "KsqlError", "Late",
+    "LettersDone", "LogError", "MaxLength", "Message", "MessageFailure", "MessageStream", "MissingExtraError", "ModelBuilder",
+    "ModelError", "OnError", "Options", "OptionsError", "Period", "Precision", "QueryError", "SchemaError", "StateError",
+    "StorageError", "TableChange", "TableChanges", "TableSet", "TimeBucket", "Timeframe", "TimeframeError", "Timestamp",
+    "Transaction", "UnavailableError", "UnknownTopicError", "backfill", "explain", "functions", "plan", "stream", "table",
+    "testing",
 ]  # fmt: skip
 
 

@@ -55,8 +55,13 @@ if TYPE_CHECKING:
     from kandle.context.options import Options
     from kandle.plan.explain import explain
     from kandle.runtime.counters import Health
+    from kandle.sets.changes import TableChange, TableChanges
+    from kandle.sets.dead_letters import DeadLetterSet
     from kandle.sets.letters import DeadLetter
     from kandle.sets.message import Message
+    from kandle.sets.messages import MessageStream
+    from kandle.sets.replaying import LettersDone
+    from kandle.sets.transaction import Transaction
 
 __version__ = "0.1.0"
 
@@ -69,6 +74,7 @@ __all__ = [
     "DataError",
     "DatetimeFormat",
     "DeadLetter",
+    "DeadLetterSet",
     "EventSet",
     "FencedError",
     "Gaps",
@@ -80,10 +86,12 @@ __all__ = [
     "Key",
     "KsqlError",
     "Late",
+    "LettersDone",
     "LogError",
     "MaxLength",
     "Message",
     "MessageFailure",
+    "MessageStream",
     "MissingExtraError",
     "ModelBuilder",
     "ModelError",
@@ -96,11 +104,14 @@ __all__ = [
     "SchemaError",
     "StateError",
     "StorageError",
+    "TableChange",
+    "TableChanges",
     "TableSet",
     "TimeBucket",
     "Timeframe",
     "TimeframeError",
     "Timestamp",
+    "Transaction",
     "UnavailableError",
     "UnknownTopicError",
     "backfill",
@@ -114,9 +125,15 @@ __all__ = [
 
 _LAZY = {
     "DeadLetter": "kandle.sets.letters",
+    "DeadLetterSet": "kandle.sets.dead_letters",
     "Health": "kandle.runtime.counters",
+    "LettersDone": "kandle.sets.replaying",
     "Message": "kandle.sets.message",
+    "MessageStream": "kandle.sets.messages",
     "Options": "kandle.context.options",
+    "TableChange": "kandle.sets.changes",
+    "TableChanges": "kandle.sets.changes",
+    "Transaction": "kandle.sets.transaction",
     "explain": "kandle.plan.explain",
     "testing": "kandle.testing",
 }

@@ -252,6 +252,8 @@ def test_the_health_of_a_context_that_runs_no_queries_says_so_and_is_good(tmp_pa
             "state": "no queries",
             "queries": [],
             "dead_letters": {},
+            "skipped": {},
+            "unreadable": {},
             "dual_write_mismatch": 0,
         }
         assert health.to_dict() == expected

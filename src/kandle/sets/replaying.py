@@ -97,10 +97,10 @@ def drop() -> LetterWork:
 def replay(log: Log) -> LetterWork:
     """Return the work of writing the records of letters to their topics again."""
     # Read by the thread that writes.
-    made = cache(partial(bar_topics, log))
+    topics_of_bars = cache(partial(bar_topics, log))
 
     def writes_of(letter: DeadLetter) -> Sequence[AnyWrite]:
-        if letter.topic in made():
+        if letter.topic in topics_of_bars():
             raise DataError(NO_REPLAY_OF_BARS)
         return source_writes(log, letter)
 
