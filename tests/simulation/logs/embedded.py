@@ -1,6 +1,15 @@
 """The log under the rules of the embedded log: one transaction at a time, leases, and no reader that sees half a commit.
 
 A process that is killed in the middle of a call has written all or nothing, so there is no stage between the two.
+
+Where it differs from the real one:
+
+- There is no file: nothing is damaged, repaired, removed or locked for reading, and what a commit has written is there.
+- Sizes are those of rows in memory, not of encoded batches; a compaction leaves the batches as they are and joins none.
+- The lease of a member that works is kept as its thread would keep it, also by a clock that is moved by hand, as long as its
+  process runs (`Life`); the real thread renews it a few times in each lease, so a lease may end a quarter sooner there.
+- Polls and `wait` return at once. A full disk or a log that cannot be reached fails before anything is done, also in `renew`,
+  `give_up` and `leave` of a member; no answer is lost, since the log is in the process.
 """
 
 from __future__ import annotations

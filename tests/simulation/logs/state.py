@@ -5,7 +5,8 @@ scheduler can do what happens to real processes:
 
     raise UnavailableError      the call fails: before it worked, or after it (the answer is lost)
     raise Killed                the process ends there; on the cluster its transaction stays open
-    step other processes        the process is paused there, and goes on as a zombie when the hook returns
+    step other processes        the process is slow there, or a zombie: `Process.stop` has the threads stand still that keep its
+                                leases and sessions, until `Process.resume`
 """
 
 from __future__ import annotations
