@@ -173,7 +173,7 @@ def test_doctor_names_a_setting_that_the_client_library_does_not_know(
     monkeypatch.setenv(f"KANDLE_KAFKA__{section.upper()}", '{"no.such.setting": "secret"}')
     said = shop.run("doctor", "app:App", code=1)
     (problem,) = [line for line in said.splitlines() if line.startswith("problem")]
-    assert '"no.such.setting"; look at the options kafka.properties, ' in problem and "secret" not in said
+    assert f'"no.such.setting"; look at kafka.{section}' in problem and "secret" not in said
 
 
 def test_a_log_that_there_is_not_is_refused_with_the_valid_ones(tmp_path: Path) -> None:

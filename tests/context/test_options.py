@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -178,3 +179,20 @@ def test_settings_of_a_topic_that_the_context_has_not_are_named_with_file_and_li
     written('access = "read_only"\n[topics.nowhere]\npartitions = 3\n')
     with pytest.raises(ModelError, match=r"^kandle\.toml, line 2: topics\.nowhere: Empty has no such topic"):
         Empty.open()
+
+
+@pytest.mark.parametrize("section", ["kafka", "topics.ticks"])
+@pytest.mark.parametrize(("name", "way"), [("group.id", "consumer.group"), ("enable.auto.commit", "leave it out")])
+def test_properties_on_which_promises_depend_are_refused_with_the_way_out(section: str, name: str, way: str) -> None:
+    properties = {"consumer": {name: "secret"}}
+    values: dict[str, Any] = {"kafka": properties} if section == "kafka" else {"topics": {"ticks": properties}}
+    with pytest.raises(OptionsError, match=f"^option '{section}.consumer': kandle sets {name} itself; .*{way}") as caught:
+        Options(**values)
+    assert "secret" not in str(caught.value)
+
+
+def test_a_property_in_a_variable_of_its_own_is_refused_with_the_spelling_in_json(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KANDLE_KAFKA__PROPERTIES__SASL_PASSWORD", "hidden")
+    with pytest.raises(OptionsError, match=r"""KANDLE_KAFKA__PROPERTIES='\{"sasl\.password": "\.\.\."\}'""") as caught:
+        Options()
+    assert "hidden" not in str(caught.value)

@@ -175,3 +175,19 @@ def test_an_underscore_is_first_of_all_an_underscore(monkeypatch: pytest.MonkeyP
     monkeypatch.setenv("KANDLE_TOPICS__RI_DES__PARTITIONS", "3")
     monkeypatch.setenv("KANDLE_TOPICS__MANY_PARTS__PARTITIONS", "4")
     assert partitions() == {"ri_des": 3, "many__parts_": 4}
+
+
+class OnlyLower(Context):
+    rides: EventSet[Lower]
+
+
+class OnlyUpper(Context):
+    rides: EventSet[Upper]
+
+
+def test_contexts_with_the_same_options_do_not_rename_the_topics_of_each_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KANDLE_TOPICS__RIDES__PARTITIONS", "3")
+    options = Options()
+    contexts = (OnlyUpper(options), OnlyLower(options))
+    assert [list(context.options.topics) for context in contexts] == [["Rides"], ["rides"]]
+    assert list(options.topics) == ["rides"]

@@ -70,6 +70,7 @@ class Context:
         if isinstance(self._options, str | Path):
             name = type(self).__name__
             raise ModelError(f'{name}() takes options; to read a file write {name}.open("{self._options}")')
+        self._options = self._options.for_context()
         self._model = _built(type(self), self._options)
         self._plans = _plans(self._model)
         declared = _declarations(type(self))

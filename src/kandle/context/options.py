@@ -8,7 +8,7 @@ import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, Field, PrivateAttr, ValidationError
 from pydantic_settings import BaseSettings, InitSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict, SettingsError
@@ -282,6 +282,10 @@ class Options(BaseSettings):
             raise OptionsError(f"environment: {error}") from error
         self._origin = Origin(values)
         self._names = {kind: names_in_variables(kind) for kind in ("topics", "entities")}
+
+    def for_context(self) -> Self:
+        """Return a copy for one context, which gives sections of the environment the names that its topics and entities have."""
+        return self.model_copy(update={"topics": dict(self.topics), "entities": dict(self.entities)})
 
     def names_in_variables(self, kind: str) -> frozenset[str]:
         """Return the names of topics, or of entities, that variables of the environment had when the options were made.

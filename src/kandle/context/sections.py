@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal, get_args
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PlainValidator, model_validator
 
+from kandle.context.clients import checked_properties
 from kandle.log.letters import LetterRate
 from kandle.model.entity import USUAL_BAR_TOPICS, BarTopics
 from kandle.model.markers import Access, FormatName, PartitionerName, Precision
@@ -120,8 +121,8 @@ class TopicOptions(Section):
     cleanup: Cleanup | None = None
     configs: Properties = Field(default_factory=dict)
     create: bool | None = None
-    consumer: Properties = Field(default_factory=dict, repr=False)
-    producer: Properties = Field(default_factory=dict, repr=False)
+    consumer: Annotated[Properties, AfterValidator(checked_properties)] = Field(default_factory=dict, repr=False)
+    producer: Annotated[Properties, AfterValidator(checked_properties)] = Field(default_factory=dict, repr=False)
     grace: Grace | None = None
     key_format: FormatName | None = None
     value_format: FormatName | None = None
@@ -306,9 +307,9 @@ class KafkaOptions(Section):
     """
 
     bootstrap: str = "127.0.0.1:9092"
-    properties: dict[str, str] = Field(default_factory=dict, repr=False)
-    consumer: dict[str, str] = Field(default_factory=dict, repr=False)
-    producer: dict[str, str] = Field(default_factory=dict, repr=False)
+    properties: Annotated[dict[str, str], AfterValidator(checked_properties)] = Field(default_factory=dict, repr=False)
+    consumer: Annotated[dict[str, str], AfterValidator(checked_properties)] = Field(default_factory=dict, repr=False)
+    producer: Annotated[dict[str, str], AfterValidator(checked_properties)] = Field(default_factory=dict, repr=False)
     protocol: Literal["classic", "consumer"] = "classic"
     session: Duration | None = None
     transaction: Duration = Field(default=10 * SECOND, ge=SECOND)

@@ -27,7 +27,7 @@ def name_sections(options: Options, kind: Literal["topics", "entities"], names: 
     """Give the sections that variables of the environment name the names that are meant, in the options themselves.
 
     Args:
-        options: The options.
+        options: The options of one context (`Options.for_context`).
         kind: Which sections.
         names: The names that there are; a section of none of these stays as it is.
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import timedelta
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from anyio import CancelScope
 
@@ -232,6 +232,16 @@ class Transaction:
         if (stream := self._leave(error)) is not None:
             with CancelScope(shield=True):
                 await stream.finish_async()
+
+    if not TYPE_CHECKING:  # Type checkers shall report a missing `with` as well.
+
+        def __getattr__(self, name: str) -> Any:
+            if name in ("messages", "add"):
+                raise StateError(
+                    f"a transaction is not open yet, so it has no {name!r}; write `with market.transaction() as step:`, or "
+                    f"`async with` in an event loop, and call step.{name}(...)"
+                )
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
     def _leave(self, error: BaseException | None) -> TransactionStream[Any] | None:
         stream = None if self._step is None else self._step._stream

@@ -5,10 +5,12 @@ from __future__ import annotations
 import logging
 
 import pytest
-from confluent_kafka import KafkaError, KafkaException
+from confluent_kafka import Consumer, KafkaError, KafkaException
 
-from kandle.errors import FencedError, UnavailableError
-from kandle.log.kafka.failures import ClientLog, translate_errors
+from kandle.errors import FencedError, OptionsError, UnavailableError
+from kandle.log.kafka.failures import ClientLog, translate_errors, translate_settings_errors
+from kandle.log.kafka.settings import ClientProperties, KafkaSettings
+from kandle.log.port import GroupSpec
 
 FENCED = KafkaException(KafkaError(KafkaError._FENCED, "fenced by newer producer instance", fatal=True))
 
@@ -35,3 +37,21 @@ def test_the_end_of_one_client_which_another_replaces_is_a_warning(caplog: pytes
     assert [(record.levelname, record.getMessage()) for record in caplog.records] == [
         ("WARNING", "FATAL [one#producer-1] fenced by a newer producer")
     ]
+
+
+def test_more_copies_than_brokers_are_refused_with_the_settings_to_change() -> None:
+    refused = KafkaException(KafkaError(KafkaError.INVALID_REPLICATION_FACTOR, "replication factor 5, 1 broker"))
+    way_out = r"^topic ticks: .*; set replication of the topic, .* or kafka\.replication"
+    with pytest.raises(OptionsError, match=way_out), translate_errors("topic ticks"):
+        raise refused
+
+
+@pytest.mark.parametrize(
+    "properties",
+    [{"no.such.property": "1"}, {"fetch.min.bytes": "many"}],
+    ids=["unknown", "not a number"],
+)
+def test_a_property_that_the_library_refuses_is_named_with_its_section(properties: dict[str, str]) -> None:
+    settings = KafkaSettings("nowhere:1", topics={"ticks": ClientProperties(consumer=properties)})
+    with pytest.raises(OptionsError, match=r"; look at topics\.ticks\.consumer$"), translate_settings_errors(settings):
+        Consumer(settings.for_member(GroupSpec("group", ("ticks",), "one")))

@@ -89,7 +89,7 @@ class Clients:
         return self._created(Producer, {**reporting, **self.settings.for_transactions(name, transactional_id)})
 
     def _created(self, client: Callable[..., Client], settings: dict[str, Any]) -> Client:
-        with translate_settings_errors(self.settings.bootstrap):
+        with translate_settings_errors(self.settings):
             return client({**settings, "error_cb": self.errors}, logger=ClientLog())
 
     def close(self, client: Consumer) -> None:

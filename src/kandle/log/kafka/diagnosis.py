@@ -67,7 +67,7 @@ class ClusterDiagnosis:
         """Return a client that adds what it meets in the background to a list, instead of printing it."""
         collected: list[KafkaError] = [] if errors is None else errors
         settings: dict[str, Any] = self._settings.for_client(NAME) | {"error_cb": collected.append}
-        with translate_settings_errors(self._settings.bootstrap):
+        with translate_settings_errors(self._settings):
             return AdminClient(settings)
 
     @property

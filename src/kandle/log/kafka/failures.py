@@ -19,6 +19,7 @@ is over.
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -36,10 +37,14 @@ from kandle.errors import (
     UnavailableError,
     UnknownTopicError,
 )
+from kandle.log.kafka.settings import KafkaSettings
 from kandle.time.clock import Clock
 from kandle.time.timeframe import MINUTE, SECOND
 
 logger = logging.getLogger("kandle.kafka")
+
+QUOTED = re.compile('"([^"]+)"')
+"""What the library puts in quotes when it refuses a setting: names of properties, and values."""
 
 QUIET = 5 * SECOND
 """Time without errors after which the brokers are back: a broker that is down is reported each second."""
@@ -134,6 +139,11 @@ def error_for(error: KafkaError, action: str, advice: str | None = None) -> Kand
         return AccessError(f"{text}; {advice or REFUSED[code]}")
     if code in UNKNOWN_TOPIC:
         return UnknownTopicError(f"{text}; was the topic deleted?")
+    if code == KafkaError.INVALID_REPLICATION_FACTOR:
+        return OptionsError(
+            f"{text}; set replication of the topic, in its section or where its entity is declared, or kafka.replication, to at "
+            "most the number of brokers"
+        )
     if code == KafkaError.MSG_SIZE_TOO_LARGE:
         return DataError(
             f"{text}; raise max.message.bytes of the topic, and message.max.bytes in the options kafka.producer, if single "
@@ -172,15 +182,14 @@ def translate_errors(action: str, advice: str | None = None) -> Iterator[None]:
 
 
 @contextmanager
-def translate_settings_errors(bootstrap: str) -> Iterator[None]:
-    """Raise OptionsError for settings that the client library refuses."""
+def translate_settings_errors(settings: KafkaSettings) -> Iterator[None]:
+    """Raise OptionsError for settings that the client library refuses, with the options that hold them."""
     try:
         yield
     except KafkaException as error:
         reason = error.args[0].str()
-        raise OptionsError(
-            f"Kafka at {bootstrap}: {reason}; look at the options kafka.properties, kafka.consumer and kafka.producer"
-        ) from error
+        places = settings.places_of(QUOTED.findall(reason)) or ["kafka.properties", "kafka.consumer", "kafka.producer"]
+        raise OptionsError(f"Kafka at {settings.bootstrap}: {reason}; look at {', '.join(places)}") from error
 
 
 def code_of(error: BaseException) -> int | None:

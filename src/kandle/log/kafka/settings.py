@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -72,6 +72,13 @@ class KafkaSettings:
     replication: int | None = None
     creates: bool = True
     topics: Mapping[str, ClientProperties] = field(default_factory=dict, repr=False)
+
+    def places_of(self, names: Collection[str]) -> list[str]:
+        """Return the options that hold any of some properties, such as `topics.ticks.consumer`."""
+        sections = {"kafka.properties": self.properties, "kafka.consumer": self.consumer, "kafka.producer": self.producer}
+        for topic, own in self.topics.items():
+            sections |= {f"topics.{topic}.consumer": own.consumer, f"topics.{topic}.producer": own.producer}
+        return [section for section, properties in sections.items() if not properties.keys().isdisjoint(names)]
 
     def consumer_of(self, topics: Iterable[str]) -> dict[str, str]:
         """Return the settings of a consumer of topics: those of all consumers, and of the topics.
