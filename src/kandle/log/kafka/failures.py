@@ -188,8 +188,8 @@ def translate_settings_errors(settings: KafkaSettings) -> Iterator[None]:
         yield
     except KafkaException as error:
         reason = error.args[0].str()
-        places = settings.places_of(QUOTED.findall(reason)) or ["kafka.properties", "kafka.consumer", "kafka.producer"]
-        raise OptionsError(f"Kafka at {settings.bootstrap}: {reason}; look at {', '.join(places)}") from error
+        sections = settings.places_of(QUOTED.findall(reason)) or ["kafka.properties", "kafka.consumer", "kafka.producer"]
+        raise OptionsError(f"Kafka at {settings.bootstrap}: {reason}; look at {', '.join(sections)}") from error
 
 
 def code_of(error: BaseException) -> int | None:
