@@ -7,9 +7,10 @@ BIN := $(VENV)/bin
 VERSION := $(shell $(PYTHON) -c 'import platform; print(platform.python_version())')
 STAMP := $(VENV)/.installed-$(VERSION)
 SECONDS ?= 600
+SEEDS ?= 2000
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo kafka test lint format soak bench bench-kafka lock clean
+.PHONY: help setup demo kafka test lint format soak simulate bench bench-kafka lock clean
 
 help:
 	@echo "make demo         20 seconds of live and final bars from random ticks, checked at the end"
@@ -17,6 +18,7 @@ help:
 	@echo "make test         lint, types, import contracts and all tests"
 	@echo "make lint         ruff, mypy and import contracts only"
 	@echo "make soak         long runs: killed processes, paused workers, dead brokers, endurance"
+	@echo "make simulate     histories from seeds in simulated time (SEEDS=2000; SEED=7 replays one)"
 	@echo "make format       sort imports and format the code"
 	@echo "make bench        ticks per second beside Polars and DuckDB; the log; delays; memory for ten minutes (SECONDS=60: one)"
 	@echo "make bench-kafka  Kafka to finals in Kafka beside Flink SQL and Quix Streams; delays (needs Java and Maven)"
@@ -54,6 +56,9 @@ format: setup
 
 soak: setup
 	$(BIN)/pytest -m soak -s tests/soak tests/kafka tests/brokers
+
+simulate: setup
+	$(BIN)/python -m tests.simulation $(if $(SEED),--seed $(SEED),--seeds $(SEEDS))
 
 bench: setup
 	$(BIN)/python benchmarks/backfill.py

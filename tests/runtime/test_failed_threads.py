@@ -79,7 +79,7 @@ def test_a_failure_outlasts_an_outage_that_heals(start: Callable[..., QueryRunti
     query = start()
     wait_until(lambda: query.worker.state is QueryState.RUNNING, "running")
     query.fail(ValueError("the schedule is gone"))
-    query.worker._round()
+    query.worker.attempt()
     assert (query.worker.state, str(query.worker.problem)) == (QueryState.FAILED, "the schedule is gone")
 
 

@@ -319,8 +319,8 @@ def test_state_of_another_query_is_told_once_and_is_an_error_for_who_takes_it_ov
     # Its topics are new.
     caplog.clear()
     with caplog.at_level(logging.WARNING):
-        standby._round()
-        standby._round()
+        standby.round()
+        standby.round()
     assert [record.message for record in caplog.records] == [
         "standby of bars_changelog: the state in topic bars_changelog belongs to another declaration of Bar: run the one that "
         "made it, or give Bar another topic, and the bars of the changed declaration start there"

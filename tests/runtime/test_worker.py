@@ -78,13 +78,13 @@ def test_after_a_full_disk_every_event_counts_once(restarts: bool) -> None:
     process.settle()
     parts.add(tick("14:30:20"))
     parts.clock.jump(t("14:30:30") + HOUR)
-    process.worker._round()
+    process.worker.attempt()
     log.is_full = True
     # No heartbeat comes that could be waited for.
-    outwait(parts, lambda: process.worker._round() if process.worker.problem is None else None)
+    outwait(parts, lambda: process.worker.attempt() if process.worker.problem is None else None)
     assert str(process.worker.problem) == "the disk is full"
     log.is_full = False
-    process.worker._round()
+    process.worker.attempt()
     assert process.worker.problem is None
     process.settle()
     if restarts:
@@ -115,13 +115,13 @@ def test_a_long_outage_is_two_lines_its_beginning_and_its_end(
     log.is_full = True
     for attempt in range(20):
         parts.clock.jump(t("14:31") + attempt * 15 * SECOND)
-        process.worker._round()
+        process.worker.attempt()
     assert [record.message for record in caplog.records] == [f"{GROUP}: the disk is full"]
     log.is_full = False
     for minute in range(37, 40):
         parts.clock.jump(t(f"14:{minute}"))
         parts.add(tick(f"14:{minute}:00"))
-        process.worker._round()
+        process.worker.attempt()
     assert [record.message for record in caplog.records] == [f"{GROUP}: the disk is full", f"{GROUP}: the outage is over"]
 
 
@@ -196,7 +196,7 @@ def test_an_outage_is_told_once_also_when_a_round_within_it_goes_well(caplog: py
         log.is_full = False
         parts.add(tick(f"14:30:{second}"))
         log.is_full = is_full
-        process.worker._round()
+        process.worker.attempt()
         assert (process.worker.problem is not None) == is_full
     assert [record.message for record in caplog.records if "disk" in record.message] == [f"{GROUP}: the disk is full"] * 2
 
@@ -274,9 +274,9 @@ def test_a_takeover_that_failed_is_made_up_for_and_nothing_is_lost_or_doubled() 
     second = Process(parts)
     log.failures = 2
     for _ in range(2):
-        second.worker._round()
+        second.worker.attempt()
         assert str(second.worker.problem) == "the changelog cannot be read now"
-    second.worker._round()
+    second.worker.attempt()
     assert second.worker.problem is None
     second.settle()
     parts.clock.jump(t("14:31"))

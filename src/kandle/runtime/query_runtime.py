@@ -182,6 +182,12 @@ class QueryRuntime:
         task = self.worker.tasks.get(self.leadership.partition.partition)
         return None if task is None else task.closed
 
+    @property
+    def steps(self) -> dict[str, Callable[[], object]]:
+        """What its threads do again and again, by the name of the thread: for whoever runs it without threads."""
+        steps: dict[str, Callable[[], object]] = {"worker": self.worker.attempt, "heartbeats": self._heartbeats.runner.beat}
+        return steps if self._standby is None else steps | {"standby": self._standby.round}
+
     def start(self) -> None:
         """Start the worker; heartbeats and standby begin once it has joined the group, and so has a schedule."""
         self._start_thread("", lambda: self.worker.run(self._joined))

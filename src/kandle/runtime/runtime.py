@@ -105,7 +105,7 @@ class Runtime:
             while not self._is_stopped.wait(WATCH_INTERVAL):
                 checks += 1
                 try:
-                    self._watch(log)
+                    self.watch(log)
                     if checks % CHECKS_PER_MAINTENANCE == 0 and any(query.leadership.is_leader for query in self.queries):
                         log.maintain()
                 except UnavailableError:
@@ -122,7 +122,12 @@ class Runtime:
         finally:
             log.close()
 
-    def _watch(self, log: Log) -> None:
+    def watch(self, log: Log) -> None:
+        """Check whether the topics exist, and whether the declarations still count.
+
+        Args:
+            log: A connection that is used for nothing else.
+        """
         existing = {spec.name for spec in log.topics()}
         for query in self.queries:
             query.watch(existing)

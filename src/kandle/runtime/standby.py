@@ -74,7 +74,7 @@ class Standby:
         """Follow until `stop`."""
         try:
             while not self._stop.wait(EVERY / SECOND):
-                self._round()
+                self.round(self._rest)
         except BaseException as error:
             # The worker goes on without it, and restores what it takes over from the log.
             logger.exception("standby of %s failed", self._context.topics.changelog)
@@ -89,9 +89,14 @@ class Standby:
         """Let go of the connection, once `run` has ended."""
         self._context.log.close()
 
-    def _round(self) -> None:
+    def round(self, rest: Callable[[int], bool] = lambda worked: False) -> None:
+        """Read on once; while the log cannot be used, say so in `problem`.
+
+        Args:
+            rest: As for `step`.
+        """
         try:
-            self.step(self._rest)
+            self.step(rest)
             self.problem = None
         except KandleError as error:
             problem = f"standby: {error}"

@@ -102,8 +102,10 @@ class Worker:
                 on_joined()
             while not self._stop.is_set():
                 began = self._context.clock.steady()
-                self._round()
-                self._gather(began)
+                if self.attempt(self._patience()):
+                    self._gather(began)
+                else:
+                    self._stop.wait(RETRY / SECOND)
         except BaseException as error:
             # Whatever it is, a panic of a library included: a thread that ends unseen leaves a query that does nothing.
             logger.exception("worker of %s failed", self._group)
@@ -111,15 +113,23 @@ class Worker:
         finally:
             self.close()
 
-    def _round(self) -> None:
-        """Do one round; where the log cannot be written now (a full disk, say), wait, and go back to the last commit."""
+    def attempt(self, patience: int = 0) -> bool:
+        """Do one round; after one that the log has kept from being done, the next one goes back to the last commit.
+
+        Args:
+            patience: How long to wait for records, in microseconds.
+
+        Returns:
+            False where the log cannot be used now (a full disk, say), so that the next round should wait a little.
+        """
         try:
-            self.step(self._patience())
-            self._trouble = None
+            self.step(patience)
         except UnavailableError as error:
             self._outage.failed(error)
             self._trouble = error
-            self._stop.wait(RETRY / SECOND)
+            return False
+        self._trouble = None
+        return True
 
     def _join_when_ready(self) -> bool:
         """Join the group, once there is a schedule where one is needed; return False if it was stopped before."""

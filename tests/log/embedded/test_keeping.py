@@ -51,7 +51,7 @@ def test_a_member_that_works_for_longer_than_its_lease_keeps_what_it_owns(log: E
     for _ in range(5):
         clock.ahead += 8 * SECOND
         # What the thread does by itself, now and then.
-        one._keeper._renew()
+        one.keeper.renew()
         assert two.poll(0, 10) == []
     one.commit({PLACE: 1})
     assert log.committed("group", "topic") == {0: 1}
@@ -67,9 +67,9 @@ def test_a_member_that_does_not_show_itself_any_more_loses_what_it_owns(log: Emb
     one, two = join(log, "one"), join(log.connect(), "two")
     settle_on([one], [PLACE])
     clock.ahead += MINUTE + SECOND
-    one._keeper._renew()
+    one.keeper.renew()
     settle_on([two], partitions_of("topic", 1))
-    one._keeper._renew()
+    one.keeper.renew()
     with pytest.raises(FencedError):
         one.commit({PLACE: 1})
     for consumer in (two, one):
@@ -82,7 +82,7 @@ def test_a_member_that_others_have_removed_does_not_come_back_by_its_thread(log:
     settle_on([one], [PLACE])
     clock.ahead += 11 * SECOND
     settle_on([two], partitions_of("topic", 1))
-    one._keeper._renew()
+    one.keeper.renew()
     assert log.database.rows("SELECT member FROM member") == [("two",)]
     for consumer in (two, one):
         consumer.close()

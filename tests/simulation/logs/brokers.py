@@ -87,6 +87,10 @@ class SessionGroup:
         """Let a member in, or let it take the place of the one before under its name."""
         known = self.members.get(member)
         self.members[member] = membership
+        # What the one before was to give up is nobody's: the newcomer never owned it, so nobody would give it up.
+        surplus = [partition for partition, owner in self.owners.items() if owner == member != self.target.get(partition)]
+        for partition in surplus:
+            del self.owners[partition]
         if known is None or known.topic != membership.topic:
             self._rebalance()
 

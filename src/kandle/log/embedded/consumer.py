@@ -32,7 +32,7 @@ class EmbeddedConsumer:
         self._notifier = connection.notifier
         self._clock = connection.clock
         self._membership = GroupMember(connection, spec)
-        self._keeper = LeaseKeeper(self._membership, spec, connection.clock)
+        self.keeper = LeaseKeeper(self._membership, spec, connection.clock)
         self._spec = spec
         self._listener = listener
         self._positions: dict[TopicPartition, int] = {}
@@ -61,7 +61,7 @@ class EmbeddedConsumer:
         # A clock that is moved by hand does not move while this waits.
         waited = 0
         while True:
-            self._keeper.note_life()
+            self.keeper.note_life()
             if not self._is_closed and self._membership.is_due():
                 self._renew()
             before = dict(self._positions)
@@ -173,7 +173,7 @@ class EmbeddedConsumer:
         return {partition: positions[partition] for partition in partitions if partition in positions}
 
     def commit(self, offsets: Mapping[TopicPartition, int], writes: Sequence[AnyWrite] = ()) -> list[int]:
-        self._keeper.note_life()
+        self.keeper.note_life()
         prepared = self._batches.prepare(writes)
         with self._database.transaction():
             for partition, offset in offsets.items():
@@ -192,7 +192,7 @@ class EmbeddedConsumer:
             try:
                 self._give_up(list(self._membership.owned))
             finally:
-                self._keeper.close()
+                self.keeper.close()
             self._membership.leave()
             self._notifier.notify_all()
         finally:

@@ -56,12 +56,13 @@ class LeaseKeeper:
     def _run(self) -> None:
         try:
             while not self._is_ended.wait(self._spec.lease / RENEWALS / SECOND):
-                self._renew()
+                self.renew()
         except BaseException as error:
             logger.error("the lease of %s in group %s is not kept any more: %s", self._spec.member, self._spec.group, error)
             self._error = error
 
-    def _renew(self) -> None:
+    def renew(self) -> None:
+        """Renew the lease, unless the member has not shown itself for longer than the stall."""
         if self._clock.steady() - self._seen > self._spec.stall:
             return
         try:
