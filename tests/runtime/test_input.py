@@ -158,6 +158,25 @@ def test_an_event_whose_bucket_is_over_by_the_clock_waits_for_the_heartbeat_that
     assert portions(given) == [([0, 1, 2], 3), ([3, 4], None)]
 
 
+def test_a_clock_that_is_behind_lets_no_event_pass_the_heartbeat_that_was_before_it() -> None:
+    """
+    clock of the log        14:31:00                        14:31:01
+    clock of the process    14:30:30                        14:30:31
+    log                     heartbeat of 30, position 0     event 0 of 14:30:05: late
+    """
+    parts = parts_of()
+    parts.clock.jump(t("14:31"))
+    beats = sent(parts, ("14:30", 0))
+    parts.clock.jump(t("14:31:01"))
+    parts.add(tick("14:30:05"))
+    parts.clock.jump(t("14:30:31"))
+    given = TaskInput("ticks", held_events(parts, "14:30"))
+    given.add(read(parts.log, "ticks"), [])
+    assert not given.has_next
+    given.add([], beats)
+    assert portions(given) == [([], 0), ([0], None)]
+
+
 def test_an_event_of_the_open_bucket_is_not_held() -> None:
     parts = five_ticks()
     held = held_events(parts, "14:30")

@@ -215,7 +215,7 @@ LOOK_INTERVAL = 100 * MILLISECOND
 
 
 class HeldEvents:
-    """Holds events back whose bucket is over by the clock, until the heartbeat of that bucket has been read.
+    """Holds events back whose bucket is over, by the clock or by the log's, until the heartbeat of that bucket has been read.
 
     Events and heartbeats are in two topics and may be read in either order. Whether such an event counts for its bucket or is
     late depends on the position of the heartbeat, so it is not processed before that is known:
@@ -279,8 +279,11 @@ class HeldEvents:
         return [batch for batch, _ in waiting[:count]]
 
     def _is_early(self, batch: Batch, read_at: int) -> bool:
-        """Return whether the bucket of some event is over by the clock, but no heartbeat has said so yet."""
+        """Return whether the bucket of some event is over by the clock or by the log's, but no heartbeat has said so yet."""
         now = self._clock.now()
+        if len(batch) and batch.has_append_times:
+            # The clock of this process may be behind; by the log's it was as late as this when the events came.
+            now = max(now, int(batch.timestamps[-1]))
         if not len(batch) or self._known >= now:
             return False
         # An event is before the end of its bucket, so that most need no closer look.
