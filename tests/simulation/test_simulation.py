@@ -13,11 +13,16 @@ SEEDS = 200
 AT_ONCE = 25
 
 FOUND = {
+    "close-without-barrier": 7,
     "commit-before-write": 34,
+    "forget-a-gap": 5,
     "go-on-after-a-failure": 38,
     "heartbeats-without-fence": 5,
+    "leave-the-live-bar": 0,
+    "obey-every-heartbeat": 1,
     "positions-of-what-was-read": 21,
     "renewal-too-late": 0,
+    "restore-all-but-the-last-change": 4,
     "write-before-commit": 34,
 }
 """A seed that finds each planted fault, the first one from 0 on."""
