@@ -297,11 +297,11 @@ def test_a_process_notices_a_replacement_also_while_its_partitions_stay(tmp_path
         move(OPENING + timedelta(seconds=10), first)
         runtime: Any = state_of(first).opened._runtime
         log = state_of(first).log
-        runtime._watch(log)
+        runtime.watch(log)
         assert first.problem is None
         with opened(declared("Metro", minutes=(1, 5)), tmp_path, OPENING + timedelta(seconds=70), **REPLACES):
             pass
-        runtime._watch(log)
+        runtime.watch(log)
         assert "was replaced by that of metro-two (generation 2): timeframe 5m" in str(first.problem)
 
 
